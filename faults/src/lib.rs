@@ -1,0 +1,15 @@
+//! What a user did wrong, as values.
+//!
+//! Every crate of the workspace reports the user's errors as a [`Fault`]: what is wrong, where (a file with line and
+//! column, a tensor, an option), and a hint of what to do. Several can be collected in [`Faults`], so that one run names
+//! all of them. [`Section`] reads a TOML table strictly and files its faults the same way.
+//!
+//! Errors of ours (a broken invariant) are panics and never pass through here.
+
+mod fault;
+mod nearest;
+mod section;
+
+pub use fault::{Fault, Faults, Place, Source};
+pub use nearest::nearest;
+pub use section::{Document, FromToml, Section};

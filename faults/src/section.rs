@@ -1,0 +1,572 @@
+//! Strict reading of TOML that keeps every value's place and collects every fault.
+//!
+//! A [`Section`] is one table of a [`Document`]. The code that needs a key asks for it, once, with its default; what is
+//! never asked for is unknown. The same calls write the resolved table (defaults filled in), so that what is printed as
+//! the plan and what was read cannot differ.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::{Fault, Faults, Place, Source, nearest};
+
+/// A value with its place.
+#[derive(Debug, Clone)]
+struct Node {
+    value: Value,
+    place: Place,
+}
+
+#[derive(Debug, Clone)]
+enum Value {
+    Boolean(bool),
+    Integer(i64),
+    Float(f64),
+    String(String),
+    Array(Vec<Node>),
+    Table(Vec<Entry>),
+    Unreadable(String),
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    key: String,
+    key_place: Place,
+    node: Node,
+}
+
+impl Value {
+    fn describe(&self) -> String {
+        match self {
+            Value::Boolean(value) => format!("the boolean `{value}`"),
+            Value::Integer(value) => format!("the integer `{value}`"),
+            Value::Float(value) => format!("the number `{value}`"),
+            Value::String(value) => format!("the string {value:?}"),
+            Value::Array(_) => "an array".into(),
+            Value::Table(_) => "a table".into(),
+            Value::Unreadable(text) => format!("`{text}`"),
+        }
+    }
+}
+
+/// A parsed TOML text with the overrides of the command line applied.
+pub struct Document {
+    root: Vec<Entry>,
+    source: Arc<Source>,
+    shared: Rc<RefCell<Shared>>,
+}
+
+/// What all sections of a document write into.
+#[derive(Default)]
+struct Shared {
+    faults: Vec<Fault>,
+    unknown: Vec<(String, Entry, Vec<String>)>,
+    asked: Vec<(String, String)>,
+    foreign: Vec<(String, String, String)>,
+}
+
+impl Document {
+    /// Parses `text`, shown as `name` in faults, and applies overrides written `table.key=value`.
+    ///
+    /// # Errors
+    /// Every syntax error, each with its place.
+    pub fn parse(name: &str, text: &str, overrides: &[String]) -> Result<Self, Faults> {
+        let source = Arc::new(Source { name: name.into(), text: text.into() });
+        let mut faults = Vec::new();
+        let mut root = parse_table(&source, &mut faults);
+        for written in overrides {
+            let source = Arc::new(Source { name: "--set".into(), text: as_toml(written) });
+            let mut set_faults = Vec::new();
+            let entries = parse_table(&source, &mut set_faults);
+            if set_faults.is_empty() && !entries.is_empty() {
+                merge(&mut root, entries);
+            } else {
+                faults.push(
+                    Fault::new(format!("cannot read `--set {written}`"))
+                        .at(Place::Named("--set".into()))
+                        .hint("write `--set table.key=value`, for example `--set optimizer.learning_rate=1e-4`"),
+                );
+            }
+        }
+        Faults::check(faults)?;
+        Ok(Self { root, source, shared: Rc::default() })
+    }
+
+    /// The table at the top.
+    pub fn root(&self) -> Section {
+        Section {
+            path: String::new(),
+            entries: self.root.clone(),
+            place: Place::File(self.source.name.clone()),
+            asked: Vec::new(),
+            resolved: toml::Table::new(),
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// Every fault that any section of this document filed, and every key that nothing asked for.
+    pub fn finish(self) -> Result<(), Faults> {
+        let mut shared = self.shared.borrow_mut();
+        let mut faults = std::mem::take(&mut shared.faults);
+        faults.extend(shared.unknown.iter().map(|(path, entry, known)| unknown_key(&shared, path, entry, known)));
+        faults.sort_by_key(|fault| match &fault.place {
+            Some(Place::Span(source, span)) => (source.name == "--set", span.start),
+            _ => (true, usize::MAX),
+        });
+        Faults::check(faults)
+    }
+}
+
+fn unknown_key(shared: &Shared, path: &str, entry: &Entry, known: &[String]) -> Fault {
+    let key = &entry.key;
+    let here = if path.is_empty() { "at the top of the recipe".to_string() } else { format!("in `[{path}]`") };
+    let fault = Fault::new(format!("unknown key `{key}` {here}")).at(entry.key_place.clone());
+    let foreign = shared.foreign.iter().find(|(table, name, _)| table == path && name == key);
+    if let Some((_, _, owner)) = foreign {
+        return fault.hint(format!("`{key}` is a key of {owner}"));
+    }
+    if let Some(near) = nearest(key, known.iter().map(String::as_str)) {
+        return fault.hint(format!("did you mean `{near}`?"));
+    }
+    if let Some((table, _)) = shared.asked.iter().find(|(table, name)| name == key && table != path) {
+        let table = if table.is_empty() { "the top of the recipe".into() } else { format!("`[{table}]`") };
+        return fault.hint(format!("`{key}` belongs to {table}"));
+    }
+    if known.is_empty() { fault } else { fault.hint(format!("known keys: {}", known.join(", "))) }
+}
+
+/// `a.b=c` as TOML: a value that is not TOML by itself is taken as a string, so that a shell user need not quote twice.
+fn as_toml(written: &str) -> String {
+    let Some((key, value)) = written.split_once('=') else { return written.into() };
+    let plain = format!("{key} = {value}");
+    if DeTable::parse(&plain).is_ok() { plain } else { format!("{key} = {}", toml::Value::String(value.into())) }
+}
+
+fn parse_table(source: &Arc<Source>, faults: &mut Vec<Fault>) -> Vec<Entry> {
+    let (table, errors) = DeTable::parse_recoverable(&source.text);
+    for error in errors {
+        let span = error.span().unwrap_or(source.text.len()..source.text.len());
+        faults.push(Fault::new(format!("not valid TOML: {}", error.message())).at(Place::Span(source.clone(), span)));
+    }
+    entries(source, table.get_ref())
+}
+
+fn entries(source: &Arc<Source>, table: &DeTable<'_>) -> Vec<Entry> {
+    table
+        .iter()
+        .map(|(key, value)| Entry {
+            key: key.get_ref().to_string(),
+            key_place: Place::Span(source.clone(), key.span()),
+            node: node(source, value.get_ref(), value.span()),
+        })
+        .collect()
+}
+
+fn node(source: &Arc<Source>, value: &DeValue<'_>, span: Range<usize>) -> Node {
+    let read = match value {
+        DeValue::Boolean(value) => Value::Boolean(*value),
+        DeValue::String(value) => Value::String(value.to_string()),
+        DeValue::Integer(value) => match i64::from_str_radix(value.as_str(), value.radix()) {
+            Ok(integer) => Value::Integer(integer),
+            Err(_) => Value::Unreadable(value.as_str().into()),
+        },
+        DeValue::Float(value) => match value.as_str().parse() {
+            Ok(float) => Value::Float(float),
+            Err(_) => Value::Unreadable(value.as_str().into()),
+        },
+        DeValue::Datetime(value) => Value::Unreadable(value.to_string()),
+        DeValue::Array(values) => {
+            Value::Array(values.iter().map(|item| node(source, item.get_ref(), item.span())).collect())
+        }
+        DeValue::Table(table) => Value::Table(entries(source, table)),
+    };
+    Node { value: read, place: Place::Span(source.clone(), span) }
+}
+
+/// Puts `over` on top of `base`, table by table; a value that is not a table replaces what was there.
+fn merge(base: &mut Vec<Entry>, over: Vec<Entry>) {
+    for entry in over {
+        match base.iter_mut().find(|present| present.key == entry.key) {
+            Some(present) => match (&mut present.node.value, entry.node.value) {
+                (Value::Table(present), Value::Table(over)) => merge(present, over),
+                (present_value, value) => {
+                    *present_value = value;
+                    present.node.place = entry.node.place;
+                    present.key_place = entry.key_place;
+                }
+            },
+            None => base.push(entry),
+        }
+    }
+}
+
+/// A type that a recipe's value can have.
+pub trait FromToml: Sized + Clone {
+    /// What a fault says was expected, for example `a whole number`.
+    const EXPECTED: &'static str;
+
+    /// The value as this type, or `None` when it does not fit.
+    fn from_toml(value: &toml::Value) -> Option<Self>;
+
+    /// The value as written into the resolved recipe.
+    fn to_toml(&self) -> toml::Value;
+}
+
+macro_rules! from_toml {
+    ($type:ty, $expected:literal, $value:ident => $read:expr, $this:ident => $write:expr) => {
+        impl FromToml for $type {
+            const EXPECTED: &'static str = $expected;
+            fn from_toml($value: &toml::Value) -> Option<Self> {
+                $read
+            }
+            fn to_toml(&self) -> toml::Value {
+                let $this = self;
+                $write
+            }
+        }
+    };
+}
+
+from_toml!(bool, "true or false", value => value.as_bool(), this => toml::Value::Boolean(*this));
+from_toml!(String, "a string", value => value.as_str().map(str::to_owned), this => toml::Value::String(this.clone()));
+from_toml!(f64, "a number", value => value.as_float().or_else(|| value.as_integer().map(|i| i as f64)),
+    this => toml::Value::Float(*this));
+from_toml!(usize, "a whole number, zero or more", value => value.as_integer().and_then(|i| i.try_into().ok()),
+    this => toml::Value::Integer(*this as i64));
+from_toml!(u64, "a whole number, zero or more", value => value.as_integer().and_then(|i| i.try_into().ok()),
+    this => toml::Value::Integer(*this as i64));
+
+impl FromToml for toml::Value {
+    const EXPECTED: &'static str = "a value";
+    fn from_toml(value: &toml::Value) -> Option<Self> {
+        Some(value.clone())
+    }
+    fn to_toml(&self) -> toml::Value {
+        self.clone()
+    }
+}
+
+impl<T: FromToml> FromToml for Vec<T> {
+    const EXPECTED: &'static str = "an array";
+    fn from_toml(value: &toml::Value) -> Option<Self> {
+        value.as_array()?.iter().map(T::from_toml).collect()
+    }
+    fn to_toml(&self) -> toml::Value {
+        toml::Value::Array(self.iter().map(T::to_toml).collect())
+    }
+}
+
+fn plain(node: &Node) -> Option<toml::Value> {
+    Some(match &node.value {
+        Value::Boolean(value) => toml::Value::Boolean(*value),
+        Value::Integer(value) => toml::Value::Integer(*value),
+        Value::Float(value) => toml::Value::Float(*value),
+        Value::String(value) => toml::Value::String(value.clone()),
+        Value::Array(values) => toml::Value::Array(values.iter().map(plain).collect::<Option<_>>()?),
+        Value::Table(entries) => toml::Value::Table(
+            entries.iter().map(|entry| Some((entry.key.clone(), plain(&entry.node)?))).collect::<Option<_>>()?,
+        ),
+        Value::Unreadable(_) => return None,
+    })
+}
+
+/// One table of a recipe, read key by key.
+pub struct Section {
+    path: String,
+    entries: Vec<Entry>,
+    place: Place,
+    asked: Vec<String>,
+    resolved: toml::Table,
+    shared: Rc<RefCell<Shared>>,
+}
+
+impl Section {
+    /// A section without a text behind it: asking it for keys tells which keys a reader knows.
+    pub fn probe() -> Self {
+        Section {
+            path: String::new(),
+            entries: Vec::new(),
+            place: Place::Named("probe".into()),
+            asked: Vec::new(),
+            resolved: toml::Table::new(),
+            shared: Rc::default(),
+        }
+    }
+
+    /// The keys asked for so far.
+    pub fn asked(&self) -> &[String] {
+        &self.asked
+    }
+
+    /// True when the user wrote this key.
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key)
+    }
+
+    /// True when the user wrote nothing in this table.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The value of `key`, or `default`.
+    pub fn value<T: FromToml>(&mut self, key: &str, default: T) -> T {
+        let value = self.read(key).unwrap_or(default);
+        self.resolve(key, value.to_toml());
+        value
+    }
+
+    /// The value of `key` if the user wrote it.
+    pub fn optional<T: FromToml>(&mut self, key: &str) -> Option<T> {
+        let value: Option<T> = self.read(key);
+        if let Some(value) = &value {
+            self.resolve(key, value.to_toml());
+        }
+        value
+    }
+
+    /// The value of `key`; files a fault and gives the type's default when it is absent.
+    pub fn required<T: FromToml + Default>(&mut self, key: &str, hint: impl Display) -> T {
+        let missing = !self.has(key);
+        let value = self.optional(key);
+        if missing {
+            let message = format!("`{}` is missing", self.full(key));
+            self.file(Fault::new(message).at(self.place.clone()).hint(hint.to_string()));
+        }
+        value.unwrap_or_default()
+    }
+
+    /// One of a few words, each standing for a value; files a fault with the nearest word for any other.
+    pub fn choice<T: Clone>(&mut self, key: &str, choices: &[(&str, T)], default: &str) -> T {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let word = self.value(key, default.to_string());
+        let found = choices.iter().find(|(candidate, _)| *candidate == word);
+        if found.is_none() {
+            let hint = match nearest(&word, words.iter().copied()) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("one of: {}", words.join(", ")),
+            };
+            self.reject(key, format!("`{}` cannot be \"{word}\"", self.full(key)), hint);
+        }
+        let fallback = choices.iter().find(|(candidate, _)| *candidate == default).or(choices.first());
+        found.or(fallback).map(|(_, value)| value.clone()).expect("a choice has at least one word")
+    }
+
+    /// The table under `key`, empty when absent. Give it back with [`Section::close`].
+    pub fn section(&mut self, key: &str) -> Section {
+        self.ask(key);
+        let full = self.full(key);
+        let entry = self.entries.iter().find(|entry| entry.key == key).cloned();
+        let (entries, place) = match entry {
+            Some(Entry { node: Node { value: Value::Table(entries), .. }, key_place, .. }) => (entries, key_place),
+            Some(entry) => {
+                let message = format!("`{full}` must be a table, found {}", entry.node.value.describe());
+                self.file(
+                    Fault::new(message).at(entry.node.place).hint(format!("write `[{full}]` on a line of its own")),
+                );
+                (Vec::new(), self.place.clone())
+            }
+            None => (Vec::new(), self.place.clone()),
+        };
+        Section {
+            path: full,
+            entries,
+            place,
+            asked: Vec::new(),
+            resolved: toml::Table::new(),
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// The tables of the array under `key` (`[[key]]`), none when absent. Give them back with [`Section::close_all`].
+    pub fn sections(&mut self, key: &str) -> Vec<Section> {
+        self.ask(key);
+        let Some(entry) = self.entries.iter().find(|entry| entry.key == key).cloned() else { return Vec::new() };
+        let path = self.full(key);
+        let Value::Array(items) = entry.node.value else {
+            let message = format!("`{path}` must be an array of tables");
+            self.file(Fault::new(message).at(entry.key_place).hint(format!("write `[[{path}]]`")));
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for item in items {
+            match item.value {
+                Value::Table(entries) => sections.push(Section {
+                    path: path.clone(),
+                    entries,
+                    place: item.place,
+                    asked: Vec::new(),
+                    resolved: toml::Table::new(),
+                    shared: self.shared.clone(),
+                }),
+                other => {
+                    let message = format!("`{path}` must hold tables, found {}", other.describe());
+                    self.file(Fault::new(message).at(item.place).hint(format!("write `[[{path}]]`")));
+                }
+            }
+        }
+        sections
+    }
+
+    /// Ends a table opened with [`Section::section`]: what it never asked for is unknown.
+    pub fn close(&mut self, child: Section) {
+        let key = child.path.rsplit('.').next().unwrap_or_default().to_string();
+        let resolved = child.end();
+        if !resolved.is_empty() {
+            self.resolve(&key, toml::Value::Table(resolved));
+        }
+    }
+
+    /// Ends the tables opened with [`Section::sections`].
+    pub fn close_all(&mut self, key: &str, children: Vec<Section>) {
+        let tables: Vec<_> = children.into_iter().map(|child| toml::Value::Table(child.end())).collect();
+        if !tables.is_empty() {
+            self.resolve(key, toml::Value::Array(tables));
+        }
+    }
+
+    /// Ends this table and gives its resolved form, defaults filled in.
+    pub fn end(self) -> toml::Table {
+        let mut shared = self.shared.borrow_mut();
+        for entry in &self.entries {
+            if !self.asked.contains(&entry.key) {
+                shared.unknown.push((self.path.clone(), entry.clone(), self.asked.clone()));
+            }
+        }
+        self.resolved
+    }
+
+    /// Says whose key `key` is, for the hint when it stands in this table and nothing asks for it.
+    pub fn foreign(&mut self, key: &str, owner: impl Display) {
+        self.shared.borrow_mut().foreign.push((self.path.clone(), key.into(), owner.to_string()));
+    }
+
+    /// Files a fault at `key` unless `holds`.
+    pub fn check(&self, key: &str, holds: bool, message: impl Display, hint: impl Display) {
+        if !holds {
+            self.reject(key, message, hint);
+        }
+    }
+
+    /// Files a fault at the place of `key`, or of this table when the key is not written.
+    pub fn reject(&self, key: &str, message: impl Display, hint: impl Display) {
+        self.file(Fault::new(message.to_string()).at(self.place_of(key)).hint(hint.to_string()));
+    }
+
+    /// The place of the value of `key`, or of this table when the key is not written.
+    pub fn place_of(&self, key: &str) -> Place {
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        entry.map_or_else(|| self.place.clone(), |entry| entry.node.place.clone())
+    }
+
+    /// Files a fault that has its place already.
+    pub fn file(&self, fault: Fault) {
+        self.shared.borrow_mut().faults.push(fault);
+    }
+
+    /// The dotted name of `key` from the top of the recipe.
+    pub fn full(&self, key: &str) -> String {
+        if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn ask(&mut self, key: &str) {
+        if !self.asked.iter().any(|asked| asked == key) {
+            self.asked.push(key.into());
+            self.shared.borrow_mut().asked.push((self.path.clone(), key.into()));
+        }
+    }
+
+    fn resolve(&mut self, key: &str, value: toml::Value) {
+        self.resolved.insert(key.into(), value);
+    }
+
+    fn read<T: FromToml>(&mut self, key: &str) -> Option<T> {
+        self.ask(key);
+        let entry = self.entries.iter().find(|entry| entry.key == key)?;
+        let value = plain(&entry.node).and_then(|value| T::from_toml(&value));
+        if value.is_none() {
+            let message =
+                format!("`{}` must be {}, found {}", self.full(key), T::EXPECTED, entry.node.value.describe());
+            self.file(Fault::new(message).at(entry.node.place.clone()));
+        }
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, overrides: &[&str]) -> (f64, usize, Result<(), Faults>, toml::Table) {
+        let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
+        let document = Document::parse("r.toml", text, &overrides).expect("valid TOML");
+        let mut root = document.root();
+        let mut optimizer = root.section("optimizer");
+        let learning_rate = optimizer.value("learning_rate", 1e-4);
+        root.close(optimizer);
+        let mut adapter = root.section("adapter");
+        let rank = adapter.value("rank", 8);
+        adapter.check("rank", rank > 0, "`adapter.rank` must be at least 1", "use 8 or 16");
+        root.close(adapter);
+        let resolved = root.end();
+        (learning_rate, rank, document.finish(), resolved)
+    }
+
+    #[test]
+    fn defaults_fill_the_resolved_table() {
+        let (learning_rate, rank, result, resolved) = read("[adapter]\nrank = 4\n", &[]);
+        assert_eq!((learning_rate, rank, result), (1e-4, 4, Ok(())));
+        assert_eq!(resolved["optimizer"]["learning_rate"].as_float(), Some(1e-4));
+        assert_eq!(resolved["adapter"]["rank"].as_integer(), Some(4));
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once_with_its_place_and_hint() {
+        let text = "[optimizer]\nlearnig_rate = 1\n[adapter]\nrank = 0\nlearning_rate = 2\n";
+        let faults = read(text, &[]).2.expect_err("three faults");
+        let lines: Vec<String> = faults.list().iter().map(|fault| fault.to_string().replace('\n', " ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "r.toml:2:1: unknown key `learnig_rate` in `[optimizer]` hint: did you mean `learning_rate`?",
+                "r.toml:4:8: `adapter.rank` must be at least 1 hint: use 8 or 16",
+                "r.toml:5:1: unknown key `learning_rate` in `[adapter]` hint: `learning_rate` belongs to `[optimizer]`",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_says_what_was_expected_and_found() {
+        let faults = read("[adapter]\nrank = \"four\"\n", &[]).2.expect_err("a fault");
+        assert_eq!(
+            faults.to_string(),
+            "r.toml:2:8: `adapter.rank` must be a whole number, zero or more, found the string \"four\""
+        );
+        assert!(read("[adapter]\nrank = -1\n", &[]).2.is_err());
+        assert!(read("adapter = 3\n", &[]).2.is_err());
+    }
+
+    #[test]
+    fn an_override_wins_and_is_named_as_the_place() {
+        let (learning_rate, rank, result, _) =
+            read("[adapter]\nrank = 4\n", &["adapter.rank=16", "optimizer.learning_rate=3e-4"]);
+        assert_eq!((learning_rate, rank, result), (3e-4, 16, Ok(())));
+        let faults = read("", &["adapter.rnk=16"]).2.expect_err("a fault");
+        assert!(faults.to_string().starts_with("--set:1:9: unknown key `rnk`"), "{faults}");
+        assert!(Document::parse("r.toml", "", &["nonsense".into()]).is_err());
+        let bare = Document::parse("r.toml", "", &["output.dir=runs/a b".into()]).expect("a bare word is a string");
+        assert_eq!(bare.root().section("output").value("dir", String::new()), "runs/a b");
+    }
+
+    #[test]
+    fn broken_toml_gives_line_and_column() {
+        let faults = Document::parse("r.toml", "a = 1\nb = = 2\n", &[]).err().expect("a fault");
+        assert!(faults.to_string().starts_with("r.toml:2:"), "{faults}");
+    }
+}

@@ -1,0 +1,16 @@
+//! Objectives and auxiliary losses.
+//!
+//! An [`Objective`] is a rule that gives every learned token a detached weight; the loss of a step is
+//! `sum(weight * nll) / normaliser`. An [`Auxiliary`] is a loss on the hidden states beside it. Each stands in a file of
+//! its own and is listed once, in [`Registry::default`].
+
+pub mod auxiliary;
+pub mod objective;
+mod registry;
+
+pub use auxiliary::{Auxiliary, HiddenBatch, Parameter, Row};
+pub use objective::{Normalisation, Objective, Scope, Tokens};
+pub use registry::{AuxiliaryBuilder, AuxiliaryKind, ObjectiveKind, Registry, Surroundings};
+
+/// Named tensors that an objective or an auxiliary loss saves with the training state and takes back on resume.
+pub type State = std::collections::BTreeMap<String, burn::tensor::TensorData>;

@@ -1,0 +1,90 @@
+//! The interface of an objective.
+
+mod nll;
+
+use std::ops::Range;
+
+use burn::tensor::Tensor;
+use faults::Fault;
+
+use crate::State;
+
+pub use nll::NLL;
+
+/// Learned tokens, row after row, with all that a weight may depend on. Every tensor is f32, `[tokens]`, detached, and
+/// on the device of the model.
+pub struct Tokens<'a> {
+    /// `-ln q` of the observed token at temperature 1.
+    pub nll: Tensor<1>,
+    /// Place of the token among its row's learned tokens, 1 to `length`.
+    pub position: Tensor<1>,
+    /// Number of learned tokens of the token's row.
+    pub length: Tensor<1>,
+    /// The row's own weight: 1, or the probability of a target.
+    pub row_weight: Tensor<1>,
+    /// The tokens of each row. In [`Scope::Token`] a row may be cut at either end.
+    pub rows: &'a [Range<usize>],
+}
+
+/// How much an objective must see at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// A token's weight depends on that token: tokens come in chunks of any size.
+    Token,
+    /// A token's weight depends on its whole row: rows come whole, at the price of a second pass of the head.
+    Row,
+}
+
+/// What the step's sum of `weight * nll` is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Normalisation {
+    /// The number of learned tokens of the whole optimizer step, all micro-batches together.
+    Tokens,
+    /// The number of prompts of the whole optimizer step: a sum over each prompt's targets.
+    Prompts,
+}
+
+/// A rule for the detached weights of a weighted negative log-likelihood, `L = sum_l w_l * nll_l / normaliser`.
+///
+/// The weights carry no gradient: the engine multiplies `softmax - onehot` by them.
+pub trait Objective: Send {
+    /// The word that names it in a recipe.
+    fn name(&self) -> &str;
+
+    /// The weight of each token, `[tokens]`, zero or more. Called exactly once for every learned token of a training
+    /// step, in order, and never in evaluation, so that state may be updated here.
+    fn weights(&mut self, tokens: &Tokens) -> Tensor<1>;
+
+    /// How much must be seen at once.
+    fn scope(&self) -> Scope {
+        Scope::Token
+    }
+
+    /// What the sum is divided by.
+    fn normalisation(&self) -> Normalisation {
+        Normalisation::Tokens
+    }
+
+    /// Numbers of its own to log with the step just done, beside the statistics of the weights that the engine logs for
+    /// every objective.
+    fn diagnostics(&mut self) -> Vec<(String, f64)> {
+        Vec::new()
+    }
+
+    /// What has to be saved for a resumed run to be the unbroken one.
+    fn state(&self) -> State {
+        State::new()
+    }
+
+    /// Takes back what [`Objective::state`] gave.
+    ///
+    /// # Errors
+    /// A state that is not of this objective or of these settings.
+    fn restore(&mut self, state: State) -> Result<(), Fault> {
+        if state.is_empty() {
+            Ok(())
+        } else {
+            Err(Fault::new(format!("objective `{}` has no state to restore", self.name())))
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The list of objectives and auxiliary losses, to which a program may add its own.
+
+use burn::tensor::Device;
+use faults::Section;
+
+use crate::objective::NLL;
+use crate::{Auxiliary, Objective};
+
+/// One objective as listed: its name, what it is for, and how it is built from its keys in `[objective]`.
+#[derive(Clone, Copy)]
+pub struct ObjectiveKind {
+    /// The value of `objective.kind`.
+    pub name: &'static str,
+    /// One line for the list of objectives.
+    pub purpose: &'static str,
+    /// Reads its own keys and files a fault for each impossible value. Called with an empty section too, to learn
+    /// which keys it knows: it must not fail then.
+    pub build: fn(&mut Section) -> Box<dyn Objective>,
+}
+
+/// What an auxiliary loss may depend on when it is built.
+pub struct Surroundings {
+    /// Width of the hidden states.
+    pub hidden_size: usize,
+    /// Number of tokens of the vocabulary.
+    pub vocabulary: usize,
+    /// The inner (not autodiff) device of the model.
+    pub device: Device,
+    /// The recipe's seed.
+    pub seed: u64,
+}
+
+/// One auxiliary loss as listed.
+#[derive(Clone, Copy)]
+pub struct AuxiliaryKind {
+    /// The value of `kind` in `[[auxiliary]]`.
+    pub name: &'static str,
+    /// One line for the list of auxiliary losses.
+    pub purpose: &'static str,
+    /// Reads its own keys, as [`ObjectiveKind::build`] does, and gives what builds the loss once the model is known.
+    pub build: fn(&mut Section) -> AuxiliaryBuilder,
+}
+
+/// Builds an auxiliary loss once the model is known.
+pub type AuxiliaryBuilder = Box<dyn FnOnce(&Surroundings) -> Box<dyn Auxiliary>>;
+
+/// All objectives and auxiliary losses that a recipe may name.
+pub struct Registry {
+    /// The objectives, in the order they are listed to the user.
+    pub objectives: Vec<ObjectiveKind>,
+    /// The auxiliary losses, in the order they are listed to the user.
+    pub auxiliaries: Vec<AuxiliaryKind>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { objectives: vec![NLL], auxiliaries: vec![] }
+    }
+}
