@@ -1,6 +1,9 @@
 //! The interface of an objective.
 
+mod cdiv;
 mod nll;
+#[cfg(test)]
+mod testing;
 
 use std::ops::Range;
 
@@ -9,6 +12,7 @@ use faults::Fault;
 
 use crate::State;
 
+pub use cdiv::CDIV;
 pub use nll::NLL;
 
 /// Learned tokens, row after row, with all that a weight may depend on. Every tensor is f32, `[tokens]`, detached, and

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use faults::Section;
 
-use crate::objective::NLL;
+use crate::objective::{CDIV, NLL};
 use crate::{Auxiliary, Objective};
 
 /// One objective as listed: its name, what it is for, and how it is built from its keys in `[objective]`.
@@ -54,6 +54,6 @@ pub struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { objectives: vec![NLL], auxiliaries: vec![] }
+        Self { objectives: vec![NLL, CDIV], auxiliaries: vec![] }
     }
 }

@@ -1,0 +1,154 @@
+//! Conditional alpha-divergence: `w = q^(1 - alpha) = exp((alpha - 1) * nll)`.
+//!
+//! The Tsallis alpha-divergence of the next-token distribution, "c-Div" of "When Temperature Fails, Change the Loss"
+//! (arXiv 2508.09654), as a weighted negative log-likelihood: an f-divergence has the weight `f'(u) - f(u)/u` at
+//! `u = p/q`. `alpha = 1` is `nll`, and its weights are then exactly 1.
+//!
+//! A weight is finite while `(alpha - 1) * nll < 88.7`, the range of f32: at `alpha = 1.4` up to `nll` 221. Beyond, it is
+//! infinite, and the step's loss with it; `max_weight` bounds it.
+
+use burn::tensor::Tensor;
+
+use crate::{Objective, ObjectiveKind, Tokens};
+
+/// `cdiv` as listed in the registry.
+pub const CDIV: ObjectiveKind = ObjectiveKind {
+    name: "cdiv",
+    purpose: "more diverse samples: learns most from the tokens the model finds unlikely; `alpha` sets how strongly",
+    build: |section| {
+        let alpha = section.value("alpha", 1.4);
+        let usable = alpha.is_finite() && alpha > 0.0;
+        section.check(
+            "alpha",
+            usable,
+            format!("`{}` must be a finite number above 0", section.full("alpha")),
+            "1 is plain nll, 1.4 the best value of the paper; below 1 favours precision",
+        );
+        let max_weight = section.optional::<f64>("max_weight");
+        section.check(
+            "max_weight",
+            max_weight.is_none_or(|limit| limit.is_finite() && limit > 0.0),
+            format!("`{}` must be a finite number above 0", section.full("max_weight")),
+            "leave it out for no limit, or start with 100",
+        );
+        Box::new(CDiv { alpha, max_weight, clamped: None, tokens: 0, warned: false })
+    },
+};
+
+struct CDiv {
+    alpha: f64,
+    max_weight: Option<f64>,
+    /// Number of weights the limit acted on since the last diagnostics, `[1]`: kept on the device, so that no chunk waits.
+    clamped: Option<Tensor<1>>,
+    /// Number of weights since the last diagnostics.
+    tokens: usize,
+    warned: bool,
+}
+
+impl Objective for CDiv {
+    fn name(&self) -> &str {
+        CDIV.name
+    }
+
+    fn weights(&mut self, tokens: &Tokens) -> Tensor<1> {
+        let weights = tokens.nll.clone().mul_scalar(self.alpha - 1.0).exp();
+        let Some(limit) = self.max_weight else { return weights };
+        let above = weights.clone().greater_elem(limit).float().sum();
+        self.clamped = Some(match self.clamped.take() {
+            Some(clamped) => clamped + above,
+            None => above,
+        });
+        self.tokens += tokens.nll.dims()[0];
+        weights.clamp_max(limit)
+    }
+
+    fn diagnostics(&mut self) -> Vec<(String, f64)> {
+        let Some(clamped) = self.clamped.take() else { return Vec::new() };
+        let clamped = f64::from(clamped.into_scalar::<f32>());
+        let fraction = clamped / std::mem::take(&mut self.tokens).max(1) as f64;
+        if clamped > 0.0 && !self.warned {
+            self.warned = true;
+            tracing::warn!("`max_weight` limits {clamped} weights of this step; see `clamped` in the metrics");
+        }
+        vec![("clamped".into(), fraction)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objective::testing::*;
+
+    fn reference(nll: f64, alpha: f64) -> f64 {
+        (-nll).exp().powf(1.0 - alpha)
+    }
+
+    #[test]
+    fn check_values() {
+        for (keys, expected, loss) in [
+            ("alpha = 1.4", [1.043045, 1.618645, 3.314454, 15.848932], 30.367115),
+            ("alpha = 1.1", [1.010592, 1.127945, 1.349283, 1.995262], 4.822341),
+        ] {
+            let mut objective = build(CDIV, keys).expect("valid keys");
+            let weights = weights(&mut *objective, &Q.map(nll_of));
+            assert_close(&weights, &expected, 1e-6);
+            let mean = weights.iter().zip(Q).map(|(w, q)| f64::from(*w) * nll_of(q)).sum::<f64>() / 4.0;
+            assert_close(&[mean as f32], &[loss], 1e-6);
+        }
+    }
+
+    #[test]
+    fn agrees_with_the_reference_from_alpha_below_one_to_two() {
+        for alpha in [0.5, 0.9, 1.1, 1.4, 2.0] {
+            let mut objective = build(CDIV, &format!("alpha = {alpha}")).expect("valid keys");
+            let nll = [0.0, 1e-6, 0.3, 4.0, 20.0, 40.0];
+            assert_close(&weights(&mut *objective, &nll), &nll.map(|nll| reference(nll, alpha)), 5e-6);
+        }
+    }
+
+    #[test]
+    fn default_is_the_papers_best_alpha() {
+        let mut objective = build(CDIV, "").expect("no keys");
+        assert_close(&weights(&mut *objective, &[3.0]), &[reference(3.0, 1.4)], 1e-6);
+        assert_eq!(objective.diagnostics(), []);
+    }
+
+    #[test]
+    fn alpha_one_is_nll_bitwise() {
+        let mut objective = build(CDIV, "alpha = 1").expect("valid keys");
+        assert_eq!(weights(&mut *objective, &NEUTRAL), [1.0; NEUTRAL.len()]);
+    }
+
+    #[test]
+    fn gradient_is_that_of_pytorch() {
+        // weight = q ** (1 - 1.4)
+        let mut objective = build(CDIV, "alpha = 1.4").expect("valid keys");
+        let gradient = [
+            [-0.083111391, 0.04542448, 0.010135572, 0.02755134],
+            [0.105556549, 0.038832084, 0.23492042, -0.379309054],
+            [0.002617275, -0.419906073, 0.028850688, 0.388438109],
+            [0.407397597, 0.450243977, -1.407570809, 0.549929235],
+        ];
+        check_gradient(&mut *objective, 7.960740334, gradient);
+    }
+
+    #[test]
+    fn weights_overflow_only_where_f32_does_and_the_limit_bounds_them() {
+        let mut objective = build(CDIV, "alpha = 1.4").expect("valid keys");
+        let found = weights(&mut *objective, &[221.0, 223.0]);
+        assert!(found[0].is_finite() && found[0] > 2e38 && found[1] == f32::INFINITY, "{found:?}");
+
+        let mut objective = build(CDIV, "alpha = 1.4\nmax_weight = 10").expect("valid keys");
+        assert_close(&weights(&mut *objective, &[1.0, 223.0]), &[0.4f64.exp(), 10.0], 1e-6);
+        assert_eq!(weights(&mut *objective, &[6.0, 0.0]), [10.0, 1.0]);
+        assert_eq!(objective.diagnostics(), [("clamped".to_string(), 0.5)]);
+        assert_eq!(objective.diagnostics(), []);
+    }
+
+    #[test]
+    fn impossible_values_are_refused() {
+        for keys in ["alpha = 0", "alpha = -1.0", "alpha = nan", "alpha = inf", "max_weight = 0", "alhpa = 1"] {
+            assert!(build(CDIV, keys).is_err(), "{keys}");
+        }
+    }
+}
