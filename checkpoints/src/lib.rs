@@ -1,1 +1,32 @@
+//! Everything that touches a run's disk: model weights, PEFT adapters, training state, merge and export.
+//!
+//! Nothing else in the workspace writes a run's files, so that one place decides what "saved" means: staged, synced,
+//! checked, renamed. What is read is never trusted: a hostile or cut file is a [`faults::Fault`] that names file and
+//! tensor, not a panic.
+//!
+//! * [`Weights`]: a model folder's tensors, mapped into memory;
+//! * [`Adapter`]: a LoRA adapter in the format PEFT, vLLM and llama.cpp read;
+//! * [`Run`] and [`Checkpoint`]: a run's directory and the states saved in it;
+//! * [`export`]: adapters and merged models for other programs.
 
+mod adapter;
+mod adapter_config;
+mod checkpoint;
+pub mod export;
+mod files;
+mod format;
+pub mod hub;
+mod manifest;
+mod merge;
+mod metrics;
+mod run;
+mod tensor;
+mod weights;
+
+pub use adapter::{Adapter, Module};
+pub use adapter_config::{AdapterConfig, TargetModules};
+pub use checkpoint::{Checkpoint, Contents, Trained, find_checkpoint};
+pub use run::{Retention, Run};
+pub use safetensors::Dtype;
+pub use tensor::StoredTensor;
+pub use weights::Weights;

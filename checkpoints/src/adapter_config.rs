@@ -1,0 +1,292 @@
+//! `adapter_config.json`, as PEFT reads and writes it.
+//!
+//! PEFT has some sixty keys. Those that decide what the adapter computes and that we do not implement are refused by
+//! name when they are set: an adapter read as something else than it is would be worse than none.
+
+use faults::Fault;
+use indexmap::IndexMap;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
+
+/// Which modules an adapter is on, in either of PEFT's forms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TargetModules {
+    /// Names: a module is meant when its path is one of them or ends with a dot and one of them.
+    Names(Vec<String>),
+    /// A regular expression for whole module paths, or the word `all-linear`.
+    Pattern(String),
+}
+
+/// What `adapter_config.json` says about an adapter.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct AdapterConfig {
+    /// The model the adapter was trained on: a name on the hub or a path.
+    #[serde(default)]
+    pub base_model_name_or_path: Option<String>,
+    /// The revision of that model.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// The rank of every module that `rank_pattern` does not name.
+    pub r: usize,
+    /// The numerator of the scale of every module that `alpha_pattern` does not name.
+    pub lora_alpha: f64,
+    /// The dropout on the adapter's input while training.
+    #[serde(default)]
+    pub lora_dropout: f64,
+    /// The adapted modules; [`crate::Adapter::read`] fills it in when the file leaves it open.
+    #[serde(default = "no_targets", deserialize_with = "targets")]
+    pub target_modules: TargetModules,
+    /// True when the scale is alpha / sqrt(rank) in place of alpha / rank.
+    #[serde(default)]
+    pub use_rslora: bool,
+    /// True when each module has a magnitude vector (DoRA).
+    #[serde(default)]
+    pub use_dora: bool,
+    /// Ranks of single modules by a regular expression for the end of their paths; the first match counts.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub rank_pattern: IndexMap<String, usize>,
+    /// Alphas of single modules by a regular expression for the end of their paths; the first match counts.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub alpha_pattern: IndexMap<String, f64>,
+}
+
+fn no_targets() -> TargetModules {
+    TargetModules::Names(Vec::new())
+}
+
+fn targets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TargetModules, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(no_targets))
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<IndexMap<String, T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Keys that change what the adapter computes, with the hint for each.
+const REFUSED: &[(&str, &str)] = &[
+    ("modules_to_save", "these modules are trained in full beside the adapter; merge with PEFT instead"),
+    ("trainable_token_indices", "merge with PEFT instead"),
+    ("target_parameters", "only linear modules can be adapted"),
+    ("layer_replication", "the adapter belongs to a model whose layers are repeated"),
+    ("lora_bias", "merge with PEFT instead"),
+    ("fan_in_fan_out", "the weights of this adapter's base are transposed, as in GPT-2"),
+    ("use_qalora", "merge with PEFT instead"),
+    ("alora_invocation_tokens", "an adapter that is active for some tokens only cannot be read"),
+    ("use_bdlora", "merge with PEFT instead"),
+    ("arrow_config", "merge with PEFT instead"),
+    ("kasa_config", "merge with PEFT instead"),
+    ("monteclora_config", "merge with PEFT instead"),
+    ("megatron_config", "merge with PEFT instead"),
+];
+
+/// Ways to start an adapter that leave the base as it was; all others change the base's weights too.
+const KNOWN_STARTS: &[&str] = &["gaussian", "eva", "orthogonal"];
+
+/// Keys of PEFT that say how the adapter was trained or where it sits, not what it computes.
+const NO_EFFECT: &[&str] = &[
+    "auto_mapping",
+    "corda_config",
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_ga_config",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "runtime_config",
+    "task_type",
+    "velora_config",
+];
+
+fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Array(values) => !values.is_empty(),
+        Value::Object(entries) => !entries.is_empty(),
+        _ => true,
+    }
+}
+
+impl AdapterConfig {
+    /// A configuration with PEFT's defaults for all that is not named here.
+    pub fn new(r: usize, lora_alpha: f64, target_modules: Vec<String>) -> Self {
+        Self {
+            base_model_name_or_path: None,
+            revision: None,
+            r,
+            lora_alpha,
+            lora_dropout: 0.0,
+            target_modules: TargetModules::Names(target_modules),
+            use_rslora: false,
+            use_dora: false,
+            rank_pattern: IndexMap::new(),
+            alpha_pattern: IndexMap::new(),
+        }
+    }
+
+    /// Reads the text of an `adapter_config.json`.
+    ///
+    /// # Errors
+    /// Every key that is refused, a key of the wrong type, a rank of zero, an alpha that is no number. The faults
+    /// have no place yet.
+    pub fn from_json(text: &[u8]) -> Result<Self, Vec<Fault>> {
+        let keys: Map<String, Value> =
+            serde_json::from_slice(text).map_err(|error| vec![Fault::new(format!("not a JSON object: {error}"))])?;
+        let mut faults = Vec::new();
+        match keys.get("peft_type") {
+            Some(Value::String(kind)) if kind == "LORA" => {}
+            Some(kind) => faults.push(Fault::new(format!("`peft_type` is {kind}, expected \"LORA\""))),
+            None => faults.push(Fault::new("`peft_type` is missing").hint("is this a PEFT adapter?")),
+        }
+        match keys.get("bias") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(bias)) if bias == "none" => {}
+            Some(bias) => {
+                faults.push(Fault::new(format!("`bias` is {bias}, expected \"none\"")).hint("merge with PEFT instead"));
+            }
+        }
+        for (key, hint) in REFUSED {
+            if let Some(value) = keys.get(*key).filter(|value| is_set(value)) {
+                faults.push(Fault::new(format!("`{key}` is set to {value}, which is not supported")).hint(*hint));
+            }
+        }
+        if let Some(Value::String(start)) = keys.get("init_lora_weights")
+            && !KNOWN_STARTS.contains(&start.as_str())
+        {
+            faults.push(
+                Fault::new(format!("`init_lora_weights` is \"{start}\": the adapter fits a changed base only"))
+                    .hint("save it with PEFT's `path_initial_model_for_weight_conversion`, which makes it plain LoRA"),
+            );
+        }
+        let written = Self::new(1, 1.0, Vec::new()).to_json();
+        for (key, value) in &keys {
+            let known = written.get(key).is_some()
+                || NO_EFFECT.contains(&key.as_str())
+                || REFUSED.iter().any(|(name, _)| name == key);
+            if !known && is_set(value) {
+                tracing::warn!("`adapter_config.json` has an unknown key, which is ignored: `{key}` = {value}");
+            }
+        }
+        let config = match serde_json::from_slice::<Self>(text) {
+            Ok(config) => config,
+            Err(error) => {
+                faults.push(Fault::new(format!("cannot read the configuration: {error}")));
+                return Err(faults);
+            }
+        };
+        if config.r == 0 || config.rank_pattern.values().any(|rank| *rank == 0) {
+            faults.push(Fault::new("a rank is 0, expected at least 1"));
+        }
+        if !config.lora_alpha.is_finite() || !config.alpha_pattern.values().all(|alpha| alpha.is_finite()) {
+            faults.push(Fault::new("an alpha is not a finite number"));
+        }
+        if faults.is_empty() { Ok(config) } else { Err(faults) }
+    }
+
+    /// The content of `adapter_config.json`: every key PEFT, vLLM and llama.cpp look for.
+    pub fn to_json(&self) -> Value {
+        let alphas: Map<String, Value> =
+            self.alpha_pattern.iter().map(|(pattern, alpha)| (pattern.clone(), number(*alpha))).collect();
+        json!({
+            "alpha_pattern": alphas,
+            "auto_mapping": null,
+            "base_model_name_or_path": self.base_model_name_or_path,
+            "bias": "none",
+            "fan_in_fan_out": false,
+            "inference_mode": true,
+            "init_lora_weights": true,
+            "layers_pattern": null,
+            "layers_to_transform": null,
+            "lora_alpha": number(self.lora_alpha),
+            "lora_dropout": self.lora_dropout,
+            "modules_to_save": null,
+            "peft_type": "LORA",
+            "r": self.r,
+            "rank_pattern": self.rank_pattern,
+            "revision": self.revision,
+            "target_modules": self.target_modules,
+            "task_type": "CAUSAL_LM",
+            "use_dora": self.use_dora,
+            "use_rslora": self.use_rslora,
+        })
+    }
+}
+
+/// A whole number without a fraction: readers of PEFT's files expect an integer alpha.
+fn number(value: f64) -> Value {
+    if value.fract() == 0.0 && value.abs() < 2f64.powi(53) { json!(value as i64) } else { json!(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(key: &str, value: Value) -> Result<AdapterConfig, Vec<Fault>> {
+        let mut keys = AdapterConfig::new(4, 8.0, vec!["q_proj".into()]).to_json();
+        keys[key] = value;
+        AdapterConfig::from_json(keys.to_string().as_bytes())
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_a_whole_alpha_is_an_integer() {
+        let mut config = AdapterConfig::new(4, 8.0, vec!["q_proj".into(), "down_proj".into()]);
+        config.base_model_name_or_path = Some("org/name".into());
+        config.use_rslora = true;
+        config.rank_pattern = [("layers.1.q_proj".to_string(), 2), ("q_proj".to_string(), 3)].into_iter().collect();
+        config.alpha_pattern = [("z".to_string(), 0.5), ("a".to_string(), 16.0)].into_iter().collect();
+        let written = config.to_json();
+        assert_eq!(AdapterConfig::from_json(written.to_string().as_bytes()), Ok(config));
+        assert_eq!(written["lora_alpha"].to_string(), "8");
+        assert_eq!(written["alpha_pattern"].to_string(), r#"{"z":0.5,"a":16}"#);
+    }
+
+    #[test]
+    fn keys_that_change_the_mathematics_are_refused_by_name() {
+        let cases = [
+            ("peft_type", json!("IA3")),
+            ("bias", json!("lora_only")),
+            ("fan_in_fan_out", json!(true)),
+            ("modules_to_save", json!(["lm_head"])),
+            ("layer_replication", json!([[0, 2]])),
+            ("lora_bias", json!(true)),
+            ("use_qalora", json!(true)),
+            ("alora_invocation_tokens", json!([1])),
+            ("target_parameters", json!(["x"])),
+            ("trainable_token_indices", json!([5])),
+            ("init_lora_weights", json!("pissa_niter_4")),
+            ("r", json!(0)),
+            ("r", json!(-1)),
+        ];
+        for (key, value) in cases {
+            let faults = with(key, value.clone()).expect_err(key);
+            assert_eq!(faults.len(), 1, "{key}: {faults:?}");
+            let named = if key == "r" { "r" } else { key };
+            assert!(faults[0].message.contains(named), "{key}: {}", faults[0].message);
+        }
+    }
+
+    #[test]
+    fn keys_of_other_versions_are_no_fault() {
+        for (key, value) in [
+            ("modules_to_save", json!([])),
+            ("rank_pattern", Value::Null),
+            ("init_lora_weights", json!("gaussian")),
+            ("target_modules", Value::Null),
+            ("target_modules", json!("all-linear")),
+            ("qalora_group_size", json!(16)),
+            ("a_key_of_tomorrow", json!(3)),
+        ] {
+            with(key, value).expect(key);
+        }
+        let short = br#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8.5}"#;
+        assert_eq!(AdapterConfig::from_json(short).unwrap().lora_alpha, 8.5);
+    }
+}

@@ -1,0 +1,160 @@
+//! One saved state of a run: `checkpoints/step-000100/`.
+//!
+//! It holds the adapter (`adapter_model.safetensors`, `adapter_config.json`) or, when every weight was trained,
+//! `model.safetensors`; what the optimizer and the losses need to go on (`training_state.safetensors`, `state.json`); and
+//! `MANIFEST.json`. The adapter's files alone are what PEFT reads, so a checkpoint's folder is an adapter's folder.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use faults::{Fault, Faults, Place};
+
+use crate::adapter::{self, Adapter};
+use crate::files;
+use crate::manifest::{MANIFEST, Manifest};
+use crate::run::{self, Run};
+use crate::tensor::StoredTensor;
+use crate::weights::{self, Weights};
+
+const TRAINING_STATE: &str = "training_state.safetensors";
+const STATE: &str = "state.json";
+
+/// The trained weights.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is moved once")]
+pub enum Trained {
+    /// An adapter on a frozen model.
+    Adapter(Adapter),
+    /// Every weight of the model, under the names of its base.
+    Model(BTreeMap<String, StoredTensor>),
+}
+
+/// What a checkpoint is made of.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    /// The trained weights.
+    pub weights: Trained,
+    /// Tensors of the optimizer, the objective and the auxiliary losses; never part of the adapter.
+    pub training_state: BTreeMap<String, StoredTensor>,
+    /// All else that a resumed run needs: counters, the place in the data, random streams.
+    pub state: serde_json::Value,
+    /// True when this is the best checkpoint so far.
+    pub best: bool,
+}
+
+/// A complete checkpoint whose files are those it was saved with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The optimizer step after which it was taken.
+    pub step: usize,
+    has_adapter: bool,
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint's folder and compares every file with `MANIFEST.json`.
+    ///
+    /// # Errors
+    /// The folder is no complete checkpoint: a file is missing, cut or changed.
+    pub fn open(folder: &Path) -> Result<Self, Fault> {
+        let manifest = Manifest::verify(folder)?;
+        let has = |name: &str| manifest.files.contains_key(name);
+        let has_adapter = has(adapter::TENSORS) && has(adapter::CONFIG);
+        if !(has(STATE) && has(TRAINING_STATE) && (has_adapter || has(weights::SINGLE))) {
+            let fault = Fault::new("the manifest does not list the files of a checkpoint");
+            return Err(fault.at(Place::file(folder.join(MANIFEST))));
+        }
+        Ok(Self { folder: folder.into(), step: manifest.step, has_adapter })
+    }
+
+    /// True when an adapter was trained, false when every weight was.
+    pub fn has_adapter(&self) -> bool {
+        self.has_adapter
+    }
+
+    /// The adapter.
+    ///
+    /// # Errors
+    /// The checkpoint holds a whole model, or the adapter is not one we can read.
+    pub fn adapter(&self) -> Result<Adapter, Faults> {
+        if self.has_adapter {
+            return Adapter::read(&self.folder);
+        }
+        let fault = Fault::new("the checkpoint holds a whole model and no adapter").at(Place::file(&self.folder));
+        Err(fault.hint("it was trained with `adapter.kind = \"none\"`").into())
+    }
+
+    /// The model's weights when all of them were trained.
+    ///
+    /// # Errors
+    /// The checkpoint holds an adapter.
+    pub fn model(&self) -> Result<Weights, Fault> {
+        if self.has_adapter {
+            return Err(Fault::new("the checkpoint holds an adapter, no whole model").at(Place::file(&self.folder)));
+        }
+        Weights::open_file(&self.folder.join(weights::SINGLE))
+    }
+
+    /// The tensors of the optimizer, the objective and the auxiliary losses.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn training_state(&self) -> Result<BTreeMap<String, StoredTensor>, Fault> {
+        weights::read_all(&Weights::open_file(&self.folder.join(TRAINING_STATE))?)
+    }
+
+    /// What was given as [`Contents::state`].
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn state(&self) -> Result<serde_json::Value, Fault> {
+        let path = self.folder.join(STATE);
+        serde_json::from_slice(&files::read(&path)?)
+            .map_err(|error| Fault::new(format!("not JSON: {error}")).at(Place::file(&path)))
+    }
+}
+
+/// Writes all files of a checkpoint into a folder that is not one yet; the manifest makes it one.
+pub(crate) fn write(folder: &Path, step: usize, contents: &Contents) -> Result<(), Fault> {
+    let mut names = vec![TRAINING_STATE, STATE];
+    match &contents.weights {
+        Trained::Adapter(adapter) => {
+            adapter.write(folder)?;
+            names.extend([adapter::TENSORS, adapter::CONFIG]);
+        }
+        Trained::Model(tensors) => {
+            weights::write_tensors(&folder.join(weights::SINGLE), tensors)?;
+            names.push(weights::SINGLE);
+        }
+    }
+    weights::write_tensors(&folder.join(TRAINING_STATE), &contents.training_state)?;
+    let state = serde_json::to_vec_pretty(&contents.state).expect("a JSON value can be written");
+    files::write(&folder.join(STATE), |out| out.write_all(&state))?;
+    Manifest::write(folder, step, &names)?;
+    files::sync_folder(folder)
+}
+
+/// The checkpoint that a path means: a checkpoint's folder, a run (its latest), or `latest` or `best` in a run's
+/// `checkpoints/`.
+///
+/// # Errors
+/// The path is none of these, the run has no checkpoint yet, or the checkpoint is not complete.
+pub fn find_checkpoint(path: &Path) -> Result<Checkpoint, Fault> {
+    let fault = |message: &str| Fault::new(message).at(Place::file(path));
+    if !path.exists() {
+        return Err(fault("there is no such file or folder").hint("give a run's folder or one of its checkpoints"));
+    }
+    if path.join(MANIFEST).exists() {
+        return Checkpoint::open(path);
+    }
+    let folder = path.parent().filter(|_| path.is_file());
+    if let Some(target) = folder.and_then(|folder| run::pointed(folder, path.file_name()?.to_str()?)) {
+        return Checkpoint::open(&target);
+    }
+    match Run::open(path)?.latest()? {
+        Some(checkpoint) => Ok(checkpoint),
+        None => Err(fault("the run has no complete checkpoint yet")
+            .hint("`checkpoint.every` of the recipe says after how many steps one is written")),
+    }
+}

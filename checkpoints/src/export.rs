@@ -1,0 +1,372 @@
+//! Adapters and merged models as other programs read them: PEFT, transformers, vLLM, llama.cpp's converter.
+//!
+//! An export appears whole or not at all: it is written into a hidden folder beside the output, synced and renamed.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use faults::{Fault, Faults, Place, nearest};
+use safetensors::Dtype;
+use serde_json::{Map, Value, json};
+
+use crate::adapter::Adapter;
+use crate::checkpoint::Checkpoint;
+use crate::merge::{Update, convert};
+use crate::tensor::float_size;
+use crate::weights::{INDEX, SINGLE, Weights};
+use crate::{files, format, run};
+
+/// The size at which a single file of weights is split, as Hugging Face does.
+const SHARD_BYTES: u64 = 5_000_000_000;
+
+/// The ranks vLLM has kernels for.
+const VLLM_RANKS: &[usize] = &[8, 16, 32, 64, 128, 256, 320, 512];
+
+/// The base model of a merge: its weights, and the files that go with them.
+pub struct Base {
+    /// The weights.
+    pub weights: Weights,
+    /// `config.json` and the files of the tokenizer, by name.
+    pub files: Vec<(String, Vec<u8>)>,
+}
+
+/// What an export has written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exported {
+    /// The output folder.
+    pub folder: PathBuf,
+    /// Names of the files in it, sorted.
+    pub files: Vec<String>,
+    /// The modules that were changed, or that the adapter is on.
+    pub modules: usize,
+    /// What some program will not read or will read differently; one sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Base {
+    /// The model in a folder.
+    ///
+    /// # Errors
+    /// Weights that cannot be opened, a file that cannot be read, no `config.json`.
+    pub fn open(folder: &Path) -> Result<Self, Fault> {
+        let weights = Weights::open(folder)?;
+        let entries = fs::read_dir(folder).map_err(|error| files::fault("read", folder, &error))?;
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|error| files::fault("read", folder, &error))?.path();
+            if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| goes_along(name)) {
+                found.push((name.to_owned(), files::read(&path)?));
+            }
+        }
+        found.sort();
+        if !found.iter().any(|(name, _)| name == CONFIG) {
+            return Err(Fault::new(format!("the model has no `{CONFIG}`")).at(Place::file(folder)));
+        }
+        Ok(Self { weights, files: found })
+    }
+}
+
+const CONFIG: &str = "config.json";
+
+/// True for the files of a model that are not weights and that its readers look for.
+fn goes_along(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        CONFIG,
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "chat_template.jinja",
+        "chat_template.json",
+        "vocab.json",
+        "vocab.txt",
+        "merges.txt",
+    ];
+    NAMES.contains(&name) || name.ends_with(".model") || name.ends_with(".tiktoken")
+}
+
+/// Writes the adapter of a checkpoint as a folder of its own.
+///
+/// # Errors
+/// `out` is a file or not empty, the checkpoint holds no adapter, or the disk fails.
+pub fn adapter(checkpoint: &Checkpoint, out: &Path) -> Result<Exported, Faults> {
+    check_out(out)?;
+    let adapter = checkpoint.adapter()?;
+    let modules = adapter.modules()?;
+    let mut warnings = Vec::new();
+    let ranks: BTreeSet<usize> = modules.iter().map(|module| module.rank).collect();
+    let (count, all_zero) = (modules.len(), modules.iter().all(|module| module.b.bytes.iter().all(|byte| *byte == 0)));
+    if let Some(rank) = ranks.iter().find(|rank| !VLLM_RANKS.contains(rank)) {
+        warnings.push(format!("vLLM does not load rank {rank}; it knows {VLLM_RANKS:?}"));
+    }
+    if ranks.len() > 1 || !adapter.config.alpha_pattern.is_empty() {
+        warnings.push("vLLM and llama.cpp take one rank and one alpha for all modules; merge for them".into());
+    }
+    if adapter.config.use_dora {
+        warnings.push("vLLM and llama.cpp do not load DoRA adapters; merge for them".into());
+    }
+    if adapter.config.use_rslora {
+        warnings.push("llama.cpp ignores `use_rslora` and scales by alpha / rank; merge for it".into());
+    }
+    if all_zero {
+        warnings.push("every `lora_B` is zero: the adapter changes nothing".into());
+    }
+    stage(out, |folder| adapter.write(folder))?;
+    exported(out, count, warnings)
+}
+
+/// Writes the base with the adapter merged into it, each tensor in type `dtype` or its own.
+///
+/// # Errors
+/// `out` is a file or not empty; the adapter does not fit the base, or holds NaN or infinity; a number does not fit the
+/// output type; the disk fails.
+pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) -> Result<Exported, Faults> {
+    check_out(out)?;
+    let modules = adapter.modules()?;
+    let mut updates = BTreeMap::new();
+    let mut faults = Vec::new();
+    for module in &modules {
+        let weight = format!("{}.weight", module.path);
+        let expected = [module.out_features, module.in_features];
+        match base.weights.shape(&weight) {
+            None => faults.push(absent(&base.weights, &weight)),
+            Some(shape) if shape != expected => faults.push(
+                Fault::new(format!("`{weight}` is {shape:?} in the base, but the adapter is for {expected:?}"))
+                    .at(base.weights.place_of(&weight))
+                    .hint("this adapter was trained on another model"),
+            ),
+            Some(_) => match Update::new(module) {
+                Ok(update) => drop(updates.insert(weight, update)),
+                Err(fault) => faults.push(fault),
+            },
+        }
+    }
+    Faults::check(faults)?;
+    let mut warnings = Vec::new();
+    if updates.values().all(Update::is_zero) {
+        warnings.push("every `lora_B` is zero: the merged model is the base".into());
+    }
+    write_model(base, &updates, out, dtype, SHARD_BYTES)?;
+    exported(out, modules.len(), warnings)
+}
+
+/// Writes a model whose weights were all trained, each tensor in type `dtype` or its own.
+///
+/// # Errors
+/// `out` is a file or not empty; a number does not fit the output type; the disk fails.
+pub fn model(base: &Base, out: &Path, dtype: Option<Dtype>) -> Result<Exported, Faults> {
+    check_out(out)?;
+    write_model(base, &BTreeMap::new(), out, dtype, SHARD_BYTES)?;
+    exported(out, 0, Vec::new())
+}
+
+fn absent(weights: &Weights, weight: &str) -> Fault {
+    let fault = Fault::new(format!("the adapter is on `{weight}`, which the base does not have"))
+        .at(Place::File(weights.name().to_owned()));
+    if weight == "lm_head.weight" {
+        return fault.hint("the base's head is tied to its embedding: an adapter on it cannot be merged");
+    }
+    match nearest(weight, weights.names()) {
+        Some(near) => fault.hint(format!("this adapter was trained on another model; the nearest here is `{near}`")),
+        None => fault.hint("this adapter was trained on another model"),
+    }
+}
+
+/// One file of the output.
+struct Shard<'a> {
+    name: String,
+    tensors: Vec<&'a str>,
+}
+
+fn write_model(
+    base: &Base,
+    updates: &BTreeMap<String, Update>,
+    out: &Path,
+    dtype: Option<Dtype>,
+    shard_bytes: u64,
+) -> Result<(), Fault> {
+    let weights = &base.weights;
+    let output = |name: &str| -> (Dtype, Vec<usize>, usize) {
+        let from = weights.dtype(name).expect("the names are the base's");
+        let shape = weights.shape(name).expect("the names are the base's");
+        let held = weights.bytes(name).expect("the names are the base's").len();
+        match (dtype, float_size(from)) {
+            (Some(to), Some(size)) => {
+                let size_to = float_size(to).unwrap_or(size);
+                (to, shape, held / size * size_to)
+            }
+            _ => (from, shape, held),
+        }
+    };
+    let shards = shards(weights, dtype, shard_bytes, |name| output(name).2 as u64);
+    stage(out, |folder| {
+        let mut total = 0;
+        for shard in &shards {
+            let outputs: Vec<_> = shard.tensors.iter().map(|name| output(name)).collect();
+            let entries: Vec<_> = shard
+                .tensors
+                .iter()
+                .zip(&outputs)
+                .map(|(name, (dtype, shape, size))| format::Entry { name, dtype: *dtype, shape, size: *size })
+                .collect();
+            total += entries.iter().map(|entry| entry.size as u64).sum::<u64>();
+            let mut trouble = None;
+            let path = folder.join(&shard.name);
+            let written = files::write(&path, |file| {
+                format::write(file, &entries, |index| {
+                    tensor(weights, shard.tensors[index], outputs[index].0, updates).map_err(|fault| {
+                        trouble = Some(fault);
+                        io::Error::other("a tensor cannot be converted")
+                    })
+                })
+            });
+            trouble.map_or(written, Err)?;
+        }
+        if shards.len() > 1 || weights.index().is_some() {
+            let index = index(weights.index(), &shards, total);
+            let text = serde_json::to_vec_pretty(&index).expect("an index can be written");
+            files::write(&folder.join(INDEX), |file| file.write_all(&text))?;
+        }
+        for (name, bytes) in &base.files {
+            let bytes = if name == CONFIG { config(bytes, dtype)? } else { Cow::Borrowed(&bytes[..]) };
+            files::write(&folder.join(name), |file| file.write_all(&bytes))?;
+        }
+        Ok(())
+    })
+}
+
+fn tensor<'a>(
+    weights: &'a Weights,
+    name: &str,
+    to: Dtype,
+    updates: &BTreeMap<String, Update>,
+) -> Result<Cow<'a, [u8]>, Fault> {
+    let bytes = weights.bytes(name)?;
+    let from = weights.dtype(name).expect("a tensor with bytes has a type");
+    let update = updates.get(name);
+    if from == to && update.is_none() {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    convert(from, bytes, to, update).map(Cow::Owned).map_err(|fault| {
+        Fault { message: format!("tensor `{name}`: {}", fault.message), ..fault }.at(weights.place_of(name))
+    })
+}
+
+/// The files of the output: the base's own, or a single one split where it grows too large.
+fn shards<'a>(
+    weights: &'a Weights,
+    dtype: Option<Dtype>,
+    shard_bytes: u64,
+    size: impl Fn(&str) -> u64,
+) -> Vec<Shard<'a>> {
+    let mut files = weights.shards();
+    if dtype.is_some() {
+        // Types that are not converted may be narrower than the rest now; wide ones first keep all of them aligned.
+        let width = |name: &str| weights.dtype(name).filter(|from| float_size(*from).is_none()).or(dtype);
+        files.iter_mut().for_each(|(_, names)| names.sort_by_key(|name| Reverse(width(name))));
+    }
+    if weights.index().is_some() {
+        return files.into_iter().map(|(name, tensors)| Shard { name: name.into(), tensors }).collect();
+    }
+    let mut groups: Vec<Vec<&str>> = vec![Vec::new()];
+    let mut filled = 0;
+    for name in files.into_iter().flat_map(|(_, names)| names) {
+        if filled > 0 && filled + size(name) > shard_bytes {
+            groups.push(Vec::new());
+            filled = 0;
+        }
+        filled += size(name);
+        groups.last_mut().expect("there is always a last group").push(name);
+    }
+    let count = groups.len();
+    let name = |index: usize| match count {
+        1 => SINGLE.to_owned(),
+        _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
+    };
+    groups.into_iter().enumerate().map(|(index, tensors)| Shard { name: name(index), tensors }).collect()
+}
+
+/// The list of files: the base's with the sizes of now, or a new one.
+fn index(base: Option<&Map<String, Value>>, shards: &[Shard<'_>], total: u64) -> Value {
+    let mut index = base.cloned().unwrap_or_default();
+    let metadata = index.entry("metadata").or_insert_with(|| json!({}));
+    if !metadata.is_object() {
+        *metadata = json!({});
+    }
+    metadata["total_size"] = json!(total);
+    let places: BTreeMap<&str, &str> =
+        shards.iter().flat_map(|shard| shard.tensors.iter().map(|tensor| (*tensor, shard.name.as_str()))).collect();
+    index.insert("weight_map".into(), json!(places));
+    Value::Object(index)
+}
+
+/// `config.json` with the type the weights have now.
+fn config(bytes: &[u8], dtype: Option<Dtype>) -> Result<Cow<'_, [u8]>, Fault> {
+    let Some(dtype) = dtype else { return Ok(Cow::Borrowed(bytes)) };
+    let fault = |error| Fault::new(format!("not a JSON object: {error}")).at(Place::File(CONFIG.into()));
+    let mut keys: Map<String, Value> = serde_json::from_slice(bytes).map_err(fault)?;
+    let word = match dtype {
+        Dtype::F64 => "float64",
+        Dtype::F16 => "float16",
+        Dtype::BF16 => "bfloat16",
+        _ => "float32",
+    };
+    // transformers 5 writes `dtype`, older versions `torch_dtype`; both read either.
+    let written = ["dtype", "torch_dtype"].into_iter().filter(|key| keys.contains_key(*key)).collect::<Vec<_>>();
+    for key in if written.is_empty() { vec!["torch_dtype"] } else { written } {
+        keys.insert(key.into(), json!(word));
+    }
+    Ok(Cow::Owned(serde_json::to_vec_pretty(&keys).expect("a JSON object can be written")))
+}
+
+fn check_out(out: &Path) -> Result<(), Fault> {
+    let fault = |message: &str| Err(Fault::new(message).at(Place::file(out)).hint("choose another `--out`"));
+    if out.exists() && !out.is_dir() {
+        return fault("the output folder is a file");
+    }
+    if out.is_dir() && !run::is_empty(out)? {
+        return fault("the output folder is not empty");
+    }
+    Ok(())
+}
+
+/// Fills a hidden folder beside `out` and renames it when all of it is on the disk.
+fn stage(out: &Path, fill: impl FnOnce(&Path) -> Result<(), Fault>) -> Result<(), Fault> {
+    let Some(name) = out.file_name() else {
+        return Err(Fault::new("the output folder has no name").at(Place::file(out)).hint("choose another `--out`"));
+    };
+    let parent = match out.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("."),
+    };
+    let staging = parent.join(format!(".{}.partial", name.to_string_lossy()));
+    files::remove_folder(&staging)?;
+    let written = files::create_folder(&staging).and_then(|()| fill(&staging)).and_then(|()| {
+        files::sync_folder(&staging)?;
+        if out.is_dir() {
+            // Empty, as was checked; not every system renames over a folder.
+            fs::remove_dir(out).map_err(|error| files::fault("replace", out, &error))?;
+        }
+        files::rename(&staging, out)
+    });
+    if let Err(fault) = written {
+        // The first fault says what is wrong.
+        let _ = files::remove_folder(&staging);
+        return Err(fault);
+    }
+    files::sync_folder(parent)
+}
+
+fn exported(out: &Path, modules: usize, warnings: Vec<String>) -> Result<Exported, Faults> {
+    let entries = fs::read_dir(out).map_err(|error| files::fault("read", out, &error))?;
+    let mut files: Vec<String> =
+        entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
+    files.sort();
+    Ok(Exported { folder: out.into(), files, modules, warnings })
+}

@@ -1,0 +1,112 @@
+//! W + s B A, in f32, rounded once.
+//!
+//! Rows are worked on side by side and go from the base's bytes to the output's bytes, so that a merge holds one output
+//! tensor in memory and never a whole model.
+
+use faults::Fault;
+use rayon::prelude::*;
+use safetensors::Dtype;
+
+use crate::adapter::Module;
+use crate::tensor::{decode_into, encode_into, float_size};
+
+/// What is added to a weight matrix of shape `[out_features, in_features]`.
+pub(crate) struct Update {
+    a: Vec<f32>,
+    b: Vec<f32>,
+    magnitude: Option<Vec<f32>>,
+    rank: usize,
+    in_features: usize,
+    scale: f32,
+}
+
+impl Update {
+    /// The update of one module.
+    ///
+    /// # Errors
+    /// A, B or the magnitudes hold a number that is not finite.
+    pub fn new(module: &Module<'_>) -> Result<Self, Fault> {
+        let read = |name: &str, tensor: &crate::StoredTensor| -> Result<Vec<f32>, Fault> {
+            let values = tensor.to_f32()?;
+            match values.iter().position(|value| !value.is_finite()) {
+                Some(index) => Err(Fault::new(format!(
+                    "`{name}` of module `{}` holds {} at position {index}",
+                    module.path, values[index]
+                ))
+                .hint("the training has diverged; export an earlier checkpoint")),
+                None => Ok(values),
+            }
+        };
+        Ok(Self {
+            a: read("lora_A", module.a)?,
+            b: read("lora_B", module.b)?,
+            magnitude: module.magnitude.map(|tensor| read("lora_magnitude_vector", tensor)).transpose()?,
+            rank: module.rank,
+            in_features: module.in_features,
+            scale: module.scale as f32,
+        })
+    }
+
+    /// True when merging changes nothing: every number of B is zero.
+    pub fn is_zero(&self) -> bool {
+        self.magnitude.is_none() && self.b.iter().all(|value| *value == 0.0)
+    }
+
+    /// Row `row` of s B A, added to `weights`, the same row of W; with magnitudes the sum is scaled to them (DoRA).
+    fn apply(&self, row: usize, weights: &mut [f32], delta: &mut [f32]) {
+        delta.fill(0.0);
+        for (factor, a) in self.b[row * self.rank..][..self.rank].iter().zip(self.a.chunks_exact(self.in_features)) {
+            for (sum, a) in delta.iter_mut().zip(a) {
+                *sum += factor * a;
+            }
+        }
+        for (weight, delta) in weights.iter_mut().zip(delta) {
+            let delta = self.scale * *delta;
+            // Adding zero would turn -0 into +0; what the adapter does not touch keeps its bytes.
+            *weight = if delta == 0.0 { *weight } else { *weight + delta };
+        }
+        if let Some(magnitude) = &self.magnitude {
+            let norm = weights.iter().map(|weight| f64::from(*weight).powi(2)).sum::<f64>().sqrt();
+            let factor = (f64::from(magnitude[row]) / norm) as f32;
+            weights.iter_mut().for_each(|weight| *weight *= factor);
+        }
+    }
+}
+
+/// Numbers of one row or of a stretch of a tensor that is converted alone.
+const STRETCH: usize = 1 << 14;
+
+/// A tensor's bytes in type `to`, with the update added.
+///
+/// # Errors
+/// A number that is finite in the base does not fit the output type, or W + s B A is not finite. The fault has no place.
+pub(crate) fn convert(from: Dtype, bytes: &[u8], to: Dtype, update: Option<&Update>) -> Result<Vec<u8>, Fault> {
+    let (Some(size_from), Some(size_to)) = (float_size(from), float_size(to)) else {
+        return Err(Fault::new(format!("holds {from}, which cannot be written as {to}")));
+    };
+    let width = update.map_or(STRETCH, |update| update.in_features).max(1);
+    let mut out = vec![0; bytes.len() / size_from * size_to];
+    let scratch = || (vec![0.0; width], vec![0.0; width]);
+    let rows = out.par_chunks_mut(width * size_to).zip(bytes.par_chunks(width * size_from)).enumerate();
+    let too_large = rows
+        .map_init(scratch, |(weights, delta), (row, (out, bytes))| {
+            let weights = &mut weights[..bytes.len() / size_from];
+            decode_into(from, bytes, weights);
+            let finite = weights.iter().all(|value| value.is_finite());
+            if let Some(update) = update {
+                update.apply(row, weights, delta);
+            }
+            encode_into(to, weights, out);
+            // A base that holds NaN or infinity keeps it; a number that becomes one here is a fault.
+            let largest = weights.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+            decode_into(to, out, weights);
+            (finite && !weights.iter().all(|value| value.is_finite())).then_some(largest)
+        })
+        .find_any(Option::is_some)
+        .flatten();
+    match too_large {
+        Some(largest) => Err(Fault::new(format!("a number of size {largest:e} does not fit {to}"))
+            .hint("write it as bf16 or f32 with `--dtype`")),
+        None => Ok(out),
+    }
+}

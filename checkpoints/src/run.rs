@@ -1,0 +1,325 @@
+//! A run's output directory: the recipe, the metrics, and the checkpoints.
+//!
+//! A checkpoint appears in one step or not at all: it is written into a hidden folder, synced, read back, given its
+//! manifest and renamed. `latest` and `best` are text files in `checkpoints/` that hold a checkpoint's folder name. What
+//! a crash leaves behind is hidden, ignored, and removed by the next save.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use faults::{Fault, Place};
+use serde_json::Value;
+
+use crate::checkpoint::{self, Checkpoint, Contents};
+use crate::manifest::MANIFEST;
+use crate::{files, metrics};
+
+const RECIPE: &str = "recipe.toml";
+const CHECKPOINTS: &str = "checkpoints";
+const LATEST: &str = "latest";
+const BEST: &str = "best";
+const VISIBLE: &str = "step-";
+const STAGING: &str = ".staging-step-";
+const REPLACED: &str = ".replaced-step-";
+const REMOVED: &str = ".removed-step-";
+
+/// How many checkpoints stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The newest so many stay; `latest` and `best` stay whatever this says.
+    pub keep: usize,
+}
+
+/// A run's directory.
+#[derive(Debug)]
+pub struct Run {
+    folder: PathBuf,
+    metrics: Option<File>,
+}
+
+impl Run {
+    /// A new run in `dir`, which must not exist or be an empty folder.
+    ///
+    /// # Errors
+    /// `dir` is a file, holds something, or cannot be created.
+    pub fn create(dir: &Path) -> Result<Self, Fault> {
+        let fault = |message: &str| Fault::new(message).at(Place::file(dir));
+        if dir.exists() && !dir.is_dir() {
+            return Err(fault("the output directory is a file").hint("choose another `output.dir`"));
+        }
+        if dir.is_dir() && !is_empty(dir)? {
+            return Err(fault("the output directory is not empty")
+                .hint("continue the run in it with `--resume`, or choose another `output.dir`"));
+        }
+        files::create_folder(&dir.join(CHECKPOINTS))?;
+        Ok(Self { folder: dir.into(), metrics: None })
+    }
+
+    /// The run that is in `dir` already.
+    ///
+    /// # Errors
+    /// `dir` is not a run's directory.
+    pub fn open(dir: &Path) -> Result<Self, Fault> {
+        if !dir.join(RECIPE).is_file() && !dir.join(CHECKPOINTS).is_dir() {
+            let what = if dir.is_dir() { "not a run's directory" } else { "there is no such directory" };
+            let hint = format!("a run's directory holds `{RECIPE}` and `{CHECKPOINTS}`");
+            return Err(Fault::new(what).at(Place::file(dir)).hint(hint));
+        }
+        Ok(Self { folder: dir.into(), metrics: None })
+    }
+
+    /// The run's directory.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Writes the resolved recipe.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_recipe(&self, text: &str) -> Result<(), Fault> {
+        files::replace(&self.folder.join(RECIPE), text.as_bytes())
+    }
+
+    /// The resolved recipe.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn recipe(&self) -> Result<String, Fault> {
+        files::read_text(&self.folder.join(RECIPE))
+    }
+
+    /// Appends a line to `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append_metrics(&mut self, line: &Value) -> Result<(), Fault> {
+        let path = self.folder.join(metrics::METRICS);
+        let file = match &mut self.metrics {
+            Some(file) => file,
+            none => none.insert(metrics::open(&path)?),
+        };
+        metrics::append(file, &path, line)
+    }
+
+    /// Drops from `metrics.jsonl` the lines of steps after `step`, and a line that a crash has torn.
+    ///
+    /// # Errors
+    /// The file cannot be read or replaced.
+    pub fn cut_metrics(&mut self, step: usize) -> Result<(), Fault> {
+        let path = self.folder.join(metrics::METRICS);
+        // The open file would go on writing into the one that is replaced.
+        self.metrics = None;
+        if !path.exists() {
+            return Ok(());
+        }
+        let text = files::read(&path)?;
+        let kept = metrics::kept(&text, step);
+        if kept == text { Ok(()) } else { files::replace(&path, &kept) }
+    }
+
+    /// All whole lines of `metrics.jsonl`, none when there is no such file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line is not JSON.
+    pub fn metrics(&self) -> Result<Vec<Value>, Fault> {
+        metrics::read(&self.folder.join(metrics::METRICS))
+    }
+
+    /// Writes a file of the run at once; `name` is relative to the run's directory, folders in it are created.
+    ///
+    /// # Errors
+    /// The name leaves the run's directory, or the file cannot be written.
+    pub fn write_file(&self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Fault> {
+        files::replace(&self.inside(name.as_ref())?, bytes)
+    }
+
+    /// Appends to a file of the run, which is created when it is not there.
+    ///
+    /// # Errors
+    /// The name leaves the run's directory, or the file cannot be written.
+    pub fn append_file(&self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Fault> {
+        let path = self.inside(name.as_ref())?;
+        let open = OpenOptions::new().create(true).append(true).open(&path);
+        open.and_then(|mut file| file.write_all(bytes)).map_err(|error| files::fault("write", &path, &error))
+    }
+
+    /// Saves a checkpoint: complete, or not at all. One of the same step is replaced.
+    ///
+    /// # Errors
+    /// The disk is full or fails, or the weights read back are not those given; the checkpoints from before remain.
+    pub fn save(&self, step: usize, contents: &Contents, retention: &Retention) -> Result<PathBuf, Fault> {
+        let folder = self.folder.join(CHECKPOINTS);
+        files::create_folder(&folder)?;
+        sweep(&folder)?;
+        // Whoever resumes from this checkpoint needs the lines that led to it.
+        if let Some(file) = &self.metrics {
+            file.sync_all().map_err(|error| files::fault("write", &self.folder.join(metrics::METRICS), &error))?;
+        }
+        let staging = folder.join(format!("{STAGING}{step:06}"));
+        let target = folder.join(folder_name(step));
+        let saved = files::create_folder(&staging)
+            .and_then(|()| checkpoint::write(&staging, step, contents))
+            .and_then(|()| publish(&folder, &staging, &target, step));
+        if let Err(fault) = saved {
+            // The first fault says what is wrong; the next save sweeps what could not be removed now.
+            let _ = files::remove_folder(&staging);
+            return Err(fault);
+        }
+        files::replace(&folder.join(LATEST), folder_name(step).as_bytes())?;
+        if contents.best {
+            files::replace(&folder.join(BEST), folder_name(step).as_bytes())?;
+        }
+        self.retain(&folder, step, retention)?;
+        Ok(target)
+    }
+
+    /// The checkpoint to go on from: the one `latest` names, or else the newest that is complete; `None` before the first.
+    ///
+    /// # Errors
+    /// The folder of checkpoints cannot be read.
+    pub fn latest(&self) -> Result<Option<Checkpoint>, Fault> {
+        let folder = self.folder.join(CHECKPOINTS);
+        let named = pointed(&folder, LATEST);
+        let mut candidates: Vec<PathBuf> = named.iter().cloned().collect();
+        let newest_first = self.checkpoints()?.into_iter().rev().map(|(_, path)| path);
+        candidates.extend(newest_first.filter(|path| named.as_ref() != Some(path)));
+        for candidate in candidates {
+            match Checkpoint::open(&candidate) {
+                Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(fault) => tracing::warn!("passing over a checkpoint that is not complete: {fault}"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The best checkpoint, when one was marked so.
+    ///
+    /// # Errors
+    /// The best checkpoint is not complete any more.
+    pub fn best(&self) -> Result<Option<Checkpoint>, Fault> {
+        pointed(&self.folder.join(CHECKPOINTS), BEST).map(|folder| Checkpoint::open(&folder)).transpose()
+    }
+
+    /// Steps and folders of all checkpoints, the oldest first; their files are not checked.
+    ///
+    /// # Errors
+    /// The folder of checkpoints cannot be read.
+    pub fn checkpoints(&self) -> Result<Vec<(usize, PathBuf)>, Fault> {
+        let folder = self.folder.join(CHECKPOINTS);
+        let entries = entries(&folder)?;
+        let mut found: Vec<(usize, PathBuf)> = Vec::new();
+        for name in &entries {
+            // A crash while a step is replaced can leave its old state under the hidden name only.
+            let step = step_of(name, VISIBLE)
+                .or_else(|| step_of(name, REPLACED).filter(|step| !entries.contains(&folder_name(*step))));
+            if let Some(step) = step
+                && folder.join(name).join(MANIFEST).is_file()
+            {
+                found.push((step, folder.join(name)));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn retain(&self, folder: &Path, step: usize, retention: &Retention) -> Result<(), Fault> {
+        let kept = [pointed(folder, LATEST), pointed(folder, BEST)];
+        let checkpoints = self.checkpoints()?;
+        // Later ones are of another history, that of the run before it was resumed: not ours to count or to remove.
+        let so_far: Vec<_> = checkpoints.into_iter().filter(|(found, _)| *found <= step).collect();
+        let excess = so_far.len().saturating_sub(retention.keep);
+        for (old, path) in so_far.into_iter().take(excess) {
+            if kept.iter().flatten().all(|kept| *kept != path) {
+                // Renamed first, so that nobody finds one that is half removed.
+                let removed = folder.join(format!("{REMOVED}{old:06}"));
+                files::rename(&path, &removed)?;
+                files::remove_folder(&removed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn inside(&self, name: &Path) -> Result<PathBuf, Fault> {
+        let normal = name.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        if !normal || name.as_os_str().is_empty() {
+            return Err(Fault::new("the name of a file of the run leaves the run's directory").at(Place::file(name)));
+        }
+        let path = self.folder.join(name);
+        files::create_folder(path.parent().expect("a file of the run lies in the run's directory"))?;
+        Ok(path)
+    }
+}
+
+/// The checkpoint folder that `latest` or `best` in `folder` names.
+pub(crate) fn pointed(folder: &Path, pointer: &str) -> Option<PathBuf> {
+    let text = fs::read_to_string(folder.join(pointer)).ok()?;
+    let name = text.trim();
+    let step = step_of(name, VISIBLE)?;
+    let target = folder.join(name);
+    let replaced = folder.join(format!("{REPLACED}{step:06}"));
+    Some(if !target.exists() && replaced.exists() { replaced } else { target })
+}
+
+/// Puts a complete staging folder in its place, and the one it replaces out of the way.
+fn publish(folder: &Path, staging: &Path, target: &Path, step: usize) -> Result<(), Fault> {
+    let replaced = folder.join(format!("{REPLACED}{step:06}"));
+    let replaces = target.exists();
+    if replaces {
+        files::rename(target, &replaced)?;
+    }
+    if let Err(fault) = files::rename(staging, target) {
+        if replaces {
+            files::rename(&replaced, target)?;
+        }
+        return Err(fault);
+    }
+    files::sync_folder(folder)?;
+    if replaces { files::remove_folder(&replaced) } else { Ok(()) }
+}
+
+/// Removes what earlier saves left behind when they were cut short.
+fn sweep(folder: &Path) -> Result<(), Fault> {
+    let entries = entries(folder)?;
+    for name in &entries {
+        let path = folder.join(name);
+        match step_of(name, REPLACED) {
+            Some(step) if !entries.contains(&folder_name(step)) => {
+                files::rename(&path, &folder.join(folder_name(step)))?
+            }
+            Some(_) => files::remove_folder(&path)?,
+            None if step_of(name, STAGING).is_some() || step_of(name, REMOVED).is_some() => {
+                files::remove_folder(&path)?
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn folder_name(step: usize) -> String {
+    format!("{VISIBLE}{step:06}")
+}
+
+fn step_of(name: &str, prefix: &str) -> Option<usize> {
+    let digits = name.strip_prefix(prefix)?;
+    let step = digits.parse().ok()?;
+    (format!("{step:06}") == digits).then_some(step)
+}
+
+/// The names in a folder, none when there is no such folder.
+fn entries(folder: &Path) -> Result<Vec<String>, Fault> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let read = || -> std::io::Result<Vec<String>> {
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+    };
+    read().map_err(|error| files::fault("read", folder, &error))
+}
+
+/// True for a folder with nothing in it.
+pub(crate) fn is_empty(folder: &Path) -> Result<bool, Fault> {
+    Ok(entries(folder)?.is_empty())
+}

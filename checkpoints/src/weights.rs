@@ -1,0 +1,291 @@
+//! The weights of a model folder, mapped into memory and read tensor by tensor.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+
+use faults::{Fault, Place, nearest};
+use memmap2::Mmap;
+use safetensors::Dtype;
+use serde::Deserialize;
+
+use crate::tensor::StoredTensor;
+use crate::{files, format, tensor};
+
+/// The name of the weights of a model in one file.
+pub(crate) const SINGLE: &str = "model.safetensors";
+/// The name of the list of files of a model in several.
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+
+/// A model's weights: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+///
+/// The files are mapped, not read: they must not change while this exists.
+pub struct Weights {
+    name: String,
+    files: Vec<Source>,
+    tensors: BTreeMap<String, Tensor>,
+    index: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// One file of weights.
+struct Source {
+    name: String,
+    path: String,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Mapped(Mmap),
+    Embedded(&'static [u8]),
+}
+
+/// Where a tensor lies.
+struct Tensor {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    range: Range<usize>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Source {
+    fn map(path: &Path, name: &str) -> Result<Self, Fault> {
+        let read = |error| files::fault("read", path, &error);
+        let file = File::open(path).map_err(read)?;
+        if file.metadata().map_err(read)?.is_dir() {
+            return Err(Fault::new("expected a file of weights, found a folder").at(Place::file(path)));
+        }
+        // SAFETY: nobody may cut the file while it is mapped, as `Weights` documents; no reader of weights can check it.
+        let mapped = unsafe { Mmap::map(&file) }.map_err(read)?;
+        Ok(Self { name: name.into(), path: path.display().to_string(), bytes: Bytes::Mapped(mapped) })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Mapped(mapped) => mapped,
+            Bytes::Embedded(bytes) => bytes,
+        }
+    }
+}
+
+impl Weights {
+    /// The weights in a model folder.
+    ///
+    /// # Errors
+    /// No weights in the folder, a shard that is missing, a broken file, an index that does not fit its shards.
+    pub fn open(folder: &Path) -> Result<Self, Fault> {
+        let single = folder.join(SINGLE);
+        if single.is_file() {
+            return Self::open_file(&single);
+        }
+        let index = folder.join(INDEX);
+        if index.is_file() {
+            return Self::open_shards(folder, &index);
+        }
+        let fault = Fault::new(format!("no weights here: neither `{SINGLE}` nor `{INDEX}`")).at(Place::file(folder));
+        Err(if !folder.is_dir() {
+            Fault::new("no such model folder").at(Place::file(folder))
+        } else if folder.join("pytorch_model.bin").exists() || folder.join("pytorch_model.bin.index.json").exists() {
+            fault.hint("the model is in PyTorch's own format; save it with `save_pretrained` to get safetensors")
+        } else {
+            fault.hint("a model folder holds `config.json`, `tokenizer.json` and safetensors weights")
+        })
+    }
+
+    /// The weights in one safetensors file.
+    ///
+    /// # Errors
+    /// The file cannot be read or is broken.
+    pub fn open_file(path: &Path) -> Result<Self, Fault> {
+        Self::of_one(path.display().to_string(), Source::map(path, SINGLE)?)
+    }
+
+    /// The weights in a safetensors file that the program carries inside; `name` is shown in faults.
+    ///
+    /// # Errors
+    /// The file is broken.
+    pub fn from_bytes(name: &str, bytes: &'static [u8]) -> Result<Self, Fault> {
+        let source = Source { name: SINGLE.into(), path: name.into(), bytes: Bytes::Embedded(bytes) };
+        Self::of_one(name.into(), source)
+    }
+
+    fn of_one(name: String, source: Source) -> Result<Self, Fault> {
+        let tensors = Tensor::all(&source, 0)?.collect();
+        Ok(Self { name, files: vec![source], tensors, index: None })
+    }
+
+    fn open_shards(folder: &Path, index: &Path) -> Result<Self, Fault> {
+        let fault = |message: String| Fault::new(message).at(Place::file(index));
+        let text = files::read(index)?;
+        let whole = serde_json::from_slice(&text).map_err(|error| fault(format!("not a JSON object: {error}")))?;
+        let Index { weight_map } =
+            serde_json::from_slice(&text).map_err(|error| fault(format!("not an index of weights: {error}")))?;
+        let mut sources: Vec<Source> = Vec::new();
+        let mut held: Vec<BTreeMap<String, Tensor>> = Vec::new();
+        let mut tensors = BTreeMap::new();
+        for (name, shard) in &weight_map {
+            let file = match sources.iter().position(|source| source.name == *shard) {
+                Some(file) => file,
+                None => {
+                    if !files::is_plain_name(shard) {
+                        return Err(fault(format!("tensor `{name}` lies in {shard:?}, which is no plain file name")));
+                    }
+                    let path = folder.join(shard);
+                    if !path.exists() {
+                        return Err(fault(format!("the shard `{shard}` is missing, which holds tensor `{name}`"))
+                            .hint("download the model again"));
+                    }
+                    let source = Source::map(&path, shard)?;
+                    held.push(Tensor::all(&source, sources.len())?.collect());
+                    sources.push(source);
+                    sources.len() - 1
+                }
+            };
+            let tensor = held[file].remove(name);
+            tensors.insert(
+                name.clone(),
+                tensor.ok_or_else(|| fault(format!("tensor `{name}` is not in its shard `{shard}`")))?,
+            );
+        }
+        Ok(Self { name: folder.display().to_string(), files: sources, tensors, index: Some(whole) })
+    }
+
+    /// What the weights are called in faults: their file or folder.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// True when there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The shape of a tensor.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.tensors.get(name).map(|tensor| tensor.shape.clone())
+    }
+
+    /// The type of a tensor's numbers.
+    pub fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.tensors.get(name).map(|tensor| tensor.dtype)
+    }
+
+    /// A tensor's numbers as they lie in the file, little-endian.
+    ///
+    /// # Errors
+    /// There is no such tensor.
+    pub fn bytes(&self, name: &str) -> Result<&[u8], Fault> {
+        let tensor = self.tensors.get(name).ok_or_else(|| self.missing(name))?;
+        Ok(&self.files[tensor.file].bytes()[tensor.range.clone()])
+    }
+
+    /// A tensor's numbers as f32, converted on all cores.
+    ///
+    /// # Errors
+    /// There is no such tensor, or it does not hold f32, bf16, f16 or f64.
+    pub fn f32(&self, name: &str) -> Result<Vec<f32>, Fault> {
+        let bytes = self.bytes(name)?;
+        let dtype = self.dtype(name).ok_or_else(|| self.missing(name))?;
+        tensor::decode(dtype, bytes)
+            .map_err(|fault| Fault::new(format!("tensor `{name}`: {}", fault.message)).at(self.place_of(name)))
+    }
+
+    /// How many numbers all tensors hold together.
+    pub fn parameters(&self) -> u64 {
+        self.tensors.values().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()
+    }
+
+    /// The file a tensor lies in, or the whole model when there is no such tensor.
+    pub fn place_of(&self, name: &str) -> Place {
+        let path = self.tensors.get(name).map(|tensor| &self.files[tensor.file].path);
+        Place::File(path.unwrap_or(&self.name).clone())
+    }
+
+    /// Each file's name with the names of its tensors in the order of their data.
+    pub(crate) fn shards(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut shards: Vec<(&str, Vec<(usize, &str)>)> =
+            self.files.iter().map(|source| (source.name.as_str(), Vec::new())).collect();
+        for (name, tensor) in &self.tensors {
+            shards[tensor.file].1.push((tensor.range.start, name));
+        }
+        shards
+            .into_iter()
+            .map(|(file, mut tensors)| {
+                tensors.sort();
+                (file, tensors.into_iter().map(|(_, name)| name).collect())
+            })
+            .collect()
+    }
+
+    /// The index of a model in several files, as read.
+    pub(crate) fn index(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
+        self.index.as_ref()
+    }
+
+    fn missing(&self, name: &str) -> Fault {
+        let fault = Fault::new(format!("there is no tensor `{name}`")).at(Place::File(self.name.clone()));
+        match nearest(name, self.names()) {
+            Some(near) => fault.hint(format!("the nearest is `{near}`")),
+            None => fault,
+        }
+    }
+}
+
+impl Tensor {
+    fn all(source: &Source, file: usize) -> Result<impl Iterator<Item = (String, Tensor)>, Fault> {
+        let header = format::read_header(&source.path, source.bytes())?;
+        let start = header.data_start;
+        Ok(header.tensors.into_iter().map(move |(name, info)| {
+            let range = start + info.data_offsets.0..start + info.data_offsets.1;
+            (name, Tensor { file, dtype: info.dtype, shape: info.shape, range })
+        }))
+    }
+}
+
+/// Writes tensors into a file and reads them back, so that what is on the disk is what was meant.
+pub(crate) fn write_tensors(path: &Path, tensors: &BTreeMap<String, StoredTensor>) -> Result<(), Fault> {
+    let mut sorted: Vec<(&String, &StoredTensor)> = tensors.iter().collect();
+    // Wide types first, so that every tensor is aligned to its type.
+    sorted.sort_by_key(|(_, tensor)| Reverse(tensor.dtype));
+    let entries: Vec<format::Entry<'_>> = sorted
+        .iter()
+        .map(|(name, tensor)| format::Entry {
+            name: name.as_str(),
+            dtype: tensor.dtype,
+            shape: &tensor.shape,
+            size: tensor.bytes.len(),
+        })
+        .collect();
+    files::write(path, |out| format::write(out, &entries, |index| Ok(Cow::Borrowed(&sorted[index].1.bytes[..]))))?;
+    let back = Weights::open_file(path)?;
+    let same = back.names().eq(tensors.keys())
+        && tensors.iter().all(|(name, tensor)| {
+            back.dtype(name) == Some(tensor.dtype)
+                && back.shape(name).as_ref() == Some(&tensor.shape)
+                && back.bytes(name).is_ok_and(|bytes| bytes == tensor.bytes)
+        });
+    if same { Ok(()) } else { Err(Fault::new("what was read back is not what was written").at(Place::file(path))) }
+}
+
+/// All tensors of a file, copied out of it.
+pub(crate) fn read_all(weights: &Weights) -> Result<BTreeMap<String, StoredTensor>, Fault> {
+    let tensor = |name: &str| -> Result<(String, StoredTensor), Fault> {
+        let bytes = weights.bytes(name)?.to_vec();
+        let dtype = weights.dtype(name).expect("a tensor with bytes has a type");
+        let shape = weights.shape(name).expect("a tensor with bytes has a shape");
+        Ok((name.to_owned(), StoredTensor { dtype, shape, bytes }))
+    };
+    weights.names().map(tensor).collect()
+}
