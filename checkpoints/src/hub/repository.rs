@@ -1,0 +1,236 @@
+//! One repository at one revision: what the cache holds of it, what is wanted, and the way from one to the other.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use faults::{Fault, Place};
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+
+use super::index::{is_plain_name, shards};
+use super::transfer::{Client, Failure, disk};
+use super::{Hub, Progress};
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// What a model's folder has beside its weights. All but the configuration may be absent.
+const SMALL_FILES: [&str; 10] = [
+    CONFIG,
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+];
+
+pub(super) struct Repository<'a> {
+    hub: &'a Hub,
+    name: &'a str,
+    revision: &'a str,
+    progress: &'a dyn Fn(Progress<'_>),
+    /// `models--organisation--name` in the cache.
+    folder: PathBuf,
+    cached: CacheRepo,
+}
+
+/// What the cache holds of a commit.
+struct Held {
+    snapshot: PathBuf,
+    /// Files without which there is no model.
+    missing: Vec<String>,
+    /// Whether each small file is there or known to be absent from the repository.
+    settled: bool,
+}
+
+impl<'a> Repository<'a> {
+    /// `name` and `revision` have been checked: they are safe as parts of a path.
+    pub(super) fn new(hub: &'a Hub, name: &'a str, revision: &'a str, progress: &'a dyn Fn(Progress<'_>)) -> Self {
+        let repo = Repo::with_revision(name.to_owned(), RepoType::Model, revision.to_owned());
+        let cache = Cache::new(hub.cache.clone());
+        let folder = hub.cache.join(repo.folder_name());
+        Self { hub, name, revision, progress, folder, cached: cache.repo(repo) }
+    }
+
+    /// The snapshot's folder, with everything in it.
+    pub(super) fn folder(&self) -> Result<PathBuf, Fault> {
+        let held = self.held()?;
+        if let Some(held) = &held
+            && held.missing.is_empty()
+            && (held.settled || self.hub.offline)
+        {
+            return Ok(held.snapshot.clone());
+        }
+        if self.hub.offline {
+            return Err(self.not_in_the_cache(held));
+        }
+        match (self.fetch(), held) {
+            (Ok(snapshot), _) => Ok(snapshot),
+            // The model is in the cache; only small files that it may not even have could not be asked for.
+            (Err(failure), Some(held)) if held.missing.is_empty() && failure.is_out_of_reach() => {
+                let reason = failure.into_fault().message;
+                (self.progress)(Progress::Notice { text: &format!("{reason}; using `{}` from the cache", self.name) });
+                Ok(held.snapshot)
+            }
+            (Err(failure), _) => Err(failure.into_fault()),
+        }
+    }
+
+    fn fetch(&self) -> Result<PathBuf, Failure> {
+        let client = Client::new(self.hub, self.name, self.progress);
+        let listing = client.list(self.revision)?;
+        let commit = listing.commit.as_str();
+        let snapshot = self.cached.pointer_path(commit);
+        for name in SMALL_FILES {
+            if listing.files.contains(name) {
+                self.bring(&client, commit, name)?;
+            } else if name == CONFIG {
+                return Err(Failure::Final(
+                    Fault::new(format!("`{}` has no `config.json`, expected a model's repository", self.name))
+                        .at(Place::Named(format!("{}@{}", self.name, self.revision)))
+                        .hint("name a repository of the transformers library with safetensors weights"),
+                ));
+            } else {
+                self.mark_absent(commit, name)?;
+            }
+        }
+        if listing.files.contains(WEIGHTS) {
+            self.bring(&client, commit, WEIGHTS)?;
+        } else if listing.files.contains(INDEX) {
+            let index = self.bring(&client, commit, INDEX)?;
+            let shards = shards(&index).map_err(Failure::Final)?;
+            if let Some(shard) = shards.iter().find(|shard| !listing.files.contains(*shard)) {
+                return Err(Failure::Final(
+                    Fault::new(format!("`{}` has no `{shard}`, which its index names", self.name))
+                        .at(Place::Named(format!("{}@{}", self.name, self.revision)))
+                        .hint("the repository is incomplete: try another revision, or tell its owner"),
+                ));
+            }
+            for shard in &shards {
+                self.bring(&client, commit, shard)?;
+            }
+        } else {
+            return Err(Failure::Final(self.no_safetensors(&listing.files)));
+        }
+        // The name comes last: a revision that the cache knows leads to whole files.
+        if self.revision != commit {
+            self.cached.create_ref(commit).map_err(|error| disk(error, &self.folder.join("refs")))?;
+        }
+        Ok(snapshot)
+    }
+
+    /// Puts `file` into the snapshot unless it is there.
+    fn bring(&self, client: &Client<'_>, commit: &str, file: &str) -> Result<PathBuf, Failure> {
+        let pointer = self.cached.pointer_path(commit).join(file);
+        if !pointer.exists() {
+            let locks = self.hub.cache.join(".locks").join(self.folder.file_name().unwrap_or_default());
+            let blob = client.download(commit, file, &self.folder.join("blobs"), &locks)?;
+            link(&blob, &pointer).map_err(|error| disk(error, &pointer))?;
+        }
+        Ok(pointer)
+    }
+
+    /// What the cache holds of the revision's commit; nothing when it does not know the revision.
+    fn held(&self) -> Result<Option<Held>, Fault> {
+        let commit = if is_commit(self.revision) {
+            self.revision.to_owned()
+        } else {
+            match std::fs::read_to_string(self.folder.join("refs").join(self.revision)) {
+                Ok(commit) if is_commit(commit.trim()) => commit.trim().to_owned(),
+                _ => return Ok(None),
+            }
+        };
+        let snapshot = self.cached.pointer_path(&commit);
+        let is_there = |name: &str| snapshot.join(name).exists();
+        let mut missing: Vec<String> = Vec::new();
+        if !is_there(CONFIG) {
+            missing.push(CONFIG.into());
+        }
+        if is_there(WEIGHTS) {
+        } else if is_there(INDEX) {
+            missing.extend(shards(&snapshot.join(INDEX))?.into_iter().filter(|shard| !is_there(shard)));
+        } else {
+            missing.push(WEIGHTS.into());
+        }
+        let settled = SMALL_FILES.iter().all(|name| is_there(name) || self.absent(&commit, name).exists());
+        Ok(Some(Held { snapshot, missing, settled }))
+    }
+
+    /// Where `huggingface_hub` notes that a repository has no such file at a commit.
+    fn absent(&self, commit: &str, name: &str) -> PathBuf {
+        self.folder.join(".no_exist").join(commit).join(name)
+    }
+
+    fn mark_absent(&self, commit: &str, name: &str) -> Result<(), Failure> {
+        let mark = self.absent(commit, name);
+        let folder = mark.parent().unwrap_or(&self.folder);
+        std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&mark, [])).map_err(|error| disk(error, &mark))
+    }
+
+    fn not_in_the_cache(&self, held: Option<Held>) -> Fault {
+        let place = held.as_ref().map_or(&self.folder, |held| &held.snapshot);
+        let missing = match &held {
+            Some(held) if held.snapshot.exists() => {
+                let names: Vec<String> = held.missing.iter().map(|name| format!("`{name}`")).collect();
+                format!("{} of `{}` at `{}`", names.join(", "), self.name, self.revision)
+            }
+            _ => format!("`{}` at `{}`", self.name, self.revision),
+        };
+        Fault::new(format!("the cache has no {missing}, and the hub is not to be asked"))
+            .at(Place::file(place))
+            .hint("unset `HF_HUB_OFFLINE` to download it, or set `HF_HOME` to the cache that has it")
+    }
+
+    fn no_safetensors(&self, files: &BTreeSet<String>) -> Fault {
+        let name = self.name;
+        let fault = if files.contains("adapter_config.json") {
+            Fault::new(format!("`{name}` is an adapter, expected a whole model"))
+                .hint("name the model that its `adapter_config.json` has as `base_model_name_or_path`")
+        } else {
+            let others: Vec<String> = files
+                .iter()
+                .filter(|file| [".bin", ".gguf", ".pth", ".pt", ".safetensors"].iter().any(|end| file.ends_with(end)))
+                .filter(|file| is_plain_name(file))
+                .take(3)
+                .map(|file| format!("`{file}`"))
+                .collect();
+            let has = if others.is_empty() { String::new() } else { format!("; it has {}", others.join(", ")) };
+            Fault::new(format!("`{name}` has no `{WEIGHTS}` and no `{INDEX}`{has}")).hint(
+                "choose a repository or a revision with safetensors weights, or save the model with transformers' \
+                 `save_pretrained` and give that folder",
+            )
+        };
+        fault.at(Place::Named(format!("{name}@{}", self.revision)))
+    }
+}
+
+/// A commit's full name.
+pub(super) fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// Makes `pointer`, a file of a snapshot, lead to `blob`; where there are no links, the blob itself moves there.
+fn link(blob: &Path, pointer: &Path) -> std::io::Result<()> {
+    if let Some(folder) = pointer.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    // A link whose blob was deleted.
+    if pointer.is_symlink() {
+        std::fs::remove_file(pointer)?;
+    }
+    #[cfg(unix)]
+    {
+        let target = Path::new("../../blobs").join(blob.file_name().unwrap_or_default());
+        match std::os::unix::fs::symlink(target, pointer) {
+            Ok(()) => return Ok(()),
+            // Another process was first.
+            Err(_) if pointer.exists() => return Ok(()),
+            Err(_) => {}
+        }
+    }
+    std::fs::rename(blob, pointer)
+}

@@ -1,0 +1,160 @@
+//! What happens on this side of the hub: names, the environment, the cache and its disk.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::{Bench, NOBODY, RESOLVE, contains, names, sharded, troubled, weights};
+use crate::hub::loopback::{COMMIT, Server, etag, hub};
+use crate::hub::{Hub, Progress};
+
+#[test]
+fn offline_names_what_the_cache_lacks() {
+    let mut bench = Bench::new(NOBODY.into());
+    bench.hub.offline = true;
+    contains(&bench.fault().to_string(), &["the cache has no `org/model` at `main`", "unset `HF_HUB_OFFLINE`"]);
+
+    let answers = hub(sharded(), None);
+    let server = Server::start(move |request, _| answers(request));
+    bench.hub = Hub { endpoint: server.url(), offline: false, ..bench.hub };
+    let snapshot = bench.get().unwrap();
+    // A blob that was deleted leaves a link to nothing.
+    std::fs::remove_file(bench.repository().join("blobs").join(etag("model-00002-of-00002.safetensors"))).unwrap();
+    bench.hub.offline = true;
+    contains(&bench.fault().message, &["the cache has no `model-00002-of-00002.safetensors` of `org/model` at `main`"]);
+    bench.hub.offline = false;
+    assert_eq!(bench.get().unwrap(), snapshot);
+    assert!(std::fs::read(snapshot.join("model-00002-of-00002.safetensors")).unwrap() == weights(2));
+}
+
+#[test]
+fn a_cache_filled_by_another_program_is_completed_by_the_hub_and_good_enough_without_one() {
+    let mut bench = Bench::new(NOBODY.into());
+    let snapshot = bench.repository().join("snapshots").join(COMMIT);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(bench.repository().join("refs")).unwrap();
+    std::fs::write(bench.repository().join("refs/main"), COMMIT).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::write(snapshot.join(name), name).unwrap();
+    }
+    let notices = RefCell::new(String::new());
+    let listen = |progress: Progress<'_>| {
+        if let Progress::Notice { text } = progress {
+            notices.borrow_mut().push_str(text);
+        }
+    };
+    assert_eq!(bench.hub.model_folder("org/model", None, &listen).unwrap(), snapshot);
+    contains(&notices.borrow(), &["cannot reach", "using `org/model` from the cache"]);
+    assert_eq!(names(&snapshot), ["config.json", "model.safetensors"]);
+
+    let server = troubled(|_, _| None);
+    bench.hub.endpoint = server.url();
+    assert_eq!(bench.get().unwrap(), snapshot);
+    assert_eq!(names(&snapshot), ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
+    assert_eq!(std::fs::read_to_string(snapshot.join("model.safetensors")).unwrap(), "model.safetensors");
+}
+
+#[test]
+fn a_file_that_another_process_is_downloading_is_waited_for() {
+    let server = troubled(|_, _| None);
+    let bench = Bench::new(server.url());
+    // The lock that `huggingface_hub` takes.
+    let locks = bench.hub.cache.join(".locks/models--org--model");
+    std::fs::create_dir_all(&locks).unwrap();
+    let lock = std::fs::File::create(locks.join(format!("{}.lock", etag("model.safetensors")))).unwrap();
+    lock.lock().unwrap();
+    let listen = |progress: Progress<'_>| {
+        if let Progress::Notice { text } = progress {
+            contains(text, &["another process is downloading model.safetensors of org/model"]);
+            std::fs::write(bench.repository().join("blobs").join(etag("model.safetensors")), weights(1)).unwrap();
+            lock.unlock().unwrap();
+        }
+    };
+    let snapshot = bench.hub.model_folder("org/model", None, &listen).unwrap();
+    assert!(std::fs::read(snapshot.join("model.safetensors")).unwrap() == weights(1));
+    assert_eq!(server.count(&format!("GET {RESOLVE}/model.safetensors")), 0);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_named() {
+    let server = troubled(|_, _| None);
+    let bench = Bench::new(server.url());
+    let blobs = bench.repository().join("blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let part = blobs.join(format!("{}.incomplete", etag("model.safetensors")));
+    std::os::unix::fs::symlink("/dev/full", &part).unwrap();
+    contains(&bench.fault().to_string(), &["no space is left on the disk", ".incomplete", "`HF_HOME`"]);
+    bench.assert_no_weights();
+}
+
+#[test]
+fn a_cache_that_cannot_be_made_is_named() {
+    let server = troubled(|_, _| None);
+    let bench = Bench::new(server.url());
+    std::fs::write(&bench.hub.cache, "a file in the place of the folder").unwrap();
+    contains(&bench.fault().to_string(), &["the cache cannot be used", "set `HF_HOME`"]);
+}
+
+#[test]
+fn a_local_folder_is_returned_as_it_is_and_a_wrong_one_says_what_would_be_right() {
+    let bench = Bench::new(NOBODY.into());
+    let get = |path: &str, revision| bench.hub.model_folder(path, revision, &|_| ());
+    let folder = bench.folder.path().to_str().unwrap();
+    assert_eq!(get(folder, None).unwrap(), bench.folder.path());
+    // The tests run in the crate's folder: an existing path needs no `./` before it.
+    assert_eq!(get("src/hub", None).unwrap(), Path::new("src/hub"));
+    contains(&get(folder, Some("main")).unwrap_err().to_string(), &["has no `revision`", "hint:"]);
+    contains(&get("src/hub.rs", None).unwrap_err().to_string(), &["is a file", "hint:"]);
+    for missing in ["./org/model", "/nowhere/at/all", "~/no-such-folder-of-mine", "~nobody/model"] {
+        let fault = get(missing, None).unwrap_err().to_string();
+        contains(&fault, &["there is no folder", "on this disk", "`organisation/name`"]);
+    }
+}
+
+#[test]
+fn a_name_or_a_revision_that_cannot_be_one_is_refused_before_anyone_is_asked() {
+    let bench = Bench::new(NOBODY.into());
+    for name in
+        ["", " ", "a/b/c", "gpt2-no-such-folder", "a b/c", "a/", "a/..", "a--b/c", "a/b.git", "a/b?c", "ä/b", "a/b\n"]
+    {
+        let fault = bench.hub.model_folder(name, None, &|_| ()).unwrap_err();
+        contains(&fault.to_string(), &["neither a folder nor the name of a model", "`organisation/name`"]);
+    }
+    for revision in ["", " ", "a b", "../../x", "/main", "a//b", "a/.b", "v1:x", "a\0"] {
+        let fault = bench.hub.model_folder("org/model", Some(revision), &|_| ()).unwrap_err();
+        contains(&fault.to_string(), &["cannot be a revision", "hint:"]);
+    }
+}
+
+#[test]
+fn the_environment_names_the_hub_as_it_does_for_python() {
+    let from = |variables: &[(&str, &str)]| {
+        let variables: BTreeMap<String, String> =
+            variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        Hub::from_variables(|name| variables.get(name).cloned())
+    };
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().to_str().unwrap();
+    let plain = from(&[("HOME", home)]).unwrap();
+    assert_eq!(plain.endpoint, "https://huggingface.co");
+    assert_eq!(plain.cache, Path::new(home).join(".cache/huggingface/hub"));
+    assert_eq!((plain.token, plain.offline), (None, false));
+
+    std::fs::write(Path::new(home).join("token"), "hf_file\n").unwrap();
+    let set = from(&[("HOME", home), ("HF_HOME", "~/"), ("HF_ENDPOINT", "http://mirror/hf/"), ("HF_HUB_OFFLINE", "1")]);
+    let set = set.unwrap();
+    assert_eq!((set.endpoint.as_str(), set.offline), ("http://mirror/hf", true));
+    assert_eq!(set.cache, Path::new(home).join("hub"));
+    assert_eq!(set.token.as_deref(), Some("hf_file"));
+
+    let over = [("HF_HOME", home), ("HF_TOKEN", " hf_own "), ("HF_HUB_CACHE", "/c"), ("HUGGINGFACE_HUB_CACHE", "/d")];
+    let over = from(&over).unwrap();
+    assert_eq!((over.token.as_deref(), over.cache.as_path()), (Some("hf_own"), Path::new("/c")));
+    assert_eq!(from(&[("HF_HOME", home), ("HUGGINGFACE_HUB_CACHE", "/d")]).unwrap().cache, Path::new("/d"));
+    assert!(!from(&[("HF_HOME", home), ("HF_HUB_OFFLINE", "0")]).unwrap().offline);
+
+    let fault = from(&[("HF_HOME", home), ("HF_TOKEN", "very secret")]).err().unwrap();
+    assert!(!fault.to_string().contains("secret"), "{fault}");
+    contains(&from(&[("HF_HOME", home), ("HF_ENDPOINT", "mirror")]).err().unwrap().to_string(), &["HF_ENDPOINT"]);
+}
