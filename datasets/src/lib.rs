@@ -1,1 +1,26 @@
+//! Rows of text become examples: token ids with a mask per token, grouped into the batches of an epoch.
+//!
+//! A file of rows has a shape (`{"messages": ..}`, `{"prompt", "completion"}`, ..). Each shape is one file under
+//! `shapes`, which turns a row into pieces of text that are learned or not; [`read`] tokenises the pieces as one string
+//! and marks the tokens by their offsets, so that no shape ever counts tokens. Nothing here knows a model or a tensor.
 
+mod bucketing;
+pub mod builtin;
+mod chat;
+mod describe;
+mod draft;
+mod lines;
+mod read;
+mod report;
+mod row;
+mod shapes;
+mod tokenizer;
+
+pub use bucketing::{Batch, batch, epoch, micro_batches};
+pub use chat::Message;
+pub use describe::describe;
+pub use draft::{Example, Part};
+pub use read::{Dataset, Options, TooLong, TrainOn, read, read_text};
+pub use report::{Bar, Dropped, FileReport, Report};
+pub use shapes::Format;
+pub use tokenizer::{Encoded, Tokenizer};

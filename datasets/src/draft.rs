@@ -1,0 +1,138 @@
+//! Pieces of text become one row of token ids with a mask.
+//!
+//! The pieces are joined and encoded once, so that a token may lie across two of them as it will when the model is used;
+//! which piece a token counts to is then read off its end offset.
+
+use std::sync::Arc;
+
+use faults::Fault;
+
+use crate::tokenizer::Tokenizer;
+
+/// What a token belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What the model is given.
+    Prompt,
+    /// What the model says it is about to say.
+    Intent,
+    /// What the model answers.
+    Response,
+}
+
+/// One row of token ids, ready to be learned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// The token ids.
+    pub ids: Vec<u32>,
+    /// What each token belongs to.
+    pub parts: Vec<Part>,
+    /// True for each token that is predicted from those before it and learned. The first token never is.
+    pub learned: Vec<bool>,
+    /// The row's share of its group, 1 unless the file gives another.
+    pub weight: f64,
+    /// Examples of one prompt share a number; numbers rise in the order of the files.
+    pub group: usize,
+    /// The file that the row stands in, as the recipe names it.
+    pub file: Arc<str>,
+    /// The line of the file; the first is 1.
+    pub line: usize,
+}
+
+/// A part of a row's text.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    pub text: String,
+    pub part: Part,
+    pub learned: bool,
+}
+
+/// What a row shape makes of a row, before tokenising.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    /// Consecutive pieces of one text.
+    pub pieces: Vec<Piece>,
+    /// The tokenizer puts its own tokens around the text.
+    pub special: bool,
+    /// The end token follows the text.
+    pub end: bool,
+    /// [`Example::weight`].
+    pub weight: f64,
+}
+
+/// Ids and masks of one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    pub ids: Vec<u32>,
+    pub parts: Vec<Part>,
+    pub learned: Vec<bool>,
+}
+
+impl Draft {
+    /// Encodes the text once and marks every token by its end offset.
+    ///
+    /// # Errors
+    /// The tokenizer fails, the row begins twice, or nothing in it is learned.
+    pub fn tokenise(&self, tokenizer: &Tokenizer) -> Result<Tokens, Fault> {
+        let mut text = String::with_capacity(self.pieces.iter().map(|piece| piece.text.len()).sum());
+        let mut ends = Vec::with_capacity(self.pieces.len());
+        for piece in &self.pieces {
+            text.push_str(&piece.text);
+            ends.push(text.len());
+        }
+        let begun = tokenizer.bos_text().is_some_and(|bos| !bos.is_empty() && text.starts_with(bos));
+        let encoded = tokenizer.encode_with_offsets(&text, self.special && !begun)?;
+        let last = self.pieces.last().map_or((Part::Response, false), |piece| (piece.part, piece.learned));
+
+        let mut tokens = Tokens { ids: encoded.ids, parts: Vec::new(), learned: Vec::new() };
+        for (offset, inserted) in encoded.offsets.iter().zip(&encoded.inserted) {
+            let piece = self.pieces.get(ends.partition_point(|end| *end < offset.end));
+            tokens.parts.push(piece.map_or(last.0, |piece| piece.part));
+            tokens.learned.push(!inserted && !offset.is_empty() && piece.is_some_and(|piece| piece.learned));
+        }
+        if self.end {
+            tokens.end(tokenizer, last)?;
+        }
+        if let Some(first) = tokens.learned.first_mut() {
+            *first = false;
+        }
+        if let (Some(bos), [first, second, ..]) = (tokenizer.bos(), tokens.ids.as_slice())
+            && *first == bos
+            && *second == bos
+        {
+            let name = tokenizer.bos_text().unwrap_or_default();
+            return Err(Fault::new(format!("the row begins with `{name}` twice"))
+                .hint("the text or the chat template writes it, so take it out of the text"));
+        }
+        if !tokens.learned.contains(&true) {
+            return Err(Fault::new("no token of this row is learned").hint("look at `data.train_on` and at the row"));
+        }
+        Ok(tokens)
+    }
+}
+
+impl Tokens {
+    /// Ends the row with the end token unless it ends with a stop token already.
+    fn end(&mut self, tokenizer: &Tokenizer, (part, learned): (Part, bool)) -> Result<(), Fault> {
+        if self.ids.last().is_some_and(|id| tokenizer.stop_tokens().contains(id)) {
+            self.parts.pop();
+            self.learned.pop();
+        } else {
+            let Some(end) = tokenizer.end_token() else {
+                return Err(Fault::new("the tokenizer has no end token")
+                    .hint("name one as `eos_token` in the model's `tokenizer_config.json`"));
+            };
+            self.ids.push(end);
+        }
+        self.parts.push(part);
+        self.learned.push(learned);
+        Ok(())
+    }
+
+    /// Keeps the first `length` tokens.
+    pub fn truncate(&mut self, length: usize) {
+        self.ids.truncate(length);
+        self.parts.truncate(length);
+        self.learned.truncate(length);
+    }
+}

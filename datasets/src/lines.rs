@@ -1,0 +1,173 @@
+//! The rows of a file, one at a time: JSON Lines, or one JSON array.
+
+use std::io::BufRead;
+
+use faults::{Fault, Place};
+use serde_json::{Map, Value};
+
+use crate::row::wrong_type;
+
+/// A row and its line; the first line is 1.
+pub(crate) type NumberedRow = (usize, Map<String, Value>);
+
+/// Reads rows from a text. A bad line is an error in its place; the lines after it are still read.
+pub(crate) struct Rows<'a, R> {
+    name: &'a str,
+    source: Source<R>,
+    line: usize,
+}
+
+enum Source<R> {
+    Lines(R),
+    Array { text: String, at: usize },
+    Done,
+}
+
+impl<'a, R: BufRead> Rows<'a, R> {
+    /// Rows of the file shown as `name`. The whole of a JSON array is held, of JSON Lines one line at a time.
+    pub fn new(name: &'a str, mut reader: R) -> Result<Self, Fault> {
+        let unreadable = |error: std::io::Error| Fault::new(error.to_string()).at(Place::file(name));
+        if reader.fill_buf().map_err(unreadable)?.starts_with(b"\xef\xbb\xbf") {
+            reader.consume(3);
+        }
+        let mut line = 0;
+        loop {
+            let buffer = reader.fill_buf().map_err(unreadable)?;
+            let blanks = buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+            if blanks == 0 {
+                break;
+            }
+            line += newlines(&buffer[..blanks]);
+            reader.consume(blanks);
+        }
+        if !reader.fill_buf().map_err(unreadable)?.starts_with(b"[") {
+            return Ok(Self { name, source: Source::Lines(reader), line });
+        }
+        let mut text = String::new();
+        reader.read_to_string(&mut text).map_err(unreadable)?;
+        Ok(Self { name, source: Source::Array { text, at: 0 }, line: line + 1 })
+    }
+
+    fn next_line(&mut self) -> Option<Result<NumberedRow, Fault>> {
+        let Source::Lines(reader) = &mut self.source else { return None };
+        let mut bytes = Vec::new();
+        loop {
+            bytes.clear();
+            self.line += 1;
+            let place = Place::line(self.name, self.line);
+            match reader.read_until(b'\n', &mut bytes) {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) => {
+                    self.source = Source::Done;
+                    return Some(Err(Fault::new(error.to_string()).at(place)));
+                }
+            }
+            let trimmed = bytes.trim_ascii();
+            if trimmed.is_empty() {
+                continue;
+            }
+            let row = match std::str::from_utf8(&bytes) {
+                Ok(text) => serde_json::from_str(text).map_err(|error| broken(&error, error.column())),
+                Err(error) => Err(Fault::new(format!("not UTF-8 at byte {} of the line", error.valid_up_to() + 1))
+                    .hint("save the file as UTF-8")),
+            };
+            return Some(row.and_then(object).map(|row| (self.line, row)).map_err(|fault| fault.at(place)));
+        }
+    }
+
+    /// The next element of the array. What follows broken JSON cannot be told apart, so the array ends there.
+    fn next_element(&mut self) -> Option<Result<NumberedRow, Fault>> {
+        let Source::Array { text, at } = &mut self.source else { return None };
+        let first = *at == 0;
+        let (rest, skipped) = after_blanks(&text[*at..]);
+        self.line += newlines(skipped.as_bytes());
+        *at += skipped.len();
+        let place = Place::line(self.name, self.line);
+        let expected = |what: &str| {
+            let column = text[..*at].chars().rev().take_while(|c| *c != '\n').count() + 1;
+            Fault::new(format!("broken JSON at column {column}: expected {what}")).at(place.clone())
+        };
+        let fault = match rest.as_bytes().first() {
+            Some(b'[') if first => None,
+            Some(b',') if !first => None,
+            Some(b']') if !first => {
+                let (rest, _) = after_blanks(&rest[1..]);
+                if rest.is_empty() {
+                    return None;
+                }
+                Some(expected("nothing after the list's `]`"))
+            }
+            _ => Some(expected("`,` or `]`")),
+        };
+        if let Some(fault) = fault {
+            self.source = Source::Done;
+            return Some(Err(fault));
+        }
+        let (rest, skipped) = after_blanks(&rest[1..]);
+        self.line += newlines(skipped.as_bytes());
+        *at += 1 + skipped.len();
+        if first && rest.starts_with(']') {
+            return None;
+        }
+        let line = self.line;
+        let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        let value = stream.next();
+        let read = stream.byte_offset();
+        match value {
+            Some(Ok(value)) => {
+                self.line += newlines(&rest.as_bytes()[..read]);
+                *at += read;
+                Some(object(value).map(|row| (line, row)).map_err(|fault| fault.at(Place::line(self.name, line))))
+            }
+            Some(Err(error)) => {
+                let line = line + error.line().saturating_sub(1);
+                self.source = Source::Done;
+                Some(Err(broken(&error, error.column()).at(Place::line(self.name, line))))
+            }
+            None => {
+                self.source = Source::Done;
+                Some(Err(Fault::new("the list ends without `]`").at(Place::line(self.name, line))))
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Iterator for Rows<'_, R> {
+    type Item = Result<NumberedRow, Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = match &self.source {
+            Source::Lines(_) => self.next_line(),
+            Source::Array { .. } => self.next_element(),
+            Source::Done => None,
+        };
+        if row.is_none() {
+            self.source = Source::Done;
+        }
+        row
+    }
+}
+
+fn newlines(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'\n').count()
+}
+
+fn after_blanks(text: &str) -> (&str, &str) {
+    let rest = text.trim_ascii_start();
+    (rest, &text[..text.len() - rest.len()])
+}
+
+fn broken(error: &serde_json::Error, column: usize) -> Fault {
+    let text = error.to_string();
+    let reason = text.split(" at line ").next().unwrap_or_default();
+    Fault::new(format!("broken JSON at column {column}: {reason}"))
+        .hint("each line holds one JSON object, or the whole file one list of them")
+}
+
+fn object(value: Value) -> Result<Map<String, Value>, Fault> {
+    match value {
+        Value::Object(object) => Ok(object),
+        other => Err(wrong_type("the row", "an object", &other)),
+    }
+}

@@ -1,0 +1,375 @@
+//! Files of rows become a data set: every good row an example, every bad row a fault with its line.
+
+use std::io::BufRead;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use faults::{Fault, Faults, Place, nearest};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use crate::draft::{Draft, Example, Part, Tokens};
+use crate::lines::{NumberedRow, Rows};
+use crate::report::{Dropped, FileReport, Report};
+use crate::row::{Row, listed};
+use crate::shapes::{Context, Format, Shape, known_keys};
+use crate::tokenizer::Tokenizer;
+
+/// Rows tokenised at a time: enough to keep all cores busy, few enough to hold.
+const CHUNK: usize = 2048;
+
+/// Bad rows that are named one by one.
+const NAMED: usize = 20;
+
+/// Which tokens of a row are learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TrainOn {
+    /// All that the model says: every turn of the assistant, intent and response.
+    #[default]
+    Assistant,
+    /// The assistant's last turn alone.
+    Last,
+    /// Everything, the prompt too.
+    All,
+    /// What the model says, by part.
+    Parts {
+        /// Learn the intent.
+        intent: bool,
+        /// Learn the response.
+        response: bool,
+    },
+}
+
+impl TrainOn {
+    /// The words of `data.train_on`, which may also be a list of `intent` and `response`.
+    pub const WORDS: [(&'static str, TrainOn); 3] =
+        [("assistant", TrainOn::Assistant), ("last", TrainOn::Last), ("all", TrainOn::All)];
+
+    /// True when tokens of `part` are learned.
+    pub(crate) fn learns(self, part: Part) -> bool {
+        match (self, part) {
+            (TrainOn::All, _) => true,
+            (_, Part::Prompt) => false,
+            (TrainOn::Parts { intent, .. }, Part::Intent) => intent,
+            (TrainOn::Parts { response, .. }, Part::Response) => response,
+            (TrainOn::Assistant | TrainOn::Last, _) => true,
+        }
+    }
+}
+
+/// What becomes of a row of more than `max_length` tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TooLong {
+    /// It is a fault.
+    #[default]
+    Error,
+    /// It is left out and counted.
+    Drop,
+    /// Its end is cut off; it is left out and counted when nothing is left to learn.
+    Truncate,
+}
+
+impl TooLong {
+    /// The words of `data.too_long`.
+    pub const WORDS: [(&'static str, TooLong); 3] =
+        [("error", TooLong::Error), ("drop", TooLong::Drop), ("truncate", TooLong::Truncate)];
+}
+
+/// How files are read: the recipe's `[data]`.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `data.format`
+    pub format: Format,
+    /// `data.train_on`
+    pub train_on: TrainOn,
+    /// `data.max_length`, in tokens.
+    pub max_length: usize,
+    /// `data.too_long`
+    pub too_long: TooLong,
+    /// `data.rename`: a column of the file, and the key of the row shape it stands for.
+    pub rename: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            format: Format::Auto,
+            train_on: TrainOn::Assistant,
+            max_length: 2048,
+            too_long: TooLong::Error,
+            rename: Vec::new(),
+        }
+    }
+}
+
+/// Examples in the order of the files, and what was counted while they were read.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// Every example.
+    pub examples: Vec<Example>,
+    /// Totals, lengths, what was dropped.
+    pub report: Report,
+    /// SHA-256 in hexadecimal over ids, masks, weights and groups: what must be equal for a run to be resumed.
+    pub fingerprint: String,
+}
+
+/// Reads files of rows.
+///
+/// # Errors
+/// Every bad row as `path:line: reason` (the first twenty, then their count), a file that cannot be read, no rows at all,
+/// or rows from which the model would never learn to stop.
+pub fn read(paths: &[PathBuf], options: &Options, tokenizer: &Tokenizer) -> Result<Dataset, Faults> {
+    let mut reading = Reading::new(options, tokenizer)?;
+    for path in paths {
+        let name = path.display().to_string();
+        match fs_err::File::open(path) {
+            Ok(file) => reading.file(&name, std::io::BufReader::with_capacity(1 << 20, file)),
+            Err(error) => reading.fault(Fault::new(error.to_string()).at(Place::file(path))),
+        }
+    }
+    reading.finish()
+}
+
+/// Reads rows from memory; `name` stands for the path in faults.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_text(name: &str, text: &str, options: &Options, tokenizer: &Tokenizer) -> Result<Dataset, Faults> {
+    let mut reading = Reading::new(options, tokenizer)?;
+    reading.file(name, text.as_bytes());
+    reading.finish()
+}
+
+struct Reading<'a> {
+    options: &'a Options,
+    context: Context<'a>,
+    examples: Vec<Example>,
+    groups: usize,
+    report: Report,
+    faults: Vec<Fault>,
+    unnamed: usize,
+}
+
+/// What became of one answer of one row.
+enum Outcome {
+    Kept { tokens: Tokens, weight: f64, truncated: bool },
+    Dropped(String),
+}
+
+impl<'a> Reading<'a> {
+    fn new(options: &'a Options, tokenizer: &'a Tokenizer) -> Result<Self, Faults> {
+        let mut faults = Vec::new();
+        for (column, key) in &options.rename {
+            if !known_keys().any(|known| known == key) {
+                let fault = Fault::new(format!("`data.rename` gives `{column}` the unknown key `{key}`"));
+                faults.push(match nearest(key, known_keys()) {
+                    Some(near) => fault.hint(format!("did you mean `{near}`?")),
+                    None => fault.hint("write the file's column first: `question = \"prompt\"`"),
+                });
+            }
+            if options.rename.iter().filter(|(_, other)| other == key).count() > 1 {
+                faults.push(Fault::new(format!("`data.rename` gives two columns the key `{key}`")));
+            }
+        }
+        Faults::check(faults)?;
+        Ok(Self {
+            options,
+            context: Context { tokenizer, train_on: options.train_on },
+            examples: Vec::new(),
+            groups: 0,
+            report: Report::default(),
+            faults: Vec::new(),
+            unnamed: 0,
+        })
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        if self.faults.len() < NAMED {
+            self.faults.push(fault);
+        } else {
+            self.unnamed += 1;
+        }
+    }
+
+    fn file(&mut self, name: &str, reader: impl BufRead) {
+        let file: Arc<str> = name.into();
+        let mut rows = match Rows::new(name, reader) {
+            Ok(rows) => rows,
+            Err(fault) => return self.fault(fault),
+        };
+        let (before, faults) = (self.examples.len(), self.faults.len());
+        let mut shape = None;
+        let mut counted = 0;
+        loop {
+            let chunk: Vec<_> = rows.by_ref().take(CHUNK).collect();
+            if chunk.is_empty() {
+                break;
+            }
+            counted += chunk.len();
+            let mut good = Vec::with_capacity(chunk.len());
+            for row in chunk {
+                match row {
+                    Ok(row) => good.push(row),
+                    Err(fault) => self.fault(fault),
+                }
+            }
+            if shape.is_none()
+                && let Some((line, object)) = good.first()
+            {
+                match self.shape(&Row::new(object, &self.options.rename)) {
+                    Ok(found) => shape = Some(found),
+                    Err(fault) => return self.fault(fault.at(Place::line(name, *line))),
+                }
+            }
+            if let Some(shape) = shape {
+                self.chunk(&file, shape, &good);
+            }
+        }
+        self.report.rows += counted;
+        if counted == 0 {
+            self.fault(Fault::new("the file has no rows").at(Place::file(name)));
+        }
+        if let Some(shape) = shape {
+            self.report.files.push(FileReport { file: name.into(), format: shape.word.into(), rows: counted });
+            if shape.stops && self.faults.len() == faults {
+                self.check_stops(name, before);
+            }
+        }
+    }
+
+    /// The shape of a file with this first row, which must have the columns that are renamed.
+    fn shape(&self, first: &Row<'_>) -> Result<&'static Shape, Fault> {
+        for (column, _) in &self.options.rename {
+            if !first.columns().any(|name| name == column) {
+                let fault =
+                    Fault::new(format!("`data.rename` names the column `{column}`, which the file does not have"));
+                return Err(match nearest(column, first.columns()) {
+                    Some(near) => fault.hint(format!("did you mean `{near}`?")),
+                    None => fault.hint(format!("the row has {}", listed(first.columns()))),
+                });
+            }
+        }
+        Shape::of(self.options.format, first)
+    }
+
+    fn chunk(&mut self, file: &Arc<str>, shape: &Shape, rows: &[NumberedRow]) {
+        let (options, context) = (self.options, &self.context);
+        let read: Vec<Result<Vec<Outcome>, Fault>> = rows
+            .par_iter()
+            .map(|(_, object)| outcomes(shape, &Row::new(object, &options.rename), options, context))
+            .collect();
+        for ((line, _), outcomes) in rows.iter().zip(read) {
+            match outcomes {
+                Ok(outcomes) => {
+                    for outcome in outcomes {
+                        self.keep(file, *line, outcome);
+                    }
+                    self.groups += 1;
+                }
+                Err(fault) => self.fault(fault.at(Place::line(&**file, *line))),
+            }
+        }
+    }
+
+    fn keep(&mut self, file: &Arc<str>, line: usize, outcome: Outcome) {
+        match outcome {
+            Outcome::Dropped(reason) => {
+                self.report.dropped.push(Dropped { file: file.to_string(), line, reason });
+            }
+            Outcome::Kept { tokens: Tokens { ids, parts, learned }, weight, truncated } => {
+                self.report.truncated += usize::from(truncated);
+                let (file, group) = (file.clone(), self.groups);
+                self.examples.push(Example { ids, parts, learned, weight, group, file, line });
+            }
+        }
+    }
+
+    /// A model that never learns where to stop goes on for ever: such a file is refused.
+    fn check_stops(&mut self, name: &str, before: usize) {
+        let stops = self.context.tokenizer.stop_tokens();
+        let learned = |example: &Example| {
+            example.ids.iter().zip(&example.learned).any(|(id, learned)| *learned && stops.contains(id))
+        };
+        let examples = &self.examples[before..];
+        let Some(last) = examples.last() else { return };
+        if examples.iter().any(learned) {
+            return;
+        }
+        let text = |ids: &[u32]| self.context.tokenizer.decode(ids, false).unwrap_or_default();
+        let mut ids = last.ids.iter().zip(&last.learned).filter(|(_, learned)| **learned).map(|(id, _)| *id);
+        let ending = ids.next_back().map_or_else(String::new, |id| text(&[id]));
+        let known: Vec<String> = stops.iter().map(|id| format!("`{}`", text(&[*id]))).collect();
+        let fault = Fault::new("no row teaches the model where to stop").at(Place::file(name));
+        self.fault(if known.is_empty() {
+            fault.hint("the model names no end token: set `eos_token` in its `tokenizer_config.json`")
+        } else if self.report.truncated > 0 {
+            fault
+                .hint("every row is cut off before its end: raise `data.max_length`, or use `data.too_long = \"drop\"`")
+        } else {
+            fault.hint(format!(
+                "what is learned ends with {ending:?}, but the model stops at {}: set `eos_token_id` in its \
+                 `generation_config.json`, or `data.train_on`",
+                known.join(", ")
+            ))
+        });
+    }
+
+    fn finish(mut self) -> Result<Dataset, Faults> {
+        if self.unnamed > 0 {
+            let message = format!("and {} more faults in the data", self.unnamed);
+            self.faults.push(Fault::new(message));
+        }
+        if self.faults.is_empty() && self.examples.is_empty() {
+            let fault = Fault::new(format!("no example is left of {} rows", self.report.rows));
+            self.faults.push(match self.report.dropped.first() {
+                Some(dropped) => fault.hint(format!("the first was dropped: {dropped}")),
+                None => fault.hint("`data.train` names the files to read"),
+            });
+        }
+        Faults::check(self.faults)?;
+        self.report.count(&self.examples);
+        let fingerprint = fingerprint(&self.examples);
+        Ok(Dataset { examples: self.examples, report: self.report, fingerprint })
+    }
+}
+
+/// The examples of one row, no longer than allowed.
+fn outcomes(shape: &Shape, row: &Row<'_>, options: &Options, context: &Context<'_>) -> Result<Vec<Outcome>, Fault> {
+    let limit = options.max_length;
+    let drafts = shape.drafts(row, context)?;
+    let outcome = |draft: &Draft| {
+        let mut tokens = draft.tokenise(context.tokenizer)?;
+        let (length, weight) = (tokens.ids.len(), draft.weight);
+        if length <= limit {
+            return Ok(Outcome::Kept { tokens, weight, truncated: false });
+        }
+        match options.too_long {
+            TooLong::Error => Err(Fault::new(format!("the row has {length} tokens, more than {limit}"))
+                .hint("raise `data.max_length`, or set `data.too_long` to \"drop\" or \"truncate\"")),
+            TooLong::Drop => Ok(Outcome::Dropped(format!("{length} tokens, more than {limit}"))),
+            TooLong::Truncate => {
+                tokens.truncate(limit);
+                Ok(if tokens.learned.contains(&true) {
+                    Outcome::Kept { tokens, weight, truncated: true }
+                } else {
+                    Outcome::Dropped(format!("nothing to learn in the first {limit} of {length} tokens"))
+                })
+            }
+        }
+    };
+    drafts.iter().map(outcome).collect()
+}
+
+fn fingerprint(examples: &[Example]) -> String {
+    let mut hash = Sha256::new();
+    for example in examples {
+        hash.update((example.ids.len() as u64).to_le_bytes());
+        for ((id, part), learned) in example.ids.iter().zip(&example.parts).zip(&example.learned) {
+            hash.update(id.to_le_bytes());
+            hash.update([*part as u8, u8::from(*learned)]);
+        }
+        hash.update(example.weight.to_bits().to_le_bytes());
+        hash.update((example.group as u64).to_le_bytes());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,23 @@
+//! `{"conversations": [{"from", "value"}]}`: `messages` under ShareGPT's names.
+
+use super::{Format, Shape, messages};
+
+pub(super) const SHAPE: Shape = Shape {
+    format: Format::Sharegpt,
+    word: "sharegpt",
+    required: &["conversations"],
+    optional: &[],
+    stops: true,
+    read: |row, context| {
+        let turns = messages::parse(row.list("conversations")?, "conversations", "from", "value", role)?;
+        Ok(vec![messages::draft(&turns, context)?])
+    },
+};
+
+fn role(from: &str) -> &str {
+    match from {
+        "human" => "user",
+        "gpt" | "chatgpt" | "bard" | "bing" | "model" | "bot" => "assistant",
+        other => other,
+    }
+}

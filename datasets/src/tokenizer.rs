@@ -1,0 +1,300 @@
+//! The tokenizer of a model's folder: ids with offsets, the special tokens, the tokens that end a text.
+//!
+//! A Hugging Face folder spreads these over up to six files. They are read here once, so that the rest of the project
+//! asks one object, and settings that would silently change the data (truncation, padding, trimmed offsets) are off.
+
+use std::ops::Range;
+use std::path::Path;
+use std::str::FromStr;
+
+use faults::{Fault, Faults, Place};
+use serde_json::{Map, Value};
+use tokenizers::processors::PostProcessorWrapper;
+
+use crate::chat::{ChatTemplate, Message};
+
+/// The files of a model's folder that say how text becomes ids; all but the first may be absent.
+const FILES: [&str; 6] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "config.json",
+    "chat_template.jinja",
+];
+
+/// The special tokens that a chat template may name.
+const NAMED_TOKENS: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// Text to ids and back, with the model's special tokens and chat template.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    name: String,
+    bos: Option<(u32, String)>,
+    end: Option<u32>,
+    pad: u32,
+    stop: Vec<u32>,
+    vocabulary: usize,
+    added: Vec<String>,
+    template: Option<ChatTemplate>,
+}
+
+/// One text as tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// The token ids.
+    pub ids: Vec<u32>,
+    /// The bytes of the text that each token stands for; empty for a token that the tokenizer put in.
+    pub offsets: Vec<Range<usize>>,
+    /// True for the tokens that the tokenizer itself put around the text, such as the one that begins it.
+    pub inserted: Vec<bool>,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of a model's folder.
+    ///
+    /// # Errors
+    /// `tokenizer.json` is missing, or a file of the folder cannot be understood.
+    pub fn load(folder: &Path) -> Result<Self, Faults> {
+        let mut texts = Vec::new();
+        for name in FILES {
+            let path = folder.join(name);
+            match fs_err::read_to_string(&path) {
+                Ok(text) => texts.push((path.display().to_string(), text)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Fault::new(error.to_string()).at(Place::file(&path)).into()),
+            }
+        }
+        let files: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        if !files.iter().any(|(name, _)| file_name(name) == FILES[0]) {
+            return Err(missing_tokenizer(&folder.display().to_string()).into());
+        }
+        Self::from_texts(&files)
+    }
+
+    /// The same from files in memory, each a name ending in the file's own (`tokenizer.json`, ..) and its text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::load`].
+    pub fn from_texts(files: &[(&str, &str)]) -> Result<Self, Faults> {
+        let find = |wanted: &str| files.iter().find(|(name, _)| file_name(name) == wanted).copied();
+        let (name, text) = find("tokenizer.json").ok_or_else(|| missing_tokenizer("the files in memory"))?;
+        let mut inner = tokenizers::Tokenizer::from_str(text).map_err(|error| {
+            Fault::new(format!("cannot read the tokenizer: {error}"))
+                .at(Place::file(name))
+                .hint("download the model again, or save its tokenizer again with a recent transformers")
+        })?;
+        forget_lengths(&mut inner);
+        let vocabulary = inner.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
+        if vocabulary > i32::MAX as usize {
+            let message = format!("the token id {} is too large", vocabulary - 1);
+            return Err(Fault::new(message).at(Place::file(name)).into());
+        }
+
+        let object = |wanted: &str| -> Result<Map<String, Value>, Fault> {
+            find(wanted).map_or_else(|| Ok(Map::new()), |(name, text)| parse_object(name, text))
+        };
+        let config = object("tokenizer_config.json")?;
+        let map = object("special_tokens_map.json")?;
+        let generation = object("generation_config.json")?;
+        let model = object("config.json")?;
+
+        let named: Vec<(&str, String)> = NAMED_TOKENS
+            .iter()
+            .filter_map(|key| {
+                let written = config.get(*key).filter(|value| !value.is_null()).or_else(|| map.get(*key));
+                Some((*key, token_text(written?)?))
+            })
+            .collect();
+        let token = |key: &str| {
+            let (_, text) = named.iter().find(|(name, _)| *name == key)?;
+            inner.token_to_id(text).map(|id| (id, text.clone()))
+        };
+        let mut stop: Vec<u32> = token("eos_token").map(|(id, _)| id).into_iter().collect();
+        let ids = end_ids(&generation).into_iter().chain(end_ids(&model));
+        for id in ids.filter(|id| (*id as usize) < vocabulary) {
+            if !stop.contains(&id) {
+                stop.push(id);
+            }
+        }
+        let end = stop.first().copied();
+        let bos = token("bos_token");
+        let pad = token("pad_token").map(|(id, _)| id).or(end).unwrap_or(0);
+        let mut added: Vec<String> =
+            inner.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
+        added.sort();
+
+        let template = match find("chat_template.jinja") {
+            Some((name, text)) => Some(ChatTemplate::new(name, text, &named)?),
+            None => match (default_template(&config), find("tokenizer_config.json")) {
+                (Some(text), Some((name, _))) => Some(ChatTemplate::new(name, text, &named)?),
+                _ => None,
+            },
+        };
+        Ok(Self { inner, name: name.to_string(), bos, end, pad, stop, vocabulary, added, template })
+    }
+
+    /// The ids of `text`; with `special`, also the tokens that the tokenizer puts around a text.
+    ///
+    /// # Errors
+    /// The tokenizer cannot represent the text.
+    pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, Fault> {
+        Ok(self.encode_with_offsets(text, special)?.ids)
+    }
+
+    /// The ids of `text` with the bytes of the text that each stands for.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_with_offsets(&self, text: &str, special: bool) -> Result<Encoded, Fault> {
+        let encoding = self
+            .inner
+            .encode(text, special)
+            .map_err(|error| self.fault(format!("the tokenizer cannot encode a text: {error}")))?;
+        Ok(Encoded {
+            ids: encoding.get_ids().to_vec(),
+            offsets: encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect(),
+            inserted: encoding.get_special_tokens_mask().iter().map(|mark| *mark == 1).collect(),
+        })
+    }
+
+    /// The text of `ids`; `skip_special` leaves out special tokens.
+    ///
+    /// # Errors
+    /// The tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, Fault> {
+        self.inner
+            .decode(ids, skip_special)
+            .map_err(|error| self.fault(format!("the tokenizer cannot decode ids: {error}")))
+    }
+
+    /// The text that each id adds, special tokens included. Where several ids make up one character, the last has it.
+    pub(crate) fn decode_each(&self, ids: &[u32]) -> Vec<String> {
+        let mut stream = self.inner.decode_stream(false);
+        ids.iter().map(|id| stream.step(*id).ok().flatten().unwrap_or_default()).collect()
+    }
+
+    /// The token that ends a text: `eos_token`, else the first end token of the model's configuration.
+    pub fn end_token(&self) -> Option<u32> {
+        self.end
+    }
+
+    /// Every token at which the model stops to generate, the end token first.
+    pub fn stop_tokens(&self) -> &[u32] {
+        &self.stop
+    }
+
+    /// The token that begins a text, if the tokenizer names one.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos.as_ref().map(|(id, _)| *id)
+    }
+
+    /// The text of the token that begins a text.
+    pub(crate) fn bos_text(&self) -> Option<&str> {
+        self.bos.as_ref().map(|(_, text)| text.as_str())
+    }
+
+    /// A token to fill rows with. It may be the end token: padding is known by length, never by this id.
+    pub fn pad_token(&self) -> u32 {
+        self.pad
+    }
+
+    /// One more than the largest token id.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// The texts of tokens that are matched whole, before any splitting.
+    pub(crate) fn added_tokens(&self) -> &[String] {
+        &self.added
+    }
+
+    /// A conversation as the model was trained to read it; `add_generation_prompt` opens the assistant's next turn.
+    ///
+    /// # Errors
+    /// There is no chat template, or the template refuses these messages.
+    pub fn render_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Fault> {
+        match &self.template {
+            Some(template) => template.render(messages, add_generation_prompt),
+            None => Err(self
+                .fault("the model has no chat template")
+                .hint("convert the rows to `prompt` and `completion`, or use an instruct model")),
+        }
+    }
+
+    /// True when the model's folder has a chat template.
+    pub fn has_chat_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    fn fault(&self, message: impl Into<String>) -> Fault {
+        Fault::new(message).at(Place::file(&self.name))
+    }
+}
+
+fn file_name(name: &str) -> &str {
+    name.rsplit(['/', '\\']).next().unwrap_or(name)
+}
+
+fn missing_tokenizer(place: &str) -> Fault {
+    Fault::new("`tokenizer.json` is missing").at(Place::file(place)).hint(
+        "a folder with only `tokenizer.model` gets one from transformers: `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`",
+    )
+}
+
+/// Switches off what the file asks for beyond text to ids: cutting and padding are decided per row by the recipe, and
+/// trimmed offsets would give tokens of blanks no place in the text, so that they were never learned.
+fn forget_lengths(inner: &mut tokenizers::Tokenizer) {
+    inner.with_padding(None);
+    inner.with_truncation(None).expect("taking truncation away checks nothing");
+    if let Some(processor) = inner.get_post_processor().cloned() {
+        inner.with_post_processor(Some(keep_blanks(processor)));
+    }
+}
+
+fn keep_blanks(processor: PostProcessorWrapper) -> PostProcessorWrapper {
+    match processor {
+        PostProcessorWrapper::ByteLevel(inner) => inner.trim_offsets(false).into(),
+        PostProcessorWrapper::Roberta(inner) => inner.trim_offsets(false).into(),
+        PostProcessorWrapper::Sequence(mut inner) => {
+            for processor in inner.as_mut() {
+                *processor = keep_blanks(processor.clone());
+            }
+            inner.into()
+        }
+        other => other,
+    }
+}
+
+fn parse_object(name: &str, text: &str) -> Result<Map<String, Value>, Fault> {
+    serde_json::from_str(text)
+        .map_err(|error| Fault::new(format!("expected a JSON object: {error}")).at(Place::file(name)))
+}
+
+/// A special token is written as its text or as an object with `content`.
+fn token_text(value: &Value) -> Option<String> {
+    value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
+}
+
+/// `eos_token_id` is one id or a list of them.
+fn end_ids(config: &Map<String, Value>) -> Vec<u32> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match config.get("eos_token_id") {
+        Some(Value::Array(values)) => values.iter().filter_map(id).collect(),
+        Some(value) => id(value).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+/// `chat_template` is one template, or a list of named ones of which `default` counts.
+fn default_template(config: &Map<String, Value>) -> Option<&str> {
+    match config.get("chat_template")? {
+        Value::String(text) => Some(text),
+        Value::Array(entries) => {
+            let default = entries.iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"));
+            default.or(entries.first())?.get("template")?.as_str()
+        }
+        _ => None,
+    }
+}
