@@ -218,16 +218,12 @@ fn link(blob: &Path, pointer: &Path) -> std::io::Result<()> {
     if let Some(folder) = pointer.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    // A link whose blob was deleted.
-    if pointer.is_symlink() {
-        std::fs::remove_file(pointer)?;
-    }
     #[cfg(unix)]
     {
         let target = Path::new("../../blobs").join(blob.file_name().unwrap_or_default());
         match std::os::unix::fs::symlink(target, pointer) {
             Ok(()) => return Ok(()),
-            // Another process was first.
+            // Another process was first, or the link was there and its blob was not.
             Err(_) if pointer.exists() => return Ok(()),
             Err(_) => {}
         }

@@ -185,6 +185,7 @@ fn the_token_goes_to_the_hub_and_not_to_where_it_redirects() {
     assert!(std::fs::read(snapshot.join("model.safetensors")).unwrap() == weights(1));
     for request in server.requests() {
         assert_eq!(request.header("authorization"), Some("Bearer hf_verysecret"), "{}", request.line());
+        assert_eq!(request.header("accept-encoding"), Some("identity"), "{}", request.line());
     }
     let sent = elsewhere.requests();
     assert_eq!(sent.len(), 1);
@@ -263,10 +264,12 @@ fn a_repository_without_what_a_model_needs_is_refused_before_weights_are_downloa
 }
 
 #[test]
-fn a_cut_download_goes_on_where_it_was_cut() {
-    let server = troubled(|request, before| {
-        let weights = request.line() == "GET /cached/model.safetensors";
-        (weights && before < 2).then(|| part(request, &self::weights(1)).cut(100_000))
+fn a_cut_download_goes_on_where_it_was_cut_as_often_as_new_bytes_come() {
+    // Seven cuts are more than the five attempts that a download without progress has.
+    let server = troubled(|request, _| {
+        let reply = part(request, &weights(1));
+        let left = reply.body.len();
+        (request.line() == "GET /cached/model.safetensors").then(|| reply.cut(left.min(40_000)))
     });
     let bench = Bench::new(server.url());
     let snapshot = bench.get().unwrap();
@@ -277,7 +280,20 @@ fn a_cut_download_goes_on_where_it_was_cut() {
         .filter(|request| request.line() == "GET /cached/model.safetensors")
         .map(|request| request.header("range").map(str::to_owned))
         .collect();
-    assert_eq!(ranges, [None, Some("bytes=100000-".into()), Some("bytes=200000-".into())]);
+    let expected: Vec<Option<String>> =
+        (0..8).map(|cut| (cut > 0).then(|| format!("bytes={}-", cut * 40_000))).collect();
+    assert_eq!(ranges, expected);
+}
+
+#[test]
+fn fewer_bytes_than_announced_are_not_taken_for_the_file() {
+    let server = troubled(|request, _| {
+        (request.line() == "HEAD /cached/model.safetensors")
+            .then(|| Reply::new(200).header("ETag", etag("model.safetensors")).header("Content-Length", "300001"))
+    });
+    let bench = Bench::new(server.url());
+    contains(&bench.fault().message, &["`model.safetensors` came only to 300000 of 300001 bytes"]);
+    bench.assert_no_weights();
 }
 
 #[test]

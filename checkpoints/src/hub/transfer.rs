@@ -196,10 +196,11 @@ impl<'a> Client<'a> {
                 output.set_len(0).map_err(on_disk)?;
                 done = 0;
             }
-            if response.status() == StatusCode::PARTIAL_CONTENT && !continues {
-                let fault =
-                    Fault::new(format!("`{}` sends another part of `{file}` than was asked for", self.hub.site()));
-                return Err(Failure::passing(fault.at(Place::Named(path.to_owned()))));
+            if !continues && response.status() != StatusCode::OK {
+                let fault = Fault::new(format!("`{}` does not continue `{file}` where it was cut", self.hub.site()))
+                    .at(Place::Named(path.to_owned()))
+                    .hint("run it again: the download starts anew");
+                return Err(Failure::passing(fault));
             }
             done = self.receive(response, &mut output, (path, file), (done, size), longest)?;
         }
@@ -220,7 +221,7 @@ impl<'a> Client<'a> {
         let cut = loop {
             let read = match reader.read(&mut buffer) {
                 Ok(0) if done == size => return Ok(done),
-                Ok(0) => break "the connection was cut".to_owned(),
+                Ok(0) => break "the answer ended there".to_owned(),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => break reason(&ureq::Error::from(error)),
@@ -267,7 +268,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// An answer that is neither a refusal nor a redirect to be followed.
+/// An answer that is neither a refusal nor a redirect to be followed; 416 is one when the middle of a file was asked for.
 struct Answer {
     response: Response<Body>,
     /// What the hub says of a file that it keeps elsewhere, before it redirects there.
@@ -298,7 +299,8 @@ impl Client<'_> {
             linked_size = linked_size.or_else(|| header(headers, "x-linked-size").and_then(|text| text.parse().ok()));
             let status = response.status();
             let told = method == Method::Head && linked_etag.is_some() && linked_size.is_some();
-            if status.is_success() || (status.is_redirection() && told) {
+            let past_the_end = status == StatusCode::RANGE_NOT_SATISFIABLE && start > 0;
+            if status.is_success() || past_the_end || (status.is_redirection() && told) {
                 return Ok(Answer { response, linked_etag, linked_size });
             }
             url = match header(headers, "location") {

@@ -55,6 +55,17 @@ fn a_cache_filled_by_another_program_is_completed_by_the_hub_and_good_enough_wit
 }
 
 #[test]
+fn a_blob_of_another_size_is_downloaded_again() {
+    let server = troubled(|_, _| None);
+    let bench = Bench::new(server.url());
+    let blobs = bench.repository().join("blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    std::fs::write(blobs.join(etag("model.safetensors")), &weights(1)[1..]).unwrap();
+    let snapshot = bench.get().unwrap();
+    assert!(std::fs::read(snapshot.join("model.safetensors")).unwrap() == weights(1));
+}
+
+#[test]
 fn a_file_that_another_process_is_downloading_is_waited_for() {
     let server = troubled(|_, _| None);
     let bench = Bench::new(server.url());
