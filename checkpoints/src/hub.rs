@@ -37,6 +37,8 @@ pub struct Hub {
     pub token: Option<String>,
     /// Use the cache alone.
     pub offline: bool,
+    /// A PEM file of the authorities whose certificates are believed, in place of the built-in list.
+    pub certificates: Option<PathBuf>,
     /// The pause before the first repeated attempt; each later one doubles it.
     pub first_pause: Duration,
 }
@@ -48,7 +50,8 @@ pub fn model_folder(path: &str, revision: Option<&str>, progress: &dyn Fn(Progre
 
 impl Hub {
     /// The hub as the environment names it: `HF_ENDPOINT`; `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`, else
-    /// `HF_HOME/hub`; `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `HF_HOME/token`; `HF_HUB_OFFLINE`.
+    /// `HF_HOME/hub`; `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `HF_HOME/token`; `HF_HUB_OFFLINE`;
+    /// `SSL_CERT_FILE`, else `REQUESTS_CA_BUNDLE`.
     ///
     /// # Errors
     /// An endpoint that is not `http://` or `https://`, a token that cannot stand in a header, no home folder.
@@ -93,7 +96,8 @@ impl Hub {
         }
         let offline = variable("HF_HUB_OFFLINE")
             .is_some_and(|text| ["1", "true", "yes", "on"].contains(&text.to_lowercase().as_str()));
-        Ok(Self { endpoint, cache, token, offline, first_pause: Duration::from_secs(1) })
+        let certificates = variable("SSL_CERT_FILE").or_else(|| variable("REQUESTS_CA_BUNDLE")).map(PathBuf::from);
+        Ok(Self { endpoint, cache, token, offline, certificates, first_pause: Duration::from_secs(1) })
     }
 
     /// The folder of the model `path` with its configuration, tokenizer and safetensors weights.

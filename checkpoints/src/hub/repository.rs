@@ -81,7 +81,7 @@ impl<'a> Repository<'a> {
     }
 
     fn fetch(&self) -> Result<PathBuf, Failure> {
-        let client = Client::new(self.hub, self.name, self.progress);
+        let client = Client::new(self.hub, self.name, self.progress)?;
         let listing = client.list(self.revision)?;
         let commit = listing.commit.as_str();
         let snapshot = self.cached.pointer_path(commit);

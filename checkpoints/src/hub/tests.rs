@@ -57,7 +57,10 @@ impl Bench {
     fn new(endpoint: String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let cache = folder.path().join("hub");
-        Self { folder, hub: Hub { endpoint, cache, token: None, offline: false, first_pause: Duration::ZERO } }
+        Self {
+            folder,
+            hub: Hub { endpoint, cache, token: None, offline: false, certificates: None, first_pause: Duration::ZERO },
+        }
     }
 
     fn get(&self) -> Result<PathBuf, Fault> {

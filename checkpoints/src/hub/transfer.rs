@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use faults::{Fault, Place};
@@ -10,6 +11,7 @@ use fs_err::{File, OpenOptions};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use ureq::http::{HeaderMap, Response, StatusCode};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 use super::repository::is_commit;
@@ -80,7 +82,7 @@ pub(super) struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    pub(super) fn new(hub: &'a Hub, name: &'a str, progress: &'a dyn Fn(Progress<'_>)) -> Self {
+    pub(super) fn new(hub: &'a Hub, name: &'a str, progress: &'a dyn Fn(Progress<'_>)) -> Result<Self, Failure> {
         // Redirects are followed here, where it can be seen whom the token goes to.
         let mut agent = Agent::config_builder()
             .max_redirects(0)
@@ -93,7 +95,11 @@ impl<'a> Client<'a> {
         if ["http://127.0.0.1", "http://localhost", "http://[::1]"].iter().any(|own| hub.endpoint.starts_with(own)) {
             agent = agent.proxy(None);
         }
-        Self { hub, name, progress, agent: agent.build().into() }
+        if let Some(path) = &hub.certificates {
+            let roots = RootCerts::Specific(Arc::new(certificates(path).map_err(Failure::Final)?));
+            agent = agent.tls_config(TlsConfig::builder().root_certs(roots).build());
+        }
+        Ok(Self { hub, name, progress, agent: agent.build().into() })
     }
 
     /// The repository's files at `revision`.
@@ -382,7 +388,7 @@ impl Client<'_> {
             .hint("check the network, the proxy and `HF_ENDPOINT`; a model in a local folder needs none of them");
         match error {
             ureq::Error::Timeout(_) => Failure::passing(fault),
-            ureq::Error::Io(error) if error.kind() != ErrorKind::ConnectionRefused => Failure::passing(fault),
+            ureq::Error::Io(error) if is_cut(error.kind()) => Failure::passing(fault),
             _ => Failure::Unreachable(fault),
         }
     }
@@ -417,8 +423,9 @@ fn reason(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Io(error) => match error.kind() {
             ErrorKind::ConnectionRefused => "the connection was refused".into(),
-            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-                "the connection was cut".into()
+            kind if is_cut(kind) => "the connection was cut".into(),
+            _ if error.to_string().contains("UnknownIssuer") => {
+                "its certificate is from an authority that is not trusted here (`SSL_CERT_FILE` names others)".into()
             }
             _ => error.to_string(),
         },
@@ -426,6 +433,29 @@ fn reason(error: &ureq::Error) -> String {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => "the address is not a URL".into(),
         other => other.to_string(),
     }
+}
+
+/// Errors of a connection that stood.
+fn is_cut(kind: ErrorKind) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+/// The certificates in a PEM file.
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Fault> {
+    let unusable = |why: String| {
+        Fault::new(format!("the file of trusted certificates {why}"))
+            .at(Place::file(path))
+            .hint("`SSL_CERT_FILE` or `REQUESTS_CA_BUNDLE` names it: a file in the PEM format, or unset it")
+    };
+    let text = std::fs::read(path).map_err(|error| unusable(format!("cannot be read: {error}")))?;
+    let found: Vec<Certificate<'static>> = parse_pem(&text)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if found.is_empty() { Err(unusable("has no certificate in it".into())) } else { Ok(found) }
 }
 
 fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

@@ -55,6 +55,16 @@ fn a_cache_filled_by_another_program_is_completed_by_the_hub_and_good_enough_wit
 }
 
 #[test]
+fn a_file_of_certificates_that_has_none_is_named() {
+    let mut bench = Bench::new("https://127.0.0.1:1".into());
+    let file = bench.folder.path().join("authorities.pem");
+    bench.hub.certificates = Some(file.clone());
+    contains(&bench.fault().to_string(), &["authorities.pem", "cannot be read", "`SSL_CERT_FILE`"]);
+    std::fs::write(&file, "not a certificate").unwrap();
+    contains(&bench.fault().to_string(), &["authorities.pem", "no certificate", "`SSL_CERT_FILE`"]);
+}
+
+#[test]
 fn a_blob_of_another_size_is_downloaded_again() {
     let server = troubled(|_, _| None);
     let bench = Bench::new(server.url());
@@ -164,6 +174,9 @@ fn the_environment_names_the_hub_as_it_does_for_python() {
     assert_eq!((over.token.as_deref(), over.cache.as_path()), (Some("hf_own"), Path::new("/c")));
     assert_eq!(from(&[("HF_HOME", home), ("HUGGINGFACE_HUB_CACHE", "/d")]).unwrap().cache, Path::new("/d"));
     assert!(!from(&[("HF_HOME", home), ("HF_HUB_OFFLINE", "0")]).unwrap().offline);
+
+    let trusting = from(&[("HF_HOME", home), ("SSL_CERT_FILE", "/a.pem"), ("REQUESTS_CA_BUNDLE", "/b.pem")]).unwrap();
+    assert_eq!(trusting.certificates.as_deref(), Some(Path::new("/a.pem")));
 
     let fault = from(&[("HF_HOME", home), ("HF_TOKEN", "very secret")]).err().unwrap();
     assert!(!fault.to_string().contains("secret"), "{fault}");
