@@ -92,26 +92,42 @@ fn goes_along(name: &str) -> bool {
 
 /// Writes the adapter of a checkpoint as a folder of its own.
 ///
+/// llama.cpp ignores `use_rslora`, so an rsLoRA adapter of one rank is written as plain LoRA with alpha * sqrt(rank), which
+/// is the same adapter.
+///
 /// # Errors
 /// `out` is a file or not empty, the checkpoint holds no adapter, or the disk fails.
 pub fn adapter(checkpoint: &Checkpoint, out: &Path) -> Result<Exported, Faults> {
     check_out(out)?;
-    let adapter = checkpoint.adapter()?;
+    let mut adapter = checkpoint.adapter()?;
     let modules = adapter.modules()?;
-    let mut warnings = Vec::new();
     let ranks: BTreeSet<usize> = modules.iter().map(|module| module.rank).collect();
-    let (count, all_zero) = (modules.len(), modules.iter().all(|module| module.b.bytes.iter().all(|byte| *byte == 0)));
-    if let Some(rank) = ranks.iter().find(|rank| !VLLM_RANKS.contains(rank)) {
-        warnings.push(format!("vLLM does not load rank {rank}; it knows {VLLM_RANKS:?}"));
+    let count = modules.len();
+    let all_zero = modules.iter().all(|module| module.b.bytes.iter().all(|byte| *byte == 0));
+    if adapter.config.use_rslora && ranks.len() == 1 {
+        let factor = (ranks.iter().sum::<usize>() as f64).sqrt();
+        adapter.config.use_rslora = false;
+        adapter.config.lora_alpha *= factor;
+        adapter.config.alpha_pattern.values_mut().for_each(|alpha| *alpha *= factor);
     }
-    if ranks.len() > 1 || !adapter.config.alpha_pattern.is_empty() {
-        warnings.push("vLLM and llama.cpp take one rank and one alpha for all modules; merge for them".into());
+    let mut warnings = Vec::new();
+    for rank in ranks.iter().filter(|rank| !VLLM_RANKS.contains(rank)) {
+        warnings.push(match VLLM_RANKS.iter().find(|known| *known > rank) {
+            Some(known) => format!("vLLM has no rank {rank} of its own: start it with `--max-lora-rank {known}`"),
+            None => format!("vLLM does not load rank {rank}: merge for it"),
+        });
+    }
+    if ranks.len() > 1 {
+        warnings.push("vLLM takes one rank for all modules: merge for it".into());
+    }
+    if !adapter.config.alpha_pattern.is_empty() {
+        warnings.push("vLLM and llama.cpp take one alpha for all modules: merge for them".into());
     }
     if adapter.config.use_dora {
-        warnings.push("vLLM and llama.cpp do not load DoRA adapters; merge for them".into());
+        warnings.push("vLLM and llama.cpp do not load DoRA adapters: merge for them".into());
     }
     if adapter.config.use_rslora {
-        warnings.push("llama.cpp ignores `use_rslora` and scales by alpha / rank; merge for it".into());
+        warnings.push("llama.cpp ignores `use_rslora` and scales by alpha / rank: merge for it".into());
     }
     if all_zero {
         warnings.push("every `lora_B` is zero: the adapter changes nothing".into());
@@ -147,8 +163,10 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
         }
     }
     Faults::check(faults)?;
+    // What the adapter does not change keeps its bytes, down to the sign of a zero.
+    updates.retain(|_, update| !update.is_zero());
     let mut warnings = Vec::new();
-    if updates.values().all(Update::is_zero) {
+    if updates.is_empty() {
         warnings.push("every `lora_B` is zero: the merged model is the base".into());
     }
     write_model(base, &updates, out, dtype, SHARD_BYTES)?;
@@ -370,3 +388,6 @@ fn exported(out: &Path, modules: usize, warnings: Vec<String>) -> Result<Exporte
     files.sort();
     Ok(Exported { folder: out.into(), files, modules, warnings })
 }
+
+#[cfg(test)]
+mod tests;

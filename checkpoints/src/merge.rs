@@ -61,9 +61,7 @@ impl Update {
             }
         }
         for (weight, delta) in weights.iter_mut().zip(delta) {
-            let delta = self.scale * *delta;
-            // Adding zero would turn -0 into +0; what the adapter does not touch keeps its bytes.
-            *weight = if delta == 0.0 { *weight } else { *weight + delta };
+            *weight += self.scale * *delta;
         }
         if let Some(magnitude) = &self.magnitude {
             let norm = weights.iter().map(|weight| f64::from(*weight).powi(2)).sum::<f64>().sqrt();
@@ -105,8 +103,14 @@ pub(crate) fn convert(from: Dtype, bytes: &[u8], to: Dtype, update: Option<&Upda
         .find_any(Option::is_some)
         .flatten();
     match too_large {
-        Some(largest) => Err(Fault::new(format!("a number of size {largest:e} does not fit {to}"))
-            .hint("write it as bf16 or f32 with `--dtype`")),
+        Some(largest) if largest.is_finite() => {
+            Err(Fault::new(format!("a number of size {largest:e} does not fit {to}"))
+                .hint("write it as bf16 or f32 with `--dtype`"))
+        }
+        Some(_) => {
+            Err(Fault::new("the merged weights are not finite")
+                .hint("the adapter has diverged; use an earlier checkpoint"))
+        }
         None => Ok(out),
     }
 }

@@ -323,3 +323,6 @@ fn entries(folder: &Path) -> Result<Vec<String>, Fault> {
 pub(crate) fn is_empty(folder: &Path) -> Result<bool, Fault> {
     Ok(entries(folder)?.is_empty())
 }
+
+#[cfg(test)]
+mod tests;
