@@ -30,7 +30,10 @@ pub fn progress_on_stderr() -> impl Fn(Progress<'_>) {
             if let Some((_, bar)) = current.as_ref() {
                 bar.set_position(done);
                 if done == size {
-                    bar.finish();
+                    bar.finish_and_clear();
+                    if terminal {
+                        eprintln!("downloaded {file} ({})", HumanBytes(size));
+                    }
                     *current = None;
                 }
             }

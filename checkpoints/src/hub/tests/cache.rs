@@ -25,6 +25,7 @@ fn offline_names_what_the_cache_lacks() {
     bench.hub.offline = false;
     assert_eq!(bench.get().unwrap(), snapshot);
     assert!(std::fs::read(snapshot.join("model-00002-of-00002.safetensors")).unwrap() == weights(2));
+    assert!(snapshot.join("model-00002-of-00002.safetensors").is_symlink());
 }
 
 #[test]
