@@ -11,6 +11,9 @@ pub fn describe(example: &Example, tokenizer: &Tokenizer, colour: bool) -> Strin
     let mut text = String::new();
     let masks = example.parts.iter().zip(&example.learned);
     for (token, (part, learned)) in tokenizer.decode_each(&example.ids).iter().zip(masks) {
+        if token.is_empty() {
+            continue; // the character ends with a later token
+        }
         let token = visible(token);
         if colour {
             let style = match (part, learned) {

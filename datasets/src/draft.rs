@@ -136,3 +136,48 @@ impl Tokens {
         self.learned.truncate(length);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::TrainOn;
+
+    /// One token for each byte, `.` the end token.
+    fn bytes() -> Tokenizer {
+        let vocabulary: serde_json::Map<_, _> =
+            (0..256).map(|byte| (format!("<0x{byte:02X}>"), byte.into())).chain([(".".into(), 256.into())]).collect();
+        let file = serde_json::json!({
+            "version": "1.0", "added_tokens": [],
+            "model": {"type": "BPE", "vocab": vocabulary, "merges": [], "byte_fallback": true}
+        });
+        let config = r#"{"eos_token": "."}"#;
+        let files = [("tokenizer.json", &*file.to_string()), ("tokenizer_config.json", config)];
+        Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    fn draft(train_on: TrainOn) -> Draft {
+        let piece = |text: &str, part| Piece { text: text.into(), part, learned: train_on.learns(part) };
+        let pieces = vec![
+            piece("ab", Part::Prompt),
+            piece("\u{e9}", Part::Intent),
+            piece("", Part::Intent),
+            piece("c", Part::Response),
+        ];
+        Draft { pieces, special: true, end: true, weight: 1.0 }
+    }
+
+    #[test]
+    fn parts_are_told_apart_and_learned_as_asked() {
+        use Part::{Intent, Prompt, Response};
+        let learned = |intent, response| {
+            let tokens = draft(TrainOn::Parts { intent, response }).tokenise(&bytes())?;
+            assert_eq!(tokens.ids, [97, 98, 0xc3, 0xa9, 99, 256]);
+            assert_eq!(tokens.parts, [Prompt, Prompt, Intent, Intent, Response, Response]);
+            Ok::<_, Fault>(tokens.learned)
+        };
+        assert_eq!(learned(true, true), Ok(vec![false, false, true, true, true, true]));
+        assert_eq!(learned(true, false), Ok(vec![false, false, true, true, false, false]));
+        assert_eq!(learned(false, true), Ok(vec![false, false, false, false, true, true]));
+        assert!(learned(false, false).is_err_and(|fault| fault.message == "no token of this row is learned"));
+    }
+}

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use faults::{Fault, Place};
 use serde_json::{Map, Value};
 
-use crate::row::wrong_type;
+use crate::row::described;
 
 /// A row and its line; the first line is 1.
 pub(crate) type NumberedRow = (usize, Map<String, Value>);
@@ -168,6 +168,6 @@ fn broken(error: &serde_json::Error, column: usize) -> Fault {
 fn object(value: Value) -> Result<Map<String, Value>, Fault> {
     match value {
         Value::Object(object) => Ok(object),
-        other => Err(wrong_type("the row", "an object", &other)),
+        other => Err(Fault::new(format!("the row must be an object, found {}", described(&other)))),
     }
 }

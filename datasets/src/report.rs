@@ -118,10 +118,10 @@ impl fmt::Display for Report {
             self.longest
         )?;
         if self.truncated > 0 {
-            writeln!(f, "{} examples cut off at the end", self.truncated)?;
+            writeln!(f, "cut off at the end {}", self.truncated)?;
         }
         if !self.dropped.is_empty() {
-            writeln!(f, "{} examples dropped:", self.dropped.len())?;
+            writeln!(f, "dropped {}:", self.dropped.len())?;
             for dropped in self.dropped.iter().take(PRINTED) {
                 writeln!(f, "  {dropped}")?;
             }

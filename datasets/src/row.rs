@@ -82,15 +82,19 @@ pub(crate) fn string<'a>(key: &str, value: &'a Value) -> Result<&'a str, Fault> 
 
 /// The fault of a field of another type.
 pub(crate) fn wrong_type(key: &str, expected: &str, found: &Value) -> Fault {
-    let found = match found {
+    Fault::new(format!("`{key}` must be {expected}, found {}", described(found)))
+}
+
+/// What a value is, in words.
+pub(crate) fn described(value: &Value) -> String {
+    match value {
         Value::Null => "null".to_string(),
         Value::Bool(value) => format!("`{value}`"),
         Value::Number(value) => format!("the number `{value}`"),
         Value::String(_) => "a string".to_string(),
         Value::Array(_) => "a list".to_string(),
         Value::Object(_) => "an object".to_string(),
-    };
-    Fault::new(format!("`{key}` must be {expected}, found {found}"))
+    }
 }
 
 /// Names in backticks with commas between them.

@@ -113,12 +113,12 @@ fn span(messages: &[Message], index: usize, whole: &str, tokenizer: &Tokenizer) 
         tokenizer.render_chat(&messages[..=index], false)?
     };
     if !with.starts_with(&before) || !whole.starts_with(&with) {
-        return Err(Fault::new(format!(
-            "the chat template writes message {index} differently in the whole conversation"
-        ))
-        .hint(
-            "use `data.train_on = \"last\"`, or split the conversation, or convert it to `prompt` and `completion`",
-        ));
+        let message = format!("the chat template writes message {index} differently in the whole conversation");
+        return Err(Fault::new(message).hint(if index + 1 == messages.len() {
+            "take a `system` message out, or convert the row to `prompt` and `completion`"
+        } else {
+            "set `data.train_on = \"last\"`, or split the conversation, or convert it to `prompt` and `completion`"
+        }));
     }
     let trimmed = with.trim_end();
     let marked = tokenizer.added_tokens().iter().any(|token| !token.is_empty() && trimmed.ends_with(token.as_str()));

@@ -1,0 +1,42 @@
+//! The crate from outside, against numbers of transformers and by hand.
+
+mod chat;
+mod order;
+mod rows;
+mod tokens;
+
+use std::path::PathBuf;
+
+use datasets::{Dataset, Options, Tokenizer, read_text};
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn json(name: &str) -> serde_json::Value {
+    let text = std::fs::read_to_string(fixture(name)).expect("the fixture is there");
+    serde_json::from_str(&text).expect("the fixture is JSON")
+}
+
+fn tokenizer(name: &str) -> Tokenizer {
+    Tokenizer::load(&fixture(name)).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn byte_level() -> Tokenizer {
+    tokenizer("byte_level")
+}
+
+fn byte_fallback() -> Tokenizer {
+    tokenizer("byte_fallback")
+}
+
+/// The data set of `text` read with `byte_level`.
+fn dataset(text: &str, options: &Options) -> Dataset {
+    read_text("rows.jsonl", text, options, &byte_level()).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// The faults of `text` read with `byte_level`, each on one line.
+fn faults(text: &str, options: &Options) -> Vec<String> {
+    let faults = read_text("rows.jsonl", text, options, &byte_level()).expect_err("there are faults");
+    faults.list().iter().map(|fault| fault.to_string().replace('\n', " ")).collect()
+}

@@ -1,0 +1,215 @@
+//! Files of rows: what is read, and what is said about rows that are bad.
+
+use datasets::{Format, Options, read};
+
+use super::{byte_level, dataset, faults};
+
+const ROW: &str = r#"{"prompt": "a", "completion": "b"}"#;
+
+fn one(text: &str) -> String {
+    let mut found = faults(text, &Options::default());
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn lines_and_lists_are_the_same_rows() {
+    let other = r#"{"prompt": "a", "completion": "c"}"#;
+    let lines = dataset(&format!("{ROW}\n{other}\n"), &Options::default());
+    for text in [
+        format!("\u{feff}\r\n{ROW}\r\n\r\n  \r\n{other}"),
+        format!("[{ROW},{other}]"),
+        format!("\n [ {ROW}\n,\n\n{other} ]\n "),
+        format!("[\n{}\n]", [ROW, other].join(",\n").replace(", ", ",\n  ")),
+    ] {
+        assert_eq!(dataset(&text, &Options::default()).fingerprint, lines.fingerprint, "{text:?}");
+    }
+    let spread = dataset(&format!("\n\n[\n{}\n ,\n{other}]", ROW.replace(", ", ",\n")), &Options::default());
+    assert_eq!(spread.examples.iter().map(|example| example.line).collect::<Vec<_>>(), [4, 7]);
+    let blank = dataset(&format!("\n{ROW}\n\n\n{other}"), &Options::default());
+    assert_eq!(blank.examples.iter().map(|example| example.line).collect::<Vec<_>>(), [2, 5]);
+}
+
+#[test]
+fn several_files_are_one_data_set_each_with_its_format() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let paths = [folder.path().join("a.jsonl"), folder.path().join("b.json")];
+    std::fs::write(&paths[0], format!("{ROW}\n{ROW}\n")).expect("written");
+    std::fs::write(&paths[1], r#"[{"text": "c"}]"#).expect("written");
+    let data = read(&paths, &Options::default(), &byte_level()).unwrap_or_else(|faults| panic!("{faults}"));
+    let formats: Vec<&str> = data.report.files.iter().map(|file| file.format.as_str()).collect();
+    assert_eq!(formats, ["prompt_completion", "text"]);
+    assert_eq!(data.examples.iter().map(|example| example.group).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(&*data.examples[2].file, paths[1].to_str().expect("a name"));
+    assert_eq!(data.report.to_json()["files"][1]["rows"], 1);
+
+    let missing = [folder.path().join("none.jsonl"), paths[0].clone()];
+    let found = read(&missing, &Options::default(), &byte_level()).expect_err("a fault").to_string();
+    assert!(found.contains("none.jsonl"), "{found}");
+    let nothing = read(&[], &Options::default(), &byte_level()).expect_err("a fault").to_string();
+    assert!(nothing.contains("no example is left of 0 rows"), "{nothing}");
+    assert!(one("\n \n").starts_with("rows.jsonl: the file has no rows"));
+    assert!(one("[ ]").starts_with("rows.jsonl: the file has no rows"));
+}
+
+#[test]
+fn every_bad_row_is_named() {
+    let text = format!("{ROW}\n{{\"prompt\": 3}}\n{ROW} x\n{{\"prompt\": \"a\", \"completion\": \"\"}}\n[1]\n");
+    assert_eq!(
+        faults(&text, &Options::default()),
+        [
+            "rows.jsonl:3: broken JSON at column 36: trailing characters hint: each line holds one JSON object, or the whole file one list of them",
+            "rows.jsonl:5: the row must be an object, found a list",
+            "rows.jsonl:2: `completion` is missing hint: the row has `prompt`",
+            "rows.jsonl:4: `completion` is empty hint: a row must have something to learn: take it out",
+        ]
+    );
+    let many = format!("{ROW}\n{}", "{\"prompt\": \"a\"}\n".repeat(50));
+    let found = faults(&many, &Options::default());
+    assert_eq!((found.len(), found[20].as_str()), (21, "and 30 more faults in the data"));
+}
+
+#[test]
+fn broken_files_never_panic() {
+    for text in
+        ["{", "[", "[,", "[{}", "[{} {}]", "[{}] x", "[{\"a\":", "nul", "\u{feff}", "]", "{}{}", "[[]]", "[\n\n3]"]
+    {
+        assert!(!faults(text, &Options::default()).is_empty(), "{text}");
+    }
+    let deep = "[".repeat(100_000);
+    assert!(!faults(&deep, &Options::default()).is_empty());
+    assert!(!faults(&format!("{{\"prompt\": {deep}"), &Options::default()).is_empty());
+    assert!(one(&format!("[{ROW}\n{ROW}]")).starts_with("rows.jsonl:2: broken JSON at column 1: expected `,` or `]`"));
+    assert!(
+        one("[\n{\"prompt\": \"a\",\n \"completion\" \"b\"}]").starts_with("rows.jsonl:3: broken JSON at column 15")
+    );
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("latin.jsonl");
+    std::fs::write(&path, [ROW.as_bytes(), b"\n{\"prompt\": \"\xe9\", \"completion\": \"b\"}\n"].concat())
+        .expect("written");
+    let found = read(&[path], &Options::default(), &byte_level()).expect_err("a fault").to_string();
+    assert!(found.contains("latin.jsonl:2: not UTF-8 at byte 13 of the line"), "{found}");
+    let found = read(&[folder.path().to_path_buf()], &Options::default(), &byte_level());
+    assert!(found.is_err(), "a folder is no file");
+}
+
+#[test]
+fn columns_of_another_name_are_explained_and_renamed() {
+    let text = r#"{"question": "a", "answer": "b"}"#;
+    assert_eq!(
+        one(text),
+        "rows.jsonl:1: no row shape has `question`, `answer` hint: name the columns with `data.rename = { question = \"prompt\", answer = \"completion\" }`"
+    );
+    let rename = |pairs: &[(&str, &str)]| Options {
+        rename: pairs.iter().map(|(from, to)| (from.to_string(), to.to_string())).collect(),
+        ..Options::default()
+    };
+    let pairs = [("question", "prompt"), ("answer", "completion")];
+    let renamed = dataset(text, &rename(&pairs));
+    assert_eq!(renamed.fingerprint, dataset(ROW, &Options::default()).fingerprint);
+    let swapped = dataset(
+        r#"{"completion": "a", "prompt": "b"}"#,
+        &rename(&[("completion", "prompt"), ("prompt", "completion")]),
+    );
+    assert_eq!(swapped.fingerprint, renamed.fingerprint);
+
+    let second = faults(&format!("{text}\n{{\"question\": \"a\", \"anwser\": \"b\"}}"), &rename(&pairs));
+    assert_eq!(second, ["rows.jsonl:2: `answer` is missing hint: did you mean `answer` where the row says `anwser`?"]);
+    let absent = faults(text, &rename(&[("qestion", "prompt"), ("answer", "completion")]));
+    assert_eq!(
+        absent,
+        [
+            "rows.jsonl:1: `data.rename` names the column `qestion`, which the file does not have hint: did you mean `question`?"
+        ]
+    );
+    let unknown = faults(text, &rename(&[("question", "promt")]));
+    assert_eq!(unknown, ["`data.rename` gives `question` the unknown key `promt` hint: did you mean `prompt`?"]);
+}
+
+#[test]
+fn a_misspelt_field_finds_its_name() {
+    assert_eq!(
+        one(r#"{"promt": "a", "completion": "b"}"#),
+        "rows.jsonl:1: no row shape has `promt`, `completion` hint: did you mean `prompt` for `promt`?"
+    );
+    let text = r#"{"mesages": []}"#;
+    assert!(one(text).ends_with("did you mean `messages` for `mesages`?"), "{}", one(text));
+    let forced = faults(text, &Options { format: Format::Messages, ..Options::default() });
+    assert_eq!(
+        forced,
+        ["rows.jsonl:1: `messages` is missing hint: did you mean `messages` where the row says `mesages`?"]
+    );
+    assert!(one(r#"{"zzz": 1}"#).contains("one of: messages (`messages`)"));
+}
+
+#[test]
+fn a_file_of_mixed_shapes_is_refused() {
+    assert_eq!(
+        one(&format!("{ROW}\n{{\"text\": \"a\"}}")),
+        "rows.jsonl:2: this row is `text` in a file of `prompt_completion` hint: put rows of different shapes into files of their own"
+    );
+}
+
+#[test]
+fn bad_conversations_are_named() {
+    let of = |messages: &str| one(&format!("{{\"messages\": {messages}}}"));
+    for (messages, message) in [
+        ("3", "`messages` must be a list, found the number `3`"),
+        ("[]", "no message has the role `assistant`"),
+        (r#"["hi"]"#, "`messages[0]` must be an object, found a string"),
+        (r#"[{"role": "user", "content": 3}]"#, "`messages[0].content` must be a string, found the number `3`"),
+        (r#"[{"role": "user", "contnet": "a"}]"#, "`messages[0].content` is missing hint: the message has `contnet`"),
+        (r#"[{"role": "user", "content": "a"}]"#, "no message has the role `assistant` hint: the roles are `user`"),
+        (r#"[{"role": "assistant", "content": "a"}]"#, "the first message is the assistant's"),
+        (
+            r#"[{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}]"#,
+            "message 1 of the assistant is empty",
+        ),
+        (r#"[{"role": "user", "content": "a", "tool_calls": []}]"#, "`messages[0].tool_calls` is not supported"),
+    ] {
+        let found = of(messages);
+        assert!(found.starts_with(&format!("rows.jsonl:1: {message}")), "{found}");
+    }
+}
+
+#[test]
+fn rows_need_a_chat_template_and_a_stop_token_where_they_end() {
+    let tokenizer = std::fs::read_to_string(super::fixture("byte_level/tokenizer.json")).expect("the fixture is there");
+    let files = [("tokenizer.json", tokenizer.as_str())];
+    let bare = datasets::Tokenizer::from_texts(&files).expect("a tokenizer");
+    let chat = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#;
+    let found = |text: &str, tokenizer| {
+        datasets::read_text("r", text, &Options::default(), tokenizer).expect_err("a fault").to_string()
+    };
+    assert!(found(chat, &bare).contains("hint: convert the rows to `prompt` and `completion`"));
+    assert!(found(ROW, &bare).contains("the tokenizer has no end token"));
+
+    // Qwen's base models: the template ends a turn with a token at which generation does not stop.
+    let config = r#"{"eos_token": "<|endoftext|>", "chat_template": "{% for m in messages %}{{ m.role + ':' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"}"#;
+    let base = datasets::Tokenizer::from_texts(&[files[0], ("tokenizer_config.json", config)]).expect("a tokenizer");
+    let fault = found(chat, &base);
+    assert!(fault.starts_with("r: no row teaches the model where to stop"), "{fault}");
+    assert!(fault.contains("ends with \"<|im_end|>\", but the model stops at `<|endoftext|>`"), "{fault}");
+}
+
+#[test]
+fn the_report_prints_totals_and_lengths() {
+    let rows: String = [1, 1, 1, 30].map(|length| format!("{{\"text\": \"{}\"}}\n", "z".repeat(length))).concat();
+    let options = Options { max_length: 25, too_long: datasets::TooLong::Drop, ..Options::default() };
+    let printed = dataset(&format!("{rows}{{\"text\": \"zzzzzzzzzzzzzz\"}}"), &options).report.to_string();
+    let expected = "\
+rows.jsonl: 5 rows, text
+4 examples, 21 tokens, 17 of them learned (81.0 %), 2 to 15 tokens each
+dropped 1:
+  rows.jsonl:4: 31 tokens, more than 25
+       2 to      3 tokens        3 ########################################
+       4 to      5 tokens        0
+       6 to      7 tokens        0
+       8 to      9 tokens        0
+      10 to     11 tokens        0
+      12 to     13 tokens        0
+      14 to     15 tokens        1 ##############
+";
+    assert_eq!(printed, expected);
+}
