@@ -1,19 +1,34 @@
 //! The interface of an objective.
 
 mod cdiv;
+mod focal;
+mod gold;
+mod lambda_pr;
+mod mixce;
 mod nll;
+mod quantile;
+mod tailr;
 #[cfg(test)]
 mod testing;
+mod trunc;
+mod trunc_r;
 
 use std::ops::Range;
 
 use burn::tensor::Tensor;
-use faults::Fault;
+use faults::{Fault, Section};
 
 use crate::State;
 
 pub use cdiv::CDIV;
+pub use focal::FOCAL;
+pub use gold::GOLD;
+pub use lambda_pr::LAMBDA_PR;
+pub use mixce::MIXCE;
 pub use nll::NLL;
+pub use tailr::TAILR;
+pub use trunc::TRUNC;
+pub use trunc_r::TRUNC_R;
 
 /// Learned tokens, row after row, with all that a weight may depend on. Every tensor is f32, `[tokens]`, detached, and
 /// on the device of the model.
@@ -91,4 +106,22 @@ pub trait Objective: Send {
             Err(Fault::new(format!("objective `{}` has no state to restore", self.name())))
         }
     }
+}
+
+/// The value of `key`, which must lie between 0 and 1.
+fn fraction(section: &mut Section, key: &str, default: f64, hint: &str) -> f64 {
+    let value = section.value(key, default);
+    let message = format!("`{}` must be from 0 to 1", section.full(key));
+    section.check(key, (0.0..=1.0).contains(&value), message, hint);
+    value
+}
+
+/// `q`, never above 1, where rounding has left an nll below 0.
+fn probability(nll: Tensor<1>) -> Tensor<1> {
+    nll.clamp_min(0.0).neg().exp()
+}
+
+/// `exp(x) - 1 = tanh(x/2) (exp(x) + 1)`, which loses no digits where `x` is near 0.
+fn expm1(x: Tensor<1>) -> Tensor<1> {
+    x.clone().div_scalar(2.0).tanh() * x.exp().add_scalar(1.0)
 }

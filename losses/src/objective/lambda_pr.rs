@@ -1,0 +1,187 @@
+//! Precision and recall by lambda: `w_l = lambda^((l-1)/L) * 1{q_l <= delta} * q_l / (gamma + (1 - gamma) q_l)`.
+//!
+//! lambda-PR of "When Temperature Fails, Change the Loss" (arXiv 2508.09654), `l = 1..L` the place of the token among its
+//! row's `L` learned ones, and `delta = gamma r / (1 - (1 - gamma) r)` with `r = lambda^(1/L)`; `delta = 1` where the
+//! denominator is not positive. At `lambda = 1`, `delta = 1` and the weight is `tailr`'s.
+//!
+//! For `lambda < 1`, `delta` is tiny and most weights are zero (4.3e-4 at `L = 100`, `lambda = 0.1`, `gamma = 1e-5`):
+//! watch the active fraction.
+
+use burn::tensor::Tensor;
+
+use crate::objective::tailr::ratio;
+use crate::objective::{expm1, fraction};
+use crate::{Objective, ObjectiveKind, Tokens};
+
+/// `lambda_pr` as listed in the registry.
+pub const LAMBDA_PR: ObjectiveKind = ObjectiveKind {
+    name: "lambda_pr",
+    purpose: "chooses between diverse (`lambda` below 1) and precise samples (`lambda` = 1, which is tailr)",
+    build: |section| {
+        let lambda = section.value("lambda", 0.1);
+        section.check(
+            "lambda",
+            (lambda as f32).is_normal() && lambda > 0.0,
+            format!("`{}` must be a finite number above 0", section.full("lambda")),
+            "useful values lie between 0.1 and 1; 1 is tailr",
+        );
+        let gamma = fraction(section, "gamma", 1e-5, "useful values lie between 1e-7 and 1e-5");
+        section.check(
+            "gamma",
+            gamma != 0.0 || lambda >= 1.0,
+            format!("`{}` must be above 0 when `lambda` is below 1: no token would be learned", section.full("gamma")),
+            "useful values lie between 1e-7 and 1e-5",
+        );
+        Box::new(LambdaPr { lambda, gamma })
+    },
+};
+
+struct LambdaPr {
+    lambda: f64,
+    gamma: f64,
+}
+
+impl Objective for LambdaPr {
+    fn name(&self) -> &str {
+        LAMBDA_PR.name
+    }
+
+    fn weights(&mut self, tokens: &Tokens) -> Tensor<1> {
+        let log_lambda = self.lambda.ln();
+        let before = tokens.position.clone().sub_scalar(1.0) / tokens.length.clone();
+        let weights = before.mul_scalar(log_lambda).exp() * ratio(tokens.nll.clone(), self.gamma);
+        // From lambda = 1 on, delta is 1 or more.
+        if self.lambda >= 1.0 {
+            return weights;
+        }
+        let threshold = minimal_nll(tokens.length.clone(), log_lambda, self.gamma);
+        weights.mask_fill(tokens.nll.clone().lower(threshold), 0.0)
+    }
+}
+
+/// `-ln delta` of rows of `length` tokens, for `lambda < 1`: the `nll` from which on a token is learned.
+///
+/// `1/delta = (gamma + r^-1 - 1) / gamma`, where `r^-1 - 1 = expm1(-ln(lambda) / L)` is a small number for a long row:
+/// as a difference of `r` from 1 it would have no digits left.
+fn minimal_nll(length: Tensor<1>, log_lambda: f64, gamma: f64) -> Tensor<1> {
+    expm1(length.recip().mul_scalar(-log_lambda)).add_scalar(gamma).log().sub_scalar(gamma.ln())
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::objective::TAILR;
+    use crate::objective::testing::*;
+
+    /// The probabilities of the check values, gamma = 1e-5.
+    const SMALL_Q: [f64; 4] = [0.5, 2e-5, 3e-6, 1e-7];
+
+    fn reference_delta(length: usize, lambda: f64, gamma: f64) -> f64 {
+        let root = lambda.ln() / length as f64;
+        // 1 - (1 - gamma) r without the cancellation.
+        let denominator = -root.exp_m1() + gamma * root.exp();
+        if denominator <= 0.0 { 1.0 } else { gamma * root.exp() / denominator }
+    }
+
+    fn reference(q: &[f64], lambda: f64, gamma: f64) -> Vec<f64> {
+        let length = q.len() as f64;
+        let delta = reference_delta(q.len(), lambda, gamma);
+        let weight = |(place, q): (usize, &f64)| match *q <= delta {
+            true => lambda.powf(place as f64 / length) * q / (gamma + (1.0 - gamma) * q),
+            false => 0.0,
+        };
+        q.iter().enumerate().map(weight).collect()
+    }
+
+    fn found_delta(length: usize, lambda: f64, gamma: f64) -> f64 {
+        let length = Tensor::<1>::from_data([length as f32], &Device::flex());
+        f64::from(-minimal_nll(length, lambda.ln(), gamma).into_scalar::<f32>()).exp()
+    }
+
+    #[test]
+    fn check_values_of_delta() {
+        for (lambda, expected) in [(0.1, 1.2848691e-5), (0.5, 5.2849342e-5)] {
+            assert!((reference_delta(4, lambda, 1e-5) / expected - 1.0).abs() < 1e-7);
+            assert!((found_delta(4, lambda, 1e-5) / expected - 1.0).abs() < 2e-6);
+        }
+        assert!((found_delta(100, 0.1, 1e-5) - 4.3e-4).abs() < 0.05e-4);
+    }
+
+    #[test]
+    fn delta_keeps_its_digits_for_long_rows() {
+        for length in [1, 2, 10, 1000, 100_000, 1_000_000] {
+            for (lambda, gamma) in [(0.1, 1e-5), (0.5, 1e-7), (0.999, 1e-6), (1e-6, 0.3)] {
+                let expected = reference_delta(length, lambda, gamma);
+                let found = found_delta(length, lambda, gamma);
+                assert!((found / expected - 1.0).abs() < 5e-6, "{length} {lambda} {gamma}: {found}, {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn check_values_of_the_weights() {
+        for (lambda, expected) in [
+            (0.1, [0.0, 0.0, 0.0729758, 0.00176067]),
+            (0.5, [0.0, 0.560601, 0.163179, 0.00588716]),
+            (1.0, [0.99999, 0.666671, 0.23077, 0.00990099]),
+        ] {
+            let mut objective = build(LAMBDA_PR, &format!("lambda = {lambda}\ngamma = 1e-5")).expect("valid keys");
+            assert_close(&weights(&mut *objective, &SMALL_Q.map(nll_of)), &expected, 3e-6);
+        }
+        let mut objective = build(LAMBDA_PR, "").expect("no keys");
+        assert_close(&weights(&mut *objective, &SMALL_Q.map(nll_of)), &reference(&SMALL_Q, 0.1, 1e-5), 5e-6);
+    }
+
+    #[test]
+    fn rows_of_different_lengths_agree_with_the_reference() {
+        let rows: [&[f64]; 3] = [&[1e-6, 3e-5], &[0.9], &[1e-4, 2e-4, 3e-5, 1e-6, 1e-8, 0.2, 1e-5]];
+        for (lambda, gamma) in [(0.1, 1e-5), (0.7, 1e-4), (1.0, 1e-5), (3.0, 1e-5)] {
+            let mut objective = build(LAMBDA_PR, &format!("lambda = {lambda}\ngamma = {gamma}")).expect("valid keys");
+            let nll = rows.map(|row| row.iter().map(|q| nll_of(*q)).collect::<Vec<_>>());
+            let found = weights_of_rows(&mut *objective, &nll.each_ref().map(Vec::as_slice));
+            let expected: Vec<f64> = rows.iter().flat_map(|row| reference(row, lambda, gamma)).collect();
+            assert_close(&found, &expected, 1e-5);
+        }
+    }
+
+    #[test]
+    fn lambda_one_is_tailr_bitwise() {
+        for gamma in ["0.1", "1e-5", "1e-7"] {
+            let mut objective = build(LAMBDA_PR, &format!("lambda = 1\ngamma = {gamma}")).expect("valid keys");
+            let mut tailr = build(TAILR, &format!("gamma = {gamma}")).expect("valid keys");
+            let nll = [0.0, 1e-7, 0.1, 3.0, 11.5, 20.0, 87.0, 300.0];
+            assert_eq!(weights(&mut *objective, &nll), weights(&mut *tailr, &nll));
+        }
+    }
+
+    #[test]
+    fn lambda_one_and_gamma_zero_are_nll_bitwise() {
+        let mut objective = build(LAMBDA_PR, "lambda = 1\ngamma = 0").expect("valid keys");
+        assert_eq!(weights(&mut *objective, &NEUTRAL), [1.0; NEUTRAL.len()]);
+    }
+
+    #[test]
+    fn gradient_is_that_of_pytorch() {
+        // r = .5 ** (1 / 4); delta = .1 * r / (1 - .9 * r)
+        // weight = .5 ** ((l - 1) / 4) * (q <= delta) * q / (.1 + .9 * q)
+        let mut objective = build(LAMBDA_PR, "lambda = 0.5\ngamma = 0.1").expect("valid keys");
+        let gradient = [
+            [0.0, 0.0, 0.0, 0.0],
+            [0.033450298, 0.012305677, 0.074445008, -0.120200983],
+            [0.000615254, -0.098709159, 0.006782058, 0.091311847],
+            [0.00489889, 0.005414111, -0.016925812, 0.00661281],
+        ];
+        check_gradient(&mut *objective, 0.526186646, gradient);
+    }
+
+    #[test]
+    fn impossible_values_are_refused() {
+        for keys in
+            ["lambda = 0", "lambda = -1", "lambda = nan", "lambda = 1e-60", "gamma = 0", "gamma = 2", "lamda = 1"]
+        {
+            assert!(build(LAMBDA_PR, keys).is_err(), "{keys}");
+        }
+    }
+}
