@@ -1,9 +1,13 @@
 //! The interface of an auxiliary loss: a loss on the hidden states, beside the objective.
 
+mod mtp;
+
 use burn::tensor::Tensor;
 use faults::Fault;
 
 use crate::State;
+
+pub use mtp::MTP;
 
 /// One row of a batch as an auxiliary loss sees it, on the host.
 pub struct Row {

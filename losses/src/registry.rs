@@ -3,7 +3,8 @@
 use burn::tensor::Device;
 use faults::Section;
 
-use crate::objective::{CDIV, NLL};
+use crate::auxiliary::MTP;
+use crate::objective::{CDIV, FOCAL, GOLD, LAMBDA_PR, MIXCE, NLL, TAILR, TRUNC, TRUNC_R};
 use crate::{Auxiliary, Objective};
 
 /// One objective as listed: its name, what it is for, and how it is built from its keys in `[objective]`.
@@ -54,6 +55,35 @@ pub struct Registry {
 
 impl Default for Registry {
     fn default() -> Self {
-        Self { objectives: vec![NLL, CDIV], auxiliaries: vec![] }
+        Self {
+            objectives: vec![NLL, CDIV, TRUNC_R, LAMBDA_PR, FOCAL, TRUNC, GOLD, TAILR, MIXCE],
+            auxiliaries: vec![MTP],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use faults::Section;
+
+    use super::*;
+
+    #[test]
+    fn every_objective_builds_without_keys_under_the_name_it_is_listed_by() {
+        let registry = Registry::default();
+        let names: Vec<&str> = registry.objectives.iter().map(|kind| kind.name).collect();
+        for kind in &registry.objectives {
+            assert_eq!((kind.build)(&mut Section::probe()).name(), kind.name);
+        }
+        let expected = ["nll", "cdiv", "trunc_r", "lambda_pr", "focal", "trunc", "gold", "tailr", "mixce"];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn every_auxiliary_loss_builds_without_keys_under_the_name_it_is_listed_by() {
+        for kind in Registry::default().auxiliaries {
+            let surroundings = Surroundings { hidden_size: 2, vocabulary: 3, device: Device::flex(), seed: 1 };
+            assert_eq!((kind.build)(&mut Section::probe())(&surroundings).name(), kind.name);
+        }
     }
 }
