@@ -342,6 +342,12 @@ impl Section {
         value.unwrap_or_default()
     }
 
+    /// Takes note of `key` without reading it, where a fault or another key has made it void: it is then neither unknown
+    /// nor in the resolved table.
+    pub fn skip(&mut self, key: &str) {
+        self.ask(key);
+    }
+
     /// One of a few words, each standing for a value; files a fault with the nearest word for any other.
     pub fn choice<T: Clone>(&mut self, key: &str, choices: &[(&str, T)], default: &str) -> T {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();

@@ -1,0 +1,156 @@
+//! What the user typed: a TOML text read into typed values, with every fault in it named at once.
+//!
+//! A [`Recipe`] says nothing that needs the model, the tokenizer or the data to be known; the plan is made from it. Each
+//! table is read by one file below, which holds the defaults. Reading also writes the resolved table (defaults filled
+//! in), and the resolved text reads as the same recipe again.
+
+mod adapter;
+mod data;
+mod differences;
+mod model;
+mod objective;
+mod optimization;
+mod run;
+
+use std::path::Path;
+
+use faults::{Document, Fault, Faults, FromToml, Section};
+use losses::{AuxiliaryBuilder, Objective, Registry};
+
+pub use adapter::{Adapter, Lora, Start, Targets};
+pub use data::{Data, Rename};
+pub use differences::{blocks_resume, differences};
+pub use model::{Architecture, Backbone, DType, Device, Init, Model};
+pub use optimization::{Duration, Optimizer, Recompute, Schedule, Shape, Train, Warmup};
+pub use run::{Checkpoint, Eval, Output};
+
+/// A recipe as typed, defaults filled in.
+pub struct Recipe {
+    /// Seed of every random stream of the run.
+    pub seed: u64,
+    /// `[model]`
+    pub model: Model,
+    /// `[adapter]`
+    pub adapter: Adapter,
+    /// `[data]`
+    pub data: Data,
+    /// `[objective]`, built from its own keys.
+    pub objective: Box<dyn Objective>,
+    /// `[[auxiliary]]`, in the order written.
+    pub auxiliaries: Vec<AuxiliaryBuilder>,
+    /// `[optimizer]`
+    pub optimizer: Optimizer,
+    /// `[schedule]`
+    pub schedule: Schedule,
+    /// `[train]`
+    pub train: Train,
+    /// `[checkpoint]`
+    pub checkpoint: Checkpoint,
+    /// `[eval]`
+    pub eval: Eval,
+    /// `[output]`
+    pub output: Output,
+    /// Settings that are allowed and have no effect, one sentence each.
+    pub warnings: Vec<String>,
+    /// Every key that has a meaning in this recipe, with its value.
+    pub resolved: toml::Table,
+}
+
+impl Recipe {
+    /// [`Recipe::resolved`] as TOML: what a run keeps as `recipe.toml`.
+    pub fn resolved_text(&self) -> String {
+        toml::to_string(&self.resolved).expect("a table of plain values is TOML")
+    }
+}
+
+/// Reads a recipe from `text`, shown as `name` in faults, with overrides written `table.key=value`.
+///
+/// Relative paths stay as they are: they are meant from the current directory, wherever the recipe lies.
+///
+/// # Errors
+/// Every fault at once: syntax, unknown keys, wrong types, impossible values, and keys that do not go together.
+pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) -> Result<Recipe, Faults> {
+    let document = Document::parse(name, text, overrides)?;
+    let mut root = document.root();
+
+    let seed = root.value("seed", 17);
+    let model = in_table(&mut root, "model", model::read);
+    let adapter = in_table(&mut root, "adapter", adapter::read);
+    let data = in_table(&mut root, "data", |section| data::read(section, &model));
+    let objective = in_table(&mut root, "objective", |section| objective::read(section, registry));
+    let auxiliaries = objective::read_auxiliaries(&mut root, registry);
+    let optimizer = in_table(&mut root, "optimizer", optimization::read_optimizer);
+    let (train, last_step) = in_table(&mut root, "train", optimization::read_train);
+    let schedule = in_table(&mut root, "schedule", |section| optimization::read_schedule(section, last_step));
+    let has_eval = !data.eval.is_empty();
+    let checkpoint = in_table(&mut root, "checkpoint", |section| run::read_checkpoint(section, has_eval));
+    let eval = in_table(&mut root, "eval", |section| run::read_eval(section, &checkpoint, has_eval));
+    let output = in_table(&mut root, "output", |section| run::read_output(section, &default_directory(name)));
+
+    let resolved = root.end();
+    let read = document.finish();
+    // An objective that could not be built has filed its fault: `finish` gives it.
+    let objective = match (read, objective) {
+        (Err(faults), _) => return Err(faults),
+        (Ok(()), Some(objective)) => objective,
+        (Ok(()), None) => return Err(Fault::new("no objective is known").into()),
+    };
+    let warnings = run::without_effect(last_step, &checkpoint, &eval);
+    Ok(Recipe {
+        seed,
+        model,
+        adapter,
+        data,
+        objective,
+        auxiliaries,
+        optimizer,
+        schedule,
+        train,
+        checkpoint,
+        eval,
+        output,
+        warnings,
+        resolved,
+    })
+}
+
+fn in_table<T>(root: &mut Section, key: &str, read: impl FnOnce(&mut Section) -> T) -> T {
+    let mut section = root.section(key);
+    let value = read(&mut section);
+    root.close(section);
+    value
+}
+
+/// A count that cannot be zero; 1 stands in for one that is at fault.
+#[derive(Clone, Copy)]
+struct Positive(usize);
+
+impl Default for Positive {
+    fn default() -> Self {
+        Positive(1)
+    }
+}
+
+impl FromToml for Positive {
+    const EXPECTED: &'static str = "a whole number, 1 or more";
+
+    fn from_toml(value: &toml::Value) -> Option<Self> {
+        usize::from_toml(value).filter(|count| *count > 0).map(Positive)
+    }
+
+    fn to_toml(&self) -> toml::Value {
+        self.0.to_toml()
+    }
+}
+
+fn positive(section: &mut Section, key: &str, default: usize) -> usize {
+    section.value(key, Positive(default)).0
+}
+
+fn default_directory(name: &str) -> String {
+    let stem = Path::new(name).file_stem().map_or("recipe".into(), |stem| stem.to_string_lossy());
+    format!("runs/{stem}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! `[data]`: the rows, how they are read, and which of their tokens are learned.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use datasets::{Format, TooLong, TrainOn};
+use faults::{FromToml, Section, nearest};
+
+use super::model::{Backbone, Model};
+
+/// `[data]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Data {
+    /// Files to train on, or `builtin:` names.
+    pub train: Vec<String>,
+    /// Files to evaluate on; may be empty.
+    pub eval: Vec<String>,
+    /// The shape of the rows.
+    pub format: Format,
+    /// Which tokens of a row are learned.
+    pub train_on: TrainOn,
+    /// Longest row in tokens; the model's own limit unless written.
+    pub max_length: Option<usize>,
+    /// What to do with a longer row.
+    pub too_long: TooLong,
+    /// Whether rows come in a new order in every epoch.
+    pub shuffle: bool,
+    /// Columns under another name.
+    pub rename: Rename,
+}
+
+/// `[data.rename]`: from the name of a column in the file to the key that the format knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rename(pub BTreeMap<String, String>);
+
+impl FromToml for Rename {
+    const EXPECTED: &'static str = "a table of `column = \"key\"`";
+
+    fn from_toml(value: &toml::Value) -> Option<Self> {
+        let pairs = value.as_table()?.iter();
+        pairs.map(|(column, key)| Some((column.clone(), key.as_str()?.to_string()))).collect::<Option<_>>().map(Rename)
+    }
+
+    fn to_toml(&self) -> toml::Value {
+        toml::Value::Table(
+            self.0.iter().map(|(column, key)| (column.clone(), toml::Value::String(key.clone()))).collect(),
+        )
+    }
+}
+
+pub(super) fn read(section: &mut Section, model: &Model) -> Data {
+    let train: Option<Vec<String>> = section.optional("train");
+    if !section.has("train") || train.as_ref().is_some_and(Vec::is_empty) {
+        section.reject("train", "`data.train` names no file", "write `train = [\"rows.jsonl\"]`");
+    }
+    let eval = section.value("eval", Vec::new());
+    let format = section.choice("format", &Format::words(), "auto");
+    let train_on = read_train_on(section);
+    let max_length = section.optional("max_length");
+    check_length(section, max_length, model);
+    let too_long = section.choice("too_long", &TooLong::WORDS, "error");
+    let shuffle = section.value("shuffle", true);
+    let rename: Rename = section.optional("rename").unwrap_or_default();
+    let distinct = rename.0.values().collect::<BTreeSet<_>>().len() == rename.0.len();
+    let hint = "each key takes one column";
+    section.check("rename", distinct, "`data.rename` gives two columns the same key", hint);
+    Data { train: train.unwrap_or_default(), eval, format, train_on, max_length, too_long, shuffle, rename }
+}
+
+/// `data.train_on`: a word, or the list of the parts that are learned.
+#[derive(Clone)]
+enum Learned {
+    Word(String),
+    Parts(Vec<String>),
+}
+
+impl FromToml for Learned {
+    const EXPECTED: &'static str = "\"assistant\", \"last\", \"all\", or a list of \"intent\" and \"response\"";
+
+    fn from_toml(value: &toml::Value) -> Option<Self> {
+        String::from_toml(value).map(Learned::Word).or_else(|| Vec::from_toml(value).map(Learned::Parts))
+    }
+
+    fn to_toml(&self) -> toml::Value {
+        match self {
+            Learned::Word(word) => word.to_toml(),
+            Learned::Parts(parts) => parts.to_toml(),
+        }
+    }
+}
+
+fn read_train_on(section: &mut Section) -> TrainOn {
+    const PARTS: [&str; 2] = ["intent", "response"];
+    let value = section.value("train_on", Learned::Word("assistant".into()));
+    let reject = |word: &str, known: &[&str]| {
+        let hint = match nearest(word, known.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("any of: {}", known.join(", ")),
+        };
+        section.reject("train_on", format!("`data.train_on` cannot name \"{word}\""), hint);
+    };
+    match value {
+        Learned::Word(word) => {
+            let found = TrainOn::WORDS.iter().find(|(known, _)| *known == word);
+            if found.is_none() {
+                reject(&word, &TrainOn::WORDS.map(|(known, _)| known));
+            }
+            found.map_or(TrainOn::Assistant, |(_, train_on)| *train_on)
+        }
+        Learned::Parts(parts) => {
+            for word in parts.iter().filter(|word| !PARTS.contains(&word.as_str())) {
+                reject(word, &PARTS);
+            }
+            let twice = parts.iter().collect::<BTreeSet<_>>().len() < parts.len();
+            section.check("train_on", !twice, "`data.train_on` names a part twice", "name each part once");
+            let empty = "`data.train_on` is empty: nothing would be learned";
+            section.check("train_on", !parts.is_empty(), empty, "[\"intent\", \"response\"]");
+            let has = |part: &str| parts.iter().any(|word| word == part);
+            TrainOn::Parts { intent: has("intent"), response: has("response") }
+        }
+    }
+}
+
+fn check_length(section: &Section, max_length: Option<usize>, model: &Model) {
+    let Some(length) = max_length else { return };
+    let hint = "a row has at least one token to read and one to learn";
+    section.check("max_length", length >= 2, "`data.max_length` must be at least 2", hint);
+    if let Backbone::Init(init) = &model.backbone {
+        let limit = init.max_positions;
+        let message = format!("`data.max_length` = {length} is more than the model's {limit} positions");
+        section.check("max_length", length <= limit, message, "lower it, or raise `model.init.max_positions`");
+    }
+}

@@ -1,0 +1,90 @@
+//! What changed between two resolved recipes, and which changes leave the steps already done as they are.
+
+use std::fmt;
+
+/// Keys that say what is kept or how often the run looks at itself, and nothing about what is computed.
+const WITHOUT_TRACE: [&str; 4] = ["checkpoint.", "eval.every", "output.dir", "train.recompute"];
+
+/// Lengths of a run: they may grow.
+const LENGTHS: [&str; 2] = ["train.epochs", "train.steps"];
+
+struct Difference<'a> {
+    key: String,
+    old: Option<&'a toml::Value>,
+    new: Option<&'a toml::Value>,
+}
+
+impl fmt::Display for Difference<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {} -> {}", self.key, Written(self.old), Written(self.new))
+    }
+}
+
+struct Written<'a>(Option<&'a toml::Value>);
+
+impl fmt::Display for Written<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(value) => write!(f, "{value}"),
+            None => f.write_str("not set"),
+        }
+    }
+}
+
+/// Each key that differs, with both values.
+pub fn differences(old: &toml::Table, new: &toml::Table) -> Vec<String> {
+    compare(old, new).iter().map(Difference::to_string).collect()
+}
+
+/// The differences for which a run cannot be resumed, because an unbroken run of the new recipe would have done other
+/// steps than those on disk. Longer runs are let through: with a schedule that falls to zero at the end, the steps to
+/// come follow the new schedule.
+pub fn blocks_resume(old: &toml::Table, new: &toml::Table) -> Vec<String> {
+    compare(old, new).iter().filter(|difference| !harmless(difference)).map(Difference::to_string).collect()
+}
+
+fn harmless(difference: &Difference) -> bool {
+    let key = difference.key.as_str();
+    if WITHOUT_TRACE.iter().any(|free| if free.ends_with('.') { key.starts_with(free) } else { key == *free }) {
+        return true;
+    }
+    let integer = |value: Option<&toml::Value>| value.and_then(toml::Value::as_integer);
+    match (integer(difference.old), integer(difference.new)) {
+        (Some(old), Some(new)) => LENGTHS.contains(&key) && new > old,
+        _ => false,
+    }
+}
+
+fn compare<'a>(old: &'a toml::Table, new: &'a toml::Table) -> Vec<Difference<'a>> {
+    let mut found = Vec::new();
+    compare_tables("", old, new, &mut found);
+    found
+}
+
+fn compare_tables<'a>(path: &str, old: &'a toml::Table, new: &'a toml::Table, found: &mut Vec<Difference<'a>>) {
+    let added = new.keys().filter(|key| !old.contains_key(*key));
+    for key in old.keys().chain(added) {
+        let dotted = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        compare_values(dotted, old.get(key), new.get(key), found);
+    }
+}
+
+fn compare_values<'a>(
+    key: String,
+    old: Option<&'a toml::Value>,
+    new: Option<&'a toml::Value>,
+    found: &mut Vec<Difference<'a>>,
+) {
+    match (old, new) {
+        (Some(toml::Value::Table(old)), Some(toml::Value::Table(new))) => compare_tables(&key, old, new, found),
+        (Some(toml::Value::Array(olds)), Some(toml::Value::Array(news)))
+            if olds.iter().chain(news).all(toml::Value::is_table) =>
+        {
+            for index in 0..olds.len().max(news.len()) {
+                compare_values(format!("{key}[{index}]"), olds.get(index), news.get(index), found);
+            }
+        }
+        (old, new) if old != new => found.push(Difference { key, old, new }),
+        _ => {}
+    }
+}

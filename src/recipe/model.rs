@@ -1,0 +1,175 @@
+//! `[model]`: the backbone, where it runs and in which precision.
+
+use faults::{FromToml, Section};
+
+use super::{Positive, positive};
+
+/// `[model]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// Which backbone.
+    pub backbone: Backbone,
+    /// Precision of the frozen weights and of the activations.
+    pub dtype: DType,
+    /// Where it runs.
+    pub device: Device,
+}
+
+/// Where the backbone's weights come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Backbone {
+    /// `model.path`: a directory, `org/name` on the Hugging Face hub, or `builtin:tiny`.
+    Pretrained {
+        /// As written.
+        path: String,
+        /// Branch, tag or commit on the hub.
+        revision: Option<String>,
+    },
+    /// `[model.init]`: random weights.
+    Init(Init),
+}
+
+/// `[model.init]`: the shape of a backbone built from scratch. Its vocabulary is the tokenizer's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Init {
+    pub architecture: Architecture,
+    /// A `tokenizer.json`, or a directory that holds one.
+    pub tokenizer: String,
+    pub hidden_size: usize,
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; `heads` unless written.
+    pub kv_heads: usize,
+    /// Width of a head; `hidden_size / heads` unless written.
+    pub head_dim: usize,
+    pub intermediate_size: usize,
+    /// Longest sequence in tokens.
+    pub max_positions: usize,
+    pub rope_theta: f64,
+    /// Whether the head is the embedding.
+    pub tie_embeddings: bool,
+}
+
+/// The families of decoders that can be built from scratch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    Llama,
+    Qwen2,
+    Qwen3,
+    Mistral,
+}
+
+/// A precision of weights and activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DType {
+    /// bf16 on a GPU, f32 on the CPU.
+    Auto,
+    F32,
+    Bf16,
+}
+
+/// A device to run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The first GPU where there is one, else the CPU.
+    Auto,
+    Cpu,
+    /// The GPU of this number.
+    Cuda(usize),
+}
+
+impl FromToml for Device {
+    const EXPECTED: &'static str = "\"auto\", \"cpu\", \"cuda\" or \"cuda:N\"";
+
+    fn from_toml(value: &toml::Value) -> Option<Self> {
+        match value.as_str()? {
+            "auto" => Some(Device::Auto),
+            "cpu" => Some(Device::Cpu),
+            "cuda" => Some(Device::Cuda(0)),
+            numbered => numbered.strip_prefix("cuda:")?.parse().ok().map(Device::Cuda),
+        }
+    }
+
+    fn to_toml(&self) -> toml::Value {
+        toml::Value::String(match self {
+            Device::Auto => "auto".into(),
+            Device::Cpu => "cpu".into(),
+            Device::Cuda(number) => format!("cuda:{number}"),
+        })
+    }
+}
+
+pub(super) fn read(section: &mut Section) -> Model {
+    let path = section.optional::<String>("path");
+    let revision = section.optional::<String>("revision");
+    let dtypes = [("auto", DType::Auto), ("f32", DType::F32), ("bf16", DType::Bf16)];
+    let dtype = section.choice("dtype", &dtypes, "auto");
+    let device = section.value("device", Device::Auto);
+    let backbone = if section.has("init") {
+        let hint = "remove it: `[model.init]` builds the weights from scratch";
+        let both = "`model.path` and `[model.init]` exclude each other";
+        section.check("path", !section.has("path"), both, "keep one of them");
+        section.check("revision", !section.has("revision"), "`model.revision` has no effect here", hint);
+        let mut init = section.section("init");
+        let read = read_init(&mut init);
+        section.close(init);
+        Backbone::Init(read)
+    } else {
+        section.skip("init");
+        if path.as_deref().map_or(!section.has("path"), |path| path.trim().is_empty()) {
+            let hint = "write `path = \"org/name\"` or a directory, or `[model.init]` for a model from scratch";
+            section.reject("path", "`model.path` names no model", hint);
+        }
+        let path = path.unwrap_or_default();
+        let fixed = path.starts_with("builtin:") && revision.is_some();
+        section.check("revision", !fixed, "`model.revision` has no effect on a builtin model", "remove it");
+        Backbone::Pretrained { path, revision }
+    };
+    Model { backbone, dtype, device }
+}
+
+fn read_init(section: &mut Section) -> Init {
+    let architectures = [
+        ("llama", Architecture::Llama),
+        ("qwen2", Architecture::Qwen2),
+        ("qwen3", Architecture::Qwen3),
+        ("mistral", Architecture::Mistral),
+    ];
+    let architecture = section.choice("architecture", &architectures, "llama");
+    let tokenizer = section.required("tokenizer", "the path of a `tokenizer.json`, which gives the vocabulary");
+    let hidden_size = section.required::<Positive>("hidden_size", "the width of the model, for example 256").0;
+    let layers = section.required::<Positive>("layers", "the number of decoder blocks, for example 4").0;
+    let heads = section.required::<Positive>("heads", "the number of attention heads, for example 4").0;
+    let intermediate_size =
+        section.required::<Positive>("intermediate_size", "the width of the MLP, for example 704").0;
+    let kv_heads = positive(section, "kv_heads", heads);
+    let groups = heads % kv_heads == 0;
+    let message = format!("`heads` = {heads} is not a multiple of `kv_heads` = {kv_heads}");
+    section.check("kv_heads", groups, message, "each key head serves the same number of query heads");
+    let divides = hidden_size % heads == 0;
+    let message = format!("`hidden_size` = {hidden_size} is not a multiple of `heads` = {heads}");
+    section.check("heads", divides || section.has("head_dim"), message, "change one of them, or write `head_dim`");
+    let head_dim = positive(section, "head_dim", (hidden_size / heads).max(1));
+    let known = section.has("head_dim") || divides && section.has("hidden_size") && section.has("heads");
+    let message = format!("the width of a head must be even, found {head_dim}");
+    section.check("head_dim", !known || head_dim % 2 == 0, message, "rotary embeddings turn pairs of numbers");
+    let max_positions = positive(section, "max_positions", 2048);
+    let rope_theta = section.value("rope_theta", 10_000.0);
+    let usable = rope_theta.is_finite() && rope_theta > 1.0;
+    section.check("rope_theta", usable, format!("`rope_theta` cannot be {rope_theta}"), "the usual value is 10000");
+    let tie_embeddings = section.value("tie_embeddings", true);
+    Init {
+        architecture,
+        tokenizer,
+        hidden_size,
+        layers,
+        heads,
+        kv_heads,
+        head_dim,
+        intermediate_size,
+        max_positions,
+        rope_theta,
+        tie_embeddings,
+    }
+}

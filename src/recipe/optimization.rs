@@ -1,0 +1,167 @@
+//! `[optimizer]`, `[schedule]` and `[train]`: how a step is made, and how many there are.
+
+use std::num::NonZeroUsize;
+
+use faults::{FromToml, Place, Section};
+
+use super::positive;
+
+/// `[optimizer]`: AdamW.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Optimizer {
+    /// The peak of the schedule.
+    pub learning_rate: f64,
+    /// Decay of the averages of the gradient and of its square.
+    pub betas: [f64; 2],
+    pub eps: f64,
+    /// Decoupled weight decay, times the learning rate.
+    pub weight_decay: f64,
+    /// Largest global norm of the gradient; `None` for no clipping.
+    pub clip_norm: Option<f64>,
+}
+
+/// `[schedule]`: the learning rate over the steps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    /// What follows the warmup.
+    pub shape: Shape,
+    /// A linear rise from zero.
+    pub warmup: Warmup,
+}
+
+/// What the learning rate does after the warmup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    Constant,
+    /// Down to zero at the last step.
+    Linear,
+    /// Half a cosine down to zero at the last step.
+    Cosine,
+}
+
+/// Length of the warmup.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Warmup {
+    /// A part of all steps, below 1.
+    Fraction(f64),
+    Steps(usize),
+}
+
+impl FromToml for Warmup {
+    const EXPECTED: &'static str = "a fraction below 1 or a whole number of steps";
+
+    fn from_toml(value: &toml::Value) -> Option<Self> {
+        match value {
+            toml::Value::Integer(steps) => (*steps).try_into().ok().map(Warmup::Steps),
+            toml::Value::Float(part) => (0.0..1.0).contains(part).then_some(Warmup::Fraction(*part)),
+            _ => None,
+        }
+    }
+
+    fn to_toml(&self) -> toml::Value {
+        match self {
+            Warmup::Fraction(part) => toml::Value::Float(*part),
+            Warmup::Steps(steps) => toml::Value::Integer(*steps as i64),
+        }
+    }
+}
+
+/// `[train]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Train {
+    /// How long.
+    pub duration: Duration,
+    /// Sequences per optimizer step.
+    pub batch_size: usize,
+    /// Sequences that run at once.
+    pub micro_batch_size: usize,
+    /// Whether blocks run again on the way back in place of keeping their activations.
+    pub recompute: Recompute,
+}
+
+/// How long to train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duration {
+    /// Times through the training rows.
+    Epochs(usize),
+    /// Optimizer steps.
+    Steps(usize),
+}
+
+/// What is kept for the way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recompute {
+    /// All activations when they fit, else the inputs of the blocks.
+    Auto,
+    /// All activations.
+    None,
+    /// The inputs of the blocks.
+    Blocks,
+}
+
+pub(super) fn read_optimizer(section: &mut Section) -> Optimizer {
+    section.choice("kind", &[("adamw", ())], "adamw");
+    let learning_rate = section.value("learning_rate", 2e-4);
+    let usable = learning_rate.is_finite() && learning_rate > 0.0;
+    let message = format!("`optimizer.learning_rate` cannot be {learning_rate}");
+    section.check("learning_rate", usable, message, "above 0; 1e-4 to 5e-4 is usual for an adapter");
+    let written = section.value("betas", vec![0.9, 0.999]);
+    let betas = <[f64; 2]>::try_from(written.as_slice()).unwrap_or([f64::NAN; 2]);
+    let possible = betas.iter().all(|beta| (0.0..1.0).contains(beta));
+    let message = "`optimizer.betas` must be two numbers from 0 to below 1";
+    section.check("betas", possible, message, "the usual ones are [0.9, 0.999]");
+    let eps = section.value("eps", 1e-8);
+    section.check("eps", eps.is_finite() && eps > 0.0, format!("`optimizer.eps` cannot be {eps}"), "1e-8 is usual");
+    let weight_decay = section.value("weight_decay", 0.0);
+    let message = format!("`optimizer.weight_decay` cannot be {weight_decay}");
+    section.check("weight_decay", weight_decay.is_finite() && weight_decay >= 0.0, message, "zero or more");
+    let clip_norm = section.value("clip_norm", 1.0);
+    let message = format!("`optimizer.clip_norm` cannot be {clip_norm}");
+    section.check("clip_norm", clip_norm.is_finite() && clip_norm >= 0.0, message, "above 0, or 0 for no clipping");
+    Optimizer { learning_rate, betas, eps, weight_decay, clip_norm: (clip_norm > 0.0).then_some(clip_norm) }
+}
+
+pub(super) fn read_schedule(section: &mut Section, last_step: Option<NonZeroUsize>) -> Schedule {
+    let shapes = [("constant", Shape::Constant), ("linear", Shape::Linear), ("cosine", Shape::Cosine)];
+    let shape = section.choice("kind", &shapes, "constant");
+    let warmup = section.value("warmup", Warmup::Steps(0));
+    if let (Warmup::Steps(steps), Some(last_step)) = (warmup, last_step) {
+        let message = format!("`schedule.warmup` = {steps} does not end before `train.steps` = {last_step}");
+        section.check("warmup", steps < last_step.get(), message, "shorten it; below 1 it is a fraction of all steps");
+    }
+    Schedule { shape, warmup }
+}
+
+/// Gives the last step too, where it is known before the data is.
+pub(super) fn read_train(section: &mut Section) -> (Train, Option<NonZeroUsize>) {
+    let duration = read_duration(section);
+    let batch_size = positive(section, "batch_size", 8);
+    let micro_batch_size = positive(section, "micro_batch_size", batch_size);
+    let message = format!("`train.micro_batch_size` = {micro_batch_size} is more than `batch_size` = {batch_size}");
+    section.check("micro_batch_size", micro_batch_size <= batch_size, message, "it is the part that runs at once");
+    let recompute = [("auto", Recompute::Auto), ("none", Recompute::None), ("blocks", Recompute::Blocks)];
+    let recompute = section.choice("recompute", &recompute, "auto");
+    let last_step = match duration {
+        Duration::Steps(steps) => NonZeroUsize::new(steps),
+        Duration::Epochs(_) => None,
+    };
+    (Train { duration, batch_size, micro_batch_size, recompute }, last_step)
+}
+
+fn read_duration(section: &mut Section) -> Duration {
+    // One of the two on the command line takes the place of the other in the file.
+    let from_command_line =
+        |key| matches!(section.place_of(key), Place::Span(source, _) if source.name == "--set") && section.has(key);
+    let (set_epochs, set_steps) = (from_command_line("epochs"), from_command_line("steps"));
+    let both = section.has("epochs") && section.has("steps");
+    if both && set_epochs == set_steps {
+        section.reject("steps", "`train.epochs` and `train.steps` exclude each other", "keep one of them");
+    }
+    if section.has("steps") && !(both && set_epochs) {
+        section.skip("epochs");
+        Duration::Steps(positive(section, "steps", 1))
+    } else {
+        section.skip("steps");
+        Duration::Epochs(positive(section, "epochs", 1))
+    }
+}

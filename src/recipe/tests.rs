@@ -1,0 +1,206 @@
+use datasets::{Format, TooLong, TrainOn};
+use faults::Section;
+use losses::objective::NLL;
+use losses::{AuxiliaryKind, ObjectiveKind, Registry};
+
+use super::*;
+
+const LEAST: &str = "[model]\npath = \"org/name\"\n[data]\ntrain = [\"a.jsonl\"]\n";
+
+/// Two objectives that share `alpha`, one with a key of its own, and an auxiliary loss.
+fn registry() -> Registry {
+    let sharp = |section: &mut Section| {
+        let alpha: f64 = section.value("alpha", 1.4);
+        section.check("alpha", alpha >= 1.0, "`objective.alpha` must be at least 1", "1 is nll");
+        (NLL.build)(section)
+    };
+    let cut = |section: &mut Section| {
+        section.value("alpha", 1.0);
+        section.value("quantile", 0.9);
+        (NLL.build)(section)
+    };
+    let features = |section: &mut Section| -> AuxiliaryBuilder {
+        section.value("weight", 1.0);
+        Box::new(|_| unreachable!("no model is built here"))
+    };
+    Registry {
+        objectives: vec![
+            NLL,
+            ObjectiveKind { name: "sharp", purpose: "", build: sharp },
+            ObjectiveKind { name: "cut", purpose: "", build: cut },
+        ],
+        auxiliaries: vec![AuxiliaryKind { name: "features", purpose: "", build: features }],
+    }
+}
+
+fn read(text: &str, overrides: &[&str]) -> Result<Recipe, Faults> {
+    let overrides: Vec<String> = overrides.iter().map(|text| text.to_string()).collect();
+    parse("experiments/first.toml", text, &overrides, &registry())
+}
+
+fn good(text: &str, overrides: &[&str]) -> Recipe {
+    read(text, overrides).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// The faults of the least recipe with `overrides`, one line each.
+fn faults_of(overrides: &[&str]) -> Vec<String> {
+    let faults = read(LEAST, overrides).err().unwrap_or_else(|| panic!("{overrides:?} was taken"));
+    faults.list().iter().map(|fault| fault.to_string().replace('\n', " ")).collect()
+}
+
+#[test]
+fn the_least_recipe_has_the_documented_defaults() {
+    let recipe = good(LEAST, &[]);
+    assert_eq!(recipe.seed, 17);
+    assert_eq!(recipe.model.backbone, Backbone::Pretrained { path: "org/name".into(), revision: None });
+    assert_eq!((recipe.model.dtype, recipe.model.device), (DType::Auto, Device::Auto));
+    let start = Start::Fresh { rank: 16, alpha: 32.0, targets: Targets::AllLinear, rslora: false };
+    assert_eq!(recipe.adapter, Adapter::Lora(Lora { start, dropout: 0.0 }));
+    assert_eq!((recipe.data.format, recipe.data.too_long, recipe.data.shuffle), (Format::Auto, TooLong::Error, true));
+    assert_eq!(recipe.data.train_on, TrainOn::Assistant);
+    assert_eq!(recipe.objective.name(), "nll");
+    assert_eq!((recipe.optimizer.learning_rate, recipe.optimizer.betas), (2e-4, [0.9, 0.999]));
+    assert_eq!((recipe.optimizer.eps, recipe.optimizer.clip_norm), (1e-8, Some(1.0)));
+    assert_eq!(recipe.schedule, Schedule { shape: Shape::Constant, warmup: Warmup::Steps(0) });
+    assert_eq!(recipe.train.duration, Duration::Epochs(1));
+    assert_eq!((recipe.train.batch_size, recipe.train.micro_batch_size), (8, 8));
+    assert_eq!((recipe.checkpoint.keep, recipe.checkpoint.keep_best, recipe.eval.every), (3, false, None));
+    assert_eq!(recipe.output.dir, Path::new("runs/first"));
+}
+
+#[test]
+fn the_resolved_text_reads_as_the_same_recipe() {
+    let init = "[model.init]\ntokenizer = \"t\"\nhidden_size = 64\nlayers = 2\nheads = 4\nkv_heads = 2\n\
+                intermediate_size = 96\n[data]\ntrain = [\"a\"]\neval = [\"b\"]\nrename = { question = \"prompt\" }\n";
+    let cases: [(&str, &[&str]); 5] = [
+        (LEAST, &[]),
+        (LEAST, &["adapter.kind=none", "train.steps=9", "schedule.warmup=0.1", "objective.kind=cut"]),
+        (LEAST, &["adapter.init_from=old", "data.eval=[\"b\"]", "checkpoint.every=0", "model.device=cuda"]),
+        (LEAST, &["adapter.targets=[\"q_proj\"]", "optimizer.clip_norm=0", "schedule.warmup=7"]),
+        (init, &["auxiliary=[{kind=\"features\",weight=0.5}]", "data.train_on=[\"response\"]"]),
+    ];
+    for (text, overrides) in cases {
+        let first = good(text, overrides);
+        let again = good(&first.resolved_text(), &[]);
+        assert_eq!(again.resolved, first.resolved);
+        assert_eq!((&again.model, &again.adapter, &again.data), (&first.model, &first.adapter, &first.data));
+        assert_eq!((&again.train, &again.schedule, &again.eval), (&first.train, &first.schedule, &first.eval));
+        assert_eq!((&again.optimizer, &again.checkpoint), (&first.optimizer, &first.checkpoint));
+        assert_eq!(again.output, first.output);
+    }
+}
+
+#[test]
+fn every_fault_of_a_recipe_is_named_at_once_in_the_order_of_the_file() {
+    let text = "sed = 1\n[model]\npath = \"m\"\ndevice = \"gpu\"\n[adapter]\nrank = 0\ndropout = 1.0\n[data]\n\
+                train = []\n[objective]\nkind = \"sharp\"\nalpha = 0.5\nquantile = 0.9\n[optimizer]\nbetas = [0.9]\n";
+    let faults = read(text, &[]).err().expect("eight faults");
+    let places: Vec<String> =
+        faults.list().iter().map(|fault| fault.place.as_ref().expect("a place").to_string()).collect();
+    let lines = ["1:1", "4:10", "6:8", "7:11", "9:9", "12:9", "13:1", "15:9"];
+    assert_eq!(places, lines.map(|line| format!("experiments/first.toml:{line}")));
+    let text = faults.to_string();
+    for part in ["did you mean `seed`?", "\"cuda:N\", found the string \"gpu\"", "a key of objective `cut`"] {
+        assert!(text.contains(part), "{part:?} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn impossible_values_and_keys_that_exclude_each_other_are_one_fault_each() {
+    let cases: [(&[&str], &str); 34] = [
+        (&["model.path=3"], "`model.path` must be a string"),
+        (&["model.path=\"\""], "`model.path` names no model"),
+        (&["model.path=builtin:tiny", "model.revision=main"], "`model.revision` has no effect"),
+        (&["model.dtype=f16"], "`model.dtype` cannot be \"f16\""),
+        (&["adapter.kind=dora"], "`adapter.kind` cannot be \"dora\""),
+        (&["adapter.kind=none", "adapter.rank=8"], "`adapter.rank` has no effect with `adapter.kind = \"none\"`"),
+        (&["adapter.init_from=d", "adapter.alpha=8"], "`adapter.alpha` has no effect with `adapter.init_from`"),
+        (&["adapter.targets=linear"], "`adapter.targets` must be \"all-linear\" or a list of module names"),
+        (&["adapter.targets=[]"], "`adapter.targets` names no module"),
+        (&["adapter.alpha=nan"], "`adapter.alpha` cannot be NaN"),
+        (&["adapter.dropout=-0.1"], "`adapter.dropout` cannot be -0.1"),
+        (&["data.train=a.jsonl"], "`data.train` must be an array"),
+        (&["data.max_length=1"], "`data.max_length` must be at least 2"),
+        (&["data.train_on=[\"respond\"]"], "did you mean \"response\"?"),
+        (&["data.train_on=[\"intent\", \"intent\"]"], "names a part twice"),
+        (&["data.train_on=\"assistent\""], "did you mean \"assistant\"?"),
+        (&["data.train_on=[]"], "nothing would be learned"),
+        (&["data.rename={a=\"prompt\", b=\"prompt\"}"], "two columns the same key"),
+        (&["objective.kind=shrap", "objective.alpha=2"], "did you mean \"sharp\"?"),
+        (&["objective.alpha=2"], "a key of objective `sharp` and `cut`"),
+        (&["auxiliary=[{kind=\"feature\",weight=1}]"], "did you mean \"features\"?"),
+        (&["auxiliary=[{kind=\"features\"},{kind=\"features\"}]"], "auxiliary loss `features` is named twice"),
+        (&["optimizer.learning_rate=0"], "`optimizer.learning_rate` cannot be 0"),
+        (&["optimizer.betas=[0.9, 1.0]"], "`optimizer.betas` must be two numbers"),
+        (&["optimizer.clip_norm=-1"], "`optimizer.clip_norm` cannot be -1"),
+        (&["schedule.warmup=1.5"], "a fraction below 1 or a whole number of steps"),
+        (&["schedule.warmup=10", "train.steps=10"], "`schedule.warmup` = 10 does not end before `train.steps` = 10"),
+        (&["train.steps=5", "train.epochs=1"], "exclude each other"),
+        (&["train.steps=0"], "`train.steps` must be a whole number, 1 or more"),
+        (&["train.batch_size=4", "train.micro_batch_size=5"], "is more than `batch_size` = 4"),
+        (&["checkpoint.keep=0"], "`checkpoint.keep` must be a whole number, 1 or more"),
+        (&["checkpoint.keep_best=true"], "needs evaluation data"),
+        (&["eval.every=5"], "`eval.every` has no effect without `data.eval`"),
+        (&["output.dir=\"\""], "`output.dir` is empty"),
+    ];
+    for (overrides, part) in cases {
+        let faults = faults_of(overrides);
+        let as_expected = faults.len() == 1 && faults[0].contains(part);
+        assert!(as_expected, "{overrides:?} gave {faults:#?} in place of one with {part:?}");
+    }
+}
+
+#[test]
+fn a_model_from_scratch_is_checked_as_a_whole() {
+    let text = "[model.init]\ntokenizer = \"t\"\nhidden_size = 30\nlayers = 2\nheads = 4\nkv_heads = 3\n\
+                intermediate_size = 8\nmax_positions = 16\n[data]\ntrain = [\"a\"]\nmax_length = 17\n";
+    let faults = read(text, &[]).err().expect("three faults").to_string();
+    for part in ["`heads` = 4 is not a multiple of `kv_heads` = 3", "`hidden_size` = 30", "16 positions"] {
+        assert!(faults.contains(part), "{part:?} is missing in\n{faults}");
+    }
+    let odd = read(text, &["model.init.kv_heads=2", "model.init.head_dim=7", "data.max_length=16"]);
+    let odd = odd.err().expect("a fault").to_string();
+    assert!(odd.contains("the width of a head must be even, found 7"), "{odd}");
+    let both = faults_of(&["model.init.layers=2"]).join("\n");
+    assert!(both.contains("exclude each other") && both.contains("`model.init.heads` is missing"), "{both}");
+    let recipe = good(text, &["model.init.kv_heads=2", "model.init.head_dim=8", "data.max_length=16"]);
+    let Backbone::Init(init) = recipe.model.backbone else { panic!("`[model.init]` was written") };
+    assert_eq!((init.head_dim, init.kv_heads, init.rope_theta, init.tie_embeddings), (8, 2, 10_000.0, true));
+}
+
+#[test]
+fn a_length_on_the_command_line_takes_the_place_of_the_other_in_the_file() {
+    let text = format!("{LEAST}[train]\nepochs = 3\n");
+    let recipe = good(&text, &["train.steps=5"]);
+    assert_eq!(recipe.train.duration, Duration::Steps(5));
+    assert!(recipe.resolved["train"].get("epochs").is_none());
+    assert_eq!(recipe.warnings, ["`checkpoint.every` = 100 has no effect: the run ends at step 5"]);
+    assert_eq!(good(&text.replace("epochs", "steps"), &["train.epochs=2"]).train.duration, Duration::Epochs(2));
+}
+
+#[test]
+fn only_changes_that_leave_the_past_alone_let_a_run_go_on() {
+    let old = good(LEAST, &["train.steps=10", "data.eval=[\"b\"]"]).resolved;
+    let compare = |overrides: &[&str]| {
+        let new = good(&toml::to_string(&old).expect("a table"), overrides).resolved;
+        (differences(&old, &new), blocks_resume(&old, &new))
+    };
+    assert_eq!(compare(&[]), (vec![], vec![]));
+    let longer = compare(&["train.steps=20", "checkpoint.every=5", "eval.every=5", "output.dir=elsewhere"]);
+    assert_eq!(longer.0.len(), 4);
+    assert!(longer.0.contains(&"`train.steps`: 10 -> 20".to_string()), "{longer:?}");
+    assert_eq!(longer.1, Vec::<String>::new());
+    assert_eq!(compare(&["train.steps=9"]).1, ["`train.steps`: 10 -> 9"]);
+    assert_eq!(compare(&["optimizer.learning_rate=1.0"]).1, ["`optimizer.learning_rate`: 0.0002 -> 1.0"]);
+    let other = compare(&["auxiliary=[{kind=\"features\"}]", "adapter.targets=[\"q_proj\"]", "train.epochs=2"]).1;
+    let expected = [
+        "`adapter.targets`: \"all-linear\" -> [\"q_proj\"]",
+        "`train.steps`: 10 -> not set",
+        "`train.epochs`: not set -> 2",
+        "`auxiliary`: not set -> [{ kind = \"features\", weight = 1.0 }]",
+    ];
+    assert_eq!(other.len(), expected.len(), "{other:?}");
+    for line in expected {
+        assert!(other.contains(&line.to_string()), "{line} is missing in {other:?}");
+    }
+}
