@@ -1,0 +1,177 @@
+//! The command line: what can be asked for, and how an answer becomes an exit code.
+//!
+//! Data goes to stdout, everything else to stderr. The exit code is 0 when the work is done, 1 when the user has
+//! something to mend, 2 when this program has, 130 when the user stopped it.
+
+mod check;
+mod export;
+mod recipes;
+mod run;
+mod sample;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use faults::{Fault, Faults, Place};
+
+use crate::logging::{self, Format, Verbosity};
+use crate::recipe::{self, Recipe};
+use crate::report::progress;
+
+/// The user has something to mend.
+const USER: u8 = 1;
+/// This program has something to mend.
+const OURS: u8 = 2;
+/// The user stopped it: 128 and the number of SIGINT, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// How a command ended that met no fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it is done.
+    Done,
+    /// The user stopped it, and what there was is saved.
+    Interrupted,
+}
+
+/// Fine-tune language models with an objective that is a plug-in: a recipe goes in, a mergeable adapter comes out.
+#[derive(Parser)]
+#[command(name = "trainer", version, propagate_version = true, max_term_width = 100)]
+struct CommandLine {
+    #[command(flatten)]
+    logs: Logs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Logs {
+    /// How log lines are written to stderr; `RUST_LOG` chooses which
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
+    log_format: Format,
+    /// Log warnings and errors alone, and show no progress
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Log details
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Arguments),
+    Check(check::Arguments),
+    Export(export::Arguments),
+    Sample(sample::Arguments),
+    Recipes(recipes::Arguments),
+}
+
+impl Command {
+    fn run(self) -> Result<Outcome, Faults> {
+        match self {
+            Command::Run(arguments) => run::run(&arguments),
+            Command::Check(arguments) => check::run(&arguments),
+            Command::Export(arguments) => export::run(&arguments),
+            Command::Sample(arguments) => sample::run(&arguments),
+            Command::Recipes(arguments) => recipes::run(arguments),
+        }
+    }
+}
+
+/// Runs the program with the arguments it was started with.
+pub fn main() -> ExitCode {
+    panic::set_hook(Box::new(report_panic));
+    let command_line = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(message) => {
+            // Help and the version go to stdout and are no fault. Nobody is left to hear of a closed stream.
+            let _ = message.print();
+            return if message.use_stderr() { USER.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    // The hook has told what there is to tell.
+    panic::catch_unwind(|| execute(command_line)).unwrap_or(OURS.into())
+}
+
+fn execute(command_line: CommandLine) -> ExitCode {
+    let Logs { log_format, quiet, verbose } = command_line.logs;
+    let verbosity = match (quiet, verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    let result = logging::start(log_format, verbosity).map_err(Faults::from).and_then(|()| command_line.command.run());
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Interrupted) => INTERRUPTED.into(),
+        Err(faults) => {
+            tell(&faults.render(logging::colour()));
+            USER.into()
+        }
+    }
+}
+
+/// Reads and checks the recipe in a file.
+fn read_recipe(path: &Path, overrides: &[String]) -> Result<Recipe, Faults> {
+    let text = fs_err::read_to_string(path).map_err(|error| {
+        let fault = Fault::new(format!("cannot read the recipe: {}", error.kind())).at(Place::file(path));
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        match recipes::RECIPES.iter().any(|recipe| recipe.name == name) {
+            true => fault.hint(format!("`trainer recipes cp {name}` writes the recipe of this name here")),
+            false => fault.hint("`trainer recipes` lists recipes to start from"),
+        }
+    })?;
+    recipe::parse(&path.display().to_string(), &text, overrides, &crate::registry())
+}
+
+/// Writes data to stdout. A reader that has gone away, as `head` does, has what it wanted.
+///
+/// # Errors
+/// Stdout that cannot be written for another reason, such as a full disk.
+pub fn print(text: &str) -> Result<(), Fault> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Fault::new(format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a message to stderr, where nobody can be told that stderr is gone.
+fn tell(message: &str) {
+    progress::beside_the_bar(|| {
+        let _ = writeln!(io::stderr(), "{message}");
+    });
+}
+
+/// Tells of a broken invariant in place of the standard hook, whose words are for programmers.
+fn report_panic(panic: &PanicHookInfo) {
+    let place = panic.location().map_or("an unknown place".into(), ToString::to_string);
+    let mut message = format!(
+        "error: a fault of this program, not of yours: {}\n --> {place}\nhint: please report it with the command and the \
+         recipe; `RUST_BACKTRACE=1` adds where it came from",
+        panic.payload_as_str().unwrap_or("it panicked without a word")
+    );
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        message += &format!("\n{backtrace}");
+    }
+    tell(&message);
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+}

@@ -1,0 +1,123 @@
+//! `trainer recipes`: the recipes that come with the program, to start one's own from.
+
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use faults::{Fault, Faults, Place, nearest};
+
+use super::{Outcome, print};
+
+/// Every file of the folder `recipes`.
+pub const RECIPES: [Embedded; 3] = [
+    Embedded { name: "nll", text: include_str!("../../recipes/nll.toml") },
+    Embedded { name: "cdiv_alpha1.4", text: include_str!("../../recipes/cdiv_alpha1.4.toml") },
+    Embedded { name: "gsm8k_cdiv", text: include_str!("../../recipes/gsm8k_cdiv.toml") },
+];
+
+/// A recipe inside the program.
+pub struct Embedded {
+    /// Its file name without the ending.
+    pub name: &'static str,
+    /// Its text; the first line is a comment that says what it is.
+    pub text: &'static str,
+}
+
+impl Embedded {
+    fn description(&self) -> &'static str {
+        self.text.lines().next().unwrap_or_default().trim_start_matches('#').trim()
+    }
+}
+
+/// List the recipes that come with the program, or copy one
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Write a recipe to a file of its name, never over one that is there
+    Cp {
+        /// A name from the list
+        name: String,
+        /// The folder to write to
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
+}
+
+pub fn run(arguments: Arguments) -> Result<Outcome, Faults> {
+    match arguments.action {
+        None => print(&list())?,
+        Some(Action::Cp { name, dir }) => print(&format!("{}\n", copy(&name, dir)?.display()))?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn list() -> String {
+    let width = RECIPES.iter().map(|recipe| recipe.name.len()).max().unwrap_or_default();
+    RECIPES.iter().map(|recipe| format!("{:width$}  {}\n", recipe.name, recipe.description())).collect()
+}
+
+fn copy(name: &str, dir: PathBuf) -> Result<PathBuf, Fault> {
+    let name = name.strip_suffix(".toml").unwrap_or(name);
+    let Some(recipe) = RECIPES.iter().find(|recipe| recipe.name == name) else {
+        let names = RECIPES.map(|recipe| recipe.name);
+        let hint = match nearest(name, names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("one of: {}", names.join(", ")),
+        };
+        return Err(Fault::new(format!("no recipe is named `{name}`")).hint(hint));
+    };
+    let path = dir.join(format!("{name}.toml"));
+    let unwritable = |error: std::io::Error| Fault::new(format!("cannot write it: {error}")).at(Place::file(&path));
+    fs_err::create_dir_all(&dir).map_err(unwritable)?;
+    // `create_new` looks and writes in one go: no file of the user's is ever lost.
+    match std::fs::File::create_new(&path) {
+        Ok(mut file) => file.write_all(recipe.text.as_bytes()).map_err(unwritable)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            return Err(Fault::new("the file is there already").at(Place::file(&path)).hint("name another folder"));
+        }
+        Err(error) => return Err(unwritable(error)),
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_recipe_of_the_folder_is_inside_described_and_read_without_a_fault() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes");
+        let mut files: Vec<String> = fs_err::read_dir(folder)
+            .expect("the folder")
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        files.sort();
+        let mut names = RECIPES.map(|recipe| format!("{}.toml", recipe.name));
+        names.sort();
+        assert_eq!(files, names);
+        for recipe in RECIPES {
+            assert!(recipe.text.starts_with("# ") && recipe.description().len() > 20, "{}", recipe.name);
+            let read = crate::recipe::parse(&format!("{}.toml", recipe.name), recipe.text, &[], &crate::registry());
+            let read = read.unwrap_or_else(|faults| panic!("{faults}"));
+            assert_eq!(read.warnings, Vec::<String>::new(), "{}", recipe.name);
+        }
+    }
+
+    #[test]
+    fn a_copy_is_the_recipe_and_never_lands_on_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = copy("nll", folder.path().join("new")).expect("a new file");
+        assert_eq!(fs_err::read_to_string(&path).expect("the copy"), RECIPES[0].text);
+        fs_err::write(&path, "mine").expect("a write");
+        let fault = copy("nll.toml", folder.path().join("new")).expect_err("the file is there");
+        assert!(fault.to_string().contains("nll.toml: the file is there already"), "{fault}");
+        assert_eq!(fs_err::read_to_string(&path).expect("the file"), "mine");
+        let fault = copy("nlll", folder.path().into()).expect_err("no such recipe");
+        assert_eq!(fault.hint.as_deref(), Some("did you mean `nll`?"));
+    }
+}

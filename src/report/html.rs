@@ -1,0 +1,310 @@
+//! `report.html`: a run on one page that needs nothing but itself.
+//!
+//! The curves are drawn here as points of inline SVG, the page around them is the template beside this file.
+
+use minijinja::value::Serde;
+use minijinja::{Environment, context};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::metrics;
+
+/// Size of a chart's drawing area in SVG units.
+const WIDTH: f64 = 520.0;
+const HEIGHT: f64 = 200.0;
+
+/// More points than this are averaged in groups.
+const POINTS: usize = 400;
+
+/// The charts every run has, in their order; those of objectives and auxiliary losses follow.
+const FIRST: [(&str, &str); 5] = [
+    ("loss", "loss (what is minimised)"),
+    ("nll", "nll (nats per token)"),
+    ("entropy", "entropy (nats per token)"),
+    ("grad_norm", "gradient norm"),
+    ("lr", "learning rate"),
+];
+
+#[derive(Serialize)]
+struct Chart {
+    title: String,
+    curves: Vec<Curve>,
+    marks_y: Vec<Mark>,
+    marks_x: Vec<Mark>,
+}
+
+#[derive(Serialize)]
+struct Curve {
+    split: &'static str,
+    /// Pieces between which a number was not finite, each as the `points` of a `polyline`.
+    pieces: Vec<String>,
+    /// Single values, drawn when they are few.
+    dots: Vec<Dot>,
+    last: String,
+}
+
+#[derive(Serialize)]
+struct Dot {
+    x: String,
+    y: String,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct Mark {
+    at: String,
+    text: String,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    value: String,
+}
+
+/// The page of a run: `lines` are those of `metrics.jsonl`, `recipe` the resolved one.
+pub fn render(title: &str, lines: &[Value], recipe: &toml::Table) -> String {
+    let mut environment = Environment::new();
+    // The ending of the name turns on the escaping of HTML.
+    environment.add_template("report.html", include_str!("html/report.html.jinja")).expect("the template is valid");
+    let template = environment.get_template("report.html").expect("it was just added");
+    let mut settings = Vec::new();
+    flatten("", recipe, &mut settings);
+    let page = context! {
+        title,
+        width => WIDTH,
+        height => HEIGHT,
+        charts => Serde(charts(lines)),
+        results => Serde(results(lines)),
+        settings => Serde(settings),
+        version => env!("CARGO_PKG_VERSION"),
+    };
+    template.render(page).expect("the template names what it is given")
+}
+
+fn flatten(path: &str, table: &toml::Table, rows: &mut Vec<Row>) {
+    for (key, value) in table {
+        let name = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match value {
+            toml::Value::Table(inner) => flatten(&name, inner, rows),
+            value => rows.push(Row { name, value: value.to_string() }),
+        }
+    }
+}
+
+/// The last numbers of both splits, the lowest evaluation loss, and what the run cost.
+fn results(lines: &[Value]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut row = |name: String, value: String| rows.push(Row { name, value });
+    for split in ["train", "eval"] {
+        let Some(last) = of_split(lines, split).last() else { continue };
+        row(format!("last step ({split})"), last["step"].to_string());
+        for (name, value) in metrics::scalars(last) {
+            row(format!("{split} {name}"), number(value));
+        }
+    }
+    let losses = of_split(lines, "eval").filter_map(|line| Some((line["loss"].as_f64()?, &line["step"])));
+    if let Some((loss, step)) = losses.min_by(|(one, _), (other, _)| one.total_cmp(other)) {
+        row("lowest eval loss".into(), format!("{} at step {step}", number(loss)));
+    }
+    let sum = |key: &str| of_split(lines, "train").filter_map(|line| line[key].as_f64()).sum::<f64>();
+    let seconds = sum("seconds");
+    row("training time".into(), format!("{seconds:.1} s"));
+    for (key, name) in [("tokens", "processed"), ("tokens_real", "real"), ("tokens_loss", "learned")] {
+        let tokens = sum(key);
+        let rate = if seconds > 0.0 { format!(", {:.0} per second", tokens / seconds) } else { String::new() };
+        row(format!("{name} tokens"), format!("{tokens:.0}{rate}"));
+    }
+    rows
+}
+
+fn of_split<'a>(lines: &'a [Value], split: &str) -> impl Iterator<Item = &'a Value> {
+    lines.iter().filter(move |line| line["split"].as_str() == Some(split))
+}
+
+fn charts(lines: &[Value]) -> Vec<Chart> {
+    let mut names: Vec<(String, String)> = FIRST.map(|(key, title)| (key.into(), title.into())).to_vec();
+    for line in lines {
+        for (name, _) in metrics::scalars(line) {
+            if !names.iter().any(|(known, _)| *known == name) {
+                names.push((name.clone(), name));
+            }
+        }
+    }
+    names.into_iter().filter_map(|(name, title)| chart(lines, &name, title)).collect()
+}
+
+/// The chart of one number over the steps; `None` when it was never finite.
+fn chart(lines: &[Value], name: &str, title: String) -> Option<Chart> {
+    let path = format!("/{name}");
+    let series = |split: &str| -> Vec<(f64, Option<f64>)> {
+        let numbers =
+            of_split(lines, split).filter_map(|line| Some((line["step"].as_f64()?, line.pointer(&path)?.as_f64())));
+        averaged(&numbers.collect::<Vec<_>>())
+    };
+    let curves = [("train", series("train")), ("eval", series("eval"))];
+    let all = curves.iter().flat_map(|(_, points)| points);
+    let drawn: Vec<(f64, f64)> = all.filter_map(|(step, value)| Some((*step, (*value)?))).collect();
+    let (low, high) = range(drawn.iter().map(|(_, value)| *value))?;
+    let (first, last) = range(drawn.iter().map(|(step, _)| *step))?;
+    let ticks_y = ticks(low, high);
+    let ticks_x: Vec<f64> = ticks(first, last).into_iter().filter(|step| step.fract() == 0.0).collect();
+    let (low, high) = (low.min(ticks_y[0]), high.max(*ticks_y.last()?));
+    let x = |step: f64| place(step, first, last) * WIDTH;
+    let y = |value: f64| HEIGHT - place(value, low, high) * HEIGHT;
+    Some(Chart {
+        title,
+        marks_y: ticks_y.iter().map(|value| Mark { at: coordinate(y(*value)), text: number(*value) }).collect(),
+        marks_x: ticks_x
+            .iter()
+            .filter(|step| (first..=last).contains(*step))
+            .map(|step| Mark { at: coordinate(x(*step)), text: number(*step) })
+            .collect(),
+        curves: curves.into_iter().filter_map(|(split, points)| curve(split, &points, x, y)).collect(),
+    })
+}
+
+fn curve(
+    split: &'static str,
+    points: &[(f64, Option<f64>)],
+    x: impl Fn(f64) -> f64,
+    y: impl Fn(f64) -> f64,
+) -> Option<Curve> {
+    let finite = || points.iter().filter_map(|(step, value)| Some((*step, (*value)?)));
+    let last = number(finite().last()?.1);
+    let pieces = points
+        .split(|(_, value)| value.is_none())
+        .map(|piece| {
+            let pairs = piece.iter().filter_map(|(step, value)| Some((*step, (*value)?)));
+            pairs.map(|(step, value)| format!("{},{}", coordinate(x(step)), coordinate(y(value)))).collect::<Vec<_>>()
+        })
+        .filter(|pairs| pairs.len() > 1)
+        .map(|pairs| pairs.join(" "))
+        .collect();
+    let dot = |(step, value): (f64, f64)| Dot {
+        x: coordinate(x(step)),
+        y: coordinate(y(value)),
+        text: format!("{split}, step {}: {}", number(step), number(value)),
+    };
+    let dots = if finite().count() <= 60 { finite().map(dot).collect() } else { Vec::new() };
+    Some(Curve { split, pieces, dots, last })
+}
+
+/// At most [`POINTS`] points, each the mean of a group of neighbours; a group without a finite number has none.
+fn averaged(points: &[(f64, Option<f64>)]) -> Vec<(f64, Option<f64>)> {
+    let group = points.len().div_ceil(POINTS).max(1);
+    points
+        .chunks(group)
+        .map(|group| {
+            let finite: Vec<f64> = group.iter().filter_map(|(_, value)| *value).collect();
+            let mean = (!finite.is_empty()).then(|| finite.iter().sum::<f64>() / finite.len() as f64);
+            (group[group.len() - 1].0, mean)
+        })
+        .collect()
+}
+
+fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    values.fold(None, |range, value| {
+        let (low, high) = range.unwrap_or((value, value));
+        Some((low.min(value), high.max(value)))
+    })
+}
+
+/// From 0 at `low` to 1 at `high`; the middle when they are one.
+fn place(value: f64, low: f64, high: f64) -> f64 {
+    if high > low { (value - low) / (high - low) } else { 0.5 }
+}
+
+/// Round numbers from at most `low` to at least `high`, two to eight of them; one when there is no range.
+fn ticks(low: f64, high: f64) -> Vec<f64> {
+    let raw = (high - low) / 4.0;
+    if !(raw.is_normal() && raw > 0.0) {
+        return vec![low];
+    }
+    let power = 10f64.powf(raw.log10().floor());
+    let step = power * [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= raw).unwrap_or(10.0);
+    let (first, last) = ((low / step).floor(), (high / step).ceil());
+    let count = (last - first).clamp(1.0, 10.0) as usize;
+    (0..=count).map(|index| (first + index as f64) * step).collect()
+}
+
+fn coordinate(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+/// Four significant digits, as an exponent where that is shorter to read.
+fn number(value: f64) -> String {
+    let size = value.abs();
+    if value == 0.0 {
+        "0".into()
+    } else if value.fract() == 0.0 && size < 1e7 {
+        format!("{value:.0}")
+    } else if (1e-3..1e5).contains(&size) {
+        let digits = (3 - size.log10().floor() as i32).max(0) as usize;
+        let text = format!("{value:.digits$}");
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
+    } else {
+        let text = format!("{value:.3e}");
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let mantissa = mantissa.trim_end_matches('0').trim_end_matches('.');
+        format!("{mantissa}e{exponent}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::metrics::example;
+
+    fn page(lines: &[Value]) -> String {
+        let recipe: toml::Table = "seed = 1\n[model]\npath = \"<b>&\"\n".parse().expect("TOML");
+        render("runs/first", lines, &recipe)
+    }
+
+    #[test]
+    fn the_page_is_whole_and_loads_nothing() {
+        let mut lines: Vec<Value> =
+            (1..=30).map(|step| example(step, "train", 3.0 - step as f64 / 30.0).to_json()).collect();
+        lines.extend([10, 20, 30].map(|step| example(step, "eval", 2.5 - step as f64 / 100.0).to_json()));
+        let page = page(&lines);
+        // loss, nll, entropy, gradient norm, learning rate, objective/weight_mean, sfr/loss
+        assert_eq!(page.matches("<svg").count(), 7);
+        assert!(page.contains("&lt;b&gt;&amp;") && !page.contains("<b>&"));
+        for outside in ["<script", "http:", "https:", "src=", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        assert!(page.contains("2.2 at step 30"), "the lowest evaluation loss");
+        // Processed tokens of 30 steps, 512 in half a second each.
+        assert!(page.contains("15360, 1024 per second"));
+    }
+
+    #[test]
+    fn a_run_without_a_number_is_a_page_too() {
+        assert_eq!(page(&[]).matches("<svg").count(), 0);
+        let lines = [example(1, "train", f64::NAN).to_json(), example(2, "train", 1.0).to_json()];
+        assert!(page(&lines).contains("<svg"));
+    }
+
+    #[test]
+    fn a_curve_has_a_gap_where_a_number_is_not_finite() {
+        let losses = [4.0, 3.0, f64::NAN, 2.0, 1.0];
+        let lines: Vec<Value> =
+            losses.iter().zip(1..).map(|(loss, step)| example(step, "train", *loss).to_json()).collect();
+        let chart = chart(&lines, "loss", String::new()).expect("a chart");
+        assert_eq!(chart.curves[0].pieces, ["0.0,0.0 130.0,66.7", "390.0,133.3 520.0,200.0"]);
+        assert_eq!(chart.marks_y.iter().map(|mark| mark.text.as_str()).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
+    }
+
+    #[test]
+    fn a_long_run_is_averaged_to_few_points() {
+        let points: Vec<_> = (1..=1000).map(|step| (f64::from(step), Some(f64::from(step)))).collect();
+        let few = averaged(&points);
+        assert_eq!((few.len(), few[0], few[333]), (334, (3.0, Some(2.0)), (1000.0, Some(1000.0))));
+    }
+
+    #[test]
+    fn numbers_have_four_digits() {
+        let texts = [0.0, 12.0, 1.23456, 0.0125, 123456.7, 2e-4, 1.5e-5].map(number);
+        assert_eq!(texts, ["0", "12", "1.235", "0.0125", "1.235e5", "2e-4", "1.5e-5"]);
+    }
+}

@@ -1,0 +1,176 @@
+//! Where a run stands: a bar on a terminal, lines in a log everywhere else.
+
+use std::collections::VecDeque;
+use std::sync::LazyLock;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use tracing::info;
+
+use super::metrics::StepRecord;
+use crate::logging;
+
+/// The terminal that the bar and the log share.
+static TERMINAL: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Writes to stderr with the bar out of the way.
+pub fn beside_the_bar<T>(write: impl FnOnce() -> T) -> T {
+    TERMINAL.suspend(write)
+}
+
+/// How many steps the rates are averaged over.
+const RATE_STEPS: usize = 20;
+
+/// Steps that are logged after the start, so that one sees early that things go well.
+const FIRST_STEPS: usize = 3;
+
+/// Lines over the whole run, about one for every two per cent.
+const LINES: usize = 50;
+
+/// The progress of one run. When it goes, its bar goes.
+pub struct Progress {
+    total: usize,
+    start: usize,
+    bar: Option<ProgressBar>,
+    recent: VecDeque<Counts>,
+}
+
+#[derive(Clone, Copy)]
+struct Counts {
+    tokens: u64,
+    real: u64,
+    loss: u64,
+    seconds: f64,
+}
+
+/// Tokens per second.
+struct Rates {
+    processed: f64,
+    real: f64,
+    loss: f64,
+}
+
+impl Progress {
+    /// A run that ends at step `total` and goes on after step `resumed_at` (0 for a new one).
+    pub fn new(total: usize, resumed_at: usize) -> Self {
+        let bar = logging::draws_progress().then(|| {
+            let template = "{bar:20.green/dim} {pos}/{len} {wide_msg} {eta_precise}";
+            let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("━━━");
+            let bar = TERMINAL.add(ProgressBar::new(total as u64).with_style(style).with_position(resumed_at as u64));
+            bar.reset_eta();
+            bar
+        });
+        Self { total, start: resumed_at, bar, recent: VecDeque::new() }
+    }
+
+    /// Shows a training step that was done.
+    pub fn step(&mut self, record: &StepRecord) {
+        if self.recent.len() == RATE_STEPS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Counts {
+            tokens: record.tokens,
+            real: record.tokens_real,
+            loss: record.tokens_loss,
+            seconds: record.seconds,
+        });
+        let rates = rates(&self.recent);
+        if let Some(bar) = &self.bar {
+            bar.set_position(record.step as u64);
+            bar.set_message(format!(
+                "loss {:.4} nll {:.4} lr {:.2e} | tokens/s {} real {} loss {}",
+                record.loss,
+                record.nll,
+                record.lr.unwrap_or(f64::NAN),
+                short(rates.processed),
+                short(rates.real),
+                short(rates.loss),
+            ));
+        } else if is_shown(record.step, self.start, self.total) {
+            info!(
+                step = record.step,
+                of = self.total,
+                loss = rounded(record.loss),
+                nll = rounded(record.nll),
+                lr = record.lr.map(rounded),
+                tokens_per_s = rates.processed.round(),
+                real_per_s = rates.real.round(),
+                loss_per_s = rates.loss.round(),
+                "train"
+            );
+        }
+    }
+
+    /// Shows an evaluation.
+    pub fn evaluation(&mut self, record: &StepRecord) {
+        info!(
+            step = record.step,
+            of = self.total,
+            loss = rounded(record.loss),
+            nll = rounded(record.nll),
+            entropy = rounded(record.entropy),
+            seconds = rounded(record.seconds),
+            "eval"
+        );
+    }
+}
+
+fn rates(recent: &VecDeque<Counts>) -> Rates {
+    let seconds: f64 = recent.iter().map(|counts| counts.seconds).sum();
+    let rate = |count: fn(&Counts) -> u64| recent.iter().map(count).sum::<u64>() as f64 / seconds.max(1e-9);
+    Rates {
+        processed: rate(|counts| counts.tokens),
+        real: rate(|counts| counts.real),
+        loss: rate(|counts| counts.loss),
+    }
+}
+
+/// Whether a step gets a line: the first ones, about one in fifty of the run, and the last.
+fn is_shown(step: usize, start: usize, total: usize) -> bool {
+    let line = |step: usize| step as u128 * LINES as u128 / total.max(1) as u128;
+    step <= start.saturating_add(FIRST_STEPS) || step >= total || line(step) != line(step.saturating_sub(1))
+}
+
+/// Five significant digits.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.4e}").parse().unwrap_or(value)
+}
+
+/// A rate in three digits or so.
+fn short(rate: f64) -> String {
+    match rate {
+        rate if rate >= 1e6 => format!("{:.2}M", rate / 1e6),
+        rate if rate >= 1e3 => format!("{:.1}k", rate / 1e3),
+        rate => format!("{rate:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_run_logs_about_fifty_lines_and_a_short_one_every_step() {
+        let shown = |start: usize, total: usize| {
+            (start + 1..=total).filter(|step| is_shown(*step, start, total)).collect::<Vec<_>>()
+        };
+        let long = shown(0, 10_000);
+        assert_eq!(long.len(), 53);
+        assert_eq!((&long[..5], long.last()), (&[1, 2, 3, 200, 400][..], Some(&10_000)));
+        assert_eq!(shown(0, 10), (1..=10).collect::<Vec<_>>());
+        assert_eq!(&shown(5_000, 10_000)[..4], [5_001, 5_002, 5_003, 5_200]);
+    }
+
+    #[test]
+    fn rates_are_tokens_over_the_time_of_the_same_steps() {
+        let counts = |tokens, seconds| Counts { tokens, real: tokens / 2, loss: tokens / 4, seconds };
+        let rates = rates(&VecDeque::from([counts(100, 1.0), counts(700, 3.0)]));
+        assert_eq!((rates.processed, rates.real, rates.loss), (200.0, 100.0, 50.0));
+    }
+
+    #[test]
+    fn numbers_are_short_enough_to_read() {
+        assert_eq!([rounded(1.234567), rounded(0.000123456), rounded(123456.0)], [1.2346, 0.00012346, 123460.0]);
+        assert!(rounded(f64::NAN).is_nan());
+        assert_eq!([short(12.4), short(12_345.0), short(1_234_567.0)], ["12", "12.3k", "1.23M"]);
+    }
+}
