@@ -41,6 +41,11 @@ pub fn colour() -> bool {
     anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never
 }
 
+/// True when stdout takes colour, by the same rules.
+pub fn colour_on_stdout() -> bool {
+    anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
+}
+
 /// Starts logging for the whole program. `RUST_LOG` comes before `verbosity`.
 ///
 /// # Errors

@@ -107,7 +107,10 @@ mod tests {
     #[test]
     fn records_are_those_that_tensorboard_writes() {
         // From `RecordWriter` and `Event` of the Python package tensorboard 2.21.
-        assert_eq!(hex(&head(12.5)), "1800000000000000a37f4b220900000000000029401a0d627261696e2e4576656e743a326394a44f");
+        assert_eq!(
+            hex(&head(12.5)),
+            "1800000000000000a37f4b220900000000000029401a0d627261696e2e4576656e743a326394a44f"
+        );
         let line = json!({"step": 300, "split": "eval", "loss": 2.5, "lr": null, "tokens": 9,
                           "objective": {"weight_mean": 0.1}});
         assert_eq!(

@@ -1,0 +1,63 @@
+//! `trainer check`: the plan, the rows and an example with its mask, without training.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use faults::Faults;
+use serde_json::json;
+
+use super::{Outcome, print, read_recipe};
+use crate::plan::Plan;
+
+/// Show what a recipe will do, and train nothing.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The recipe, a TOML file.
+    recipe: PathBuf,
+    /// Change a value of the recipe: `table.key=value`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// All that is wrong with recipe, model and data.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
+    let recipe = read_recipe(&arguments.recipe, &arguments.set)?;
+    let warnings = recipe.warnings.clone();
+    let plan = Plan::new(recipe)?;
+    let example = &plan.train.examples[0];
+    if arguments.json {
+        let mut object = plan.to_json();
+        object["warnings"] = json!(warnings);
+        object["example"] = json!({
+            "file": &*example.file,
+            "line": example.line,
+            "ids": example.ids,
+            "learned": example.learned,
+            "text": datasets::describe(example, &plan.tokenizer, false),
+        });
+        print(&format!("{object:#}\n"))?;
+        return Ok(Outcome::Done);
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let colour = crate::logging::colour_on_stdout();
+    let mut text = format!("{plan}\ntraining rows\n{}\n", plan.train.report);
+    if let Some(eval) = &plan.eval {
+        text += &format!("evaluation rows\n{}\n", eval.report);
+    }
+    text += &format!(
+        "the first example, {}:{}\n{}\n",
+        example.file,
+        example.line,
+        datasets::describe(example, &plan.tokenizer, colour)
+    );
+    print(&text)?;
+    Ok(Outcome::Done)
+}

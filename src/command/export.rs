@@ -1,0 +1,118 @@
+//! `trainer export`: an adapter or a merged model for other programs.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, Device};
+use checkpoints::{Dtype, find_checkpoint};
+use clap::{Args, ValueEnum};
+use faults::{Fault, Faults, Place};
+
+use super::{Outcome, print};
+use crate::loading::{Loaded, Named, Origin, from_checkpoint};
+use crate::model::{ModelFiles, config_json};
+use crate::sampling::last_logits;
+
+/// Write the adapter of a run, or the model with the adapter merged into it.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// A run (its latest checkpoint), or one checkpoint.
+    run: PathBuf,
+    /// The folder to write; it must not exist.
+    #[arg(long)]
+    out: PathBuf,
+    /// Merge the adapter into the base model's weights.
+    #[arg(long)]
+    merge: bool,
+    /// Type of the merged weights; as in the base unless given.
+    #[arg(long, requires = "merge")]
+    dtype: Option<OutputType>,
+}
+
+/// Types of merged weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OutputType {
+    F32,
+    Bf16,
+    F16,
+}
+
+/// What is run through both sides of a merge.
+const PROMPT: &str = "Once upon a time there was a small lighthouse on a rocky coast, and its keeper";
+
+/// Runs the command.
+///
+/// # Errors
+/// No complete checkpoint, an output that exists, a base that cannot be found, a full disk.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
+    let checkpoint = find_checkpoint(&arguments.run)?;
+    let dtype = arguments.dtype.map(|dtype| match dtype {
+        OutputType::F32 => Dtype::F32,
+        OutputType::Bf16 => Dtype::BF16,
+        OutputType::F16 => Dtype::F16,
+    });
+    let exported = if !checkpoint.has_adapter() {
+        full(&checkpoint, &arguments.out, dtype)?
+    } else if arguments.merge {
+        let Named::Adapted { base, adapter } = from_checkpoint(checkpoint)? else {
+            unreachable!("the checkpoint has an adapter")
+        };
+        let exported = checkpoints::export::merged(&base.base()?, &adapter, &arguments.out, dtype)?;
+        let adapted = Named::Adapted { base, adapter };
+        compare(&adapted, &arguments.out)?;
+        exported
+    } else {
+        checkpoints::export::adapter(&checkpoint, &arguments.out)?
+    };
+    for warning in &exported.warnings {
+        tracing::warn!("{warning}");
+    }
+    let list = exported.files.join(", ");
+    tracing::info!("{} holds {list} ({} adapted modules)", exported.folder.display(), exported.modules);
+    print(&format!("{}\n", exported.folder.display()))?;
+    Ok(Outcome::Done)
+}
+
+/// Runs one prompt through base and adapter and through the merged files, and prints how far they are apart.
+fn compare(adapted: &Named, merged: &Path) -> Result<(), Faults> {
+    let device = Device::flex();
+    let before = adapted.load(&device, DType::F32)?;
+    let after = Named::Base(ModelFiles::Folder(merged.into())).load(&device, DType::F32)?;
+    let ids = before.tokenizer.encode(PROMPT, true)?;
+    let difference = largest_difference(&before, &after, &ids);
+    if !difference.is_finite() {
+        return Err(Fault::new("the merged model's logits are not finite")
+            .at(Place::file(merged))
+            .hint("look at the adapter: was the run's last loss finite?")
+            .into());
+    }
+    tracing::info!("largest difference of the logits, adapter against merged: {difference:.2e}");
+    Ok(())
+}
+
+fn largest_difference(before: &Loaded, after: &Loaded, ids: &[u32]) -> f32 {
+    let pairs = last_logits(before, ids).into_iter().zip(last_logits(after, ids));
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, |largest, d| if d.is_nan() { d } else { f32::max(largest, d) })
+}
+
+/// A model of which every weight was trained: its weights, beside the configuration and tokenizer it started with.
+fn full(
+    checkpoint: &checkpoints::Checkpoint,
+    out: &Path,
+    dtype: Option<Dtype>,
+) -> Result<checkpoints::export::Exported, Faults> {
+    let Named::Full { origin, checkpoint } = from_checkpoint(checkpoint.clone())? else {
+        unreachable!("the checkpoint has no adapter")
+    };
+    let files = match &origin {
+        Origin::Files(files) => files.base()?.files,
+        Origin::Init(init) => {
+            let (_, tokenizer) = origin.parts()?;
+            let config = config_json(init, &tokenizer);
+            let mut files = crate::plan::init_tokenizer_files(init)?;
+            files.push(("config.json".into(), format!("{config:#}").into_bytes()));
+            files
+        }
+    };
+    let base = checkpoints::export::Base { weights: checkpoint.model()?, files };
+    checkpoints::export::model(&base, out, dtype)
+}

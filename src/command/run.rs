@@ -1,0 +1,166 @@
+//! `trainer run`: a recipe goes in, a mergeable adapter comes out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use checkpoints::{Checkpoint, Run};
+use clap::Args;
+use faults::{Fault, Faults, Place};
+
+use super::{Outcome, read_recipe, tell};
+use crate::engine::data::Order;
+use crate::engine::train::{self, read_state, train};
+use crate::plan::Plan;
+use crate::recipe::blocks_resume;
+use crate::report::Reporter;
+
+/// Train as a recipe says.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// The recipe, a TOML file.
+    recipe: PathBuf,
+    /// Change a value of the recipe: `table.key=value`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Go on from the latest checkpoint of the output directory.
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// All that is wrong with recipe, model, data, output directory or checkpoint.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
+    let recipe = read_recipe(&arguments.recipe, &arguments.set)?;
+    for warning in &recipe.warnings {
+        tracing::warn!("{warning}");
+    }
+    let folder = recipe.output.dir.clone();
+    let mut plan = Plan::new(recipe)?;
+    let checkpoint = if arguments.resume { Some(checkpoint_to_resume(&folder, &plan)?) } else { None };
+    let done = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.step);
+    if done >= plan.steps {
+        tracing::info!("all {} steps are done already", plan.steps);
+        return Ok(Outcome::Done);
+    }
+    tell(&plan.to_string());
+    let interrupted = watch_for_interrupt()?;
+    let mut trainee = plan.build()?;
+    let settings = plan.settings(&mut trainee);
+    let mut run = match &checkpoint {
+        Some(_) => Run::open(&folder)?,
+        None => Run::create(&folder)?,
+    };
+    run.write_recipe(&plan.recipe.resolved_text())?;
+    let mut order = Order::new(
+        &plan.train.examples,
+        plan.recipe.train.batch_size,
+        plan.recipe.train.micro_batch_size,
+        plan.recipe.data.shuffle.then_some(plan.recipe.seed),
+        plan.width_multiple,
+    );
+    let mut reporter = Reporter::new(plan.steps, done);
+    let trained = train(
+        &settings,
+        &mut trainee,
+        plan.recipe.objective.as_mut(),
+        &mut order,
+        plan.eval.as_ref().map_or(&[], |eval| eval.examples.as_slice()),
+        &mut run,
+        checkpoint.as_ref(),
+        &mut reporter,
+        &interrupted,
+    );
+    reporter.finish(&run, &plan.recipe.resolved)?;
+    let outcome = trained?;
+    match outcome {
+        train::Outcome::Finished => {
+            tell(&closing_words(&run, &plan)?);
+            Ok(Outcome::Done)
+        }
+        train::Outcome::Interrupted { step } => {
+            let set: String = arguments.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+            let recipe = quoted(&arguments.recipe.display().to_string());
+            tell(&format!(
+                "interrupted after step {step} of {}; go on with\n  trainer run {recipe}{set} --resume",
+                plan.steps
+            ));
+            Ok(Outcome::Interrupted)
+        }
+    }
+}
+
+/// The checkpoint that `--resume` goes on from, if the recipe and the rows are still those it was made with.
+fn checkpoint_to_resume(folder: &Path, plan: &Plan) -> Result<Checkpoint, Faults> {
+    let checkpoint = Run::open(folder)?.latest()?.ok_or_else(|| {
+        Fault::new("there is no checkpoint to resume from")
+            .at(Place::file(folder))
+            .hint("run without `--resume` into another `output.dir`, or remove this one")
+    })?;
+    let state = read_state(&checkpoint)?;
+    let old: toml::Table = toml::from_str(&state.recipe).map_err(|error| {
+        Fault::new(format!("the checkpoint's recipe cannot be read: {error}")).at(Place::file(&checkpoint.folder))
+    })?;
+    let mut changed = blocks_resume(&old, &plan.recipe.resolved);
+    if state.train_fingerprint != plan.train.fingerprint {
+        changed.push("the rows of `data.train` are not the same any more".into());
+    }
+    if state.eval_fingerprint != plan.eval.as_ref().map(|eval| eval.fingerprint.clone()) {
+        changed.push("the rows of `data.eval` are not the same any more".into());
+    }
+    if changed.is_empty() {
+        return Ok(checkpoint);
+    }
+    Err(Fault::new(format!("this is not the run that was started: {}", changed.join("; ")))
+        .at(Place::file(&checkpoint.folder))
+        .hint("take the changes back, or start a new run in another `output.dir`")
+        .into())
+}
+
+/// Ctrl-C asks the loop to stop after its step; a second one stops at once.
+fn watch_for_interrupt() -> Result<Arc<AtomicBool>, Fault> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = interrupted.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        tracing::warn!("stopping after this step, with a checkpoint; press Ctrl-C again to stop at once");
+    })
+    .map_err(|error| Fault::new(format!("cannot watch for Ctrl-C: {error}")))?;
+    Ok(interrupted)
+}
+
+fn closing_words(run: &Run, plan: &Plan) -> Result<String, Fault> {
+    let metrics = run.metrics()?;
+    let evaluations: Vec<f64> =
+        metrics.iter().filter(|line| line["split"] == "eval").filter_map(|line| line["nll"].as_f64()).collect();
+    let mut words = format!("done: {} steps", plan.steps);
+    if let [first, .., last] = evaluations[..] {
+        words += &format!(", nll of the held-out rows {first:.4} -> {last:.4}");
+    }
+    let folder = quoted(&run.folder().display().to_string());
+    words += &format!("\n\nadapter and training state are in {folder}, its curves in {folder}/report.html\nnext:\n");
+    words += &format!("  trainer sample {folder} --prompt \"...\" --n 5\n");
+    words += &format!("  trainer export {folder} --out exported --merge\n");
+    Ok(words)
+}
+
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_printed_command_can_be_pasted_into_a_shell() {
+        assert_eq!(quoted("runs/a.toml"), "runs/a.toml");
+        assert_eq!(quoted("data.train=[\"a b\"]"), "'data.train=[\"a b\"]'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+    }
+}

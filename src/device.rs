@@ -1,0 +1,77 @@
+//! The device and the number type that a recipe asks for.
+
+use burn::tensor::{DType, Device};
+use faults::Fault;
+
+use crate::recipe;
+
+/// The device of `model.device`.
+///
+/// # Errors
+/// A GPU is asked for and this program was built without CUDA, or the machine has no such GPU.
+pub fn open(wanted: recipe::Device) -> Result<Device, Fault> {
+    match wanted {
+        recipe::Device::Cpu => Ok(Device::flex()),
+        recipe::Device::Auto => Ok(cuda::first().unwrap_or_else(Device::flex)),
+        recipe::Device::Cuda(index) => cuda::open(index),
+    }
+}
+
+/// The type that the frozen weights and the activations have on `device`: bf16 on a GPU, f32 on the CPU, unless said.
+pub fn dtype(wanted: recipe::DType, device: &Device) -> DType {
+    match wanted {
+        recipe::DType::F32 => DType::F32,
+        recipe::DType::Bf16 => DType::BF16,
+        recipe::DType::Auto if is_cpu(device) => DType::F32,
+        recipe::DType::Auto => DType::BF16,
+    }
+}
+
+/// True for the CPU.
+pub fn is_cpu(device: &Device) -> bool {
+    *device == Device::flex()
+}
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    use burn::tensor::{Device, DeviceType};
+    use faults::Fault;
+
+    pub fn first() -> Option<Device> {
+        count().filter(|count| *count > 0).map(|_| Device::cuda(0))
+    }
+
+    pub fn open(index: usize) -> Result<Device, Fault> {
+        match count() {
+            Some(count) if index < count => Ok(Device::cuda(index)),
+            Some(count) => Err(Fault::new(format!("there is no GPU {index}: this machine has {count}"))
+                .hint("see `nvidia-smi`; the first is `cuda:0`")),
+            None => Err(Fault::new("the NVIDIA driver cannot be used on this machine")
+                .hint("install the driver and see that `nvidia-smi` works, or write `device = \"cpu\"`")),
+        }
+    }
+
+    /// Number of GPUs; `None` without a driver, whose absence is a panic inside the bindings.
+    fn count() -> Option<usize> {
+        let quiet = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let count = std::panic::catch_unwind(|| Device::enumerate(DeviceType::Cuda).into_vec().len()).ok();
+        std::panic::set_hook(quiet);
+        count
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+mod cuda {
+    use burn::tensor::Device;
+    use faults::Fault;
+
+    pub fn first() -> Option<Device> {
+        None
+    }
+
+    pub fn open(_index: usize) -> Result<Device, Fault> {
+        Err(Fault::new("this program was built without CUDA")
+            .hint("build it with `cargo build --release --features cuda`, or write `device = \"cpu\"`"))
+    }
+}

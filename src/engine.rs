@@ -1,0 +1,18 @@
+//! Training: from rows and a model to gradients, updates, records and checkpoints.
+//!
+//! [`train`](train::train) is the loop, top to bottom. What it calls stands beside it, one concern a file.
+
+pub mod backward;
+pub mod batch;
+pub mod data;
+pub mod evaluate;
+pub mod head;
+pub mod optimizer;
+pub mod parameters;
+pub mod schedule;
+pub mod state;
+pub mod totals;
+pub mod train;
+pub mod trainee;
+
+pub use trainee::Trainee;

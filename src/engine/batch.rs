@@ -1,0 +1,131 @@
+//! A micro-batch: rows padded on the right to one width, and the places of its learned tokens.
+
+use std::ops::Range;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use datasets::Example;
+use losses::Row;
+
+/// Rows of token ids with what the head and the losses need to know of them.
+pub struct Batch {
+    /// `[rows, width]`, padded with token 0: behind a causal mask no row sees its padding, and no padding is learned.
+    ids: Vec<i32>,
+    /// Number of rows.
+    pub height: usize,
+    /// Length of the padded rows.
+    pub width: usize,
+    /// The rows without padding.
+    pub rows: Vec<Row>,
+    /// The learned tokens, row after row.
+    pub learned: Vec<Learned>,
+    /// The learned tokens of each row, as ranges of `learned`.
+    pub ranges: Vec<Range<usize>>,
+    /// The prompt that each row belongs to.
+    pub groups: Vec<usize>,
+}
+
+/// One token that is predicted and learned.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Learned {
+    /// Row of the flattened hidden states `[rows * width, hidden_size]` that predicts it.
+    pub hidden: usize,
+    /// The token.
+    pub target: u32,
+    /// 1 to `length` among the learned tokens of its row.
+    pub position: usize,
+    /// Number of learned tokens of its row.
+    pub length: usize,
+    /// The row's own weight.
+    pub weight: f64,
+}
+
+impl Batch {
+    /// Puts the examples at `indices` together, padded to a multiple of `multiple`.
+    pub fn new(examples: &[Example], indices: &[usize], multiple: usize) -> Self {
+        let longest = indices.iter().map(|&index| examples[index].ids.len()).max().unwrap_or(1);
+        let width = longest.next_multiple_of(multiple);
+        let mut batch = Self {
+            ids: vec![0; indices.len() * width],
+            height: indices.len(),
+            width,
+            rows: Vec::new(),
+            learned: Vec::new(),
+            ranges: Vec::new(),
+            groups: Vec::new(),
+        };
+        for (row, &index) in indices.iter().enumerate() {
+            batch.put(row, index, &examples[index]);
+        }
+        batch
+    }
+
+    fn put(&mut self, row: usize, index: usize, example: &Example) {
+        let start = row * self.width;
+        for (place, id) in self.ids[start..].iter_mut().zip(&example.ids) {
+            *place = i32::try_from(*id).expect("a vocabulary has fewer than 2^31 tokens");
+        }
+        let targets: Vec<usize> = (1..example.ids.len()).filter(|&token| example.learned[token]).collect();
+        let first = self.learned.len();
+        self.learned.extend(targets.iter().enumerate().map(|(place, &token)| Learned {
+            hidden: start + token - 1,
+            target: example.ids[token],
+            position: place + 1,
+            length: targets.len(),
+            weight: example.weight,
+        }));
+        self.groups.push(example.group);
+        self.ranges.push(first..self.learned.len());
+        self.rows.push(Row { ids: example.ids.clone(), learned: example.learned.clone(), example: index });
+    }
+
+    /// `[rows, width]`
+    pub fn ids(&self, device: &Device) -> Tensor<2, Int> {
+        Tensor::from_data(TensorData::new(self.ids.clone(), [self.height, self.width]), device)
+    }
+
+    /// Tokens processed, padding included.
+    pub fn tokens(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Tokens without padding.
+    pub fn tokens_real(&self) -> usize {
+        self.rows.iter().map(|row| row.ids.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datasets::Part;
+
+    fn example(ids: &[u32], learned_from: usize) -> Example {
+        Example {
+            ids: ids.to_vec(),
+            parts: vec![Part::Response; ids.len()],
+            learned: (0..ids.len()).map(|i| i >= learned_from && i > 0).collect(),
+            weight: 1.0,
+            group: 0,
+            file: "rows".into(),
+            line: 1,
+        }
+    }
+
+    #[test]
+    fn a_learned_token_is_predicted_by_the_hidden_state_before_it() {
+        let examples = [example(&[5, 6, 7], 2), example(&[8, 9, 10, 11, 12], 3)];
+        let batch = Batch::new(&examples, &[1, 0], 4);
+        assert_eq!((batch.width, batch.tokens(), batch.tokens_real()), (8, 16, 8));
+        let seen: Vec<(usize, u32, usize, usize)> =
+            batch.learned.iter().map(|l| (l.hidden, l.target, l.position, l.length)).collect();
+        assert_eq!(seen, [(2, 11, 1, 2), (3, 12, 2, 2), (9, 7, 1, 1)]);
+        assert_eq!(batch.ranges, [0..2, 2..3]);
+        assert_eq!(batch.ids[8..16], [5, 6, 7, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_padding_token_that_is_also_the_end_token_stays_learned() {
+        let batch = Batch::new(&[example(&[3, 0], 1)], &[0], 4);
+        assert_eq!(batch.learned.iter().map(|l| l.target).collect::<Vec<_>>(), [0]);
+    }
+}

@@ -1,0 +1,129 @@
+//! AdamW with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101) on the flat vector of all trained
+//! values, with global-norm clipping and the guard against gradients that are not finite.
+
+use burn::tensor::{Device, Tensor};
+
+/// Settings of the optimizer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    /// Decay of the mean of the gradients and of their squares.
+    pub betas: (f64, f64),
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Fraction of a weight taken off at learning rate 1.
+    pub weight_decay: f64,
+    /// The largest global norm of the gradient; `None` does not clip.
+    pub clip_norm: Option<f64>,
+}
+
+/// Moments of all trained values, and how often they were updated.
+pub struct Moments {
+    /// Mean of the gradients, `[length]`.
+    pub first: Tensor<1>,
+    /// Mean of the squared gradients, `[length]`.
+    pub second: Tensor<1>,
+    /// Updates made, skipped steps not counted.
+    pub updates: usize,
+}
+
+impl Moments {
+    /// Before the first update.
+    pub fn zeros(length: usize, device: &Device) -> Self {
+        Self { first: Tensor::zeros([length], device), second: Tensor::zeros([length], device), updates: 0 }
+    }
+}
+
+impl AdamW {
+    /// One update. Gives the new values and the gradient's global norm before clipping, `[1]`. Where the norm or the
+    /// loss is not finite, the norm given back is not finite either, and values and moments stay as they were: the caller takes the update back from
+    /// [`Moments::updates`] when it reads the norm.
+    ///
+    /// # Shapes
+    /// - `values`, `gradient`: `[length]`, `loss`: `[1]`, f32.
+    pub fn update(
+        &self,
+        values: Tensor<1>,
+        gradient: Tensor<1>,
+        loss: &Tensor<1>,
+        moments: &mut Moments,
+        learning_rate: f64,
+    ) -> (Tensor<1>, Tensor<1>) {
+        moments.updates += 1;
+        let norm = sum_of_squares(&gradient).sqrt() + loss.clone().mul_scalar(0.0);
+        let finite = norm.clone().is_finite();
+        let length = values.dims()[0];
+        let keep = finite.clone().bool_not().expand([length]);
+        let gradient = match self.clip_norm {
+            // As PyTorch's `clip_grad_norm_`: min(1, clip / (norm + 1e-6)).
+            Some(clip) => gradient * (norm.clone() + 1e-6).recip().mul_scalar(clip).clamp_max(1.0),
+            None => gradient,
+        };
+        let (beta1, beta2) = self.betas;
+        let first = moments.first.clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
+        let second = moments.second.clone().mul_scalar(beta2) + (gradient.clone() * gradient).mul_scalar(1.0 - beta2);
+        let updates = moments.updates as i32;
+        let correction1 = 1.0 - beta1.powi(updates);
+        let correction2 = 1.0 - beta2.powi(updates);
+        let denominator = second.clone().sqrt().div_scalar(correction2.sqrt()).add_scalar(self.epsilon);
+        let decayed = values.clone().mul_scalar(1.0 - learning_rate * self.weight_decay);
+        let updated = decayed - (first.clone() / denominator).mul_scalar(learning_rate / correction1);
+        moments.first = first.mask_where(keep.clone(), moments.first.clone());
+        moments.second = second.mask_where(keep.clone(), moments.second.clone());
+        (updated.mask_where(keep, values), norm)
+    }
+}
+
+/// The sum of squares, `[1]`, in an order that is always the same: a long sum in one piece is split between threads as
+/// they come.
+fn sum_of_squares(values: &Tensor<1>) -> Tensor<1> {
+    if values.dims()[0] == 0 {
+        return Tensor::zeros([1], &values.device());
+    }
+    let pieces = values.clone().split(1 << 20, 0);
+    Tensor::cat(pieces.into_iter().map(|piece| (piece.clone() * piece).sum()).collect(), 0).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::trainee::values;
+
+    const SETTINGS: AdamW = AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.01, clip_norm: Some(1.0) };
+
+    fn vector(values: &[f32]) -> Tensor<1> {
+        Tensor::from_floats(values, &Device::flex())
+    }
+
+    /// `torch.optim.AdamW(lr=0.1, weight_decay=0.01)` after `clip_grad_norm_(1.0)`, three steps with the gradients
+    /// below from [1, -2, 0.5]; and the norms that `clip_grad_norm_` returned.
+    #[test]
+    fn three_steps_match_pytorch() {
+        let mut moments = Moments::zeros(3, &Device::flex());
+        let mut current = vector(&[1.0, -2.0, 0.5]);
+        let mut norms = Vec::new();
+        for gradient in [[0.3, -0.2, 0.1], [3.0, 4.0, 0.0], [-0.5, 0.01, 2.0]] {
+            let (next, norm) = SETTINGS.update(current, vector(&gradient), &vector(&[1.0]), &mut moments, 0.1);
+            current = next;
+            norms.extend(values(norm));
+        }
+        let expected = [0.752_353_85, -1.993_725_3, 0.262_911_62];
+        let found = values(current);
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-6), "{found:?} is not {expected:?}");
+        assert!(norms.iter().zip([0.374_165_74, 5.0, 2.061_577_2]).all(|(a, b)| (a - b).abs() < 1e-5), "{norms:?}");
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_changes_nothing() {
+        let cases =
+            [([f32::NAN, 0.1], 1.0), ([f32::INFINITY, 0.1], 1.0), ([0.1, 0.1], f32::NAN), ([0.1, 0.1], f32::INFINITY)];
+        for (gradient, loss) in cases {
+            let mut moments = Moments::zeros(2, &Device::flex());
+            let (start, _) =
+                SETTINGS.update(vector(&[1.0, 2.0]), vector(&[0.1, 0.2]), &vector(&[1.0]), &mut moments, 0.1);
+            let before = (values(start.clone()), values(moments.first.clone()), values(moments.second.clone()));
+            let (after, norm) = SETTINGS.update(start, vector(&gradient), &vector(&[loss]), &mut moments, 0.1);
+            assert!(!values(norm)[0].is_finite());
+            assert_eq!(before, (values(after), values(moments.first.clone()), values(moments.second.clone())));
+        }
+    }
+}

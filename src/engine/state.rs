@@ -1,0 +1,144 @@
+//! What a checkpoint holds beside the weights, and how a run takes it back.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use checkpoints::{Dtype, StoredTensor};
+use faults::{Fault, Place};
+use losses::{Objective, State};
+use serde::{Deserialize, Serialize};
+
+use super::optimizer::Moments;
+use super::parameters::Layout;
+use super::trainee::{Trainee, values as read};
+
+/// `state.json`: where the run stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Optimizer steps done.
+    pub step: usize,
+    /// Updates made: steps less those skipped.
+    pub updates: usize,
+    /// Steps skipped because a loss or gradient was not finite.
+    pub skipped: usize,
+    /// Step and loss of the best evaluation so far.
+    pub best: Option<(usize, f64)>,
+    /// Fingerprint of the training rows.
+    pub train_fingerprint: String,
+    /// Fingerprint of the evaluation rows.
+    pub eval_fingerprint: Option<String>,
+    /// The resolved recipe, as TOML.
+    pub recipe: String,
+    /// Version of this program.
+    pub version: String,
+}
+
+/// Everything of a run that is neither a weight of the adapter nor a number of [`RunState`].
+pub fn save(
+    layout: &Layout,
+    values: &Tensor<1>,
+    moments: &Moments,
+    objective: &dyn Objective,
+    trainee: &Trainee,
+) -> BTreeMap<String, StoredTensor> {
+    let mut tensors = BTreeMap::new();
+    let (first, second, values) = (read(moments.first.clone()), read(moments.second.clone()), read(values.clone()));
+    for slot in &layout.slots {
+        let range = slot.offset..slot.offset + slot.length;
+        let mut put = |prefix: &str, all: &[f32]| {
+            let tensor = StoredTensor::from_f32(slot.shape.clone(), &all[range.clone()]);
+            tensors.insert(format!("{prefix}.{}", slot.name), tensor);
+        };
+        put("optimizer.first", &first);
+        put("optimizer.second", &second);
+        // The exact f32 values: the adapter's file holds the same, a bf16 backbone's does not.
+        put("value", &values);
+    }
+    put_state(&mut tensors, "objective", objective.state());
+    for (index, auxiliary) in trainee.auxiliaries.iter().enumerate() {
+        put_state(&mut tensors, &format!("auxiliary.{index}.state"), auxiliary.state());
+    }
+    tensors
+}
+
+/// Takes back what [`save`] gave: the flat values and the moments.
+///
+/// # Errors
+/// A tensor that is missing or of another shape, or a state that the objective refuses.
+pub fn restore(
+    mut tensors: BTreeMap<String, StoredTensor>,
+    layout: &Layout,
+    updates: usize,
+    objective: &mut dyn Objective,
+    trainee: &mut Trainee,
+) -> Result<(Tensor<1>, Moments), Fault> {
+    let device = trainee.decoder.device().clone();
+    let mut flat = |prefix: &str| -> Result<Tensor<1>, Fault> {
+        let mut all = Vec::with_capacity(layout.length());
+        for slot in &layout.slots {
+            let name = format!("{prefix}.{}", slot.name);
+            let tensor = tensors.remove(&name).ok_or_else(|| misfit(&name, "is missing"))?;
+            if tensor.shape != slot.shape {
+                return Err(misfit(&name, &format!("has the shape {:?}, expected {:?}", tensor.shape, slot.shape)));
+            }
+            all.extend(tensor.to_f32()?);
+        }
+        Ok(vector(all, &device))
+    };
+    let (first, second, values) = (flat("optimizer.first")?, flat("optimizer.second")?, flat("value")?);
+    objective.restore(take_state(&mut tensors, "objective")?)?;
+    for (index, auxiliary) in trainee.auxiliaries.iter_mut().enumerate() {
+        auxiliary.restore(take_state(&mut tensors, &format!("auxiliary.{index}.state"))?)?;
+    }
+    if let Some(name) = tensors.keys().next() {
+        return Err(misfit(name, "belongs to nothing in this run"));
+    }
+    layout.scatter(&values, trainee);
+    Ok((values, Moments { first, second, updates }))
+}
+
+fn misfit(name: &str, what: &str) -> Fault {
+    Fault::new(format!("the training state does not fit this recipe: `{name}` {what}"))
+        .at(Place::Named(name.into()))
+        .hint("resume with the recipe the run was started with")
+}
+
+fn vector(values: Vec<f32>, device: &Device) -> Tensor<1> {
+    let length = values.len();
+    Tensor::from_data(TensorData::new(values, [length]), device)
+}
+
+fn put_state(tensors: &mut BTreeMap<String, StoredTensor>, prefix: &str, state: State) {
+    for (key, data) in state {
+        let dtype = match data.dtype() {
+            DType::F32 => Dtype::F32,
+            DType::F64 => Dtype::F64,
+            DType::I64 => Dtype::I64,
+            DType::I32 => Dtype::I32,
+            DType::U8 => Dtype::U8,
+            other => unreachable!("a state of type {other:?} has no place on disk"),
+        };
+        let stored = StoredTensor { dtype, shape: data.shape().to_vec(), bytes: data.bytes().to_vec() };
+        tensors.insert(format!("{prefix}.{key}"), stored);
+    }
+}
+
+fn take_state(tensors: &mut BTreeMap<String, StoredTensor>, prefix: &str) -> Result<State, Fault> {
+    let prefix = format!("{prefix}.");
+    let names: Vec<String> = tensors.keys().filter(|name| name.starts_with(&prefix)).cloned().collect();
+    let mut state = State::new();
+    for name in names {
+        let tensor = tensors.remove(&name).expect("the name was just listed");
+        let dtype = match tensor.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F64 => DType::F64,
+            Dtype::I64 => DType::I64,
+            Dtype::I32 => DType::I32,
+            Dtype::U8 => DType::U8,
+            other => return Err(misfit(&name, &format!("has the type {other:?}"))),
+        };
+        let data = TensorData::from_bytes_vec(tensor.bytes, tensor.shape, dtype);
+        state.insert(name[prefix.len()..].into(), data);
+    }
+    Ok(state)
+}

@@ -1,0 +1,373 @@
+//! The training loop.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+use checkpoints::{AdapterConfig, Checkpoint, Contents, Retention, Run, Trained};
+use faults::{Fault, Faults, Place as FaultPlace};
+use losses::{Normalisation, Objective};
+use tracing::{info, warn};
+
+use super::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
+use super::data::Order;
+use super::evaluate::evaluate;
+use super::optimizer::{AdamW, Moments};
+use super::parameters::{GradientSum, Layout};
+use super::schedule::Schedule;
+use super::state::{self, RunState};
+use super::totals::Totals;
+use super::trainee::{Trainee, values as read};
+use crate::report::{Reporter, StepRecord};
+
+/// Steps in a row that may be skipped because a loss or gradient is not finite; one more stops the run.
+const SKIPS_ALLOWED: usize = 2;
+
+/// What the loop needs to know, all of it derived from the recipe.
+pub struct Settings {
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// Optimizer steps of the whole run.
+    pub steps: usize,
+    /// Rows that run at once.
+    pub micro_batch_size: usize,
+    /// Rows are padded to a multiple of this.
+    pub width_multiple: usize,
+    /// What is kept of the way forward.
+    pub recompute: Recompute,
+    /// The optimizer.
+    pub optimizer: AdamW,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// Steps between evaluations.
+    pub evaluate_every: Option<usize>,
+    /// Steps between checkpoints.
+    pub checkpoint_every: Option<usize>,
+    /// Checkpoints kept.
+    pub keep: usize,
+    /// The checkpoint with the lowest evaluation loss is kept too.
+    pub keep_best: bool,
+    /// The adapter's description in checkpoints; `None` when every weight is trained.
+    pub adapter: Option<AdapterConfig>,
+    /// Fingerprints of the data and the resolved recipe, for checkpoints.
+    pub origin: RunState,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished,
+    /// The user stopped it; a checkpoint was written at this step.
+    Interrupted {
+        /// The last step done.
+        step: usize,
+    },
+}
+
+/// Trains from the start or from a checkpoint to the last step.
+///
+/// # Errors
+/// A checkpoint that does not fit, a disk that cannot be written, losses that are not finite for three steps in a row.
+#[expect(clippy::too_many_arguments, reason = "the loop is where all parts of a run meet")]
+pub fn train(
+    settings: &Settings,
+    trainee: &mut Trainee,
+    objective: &mut dyn Objective,
+    order: &mut Order,
+    evaluation: &[datasets::Example],
+    run: &mut Run,
+    resume: Option<&Checkpoint>,
+    reporter: &mut Reporter,
+    interrupted: &AtomicBool,
+) -> Result<Outcome, Faults> {
+    let device = trainee.decoder.device().clone();
+    let layout = Layout::of(trainee);
+    let mut values = layout.gather(trainee);
+    let mut moments = Moments::zeros(layout.length(), &device);
+    let mut progress = settings.origin.clone();
+    if let Some(checkpoint) = resume {
+        progress = read_state(checkpoint)?;
+        (values, moments) =
+            state::restore(checkpoint.training_state()?, &layout, progress.updates, objective, trainee)?;
+        run.cut_metrics(progress.step)?;
+    }
+    let mut untouched = Untouched::new(trainee);
+    let mut skipped_in_a_row = 0;
+    let mut pending: Option<Pending> = None;
+    let mut saved = resume.map(|checkpoint| checkpoint.folder.clone());
+
+    if progress.step == 0 && !evaluation.is_empty() {
+        let record = evaluation_record(settings, trainee, evaluation, 0);
+        reporter.evaluation(run, &record)?;
+    }
+    for step in progress.step + 1..=settings.steps {
+        let started = Instant::now();
+        let batches = order.batches(step);
+        let scale = step_scale(&batches, objective, trainee, step);
+        let mut sums = StepSums {
+            gradients: GradientSum::new(&layout),
+            totals: Totals::zeros(&device),
+            auxiliaries: vec![None; trainee.auxiliaries.len()],
+        };
+        for (index, batch) in batches.iter().enumerate() {
+            let seed = crate::random::key(settings.seed, &["micro-batch", &step.to_string(), &index.to_string()]);
+            let place = Place { step, seed, scale: scale.clone() };
+            micro_batch(trainee, objective, batch, &place, settings.recompute, &mut sums);
+        }
+        let learning_rate = settings.schedule.at(step);
+        let gradient = sums.gradients.flatten();
+        let loss = sums.totals.loss();
+        let (updated, norm) = settings.optimizer.update(values.clone(), gradient, &loss, &mut moments, learning_rate);
+        layout.scatter(&updated, trainee);
+        for auxiliary in &mut trainee.auxiliaries {
+            auxiliary.after_step(step);
+        }
+        untouched.check(trainee, &layout, &values, &updated, learning_rate)?;
+        values = updated;
+
+        let next = Pending {
+            step,
+            learning_rate,
+            norm,
+            totals: sums.totals,
+            auxiliary_losses: sums.auxiliaries,
+            scale,
+            diagnostics: objective.diagnostics(),
+            auxiliary_diagnostics: trainee.auxiliaries.iter_mut().map(|a| (a.name().into(), a.diagnostics())).collect(),
+            tokens: batches.iter().map(|batch| batch.tokens()).sum(),
+            tokens_real: batches.iter().map(|batch| batch.tokens_real()).sum(),
+            tokens_loss: batches.iter().map(|batch| batch.learned.len()).sum(),
+            started,
+        };
+        // The record is read one step late: by then the device has it, and no step waits for its own numbers.
+        let stop = interrupted.load(Ordering::SeqCst);
+        let last = step == settings.steps;
+        let due = |every: Option<usize>| last || every.is_some_and(|every| step.is_multiple_of(every));
+        let evaluate_now = !evaluation.is_empty() && due(settings.evaluate_every);
+        let save_now = stop || due(settings.checkpoint_every);
+        let mut ready: Vec<Pending> = pending.take().into_iter().collect();
+        if evaluate_now || save_now {
+            ready.push(next)
+        } else {
+            pending = Some(next)
+        }
+        for done in ready {
+            let record = done.read();
+            if record.skipped {
+                skipped_in_a_row += 1;
+                moments.updates -= 1;
+                progress.skipped += 1;
+                warn!("step {} skipped: its loss or gradient is not finite", record.step);
+            } else {
+                skipped_in_a_row = 0;
+            }
+            reporter.step(run, &record)?;
+            if skipped_in_a_row > SKIPS_ALLOWED {
+                return Err(diverged(record.step, saved.as_deref()).into());
+            }
+        }
+        progress.step = step;
+        let mut best = false;
+        if evaluate_now {
+            let record = evaluation_record(settings, trainee, evaluation, step);
+            if progress.best.is_none_or(|(_, loss)| record.loss < loss) {
+                progress.best = Some((step, record.loss));
+                best = settings.keep_best;
+            }
+            reporter.evaluation(run, &record)?;
+        }
+        if save_now || best {
+            progress.updates = moments.updates;
+            let contents = Contents {
+                weights: weights(settings, trainee),
+                training_state: state::save(&layout, &values, &moments, objective, trainee),
+                state: serde_json::to_value(&progress).expect("a state is plain data"),
+                best,
+            };
+            let folder = run.save(step, &contents, &Retention { keep: settings.keep })?;
+            info!("checkpoint {}", folder.display());
+            saved = Some(folder);
+        }
+        if stop && !last {
+            return Ok(Outcome::Interrupted { step });
+        }
+    }
+    Ok(Outcome::Finished)
+}
+
+/// The step's normalisers, from all of its micro-batches.
+fn step_scale(batches: &[super::batch::Batch], objective: &dyn Objective, trainee: &Trainee, step: usize) -> StepScale {
+    let normaliser = match objective.normalisation() {
+        Normalisation::Tokens => batches.iter().map(|batch| batch.learned.len()).sum::<usize>(),
+        Normalisation::Prompts => {
+            let mut prompts: Vec<usize> = batches.iter().flat_map(|batch| batch.groups.iter().copied()).collect();
+            prompts.sort_unstable();
+            prompts.dedup();
+            prompts.len()
+        }
+    };
+    let auxiliaries = trainee.auxiliaries.iter().map(|auxiliary| {
+        let units: f64 = batches.iter().map(|batch| auxiliary.units(&batch.rows)).sum();
+        auxiliary.weight(step) / units.max(1.0)
+    });
+    StepScale { objective: 1.0 / normaliser.max(1) as f64, auxiliaries: auxiliaries.collect() }
+}
+
+/// A step whose numbers are still on the device.
+struct Pending {
+    step: usize,
+    learning_rate: f64,
+    norm: Tensor<1>,
+    totals: Totals,
+    auxiliary_losses: Vec<Option<Tensor<1>>>,
+    scale: StepScale,
+    diagnostics: Vec<(String, f64)>,
+    auxiliary_diagnostics: Vec<(String, Vec<(String, f64)>)>,
+    tokens: usize,
+    tokens_real: usize,
+    tokens_loss: usize,
+    started: Instant,
+}
+
+impl Pending {
+    fn read(self) -> StepRecord {
+        let sums = self.totals.read();
+        let tokens = self.tokens_loss.max(1) as f64;
+        let mut objective = sums.weight_diagnostics(self.tokens_loss);
+        objective.extend(self.diagnostics);
+        let mut loss = sums.loss * self.scale.objective;
+        let mut auxiliaries = Vec::new();
+        let losses = self.auxiliary_losses.into_iter().zip(self.scale.auxiliaries);
+        for ((sum, scale), (name, diagnostics)) in losses.zip(self.auxiliary_diagnostics) {
+            let value = sum.map_or(0.0, |sum| f64::from(read(sum)[0]));
+            loss += value * scale;
+            let mut numbers = vec![("loss".to_string(), value * scale)];
+            numbers.extend(diagnostics);
+            auxiliaries.push((name, numbers));
+        }
+        let norm = f64::from(read(self.norm)[0]);
+        StepRecord {
+            step: self.step,
+            split: "train",
+            loss,
+            nll: sums.nll / tokens,
+            entropy: sums.entropy / tokens,
+            grad_norm: Some(norm),
+            lr: Some(self.learning_rate),
+            tokens: self.tokens as u64,
+            tokens_real: self.tokens_real as u64,
+            tokens_loss: self.tokens_loss as u64,
+            seconds: self.started.elapsed().as_secs_f64(),
+            skipped: !(loss.is_finite() && norm.is_finite()),
+            objective,
+            auxiliaries,
+        }
+    }
+}
+
+fn evaluation_record(
+    settings: &Settings,
+    trainee: &Trainee,
+    evaluation: &[datasets::Example],
+    step: usize,
+) -> StepRecord {
+    let started = Instant::now();
+    let (sums, counts) = evaluate(&trainee.decoder, evaluation, settings.micro_batch_size, settings.width_multiple);
+    let tokens = counts.learned.max(1) as f64;
+    StepRecord {
+        step,
+        split: "eval",
+        loss: sums.nll / tokens,
+        nll: sums.nll / tokens,
+        entropy: sums.entropy / tokens,
+        grad_norm: None,
+        lr: None,
+        tokens: counts.processed as u64,
+        tokens_real: counts.real as u64,
+        tokens_loss: counts.learned as u64,
+        seconds: started.elapsed().as_secs_f64(),
+        skipped: false,
+        objective: Vec::new(),
+        auxiliaries: Vec::new(),
+    }
+}
+
+fn weights(settings: &Settings, trainee: &mut Trainee) -> Trained {
+    match &settings.adapter {
+        Some(config) => Trained::Adapter(checkpoints::Adapter {
+            config: config.clone(),
+            tensors: trainee.decoder.adapter_tensors(),
+        }),
+        None => Trained::Model(trainee.decoder.base_tensors()),
+    }
+}
+
+/// Where the run of a checkpoint stood.
+///
+/// # Errors
+/// A `state.json` that is not one of this program.
+pub fn read_state(checkpoint: &Checkpoint) -> Result<RunState, Fault> {
+    serde_json::from_value(checkpoint.state()?).map_err(|error| {
+        Fault::new(format!("`state.json` is not a state of this program: {error}"))
+            .at(FaultPlace::file(&checkpoint.folder))
+            .hint("the checkpoint was written by another version")
+    })
+}
+
+fn diverged(step: usize, saved: Option<&std::path::Path>) -> Fault {
+    let fault = Fault::new(format!(
+        "the loss or its gradient was not finite for {} steps in a row, the last one step {step}",
+        SKIPS_ALLOWED + 1
+    ));
+    match saved {
+        Some(folder) => fault.hint(format!(
+            "the last good checkpoint is {}; lower `optimizer.learning_rate` and go on from there",
+            folder.display()
+        )),
+        None => fault.hint("lower `optimizer.learning_rate`, or look at the data with `trainer check`"),
+    }
+}
+
+/// Sees after the first update that every `B` has moved and that no frozen weight has.
+struct Untouched {
+    sums: Option<Vec<f32>>,
+}
+
+impl Untouched {
+    fn new(trainee: &mut Trainee) -> Self {
+        Self { sums: Some(trainee.frozen_sums()) }
+    }
+
+    /// Looks once, after the first update with a learning rate above zero and a finite gradient.
+    fn check(
+        &mut self,
+        trainee: &mut Trainee,
+        layout: &Layout,
+        before: &Tensor<1>,
+        after: &Tensor<1>,
+        learning_rate: f64,
+    ) -> Result<(), Fault> {
+        if learning_rate == 0.0 {
+            return Ok(());
+        }
+        let Some(sums) = self.sums.take() else { return Ok(()) };
+        let (before, after) = (read(before.clone()), read(after.clone()));
+        if before == after {
+            // A step without any learned weight, or a skipped one: look again after the next.
+            self.sums = Some(sums);
+            return Ok(());
+        }
+        let still = |slot: &&super::parameters::Slot| {
+            let range = slot.offset..slot.offset + slot.length;
+            slot.name.contains(".lora_B.") && before[range.clone()] == after[range]
+        };
+        if let Some(slot) = layout.slots.iter().find(still) {
+            return Err(Fault::new("the first update left an adapter where it was")
+                .at(FaultPlace::Named(slot.name.clone()))
+                .hint("no gradient reaches it: this is a fault of this program, please report it with the recipe"));
+        }
+        assert!(sums == trainee.frozen_sums(), "the first update changed a frozen weight");
+        Ok(())
+    }
+}

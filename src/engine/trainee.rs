@@ -1,0 +1,66 @@
+//! All that is trained in a run: the adapter (or the whole backbone), and the auxiliary losses' own parameters.
+
+use burn::tensor::{DType, Tensor};
+use losses::{Auxiliary, Parameter};
+
+use crate::model::Decoder;
+
+/// The model in training with its auxiliary losses.
+pub struct Trainee {
+    /// The backbone with its adapter.
+    pub decoder: Decoder,
+    /// The auxiliary losses, in the recipe's order.
+    pub auxiliaries: Vec<Box<dyn Auxiliary>>,
+}
+
+impl Trainee {
+    /// Shows every trained tensor by its name, in an order that never changes: first the backbone's, then each auxiliary
+    /// loss's under `auxiliary.N.`.
+    pub fn visit_trained(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
+        self.decoder.visit(&mut |name, parameter| {
+            if requires_gradient(&parameter) {
+                visit(name, parameter);
+            }
+        });
+        for (index, auxiliary) in self.auxiliaries.iter_mut().enumerate() {
+            auxiliary.visit_parameters(&mut |name, parameter| visit(&auxiliary_name(index, name), parameter));
+        }
+    }
+
+    /// The sum and the sum of magnitudes of every frozen tensor, to see that training leaves them as they are.
+    pub fn frozen_sums(&mut self) -> Vec<f32> {
+        let mut sums = Vec::new();
+        self.decoder.visit(&mut |_, parameter| {
+            if !requires_gradient(&parameter) {
+                let flat = match parameter {
+                    Parameter::Vector(tensor) => tensor.clone(),
+                    Parameter::Matrix(tensor) => tensor.clone().flatten(0, 1),
+                };
+                // In slices, because a long sum is split between threads in an order that varies.
+                for piece in flat.split(1 << 20, 0) {
+                    let piece = piece.cast(DType::F32);
+                    sums.push(piece.clone().sum());
+                    sums.push(piece.abs().sum());
+                }
+            }
+        });
+        if sums.is_empty() { Vec::new() } else { values(Tensor::cat(sums, 0)) }
+    }
+}
+
+/// The name of parameter `name` of the auxiliary loss at `index` among all trained tensors.
+pub fn auxiliary_name(index: usize, name: &str) -> String {
+    format!("auxiliary.{index}.{name}")
+}
+
+/// The values of a vector on the host.
+pub fn values(tensor: Tensor<1>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_into_vec().expect("the data was converted to f32")
+}
+
+fn requires_gradient(parameter: &Parameter<'_>) -> bool {
+    match parameter {
+        Parameter::Vector(tensor) => tensor.is_require_grad(),
+        Parameter::Matrix(tensor) => tensor.is_require_grad(),
+    }
+}

@@ -1,0 +1,38 @@
+//! The backbone: one decoder for all families, its adapter, and how it is loaded.
+//!
+//! Nothing outside this module knows an architecture. Weights keep their Hugging Face names and shapes.
+
+mod adapter;
+mod attention;
+mod block;
+mod config;
+mod decoder;
+mod files;
+mod linear;
+mod llama;
+mod mistral;
+mod norm;
+mod qwen2;
+mod qwen3;
+mod rotary;
+mod scratch;
+mod source;
+
+pub use adapter::{AdapterSettings, Targets, matches_module};
+pub use attention::LayerCache;
+pub use block::Block;
+pub use config::Config;
+pub use decoder::Decoder;
+pub use files::{ModelFiles, embedded_tokenizer};
+pub use linear::Linear;
+pub use rotary::{RopeScaling, Rotary};
+pub use scratch::{INITIALIZER_RANGE, config_json};
+pub use source::Source;
+
+/// What all layers of one pass share.
+pub struct Context {
+    /// Cosines and sines of the positions of this pass.
+    pub rotary: Rotary,
+    /// Seed of the micro-batch's dropout; `None` drops nothing.
+    pub dropout_seed: Option<u64>,
+}

@@ -1,0 +1,148 @@
+//! The whole backbone: embedding, blocks, last norm, head.
+
+use burn::tensor::{Device, Int, Tensor};
+use faults::Fault;
+use losses::Parameter;
+
+use super::Context;
+use super::attention::LayerCache;
+use super::block::Block;
+use super::config::Config;
+use super::linear::Linear;
+use super::norm::RmsNorm;
+use super::rotary::Rotary;
+use super::source::Source;
+
+/// A decoder-only language model.
+pub struct Decoder {
+    /// Its shape.
+    pub config: Config,
+    /// `[vocabulary, hidden_size]`
+    embed_tokens: Tensor<2>,
+    /// The blocks, first to last.
+    pub layers: Vec<Block>,
+    norm: RmsNorm,
+    /// `None` when the head is the embedding.
+    lm_head: Option<Linear>,
+    device: Device,
+}
+
+impl Decoder {
+    /// Takes every weight from `source`.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape than `config` asks for.
+    pub fn load(config: Config, source: &Source) -> Result<Self, Fault> {
+        let embedding = [config.vocab_size, config.hidden_size];
+        // A file may hold a head although the configuration ties it; the configuration decides.
+        let lm_head = match config.tie_word_embeddings {
+            true => None,
+            false => Some(Linear::load(source, "lm_head", embedding, false)?),
+        };
+        Ok(Self {
+            embed_tokens: source.matrix("model.embed_tokens.weight", embedding)?,
+            layers: (0..config.num_hidden_layers)
+                .map(|layer| Block::load(source, &config, layer))
+                .collect::<Result<_, _>>()?,
+            norm: RmsNorm::load(source, "model.norm", config.hidden_size, config.rms_norm_eps)?,
+            lm_head,
+            device: source.device.clone(),
+            config,
+        })
+    }
+
+    /// The inner (not autodiff) device of the weights.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// What the layers share in a pass over `length` positions from `start` on.
+    pub fn context(&self, start: usize, length: usize, dropout_seed: Option<u64>) -> Context {
+        let Config { head_dim, rope_theta, rope_scaling, .. } = &self.config;
+        let rotary = Rotary::new(*head_dim, *rope_theta, rope_scaling, start, length, &self.device);
+        Context { rotary, dropout_seed }
+    }
+
+    /// # Shapes
+    /// - `ids`: `[batch, positions]`; output `[batch, positions, hidden_size]`. Tracked when asked for.
+    pub fn embed(&self, ids: Tensor<2, Int>, tracked: bool) -> Tensor<3> {
+        let [batch, positions] = ids.dims();
+        let weight = if tracked { self.embed_tokens.clone().autodiff() } else { self.embed_tokens.clone().inner() };
+        weight.select(0, ids.reshape([batch * positions])).reshape([batch, positions, self.config.hidden_size])
+    }
+
+    /// The norm after the last block.
+    pub fn last_norm(&self, x: Tensor<3>) -> Tensor<3> {
+        self.norm.forward(x)
+    }
+
+    /// Hidden states after the last norm. With a cache, `ids` are the positions after those it holds.
+    ///
+    /// # Shapes
+    /// - `ids`: `[batch, positions]`; output `[batch, positions, hidden_size]`.
+    pub fn hidden(&self, ids: Tensor<2, Int>, tracked: bool, cache: Option<&mut Vec<LayerCache>>) -> Tensor<3> {
+        let start = cache.as_ref().and_then(|cache| cache.first()).map_or(0, LayerCache::length);
+        let context = self.context(start, ids.dims()[1], None);
+        let mut x = self.embed(ids, tracked);
+        match cache {
+            Some(cache) => {
+                cache.resize_with(self.layers.len(), LayerCache::default);
+                for (block, cache) in self.layers.iter().zip(cache) {
+                    x = block.forward(x, &context, Some(cache));
+                }
+            }
+            None => {
+                for block in &self.layers {
+                    x = block.forward(x, &context, None);
+                }
+            }
+        }
+        self.last_norm(x)
+    }
+
+    /// The matrix of the head, `[vocabulary, hidden_size]`, without gradient tracking, and its name.
+    pub fn head(&self) -> (Tensor<2>, &'static str) {
+        match &self.lm_head {
+            Some(linear) => (linear.weight(&self.embed_tokens.clone().inner()), "lm_head.weight"),
+            None => (self.embed_tokens.clone().inner(), "model.embed_tokens.weight"),
+        }
+    }
+
+    /// # Shapes
+    /// - `hidden`: `[tokens, hidden_size]`, not tracked; output `[tokens, vocabulary]`, f32.
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        hidden.matmul(self.head().0.transpose()).cast(burn::tensor::DType::F32)
+    }
+
+    /// Every projection inside the blocks, first to last.
+    pub fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.layers.iter_mut().flat_map(Block::linears)
+    }
+
+    /// Shows every weight, trained or not, by its Hugging Face name, in an order that never changes.
+    pub fn visit(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
+        self.visit_embedding(visit);
+        for block in &mut self.layers {
+            block.visit(visit);
+        }
+        self.visit_end(visit);
+    }
+
+    /// The part of [`Decoder::visit`] before the blocks.
+    pub fn visit_embedding(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
+        visit("model.embed_tokens.weight", Parameter::Matrix(&mut self.embed_tokens));
+    }
+
+    /// The part of [`Decoder::visit`] after the blocks.
+    pub fn visit_end(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
+        self.norm.visit(visit);
+        if let Some(lm_head) = &mut self.lm_head {
+            lm_head.visit(visit);
+        }
+    }
+
+    /// True when any weight of the backbone itself is trained.
+    pub fn is_trained(&self) -> bool {
+        self.embed_tokens.is_require_grad()
+    }
+}

@@ -1,0 +1,113 @@
+//! A model as it lies on the disk, in the hub's cache, or in this program: configuration, weights, tokenizer.
+
+use std::path::PathBuf;
+
+use checkpoints::Weights;
+use checkpoints::export::Base;
+use checkpoints::hub;
+use datasets::Tokenizer;
+use faults::{Fault, Faults, Place, nearest};
+
+use super::config::Config;
+
+/// Configuration of the embedded model.
+const TINY_CONFIG: &str = include_str!("tiny/config.json");
+/// Weights of the embedded model; `recipes/tiny_base.toml` trains them.
+const TINY_WEIGHTS: &[u8] = include_bytes!("tiny/model.safetensors");
+
+/// Names of the models inside this program.
+const EMBEDDED: [&str; 1] = ["builtin:tiny"];
+
+/// Where a base model's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelFiles {
+    /// A folder with `config.json`, safetensors and a tokenizer.
+    Folder(PathBuf),
+    /// `builtin:tiny`.
+    Embedded,
+}
+
+impl ModelFiles {
+    /// Finds a folder, a repository of the hub (fetched into its cache), or a `builtin:` model.
+    ///
+    /// # Errors
+    /// No such folder, repository or builtin model, or the hub cannot be reached.
+    pub fn locate(path: &str, revision: Option<&str>) -> Result<Self, Fault> {
+        if EMBEDDED.contains(&path) {
+            return Ok(Self::Embedded);
+        }
+        if let Some(name) = path.strip_prefix("builtin:") {
+            let near = nearest(path, EMBEDDED).unwrap_or(EMBEDDED[0]);
+            return Err(Fault::new(format!("there is no builtin model `{name}`")).hint(format!("there is `{near}`")));
+        }
+        Ok(Self::Folder(hub::model_folder(path, revision, &hub::progress_on_stderr())?))
+    }
+
+    /// Reads and checks `config.json`.
+    ///
+    /// # Errors
+    /// No such file, or one that describes no model known here.
+    pub fn config(&self) -> Result<Config, Fault> {
+        match self {
+            Self::Embedded => Config::parse(TINY_CONFIG, "builtin:tiny/config.json"),
+            Self::Folder(folder) => {
+                let path = folder.join("config.json");
+                let text = fs_err::read_to_string(&path).map_err(|error| {
+                    Fault::new(format!("cannot read the model's `config.json`: {error}"))
+                        .at(Place::file(&path))
+                        .hint("`model.path` must be the folder of a Hugging Face model")
+                })?;
+                Config::parse(&text, &path.display().to_string())
+            }
+        }
+    }
+
+    /// Opens the weights; they are read when they are asked for.
+    ///
+    /// # Errors
+    /// No safetensors, or files that are cut or hostile.
+    pub fn weights(&self) -> Result<Weights, Fault> {
+        match self {
+            Self::Embedded => Weights::from_bytes("builtin:tiny/model.safetensors", TINY_WEIGHTS),
+            Self::Folder(folder) => Weights::open(folder),
+        }
+    }
+
+    /// The tokenizer with its chat template.
+    ///
+    /// # Errors
+    /// No tokenizer, or one that cannot be read.
+    pub fn tokenizer(&self) -> Result<Tokenizer, Faults> {
+        match self {
+            Self::Embedded => embedded_tokenizer(),
+            Self::Folder(folder) => Tokenizer::load(folder),
+        }
+    }
+
+    /// The model as the base of a merge.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::weights`].
+    pub fn base(&self) -> Result<Base, Fault> {
+        match self {
+            Self::Folder(folder) => Base::open(folder),
+            Self::Embedded => {
+                let tokenizer = datasets::builtin::tokenizer_files();
+                let mut files: Vec<_> =
+                    tokenizer.into_iter().map(|(name, text)| (name.to_owned(), text.into())).collect();
+                files.push(("config.json".into(), TINY_CONFIG.into()));
+                Ok(Base { weights: self.weights()?, files })
+            }
+        }
+    }
+}
+
+/// The tokenizer of the embedded model.
+///
+/// # Errors
+/// None that a user can cause.
+pub fn embedded_tokenizer() -> Result<Tokenizer, Faults> {
+    let files = datasets::builtin::tokenizer_files();
+    let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_ref())).collect();
+    Tokenizer::from_texts(&files)
+}

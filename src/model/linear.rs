@@ -1,0 +1,104 @@
+//! A projection with an optional low-rank adapter beside it.
+
+use burn::tensor::{Distribution, Tensor};
+use faults::Fault;
+use losses::Parameter;
+
+use super::Context;
+use super::source::Source;
+
+/// `y = x W^T + b + s * dropout(x) A^T B^T`: the frozen (or trained) matrix and the low-rank path (Hu et al. 2021,
+/// arXiv 2106.09685). The product `B A` is never formed.
+pub struct Linear {
+    name: String,
+    /// `[out, in]`
+    weight: Tensor<2>,
+    /// `[out]`
+    bias: Option<Tensor<1>>,
+    lora: Option<Lora>,
+}
+
+struct Lora {
+    /// `[rank, in]`
+    a: Tensor<2>,
+    /// `[out, rank]`
+    b: Tensor<2>,
+    scale: f64,
+    dropout: f64,
+}
+
+impl Linear {
+    pub(super) fn load(source: &Source, name: &str, shape: [usize; 2], bias: bool) -> Result<Self, Fault> {
+        let weight = source.matrix(&format!("{name}.weight"), shape)?;
+        let bias = if bias { Some(source.vector(&format!("{name}.bias"), shape[0], 0.0)?) } else { None };
+        Ok(Self { name: name.into(), weight, bias, lora: None })
+    }
+
+    /// The dotted path, for example `model.layers.0.self_attn.q_proj`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `[out, in]`
+    pub fn shape(&self) -> [usize; 2] {
+        self.weight.dims()
+    }
+
+    /// The matrix itself, without the adapter, as it takes part in a computation on the side of `like`.
+    pub(super) fn weight(&self, like: &Tensor<2>) -> Tensor<2> {
+        beside(&self.weight, like)
+    }
+
+    /// Puts an adapter beside the matrix: leaves that require a gradient.
+    ///
+    /// # Shapes
+    /// - `a`: `[rank, in]`, `b`: `[out, rank]`, f32.
+    pub fn attach(&mut self, a: Tensor<2>, b: Tensor<2>, scale: f64, dropout: f64) {
+        let leaf = |tensor: Tensor<2>| tensor.autodiff().require_grad();
+        self.lora = Some(Lora { a: leaf(a), b: leaf(b), scale, dropout });
+    }
+
+    /// # Shapes
+    /// - `x`: `[tokens, in]`; output `[tokens, out]`. Tracked when `x` is.
+    pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+        let y = x.clone().matmul(beside(&self.weight, &x).transpose());
+        let y = match &self.bias {
+            Some(bias) => y + beside(bias, &x).unsqueeze(),
+            None => y,
+        };
+        let Some(lora) = &self.lora else { return y };
+        let dtype = x.dtype();
+        let (a, b) = (beside(&lora.a, &x).cast(dtype), beside(&lora.b, &x).cast(dtype));
+        let dropped = match context.dropout_seed {
+            Some(seed) if lora.dropout > 0.0 => self.drop(x, lora.dropout, seed),
+            _ => x,
+        };
+        y + dropped.matmul(a.transpose()).matmul(b.transpose()).mul_scalar(lora.scale)
+    }
+
+    /// The same places are dropped whenever the same micro-batch passes again, so that recomputed blocks and resumed
+    /// runs see what the first pass saw.
+    fn drop(&self, x: Tensor<2>, probability: f64, seed: u64) -> Tensor<2> {
+        let device = x.device().inner();
+        device.seed(crate::random::key(seed, &["dropout", &self.name]));
+        let keep = 1.0 - probability;
+        let mask = Tensor::<2>::random(x.dims(), Distribution::Bernoulli(keep), (&device, x.dtype()));
+        x * mask.div_scalar(keep)
+    }
+
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
+        visit(&format!("{}.weight", self.name), Parameter::Matrix(&mut self.weight));
+        if let Some(bias) = &mut self.bias {
+            visit(&format!("{}.bias", self.name), Parameter::Vector(bias));
+        }
+        if let Some(lora) = &mut self.lora {
+            visit(&format!("{}.lora_A.weight", self.name), Parameter::Matrix(&mut lora.a));
+            visit(&format!("{}.lora_B.weight", self.name), Parameter::Matrix(&mut lora.b));
+        }
+    }
+}
+
+/// A weight on the side of `x`: a tracked leaf in a tracked computation, its plain values in any other.
+pub(super) fn beside<const D: usize, const E: usize>(weight: &Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
+    if x.is_autodiff() { weight.clone() } else { weight.clone().inner() }
+}

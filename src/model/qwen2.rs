@@ -1,0 +1,34 @@
+//! Qwen2 and Qwen2.5: biases on queries, keys and values; a sliding window on the layers from `max_window_layers` on,
+//! when it is switched on. (`modeling_qwen2.py` of transformers.)
+
+use super::config::{Config, Fields};
+
+pub(super) fn configure(fields: &mut Fields, config: &mut Config) {
+    config.qkv_bias = true;
+    config.sliding_windows = sliding_windows(fields, config.num_hidden_layers);
+}
+
+/// The windows of the Qwen families: `layer_types` where the file has it, else by `max_window_layers`.
+pub(super) fn sliding_windows(fields: &mut Fields, layers: usize) -> Vec<Option<usize>> {
+    let switched_on = fields.flag("use_sliding_window", false);
+    let window = fields.optional_size("sliding_window").filter(|_| switched_on);
+    let first = fields.optional_size("max_window_layers").unwrap_or(layers);
+    match fields.words("layer_types") {
+        Some(types) if types.len() != layers => {
+            fields.reject(format!("`layer_types` names {} layers of {layers}", types.len()));
+            Vec::new()
+        }
+        Some(types) => types
+            .iter()
+            .map(|layer_type| match layer_type.as_str() {
+                "sliding_attention" => window,
+                "full_attention" => None,
+                other => {
+                    fields.reject(format!("the layer type `{other}` is not supported"));
+                    None
+                }
+            })
+            .collect(),
+        None => (0..layers.min(1 << 16)).map(|layer| window.filter(|_| layer >= first)).collect(),
+    }
+}

@@ -1,0 +1,65 @@
+//! Where a model's first weights come from: a folder's files, or a seeded draw.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use checkpoints::Weights;
+use faults::{Fault, Place};
+use rand::SeedableRng;
+use rand_distr::{Distribution, Normal};
+
+/// Gives out the weights by name, checked against the shape that the configuration asks for.
+pub struct Source<'a> {
+    /// The files, or `None` for a seeded draw of a new model.
+    pub weights: Option<&'a Weights>,
+    /// The type the weights are kept in.
+    pub dtype: DType,
+    /// The inner device they go to.
+    pub device: &'a Device,
+    /// Every weight becomes a leaf that requires a gradient.
+    pub trained: bool,
+    /// Seed of the draw.
+    pub seed: u64,
+    /// Standard deviation of the draw.
+    pub initializer_range: f64,
+}
+
+impl Source<'_> {
+    /// A matrix `[out, in]`; drawn from a normal distribution in a new model.
+    pub(super) fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, Fault> {
+        let values = match self.weights {
+            Some(weights) => read(weights, name, &shape)?,
+            None => {
+                let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(crate::random::key(self.seed, &["init", name]));
+                let normal = Normal::new(0.0f32, self.initializer_range as f32).expect("the deviation is finite");
+                (0..shape[0] * shape[1]).map(|_| normal.sample(&mut random)).collect()
+            }
+        };
+        Ok(self.place(Tensor::from_data(TensorData::new(values, shape), (self.device, self.dtype))))
+    }
+
+    /// A vector `[size]`; `fill` everywhere in a new model.
+    pub(super) fn vector(&self, name: &str, size: usize, fill: f32) -> Result<Tensor<1>, Fault> {
+        let values = match self.weights {
+            Some(weights) => read(weights, name, &[size])?,
+            None => vec![fill; size],
+        };
+        Ok(self.place(Tensor::from_data(TensorData::new(values, [size]), (self.device, self.dtype))))
+    }
+
+    fn place<const D: usize>(&self, tensor: Tensor<D>) -> Tensor<D> {
+        if self.trained { tensor.autodiff().require_grad() } else { tensor }
+    }
+}
+
+fn read(weights: &Weights, name: &str, shape: &[usize]) -> Result<Vec<f32>, Fault> {
+    match weights.shape(name) {
+        None => Err(Fault::new(format!("the tensor `{name}` is missing from the model's weights"))
+            .at(Place::Named(name.into()))
+            .hint("`config.json` and the weights are not of the same model, or a file is cut short")),
+        Some(found) if found != shape => Err(Fault::new(format!(
+            "the tensor `{name}` has the shape {found:?}, and `config.json` asks for {shape:?}"
+        ))
+        .at(Place::Named(name.into()))
+        .hint("`config.json` and the weights are not of the same model")),
+        Some(_) => weights.f32(name),
+    }
+}

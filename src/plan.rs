@@ -1,0 +1,305 @@
+//! From what was typed to what will be done: every derived number of a run, before anything is trained.
+
+mod estimate;
+mod print;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use burn::tensor::{DType, Device};
+use checkpoints::AdapterConfig;
+use datasets::{Dataset, Options, Tokenizer};
+use faults::{Fault, Faults, Place};
+use losses::{Auxiliary, Surroundings};
+
+use crate::engine::Trainee;
+use crate::engine::backward::Recompute;
+use crate::engine::data::Order;
+use crate::engine::optimizer::AdamW;
+use crate::engine::schedule::{Kind, Schedule};
+use crate::engine::state::RunState;
+use crate::engine::train::Settings;
+use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Source, Targets};
+use crate::recipe::{self, Adapter, Backbone, Recipe, Start};
+
+pub use estimate::Estimate;
+
+/// A run as it will be done.
+pub struct Plan {
+    /// The recipe it came from.
+    pub recipe: Recipe,
+    /// Where the base model's files are; `None` for a model built from scratch.
+    pub files: Option<ModelFiles>,
+    /// The shape of the backbone.
+    pub config: Config,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The training rows.
+    pub train: Dataset,
+    /// The evaluation rows.
+    pub eval: Option<Dataset>,
+    /// The inner device.
+    pub device: Device,
+    /// Type of the frozen weights and the activations.
+    pub dtype: DType,
+    /// Optimizer steps of the run.
+    pub steps: usize,
+    /// Steps that take every row once.
+    pub steps_per_epoch: usize,
+    /// Rows are padded to a multiple of this.
+    pub width_multiple: usize,
+    /// The learning rate over the steps.
+    pub schedule: Schedule,
+    /// The adapter that training goes on from, if any.
+    pub init_from: Option<checkpoints::Adapter>,
+    /// Memory, arithmetic and time.
+    pub estimate: Estimate,
+}
+
+impl Plan {
+    /// Reads configuration, tokenizer and rows, and derives everything else. Loads no weights.
+    ///
+    /// # Errors
+    /// All that is wrong with the model's files, the rows, or the two together.
+    pub fn new(recipe: Recipe) -> Result<Self, Faults> {
+        let device = crate::device::open(recipe.model.device)?;
+        let dtype = crate::device::dtype(recipe.model.dtype, &device);
+        let (files, config, tokenizer) = backbone(&recipe.model.backbone)?;
+        if tokenizer.vocabulary() > config.vocab_size {
+            let (known, rows) = (tokenizer.vocabulary(), config.vocab_size);
+            return Err(Fault::new(format!("the tokenizer has {known} tokens and the model's embedding {rows} rows"))
+                .hint("tokenizer and weights are not of the same model")
+                .into());
+        }
+        let init_from = match &recipe.adapter {
+            Adapter::Lora(lora) => match &lora.start {
+                Start::From(folder) => Some(checkpoints::Adapter::read(&PathBuf::from(folder))?),
+                Start::Fresh { .. } => None,
+            },
+            Adapter::None => None,
+        };
+        let (train, eval) = rows(&recipe, &config, &tokenizer)?;
+        let width_multiple = if crate::device::is_cpu(&device) { 8 } else { 64 };
+        let batch = (recipe.train.batch_size, recipe.train.micro_batch_size);
+        let shuffle = recipe.data.shuffle.then_some(recipe.seed);
+        let mut order = Order::new(&train.examples, batch.0, batch.1, shuffle, width_multiple);
+        let steps_per_epoch = order.steps_per_epoch();
+        let steps = match recipe.train.duration {
+            recipe::Duration::Epochs(epochs) => epochs * steps_per_epoch,
+            recipe::Duration::Steps(steps) => steps,
+        };
+        let schedule = schedule(&recipe, steps)?;
+        let estimate = Estimate::new(&recipe, &config, init_from.as_ref(), &mut order, steps, &device, dtype);
+        Ok(Self {
+            files,
+            config,
+            tokenizer,
+            train,
+            eval,
+            device,
+            dtype,
+            steps,
+            steps_per_epoch,
+            width_multiple,
+            schedule,
+            init_from,
+            estimate,
+            recipe,
+        })
+    }
+
+    /// What is kept of the way forward.
+    pub fn recompute(&self) -> Recompute {
+        self.estimate.recompute
+    }
+
+    /// Loads the weights and puts the adapter and the auxiliary losses beside them.
+    ///
+    /// # Errors
+    /// Weights that do not fit the configuration, targets that match nothing, an adapter that does not fit.
+    pub fn build(&mut self) -> Result<Trainee, Faults> {
+        let weights = self.files.as_ref().map(ModelFiles::weights).transpose()?;
+        let source = Source {
+            weights: weights.as_ref(),
+            dtype: self.dtype,
+            device: &self.device,
+            trained: self.recipe.adapter == Adapter::None,
+            seed: self.recipe.seed,
+            initializer_range: INITIALIZER_RANGE,
+        };
+        let mut decoder = Decoder::load(self.config.clone(), &source)?;
+        if let Adapter::Lora(lora) = &self.recipe.adapter {
+            match (&self.init_from, &lora.start) {
+                (Some(adapter), _) => decoder.attach(adapter, lora.dropout)?,
+                (None, start) => decoder.attach_fresh(&fresh(start, lora.dropout), self.recipe.seed)?,
+            }
+        }
+        let surroundings = Surroundings {
+            hidden_size: self.config.hidden_size,
+            vocabulary: self.config.vocab_size,
+            device: self.device.clone(),
+            seed: self.recipe.seed,
+        };
+        let builders = std::mem::take(&mut self.recipe.auxiliaries);
+        let auxiliaries: Vec<Box<dyn Auxiliary>> = builders.into_iter().map(|build| build(&surroundings)).collect();
+        Ok(Trainee { decoder, auxiliaries })
+    }
+
+    /// What the loop needs, with the adapter as it stands in `trainee`.
+    pub fn settings(&self, trainee: &mut Trainee) -> Settings {
+        let recipe = &self.recipe;
+        let count = |every: Option<NonZeroUsize>| every.map(NonZeroUsize::get);
+        Settings {
+            seed: recipe.seed,
+            steps: self.steps,
+            micro_batch_size: recipe.train.micro_batch_size,
+            width_multiple: self.width_multiple,
+            recompute: self.recompute(),
+            optimizer: AdamW {
+                betas: (recipe.optimizer.betas[0], recipe.optimizer.betas[1]),
+                epsilon: recipe.optimizer.eps,
+                weight_decay: recipe.optimizer.weight_decay,
+                clip_norm: recipe.optimizer.clip_norm,
+            },
+            schedule: self.schedule,
+            evaluate_every: count(recipe.eval.every),
+            checkpoint_every: count(recipe.checkpoint.every),
+            keep: recipe.checkpoint.keep,
+            keep_best: recipe.checkpoint.keep_best,
+            adapter: self.adapter_config(trainee),
+            origin: RunState {
+                step: 0,
+                updates: 0,
+                skipped: 0,
+                best: None,
+                train_fingerprint: self.train.fingerprint.clone(),
+                eval_fingerprint: self.eval.as_ref().map(|eval| eval.fingerprint.clone()),
+                recipe: recipe.resolved_text(),
+                version: env!("CARGO_PKG_VERSION").into(),
+            },
+        }
+    }
+
+    fn adapter_config(&self, trainee: &mut Trainee) -> Option<AdapterConfig> {
+        let Adapter::Lora(lora) = &self.recipe.adapter else { return None };
+        let (base, revision) = match &self.recipe.model.backbone {
+            Backbone::Pretrained { path, revision } => (path.clone(), revision.clone()),
+            Backbone::Init(_) => (String::new(), None),
+        };
+        let config = match &self.init_from {
+            Some(adapter) => AdapterConfig {
+                base_model_name_or_path: Some(base),
+                lora_dropout: lora.dropout,
+                ..adapter.config.clone()
+            },
+            None => fresh(&lora.start, lora.dropout).to_config(&base, trainee.decoder.adapted_modules()),
+        };
+        Some(AdapterConfig { revision, ..config })
+    }
+}
+
+fn fresh(start: &Start, dropout: f64) -> AdapterSettings {
+    let Start::Fresh { rank, alpha, targets, rslora } = start else {
+        unreachable!("an adapter that is read has no fresh shape")
+    };
+    let targets = match targets {
+        recipe::Targets::AllLinear => Targets::AllLinear,
+        recipe::Targets::Names(names) => Targets::Named(names.clone()),
+    };
+    AdapterSettings { rank: *rank, alpha: *alpha, dropout, targets, rslora: *rslora }
+}
+
+fn backbone(backbone: &Backbone) -> Result<(Option<ModelFiles>, Config, Tokenizer), Faults> {
+    match backbone {
+        Backbone::Pretrained { path, revision } => {
+            let files = ModelFiles::locate(path, revision.as_deref())?;
+            let (config, tokenizer) = (files.config()?, files.tokenizer()?);
+            Ok((Some(files), config, tokenizer))
+        }
+        Backbone::Init(init) => {
+            let tokenizer = init_tokenizer(init)?;
+            Ok((None, Config::from_init(init, &tokenizer)?, tokenizer))
+        }
+    }
+}
+
+/// The tokenizer of a model built from scratch: a folder, or `builtin:tiny`.
+///
+/// # Errors
+/// A tokenizer that cannot be read.
+pub fn init_tokenizer(init: &recipe::Init) -> Result<Tokenizer, Faults> {
+    if init.tokenizer == "builtin:tiny" {
+        return crate::model::embedded_tokenizer();
+    }
+    let path = PathBuf::from(&init.tokenizer);
+    let folder = if path.is_file() { path.parent().map(PathBuf::from).unwrap_or_default() } else { path };
+    Tokenizer::load(&folder)
+}
+
+/// The files of that tokenizer, to be exported with the model.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn init_tokenizer_files(init: &recipe::Init) -> Result<Vec<(String, Vec<u8>)>, Fault> {
+    if init.tokenizer == "builtin:tiny" {
+        let files = datasets::builtin::tokenizer_files();
+        return Ok(files.into_iter().map(|(name, text)| (name.to_owned(), text.into_bytes())).collect());
+    }
+    let path = PathBuf::from(&init.tokenizer);
+    let folder = if path.is_file() { path.parent().map(PathBuf::from).unwrap_or_default() } else { path };
+    let names = ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
+    let present = names.iter().map(|name| folder.join(name)).filter(|path| path.is_file());
+    present
+        .map(|path| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let bytes = fs_err::read(&path).map_err(|error| Fault::new(error.to_string()).at(Place::file(&path)))?;
+            Ok((name, bytes))
+        })
+        .collect()
+}
+
+fn rows(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<(Dataset, Option<Dataset>), Faults> {
+    let data = &recipe.data;
+    let limit = config.max_position_embeddings;
+    if let Some(length) = data.max_length.filter(|length| *length > limit) {
+        let message = format!("`data.max_length` = {length} is more than the model's {limit} positions");
+        return Err(Fault::new(message).hint(format!("lower it to {limit}, or leave it out")).into());
+    }
+    let options = Options {
+        format: data.format,
+        train_on: data.train_on,
+        max_length: data.max_length.unwrap_or(limit),
+        too_long: data.too_long,
+        rename: data.rename.0.iter().map(|(column, key)| (column.clone(), key.clone())).collect(),
+    };
+    let mut faults = Vec::new();
+    let mut read = |paths: &[String]| {
+        let read = datasets::read(&paths.iter().map(PathBuf::from).collect::<Vec<_>>(), &options, tokenizer);
+        read.map_err(|fault| faults.extend(fault.into_list())).ok()
+    };
+    let train = read(&data.train);
+    let eval = if data.eval.is_empty() { None } else { read(&data.eval) };
+    Faults::check(faults)?;
+    let train = train.expect("a data set that could not be read has left a fault");
+    if train.examples.is_empty() {
+        return Err(Fault::new("no row is left to train on").at(Place::Named("data.train".into())).into());
+    }
+    Ok((train, eval))
+}
+
+fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {
+    let kind = match recipe.schedule.shape {
+        recipe::Shape::Constant => Kind::Constant,
+        recipe::Shape::Linear => Kind::Linear,
+        recipe::Shape::Cosine => Kind::Cosine,
+    };
+    let warmup = match recipe.schedule.warmup {
+        recipe::Warmup::Fraction(part) => (part * steps as f64).ceil() as usize,
+        recipe::Warmup::Steps(steps) => steps,
+    };
+    if warmup >= steps && warmup > 0 {
+        return Err(Fault::new(format!("`schedule.warmup` takes {warmup} steps of a run of {steps}"))
+            .hint("shorten it, or train longer"));
+    }
+    Ok(Schedule { kind, learning_rate: recipe.optimizer.learning_rate, warmup, total: steps })
+}

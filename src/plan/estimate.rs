@@ -1,0 +1,198 @@
+//! How much memory, arithmetic and time a run will take, and whether its activations fit.
+
+use std::time::Instant;
+
+use burn::tensor::{DType, Device, Distribution, Tensor};
+
+use crate::engine::backward::Recompute;
+use crate::engine::data::Order;
+use crate::model::Config;
+use crate::recipe::{self, Adapter, Recipe, Start, Targets};
+
+/// The derived sizes of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    /// Values of the backbone.
+    pub parameters: u64,
+    /// Values that are trained, auxiliary losses not counted.
+    pub trained: u64,
+    /// Floating-point operations of one real token, forward and backward: 4 per frozen weight that a token meets (6 per
+    /// trained one), 2 more when blocks are recomputed, and the attention's own.
+    pub flop_per_token: f64,
+    /// Bytes of the backbone's weights.
+    pub weight_bytes: u64,
+    /// Bytes of trained values, their gradients and moments.
+    pub optimizer_bytes: u64,
+    /// Bytes of what is kept of the way forward of the largest micro-batch.
+    pub activation_bytes: u64,
+    /// Bytes of memory free when the plan was made, if the machine says.
+    pub available_bytes: Option<u64>,
+    /// What is kept of the way forward.
+    pub recompute: Recompute,
+    /// Tokens of the whole run without padding.
+    pub tokens: u64,
+    /// Seconds of the whole run, from the speed of this machine's matrix product just measured.
+    pub seconds: f64,
+}
+
+impl Estimate {
+    pub(super) fn new(
+        recipe: &Recipe,
+        config: &Config,
+        init_from: Option<&checkpoints::Adapter>,
+        order: &mut Order,
+        steps: usize,
+        device: &Device,
+        dtype: DType,
+    ) -> Self {
+        let parameters = config.parameters();
+        let trained = match (&recipe.adapter, init_from) {
+            (Adapter::None, _) => parameters,
+            (_, Some(adapter)) => {
+                adapter.tensors.values().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()
+            }
+            (Adapter::Lora(lora), None) => fresh_parameters(&lora.start, config),
+        };
+        let full = recipe.adapter == Adapter::None;
+        let (shape, tokens) = largest_batch(order, steps);
+        let size = dtype.size() as u64;
+        let weight_bytes = parameters * size;
+        // Values and two moments stay; the gradient, its flat copy and the update's own vectors come and go.
+        let optimizer_bytes = trained * 4 * 8;
+        let kept = |recompute| activation_bytes(config, shape, recompute, full) * size / 4 + HEAD_BYTES;
+        let available_bytes = available_bytes();
+        let recompute = match recipe.train.recompute {
+            recipe::Recompute::None => Recompute::None,
+            recipe::Recompute::Blocks => Recompute::Blocks,
+            recipe::Recompute::Auto => {
+                let needed = weight_bytes + optimizer_bytes + kept(Recompute::None);
+                let fits = available_bytes.is_none_or(|available| needed < available / 10 * 9);
+                if fits { Recompute::None } else { Recompute::Blocks }
+            }
+        };
+        let flop_per_token = flop_per_token(config, shape.width, recompute, full);
+        let seconds = flop_per_token * tokens as f64 / (measured_flops(device, dtype) * EFFICIENCY);
+        Self {
+            parameters,
+            trained,
+            flop_per_token,
+            weight_bytes,
+            optimizer_bytes,
+            activation_bytes: kept(recompute),
+            available_bytes,
+            recompute,
+            tokens,
+            seconds,
+        }
+    }
+
+    /// Bytes of all that is held at the peak of a step.
+    pub fn peak_bytes(&self) -> u64 {
+        self.weight_bytes + self.optimizer_bytes + self.activation_bytes
+    }
+}
+
+/// What the head's chunk holds: logits, probabilities and what is made of them.
+const HEAD_BYTES: u64 = 6 * (32 << 20);
+
+/// The part of a plain matrix product's speed that a whole step reaches.
+const EFFICIENCY: f64 = 0.5;
+
+/// The largest micro-batch of a run.
+#[derive(Clone, Copy)]
+struct Shape {
+    height: usize,
+    width: usize,
+}
+
+/// The largest micro-batch among the first steps, and the real tokens of the whole run.
+fn largest_batch(order: &mut Order, steps: usize) -> (Shape, u64) {
+    let looked_at = steps.min(order.steps_per_epoch()).max(1);
+    let mut largest = Shape { height: 1, width: 1 };
+    let mut tokens = 0;
+    for step in 1..=looked_at {
+        for batch in order.batches(step) {
+            tokens += batch.tokens_real() as u64;
+            if batch.tokens() > largest.height * largest.width {
+                largest = Shape { height: batch.height, width: batch.width };
+            }
+        }
+    }
+    (largest, (tokens as f64 * steps as f64 / looked_at as f64) as u64)
+}
+
+fn fresh_parameters(start: &Start, config: &Config) -> u64 {
+    let Start::Fresh { rank, targets, .. } = start else { return 0 };
+    let (queries, keys) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    let projections = [
+        ("self_attn.q_proj", hidden + queries),
+        ("self_attn.k_proj", hidden + keys),
+        ("self_attn.v_proj", hidden + keys),
+        ("self_attn.o_proj", hidden + queries),
+        ("mlp.gate_proj", hidden + inner),
+        ("mlp.up_proj", hidden + inner),
+        ("mlp.down_proj", hidden + inner),
+    ];
+    let mut values = 0;
+    for layer in 0..config.num_hidden_layers {
+        for (name, sides) in projections {
+            let path = format!("model.layers.{layer}.{name}");
+            let wanted = match targets {
+                Targets::AllLinear => true,
+                Targets::Names(names) => names.iter().any(|name| crate::model::matches_module(&path, name)),
+            };
+            values += if wanted { (rank * sides) as u64 } else { 0 };
+        }
+    }
+    values
+}
+
+/// Bytes in f32 of what the way back needs of one micro-batch.
+fn activation_bytes(config: &Config, shape: Shape, recompute: Recompute, full: bool) -> u64 {
+    let tokens = (shape.height * shape.width) as u64;
+    let hidden = config.hidden_size as u64;
+    let queries = (config.num_attention_heads * config.head_dim) as u64;
+    let keys = (config.num_key_value_heads * config.head_dim) as u64;
+    let scores = (config.num_attention_heads * shape.width) as u64;
+    let per_block = 8 * hidden + 5 * queries + 5 * keys + 6 * config.intermediate_size as u64 + 4 * scores;
+    let layers = config.num_hidden_layers as u64;
+    let kept = match recompute {
+        Recompute::None => layers * per_block,
+        // One block at a time, and the gradients that flow through it.
+        Recompute::Blocks => layers * hidden + 2 * per_block,
+    };
+    let gradients = if full { config.parameters() } else { 0 };
+    4 * (tokens * kept + gradients)
+}
+
+fn flop_per_token(config: &Config, width: usize, recompute: Recompute, full: bool) -> f64 {
+    let embedding = config.vocab_size as f64 * config.hidden_size as f64;
+    let lookup = if config.tie_word_embeddings { 0.0 } else { embedding };
+    let met = config.parameters() as f64 - lookup;
+    let passes = if full { 6.0 } else { 4.0 } + if recompute == Recompute::Blocks { 2.0 } else { 0.0 };
+    let attention = (config.num_hidden_layers * config.num_attention_heads * config.head_dim * width) as f64;
+    passes * met + 12.0 * attention
+}
+
+/// Floating-point operations per second of a matrix product on this device.
+fn measured_flops(device: &Device, dtype: DType) -> f64 {
+    let size = 512;
+    let random = || Tensor::<2>::random([size, size], Distribution::Default, (device, dtype));
+    let (a, b) = (random(), random());
+    let product = || a.clone().matmul(b.clone()).sum().into_scalar::<f32>();
+    product();
+    let started = Instant::now();
+    let times = 4;
+    for _ in 0..times {
+        product();
+    }
+    (times * 2 * size * size * size) as f64 / started.elapsed().as_secs_f64().max(1e-9)
+}
+
+/// Memory that can be had without swapping; `None` where the system does not tell.
+fn available_bytes() -> Option<u64> {
+    let text = fs_err::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
+}

@@ -1,0 +1,175 @@
+//! The plan as a person and as a program read it.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::Plan;
+use crate::engine::backward::Recompute;
+
+impl Plan {
+    /// Every derived number, for `trainer check --json`.
+    pub fn to_json(&self) -> Value {
+        let estimate = &self.estimate;
+        json!({
+            "recipe": self.recipe.resolved,
+            "model": {
+                "architecture": self.config.model_type,
+                "layers": self.config.num_hidden_layers,
+                "hidden_size": self.config.hidden_size,
+                "vocabulary": self.config.vocab_size,
+                "parameters": estimate.parameters,
+                "dtype": self.dtype_name(),
+                "device": self.device_name(),
+            },
+            "trained_parameters": estimate.trained,
+            "frozen_parameters": self.frozen(),
+            "data": {
+                "train": self.train.report.to_json(),
+                "eval": self.eval.as_ref().map(|eval| eval.report.to_json()),
+            },
+            "steps": self.steps,
+            "steps_per_epoch": self.steps_per_epoch,
+            "warmup_steps": self.schedule.warmup,
+            "recompute": self.recompute_name(),
+            "flop_per_token": estimate.flop_per_token,
+            "memory": {
+                "weights": estimate.weight_bytes,
+                "optimizer": estimate.optimizer_bytes,
+                "activations": estimate.activation_bytes,
+                "peak": estimate.peak_bytes(),
+                "available": estimate.available_bytes,
+            },
+            "seconds": estimate.seconds,
+        })
+    }
+
+    fn frozen(&self) -> u64 {
+        if self.trains_backbone() { 0 } else { self.estimate.parameters }
+    }
+
+    fn trains_backbone(&self) -> bool {
+        self.recipe.adapter == crate::recipe::Adapter::None
+    }
+
+    fn recompute_name(&self) -> &'static str {
+        match self.recompute() {
+            Recompute::None => "none",
+            Recompute::Blocks => "blocks",
+        }
+    }
+
+    /// The objective with its settings: `cdiv alpha 1.4`.
+    fn objective_line(&self) -> String {
+        let settings = self.recipe.resolved.get("objective").and_then(toml::Value::as_table);
+        let keys = settings.into_iter().flatten().filter(|(key, _)| *key != "kind");
+        let keys: String = keys.map(|(key, value)| format!(" {key} {value}")).collect();
+        format!("{}{keys}", self.recipe.objective.name())
+    }
+
+    /// `f32` or `bf16`.
+    pub fn dtype_name(&self) -> &'static str {
+        if self.dtype == burn::tensor::DType::BF16 { "bf16" } else { "f32" }
+    }
+
+    /// `cpu` or `cuda`.
+    pub fn device_name(&self) -> &'static str {
+        if crate::device::is_cpu(&self.device) { "cpu" } else { "cuda" }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (config, estimate, recipe) = (&self.config, &self.estimate, &self.recipe);
+        let mut line = |name: &str, text: String| writeln!(f, "{name:<12} {text}");
+        line(
+            "model",
+            format!(
+                "{}, {} layers, width {}, vocabulary {}, {} parameters",
+                config.model_type,
+                config.num_hidden_layers,
+                config.hidden_size,
+                config.vocab_size,
+                count(estimate.parameters)
+            ),
+        )?;
+        line("runs on", format!("{} in {}", self.device_name(), self.dtype_name()))?;
+        let percent = 100.0 * estimate.trained as f64 / (estimate.parameters + estimate.trained) as f64;
+        line(
+            "trained",
+            match self.trains_backbone() {
+                true => format!("every weight: {}", count(estimate.trained)),
+                false => {
+                    format!("{} ({percent:.2} %), frozen {}", count(estimate.trained), count(estimate.parameters))
+                }
+            },
+        )?;
+        line("objective", self.objective_line())?;
+        line(
+            "steps",
+            format!(
+                "{} of {} rows ({} a pass, {:.2} passes), {} rows at once",
+                self.steps,
+                recipe.train.batch_size,
+                self.steps_per_epoch,
+                self.steps as f64 / self.steps_per_epoch as f64,
+                recipe.train.micro_batch_size
+            ),
+        )?;
+        let schedule = &self.schedule;
+        line(
+            "rate",
+            format!("{:e} {:?}, {} steps of warm-up", schedule.learning_rate, schedule.kind, schedule.warmup)
+                .to_lowercase(),
+        )?;
+        line(
+            "memory",
+            format!(
+                "about {}: weights {}, optimizer {}, activations {} (recompute {}){}",
+                bytes(estimate.peak_bytes()),
+                bytes(estimate.weight_bytes),
+                bytes(estimate.optimizer_bytes),
+                bytes(estimate.activation_bytes),
+                self.recompute_name(),
+                estimate.available_bytes.map(|free| format!("; {} free", bytes(free))).unwrap_or_default()
+            ),
+        )?;
+        line(
+            "time",
+            format!(
+                "about {} for {} tokens, {:.2} GFLOP a token",
+                duration(estimate.seconds),
+                count(estimate.tokens),
+                estimate.flop_per_token / 1e9
+            ),
+        )?;
+        line("output", recipe.output.dir.display().to_string())
+    }
+}
+
+/// A large number with its unit: `134.5 M`.
+pub fn count(value: u64) -> String {
+    match value {
+        0..1_000 => value.to_string(),
+        1_000..1_000_000 => format!("{:.1} k", value as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} M", value as f64 / 1e6),
+        _ => format!("{:.2} G", value as f64 / 1e9),
+    }
+}
+
+/// Bytes in binary units.
+pub fn bytes(value: u64) -> String {
+    match value {
+        0..1_048_576 => format!("{:.0} KiB", value as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.0} MiB", value as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", value as f64 / 1_073_741_824.0),
+    }
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        ..90.0 => format!("{seconds:.0} s"),
+        90.0..5400.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3600.0),
+    }
+}
