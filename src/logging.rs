@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use faults::{Fault, Place};
+use faults::Fault;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -73,8 +73,7 @@ fn filter(verbosity: Verbosity) -> Result<EnvFilter, Fault> {
     let default = format!("{others},{}", crates.join(","));
     let written = std::env::var("RUST_LOG").ok().filter(|written| !written.is_empty());
     EnvFilter::builder().parse(written.unwrap_or(default)).map_err(|error| {
-        Fault::new(format!("cannot read it: {error}"))
-            .at(Place::Named("RUST_LOG".into()))
+        Fault::new(format!("cannot read `RUST_LOG`: {error}"))
             .hint("for example `RUST_LOG=debug` or `RUST_LOG=warn,trainer=debug`")
     })
 }

@@ -144,16 +144,16 @@ fn read_init(section: &mut Section) -> Init {
     let intermediate_size =
         section.required::<Positive>("intermediate_size", "the width of the MLP, for example 704").0;
     let kv_heads = positive(section, "kv_heads", heads);
-    let groups = heads % kv_heads == 0;
+    let groups = heads.is_multiple_of(kv_heads);
     let message = format!("`heads` = {heads} is not a multiple of `kv_heads` = {kv_heads}");
     section.check("kv_heads", groups, message, "each key head serves the same number of query heads");
-    let divides = hidden_size % heads == 0;
+    let divides = hidden_size.is_multiple_of(heads);
     let message = format!("`hidden_size` = {hidden_size} is not a multiple of `heads` = {heads}");
     section.check("heads", divides || section.has("head_dim"), message, "change one of them, or write `head_dim`");
     let head_dim = positive(section, "head_dim", (hidden_size / heads).max(1));
     let known = section.has("head_dim") || divides && section.has("hidden_size") && section.has("heads");
     let message = format!("the width of a head must be even, found {head_dim}");
-    section.check("head_dim", !known || head_dim % 2 == 0, message, "rotary embeddings turn pairs of numbers");
+    section.check("head_dim", !known || head_dim.is_multiple_of(2), message, "rotary embeddings turn pairs of numbers");
     let max_positions = positive(section, "max_positions", 2048);
     let rope_theta = section.value("rope_theta", 10_000.0);
     let usable = rope_theta.is_finite() && rope_theta > 1.0;

@@ -171,7 +171,7 @@ fn curve(
     y: impl Fn(f64) -> f64,
 ) -> Option<Curve> {
     let finite = || points.iter().filter_map(|(step, value)| Some((*step, (*value)?)));
-    let last = number(finite().last()?.1);
+    let last = number(finite().next_back()?.1);
     let pieces = points
         .split(|(_, value)| value.is_none())
         .map(|piece| {

@@ -53,7 +53,7 @@ impl Progress {
     /// A run that ends at step `total` and goes on after step `resumed_at` (0 for a new one).
     pub fn new(total: usize, resumed_at: usize) -> Self {
         let bar = logging::draws_progress().then(|| {
-            let template = "{bar:20.green/dim} {pos}/{len} {wide_msg} {eta_precise}";
+            let template = "{bar:30.green/dim} {pos}/{len}, {eta} left\n{wide_msg}";
             let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("━━━");
             let bar = TERMINAL.add(ProgressBar::new(total as u64).with_style(style).with_position(resumed_at as u64));
             bar.reset_eta();
@@ -75,9 +75,8 @@ impl Progress {
         });
         let rates = rates(&self.recent);
         if let Some(bar) = &self.bar {
-            bar.set_position(record.step as u64);
             bar.set_message(format!(
-                "loss {:.4} nll {:.4} lr {:.2e} | tokens/s {} real {} loss {}",
+                "loss {:.4} nll {:.4} lr {:.2e} | tokens/s {}, real {}, learned {}",
                 record.loss,
                 record.nll,
                 record.lr.unwrap_or(f64::NAN),
@@ -85,6 +84,7 @@ impl Progress {
                 short(rates.real),
                 short(rates.loss),
             ));
+            bar.set_position(record.step as u64);
         } else if is_shown(record.step, self.start, self.total) {
             info!(
                 step = record.step,
@@ -92,9 +92,9 @@ impl Progress {
                 loss = rounded(record.loss),
                 nll = rounded(record.nll),
                 lr = record.lr.map(rounded),
-                tokens_per_s = rates.processed.round(),
-                real_per_s = rates.real.round(),
-                loss_per_s = rates.loss.round(),
+                tokens_per_s = rates.processed.round() as u64,
+                real_per_s = rates.real.round() as u64,
+                loss_per_s = rates.loss.round() as u64,
                 "train"
             );
         }
