@@ -142,6 +142,15 @@ pub fn print(text: &str) -> Result<(), Fault> {
     }
 }
 
+/// Tells of the run on stderr, unless that is held back: as it is to a person, as a log line where those are JSON.
+fn announce(message: &str) {
+    if logging::writes_json() {
+        tracing::info!("{message}");
+    } else if tracing::enabled!(tracing::Level::INFO) {
+        tell(message);
+    }
+}
+
 /// Writes a message to stderr, where nobody can be told that stderr is gone.
 fn tell(message: &str) {
     progress::beside_the_bar(|| {

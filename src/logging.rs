@@ -30,10 +30,16 @@ pub enum Verbosity {
 }
 
 static DRAWS_PROGRESS: AtomicBool = AtomicBool::new(false);
+static WRITES_JSON: AtomicBool = AtomicBool::new(false);
 
 /// Whether a progress bar is wanted: stderr is a terminal and carries text that is not held back.
 pub fn draws_progress() -> bool {
     DRAWS_PROGRESS.load(Ordering::Relaxed)
+}
+
+/// Whether stderr carries one JSON object a line and nothing else.
+pub fn writes_json() -> bool {
+    WRITES_JSON.load(Ordering::Relaxed)
 }
 
 /// True when stderr takes colour: a terminal, unless `NO_COLOR` or `CLICOLOR` say otherwise.
@@ -53,6 +59,7 @@ pub fn colour_on_stdout() -> bool {
 pub fn start(format: Format, verbosity: Verbosity) -> Result<(), Fault> {
     let text_for_a_person = format == Format::Text && verbosity != Verbosity::Quiet;
     DRAWS_PROGRESS.store(text_for_a_person && io::stderr().is_terminal(), Ordering::Relaxed);
+    WRITES_JSON.store(format == Format::Json, Ordering::Relaxed);
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(filter(verbosity)?).with_writer(Stderr).with_target(false);
     match format {

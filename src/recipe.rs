@@ -83,8 +83,11 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
     let (train, last_step) = in_table(&mut root, "train", optimization::read_train);
     let schedule = in_table(&mut root, "schedule", |section| optimization::read_schedule(section, last_step));
     let has_eval = !data.eval.is_empty();
-    let checkpoint = in_table(&mut root, "checkpoint", |section| run::read_checkpoint(section, has_eval));
-    let eval = in_table(&mut root, "eval", |section| run::read_eval(section, &checkpoint, has_eval));
+    let mut warnings = Vec::new();
+    let checkpoint =
+        in_table(&mut root, "checkpoint", |section| run::read_checkpoint(section, has_eval, last_step, &mut warnings));
+    let eval =
+        in_table(&mut root, "eval", |section| run::read_eval(section, &checkpoint, has_eval, last_step, &mut warnings));
     let output = in_table(&mut root, "output", |section| run::read_output(section, &default_directory(name)));
 
     let resolved = root.end();
@@ -95,7 +98,6 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
         (Ok(()), Some(objective)) => objective,
         (Ok(()), None) => return Err(Fault::new("no objective is known").into()),
     };
-    let warnings = run::without_effect(last_step, &checkpoint, &eval);
     Ok(Recipe {
         seed,
         model,

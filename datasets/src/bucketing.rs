@@ -7,8 +7,6 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-use crate::draft::Example;
-
 /// Steps whose rows are sorted by length together. More means less padding and less chance in who meets whom.
 const WINDOW: usize = 64;
 
@@ -49,47 +47,4 @@ pub fn micro_batches(step: &[usize], lengths: &[usize], micro_batch_size: usize)
     let mut rows = step.to_vec();
     rows.sort_by_key(|row| std::cmp::Reverse(lengths[*row]));
     rows.chunks(micro_batch_size.max(1)).map(<[usize]>::to_vec).collect()
-}
-
-/// Rows as one right-padded rectangle. Padding is known by `lengths`; its id is 0 whatever 0 means to the tokenizer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
-    /// Token ids `[rows, width]`.
-    pub ids: Vec<i32>,
-    /// [`Example::learned`] `[rows, width]`, false on padding.
-    pub learned: Vec<bool>,
-    /// Tokens of each row.
-    pub lengths: Vec<usize>,
-    /// The number of each row in the examples.
-    pub rows: Vec<usize>,
-    /// Tokens of each row with its padding.
-    pub width: usize,
-}
-
-impl Batch {
-    /// Tokens that are not padding.
-    pub fn tokens(&self) -> usize {
-        self.lengths.iter().sum()
-    }
-
-    /// Tokens that are learned.
-    pub fn learned_tokens(&self) -> usize {
-        self.learned.iter().filter(|learned| **learned).count()
-    }
-}
-
-/// The rectangle of `rows`, its width the longest row rounded up to a multiple of `width_multiple`.
-pub fn batch(examples: &[Example], rows: &[usize], width_multiple: usize) -> Batch {
-    let lengths: Vec<usize> = rows.iter().map(|row| examples[*row].ids.len()).collect();
-    let width = lengths.iter().max().copied().unwrap_or(0).next_multiple_of(width_multiple.max(1));
-    let mut ids = vec![0; rows.len() * width];
-    let mut learned = vec![false; rows.len() * width];
-    for (index, row) in rows.iter().enumerate() {
-        let example = &examples[*row];
-        for (column, id) in example.ids.iter().enumerate() {
-            ids[index * width + column] = i32::try_from(*id).expect("the tokenizer's ids fit 31 bits");
-        }
-        learned[index * width..][..example.learned.len()].copy_from_slice(&example.learned);
-    }
-    Batch { ids, learned, lengths, rows: rows.to_vec(), width }
 }

@@ -37,6 +37,9 @@ use tokenizer::{END, START};
 use world::{Law, QUESTIONS};
 
 /// The seed of every data set.
+/// What the names of embedded data begin with in a recipe.
+pub const PREFIX: &str = "builtin:";
+
 const SEED: u64 = 17;
 const CORPUS_ROWS: usize = 20_000;
 const TRAIN_ROWS_PER_PROMPT: usize = 42;
@@ -65,7 +68,7 @@ pub fn names() -> &'static [&'static str] {
 ///
 /// A name that is not one of [`names`].
 pub fn rows(name: &str) -> Result<String, Fault> {
-    let bare = name.strip_prefix("builtin:").unwrap_or(name);
+    let bare = name.strip_prefix(PREFIX).unwrap_or(name);
     Ok(match bare {
         "world-corpus" => lines(corpus_texts().into_iter().map(|text| json!({ "text": text }))),
         "world-train" => lines(pairs(bare, TRAIN_ROWS_PER_PROMPT)),

@@ -16,7 +16,7 @@ mod row;
 mod shapes;
 mod tokenizer;
 
-pub use bucketing::{Batch, batch, epoch, micro_batches};
+pub use bucketing::{epoch, micro_batches};
 pub use chat::Message;
 pub use describe::describe;
 pub use draft::{Example, Part};

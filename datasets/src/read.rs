@@ -8,6 +8,7 @@ use faults::{Fault, Faults, Place, nearest};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
+use crate::builtin;
 use crate::draft::{Draft, Example, Part, Tokens};
 use crate::lines::{NumberedRow, Rows};
 use crate::report::{Dropped, FileReport, Report};
@@ -113,7 +114,7 @@ pub struct Dataset {
     pub fingerprint: String,
 }
 
-/// Reads files of rows.
+/// Reads files of rows; `builtin:NAME` stands for the embedded data of that name.
 ///
 /// # Errors
 /// Every bad row as `path:line: reason` (the first twenty, then their count), a file that cannot be read, no rows at all,
@@ -122,9 +123,20 @@ pub fn read(paths: &[PathBuf], options: &Options, tokenizer: &Tokenizer) -> Resu
     let mut reading = Reading::new(options, tokenizer)?;
     for path in paths {
         let name = path.display().to_string();
-        match fs_err::File::open(path) {
+        if name.starts_with(builtin::PREFIX) {
+            match builtin::rows(&name) {
+                Ok(text) => reading.file(&name, text.as_bytes()),
+                Err(fault) => reading.fault(fault.at(Place::file(path))),
+            }
+            continue;
+        }
+        match std::fs::File::open(path) {
             Ok(file) => reading.file(&name, std::io::BufReader::with_capacity(1 << 20, file)),
-            Err(error) => reading.fault(Fault::new(error.to_string()).at(Place::file(path))),
+            Err(error) => reading.fault(
+                Fault::new(format!("cannot open the data file: {}", error.kind()))
+                    .at(Place::file(path))
+                    .hint("paths are relative to the current directory, not to the recipe"),
+            ),
         }
     }
     reading.finish()

@@ -9,9 +9,10 @@ use faults::{Fault, Faults, Place, nearest};
 use super::{Outcome, print};
 
 /// Every file of the folder `recipes`.
-pub const RECIPES: [Embedded; 3] = [
+pub const RECIPES: [Embedded; 4] = [
     Embedded { name: "nll", text: include_str!("../../recipes/nll.toml") },
     Embedded { name: "cdiv_alpha1.4", text: include_str!("../../recipes/cdiv_alpha1.4.toml") },
+    Embedded { name: "tiny_base", text: include_str!("../../recipes/tiny_base.toml") },
     Embedded { name: "gsm8k_cdiv", text: include_str!("../../recipes/gsm8k_cdiv.toml") },
 ];
 

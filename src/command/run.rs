@@ -8,7 +8,7 @@ use checkpoints::{Checkpoint, Run};
 use clap::Args;
 use faults::{Fault, Faults, Place};
 
-use super::{Outcome, read_recipe, tell};
+use super::{Outcome, announce, read_recipe, tell};
 use crate::engine::data::Order;
 use crate::engine::train::{self, read_state, train};
 use crate::plan::Plan;
@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         tracing::info!("all {} steps are done already", plan.steps);
         return Ok(Outcome::Done);
     }
-    tell(&plan.to_string());
+    announce(&plan.to_string());
     let interrupted = watch_for_interrupt()?;
     let mut trainee = plan.build()?;
     let settings = plan.settings(&mut trainee);
@@ -77,12 +77,13 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let outcome = trained?;
     match outcome {
         train::Outcome::Finished => {
-            tell(&closing_words(&run, &plan)?);
+            announce(&closing_words(&run, &plan)?);
             Ok(Outcome::Done)
         }
         train::Outcome::Interrupted { step } => {
             let set: String = arguments.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
             let recipe = quoted(&arguments.recipe.display().to_string());
+            // Said even when logs are held back: it is what the user needs next.
             tell(&format!(
                 "interrupted after step {step} of {}; go on with\n  trainer run {recipe}{set} --resume",
                 plan.steps

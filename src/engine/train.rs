@@ -95,6 +95,7 @@ pub fn train(
     let mut untouched = Untouched::new(trainee);
     let mut skipped_in_a_row = 0;
     let mut pending: Option<Pending> = None;
+    let mut clock = Instant::now();
     let mut saved = resume.map(|checkpoint| checkpoint.folder.clone());
 
     if progress.step == 0 && !evaluation.is_empty() {
@@ -102,7 +103,6 @@ pub fn train(
         reporter.evaluation(run, &record)?;
     }
     for step in progress.step + 1..=settings.steps {
-        let started = Instant::now();
         let batches = order.batches(step);
         let scale = step_scale(&batches, objective, trainee, step);
         let mut sums = StepSums {
@@ -138,7 +138,6 @@ pub fn train(
             tokens: batches.iter().map(|batch| batch.tokens()).sum(),
             tokens_real: batches.iter().map(|batch| batch.tokens_real()).sum(),
             tokens_loss: batches.iter().map(|batch| batch.learned.len()).sum(),
-            started,
         };
         // The record is read one step late: by then the device has it, and no step waits for its own numbers.
         let stop = interrupted.load(Ordering::SeqCst);
@@ -153,7 +152,7 @@ pub fn train(
             pending = Some(next)
         }
         for done in ready {
-            let record = done.read();
+            let record = done.read(&mut clock);
             if record.skipped {
                 skipped_in_a_row += 1;
                 moments.updates -= 1;
@@ -188,6 +187,9 @@ pub fn train(
             let folder = run.save(step, &contents, &Retention { keep: settings.keep })?;
             info!("checkpoint {}", folder.display());
             saved = Some(folder);
+        }
+        if evaluate_now || save_now {
+            clock = Instant::now();
         }
         if stop && !last {
             return Ok(Outcome::Interrupted { step });
@@ -227,11 +229,12 @@ struct Pending {
     tokens: usize,
     tokens_real: usize,
     tokens_loss: usize,
-    started: Instant,
 }
 
 impl Pending {
-    fn read(self) -> StepRecord {
+    /// Waits for the device. `clock` is when the record before this one was read: the time between two reads is that of
+    /// one step, although each is read one step late.
+    fn read(self, clock: &mut Instant) -> StepRecord {
         let sums = self.totals.read();
         let tokens = self.tokens_loss.max(1) as f64;
         let mut objective = sums.weight_diagnostics(self.tokens_loss);
@@ -247,6 +250,7 @@ impl Pending {
             auxiliaries.push((name, numbers));
         }
         let norm = f64::from(read(self.norm)[0]);
+        let seconds = std::mem::replace(clock, Instant::now()).elapsed().as_secs_f64();
         StepRecord {
             step: self.step,
             split: "train",
@@ -258,7 +262,7 @@ impl Pending {
             tokens: self.tokens as u64,
             tokens_real: self.tokens_real as u64,
             tokens_loss: self.tokens_loss as u64,
-            seconds: self.started.elapsed().as_secs_f64(),
+            seconds,
             skipped: !(loss.is_finite() && norm.is_finite()),
             objective,
             auxiliaries,

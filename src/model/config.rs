@@ -50,8 +50,11 @@ pub struct Config {
     pub sliding_windows: Vec<Option<usize>>,
 }
 
+/// Reads what is a family's own into the shared configuration.
+type Configure = fn(&mut Fields, &mut Config);
+
 /// The families of decoder, each with the function that reads what is its own.
-const FAMILIES: [(&str, fn(&mut Fields, &mut Config)); 4] = [
+const FAMILIES: [(&str, Configure); 4] = [
     ("llama", llama::configure),
     ("mistral", mistral::configure),
     ("qwen2", qwen2::configure),

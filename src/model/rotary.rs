@@ -137,8 +137,8 @@ impl Rotary {
 mod tests {
     use super::*;
 
-    /// Kept above 4 turns, divided below 1, blended between, as `_compute_llama3_parameters` of transformers does:
-    /// theta 500000, head_dim 64, factor 32.
+    /// The inverse frequencies that `ROPE_INIT_FUNCTIONS["llama3"]` of transformers 5.23 gives for theta 500000, head_dim
+    /// 64, factor 32, original length 8192: kept, blended and divided ones.
     #[test]
     fn llama3_scaling_matches_transformers() {
         let scaling = RopeScaling::Llama3 {
@@ -147,12 +147,19 @@ mod tests {
             high_freq_factor: 4.0,
             original_max_position_embeddings: 8192.0,
         };
-        let frequency = |i: i32| scaling.scale(500_000f64.powf(-f64::from(2 * i) / 64.0));
-        assert_eq!(frequency(0), 1.0);
-        let high = 500_000f64.powf(-62.0 / 64.0);
-        assert!((frequency(31) - high / 32.0).abs() < 1e-15);
-        let (plain, blended) = (500_000f64.powf(-32.0 / 64.0), frequency(16));
-        assert!(blended < plain && blended > plain / 32.0, "{blended} lies between {} and {plain}", plain / 32.0);
+        let expected = [
+            (0, 1.0),
+            (8, 0.037_606_030_702_590_94),
+            (15, 0.001_290_548_010_729_253_3),
+            (16, 0.000_429_556_705_057_621),
+            (17, 9.708_286_233_944_818e-5),
+            (18, 1.946_163_865_795_824_7e-5),
+            (31, 9.418_306_490_260_875e-8),
+        ];
+        for (index, frequency) in expected {
+            let found = scaling.scale(500_000f64.powf(-f64::from(2 * index) / 64.0));
+            assert!((found / frequency - 1.0).abs() < 1e-6, "{index}: {found} is not {frequency}");
+        }
     }
 
     #[test]

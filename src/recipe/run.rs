@@ -32,8 +32,14 @@ pub struct Output {
     pub dir: PathBuf,
 }
 
-pub(super) fn read_checkpoint(section: &mut Section, has_eval: bool) -> Checkpoint {
+pub(super) fn read_checkpoint(
+    section: &mut Section,
+    has_eval: bool,
+    last_step: Option<NonZeroUsize>,
+    warnings: &mut Vec<String>,
+) -> Checkpoint {
     let every = NonZeroUsize::new(section.value("every", 100));
+    warnings.extend(warn_of_no_effect(section, last_step, every));
     let keep = positive(section, "keep", 3);
     let keep_best = section.value("keep_best", has_eval);
     let message = "`checkpoint.keep_best` needs evaluation data to choose by";
@@ -42,13 +48,21 @@ pub(super) fn read_checkpoint(section: &mut Section, has_eval: bool) -> Checkpoi
 }
 
 /// Evaluates as often as checkpoints are written unless told otherwise, so that each can be the best.
-pub(super) fn read_eval(section: &mut Section, checkpoint: &Checkpoint, has_eval: bool) -> Eval {
+pub(super) fn read_eval(
+    section: &mut Section,
+    checkpoint: &Checkpoint,
+    has_eval: bool,
+    last_step: Option<NonZeroUsize>,
+    warnings: &mut Vec<String>,
+) -> Eval {
     if !has_eval {
         let written = section.optional::<usize>("every").is_some_and(|every| every > 0);
         section.check("every", !written, "`eval.every` has no effect without `data.eval`", "write `data.eval`");
         return Eval { every: None };
     }
-    Eval { every: NonZeroUsize::new(section.value("every", checkpoint.every.map_or(0, NonZeroUsize::get))) }
+    let every = NonZeroUsize::new(section.value("every", checkpoint.every.map_or(0, NonZeroUsize::get)));
+    warnings.extend(warn_of_no_effect(section, last_step, every));
+    Eval { every }
 }
 
 pub(super) fn read_output(section: &mut Section, default: &str) -> Output {
@@ -57,14 +71,14 @@ pub(super) fn read_output(section: &mut Section, default: &str) -> Output {
     Output { dir: dir.into() }
 }
 
-/// Settings that are no mistake and yet change nothing.
-pub(super) fn without_effect(last_step: Option<NonZeroUsize>, checkpoint: &Checkpoint, eval: &Eval) -> Vec<String> {
-    let Some(last_step) = last_step else { return Vec::new() };
-    [("checkpoint.every", checkpoint.every), ("eval.every", eval.every)]
-        .into_iter()
-        .filter_map(|(key, every)| {
-            let every = every.filter(|every| *every > last_step)?;
-            Some(format!("`{key}` = {every} has no effect: the run ends at step {last_step}"))
-        })
-        .collect()
+/// A setting that is no mistake and yet changes nothing: the run ends before `every`.
+fn warn_of_no_effect(
+    section: &Section,
+    last_step: Option<NonZeroUsize>,
+    every: Option<NonZeroUsize>,
+) -> Option<String> {
+    let (every, last_step) = (every?, last_step?);
+    let full = section.full("every");
+    let void = section.has("every") && every > last_step;
+    void.then(|| format!("`{full}` = {every} has no effect: the run ends at step {last_step}"))
 }

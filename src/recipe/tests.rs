@@ -174,6 +174,8 @@ fn a_length_on_the_command_line_takes_the_place_of_the_other_in_the_file() {
     let recipe = good(&text, &["train.steps=5"]);
     assert_eq!(recipe.train.duration, Duration::Steps(5));
     assert!(recipe.resolved["train"].get("epochs").is_none());
+    assert!(recipe.warnings.is_empty(), "a default is nobody's mistake");
+    let recipe = good(&text, &["train.steps=5", "checkpoint.every=100"]);
     assert_eq!(recipe.warnings, ["`checkpoint.every` = 100 has no effect: the run ends at step 5"]);
     assert_eq!(good(&text.replace("epochs", "steps"), &["train.epochs=2"]).train.duration, Duration::Epochs(2));
 }
