@@ -23,8 +23,8 @@ pub struct Arguments {
     /// Merge the adapter into the base model's weights.
     #[arg(long)]
     merge: bool,
-    /// Type of the merged weights; as in the base unless given.
-    #[arg(long, requires = "merge")]
+    /// Type of a whole model's weights; as they are unless given.
+    #[arg(long)]
     dtype: Option<OutputType>,
 }
 
@@ -61,6 +61,11 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         compare(&adapted, &arguments.out)?;
         exported
     } else {
+        if dtype.is_some() {
+            return Err(Fault::new("`--dtype` has no effect on an adapter, which stays in f32")
+                .hint("add `--merge`, or leave it out")
+                .into());
+        }
         checkpoints::export::adapter(&checkpoint, &arguments.out)?
     };
     for warning in &exported.warnings {

@@ -12,7 +12,7 @@ use super::{Outcome, announce, read_recipe, tell};
 use crate::engine::data::Order;
 use crate::engine::train::{self, read_state, train};
 use crate::plan::Plan;
-use crate::recipe::blocks_resume;
+use crate::recipe::{Adapter, blocks_resume};
 use crate::report::Reporter;
 
 /// Train as a recipe says.
@@ -143,15 +143,35 @@ fn closing_words(run: &Run, plan: &Plan) -> Result<String, Fault> {
         words += &format!(", nll of the held-out rows {first:.4} -> {last:.4}");
     }
     let folder = quoted(&run.folder().display().to_string());
-    words += &format!("\n\nadapter and training state are in {folder}, its curves in {folder}/report.html\nnext:\n");
-    words += &format!("  trainer sample {folder} --prompt \"...\" --n 5\n");
-    words += &format!("  trainer export {folder} --out exported --merge\n");
+    let (trained, merge) = match plan.recipe.adapter {
+        Adapter::Lora(_) => ("adapter", " --merge"),
+        Adapter::None => ("model", ""),
+    };
+    let prompt = first_prompt(plan).unwrap_or_else(|| "...".into());
+    words += &format!("\n\n{trained} and training state are in {folder}, the curves in {folder}/report.html\nnext:\n");
+    words += &format!("  trainer sample {folder} --prompt {} --n 5\n", quoted(&prompt));
+    words += &format!("  trainer export {folder} --out exported{merge}\n");
     Ok(words)
+}
+
+/// The prompt of the first training row, if it is short enough to be typed.
+fn first_prompt(plan: &Plan) -> Option<String> {
+    let example = plan.train.examples.first()?;
+    let learned = example.learned.iter().position(|learned| *learned)?;
+    let text = plan.tokenizer.decode(&example.ids[..learned], true).ok()?;
+    (!text.trim().is_empty() && text.len() < 80).then_some(text)
 }
 
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text.into()
+    } else if text.contains('\n') {
+        // The form of bash and zsh, so that the command stays on one line.
+        format!("$'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n"))
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 #[cfg(test)]
@@ -163,5 +183,6 @@ mod tests {
         assert_eq!(quoted("runs/a.toml"), "runs/a.toml");
         assert_eq!(quoted("data.train=[\"a b\"]"), "'data.train=[\"a b\"]'");
         assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted("it's\n"), "$'it\\'s\\n'");
     }
 }

@@ -95,13 +95,13 @@ pub fn train(
     let mut untouched = Untouched::new(trainee);
     let mut skipped_in_a_row = 0;
     let mut pending: Option<Pending> = None;
-    let mut clock = Instant::now();
     let mut saved = resume.map(|checkpoint| checkpoint.folder.clone());
 
     if progress.step == 0 && !evaluation.is_empty() {
         let record = evaluation_record(settings, trainee, evaluation, 0);
         reporter.evaluation(run, &record)?;
     }
+    let mut clock = Instant::now();
     for step in progress.step + 1..=settings.steps {
         let batches = order.batches(step);
         let scale = step_scale(&batches, objective, trainee, step);
