@@ -169,7 +169,6 @@ impl Plan {
             adapter: self.adapter_config(trainee),
             origin: RunState {
                 step: 0,
-                updates: 0,
                 skipped: 0,
                 best: None,
                 train_fingerprint: self.train.fingerprint.clone(),

@@ -16,27 +16,29 @@ pub struct AdamW {
     pub clip_norm: Option<f64>,
 }
 
-/// Moments of all trained values, and how often they were updated.
+/// Moments of all trained values, and what corrects their bias. All of it lives on the device, so that a step that is
+/// skipped there needs no word from the host.
 pub struct Moments {
     /// Mean of the gradients, `[length]`.
     pub first: Tensor<1>,
     /// Mean of the squared gradients, `[length]`.
     pub second: Tensor<1>,
-    /// Updates made, skipped steps not counted.
-    pub updates: usize,
+    /// `1 - beta^updates` of the two moments, `[2]`, skipped steps not counted. Kept by `c <- beta c + (1 - beta)`, which
+    /// loses no digits where the powers are near 1.
+    pub corrections: Tensor<1>,
 }
 
 impl Moments {
     /// Before the first update.
     pub fn zeros(length: usize, device: &Device) -> Self {
-        Self { first: Tensor::zeros([length], device), second: Tensor::zeros([length], device), updates: 0 }
+        let zeros = |length| Tensor::zeros([length], device);
+        Self { first: zeros(length), second: zeros(length), corrections: zeros(2) }
     }
 }
 
 impl AdamW {
-    /// One update. Gives the new values and the gradient's global norm before clipping, `[1]`. Where the norm or the
-    /// loss is not finite, the norm given back is not finite either, and values and moments stay as they were: the caller takes the update back from
-    /// [`Moments::updates`] when it reads the norm.
+    /// One update. Gives the new values and the gradient's global norm before clipping, `[1]`. Where the norm or the loss
+    /// is not finite, the norm given back is not finite either, and values and moments stay as they were.
     ///
     /// # Shapes
     /// - `values`, `gradient`: `[length]`, `loss`: `[1]`, f32.
@@ -48,7 +50,6 @@ impl AdamW {
         moments: &mut Moments,
         learning_rate: f64,
     ) -> (Tensor<1>, Tensor<1>) {
-        moments.updates += 1;
         let norm = sum_of_squares(&gradient).sqrt() + loss.clone().mul_scalar(0.0);
         let finite = norm.clone().is_finite();
         let length = values.dims()[0];
@@ -61,12 +62,16 @@ impl AdamW {
         let (beta1, beta2) = self.betas;
         let first = moments.first.clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
         let second = moments.second.clone().mul_scalar(beta2) + (gradient.clone() * gradient).mul_scalar(1.0 - beta2);
-        let updates = moments.updates as i32;
-        let correction1 = 1.0 - beta1.powi(updates);
-        let correction2 = 1.0 - beta2.powi(updates);
-        let denominator = second.clone().sqrt().div_scalar(correction2.sqrt()).add_scalar(self.epsilon);
+        let corrections = moments.corrections.clone();
+        let next =
+            |index: usize, beta: f64| corrections.clone().narrow(0, index, 1).mul_scalar(beta).add_scalar(1.0 - beta);
+        let (correction1, correction2) = (next(0, beta1), next(1, beta2));
+        let denominator = (second.clone() / correction2.clone()).sqrt().add_scalar(self.epsilon);
         let decayed = values.clone().mul_scalar(1.0 - learning_rate * self.weight_decay);
-        let updated = decayed - (first.clone() / denominator).mul_scalar(learning_rate / correction1);
+        let updated = decayed - first.clone() / denominator * correction1.clone().recip().mul_scalar(learning_rate);
+        let corrections = Tensor::cat(vec![correction1, correction2], 0);
+        let still = finite.bool_not().expand([2]);
+        moments.corrections = corrections.mask_where(still, moments.corrections.clone());
         moments.first = first.mask_where(keep.clone(), moments.first.clone());
         moments.second = second.mask_where(keep.clone(), moments.second.clone());
         (updated.mask_where(keep, values), norm)
@@ -120,10 +125,10 @@ mod tests {
             let mut moments = Moments::zeros(2, &Device::flex());
             let (start, _) =
                 SETTINGS.update(vector(&[1.0, 2.0]), vector(&[0.1, 0.2]), &vector(&[1.0]), &mut moments, 0.1);
-            let before = (values(start.clone()), values(moments.first.clone()), values(moments.second.clone()));
+            let before = (values(start.clone()), values(moments.first.clone()), values(moments.corrections.clone()));
             let (after, norm) = SETTINGS.update(start, vector(&gradient), &vector(&[loss]), &mut moments, 0.1);
             assert!(!values(norm)[0].is_finite());
-            assert_eq!(before, (values(after), values(moments.first.clone()), values(moments.second.clone())));
+            assert_eq!(before, (values(after), values(moments.first.clone()), values(moments.corrections.clone())));
         }
     }
 }

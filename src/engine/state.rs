@@ -17,8 +17,6 @@ use super::trainee::{Trainee, values as read};
 pub struct RunState {
     /// Optimizer steps done.
     pub step: usize,
-    /// Updates made: steps less those skipped.
-    pub updates: usize,
     /// Steps skipped because a loss or gradient was not finite.
     pub skipped: usize,
     /// Step and loss of the best evaluation so far.
@@ -33,6 +31,9 @@ pub struct RunState {
     pub version: String,
 }
 
+/// The optimizer's bias corrections among the tensors.
+const CORRECTIONS: &str = "optimizer.corrections";
+
 /// Everything of a run that is neither a weight of the adapter nor a number of [`RunState`].
 pub fn save(
     layout: &Layout,
@@ -43,6 +44,7 @@ pub fn save(
 ) -> BTreeMap<String, StoredTensor> {
     let mut tensors = BTreeMap::new();
     let (first, second, values) = (read(moments.first.clone()), read(moments.second.clone()), read(values.clone()));
+    tensors.insert(CORRECTIONS.into(), StoredTensor::from_f32([2], &read(moments.corrections.clone())));
     for slot in &layout.slots {
         let range = slot.offset..slot.offset + slot.length;
         let mut put = |prefix: &str, all: &[f32]| {
@@ -68,7 +70,6 @@ pub fn save(
 pub fn restore(
     mut tensors: BTreeMap<String, StoredTensor>,
     layout: &Layout,
-    updates: usize,
     objective: &mut dyn Objective,
     trainee: &mut Trainee,
 ) -> Result<(Tensor<1>, Moments), Fault> {
@@ -86,6 +87,11 @@ pub fn restore(
         Ok(vector(all, &device))
     };
     let (first, second, values) = (flat("optimizer.first")?, flat("optimizer.second")?, flat("value")?);
+    let corrections = tensors.remove(CORRECTIONS).ok_or_else(|| misfit(CORRECTIONS, "is missing"))?;
+    if corrections.shape != [2] {
+        return Err(misfit(CORRECTIONS, &format!("has the shape {:?}, expected [2]", corrections.shape)));
+    }
+    let corrections = vector(corrections.to_f32()?, &device);
     objective.restore(take_state(&mut tensors, "objective")?)?;
     for (index, auxiliary) in trainee.auxiliaries.iter_mut().enumerate() {
         auxiliary.restore(take_state(&mut tensors, &format!("auxiliary.{index}.state"))?)?;
@@ -94,7 +100,7 @@ pub fn restore(
         return Err(misfit(name, "belongs to nothing in this run"));
     }
     layout.scatter(&values, trainee);
-    Ok((values, Moments { first, second, updates }))
+    Ok((values, Moments { first, second, corrections }))
 }
 
 fn misfit(name: &str, what: &str) -> Fault {

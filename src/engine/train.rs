@@ -88,8 +88,7 @@ pub fn train(
     let mut progress = settings.origin.clone();
     if let Some(checkpoint) = resume {
         progress = read_state(checkpoint)?;
-        (values, moments) =
-            state::restore(checkpoint.training_state()?, &layout, progress.updates, objective, trainee)?;
+        (values, moments) = state::restore(checkpoint.training_state()?, &layout, objective, trainee)?;
         run.cut_metrics(progress.step)?;
     }
     let mut untouched = Untouched::new(trainee);
@@ -155,7 +154,6 @@ pub fn train(
             let record = done.read(&mut clock);
             if record.skipped {
                 skipped_in_a_row += 1;
-                moments.updates -= 1;
                 progress.skipped += 1;
                 warn!("step {} skipped: its loss or gradient is not finite", record.step);
             } else {
@@ -177,7 +175,6 @@ pub fn train(
             reporter.evaluation(run, &record)?;
         }
         if save_now || best {
-            progress.updates = moments.updates;
             let contents = Contents {
                 weights: weights(settings, trainee),
                 training_state: state::save(&layout, &values, &moments, objective, trainee),
