@@ -4,7 +4,7 @@
 //! manifest and renamed. `latest` and `best` are text files in `checkpoints/` that hold a checkpoint's folder name. What
 //! a crash leaves behind is hidden, ignored, and removed by the next save.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use crate::checkpoint::{self, Checkpoint, Contents};
 use crate::manifest::MANIFEST;
 use crate::{files, metrics};
 
+const LOCK: &str = ".lock";
 const RECIPE: &str = "recipe.toml";
 const CHECKPOINTS: &str = "checkpoints";
 const LATEST: &str = "latest";
@@ -36,6 +37,8 @@ pub struct Retention {
 pub struct Run {
     folder: PathBuf,
     metrics: Option<File>,
+    /// Held until the run is dropped; the system gives it back when the process dies, however it does.
+    lock: Option<File>,
 }
 
 impl Run {
@@ -53,7 +56,7 @@ impl Run {
                 .hint("continue the run in it with `--resume`, or choose another `output.dir`"));
         }
         files::create_folder(&dir.join(CHECKPOINTS))?;
-        Ok(Self { folder: dir.into(), metrics: None })
+        Ok(Self { folder: dir.into(), metrics: None, lock: None })
     }
 
     /// The run that is in `dir` already.
@@ -66,7 +69,26 @@ impl Run {
             let hint = format!("a run's directory holds `{RECIPE}` and `{CHECKPOINTS}`");
             return Err(Fault::new(what).at(Place::file(dir)).hint(hint));
         }
-        Ok(Self { folder: dir.into(), metrics: None })
+        Ok(Self { folder: dir.into(), metrics: None, lock: None })
+    }
+
+    /// Keeps every other process from training into this directory, until this run is dropped or the process ends.
+    ///
+    /// # Errors
+    /// Another process holds it, or the file system knows no locks.
+    pub fn lock(&mut self) -> Result<(), Fault> {
+        let path = self.folder.join(LOCK);
+        let file = File::create(&path).map_err(|error| files::fault("write", &path, &error))?;
+        match file.try_lock() {
+            Ok(()) => {
+                self.lock = Some(file);
+                Ok(())
+            }
+            Err(TryLockError::WouldBlock) => Err(Fault::new("another process is training into this directory")
+                .at(Place::file(&self.folder))
+                .hint("wait for it, or choose another `output.dir`")),
+            Err(TryLockError::Error(error)) => Err(files::fault("lock", &path, &error)),
+        }
     }
 
     /// The run's directory.

@@ -53,6 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         Some(_) => Run::open(&folder)?,
         None => Run::create(&folder)?,
     };
+    run.lock()?;
     run.write_recipe(&plan.recipe.resolved_text())?;
     let mut order = Order::new(
         &plan.train.examples,

@@ -282,3 +282,14 @@ fn files_of_a_run_stay_inside_it() {
     }
     assert_eq!(entries(&run.folder().join("samples")).unwrap(), ["a.txt"]);
 }
+
+#[test]
+fn a_run_in_use_cannot_be_locked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = Run::create(&folder.path().join("run")).unwrap();
+    run.lock().unwrap();
+    let mut other = Run::open(run.folder()).unwrap();
+    assert!(other.lock().unwrap_err().message.contains("another process"));
+    drop(run);
+    other.lock().unwrap();
+}
