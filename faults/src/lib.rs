@@ -7,9 +7,12 @@
 //! Errors of ours (a broken invariant) are panics and never pass through here.
 
 mod fault;
+mod from_toml;
 mod nearest;
 mod section;
+mod tree;
 
 pub use fault::{Fault, Faults, Place, Source};
+pub use from_toml::FromToml;
 pub use nearest::nearest;
-pub use section::{Document, FromToml, Section};
+pub use section::{Document, Section};

@@ -1,0 +1,127 @@
+//! TOML as a tree in which every key and value keeps its place, and overrides laid over it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::{Fault, Place, Source};
+
+/// A value with its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub value: Value,
+    pub place: Place,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    Boolean(bool),
+    Integer(i64),
+    Float(f64),
+    String(String),
+    Array(Vec<Node>),
+    Table(Vec<Entry>),
+    Unreadable(String),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub key: String,
+    pub key_place: Place,
+    pub node: Node,
+}
+
+impl Value {
+    pub fn describe(&self) -> String {
+        match self {
+            Value::Boolean(value) => format!("the boolean `{value}`"),
+            Value::Integer(value) => format!("the integer `{value}`"),
+            Value::Float(value) => format!("the number `{value}`"),
+            Value::String(value) => format!("the string {value:?}"),
+            Value::Array(_) => "an array".into(),
+            Value::Table(_) => "a table".into(),
+            Value::Unreadable(text) => format!("`{text}`"),
+        }
+    }
+}
+
+/// The value without its place, or `None` when a part of it cannot be read.
+pub(crate) fn plain(node: &Node) -> Option<toml::Value> {
+    Some(match &node.value {
+        Value::Boolean(value) => toml::Value::Boolean(*value),
+        Value::Integer(value) => toml::Value::Integer(*value),
+        Value::Float(value) => toml::Value::Float(*value),
+        Value::String(value) => toml::Value::String(value.clone()),
+        Value::Array(values) => toml::Value::Array(values.iter().map(plain).collect::<Option<_>>()?),
+        Value::Table(entries) => toml::Value::Table(
+            entries.iter().map(|entry| Some((entry.key.clone(), plain(&entry.node)?))).collect::<Option<_>>()?,
+        ),
+        Value::Unreadable(_) => return None,
+    })
+}
+
+/// `a.b=c` as TOML: a value that is not TOML by itself is taken as a string, so that a shell user need not quote twice.
+pub(crate) fn as_toml(written: &str) -> String {
+    let Some((key, value)) = written.split_once('=') else { return written.into() };
+    let plain = format!("{key} = {value}");
+    if DeTable::parse(&plain).is_ok() { plain } else { format!("{key} = {}", toml::Value::String(value.into())) }
+}
+
+pub(crate) fn parse_table(source: &Arc<Source>, faults: &mut Vec<Fault>) -> Vec<Entry> {
+    let (table, errors) = DeTable::parse_recoverable(&source.text);
+    for error in errors {
+        let span = error.span().unwrap_or(source.text.len()..source.text.len());
+        faults.push(Fault::new(format!("not valid TOML: {}", error.message())).at(Place::Span(source.clone(), span)));
+    }
+    entries(source, table.get_ref())
+}
+
+pub(crate) fn entries(source: &Arc<Source>, table: &DeTable<'_>) -> Vec<Entry> {
+    table
+        .iter()
+        .map(|(key, value)| Entry {
+            key: key.get_ref().to_string(),
+            key_place: Place::Span(source.clone(), key.span()),
+            node: node(source, value.get_ref(), value.span()),
+        })
+        .collect()
+}
+
+pub(crate) fn node(source: &Arc<Source>, value: &DeValue<'_>, span: Range<usize>) -> Node {
+    let read = match value {
+        DeValue::Boolean(value) => Value::Boolean(*value),
+        DeValue::String(value) => Value::String(value.to_string()),
+        DeValue::Integer(value) => match i64::from_str_radix(value.as_str(), value.radix()) {
+            Ok(integer) => Value::Integer(integer),
+            Err(_) => Value::Unreadable(value.as_str().into()),
+        },
+        DeValue::Float(value) => match value.as_str().parse() {
+            Ok(float) => Value::Float(float),
+            Err(_) => Value::Unreadable(value.as_str().into()),
+        },
+        DeValue::Datetime(value) => Value::Unreadable(value.to_string()),
+        DeValue::Array(values) => {
+            Value::Array(values.iter().map(|item| node(source, item.get_ref(), item.span())).collect())
+        }
+        DeValue::Table(table) => Value::Table(entries(source, table)),
+    };
+    Node { value: read, place: Place::Span(source.clone(), span) }
+}
+
+/// Puts `over` on top of `base`, table by table; a value that is not a table replaces what was there.
+pub(crate) fn merge(base: &mut Vec<Entry>, over: Vec<Entry>) {
+    for entry in over {
+        match base.iter_mut().find(|present| present.key == entry.key) {
+            Some(present) => match (&mut present.node.value, entry.node.value) {
+                (Value::Table(present), Value::Table(over)) => merge(present, over),
+                (present_value, value) => {
+                    *present_value = value;
+                    present.node.place = entry.node.place;
+                    present.key_place = entry.key_place;
+                }
+            },
+            None => base.push(entry),
+        }
+    }
+}
