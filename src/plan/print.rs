@@ -137,10 +137,10 @@ impl fmt::Display for Plan {
         line(
             "time",
             format!(
-                "about {} for {} tokens, {:.2} GFLOP a token",
+                "about {} for {} tokens, {}FLOP a token",
                 duration(estimate.seconds),
                 count(estimate.tokens),
-                estimate.flop_per_token / 1e9
+                count(estimate.flop_per_token as u64)
             ),
         )?;
         line("output", recipe.output.dir.display().to_string())
