@@ -6,10 +6,12 @@ use crate::support::{Ended, Workplace};
 
 const PROMPT: &str = "Tell me about a fox.\n";
 
-/// A run that changes the text, in a folder of its own.
+/// A run that changes the text: of a fox it learns what no row of the model's own training says.
 fn trained(recipe: &str) -> Workplace {
     let place = Workplace::with_model();
-    place.trainer(&format!("run {recipe} --set train.steps=4 --set optimizer.learning_rate=1e-2")).succeeds();
+    place
+        .write("rows.jsonl", "{\"prompt\": \"Tell me about a fox.\\n\", \"completion\": \"Stone bread!\"}\n".repeat(4));
+    place.trainer(&format!("run {recipe} --set train.steps=8 --set optimizer.learning_rate=1e-2")).succeeds();
     place
 }
 
@@ -35,7 +37,7 @@ fn every_form_of_a_trained_model_gives_the_same_text() {
     let place = trained("recipe.toml");
     let run = text(&place, "run");
     assert_ne!(run, text(&place, "builtin:tiny"), "the adapter changes nothing");
-    assert_eq!(run, text(&place, "run/checkpoints/step-000004"));
+    assert_eq!(run, text(&place, "run/checkpoints/step-000008"));
     assert_eq!(run, text(&place, "run/checkpoints/latest"));
 
     let exported = place.trainer("export run --out adapter").succeeds();
@@ -44,7 +46,7 @@ fn every_form_of_a_trained_model_gives_the_same_text() {
     assert_eq!(files, ["adapter/adapter_config.json", "adapter/adapter_model.safetensors"]);
     assert_eq!(run, text(&place, "adapter"));
 
-    let merged = place.trainer("export run/checkpoints/step-000004 --out merged --merge --dtype f32").succeeds();
+    let merged = place.trainer("export run/checkpoints/step-000008 --out merged --merge --dtype f32").succeeds();
     let difference = number_after(&merged, "adapter against merged: ");
     assert!(difference < 1e-3, "{difference}");
     assert_eq!(run, text(&place, "merged"));
@@ -132,7 +134,7 @@ fn nothing_is_written_over() {
         place.refuses(&format!("export run --out file {flag}"), &["file", "hint: "]);
         place.refuses(&format!("export run --out run {flag}"), &["run", "hint: "]);
     }
-    place.refuses("export run --out new --dtype f32", &["--merge"]);
+    place.refuses("export run --out new --dtype f32", &["`--dtype` has no effect", "hint: "]);
     place.refuses("export nowhere --out new", &["nowhere", "hint: "]);
     place.refuses("export recipe.toml --out new", &["recipe.toml"]);
 }

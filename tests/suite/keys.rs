@@ -143,7 +143,7 @@ const OBJECTIVES: [(&str, &[&str], &[&str]); 9] = [
     ("lambda_pr", &["gamma=1e-2"], &["lambda=0.5", "gamma=1e-3"]),
     ("focal", &[], &["gamma=1.0"]),
     ("gold", &[], &["floor=0.5"]),
-    ("tailr", &["gamma=1e-2"], &["gamma=1e-1", "min_weight=0.5"]),
+    ("tailr", &["gamma=0.5"], &["gamma=0.1", "min_weight=0.99"]),
     ("mixce", &[], &["eta=0.2"]),
 ];
 
