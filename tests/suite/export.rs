@@ -179,3 +179,44 @@ fn impossible_settings_of_sample_are_refused() {
     place.refuses("sample builtin:tinny --prompt fox", &["builtin model", "hint: ", "builtin:tiny"]);
     place.refuses("sample recipe.toml --prompt fox", &["recipe.toml"]);
 }
+
+#[test]
+fn a_new_adapter_goes_on_from_an_exported_one() {
+    let place = trained("recipe.toml");
+    place.trainer("export run --out adapter").succeeds();
+    let recipe = place.text("recipe.toml").replace("rank = 4\nalpha = 8", "init_from = \"adapter\"");
+    place.write("goes_on.toml", recipe);
+    place.trainer("run goes_on.toml --set output.dir=second --set train.steps=1").succeeds();
+    let last = place.metrics("run").pop().expect("the last evaluation");
+    let first = place.metrics("second").remove(0);
+    assert_eq!((&first["step"], &first["split"]), (&0.into(), &"eval".into()));
+    assert_eq!((&first["nll"], &first["entropy"]), (&last["nll"], &last["entropy"]));
+}
+
+/// The same weights in two files with an index, as large models come.
+#[test]
+fn a_model_in_shards_is_the_model() {
+    let place = Workplace::with_model();
+    let bytes = place.read("model/model.safetensors");
+    let file = SafeTensors::deserialize(&bytes).expect("the embedded model");
+    let mut tensors = file.tensors();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let (first, second) = tensors.split_at(tensors.len() / 2);
+    let mut map = serde_json::Map::new();
+    for (shard, part) in [("model-00001-of-00002.safetensors", first), ("model-00002-of-00002.safetensors", second)] {
+        map.extend(part.iter().map(|(name, _)| (name.clone(), shard.into())));
+        let part = part.iter().map(|(name, view)| (name.clone(), view));
+        place.write(&format!("model/{shard}"), safetensors::serialize(part, None).expect("a file"));
+    }
+    let index = serde_json::json!({"metadata": {"total_size": bytes.len()}, "weight_map": map});
+    place.write("model/model.safetensors.index.json", index.to_string());
+    std::fs::remove_file(place.path("model/model.safetensors")).expect("the file");
+    assert_eq!(text(&place, "model"), text(&place, "builtin:tiny"));
+    place.trainer("run recipe.toml --set model.path=model --set output.dir=sharded --set train.steps=2").succeeds();
+    place.trainer("run recipe.toml --set output.dir=whole --set train.steps=2").succeeds();
+    assert_eq!(place.timeless("sharded"), place.timeless("whole"));
+    place.trainer("export sharded --out merged --merge").succeeds();
+    assert_eq!(text(&place, "merged"), text(&place, "sharded"));
+    std::fs::remove_file(place.path("model/model-00002-of-00002.safetensors")).expect("the file");
+    place.refuses("run recipe.toml --set model.path=model", &["model-00002-of-00002.safetensors"]);
+}

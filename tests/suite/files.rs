@@ -160,6 +160,19 @@ fn an_adapter_is_described_as_peft_describes_it() {
 }
 
 #[test]
+fn every_b_has_moved_after_the_first_step() {
+    let place = Workplace::new();
+    place.trainer("run recipe.toml --set train.steps=1").succeeds();
+    let bytes = place.read("run/checkpoints/step-000001/adapter_model.safetensors");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+    let b: Vec<_> = file.tensors().into_iter().filter(|(name, _)| name.contains("lora_B")).collect();
+    assert_eq!(b.len(), 4 * 7);
+    for (name, tensor) in b {
+        assert!(tensor.data().iter().any(|byte| *byte != 0), "{name} is zero");
+    }
+}
+
+#[test]
 fn the_recipe_of_a_run_makes_the_same_run_again() {
     let place = Workplace::new();
     let set =

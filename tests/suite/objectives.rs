@@ -1,5 +1,7 @@
 //! Training with the objectives: the held-out rows become likelier, and the diagnostics say what was done.
 
+use serde_json::json;
+
 use crate::support::Workplace;
 
 #[test]
@@ -59,4 +61,32 @@ fn every_objective_weighs_the_same_first_step_by_its_own_rule() {
         assert!(low <= weight && weight <= high, "{kind}: mean weight {weight}");
         assert!(loss_of_kind.is_finite() && loss_of_kind >= 0.0, "{kind}: {loss_of_kind}");
     }
+}
+
+/// Rows of every shape, from the file to a step: what is learned of each is in `datasets`.
+#[test]
+fn rows_of_every_shape_are_trained_on() {
+    let place = Workplace::new();
+    let question = "Tell me about a fox.";
+    let shapes = [
+        (
+            "messages",
+            json!({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": "red"}]}),
+        ),
+        ("prompt_completion", json!({"prompt": question, "completion": " red"})),
+        ("alpaca", json!({"instruction": question, "input": "", "output": "red"})),
+        ("sharegpt", json!({"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": "red"}]})),
+        ("text", json!({"text": "The fox is red."})),
+    ];
+    for (shape, row) in shapes {
+        place.write("shape.jsonl", format!("{row}\n").repeat(4));
+        let recipe = "recipe.toml --set data.train=[\"shape.jsonl\"] --set data.eval=[]";
+        let plan = place.trainer(&format!("check {recipe} --json")).succeeds().json();
+        assert_eq!(plan["data"]["train"]["files"][0]["format"], shape);
+        place.trainer(&format!("run {recipe} --set output.dir={shape} --set train.steps=3")).succeeds();
+        let nll: Vec<f64> = place.steps(shape).iter().map(|line| line["nll"].as_f64().expect("nll")).collect();
+        assert!(nll[2] < nll[0], "{shape}: {nll:?}");
+    }
+    let chat = ["sample", "messages", "--chat", "--prompt", question, "--temperature", "0", "--max-tokens", "8"];
+    assert_eq!(place.trainer_with(&chat, &[]).succeeds().json()["prompt"], question);
 }

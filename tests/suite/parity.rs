@@ -24,6 +24,15 @@ struct Expected {
     rows: Vec<Row>,
     /// For each row, for each position, the logits.
     logits: Vec<Vec<Vec<f32>>>,
+    /// Six steps of the adapter.
+    #[serde(flatten)]
+    adapter: Steps,
+    /// Six steps of every weight.
+    full: Steps,
+}
+
+#[derive(Deserialize)]
+struct Steps {
     losses: Vec<f64>,
     norms: Vec<f64>,
 }
@@ -43,7 +52,7 @@ fn expected(model: &str) -> Expected {
     serde_json::from_str(&text).expect("numbers")
 }
 
-fn decoder(model: &str) -> Decoder {
+fn decoder(model: &str, trained: bool) -> Decoder {
     let text = std::fs::read_to_string(folder(model).join("config.json")).expect("the configuration");
     let config = Config::parse(&text, model).unwrap_or_else(|fault| panic!("{fault}"));
     let weights = Weights::open(&folder(model)).expect("the weights");
@@ -52,7 +61,7 @@ fn decoder(model: &str) -> Decoder {
         weights: Some(&weights),
         dtype: DType::F32,
         device: &device,
-        trained: false,
+        trained,
         seed: 0,
         initializer_range: 0.0,
     };
@@ -89,7 +98,7 @@ fn logits_differ_by(found: Tensor<2>, expected: &[Vec<f32>]) -> f32 {
 #[test]
 fn logits_are_those_of_transformers() {
     for model in MODELS {
-        let (decoder, expected) = (decoder(model), expected(model));
+        let (decoder, expected) = (decoder(model, false), expected(model));
         for (row, logits) in expected.rows.iter().zip(&expected.logits) {
             let hidden = decoder.hidden(ids(&row.ids), false, None).flatten(0, 1);
             let difference = logits_differ_by(decoder.logits(hidden), logits);
@@ -102,7 +111,7 @@ fn logits_are_those_of_transformers() {
 #[test]
 fn logits_from_the_cache_are_those_of_transformers() {
     for model in MODELS {
-        let (decoder, expected) = (decoder(model), expected(model));
+        let (decoder, expected) = (decoder(model, false), expected(model));
         for (row, logits) in expected.rows.iter().zip(&expected.logits) {
             let mut cache = Vec::new();
             // The prompt at once, the rest one by one, as sampling does.
@@ -116,10 +125,7 @@ fn logits_from_the_cache_are_those_of_transformers() {
 }
 
 /// Losses and gradient norms of six steps on all rows, as `make.py` takes them.
-fn train(model: &str, expected: &Expected, recompute: Recompute, micro_batch_size: usize) -> Vec<(f64, f64)> {
-    let mut decoder = decoder(model);
-    let adapter = Adapter::read(&folder(model).join("adapter")).expect("the adapter");
-    decoder.attach(&adapter, 0.0).expect("the adapter fits");
+fn train(decoder: Decoder, rows: &Expected, recompute: Recompute, micro_batch_size: usize) -> Vec<(f64, f64)> {
     let mut trainee = Trainee { decoder, auxiliaries: Vec::new() };
     let mut objective = (losses::objective::NLL.build)(&mut faults::Section::probe());
     let optimizer = AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) };
@@ -127,20 +133,20 @@ fn train(model: &str, expected: &Expected, recompute: Recompute, micro_batch_siz
     let layout = Layout::of(&mut trainee);
     let mut parameters = layout.gather(&mut trainee);
     let mut moments = Moments::zeros(layout.length(), &device);
-    let examples = examples(expected);
-    let rows: Vec<usize> = (0..examples.len()).collect();
+    let examples = examples(rows);
+    let order: Vec<usize> = (0..examples.len()).collect();
     let tokens: usize = examples.iter().flat_map(|example| &example.learned).filter(|learned| **learned).count();
     let scale = StepScale { objective: 1.0 / tokens as f64, auxiliaries: Vec::new() };
     let mut found = Vec::new();
-    for step in 1..=expected.losses.len() {
+    for step in 1..=6 {
         let gradients = GradientSum::new(&layout);
         let mut sums = StepSums { gradients, totals: Totals::zeros(&device), auxiliaries: Vec::new() };
-        for indices in rows.chunks(micro_batch_size) {
+        for indices in order.chunks(micro_batch_size) {
             let batch = Batch::new(&examples, indices, 8);
             let place = Place { step, seed: 0, scale: scale.clone() };
             micro_batch(&mut trainee, &mut *objective, &batch, &place, recompute, &mut sums);
         }
-        assert_eq!(sums.gradients.missing(), Vec::<&str>::new(), "{model}");
+        assert_eq!(sums.gradients.missing(), Vec::<&str>::new());
         let (gradient, loss) = (sums.gradients.flatten(), sums.totals.loss());
         let (updated, norm) = optimizer.update(parameters, gradient, &loss, &mut moments, 5e-3);
         layout.scatter(&updated, &mut trainee);
@@ -150,22 +156,40 @@ fn train(model: &str, expected: &Expected, recompute: Recompute, micro_batch_siz
     found
 }
 
+/// In both ways of going back, and with the rows one by one and together.
+fn assert_steps(case: &str, expected: &Steps, rows: &Expected, decoder: impl Fn() -> Decoder) {
+    assert_eq!((expected.losses.len(), expected.norms.len()), (6, 6));
+    for recompute in [Recompute::None, Recompute::Blocks] {
+        for micro_batch_size in [1, 3] {
+            let found = train(decoder(), rows, recompute, micro_batch_size);
+            for (step, (loss, norm)) in found.into_iter().enumerate() {
+                let case = format!("{case}, recompute {recompute:?}, {micro_batch_size} rows at once, step {step}");
+                let (expected_loss, expected_norm) = (expected.losses[step], expected.norms[step]);
+                assert!((loss - expected_loss).abs() < 3e-4, "{case}: loss {loss} for {expected_loss}");
+                assert!((norm / expected_norm - 1.0).abs() < 3e-3, "{case}: norm {norm} for {expected_norm}");
+            }
+        }
+    }
+}
+
 #[test]
 fn six_steps_have_the_losses_and_gradient_norms_of_peft() {
     for model in MODELS {
-        let expected = expected(model);
-        for recompute in [Recompute::None, Recompute::Blocks] {
-            for micro_batch_size in [1, 3] {
-                let case = format!("{model}, recompute {recompute:?}, {micro_batch_size} rows at once");
-                let found = train(model, &expected, recompute, micro_batch_size);
-                assert_eq!(found.len(), 6);
-                for (step, (loss, norm)) in found.into_iter().enumerate() {
-                    let (loss_of_peft, norm_of_peft) = (expected.losses[step], expected.norms[step]);
-                    assert!((loss - loss_of_peft).abs() < 3e-4, "{case}, step {step}: {loss} for {loss_of_peft}");
-                    let off = (norm / norm_of_peft - 1.0).abs();
-                    assert!(off < 3e-3, "{case}, step {step}: norm {norm} for {norm_of_peft}");
-                }
-            }
-        }
+        let rows = expected(model);
+        assert_steps(model, &rows.adapter, &rows, || {
+            let mut decoder = decoder(model, false);
+            let adapter = Adapter::read(&folder(model).join("adapter")).expect("the adapter");
+            decoder.attach(&adapter, 0.0).expect("the adapter fits");
+            decoder
+        });
+    }
+}
+
+/// Embeddings (tied and not), heads, norms and biases have gradients too.
+#[test]
+fn six_steps_of_every_weight_have_the_losses_and_gradient_norms_of_transformers() {
+    for model in MODELS {
+        let rows = expected(model);
+        assert_steps(model, &rows.full, &rows, || decoder(model, true));
     }
 }
