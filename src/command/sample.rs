@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
             return Err(Fault::new("a prompt without any token").hint("give `--prompt` some text").into());
         }
         let limit = model.decoder.config.max_position_embeddings;
-        if ids.len() + arguments.max_tokens > limit {
+        if ids.len().saturating_add(arguments.max_tokens) > limit {
             let message = format!("{} tokens of prompt and {} to draw", ids.len(), arguments.max_tokens);
             let fault = Fault::new(format!("{message} are more than the model's {limit} positions"));
             return Err(fault.hint("shorten the prompt, or lower `--max-tokens`").into());

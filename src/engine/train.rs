@@ -94,7 +94,8 @@ pub fn train(
     let mut untouched = Untouched::new(trainee);
     let mut skipped_in_a_row = 0;
     let mut pending: Option<Pending> = None;
-    let mut saved = resume.map(|checkpoint| checkpoint.folder.clone());
+    let mut saved = resume.map(|checkpoint| (checkpoint.step, checkpoint.folder.clone()));
+    let mut good = None;
 
     if progress.step == 0 && !evaluation.is_empty() {
         let record = evaluation_record(settings, trainee, evaluation, 0);
@@ -158,23 +159,26 @@ pub fn train(
                 warn!("step {} skipped: its loss or gradient is not finite", record.step);
             } else {
                 skipped_in_a_row = 0;
+                // A later step with a finite loss is what shows that the weights saved were still good.
+                good = saved.clone().filter(|(step, _)| *step < record.step).map(|(_, folder)| folder).or(good);
             }
             reporter.step(run, &record)?;
             if skipped_in_a_row > SKIPS_ALLOWED {
-                return Err(diverged(record.step, saved.as_deref()).into());
+                return Err(diverged(record.step, good.filter(|folder| folder.exists()).as_deref()).into());
             }
         }
         progress.step = step;
         let mut best = false;
         if evaluate_now {
             let record = evaluation_record(settings, trainee, evaluation, step);
-            if progress.best.is_none_or(|(_, loss)| record.loss < loss) {
+            if record.loss.is_finite() && progress.best.is_none_or(|(_, loss)| record.loss < loss) {
                 progress.best = Some((step, record.loss));
                 best = settings.keep_best;
             }
             reporter.evaluation(run, &record)?;
         }
-        if save_now || best {
+        // What a skipped step would save is there already, and retention would let go of a good one for it.
+        if (save_now || best) && (skipped_in_a_row == 0 || stop || last) {
             let contents = Contents {
                 weights: weights(settings, trainee),
                 training_state: state::save(&layout, &values, &moments, objective, trainee),
@@ -183,7 +187,7 @@ pub fn train(
             };
             let folder = run.save(step, &contents, &Retention { keep: settings.keep })?;
             info!("checkpoint {}", folder.display());
-            saved = Some(folder);
+            saved = Some((step, folder));
         }
         if evaluate_now || save_now {
             clock = Instant::now();

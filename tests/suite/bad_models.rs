@@ -1,0 +1,196 @@
+//! Models and adapters that are broken, hostile or of another kind: named, never a panic, and nothing written.
+
+use serde_json::{Value, json};
+
+use crate::support::Workplace;
+
+const RUN: &str = "run recipe.toml --set model.path=model";
+
+/// `model/config.json` with one value changed.
+fn configure(place: &Workplace, key: &str, value: Value) {
+    place.model("model");
+    let mut config = place.json("model/config.json");
+    config[key] = value;
+    place.write("model/config.json", config.to_string());
+}
+
+/// A file of safetensors with this header in front of `data`.
+fn safetensors(header: &Value, data: usize) -> Vec<u8> {
+    let header = header.to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + data, 0);
+    bytes
+}
+
+#[test]
+fn a_configuration_that_does_not_fit_the_weights_is_refused() {
+    let place = Workplace::new();
+    let cases: [(&str, Value, &[&str]); 11] = [
+        ("hidden_size", 64.into(), &["model.", "shape", "hint: "]),
+        ("num_hidden_layers", 5.into(), &["model.layers.4.", "missing", "hint: "]),
+        ("num_key_value_heads", 4.into(), &["k_proj", "shape"]),
+        ("vocab_size", 4096.into(), &["embed_tokens", "shape"]),
+        ("vocab_size", 100.into(), &["768 tokens", "100 rows", "hint: "]),
+        ("tie_word_embeddings", false.into(), &["lm_head", "missing"]),
+        ("num_attention_heads", 0.into(), &["model/config.json", "num_attention_heads"]),
+        ("hidden_size", json!(-128), &["model/config.json", "hidden_size"]),
+        ("hidden_size", json!(1u64 << 60), &["model/config.json"]),
+        ("intermediate_size", json!(u64::MAX), &["error: "]),
+        ("num_hidden_layers", json!(1u64 << 40), &["model/config.json"]),
+    ];
+    for (key, value, expected) in cases {
+        configure(&place, key, value);
+        place.refuses(RUN, expected);
+    }
+}
+
+#[test]
+fn an_architecture_that_is_not_known_is_refused() {
+    let place = Workplace::new();
+    let cases: [(&str, Value, &[&str]); 6] = [
+        ("model_type", "lama".into(), &["model/config.json", "unknown architecture `lama`", "nearest is `llama`"]),
+        ("model_type", "mixtral".into(), &["unknown architecture `mixtral`", "hint: "]),
+        ("model_type", Value::Null, &["model/config.json", "model_type", "hint: "]),
+        ("hidden_act", "gelu".into(), &["hidden_act", "gelu"]),
+        ("rope_scaling", json!({"rope_type": "yarn", "factor": 2.0}), &["yarn"]),
+        ("attn_logit_softcapping", 50.0.into(), &["attn_logit_softcapping", "hint: "]),
+    ];
+    for (key, value, expected) in cases {
+        configure(&place, key, value);
+        place.refuses(RUN, expected);
+    }
+    place.write("model/config.json", "{");
+    place.refuses(RUN, &["model/config.json", "not valid JSON"]);
+}
+
+#[test]
+fn a_folder_without_its_files_is_refused() {
+    let place = Workplace::new();
+    for (file, expected) in
+        [("config.json", "config.json"), ("model.safetensors", "model"), ("tokenizer.json", "tokenizer.json")]
+    {
+        place.model("model");
+        std::fs::remove_file(place.path(&format!("model/{file}"))).expect("the file");
+        place.refuses(RUN, &[expected, "hint: "]);
+    }
+    place.refuses("run recipe.toml --set model.path=./nowhere", &["nowhere", "hint: "]);
+    place.refuses("run recipe.toml --set model.path=recipe.toml", &["recipe.toml"]);
+    place.refuses("run recipe.toml --set model.path=builtin:tinny", &["no builtin model", "builtin:tiny"]);
+    // The hub is not asked when the user says so.
+    place.refuses("run recipe.toml --set model.path=org/name", &["org/name", "hint: "]);
+}
+
+#[test]
+fn a_broken_tokenizer_is_refused() {
+    let place = Workplace::with_model();
+    let good = place.text("model/tokenizer.json");
+    place.write("model/tokenizer.json", &good[..good.len() / 2]);
+    place.refuses(RUN, &["model/tokenizer.json", "hint: "]);
+    place.write("model/tokenizer.json", "{}");
+    place.refuses(RUN, &["model/tokenizer.json", "hint: "]);
+    // A token past the end of the embedding.
+    let mut tokenizer: Value = serde_json::from_str(&good).expect("JSON");
+    let added = tokenizer["added_tokens"].as_array_mut().expect("a list");
+    let mut extra = added[0].clone();
+    extra["id"] = 768.into();
+    extra["content"] = "<|extra|>".into();
+    added.push(extra);
+    place.write("model/tokenizer.json", tokenizer.to_string());
+    place.refuses(RUN, &["769 tokens", "768 rows", "hint: "]);
+}
+
+#[test]
+fn weights_that_are_cut_or_hostile_are_refused() {
+    let place = Workplace::with_model();
+    let whole = place.read("model/model.safetensors");
+    for length in [0, 4, 8, 100, whole.len() / 2, whole.len() - 1] {
+        place.write("model/model.safetensors", &whole[..length]);
+        place.refuses(RUN, &["model.safetensors", "hint: "]);
+    }
+    let tensor = |dtype: &str, shape: Value, from: u64, to: u64| json!({"dtype": dtype, "shape": shape, "data_offsets": [from, to]});
+    let embedding = "model.embed_tokens.weight";
+    let hostile: [(&str, Vec<u8>); 9] = [
+        ("a header longer than the file", [u64::MAX.to_le_bytes().to_vec(), vec![b'{'; 64]].concat()),
+        ("a header longer than memory", [(1u64 << 40).to_le_bytes().to_vec(), vec![b'{'; 64]].concat()),
+        ("a header that is no JSON", [16u64.to_le_bytes().to_vec(), vec![0xff; 64]].concat()),
+        (
+            "overlapping tensors",
+            safetensors(&json!({"a": tensor("F32", json!([4]), 0, 16), "b": tensor("F32", json!([4]), 8, 24)}), 24),
+        ),
+        ("offsets past the end", safetensors(&json!({"a": tensor("F32", json!([1 << 20]), 0, 1 << 22)}), 16)),
+        ("offsets that run backwards", safetensors(&json!({"a": tensor("F32", json!([4]), 16, 0)}), 16)),
+        (
+            "a shape whose product overflows",
+            safetensors(&json!({embedding: tensor("F32", json!([1u64 << 33, 1u64 << 33]), 0, 16)}), 16),
+        ),
+        (
+            "a shape that is not its bytes",
+            safetensors(&json!({embedding: tensor("F32", json!([768, 128]), 0, 16)}), 16),
+        ),
+        ("an unknown type", safetensors(&json!({embedding: tensor("F99", json!([768, 128]), 0, 16)}), 16)),
+    ];
+    for (what, bytes) in hostile {
+        place.write("model/model.safetensors", bytes);
+        let ended = place.refuses(RUN, &["model.safetensors"]);
+        assert!(ended.stderr.contains("hint: "), "{what}: {}", ended.stderr);
+    }
+    let integers = safetensors(&json!({embedding: tensor("I64", json!([768, 128]), 0, 768 * 128 * 8)}), 768 * 128 * 8);
+    place.write("model/model.safetensors", integers);
+    place.refuses(RUN, &[embedding]);
+}
+
+#[test]
+fn targets_that_match_nothing_are_refused() {
+    let place = Workplace::new();
+    let run = |targets: &str| format!("run recipe.toml --set adapter.targets=[{targets}]");
+    place.refuses(&run("\"q_porj\""), &["q_porj", "did you mean `q_proj`?", "hint: "]);
+    place.refuses(&run("\"q_proj\",\"c_attn\",\"wte\""), &["c_attn", "wte", "hint: "]);
+}
+
+#[test]
+fn an_adapter_of_another_shape_is_refused() {
+    let place = Workplace::new();
+    place.trainer("run recipe.toml --set train.steps=1 --set output.dir=first").succeeds();
+    let good = place.tree("first/checkpoints/step-000001");
+    let copy = |change: &dyn Fn(&str, Vec<u8>) -> Vec<u8>| {
+        for (path, bytes) in &good {
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            if name.starts_with("adapter") {
+                place.write(&format!("adapter/{name}"), change(&name, bytes.clone()));
+            }
+        }
+    };
+    let recipe = place.text("recipe.toml");
+    place.write("goes_on.toml", recipe.replace("rank = 4\nalpha = 8", "init_from = \"adapter\""));
+    let run = "run goes_on.toml";
+    copy(&|_, bytes| bytes);
+    place.trainer(&format!("{run} --set train.steps=1 --set output.dir=second")).succeeds();
+
+    // Another rank than its own description says.
+    let described = |from: &'static str, to: &'static str| {
+        move |name: &str, bytes: Vec<u8>| {
+            if name != "adapter_config.json" {
+                return bytes;
+            }
+            let text = String::from_utf8(bytes).expect("UTF-8");
+            assert!(text.contains(from), "{from} is not in {text}");
+            text.replace(from, to).into_bytes()
+        }
+    };
+    copy(&described("\"r\": 4", "\"r\": 8"));
+    place.refuses(run, &["adapter", "rank", "hint: "]);
+    copy(&described("\"peft_type\": \"LORA\"", "\"peft_type\": \"IA3\""));
+    place.refuses(run, &["adapter_config.json", "IA3"]);
+    copy(&described("{", "{,"));
+    place.refuses(run, &["adapter_config.json"]);
+    copy(&|name, bytes| if name.ends_with("safetensors") { bytes[..bytes.len() / 2].to_vec() } else { bytes });
+    place.refuses(run, &["adapter_model.safetensors"]);
+
+    // Of another model.
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/llama/adapter");
+    place.refuses(&format!("{run} --set adapter.init_from={other}"), &["fit", "hint: "]);
+    place.refuses(&format!("{run} --set adapter.init_from=nowhere"), &["nowhere", "hint: "]);
+    place.refuses(&format!("{run} --set adapter.init_from=first"), &["first", "hint: "]);
+    place.refuses(&format!("{run} --set adapter.rank=4"), &["`adapter.rank`", "hint: "]);
+}

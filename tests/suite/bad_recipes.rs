@@ -1,0 +1,134 @@
+//! Recipes that cannot be meant: each fault with its place and a hint, all of them at once, and nothing written.
+
+use crate::support::Workplace;
+
+/// Refused by `run` and `check` alike.
+fn refused(place: &Workplace, arguments: &str, expected: &[&str]) {
+    for command in ["run", "check", "check --json"] {
+        place.refuses(&format!("{command} {arguments}"), expected);
+    }
+}
+
+/// The recipe with `from` replaced, as `bad.toml`.
+fn with(place: &Workplace, from: &str, to: &str) {
+    let recipe = place.text("recipe.toml");
+    assert!(recipe.contains(from), "{from:?} is not in the recipe");
+    place.write("bad.toml", recipe.replacen(from, to, 1));
+}
+
+#[test]
+fn a_fault_in_the_file_has_line_column_and_hint() {
+    let place = Workplace::new();
+    let cases: [(&str, &str, &[&str]); 16] = [
+        ("rank = 4", "rnak = 4", &["bad.toml:5:1", "`rnak` in `[adapter]`", "did you mean `rank`?"]),
+        ("[adapter]", "[adaptor]", &["bad.toml:4:", "adaptor", "adapter"]),
+        ("rank = 4", "rank = \"four\"", &["bad.toml:5:8", "`adapter.rank`"]),
+        ("rank = 4", "rank = 0", &["bad.toml:5:8", "`adapter.rank`"]),
+        ("rank = 4", "rank = -4", &["bad.toml:5:8", "`adapter.rank`"]),
+        ("rank = 4", "rank = 4.5", &["bad.toml:5:8", "`adapter.rank`"]),
+        ("alpha = 8", "alpha = nan", &["bad.toml:6:9", "`adapter.alpha`"]),
+        ("alpha = 8", "alpha = -8", &["bad.toml:6:9", "`adapter.alpha`"]),
+        ("batch_size = 4", "batch_size = 0", &["bad.toml:14:14", "`train.batch_size`"]),
+        ("learning_rate = 5e-3", "learning_rate = -1", &["bad.toml:11:17", "`optimizer.learning_rate`", "hint: "]),
+        ("learning_rate = 5e-3", "learning_rate = nan", &["bad.toml:11:17", "`optimizer.learning_rate`", "hint: "]),
+        ("learning_rate = 5e-3", "learning_rate = inf", &["bad.toml:11:17", "`optimizer.learning_rate`", "hint: "]),
+        ("steps = 6", "steps = 99999999999999999999", &["bad.toml:13:"]),
+        ("steps = 6", "steps = 6\nepochs = 1", &["`train.epochs` and `train.steps` exclude each other", "hint: "]),
+        ("every = 2", "every = 2\nevery = 3", &["bad.toml:17:1", "every"]),
+        ("train = [\"rows.jsonl\"]", "train = [", &["bad.toml:"]),
+    ];
+    for (from, to, expected) in cases {
+        with(&place, from, to);
+        refused(&place, "bad.toml", expected);
+    }
+}
+
+#[test]
+fn impossible_values_on_the_command_line_are_named() {
+    let place = Workplace::new();
+    let cases: [(&str, &[&str]); 26] = [
+        ("adapter.dropout=1.0", &["`adapter.dropout`", "hint: "]),
+        ("adapter.dropout=-0.1", &["`adapter.dropout`", "hint: "]),
+        ("adapter.kind=lorra", &["`adapter.kind`", "lora"]),
+        ("adapter.targets=[]", &["`adapter.targets`", "hint: "]),
+        ("adapter.targets=all_linear", &["`adapter.targets`", "all-linear"]),
+        ("data.max_length=1", &["`data.max_length`", "hint: "]),
+        ("data.too_long=shorten", &["`data.too_long`"]),
+        ("data.format=csv", &["`data.format`"]),
+        ("data.train=[]", &["`data.train`", "hint: "]),
+        ("data.train=rows.jsonl", &["`data.train`"]),
+        ("data.train_on=asistant", &["`data.train_on`", "did you mean \"assistant\"?"]),
+        ("objective.kind=cdif", &["`objective.kind`", "did you mean \"cdiv\"?"]),
+        ("objective.alpha=1.4", &["alpha", "objective `cdiv`"]),
+        ("objective={kind=\"cdiv\",drop=0.4}", &["drop", "objective `trunc_r`"]),
+        ("objective={kind=\"cdiv\",alpha=nan}", &["`objective.alpha`"]),
+        ("objective={kind=\"trunc_r\",drop=1.5}", &["`objective.drop`", "hint: "]),
+        ("auxiliary=[{kind=\"mpt\"}]", &["auxiliary", "did you mean \"mtp\"?"]),
+        ("auxiliary=[{kind=\"mtp\"},{kind=\"mtp\"}]", &["named twice", "hint: "]),
+        ("auxiliary=[{kind=\"mtp\",heads=0}]", &["heads", "hint: "]),
+        ("optimizer.betas=[0.9]", &["`optimizer.betas`", "hint: "]),
+        ("optimizer.eps=0", &["`optimizer.eps`", "hint: "]),
+        ("optimizer.weight_decay=-1", &["`optimizer.weight_decay`", "hint: "]),
+        ("optimizer.clip_norm=-1", &["`optimizer.clip_norm`", "hint: "]),
+        ("schedule.warmup=6", &["`schedule.warmup`", "hint: "]),
+        ("train.micro_batch_size=5", &["`train.micro_batch_size`", "hint: "]),
+        ("checkpoint.keep=0", &["`checkpoint.keep`"]),
+    ];
+    for (set, expected) in cases {
+        place.refuses(&format!("run recipe.toml --set {set}"), expected);
+    }
+}
+
+#[test]
+fn an_override_that_is_none_is_refused() {
+    let place = Workplace::new();
+    let cases: [(&str, &[&str]); 5] = [
+        ("nonsense", &["nonsense", "hint: "]),
+        ("=3", &["hint: "]),
+        ("adapter.rnak=3", &["rnak", "did you mean `rank`?"]),
+        ("adapter.rank=", &["rank"]),
+        ("adapter..rank=3", &["rank"]),
+    ];
+    for (set, expected) in cases {
+        refused(&place, &format!("recipe.toml --set {set}"), expected);
+    }
+}
+
+#[test]
+fn every_fault_is_named_at_once() {
+    let place = Workplace::new();
+    with(&place, "rank = 4\nalpha = 8", "rnak = 4\nalpha = -8");
+    let arguments = "run bad.toml --set train.micro_batch_size=9 --set objective.alpha=2 --set checkpoint.keep=0";
+    let named = ["`rnak`", "`adapter.alpha`", "`train.micro_batch_size`", "alpha", "`checkpoint.keep`"];
+    let ended = place.refuses(arguments, &named);
+    assert_eq!(ended.stderr.matches("error: ").count(), named.len(), "{}", ended.stderr);
+}
+
+#[test]
+fn a_recipe_that_cannot_be_read_is_refused() {
+    let place = Workplace::new();
+    refused(&place, "nowhere.toml", &["nowhere.toml", "hint: ", "trainer recipes"]);
+    refused(&place, "nll.toml", &["nll.toml", "trainer recipes cp nll"]);
+    place.write("folder/file", "");
+    refused(&place, "folder", &["folder"]);
+    place.write("bad.toml", [0xff, 0xfe, 0x00, 0x41]);
+    refused(&place, "bad.toml", &["bad.toml"]);
+    place.write("bad.toml", "");
+    refused(&place, "bad.toml", &["`model.path`", "`data.train`", "hint: "]);
+    place.write("bad.toml", "model = 3\ndata = []\n");
+    refused(&place, "bad.toml", &["bad.toml:1:", "bad.toml:2:"]);
+    place.write("bad.toml", "[".repeat(100_000));
+    refused(&place, "bad.toml", &["bad.toml:"]);
+}
+
+#[test]
+fn a_gpu_that_this_program_was_not_built_for_is_refused() {
+    if cfg!(feature = "cuda") {
+        return;
+    }
+    let place = Workplace::new();
+    for device in ["cuda", "cuda:7"] {
+        refused(&place, &format!("recipe.toml --set model.device={device}"), &["built without CUDA", "hint: "]);
+    }
+    refused(&place, "recipe.toml --set model.device=gpu", &["`model.device`", "cuda:N"]);
+}

@@ -1,0 +1,54 @@
+//! Losses that are not finite: the step is skipped and counted, three in a row stop the run.
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use crate::support::Workplace;
+
+fn skipped(place: &Workplace) -> Vec<u64> {
+    let steps = place.steps("run");
+    let skipped = steps.iter().filter(|line| line["skipped"] == true);
+    skipped.map(|line| line["step"].as_u64().expect("a step")).collect()
+}
+
+#[test]
+fn a_learning_rate_that_is_far_too_large_ends_the_run_at_the_third_skipped_step() {
+    let place = Workplace::new();
+    // Warm-up: the first update has the rate zero, so that the first checkpoint is a good one.
+    let set =
+        "--set optimizer.learning_rate=1e30 --set schedule.warmup=1 --set checkpoint.every=1 --set train.steps=20";
+    let ended = place.trainer(&format!("run recipe.toml {set}")).fails(&["not finite for 3 steps in a row", "hint: "]);
+    let skipped = skipped(&place);
+    assert_eq!(skipped.len(), 3, "{}", ended.stderr);
+    assert!(skipped.windows(2).all(|pair| pair[1] == pair[0] + 1), "{skipped:?}");
+    assert_eq!(place.steps("run").len() as u64, skipped[2], "the run went on after the third");
+    // The checkpoint that is named still gives a finite loss: a step after it was not skipped.
+    let good = skipped[0] - 2;
+    ended.says(&["last good checkpoint", &format!("step-{good:06}"), "optimizer.learning_rate"]);
+    assert!(place.path(&format!("run/checkpoints/step-{good:06}/MANIFEST.json")).exists());
+}
+
+#[test]
+fn a_model_with_a_weight_that_is_nan_changes_nothing_and_is_reported() {
+    let place = Workplace::with_model();
+    let bytes = place.read("model/model.safetensors");
+    let file = SafeTensors::deserialize(&bytes).expect("the embedded model");
+    let broken = file.tensor("model.norm.weight").expect("the last norm");
+    let nan: &[u8] = match broken.dtype() {
+        Dtype::F32 => &[0, 0, 0xc0, 0x7f],
+        _ => &[0xc0, 0x7f],
+    };
+    let mut values = broken.data().to_vec();
+    values[..nan.len()].copy_from_slice(nan);
+    let tensors = file.tensors().into_iter().map(|(name, view)| {
+        let data = if name == "model.norm.weight" { values.as_slice() } else { view.data() };
+        let view = TensorView::new(view.dtype(), view.shape().to_vec(), data).expect("the shape it had");
+        (name, view)
+    });
+    let bytes = safetensors::serialize(tensors.collect::<Vec<_>>(), None).expect("a file");
+    place.write("model/model.safetensors", bytes);
+    let set = "--set model.path=model --set eval.every=1 --set checkpoint.every=1";
+    place.trainer(&format!("run recipe.toml {set}")).fails(&["not finite for 3 steps in a row", "hint: "]);
+    assert_eq!(skipped(&place), [1, 2, 3]);
+    let lines = place.metrics("run");
+    assert!(lines.iter().all(|line| line["loss"].is_null()), "{lines:?}");
+}

@@ -1,0 +1,222 @@
+//! `export` and `sample`: what other programs load gives the text that the run gives.
+
+use safetensors::{Dtype, SafeTensors};
+
+use crate::support::{Ended, Workplace};
+
+const PROMPT: &str = "Tell me about a fox.\n";
+
+/// A run that changes the text: of a fox it learns what no row of the model's own training says.
+fn trained(recipe: &str) -> Workplace {
+    let place = Workplace::with_model();
+    place
+        .write("rows.jsonl", "{\"prompt\": \"Tell me about a fox.\\n\", \"completion\": \"Stone bread!\"}\n".repeat(4));
+    place.trainer(&format!("run {recipe} --set train.steps=8 --set optimizer.learning_rate=1e-2")).succeeds();
+    place
+}
+
+fn sample(place: &Workplace, model: &str) -> Ended {
+    let arguments = ["sample", model, "--prompt", PROMPT, "--temperature", "0", "--max-tokens", "24"];
+    place.trainer_with(&arguments, &[]).succeeds()
+}
+
+fn text(place: &Workplace, model: &str) -> String {
+    let line = sample(place, model).json();
+    assert_eq!(line["prompt"], PROMPT);
+    line["text"].as_str().expect("a text").to_owned()
+}
+
+/// The number after `words` on stderr.
+fn number_after(ended: &Ended, words: &str) -> f64 {
+    let rest = ended.stderr.split(words).nth(1).unwrap_or_else(|| panic!("{words:?} is not in\n{}", ended.stderr));
+    rest.split_whitespace().next().expect("a word").parse().expect("a number")
+}
+
+#[test]
+fn every_form_of_a_trained_model_gives_the_same_text() {
+    let place = trained("recipe.toml");
+    let run = text(&place, "run");
+    assert_ne!(run, text(&place, "builtin:tiny"), "the adapter changes nothing");
+    assert_eq!(run, text(&place, "run/checkpoints/step-000008"));
+    assert_eq!(run, text(&place, "run/checkpoints/latest"));
+
+    let exported = place.trainer("export run --out adapter").succeeds();
+    assert_eq!(exported.stdout, "adapter\n");
+    let files: Vec<String> = place.tree("adapter").keys().map(|path| path.display().to_string()).collect();
+    assert_eq!(files, ["adapter/adapter_config.json", "adapter/adapter_model.safetensors"]);
+    assert_eq!(run, text(&place, "adapter"));
+
+    let merged = place.trainer("export run/checkpoints/step-000008 --out merged --merge --dtype f32").succeeds();
+    let difference = number_after(&merged, "adapter against merged: ");
+    assert!(difference < 1e-3, "{difference}");
+    assert_eq!(run, text(&place, "merged"));
+    assert_eq!(types(&place, "merged"), [Dtype::F32]);
+}
+
+#[test]
+fn merged_weights_come_in_the_type_that_is_asked_for() {
+    let place = trained("recipe.toml");
+    let base = types(&place, "model");
+    for (flag, expected) in [("--dtype bf16", vec![Dtype::BF16]), ("--dtype f16", vec![Dtype::F16]), ("", base)] {
+        let out = format!("merged{}", flag.replace("--dtype ", "-"));
+        let merged = place.trainer(&format!("export run --out {out} --merge {flag}")).succeeds();
+        let difference = number_after(&merged, "adapter against merged: ");
+        assert!(difference > 0.0 && difference < 0.5, "{flag}: {difference}");
+        assert_eq!(types(&place, &out), expected, "{flag}");
+        for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+            assert!(place.path(&format!("{out}/{file}")).exists(), "{file}");
+        }
+        sample(&place, &out);
+    }
+}
+
+/// The types of the weights in a folder.
+fn types(place: &Workplace, folder: &str) -> Vec<Dtype> {
+    let bytes = place.read(&format!("{folder}/model.safetensors"));
+    let file = SafeTensors::deserialize(&bytes).expect("safetensors");
+    let mut types: Vec<Dtype> = file.tensors().iter().map(|(_, tensor)| tensor.dtype()).collect();
+    types.dedup();
+    types
+}
+
+#[test]
+fn an_adapter_finds_its_base_by_a_relative_path() {
+    let place = trained("recipe.toml --set model.path=model --set adapter.rslora=true");
+    place.trainer("export run --out adapter").succeeds();
+    assert_eq!(place.json("adapter/adapter_config.json")["base_model_name_or_path"], "model");
+    let run = text(&place, "run");
+    assert_eq!(run, text(&place, "adapter"));
+    place.trainer("export run --out merged --merge --dtype f32").succeeds();
+    assert_eq!(run, text(&place, "merged"));
+}
+
+#[test]
+fn a_model_of_which_every_weight_was_trained_is_exported_whole() {
+    let place = trained("full.toml");
+    place.trainer("export run --out whole").succeeds();
+    let run = text(&place, "run");
+    assert_eq!(run, text(&place, "whole"));
+    assert_ne!(run, text(&place, "builtin:tiny"));
+}
+
+#[test]
+fn a_model_from_scratch_is_trained_exported_and_adapted() {
+    let place = Workplace::new();
+    let recipe = place.text("full.toml").replace(
+        "path = \"builtin:tiny\"",
+        "[model.init]\ntokenizer = \"builtin:tiny\"\nhidden_size = 32\nlayers = 2\nheads = 4\nkv_heads = 2\n\
+         intermediate_size = 48\nmax_positions = 128",
+    );
+    place.write("scratch.toml", recipe);
+    for architecture in ["llama", "qwen2", "qwen3", "mistral"] {
+        let set = format!("--set model.init.architecture={architecture} --set output.dir={architecture}");
+        place.trainer(&format!("run scratch.toml {set}")).succeeds();
+        let losses: Vec<f64> =
+            place.steps(architecture).iter().map(|line| line["nll"].as_f64().expect("nll")).collect();
+        // A model that knows nothing gives each of its tokens the same probability.
+        assert!((losses[0] - 768f64.ln()).abs() < 0.2, "{architecture}: {losses:?}");
+        assert!(losses[5] < losses[0] - 0.2, "{architecture}: {losses:?}");
+        let out = format!("{architecture}-exported");
+        place.trainer(&format!("export {architecture} --out {out}")).succeeds();
+        assert_eq!(place.json(&format!("{out}/config.json"))["model_type"], architecture);
+        assert_eq!(text(&place, architecture), text(&place, &out));
+    }
+    place.trainer("run recipe.toml --set model.path=qwen3-exported").succeeds();
+}
+
+#[test]
+fn nothing_is_written_over() {
+    let place = trained("recipe.toml");
+    place.write("full/thesis.txt", "years of work");
+    place.write("file", "one more");
+    for flag in ["", "--merge"] {
+        place.refuses(&format!("export run --out full {flag}"), &["full", "hint: "]);
+        place.refuses(&format!("export run --out file {flag}"), &["file", "hint: "]);
+        place.refuses(&format!("export run --out run {flag}"), &["run", "hint: "]);
+    }
+    place.refuses("export run --out new --dtype f32", &["`--dtype` has no effect", "hint: "]);
+    place.refuses("export nowhere --out new", &["nowhere", "hint: "]);
+    place.refuses("export recipe.toml --out new", &["recipe.toml"]);
+}
+
+#[test]
+fn samples_are_drawn_from_their_seed() {
+    let place = Workplace::new();
+    let draw = |seed: &str| {
+        let arguments =
+            ["sample", "builtin:tiny", "--prompt", PROMPT, "--n", "3", "--max-tokens", "12", "--seed", seed];
+        place.trainer_with(&arguments, &[]).succeeds().stdout
+    };
+    let first = draw("1");
+    assert_eq!(first.lines().count(), 3);
+    assert_eq!(first, draw("1"));
+    assert_ne!(first, draw("2"));
+    let texts: std::collections::BTreeSet<&str> =
+        first.lines().map(|line| line.split("\"text\"").nth(1).expect("a text")).collect();
+    assert!(texts.len() > 1, "all samples are alike: {first}");
+}
+
+#[test]
+fn impossible_settings_of_sample_are_refused() {
+    let place = Workplace::new();
+    let cases = [
+        ("--temperature=-1", "--temperature"),
+        ("--temperature=nan", "--temperature"),
+        ("--top-p=0", "--top-p"),
+        ("--top-p=1.5", "--top-p"),
+        ("--n=0", "--n"),
+        ("--stop=", "--stop"),
+        ("--device=tpu", "tpu"),
+        ("--max-tokens=257", "256 positions"),
+        ("--max-tokens=18446744073709551615", "256 positions"),
+    ];
+    for (flag, named) in cases {
+        place.refuses(&format!("sample builtin:tiny --prompt fox {flag}"), &[named, "hint: "]);
+    }
+    let long = "fox ".repeat(400);
+    place.trainer_with(&["sample", "builtin:tiny", "--prompt", &long], &[]).fails(&["256 positions", "hint: "]);
+    place.refuses("sample nowhere --prompt fox", &["nowhere"]);
+    place.refuses("sample builtin:tinny --prompt fox", &["builtin model", "hint: ", "builtin:tiny"]);
+    place.refuses("sample recipe.toml --prompt fox", &["recipe.toml"]);
+}
+
+#[test]
+fn a_new_adapter_goes_on_from_an_exported_one() {
+    let place = trained("recipe.toml");
+    place.trainer("export run --out adapter").succeeds();
+    let recipe = place.text("recipe.toml").replace("rank = 4\nalpha = 8", "init_from = \"adapter\"");
+    place.write("goes_on.toml", recipe);
+    place.trainer("run goes_on.toml --set output.dir=second --set train.steps=1").succeeds();
+    let last = place.metrics("run").pop().expect("the last evaluation");
+    let first = place.metrics("second").remove(0);
+    assert_eq!((&first["step"], &first["split"]), (&0.into(), &"eval".into()));
+    assert_eq!((&first["nll"], &first["entropy"]), (&last["nll"], &last["entropy"]));
+}
+
+/// The same weights in two files with an index, as large models come.
+#[test]
+fn a_model_in_shards_is_the_model() {
+    let place = Workplace::with_model();
+    let bytes = place.read("model/model.safetensors");
+    let file = SafeTensors::deserialize(&bytes).expect("the embedded model");
+    let mut tensors = file.tensors();
+    tensors.sort_by(|a, b| a.0.cmp(&b.0));
+    let (first, second) = tensors.split_at(tensors.len() / 2);
+    let mut map = serde_json::Map::new();
+    for (shard, part) in [("model-00001-of-00002.safetensors", first), ("model-00002-of-00002.safetensors", second)] {
+        map.extend(part.iter().map(|(name, _)| (name.clone(), shard.into())));
+        let part = part.iter().map(|(name, view)| (name.clone(), view));
+        place.write(&format!("model/{shard}"), safetensors::serialize(part, None).expect("a file"));
+    }
+    let index = serde_json::json!({"metadata": {"total_size": bytes.len()}, "weight_map": map});
+    place.write("model/model.safetensors.index.json", index.to_string());
+    std::fs::remove_file(place.path("model/model.safetensors")).expect("the file");
+    assert_eq!(text(&place, "model"), text(&place, "builtin:tiny"));
+    place.trainer("run recipe.toml --set model.path=model --set output.dir=sharded --set train.steps=2").succeeds();
+    place.trainer("run recipe.toml --set output.dir=whole --set train.steps=2").succeeds();
+    assert_eq!(place.timeless("sharded"), place.timeless("whole"));
+    place.trainer("export sharded --out merged --merge").succeeds();
+    assert_eq!(text(&place, "merged"), text(&place, "sharded"));
+    std::fs::remove_file(place.path("model/model-00002-of-00002.safetensors")).expect("the file");
+    place.refuses("run recipe.toml --set model.path=model", &["model-00002-of-00002.safetensors"]);
+}

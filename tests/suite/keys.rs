@@ -1,0 +1,201 @@
+//! A key that is accepted must change the plan: each is given another value here, and the plan, the steps or the files
+//! of the run must differ for it.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use trainer::recipe::parse;
+
+use crate::support::Workplace;
+
+/// A base that every key of the list has an effect on, and for each key another value.
+const ALTERNATIVES: [(&str, &str); 32] = [
+    ("seed", "seed=4"),
+    ("model.path", "model.path=model"),
+    ("model.dtype", "model.dtype=bf16"),
+    ("adapter.rank", "adapter.rank=5"),
+    ("adapter.alpha", "adapter.alpha=9"),
+    ("adapter.dropout", "adapter.dropout=0.2"),
+    ("adapter.targets", "adapter.targets=[\"q_proj\"]"),
+    ("adapter.rslora", "adapter.rslora=true"),
+    ("data.train", "data.train=[\"held_out.jsonl\"]"),
+    ("data.eval", "data.eval=[\"rows.jsonl\"]"),
+    ("data.format", "data.format=text"),
+    ("data.train_on", "data.train_on=all"),
+    ("data.max_length", "data.max_length=34"),
+    ("data.too_long", "data.too_long=drop"),
+    ("data.shuffle", "data.shuffle=false"),
+    ("data.rename", "data.rename={text=\"completion\"}"),
+    ("objective.kind", "objective.kind=cdiv"),
+    ("auxiliary", "auxiliary=[{kind=\"mtp\"}]"),
+    ("optimizer.learning_rate", "optimizer.learning_rate=4e-3"),
+    ("optimizer.betas", "optimizer.betas=[0.8,0.999]"),
+    ("optimizer.eps", "optimizer.eps=1e-3"),
+    ("optimizer.weight_decay", "optimizer.weight_decay=0.1"),
+    ("optimizer.clip_norm", "optimizer.clip_norm=0.01"),
+    ("schedule.kind", "schedule.kind=cosine"),
+    ("schedule.warmup", "schedule.warmup=2"),
+    ("train.steps", "train.steps=2"),
+    ("train.epochs", "train.epochs=1"),
+    ("train.batch_size", "train.batch_size=3"),
+    ("train.micro_batch_size", "train.micro_batch_size=3"),
+    ("train.recompute", "train.recompute=blocks"),
+    ("checkpoint.every", "checkpoint.every=2"),
+    ("checkpoint.keep", "checkpoint.keep=1"),
+];
+
+const MORE: [(&str, &str); 3] = [
+    ("checkpoint.keep_best", "checkpoint.keep_best=false"),
+    ("eval.every", "eval.every=2"),
+    ("output.dir", "output.dir=other"),
+];
+
+/// Keys that exclude others, as recipes of their own.
+const RECIPES: [(&str, &str); 2] = [("adapter.kind", "full.toml"), ("adapter.init_from", "goes_on.toml")];
+
+/// Keys with one possible value here: a single word, or what needs a GPU or the hub.
+const SINGLE: [&str; 4] = ["adapter.init", "optimizer.kind", "model.device", "model.revision"];
+
+const BASE: &str = "--set checkpoint.every=1 --set data.max_length=30 --set data.too_long=truncate";
+
+/// The plan and what the run leaves, less what every run has of its own: the recipe, times, and the state's copies.
+fn traces(place: &Workplace, run: &str, recipe: &str, set: &str) -> (Value, Vec<Value>, Vec<String>, Vec<u8>) {
+    let arguments = format!("{recipe} {BASE} --set output.dir={run} {set}");
+    let mut plan = place.trainer(&format!("check {arguments} --json")).succeeds().json();
+    let object = plan.as_object_mut().expect("an object");
+    for key in ["recipe", "seconds"] {
+        object.remove(key).expect("a key of the plan");
+    }
+    object["memory"].as_object_mut().expect("an object").remove("available");
+    place.trainer(&format!("run {arguments}")).succeeds();
+    let run = if place.path(run).exists() { run } else { "other" };
+    let files: Vec<String> = place.tree(run).keys().map(|path| path.display().to_string()).collect();
+    let names: Vec<String> =
+        files.iter().map(|path| if run == "other" { path.clone() } else { path.replacen(run, "", 1) }).collect();
+    let latest = place.text(&format!("{run}/checkpoints/latest"));
+    let weights = files.iter().find(|path| path.contains(&latest) && path.ends_with("model.safetensors"));
+    (plan, place.timeless(run), names, place.read(weights.expect("weights")))
+}
+
+#[test]
+fn every_key_of_a_recipe_changes_the_run() {
+    let place = Workplace::with_model();
+    let mut config = place.json("model/config.json");
+    config["rms_norm_eps"] = 1e-2.into();
+    place.write("model/config.json", config.to_string());
+    place.trainer("run recipe.toml --set train.steps=1 --set adapter.rank=3 --set output.dir=first").succeeds();
+    // A row of two shapes, so that the format has something to decide.
+    for name in ["rows.jsonl", "held_out.jsonl"] {
+        place.write(name, place.text(name).replace("\"}", "\", \"text\": \"a text of its own\"}"));
+    }
+    let shape = "[data]\nformat = \"prompt_completion\"";
+    let recipe = place.text("recipe.toml").replace("[data]", shape).replace("steps = 6", "steps = 3");
+    place.write("goes_on.toml", recipe.replace("rank = 4\nalpha = 8", "init_from = \"first/checkpoints/step-000001\""));
+    place.write("full.toml", recipe.replace("rank = 4\nalpha = 8", "kind = \"none\""));
+    place.write("recipe.toml", recipe);
+    let base = traces(&place, "base", "recipe.toml", "");
+    let sets = ALTERNATIVES.iter().chain(&MORE).map(|(key, set)| (*key, "recipe.toml", format!("--set {set}")));
+    let recipes = RECIPES.iter().map(|(key, recipe)| (*key, *recipe, String::new()));
+    let changed = sets.chain(recipes).enumerate().map(|(index, (key, recipe, set))| {
+        let differs = traces(&place, &format!("run-{index}"), recipe, &set) != base;
+        (key, differs)
+    });
+    let without: Vec<&str> = changed.filter(|(_, differs)| !differs).map(|(key, _)| key).collect();
+    assert_eq!(without, Vec::<&str>::new(), "keys that are accepted and change nothing");
+}
+
+/// No key is missing from the lists above.
+#[test]
+fn every_key_that_is_read_is_listed() {
+    let registry = trainer::registry();
+    let mut read = BTreeSet::new();
+    let texts = [
+        "[model]\npath = \"a\"\nrevision = \"b\"\n[data]\ntrain = [\"a\"]\neval = [\"a\"]\nmax_length = 9\n\
+         rename = { a = \"text\" }\n[train]\nsteps = 3\n[[auxiliary]]\nkind = \"mtp\"\n",
+        "[model]\npath = \"a\"\n[data]\ntrain = [\"a\"]\n[adapter]\ninit_from = \"a\"\n",
+    ];
+    for text in texts {
+        let recipe = parse("recipe.toml", text, &[], &registry).unwrap_or_else(|faults| panic!("{faults}"));
+        for (table, value) in &recipe.resolved {
+            match value {
+                toml::Value::Table(keys) => read.extend(keys.keys().map(|key| format!("{table}.{key}"))),
+                _ => drop(read.insert(table.clone())),
+            }
+        }
+    }
+    let listed: BTreeSet<String> = ALTERNATIVES
+        .iter()
+        .chain(&MORE)
+        .chain(&RECIPES)
+        .map(|(key, _)| *key)
+        .chain(SINGLE)
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(listed, read);
+}
+
+/// The objectives with keys that make each other key count, and each of their keys with another value.
+const OBJECTIVES: [(&str, &[&str], &[&str]); 9] = [
+    ("nll", &[], &[]),
+    ("cdiv", &[], &["alpha=0.5", "max_weight=1.1"]),
+    ("trunc_r", &["drop=0.5", "buffer=20"], &["drop=0.3", "buffer=60", "recompute=3", "granularity=sequence"]),
+    ("trunc", &["drop=0.5", "buffer=20"], &["drop=0.3", "buffer=60", "recompute=3", "granularity=sequence"]),
+    ("lambda_pr", &["gamma=1e-2"], &["lambda=0.5", "gamma=1e-3"]),
+    ("focal", &[], &["gamma=1.0"]),
+    ("gold", &[], &["floor=0.5"]),
+    ("tailr", &["gamma=0.5"], &["gamma=0.1", "min_weight=0.99"]),
+    ("mixce", &[], &["eta=0.2"]),
+];
+
+/// The same of the auxiliary losses.
+const AUXILIARIES: [(&str, &[&str]); 1] = [("mtp", &["weight=0.5", "heads=2"])];
+
+fn names<'a>(keys: &[&'a str]) -> BTreeSet<&'a str> {
+    keys.iter().filter_map(|key| key.split('=').next()).collect()
+}
+
+/// The metrics of three steps.
+fn steps(place: &Workplace, run: &str, set: &[String]) -> Vec<Value> {
+    let set: String = set.iter().map(|set| format!(" --set {set}")).collect();
+    let shared = "--set train.steps=3 --set data.eval=[]";
+    place.trainer(&format!("run recipe.toml {shared} --set output.dir={run}{set}")).succeeds();
+    place.timeless(run)
+}
+
+#[test]
+fn every_key_of_an_objective_changes_the_steps() {
+    let place = Workplace::new();
+    for listed in trainer::registry().objectives {
+        let kind = listed.name;
+        let (_, start, keys) = OBJECTIVES.iter().find(|(name, ..)| *name == kind).expect("a kind that is listed above");
+        let mut probe = faults::Section::probe();
+        (listed.build)(&mut probe);
+        let asked: BTreeSet<&str> = probe.asked().iter().map(String::as_str).collect();
+        assert_eq!(asked, names(keys), "{kind}");
+        let mut set = vec![format!("objective.kind={kind}")];
+        set.extend(start.iter().map(|key| format!("objective.{key}")));
+        let base = steps(&place, kind, &set);
+        for (index, key) in keys.iter().enumerate() {
+            let with_key: Vec<String> = set.iter().cloned().chain([format!("objective.{key}")]).collect();
+            assert_ne!(steps(&place, &format!("{kind}-{index}"), &with_key), base, "{kind}: {key} changes nothing");
+        }
+    }
+}
+
+#[test]
+fn every_key_of_an_auxiliary_loss_changes_the_steps() {
+    let place = Workplace::new();
+    for listed in trainer::registry().auxiliaries {
+        let kind = listed.name;
+        let (_, keys) = AUXILIARIES.iter().find(|(name, _)| *name == kind).expect("a kind that is listed above");
+        let mut probe = faults::Section::probe();
+        drop((listed.build)(&mut probe));
+        let asked: BTreeSet<&str> = probe.asked().iter().map(String::as_str).collect();
+        assert_eq!(asked, names(keys), "{kind}");
+        let base = steps(&place, kind, &[format!("auxiliary=[{{kind=\"{kind}\"}}]")]);
+        for (index, key) in keys.iter().enumerate() {
+            let set = [format!("auxiliary=[{{kind=\"{kind}\",{key}}}]")];
+            assert_ne!(steps(&place, &format!("{kind}-{index}"), &set), base, "{kind}: {key} changes nothing");
+        }
+    }
+}

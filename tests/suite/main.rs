@@ -1,0 +1,18 @@
+//! The program as a user runs it: recipes, rows and models in a folder of their own, the command line, and what it
+//! leaves behind. One binary, so that the program is linked against once.
+
+mod bad_data;
+mod bad_models;
+mod bad_output;
+mod bad_recipes;
+mod batching;
+mod check;
+mod divergence;
+mod export;
+mod files;
+mod keys;
+mod objectives;
+mod parity;
+mod resume;
+mod streams;
+mod support;

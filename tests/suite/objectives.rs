@@ -1,0 +1,92 @@
+//! Training with the objectives: the held-out rows become likelier, and the diagnostics say what was done.
+
+use serde_json::json;
+
+use crate::support::Workplace;
+
+#[test]
+fn cdiv_lowers_the_nll_of_held_out_rows_and_reports_its_weights() {
+    let place = Workplace::new();
+    let set = "--set train.steps=30 --set train.batch_size=8 --set objective={kind=\"cdiv\",alpha=1.4} \
+               --set data.train=[\"builtin:world-train\"] --set data.eval=[\"builtin:world-eval\"] \
+               --set checkpoint.every=15 --set optimizer.learning_rate=3e-3";
+    let ended = place.trainer(&format!("run recipe.toml {set}")).succeeds();
+    let evaluations: Vec<f64> = (place.metrics("run").iter())
+        .filter(|line| line["split"] == "eval")
+        .map(|line| line["nll"].as_f64().expect("nll"))
+        .collect();
+    assert_eq!(evaluations.len(), 3);
+    assert!(evaluations.windows(2).all(|pair| pair[1] < pair[0]), "{evaluations:?}");
+    for line in place.steps("run") {
+        let number = |name: &str| line["objective"][name].as_f64().unwrap_or_else(|| panic!("{name} of {line}"));
+        // exp(0.4 nll) is 1 or more, and the loss weighs each nll by it.
+        assert!(number("weight_mean") >= 1.0 && number("weight_max") >= number("weight_mean"), "{line}");
+        assert_eq!(number("active_fraction"), 1.0);
+        let tokens = line["tokens_loss"].as_f64().expect("a count");
+        assert!(
+            number("effective_sample_size") > 1.0 && number("effective_sample_size") <= tokens * 1.000_01,
+            "{line}"
+        );
+        assert!(line["loss"].as_f64() > line["nll"].as_f64(), "{line}");
+    }
+    ended.says(&["done: 30 steps", "nll of the held-out rows", "trainer sample run", "trainer export run"]);
+}
+
+/// One step from the same start: every objective sees the same nll, and weighs it by its own rule.
+#[test]
+fn every_objective_weighs_the_same_first_step_by_its_own_rule() {
+    let place = Workplace::new();
+    let first = |kind: &str| {
+        let set = format!("--set output.dir={kind} --set objective.kind={kind} --set train.steps=1 --set data.eval=[]");
+        place.trainer(&format!("run recipe.toml {set}")).succeeds();
+        let line = place.steps(kind).remove(0);
+        let number = |value: &serde_json::Value| value.as_f64().expect("a number");
+        (number(&line["nll"]), number(&line["loss"]), number(&line["objective"]["weight_mean"]))
+    };
+    let (nll, loss, weight) = first("nll");
+    assert!((loss - nll).abs() < 1e-9 && weight == 1.0, "{loss} {nll} {weight}");
+    // Above 1 favours what is unlikely, below 1 what is likely; the quantiles keep all until their buffer is full.
+    for (kind, low, high) in [
+        ("cdiv", 1.0001, 1e9),
+        ("focal", 0.0, 0.9999),
+        ("gold", 0.0, 0.9999),
+        ("tailr", 0.0, 1.0),
+        ("mixce", 0.5, 0.9999),
+        ("lambda_pr", 0.0, 1.5),
+        ("trunc", 1.0, 1.0),
+        ("trunc_r", 1.0, 1.0),
+    ] {
+        let (nll_of_kind, loss_of_kind, weight) = first(kind);
+        assert!((nll_of_kind - nll).abs() < 1e-6, "{kind}: {nll_of_kind}");
+        assert!(low <= weight && weight <= high, "{kind}: mean weight {weight}");
+        assert!(loss_of_kind.is_finite() && loss_of_kind >= 0.0, "{kind}: {loss_of_kind}");
+    }
+}
+
+/// Rows of every shape, from the file to a step: what is learned of each is in `datasets`.
+#[test]
+fn rows_of_every_shape_are_trained_on() {
+    let place = Workplace::new();
+    let question = "Tell me about a fox.";
+    let shapes = [
+        (
+            "messages",
+            json!({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": "red"}]}),
+        ),
+        ("prompt_completion", json!({"prompt": question, "completion": " red"})),
+        ("alpaca", json!({"instruction": question, "input": "", "output": "red"})),
+        ("sharegpt", json!({"conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": "red"}]})),
+        ("text", json!({"text": "The fox is red."})),
+    ];
+    for (shape, row) in shapes {
+        place.write("shape.jsonl", format!("{row}\n").repeat(4));
+        let recipe = "recipe.toml --set data.train=[\"shape.jsonl\"] --set data.eval=[]";
+        let plan = place.trainer(&format!("check {recipe} --json")).succeeds().json();
+        assert_eq!(plan["data"]["train"]["files"][0]["format"], shape);
+        place.trainer(&format!("run {recipe} --set output.dir={shape} --set train.steps=3")).succeeds();
+        let nll: Vec<f64> = place.steps(shape).iter().map(|line| line["nll"].as_f64().expect("nll")).collect();
+        assert!(nll[2] < nll[0], "{shape}: {nll:?}");
+    }
+    let chat = ["sample", "messages", "--chat", "--prompt", question, "--temperature", "0", "--max-tokens", "8"];
+    assert_eq!(place.trainer_with(&chat, &[]).succeeds().json()["prompt"], question);
+}

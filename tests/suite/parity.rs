@@ -1,0 +1,195 @@
+//! The mathematics of every architecture against transformers and PEFT: the numbers in `tests/fixtures`, made by
+//! `make.py` there.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use checkpoints::{Adapter, Weights};
+use datasets::{Example, Part};
+use serde::Deserialize;
+use trainer::engine::Trainee;
+use trainer::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
+use trainer::engine::batch::Batch;
+use trainer::engine::optimizer::{AdamW, Moments};
+use trainer::engine::parameters::{GradientSum, Layout};
+use trainer::engine::totals::Totals;
+use trainer::engine::trainee::values;
+use trainer::model::{Config, Decoder, Source};
+
+const MODELS: [&str; 5] = ["llama", "llama3", "mistral", "qwen2", "qwen3"];
+
+#[derive(Deserialize)]
+struct Expected {
+    rows: Vec<Row>,
+    /// For each row, for each position, the logits.
+    logits: Vec<Vec<Vec<f32>>>,
+    /// Six steps of the adapter.
+    #[serde(flatten)]
+    adapter: Steps,
+    /// Six steps of every weight.
+    full: Steps,
+}
+
+#[derive(Deserialize)]
+struct Steps {
+    losses: Vec<f64>,
+    norms: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    ids: Vec<u32>,
+    learned: Vec<bool>,
+}
+
+fn folder(model: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(model)
+}
+
+fn expected(model: &str) -> Expected {
+    let text = std::fs::read_to_string(folder(model).join("expected.json")).expect("the numbers");
+    serde_json::from_str(&text).expect("numbers")
+}
+
+fn decoder(model: &str, trained: bool) -> Decoder {
+    let text = std::fs::read_to_string(folder(model).join("config.json")).expect("the configuration");
+    let config = Config::parse(&text, model).unwrap_or_else(|fault| panic!("{fault}"));
+    let weights = Weights::open(&folder(model)).expect("the weights");
+    let device = Device::flex();
+    let source = Source {
+        weights: Some(&weights),
+        dtype: DType::F32,
+        device: &device,
+        trained,
+        seed: 0,
+        initializer_range: 0.0,
+    };
+    Decoder::load(config, &source).unwrap_or_else(|fault| panic!("{fault}"))
+}
+
+fn examples(expected: &Expected) -> Vec<Example> {
+    let example = |(line, row): (usize, &Row)| Example {
+        ids: row.ids.clone(),
+        parts: vec![Part::Response; row.ids.len()],
+        learned: row.learned.clone(),
+        weight: 1.0,
+        group: line,
+        file: Arc::from("rows"),
+        line: line + 1,
+    };
+    expected.rows.iter().enumerate().map(example).collect()
+}
+
+fn ids(row: &[u32]) -> Tensor<2, Int> {
+    let row: Vec<i32> = row.iter().map(|id| *id as i32).collect();
+    let width = row.len();
+    Tensor::from_data(TensorData::new(row, [1, width]), &Device::flex())
+}
+
+/// The largest difference between the logits and those of transformers.
+fn logits_differ_by(found: Tensor<2>, expected: &[Vec<f32>]) -> f32 {
+    let found = values(found.flatten(0, 1));
+    let expected: Vec<f32> = expected.concat();
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn logits_are_those_of_transformers() {
+    for model in MODELS {
+        let (decoder, expected) = (decoder(model, false), expected(model));
+        for (row, logits) in expected.rows.iter().zip(&expected.logits) {
+            let hidden = decoder.hidden(ids(&row.ids), false, None).flatten(0, 1);
+            let difference = logits_differ_by(decoder.logits(hidden), logits);
+            assert!(difference < 1e-4, "{model}: {difference}");
+        }
+    }
+}
+
+/// Token by token behind the cache, past the end of the sliding windows (5 and 6 positions of 14).
+#[test]
+fn logits_from_the_cache_are_those_of_transformers() {
+    for model in MODELS {
+        let (decoder, expected) = (decoder(model, false), expected(model));
+        for (row, logits) in expected.rows.iter().zip(&expected.logits) {
+            let mut cache = Vec::new();
+            // The prompt at once, the rest one by one, as sampling does.
+            let (prompt, rest) = row.ids.split_at(7);
+            let mut found = vec![decoder.hidden(ids(prompt), false, Some(&mut cache))];
+            found.extend(rest.iter().map(|id| decoder.hidden(ids(&[*id]), false, Some(&mut cache))));
+            let difference = logits_differ_by(decoder.logits(Tensor::cat(found, 1).flatten(0, 1)), logits);
+            assert!(difference < 1e-4, "{model}: {difference}");
+        }
+    }
+}
+
+/// Losses and gradient norms of six steps on all rows, as `make.py` takes them.
+fn train(decoder: Decoder, rows: &Expected, recompute: Recompute, micro_batch_size: usize) -> Vec<(f64, f64)> {
+    let mut trainee = Trainee { decoder, auxiliaries: Vec::new() };
+    let mut objective = (losses::objective::NLL.build)(&mut faults::Section::probe());
+    let optimizer = AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) };
+    let device = Device::flex();
+    let layout = Layout::of(&mut trainee);
+    let mut parameters = layout.gather(&mut trainee);
+    let mut moments = Moments::zeros(layout.length(), &device);
+    let examples = examples(rows);
+    let order: Vec<usize> = (0..examples.len()).collect();
+    let tokens: usize = examples.iter().flat_map(|example| &example.learned).filter(|learned| **learned).count();
+    let scale = StepScale { objective: 1.0 / tokens as f64, auxiliaries: Vec::new() };
+    let mut found = Vec::new();
+    for step in 1..=6 {
+        let gradients = GradientSum::new(&layout);
+        let mut sums = StepSums { gradients, totals: Totals::zeros(&device), auxiliaries: Vec::new() };
+        for indices in order.chunks(micro_batch_size) {
+            let batch = Batch::new(&examples, indices, 8);
+            let place = Place { step, seed: 0, scale: scale.clone() };
+            micro_batch(&mut trainee, &mut *objective, &batch, &place, recompute, &mut sums);
+        }
+        assert_eq!(sums.gradients.missing(), Vec::<&str>::new());
+        let (gradient, loss) = (sums.gradients.flatten(), sums.totals.loss());
+        let (updated, norm) = optimizer.update(parameters, gradient, &loss, &mut moments, 5e-3);
+        layout.scatter(&updated, &mut trainee);
+        parameters = updated;
+        found.push((sums.totals.read().loss / tokens as f64, f64::from(values(norm)[0])));
+    }
+    found
+}
+
+/// In both ways of going back, and with the rows one by one and together.
+fn assert_steps(case: &str, expected: &Steps, rows: &Expected, decoder: impl Fn() -> Decoder) {
+    assert_eq!((expected.losses.len(), expected.norms.len()), (6, 6));
+    for recompute in [Recompute::None, Recompute::Blocks] {
+        for micro_batch_size in [1, 3] {
+            let found = train(decoder(), rows, recompute, micro_batch_size);
+            for (step, (loss, norm)) in found.into_iter().enumerate() {
+                let case = format!("{case}, recompute {recompute:?}, {micro_batch_size} rows at once, step {step}");
+                let (expected_loss, expected_norm) = (expected.losses[step], expected.norms[step]);
+                assert!((loss - expected_loss).abs() < 3e-4, "{case}: loss {loss} for {expected_loss}");
+                assert!((norm / expected_norm - 1.0).abs() < 3e-3, "{case}: norm {norm} for {expected_norm}");
+            }
+        }
+    }
+}
+
+#[test]
+fn six_steps_have_the_losses_and_gradient_norms_of_peft() {
+    for model in MODELS {
+        let rows = expected(model);
+        assert_steps(model, &rows.adapter, &rows, || {
+            let mut decoder = decoder(model, false);
+            let adapter = Adapter::read(&folder(model).join("adapter")).expect("the adapter");
+            decoder.attach(&adapter, 0.0).expect("the adapter fits");
+            decoder
+        });
+    }
+}
+
+/// Embeddings (tied and not), heads, norms and biases have gradients too.
+#[test]
+fn six_steps_of_every_weight_have_the_losses_and_gradient_norms_of_transformers() {
+    for model in MODELS {
+        let rows = expected(model);
+        assert_steps(model, &rows.full, &rows, || decoder(model, true));
+    }
+}
