@@ -29,7 +29,7 @@ fn text(place: &Workplace, model: &str) -> String {
 /// The number after `words` on stderr.
 fn number_after(ended: &Ended, words: &str) -> f64 {
     let rest = ended.stderr.split(words).nth(1).unwrap_or_else(|| panic!("{words:?} is not in\n{}", ended.stderr));
-    rest.split_whitespace().next().expect("a word").parse().expect("a number")
+    rest.split([' ', ';', '\n']).next().expect("a word").parse().expect("a number")
 }
 
 #[test]
