@@ -11,12 +11,13 @@ mod sample;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
-use std::panic::{self, PanicHookInfo};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use faults::{Fault, Faults, Place};
+use losses::Registry;
 
 use crate::logging::{self, Format, Verbosity};
 use crate::recipe::{self, Recipe};
@@ -71,10 +72,10 @@ enum Command {
 }
 
 impl Command {
-    fn run(self) -> Result<Outcome, Faults> {
+    fn run(self, registry: &Registry) -> Result<Outcome, Faults> {
         match self {
-            Command::Run(arguments) => run::run(&arguments),
-            Command::Check(arguments) => check::run(&arguments),
+            Command::Run(arguments) => run::run(&arguments, registry),
+            Command::Check(arguments) => check::run(&arguments, registry),
             Command::Export(arguments) => export::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
             Command::Recipes(arguments) => recipes::run(arguments),
@@ -82,8 +83,8 @@ impl Command {
     }
 }
 
-/// Runs the program with the arguments it was started with.
-pub fn main() -> ExitCode {
+/// Runs the program with the arguments it was started with; recipes may name what is in `registry`.
+pub fn main(registry: &Registry) -> ExitCode {
     panic::set_hook(Box::new(report_panic));
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
@@ -94,17 +95,18 @@ pub fn main() -> ExitCode {
         }
     };
     // The hook has told what there is to tell.
-    panic::catch_unwind(|| execute(command_line)).unwrap_or(OURS.into())
+    panic::catch_unwind(AssertUnwindSafe(|| execute(command_line, registry))).unwrap_or(OURS.into())
 }
 
-fn execute(command_line: CommandLine) -> ExitCode {
+fn execute(command_line: CommandLine, registry: &Registry) -> ExitCode {
     let Logs { log_format, quiet, verbose } = command_line.logs;
     let verbosity = match (quiet, verbose) {
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,
         _ => Verbosity::Normal,
     };
-    let result = logging::start(log_format, verbosity).map_err(Faults::from).and_then(|()| command_line.command.run());
+    let result =
+        logging::start(log_format, verbosity).map_err(Faults::from).and_then(|()| command_line.command.run(registry));
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => INTERRUPTED.into(),
@@ -116,7 +118,7 @@ fn execute(command_line: CommandLine) -> ExitCode {
 }
 
 /// Reads and checks the recipe in a file.
-fn read_recipe(path: &Path, overrides: &[String]) -> Result<Recipe, Faults> {
+fn read_recipe(path: &Path, overrides: &[String], registry: &Registry) -> Result<Recipe, Faults> {
     let text = fs_err::read_to_string(path).map_err(|error| {
         let fault = Fault::new(format!("cannot read the recipe: {}", error.kind())).at(Place::file(path));
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
@@ -125,7 +127,7 @@ fn read_recipe(path: &Path, overrides: &[String]) -> Result<Recipe, Faults> {
             false => fault.hint("`trainer recipes` lists recipes to start from"),
         }
     })?;
-    recipe::parse(&path.display().to_string(), &text, overrides, &crate::registry())
+    recipe::parse(&path.display().to_string(), &text, overrides, registry)
 }
 
 /// Writes data to stdout. A reader that has gone away, as `head` does, has what it wanted.

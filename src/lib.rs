@@ -12,7 +12,6 @@ pub mod recipe;
 pub mod report;
 pub mod sampling;
 
-/// The objectives and auxiliary losses that a recipe may name.
-pub fn registry() -> losses::Registry {
-    losses::Registry::default()
-}
+// What a program with an objective of its own needs beside this library.
+pub use faults;
+pub use losses;

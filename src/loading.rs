@@ -76,8 +76,7 @@ pub fn named(path: &str) -> Result<Named, Faults> {
 /// A checkpoint that is not one of this program, or a base model that cannot be found.
 pub fn from_checkpoint(checkpoint: Checkpoint) -> Result<Named, Faults> {
     let state = read_state(&checkpoint)?;
-    let recipe = recipe::parse("recipe.toml", &state.recipe, &[], &crate::registry())?;
-    let origin = match recipe.model.backbone {
+    let origin = match recipe::backbone("recipe.toml", &state.recipe)? {
         Backbone::Pretrained { path, revision } => Origin::Files(ModelFiles::locate(&path, revision.as_deref())?),
         Backbone::Init(init) => Origin::Init(init),
     };

@@ -116,6 +116,18 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
     })
 }
 
+/// The backbone that a run's resolved recipe names; what else stands in it is left unread, so that a run with an
+/// objective of another program can be loaded too.
+///
+/// # Errors
+/// A text that is not TOML, or a `[model]` that cannot be read.
+pub fn backbone(name: &str, text: &str) -> Result<Backbone, Faults> {
+    let document = Document::parse(name, text, &[])?;
+    let backbone = in_table(&mut document.root(), "model", model::read).backbone;
+    document.finish()?;
+    Ok(backbone)
+}
+
 fn in_table<T>(root: &mut Section, key: &str, read: impl FnOnce(&mut Section) -> T) -> T {
     let mut section = root.section(key);
     let value = read(&mut section);

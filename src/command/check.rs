@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use faults::Faults;
+use losses::Registry;
 use serde_json::json;
 
 use super::{Outcome, print, read_recipe};
@@ -26,8 +27,8 @@ pub struct Arguments {
 ///
 /// # Errors
 /// All that is wrong with recipe, model and data.
-pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
-    let recipe = read_recipe(&arguments.recipe, &arguments.set)?;
+pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults> {
+    let recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
     let warnings = recipe.warnings.clone();
     let plan = Plan::new(recipe)?;
     let example = &plan.train.examples[0];

@@ -103,7 +103,8 @@ mod tests {
         assert_eq!(files, names);
         for recipe in RECIPES {
             assert!(recipe.text.starts_with("# ") && recipe.description().len() > 20, "{}", recipe.name);
-            let read = crate::recipe::parse(&format!("{}.toml", recipe.name), recipe.text, &[], &crate::registry());
+            let read =
+                crate::recipe::parse(&format!("{}.toml", recipe.name), recipe.text, &[], &losses::Registry::default());
             let read = read.unwrap_or_else(|faults| panic!("{faults}"));
             assert_eq!(read.warnings, Vec::<String>::new(), "{}", recipe.name);
         }

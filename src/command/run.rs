@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use checkpoints::{Checkpoint, Run};
 use clap::Args;
 use faults::{Fault, Faults, Place};
+use losses::Registry;
 
 use super::{Outcome, announce, read_recipe, tell};
 use crate::engine::data::Order;
@@ -32,8 +33,8 @@ pub struct Arguments {
 ///
 /// # Errors
 /// All that is wrong with recipe, model, data, output directory or checkpoint.
-pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
-    let recipe = read_recipe(&arguments.recipe, &arguments.set)?;
+pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults> {
+    let recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
     for warning in &recipe.warnings {
         tracing::warn!("{warning}");
     }

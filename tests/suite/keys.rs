@@ -107,7 +107,7 @@ fn every_key_of_a_recipe_changes_the_run() {
 /// No key is missing from the lists above.
 #[test]
 fn every_key_that_is_read_is_listed() {
-    let registry = trainer::registry();
+    let registry = trainer::losses::Registry::default();
     let mut read = BTreeSet::new();
     let texts = [
         "[model]\npath = \"a\"\nrevision = \"b\"\n[data]\ntrain = [\"a\"]\neval = [\"a\"]\nmax_length = 9\n\
@@ -165,7 +165,7 @@ fn steps(place: &Workplace, run: &str, set: &[String]) -> Vec<Value> {
 #[test]
 fn every_key_of_an_objective_changes_the_steps() {
     let place = Workplace::new();
-    for listed in trainer::registry().objectives {
+    for listed in trainer::losses::Registry::default().objectives {
         let kind = listed.name;
         let (_, start, keys) = OBJECTIVES.iter().find(|(name, ..)| *name == kind).expect("a kind that is listed above");
         let mut probe = faults::Section::probe();
@@ -185,7 +185,7 @@ fn every_key_of_an_objective_changes_the_steps() {
 #[test]
 fn every_key_of_an_auxiliary_loss_changes_the_steps() {
     let place = Workplace::new();
-    for listed in trainer::registry().auxiliaries {
+    for listed in trainer::losses::Registry::default().auxiliaries {
         let kind = listed.name;
         let (_, keys) = AUXILIARIES.iter().find(|(name, _)| *name == kind).expect("a kind that is listed above");
         let mut probe = faults::Section::probe();

@@ -1,8 +1,10 @@
 //! Training with the objectives: the held-out rows become likelier, and the diagnostics say what was done.
 
+use std::path::Path;
+
 use serde_json::json;
 
-use crate::support::Workplace;
+use crate::support::{PROGRAM, Workplace};
 
 #[test]
 fn cdiv_lowers_the_nll_of_held_out_rows_and_reports_its_weights() {
@@ -89,4 +91,27 @@ fn rows_of_every_shape_are_trained_on() {
     }
     let chat = ["sample", "messages", "--chat", "--prompt", question, "--temperature", "0", "--max-tokens", "8"];
     assert_eq!(place.trainer_with(&chat, &[]).succeeds().json()["prompt"], question);
+}
+
+/// The example's source names nothing but the public interface; a program made of it trains, and this one loads the run.
+#[test]
+fn an_objective_of_another_program_trains_through_a_recipe() {
+    let place = Workplace::new();
+    // `cargo test` builds the examples too; a single test binary asked for by name does not.
+    let example = Path::new(PROGRAM).with_file_name("examples").join("custom_objective");
+    assert!(example.is_file(), "build it first: cargo build --release --examples");
+    let set = "--set objective.kind=late_tokens --set objective.slope=2 --set output.dir=late";
+    let ran = place.shell(&format!("{} run recipe.toml {set}", example.display())).succeeds();
+    assert!(ran.stderr.contains("late_tokens slope 2"), "{}", ran.stderr);
+    let step = &place.steps("late")[0];
+    let mean = step["objective"]["weight_mean"].as_f64().expect("a number");
+    assert!((1.0..3.0).contains(&mean) && mean > 1.2, "later tokens weigh up to 3, found a mean of {mean}");
+    place
+        .shell(&format!(
+            "{} run recipe.toml --set objective.kind=late_tokens --set objective.slope=-1",
+            example.display()
+        ))
+        .fails(&["`objective.slope` must be 0 or more", "hint: 0 is `nll`"]);
+    place.refuses("run recipe.toml --set objective.kind=late_tokens", &["late_tokens"]);
+    place.trainer_with(&["sample", "late", "--prompt", "The fox", "--max-tokens", "4"], &[]).succeeds();
 }
