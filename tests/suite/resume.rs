@@ -174,6 +174,20 @@ fn a_changed_run_is_not_resumed_and_what_changed_is_named() {
 }
 
 #[test]
+fn two_processes_do_not_train_into_one_directory() {
+    let place = Workplace::new();
+    let long = "run recipe.toml --set train.steps=100000 --set checkpoint.every=1";
+    let mut child = place.start(long);
+    place.wait_until("the first checkpoint", || place.path("run/checkpoints/latest").exists());
+    let second = place.trainer(&format!("{long} --resume"));
+    let running = child.try_wait().expect("a child").is_none();
+    child.kill().expect("the kill");
+    child.wait().expect("a child");
+    second.fails(&["another process is training into this directory", "run", "hint: "]);
+    assert!(running, "the first process did not go on: {}", place.text("stderr"));
+}
+
+#[test]
 fn a_longer_run_of_a_constant_rate_is_the_long_run() {
     let long = Workplace::new();
     long.trainer("run recipe.toml --set train.steps=5 --set eval.every=5").succeeds();
