@@ -65,13 +65,13 @@ fn a_killed_run_goes_on_as_if_nothing_had_happened() {
             let mut child = place.start(&format!("{} {flag}", command(recipe)));
             // Somewhere in the next steps and the saves between them: a save follows every step.
             let goal = place.metrics_length() + random.random_range(0..3);
-            let pause = random.random_range(0..30);
+            let pause = random.random_range(0..8_000);
             let mut over = false;
             place.wait_until("progress", || {
                 over = child.try_wait().expect("a child").is_some();
                 over || place.metrics_length() > goal
             });
-            std::thread::sleep(std::time::Duration::from_millis(pause));
+            std::thread::sleep(std::time::Duration::from_micros(pause));
             if over || child.try_wait().expect("a child").is_some() {
                 let status = child.wait().expect("a child");
                 assert!(status.success(), "{name}: {status}\n{}", place.text("stderr"));
