@@ -75,8 +75,10 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         &mut reporter,
         &interrupted,
     );
-    reporter.finish(&run, &plan.recipe.resolved)?;
+    let reported = reporter.finish(&run, &plan.recipe.resolved);
+    // What stopped the run comes before what kept it from being told: a full disk does both.
     let outcome = trained?;
+    reported?;
     match outcome {
         train::Outcome::Finished => {
             announce(&closing_words(&run, &plan)?);

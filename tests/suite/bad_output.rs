@@ -76,6 +76,7 @@ fn a_full_disk_is_reported_and_leaves_no_half_checkpoint() {
     drop(ended);
     let (said, left) = (place.text("stderr"), place.text("stdout"));
     assert!(said.contains("No space left on device") && said.contains("hint: free some space"), "{said}");
+    assert!(said.contains("step-000004"), "the checkpoint is not named: {said}");
     assert!(left.contains("disk/run/checkpoints/step-000002/MANIFEST.json"), "{left}");
     assert!(!left.contains("staging") && !left.contains("partial") && !left.contains("step-000004"), "{left}");
     on_a_small_disk(100, "trainer run recipe.toml --set output.dir=disk/run --set data.eval=[] 2>stderr").exits(1);

@@ -65,13 +65,13 @@ fn a_killed_run_goes_on_as_if_nothing_had_happened() {
             let mut child = place.start(&format!("{} {flag}", command(recipe)));
             // Somewhere in the next steps and the saves between them: a save follows every step.
             let goal = place.metrics_length() + random.random_range(0..3);
-            let pause = random.random_range(0..30);
+            let pause = random.random_range(0..8_000);
             let mut over = false;
             place.wait_until("progress", || {
                 over = child.try_wait().expect("a child").is_some();
                 over || place.metrics_length() > goal
             });
-            std::thread::sleep(std::time::Duration::from_millis(pause));
+            std::thread::sleep(std::time::Duration::from_micros(pause));
             if over || child.try_wait().expect("a child").is_some() {
                 let status = child.wait().expect("a child");
                 assert!(status.success(), "{name}: {status}\n{}", place.text("stderr"));
@@ -171,6 +171,20 @@ fn a_changed_run_is_not_resumed_and_what_changed_is_named() {
     let free = "--set checkpoint.every=1 --set checkpoint.keep=1 --set eval.every=1 --set train.recompute=blocks";
     place.trainer(&format!("{recipe} {free}")).succeeds();
     assert_eq!(place.text("run/checkpoints/latest"), "step-000004");
+}
+
+#[test]
+fn two_processes_do_not_train_into_one_directory() {
+    let place = Workplace::new();
+    let long = "run recipe.toml --set train.steps=100000 --set checkpoint.every=1";
+    let mut child = place.start(long);
+    place.wait_until("the first checkpoint", || place.path("run/checkpoints/latest").exists());
+    let second = place.trainer(&format!("{long} --resume"));
+    let running = child.try_wait().expect("a child").is_none();
+    child.kill().expect("the kill");
+    child.wait().expect("a child");
+    second.fails(&["another process is training into this directory", "run", "hint: "]);
+    assert!(running, "the first process did not go on: {}", place.text("stderr"));
 }
 
 #[test]
