@@ -42,7 +42,8 @@ impl Document {
             let mut set_faults = Vec::new();
             let entries = parse_table(&source, &mut set_faults);
             if set_faults.is_empty() && !entries.is_empty() {
-                merge(&mut root, entries);
+                let depth = written.split('=').next().unwrap_or_default().matches('.').count();
+                merge(&mut root, entries, depth);
             } else {
                 faults.push(
                     Fault::new(format!("cannot read `--set {written}`"))
@@ -390,6 +391,9 @@ mod tests {
         let faults = read("", &["adapter.rnk=16"]).2.expect_err("a fault");
         assert!(faults.to_string().starts_with("--set:1:9: unknown key `rnk`"), "{faults}");
         assert!(Document::parse("r.toml", "", &["nonsense".into()]).is_err());
+        let (_, rank, result, resolved) = read("[adapter]\nrank = 4\n", &["adapter={}"]);
+        assert_eq!((rank, result), (8, Ok(())), "a whole table replaces the table");
+        assert_eq!(resolved["adapter"]["rank"].as_integer(), Some(8));
         let bare = Document::parse("r.toml", "", &["output.dir=runs/a b".into()]).expect("a bare word is a string");
         assert_eq!(bare.root().section("output").value("dir", String::new()), "runs/a b");
     }

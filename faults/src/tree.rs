@@ -109,12 +109,13 @@ pub(crate) fn node(source: &Arc<Source>, value: &DeValue<'_>, span: Range<usize>
     Node { value: read, place: Place::Span(source.clone(), span) }
 }
 
-/// Puts `over` on top of `base`, table by table; a value that is not a table replaces what was there.
-pub(crate) fn merge(base: &mut Vec<Entry>, over: Vec<Entry>) {
+/// Puts `over` on top of `base`: tables are joined for `depth` levels, which is as far as the key of an override reaches;
+/// below that, what is written replaces what was there.
+pub(crate) fn merge(base: &mut Vec<Entry>, over: Vec<Entry>, depth: usize) {
     for entry in over {
         match base.iter_mut().find(|present| present.key == entry.key) {
             Some(present) => match (&mut present.node.value, entry.node.value) {
-                (Value::Table(present), Value::Table(over)) => merge(present, over),
+                (Value::Table(present), Value::Table(over)) if depth > 0 => merge(present, over, depth - 1),
                 (present_value, value) => {
                     *present_value = value;
                     present.node.place = entry.node.place;

@@ -93,6 +93,8 @@ fn compare(adapted: &Named, merged: &Path, dtype: Option<Dtype>) -> Result<(), F
     let ids = before.tokenizer.encode(PROMPT, true)?;
     let difference = largest_difference(&before, &after, &ids);
     if !difference.is_finite() {
+        // What is half good is not left to be found and used.
+        let _ = fs_err::remove_dir_all(merged);
         return Err(Fault::new("the merged model's logits are not finite")
             .at(Place::file(merged))
             .hint("look at the adapter: was the run's last loss finite?")
