@@ -14,5 +14,6 @@ pub mod state;
 pub mod totals;
 pub mod train;
 pub mod trainee;
+pub mod tree;
 
 pub use trainee::Trainee;

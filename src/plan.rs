@@ -8,13 +8,13 @@ use std::path::PathBuf;
 
 use burn::tensor::{DType, Device};
 use checkpoints::AdapterConfig;
-use datasets::{Dataset, Options, Tokenizer};
+use datasets::{Dataset, IntentNoise, Options, Tokenizer};
 use faults::{Fault, Faults, Place};
-use losses::{Auxiliary, Surroundings};
+use losses::{Auxiliary, Normalisation, Scope, Surroundings};
 
 use crate::engine::Trainee;
 use crate::engine::backward::Recompute;
-use crate::engine::data::Order;
+use crate::engine::data::{Order, Prompt, prompts};
 use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::state::RunState;
@@ -80,9 +80,7 @@ impl Plan {
         };
         let (train, eval) = rows(&recipe, &config, &tokenizer)?;
         let width_multiple = if crate::device::is_cpu(&device) { 8 } else { 64 };
-        let batch = (recipe.train.batch_size, recipe.train.micro_batch_size);
-        let shuffle = recipe.data.shuffle.then_some(recipe.seed);
-        let mut order = Order::new(&train.examples, batch.0, batch.1, shuffle, width_multiple);
+        let mut order = order(&recipe, &train, width_multiple);
         let steps_per_epoch = order.steps_per_epoch();
         let steps = match recipe.train.duration {
             recipe::Duration::Epochs(epochs) => epochs * steps_per_epoch,
@@ -106,6 +104,11 @@ impl Plan {
             estimate,
             recipe,
         })
+    }
+
+    /// The prompts with their targets, if the objective is defined on such.
+    pub fn prompts(&self) -> Vec<Prompt> {
+        if by_prompt(&self.recipe) { prompts(&self.train.examples) } else { Vec::new() }
     }
 
     /// What is kept of the way forward.
@@ -171,6 +174,8 @@ impl Plan {
                 step: 0,
                 skipped: 0,
                 best: None,
+                pass_loss: 0.0,
+                stopped_early: false,
                 train_fingerprint: self.train.fingerprint.clone(),
                 eval_fingerprint: self.eval.as_ref().map(|eval| eval.fingerprint.clone()),
                 recipe: recipe.resolved_text(),
@@ -195,6 +200,20 @@ impl Plan {
         };
         Some(AdapterConfig { revision, ..config })
     }
+}
+
+fn by_prompt(recipe: &Recipe) -> bool {
+    recipe.objective.normalisation() == Normalisation::Prompts
+}
+
+/// The training rows in the order of the run.
+pub fn order<'a>(recipe: &Recipe, train: &'a Dataset, width_multiple: usize) -> Order<'a> {
+    let batch = (recipe.train.batch_size, recipe.train.micro_batch_size);
+    let shuffle = recipe.data.shuffle.then_some(recipe.seed);
+    let order = Order::new(&train.examples, batch.0, batch.1, shuffle, width_multiple);
+    // Weights that depend on whole rows need the rows whole.
+    let share_prefixes = recipe.train.share_prefixes && recipe.objective.scope() == Scope::Token;
+    if by_prompt(recipe) { order.by_prompt(share_prefixes) } else { order }
 }
 
 fn fresh(start: &Start, dropout: f64) -> AdapterSettings {
@@ -270,20 +289,59 @@ fn rows(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<(Data
         max_length: data.max_length.unwrap_or(limit),
         too_long: data.too_long,
         rename: data.rename.0.iter().map(|(column, key)| (column.clone(), key.clone())).collect(),
+        end_token: data.targets.end_token,
+        prefix_free: data.targets.prefix_free,
+        template: data.intent.template,
+        allow_empty_intent: data.intent.allow_empty,
+        intent_noise: None,
     };
+    let noise = data.intent.noise.map(|(kind, fraction)| IntentNoise { kind, fraction, seed: recipe.seed });
     let mut faults = Vec::new();
-    let mut read = |paths: &[String]| {
-        let read = datasets::read(&paths.iter().map(PathBuf::from).collect::<Vec<_>>(), &options, tokenizer);
+    let mut read = |paths: &[String], options: &Options| {
+        let read = datasets::read(&paths.iter().map(PathBuf::from).collect::<Vec<_>>(), options, tokenizer);
         read.map_err(|fault| faults.extend(fault.into_list())).ok()
     };
-    let train = read(&data.train);
-    let eval = if data.eval.is_empty() { None } else { read(&data.eval) };
+    let train = read(&data.train, &Options { intent_noise: noise, ..options.clone() });
+    // Evaluation is by the rows as they are.
+    let eval = if data.eval.is_empty() { None } else { read(&data.eval, &options) };
+    faults.extend(train.as_ref().map(|train| unfit_shapes(recipe, train)).unwrap_or_default());
     Faults::check(faults)?;
     let train = train.expect("a data set that could not be read has left a fault");
     if train.examples.is_empty() {
         return Err(Fault::new("no row is left to train on").at(Place::Named("data.train".into())).into());
     }
     Ok((train, eval))
+}
+
+/// Row shapes that do not go with the objective, and keys of `[data]` that no row has a use for.
+fn unfit_shapes(recipe: &Recipe, train: &Dataset) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let objective = &recipe.objective;
+    for file in &train.report.files {
+        let fault = match objective.row_shape() {
+            Some(shape) if !file.format.starts_with(shape) => {
+                let message = format!("objective `{}` needs rows of `{shape}`, not `{}`", objective.name(), file.format);
+                Fault::new(message).hint("convert the rows, or choose another `objective.kind`")
+            }
+            None if file.format == "targets" => {
+                let message = format!("rows of `targets` need objective `diffuse`, not `{}`", objective.name());
+                Fault::new(message).hint("set `objective.kind = \"diffuse\"`: no other knows the weights of targets")
+            }
+            _ => continue,
+        };
+        faults.push(fault.at(Place::file(&file.file)));
+    }
+    let (targets, intent) = (recipe.data.targets.written, recipe.data.intent.written);
+    for (written, shape, keys) in [
+        (targets, "targets", "`data.end_token` and `data.prefix_free`"),
+        (intent, "intent", "`data.template`, `data.allow_empty_intent` and `data.intent_noise`"),
+    ] {
+        if written && !train.report.files.iter().any(|file| file.format.starts_with(shape)) {
+            let message = format!("{keys} have no effect: no file of `data.train` has rows of `{shape}`");
+            faults.push(Fault::new(message).hint("remove them"));
+        }
+    }
+    faults
 }
 
 fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {

@@ -23,4 +23,6 @@ pub use draft::{Example, Part};
 pub use read::{Dataset, Options, TooLong, TrainOn, read, read_text};
 pub use report::{Bar, Dropped, FileReport, Report};
 pub use shapes::Format;
+pub use shapes::intent::{IntentNoise, NoiseKind, SEPARATOR, Template};
+pub use shapes::targets::PrefixFree;
 pub use tokenizer::{Encoded, Tokenizer};
