@@ -108,7 +108,7 @@ impl Plan {
 
     /// The prompts with their targets, if the objective is defined on such.
     pub fn prompts(&self) -> Vec<Prompt> {
-        if by_prompt(&self.recipe) { prompts(&self.train.examples) } else { Vec::new() }
+        by_prompt(&self.recipe).map_or_else(Vec::new, |_| prompts(&self.train.examples))
     }
 
     /// What is kept of the way forward.
@@ -156,6 +156,7 @@ impl Plan {
             seed: recipe.seed,
             steps: self.steps,
             micro_batch_size: recipe.train.micro_batch_size,
+            by_prompt: by_prompt(recipe),
             width_multiple: self.width_multiple,
             recompute: self.recompute(),
             optimizer: AdamW {
@@ -202,8 +203,11 @@ impl Plan {
     }
 }
 
-fn by_prompt(recipe: &Recipe) -> bool {
-    recipe.objective.normalisation() == Normalisation::Prompts
+/// Whether steps are made of prompts with all their targets, and if so, whether these share what they begin with.
+fn by_prompt(recipe: &Recipe) -> Option<bool> {
+    // Weights that depend on whole rows need the rows whole.
+    let share_prefixes = recipe.train.share_prefixes && recipe.objective.scope() == Scope::Token;
+    (recipe.objective.normalisation() == Normalisation::Prompts).then_some(share_prefixes)
 }
 
 /// The training rows in the order of the run.
@@ -211,9 +215,10 @@ pub fn order<'a>(recipe: &Recipe, train: &'a Dataset, width_multiple: usize) -> 
     let batch = (recipe.train.batch_size, recipe.train.micro_batch_size);
     let shuffle = recipe.data.shuffle.then_some(recipe.seed);
     let order = Order::new(&train.examples, batch.0, batch.1, shuffle, width_multiple);
-    // Weights that depend on whole rows need the rows whole.
-    let share_prefixes = recipe.train.share_prefixes && recipe.objective.scope() == Scope::Token;
-    if by_prompt(recipe) { order.by_prompt(share_prefixes) } else { order }
+    match by_prompt(recipe) {
+        Some(share_prefixes) => order.by_prompt(share_prefixes),
+        None => order,
+    }
 }
 
 fn fresh(start: &Start, dropout: f64) -> AdapterSettings {
@@ -305,6 +310,7 @@ fn rows(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<(Data
     // Evaluation is by the rows as they are.
     let eval = if data.eval.is_empty() { None } else { read(&data.eval, &options) };
     faults.extend(train.as_ref().map(|train| unfit_shapes(recipe, train)).unwrap_or_default());
+    faults.extend(eval.as_ref().map(|eval| unfit_files(recipe, eval)).unwrap_or_default());
     Faults::check(faults)?;
     let train = train.expect("a data set that could not be read has left a fault");
     if train.examples.is_empty() {
@@ -313,14 +319,15 @@ fn rows(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<(Data
     Ok((train, eval))
 }
 
-/// Row shapes that do not go with the objective, and keys of `[data]` that no row has a use for.
-fn unfit_shapes(recipe: &Recipe, train: &Dataset) -> Vec<Fault> {
+/// Row shapes that do not go with the objective.
+fn unfit_files(recipe: &Recipe, dataset: &Dataset) -> Vec<Fault> {
     let mut faults = Vec::new();
     let objective = &recipe.objective;
-    for file in &train.report.files {
+    for file in &dataset.report.files {
         let fault = match objective.row_shape() {
             Some(shape) if !file.format.starts_with(shape) => {
-                let message = format!("objective `{}` needs rows of `{shape}`, not `{}`", objective.name(), file.format);
+                let message =
+                    format!("objective `{}` needs rows of `{shape}`, not `{}`", objective.name(), file.format);
                 Fault::new(message).hint("convert the rows, or choose another `objective.kind`")
             }
             None if file.format == "targets" => {
@@ -331,6 +338,12 @@ fn unfit_shapes(recipe: &Recipe, train: &Dataset) -> Vec<Fault> {
         };
         faults.push(fault.at(Place::file(&file.file)));
     }
+    faults
+}
+
+/// The same of the training rows, and keys of `[data]` that none of them has a use for.
+fn unfit_shapes(recipe: &Recipe, train: &Dataset) -> Vec<Fault> {
+    let mut faults = unfit_files(recipe, train);
     let (targets, intent) = (recipe.data.targets.written, recipe.data.intent.written);
     for (written, shape, keys) in [
         (targets, "targets", "`data.end_token` and `data.prefix_free`"),

@@ -75,9 +75,8 @@ mod tests {
         for kind in &registry.objectives {
             assert_eq!((kind.build)(&mut Section::probe()).name(), kind.name);
         }
-        let expected = [
-            "nll", "cdiv", "trunc_r", "lambda_pr", "focal", "trunc", "gold", "tailr", "mixce", "diffuse", "intent",
-        ];
+        let expected =
+            ["nll", "cdiv", "trunc_r", "lambda_pr", "focal", "trunc", "gold", "tailr", "mixce", "diffuse", "intent"];
         assert_eq!(names, expected);
     }
 

@@ -41,8 +41,10 @@ pub struct Learned {
     pub position: usize,
     /// Number of learned tokens of its row.
     pub length: usize,
-    /// The row's own weight.
+    /// The row's own weight; the sum of those of the rows that share the token.
     pub weight: f64,
+    /// Number of rows that share the token.
+    pub rows: usize,
 }
 
 impl Batch {
@@ -97,6 +99,7 @@ impl Batch {
             position: place + 1,
             length: targets.len(),
             weight: example.weight,
+            rows: 1,
         }));
         self.groups.push(example.group);
         self.ranges.push(first..self.learned.len());
@@ -123,7 +126,8 @@ impl Batch {
             .flat_map(|path| (0..width).map(|place| path.get(place).map_or(0, |node| *node as i32)))
             .collect();
         let rows = tree.paths.len();
-        let places: Tensor<1, Int> = Tensor::from_data(TensorData::new(places, [rows * width]), &hidden.device().inner());
+        let places: Tensor<1, Int> =
+            Tensor::from_data(TensorData::new(places, [rows * width]), &hidden.device().inner());
         let unpacked = hidden.reshape([packed, hidden_size]).select(0, places.clone());
         (unpacked.reshape([rows, width, hidden_size]), Some(places))
     }
@@ -136,6 +140,23 @@ impl Batch {
     /// Tokens processed, padding included.
     pub fn tokens(&self) -> usize {
         self.height * self.width
+    }
+
+    /// Learned tokens of all rows; one that rows share counts for each.
+    pub fn tokens_learned(&self) -> usize {
+        self.learned.iter().map(|token| token.rows).sum()
+    }
+
+    /// For each row, the sum of what its learned tokens have in `values`, one value for each of `learned`.
+    pub fn row_sums(&self, values: &[f32]) -> Vec<f64> {
+        let Some(tree) = &self.tree else {
+            return self
+                .ranges
+                .iter()
+                .map(|row| values[row.clone()].iter().map(|value| f64::from(*value)).sum())
+                .collect();
+        };
+        tree.row_sums(&self.rows, values)
     }
 
     /// Tokens without padding.

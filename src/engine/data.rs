@@ -68,17 +68,7 @@ impl<'a> Order<'a> {
     ) -> Self {
         let lengths: Vec<usize> = examples.iter().map(|example| example.ids.len()).collect();
         let steps = datasets::epoch(&lengths, batch_size, shuffle, 0);
-        Self {
-            examples,
-            lengths,
-            batch_size,
-            micro_batch_size,
-            shuffle,
-            multiple,
-            prompts: None,
-            epoch: 0,
-            steps,
-        }
+        Self { examples, lengths, batch_size, micro_batch_size, shuffle, multiple, prompts: None, epoch: 0, steps }
     }
 
     /// The same in steps of `batch_size` prompts with all their targets, of which `micro_batch_size` run at once.
@@ -157,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_step_takes_whole_prompts_and_knows_their_floor() {
-        let examples = [target(0, 7, 0.5), target(0, 8, 0.25), target(0, 9, 0.25), target(1, 7, 0.5), target(1, 7, 0.5)];
+        let examples =
+            [target(0, 7, 0.5), target(0, 8, 0.25), target(0, 9, 0.25), target(1, 7, 0.5), target(1, 7, 0.5)];
         let mut order = Order::new(&examples, 1, 2, None, 1).by_prompt(true);
         assert_eq!(order.steps_per_epoch(), 2);
         let entropy = -(0.5f64 * 0.5f64.ln() + 0.5 * 0.25f64.ln());

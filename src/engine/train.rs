@@ -10,8 +10,8 @@ use losses::{Normalisation, Objective};
 use tracing::{info, warn};
 
 use super::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
-use super::data::Order;
-use super::evaluate::evaluate;
+use super::data::{Order, prompts};
+use super::evaluate::{batches, evaluate};
 use super::optimizer::{AdamW, Moments};
 use super::parameters::{GradientSum, Layout};
 use super::schedule::Schedule;
@@ -29,8 +29,10 @@ pub struct Settings {
     pub seed: u64,
     /// Optimizer steps of the whole run.
     pub steps: usize,
-    /// Rows that run at once.
+    /// Rows that run at once; targets where steps are made of prompts.
     pub micro_batch_size: usize,
+    /// Steps are made of prompts with all their targets, which share what they begin with if it says so.
+    pub by_prompt: Option<bool>,
     /// Rows are padded to a multiple of this.
     pub width_multiple: usize,
     /// What is kept of the way forward.
@@ -139,7 +141,8 @@ pub fn train(
             auxiliary_diagnostics: trainee.auxiliaries.iter_mut().map(|a| (a.name().into(), a.diagnostics())).collect(),
             tokens: batches.iter().map(|batch| batch.tokens()).sum(),
             tokens_real: batches.iter().map(|batch| batch.tokens_real()).sum(),
-            tokens_loss: batches.iter().map(|batch| batch.learned.len()).sum(),
+            tokens_loss: batches.iter().map(|batch| batch.tokens_learned()).sum(),
+            weights: batches.iter().map(|batch| batch.learned.len()).sum(),
         };
         // The record is read one step late: by then the device has it, and no step waits for its own numbers.
         let stop = interrupted.load(Ordering::SeqCst);
@@ -251,6 +254,8 @@ struct Pending {
     tokens: usize,
     tokens_real: usize,
     tokens_loss: usize,
+    /// Number of weights: learned tokens, one that rows share counted once.
+    weights: usize,
 }
 
 impl Pending {
@@ -261,7 +266,7 @@ impl Pending {
     fn read(self, clock: &mut Instant) -> (StepRecord, f64) {
         let sums = self.totals.read();
         let tokens = self.tokens_loss.max(1) as f64;
-        let mut objective = sums.weight_diagnostics(self.tokens_loss);
+        let mut objective = sums.weight_diagnostics(self.weights);
         objective.extend(self.diagnostics);
         let mut loss = sums.loss * self.scale.objective;
         if let Some(floor) = self.floor {
@@ -305,8 +310,18 @@ fn evaluation_record(
     step: usize,
 ) -> StepRecord {
     let started = Instant::now();
-    let (sums, counts) = evaluate(&trainee.decoder, evaluation, settings.micro_batch_size, settings.width_multiple);
+    let batches = batches(evaluation, settings.micro_batch_size, settings.width_multiple, settings.by_prompt);
+    let (sums, counts) = evaluate(&trainee.decoder, &batches);
     let tokens = counts.learned.max(1) as f64;
+    let objective = match settings.by_prompt {
+        Some(_) => {
+            let prompts = prompts(evaluation);
+            let mean = |sum: f64| sum / prompts.len() as f64;
+            let (loss, floor) = (mean(sums.loss), mean(prompts.iter().map(|prompt| prompt.floor).sum()));
+            vec![("loss".into(), loss), ("floor".into(), floor), ("gap".into(), loss - floor)]
+        }
+        None => Vec::new(),
+    };
     StepRecord {
         step,
         split: "eval",
@@ -320,7 +335,7 @@ fn evaluation_record(
         tokens_loss: counts.learned as u64,
         seconds: started.elapsed().as_secs_f64(),
         skipped: false,
-        objective: Vec::new(),
+        objective,
         auxiliaries: Vec::new(),
     }
 }

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use datasets::Example;
+use losses::Row;
 
 use super::batch::Learned;
 use crate::model::{Context, Decoder, Visibility};
@@ -19,6 +20,8 @@ pub struct Tree {
     /// Number of tokens before each.
     positions: Vec<usize>,
     parents: Vec<Option<usize>>,
+    /// The place of each in `learned`, if it is learned.
+    places: Vec<Option<usize>>,
     /// Of each row, the nodes of its tokens.
     pub paths: Vec<Vec<usize>>,
     /// The tokens that some row learns, each weighted by the sum of its rows' weights.
@@ -28,11 +31,15 @@ pub struct Tree {
 impl Tree {
     /// The trie of the examples at `indices`.
     pub fn new(examples: &[Example], indices: &[usize]) -> Self {
-        let mut tree =
-            Self { ids: Vec::new(), positions: Vec::new(), parents: Vec::new(), paths: Vec::new(), learned: Vec::new() };
+        let mut tree = Self {
+            ids: Vec::new(),
+            positions: Vec::new(),
+            parents: Vec::new(),
+            places: Vec::new(),
+            paths: Vec::new(),
+            learned: Vec::new(),
+        };
         let mut children: HashMap<(Option<usize>, u32), usize> = HashMap::new();
-        // By the node that is predicted, the place in `learned`.
-        let mut known: HashMap<usize, usize> = HashMap::new();
         for &index in indices {
             let example = &examples[index];
             let length = example.learned.iter().filter(|learned| **learned).count();
@@ -42,16 +49,27 @@ impl Tree {
                     tree.ids.push(id);
                     tree.positions.push(depth);
                     tree.parents.push(parent);
+                    tree.places.push(None);
                     tree.ids.len() - 1
                 });
                 if let (Some(parent), true) = (parent, learned) {
                     position += 1;
-                    match known.get(&node) {
-                        Some(&place) => tree.learned[place].weight += example.weight,
+                    match tree.places[node] {
+                        Some(place) => {
+                            tree.learned[place].weight += example.weight;
+                            tree.learned[place].rows += 1;
+                        }
                         None => {
-                            known.insert(node, tree.learned.len());
                             let weight = example.weight;
-                            tree.learned.push(Learned { hidden: parent, target: id, position, length, weight });
+                            tree.places[node] = Some(tree.learned.len());
+                            tree.learned.push(Learned {
+                                hidden: parent,
+                                target: id,
+                                position,
+                                length,
+                                weight,
+                                rows: 1,
+                            });
                         }
                     }
                 }
@@ -61,6 +79,15 @@ impl Tree {
             tree.paths.push(path);
         }
         tree
+    }
+
+    /// For each row, the sum of what its learned tokens have in `values`, one value for each of `learned`.
+    pub fn row_sums(&self, rows: &[Row], values: &[f32]) -> Vec<f64> {
+        let sum = |(row, path): (&Row, &Vec<usize>)| {
+            let learned = path.iter().zip(&row.learned).filter(|(_, learned)| **learned);
+            learned.filter_map(|(node, _)| self.places[*node]).map(|place| f64::from(values[place])).sum()
+        };
+        rows.iter().zip(&self.paths).map(sum).collect()
     }
 
     /// Number of tokens.

@@ -5,8 +5,8 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::Plan;
-use crate::engine::data::Prompt;
 use crate::engine::backward::Recompute;
+use crate::engine::data::Prompt;
 
 /// Prompts whose floor is printed one by one.
 const PROMPTS_NAMED: usize = 10;

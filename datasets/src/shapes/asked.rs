@@ -10,7 +10,8 @@ use crate::row::Row;
 use crate::tokenizer::Tokenizer;
 
 /// The question of a row.
-pub(super) enum Asked {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
     /// `prompt`: text that the answer follows at once.
     Text(String),
     /// `messages` or `request`: turns that the assistant answers.
@@ -19,7 +20,7 @@ pub(super) enum Asked {
 
 impl Asked {
     /// Reads `prompt`, `messages` or `request`, of which a row has one.
-    pub fn of(row: &Row<'_>) -> Result<Self, Fault> {
+    pub(crate) fn of(row: &Row<'_>) -> Result<Self, Fault> {
         let keys: Vec<&str> = ["prompt", "messages", "request"].into_iter().filter(|key| row.has(key)).collect();
         match keys[..] {
             ["prompt"] => Ok(Self::Text(row.text("prompt")?.into())),
@@ -28,8 +29,10 @@ impl Asked {
                 let turns = messages::parse(row.list("messages")?, "messages", "role", "content", |role| role)?;
                 match turns.last() {
                     None => Err(Fault::new("`messages` is empty").hint("write the user's turn")),
-                    Some(last) if last.role == "assistant" => Err(Fault::new("`messages` ends with the assistant's turn")
-                        .hint("the answer stands under a key of its own: take the last message out")),
+                    Some(last) if last.role == "assistant" => {
+                        Err(Fault::new("`messages` ends with the assistant's turn")
+                            .hint("the answer stands under a key of its own: take the last message out"))
+                    }
                     Some(_) => Ok(Self::Conversation(turns)),
                 }
             }
@@ -38,8 +41,19 @@ impl Asked {
         }
     }
 
+    /// The text that an answer follows, and whether the tokenizer puts its own tokens around it.
+    ///
+    /// # Errors
+    /// A conversation and no chat template, or one that refuses it.
+    pub fn text(&self, tokenizer: &Tokenizer) -> Result<(String, bool), Fault> {
+        match self {
+            Self::Text(text) => Ok((text.clone(), true)),
+            Self::Conversation(turns) => Ok((tokenizer.render_chat(turns, true)?, false)),
+        }
+    }
+
     /// Question and answer as one text; with `end`, the answer ends with the end token or the template's end of a turn.
-    pub fn draft(&self, answer: Vec<Piece>, end: bool, context: &Context<'_>) -> Result<Draft, Fault> {
+    pub(super) fn draft(&self, answer: Vec<Piece>, end: bool, context: &Context<'_>) -> Result<Draft, Fault> {
         let learned = context.train_on.learns(Part::Prompt);
         let question = |text: String| Piece { text, part: Part::Prompt, learned };
         let (mut pieces, special) = match self {
@@ -64,12 +78,7 @@ impl Asked {
 }
 
 /// What the template writes before the answer, and after it up to the mark that ends the turn.
-fn around(
-    turns: &[Message],
-    before: &str,
-    answer: &[Piece],
-    tokenizer: &Tokenizer,
-) -> Result<(String, String), Fault> {
+fn around(turns: &[Message], before: &str, answer: &[Piece], tokenizer: &Tokenizer) -> Result<(String, String), Fault> {
     let answer: String = answer.iter().map(|piece| piece.text.as_str()).collect();
     let mut whole = turns.to_vec();
     whole.push(Message::new("assistant", answer.as_str()));

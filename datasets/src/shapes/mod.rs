@@ -1,7 +1,7 @@
 //! The row shapes. A new one is a file beside this one and a line in [`ALL`].
 
 mod alpaca;
-mod asked;
+pub(crate) mod asked;
 pub(crate) mod intent;
 mod messages;
 mod prompt_completion;

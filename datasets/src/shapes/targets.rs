@@ -99,7 +99,8 @@ fn beginning<'a>(row: &Row<'a>) -> Result<&'a str, Fault> {
     match row.get("response") {
         None => Ok(""),
         Some(Value::Array(values)) => {
-            let mut texts: Vec<&str> = values.iter().map(|value| string("response", value)).collect::<Result<_, _>>()?;
+            let mut texts: Vec<&str> =
+                values.iter().map(|value| string("response", value)).collect::<Result<_, _>>()?;
             texts.dedup();
             match texts[..] {
                 [] => Ok(""),
