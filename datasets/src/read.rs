@@ -262,7 +262,9 @@ impl<'a> Reading<'a> {
         }
         if let Some(shape) = shape {
             self.report.files.push(FileReport { file: name.into(), format: shape.word.into(), rows: counted });
-            let open = shape.format == Format::Targets && !self.options.end_token;
+            // Open ends are what these ask for.
+            let without_response = matches!(self.options.train_on, TrainOn::Parts { response: false, .. });
+            let open = without_response || shape.format == Format::Targets && !self.options.end_token;
             if shape.stops && !open && self.faults.len() == faults {
                 self.check_stops(name, before);
             }

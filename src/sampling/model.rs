@@ -99,3 +99,36 @@ fn host(logits: Tensor<2>) -> Vec<f32> {
     let [rows, vocabulary] = logits.dims();
     crate::engine::trainee::values(logits.reshape([rows * vocabulary]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fixtures::decoder;
+
+    /// Rows of 3, 9 and 6 tokens, longer and shorter than Mistral's window of 5, against each of them alone.
+    #[test]
+    fn padded_rows_have_the_logits_that_they_have_alone() {
+        let prompts: Vec<Vec<u32>> = vec![vec![5, 9, 11], (1..10).collect(), vec![40, 3, 8, 8, 1, 30]];
+        for family in ["llama", "mistral"] {
+            let decoder = decoder(family);
+            let mut rows = DecoderRows::new(&decoder);
+            let first = rows.start(&prompts);
+            rows.keep(&[2, 0, 0, 1]);
+            let second = rows.step(&[7, 6, 2, 12]);
+            for (prompt, logits) in prompts.iter().zip(&first) {
+                assert_near(logits, &DecoderRows::new(&decoder).start(&[prompt.clone()])[0]);
+            }
+            for ((row, token), logits) in [(2, 7), (0, 6), (0, 2), (1, 12)].into_iter().zip(&second) {
+                let mut whole: Vec<u32> = prompts[row].clone();
+                whole.push(token);
+                assert_near(logits, &DecoderRows::new(&decoder).start(&[whole])[0]);
+            }
+        }
+    }
+
+    #[track_caller]
+    fn assert_near(found: &[f32], expected: &[f32]) {
+        let error = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(found.len() == expected.len() && error < 1e-5, "the largest difference is {error}");
+    }
+}

@@ -147,3 +147,146 @@ impl Draft {
         Stated { text: self.text[self.asked..].into(), stages: self.stages, stopped: self.stopped }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Table;
+    use super::*;
+    use crate::model::embedded_tokenizer;
+
+    fn tokenizer() -> Tokenizer {
+        embedded_tokenizer().unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    fn settings(template: Template, temperatures: [f64; 2], most: [usize; 2]) -> TwoTemperatures {
+        let draws = |temperature, max_tokens| Settings {
+            temperature,
+            top_p: 1.0,
+            top_k: 0,
+            max_tokens,
+            stop: Vec::new(),
+            seed: 5,
+        };
+        TwoTemperatures {
+            template,
+            intent: draws(temperatures[0], most[0]),
+            response: draws(temperatures[1], most[1]),
+            max_stages: 6,
+        }
+    }
+
+    /// A model that goes on as `law` says of the text so far: words with probabilities; an empty word is the end.
+    fn model(law: fn(&str) -> Vec<(&'static str, f64)>) -> Table {
+        let tokenizer = tokenizer();
+        let vocabulary = tokenizer.vocabulary();
+        let next = move |row: &[u32]| {
+            let text = tokenizer.decode(row, false).expect("text").replace("<|bos|>", "");
+            let mut logits = vec![f32::NEG_INFINITY; vocabulary];
+            for (word, probability) in law(&text) {
+                let ids = tokenizer.encode(word, false).expect("ids");
+                let id = ids.first().copied().or(tokenizer.end_token()).expect("an end token");
+                logits[id as usize] = probability.ln() as f32;
+            }
+            logits
+        };
+        Table { next: Box::new(next), rows: Vec::new(), positions: 4096 }
+    }
+
+    fn answers(law: fn(&str) -> Vec<(&'static str, f64)>, count: usize, settings: &TwoTemperatures) -> Vec<Stated> {
+        let question = Question { text: "q:".into(), special: true };
+        sample_with_intent(&mut model(law), &tokenizer(), &[question], count, settings).expect("text")
+    }
+
+    fn near(found: usize, of: usize, expected: f64) {
+        let (found, deviation) = (found as f64 / of as f64, (expected * (1.0 - expected) / of as f64).sqrt());
+        assert!((found - expected).abs() < 4.0 * deviation, "{found} is not {expected} within {deviation}");
+    }
+
+    /// `a` and `b` with probabilities 0.8 and 0.2, in the intent and in the response: at temperature T the first comes
+    /// with `0.8^(1/T) / (0.8^(1/T) + 0.2^(1/T))`.
+    #[test]
+    fn each_stage_has_its_own_temperature() {
+        let law = |text: &str| match text.rsplit_once("###") {
+            None if text.ends_with(':') => vec![("a", 0.8), ("b", 0.2)],
+            None => vec![("#", 1.0)],
+            Some((_, "")) => vec![("a", 0.8), ("b", 0.2)],
+            Some(_) => vec![("", 1.0)],
+        };
+        let share = |t: f64| 0.8f64.powf(1.0 / t) / (0.8f64.powf(1.0 / t) + 0.2f64.powf(1.0 / t));
+        for temperatures in [[1.0, 0.5], [2.0, 0.7], [1.5, 0.0]] {
+            let stated = answers(law, 2000, &settings(Template::Chat, temperatures, [10, 10]));
+            let first = |part: fn(&Stage) -> &str| stated.iter().filter(|s| part(&s.stages[0]) == "a").count();
+            near(first(|stage| &stage.intent), 2000, share(temperatures[0]));
+            match temperatures[1] {
+                0.0 => assert_eq!(first(|stage| &stage.response), 2000),
+                t => near(first(|stage| &stage.response), 2000, share(t)),
+            }
+            assert!(stated.iter().all(|s| s.stopped && s.stages[0].intent.len() == 1 && s.text.contains(" ###")));
+        }
+    }
+
+    /// An intent that never ends, and a response that never ends: both stop at their caps, with the separator between.
+    #[test]
+    fn the_separator_is_never_lost_and_both_stages_stop_at_their_caps() {
+        let law = |text: &str| if text.contains("###") { vec![("b", 1.0)] } else { vec![("a", 0.5), (",", 0.5)] };
+        for stated in answers(law, 20, &settings(Template::Chat, [1.0, 1.0], [4, 7])) {
+            let (intent, response) = stated.text.split_once(" ###").expect("the separator");
+            assert!(intent.len() <= 4 && !intent.ends_with(','), "{intent:?}");
+            assert_eq!(response, "bbbbbbb");
+            assert!(!stated.stopped);
+        }
+    }
+
+    #[test]
+    fn a_model_that_ends_in_place_of_the_separator_still_responds_after_one() {
+        let law = |text: &str| match text {
+            "q:" => vec![("a", 1.0)],
+            _ if text.ends_with("###") => vec![("b", 1.0)],
+            _ => vec![("", 1.0)],
+        };
+        let stated = answers(law, 1, &settings(Template::Chat, [1.0, 0.5], [9, 9])).remove(0);
+        assert_eq!((stated.text.as_str(), stated.stopped), ("a ###b", true));
+        let stated = answers(law, 1, &settings(Template::Comments, [1.0, 0.5], [9, 9])).remove(0);
+        assert_eq!(stated.text, "\n### Comment:\n");
+    }
+
+    #[test]
+    fn steps_take_turns_until_the_end_mark_or_the_budget() {
+        // An intent `i`, a fragment `x` and the mark, for ever.
+        let endless = |text: &str| match text.chars().last() {
+            Some('i' | 'x') => vec![("#", 1.0)],
+            Some('#') if text.ends_with("###") => match text.matches("###").count() % 2 {
+                1 => vec![("i", 1.0)],
+                _ => vec![("x", 1.0)],
+            },
+            _ => vec![("#", 1.0)],
+        };
+        let stated = answers(endless, 1, &settings(Template::Mathematics, [1.0, 0.5], [9, 9])).remove(0);
+        let stage = Stage { intent: "i".into(), response: "x".into() };
+        assert_eq!((stated.stages, stated.stopped), (vec![stage.clone(); 3], false));
+        assert_eq!(stated.text, "i ###x\n###i ###x\n###i ###x\n###");
+
+        // The same, and the end after the second fragment.
+        let ending = |text: &str| match text.chars().last() {
+            Some('x') if text.matches('x').count() == 2 => vec![("", 1.0)],
+            Some('#') if text.ends_with("###") && text.matches("###").count() % 2 == 1 => vec![("i", 1.0)],
+            Some('#') if text.ends_with("###") => vec![("x", 1.0)],
+            _ => vec![("#", 1.0)],
+        };
+        let stated = answers(ending, 1, &settings(Template::Mathematics, [1.0, 0.5], [9, 9])).remove(0);
+        assert_eq!((stated.stages, stated.stopped), (vec![stage; 2], true));
+
+        // Code ends with an intent that says so.
+        let code = |text: &str| match text.matches("###").count() {
+            1 if text.ends_with('#') => vec![("End", 1.0)],
+            1 if text.ends_with("End") => vec![(" of", 1.0)],
+            1 if text.ends_with(" of") => vec![(" code", 1.0)],
+            _ => vec![("#", 1.0)],
+        };
+        let words = tokenizer().encode(" code", false).expect("ids").len();
+        let stated = answers(code, 1, &settings(Template::Code, [1.0, 0.5], [40, 9])).remove(0);
+        if words == 1 {
+            assert!(stated.stopped && stated.stages.len() == 1, "{stated:?}");
+        }
+    }
+}
