@@ -4,6 +4,7 @@
 //! something to mend, 2 when this program has, 130 when the user stopped it.
 
 mod check;
+mod eval;
 mod export;
 mod recipes;
 mod run;
@@ -16,9 +17,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use faults::{Fault, Faults, Place};
+use faults::{Fault, Faults, FromToml, Place};
 use losses::Registry;
 
+use crate::device;
+use crate::loading::{self, Loaded};
 use crate::logging::{self, Format, Verbosity};
 use crate::recipe::{self, Recipe};
 use crate::report::progress;
@@ -68,6 +71,7 @@ enum Command {
     Check(check::Arguments),
     Export(export::Arguments),
     Sample(sample::Arguments),
+    Eval(eval::Arguments),
     Recipes(recipes::Arguments),
 }
 
@@ -78,6 +82,7 @@ impl Command {
             Command::Check(arguments) => check::run(&arguments, registry),
             Command::Export(arguments) => export::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
+            Command::Eval(arguments) => eval::run(&arguments),
             Command::Recipes(arguments) => recipes::run(arguments),
         }
     }
@@ -128,6 +133,16 @@ fn read_recipe(path: &Path, overrides: &[String], registry: &Registry) -> Result
         }
     })?;
     recipe::parse(&path.display().to_string(), &text, overrides, registry)
+}
+
+/// The model at a path, on the device named on the command line.
+fn load_model(path: &str, device: &str) -> Result<Loaded, Faults> {
+    let wanted = recipe::Device::from_toml(&toml::Value::String(device.into())).ok_or_else(|| {
+        Fault::new(format!("`--device` cannot be `{device}`")).hint("one of: auto, cpu, cuda, cuda:N")
+    })?;
+    let device = device::open(wanted)?;
+    let dtype = device::dtype(recipe::DType::Auto, &device);
+    loading::named(path)?.load(&device, dtype)
 }
 
 /// Writes data to stdout. A reader that has gone away, as `head` does, has what it wanted.

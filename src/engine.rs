@@ -6,6 +6,8 @@ pub mod backward;
 pub mod batch;
 pub mod data;
 pub mod evaluate;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod head;
 pub mod optimizer;
 pub mod parameters;
@@ -14,5 +16,6 @@ pub mod state;
 pub mod totals;
 pub mod train;
 pub mod trainee;
+pub mod tree;
 
 pub use trainee::Trainee;

@@ -5,6 +5,7 @@ pub mod device;
 pub mod engine;
 pub mod loading;
 pub mod logging;
+pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod random;

@@ -17,6 +17,7 @@ mod qwen3;
 mod rotary;
 mod scratch;
 mod source;
+mod visibility;
 
 pub use adapter::{AdapterSettings, Targets, matches_module};
 pub use attention::LayerCache;
@@ -28,11 +29,14 @@ pub use linear::Linear;
 pub use rotary::{RopeScaling, Rotary};
 pub use scratch::{INITIALIZER_RANGE, config_json};
 pub use source::Source;
+pub use visibility::Visibility;
 
 /// What all layers of one pass share.
 pub struct Context {
     /// Cosines and sines of the positions of this pass.
     pub rotary: Rotary,
+    /// Which positions a position sees; `None` for all before it.
+    pub visibility: Option<Visibility>,
     /// Seed of the micro-batch's dropout; `None` drops nothing.
     pub dropout_seed: Option<u64>,
 }

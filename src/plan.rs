@@ -8,13 +8,13 @@ use std::path::PathBuf;
 
 use burn::tensor::{DType, Device};
 use checkpoints::AdapterConfig;
-use datasets::{Dataset, Options, Tokenizer};
+use datasets::{Dataset, IntentNoise, Options, Tokenizer};
 use faults::{Fault, Faults, Place};
-use losses::{Auxiliary, Surroundings};
+use losses::{Auxiliary, Normalisation, Scope, Surroundings};
 
 use crate::engine::Trainee;
 use crate::engine::backward::Recompute;
-use crate::engine::data::Order;
+use crate::engine::data::{Order, Prompt, prompts};
 use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::state::RunState;
@@ -80,9 +80,7 @@ impl Plan {
         };
         let (train, eval) = rows(&recipe, &config, &tokenizer)?;
         let width_multiple = if crate::device::is_cpu(&device) { 8 } else { 64 };
-        let batch = (recipe.train.batch_size, recipe.train.micro_batch_size);
-        let shuffle = recipe.data.shuffle.then_some(recipe.seed);
-        let mut order = Order::new(&train.examples, batch.0, batch.1, shuffle, width_multiple);
+        let mut order = order(&recipe, &train, width_multiple);
         let steps_per_epoch = order.steps_per_epoch();
         let steps = match recipe.train.duration {
             recipe::Duration::Epochs(epochs) => epochs * steps_per_epoch,
@@ -106,6 +104,11 @@ impl Plan {
             estimate,
             recipe,
         })
+    }
+
+    /// The prompts with their targets, if the objective is defined on such.
+    pub fn prompts(&self) -> Vec<Prompt> {
+        by_prompt(&self.recipe).map_or_else(Vec::new, |_| prompts(&self.train.examples))
     }
 
     /// What is kept of the way forward.
@@ -153,6 +156,7 @@ impl Plan {
             seed: recipe.seed,
             steps: self.steps,
             micro_batch_size: recipe.train.micro_batch_size,
+            by_prompt: by_prompt(recipe),
             width_multiple: self.width_multiple,
             recompute: self.recompute(),
             optimizer: AdamW {
@@ -171,6 +175,8 @@ impl Plan {
                 step: 0,
                 skipped: 0,
                 best: None,
+                pass_loss: 0.0,
+                stopped_early: false,
                 train_fingerprint: self.train.fingerprint.clone(),
                 eval_fingerprint: self.eval.as_ref().map(|eval| eval.fingerprint.clone()),
                 recipe: recipe.resolved_text(),
@@ -194,6 +200,24 @@ impl Plan {
             None => fresh(&lora.start, lora.dropout).to_config(&base, trainee.decoder.adapted_modules()),
         };
         Some(AdapterConfig { revision, ..config })
+    }
+}
+
+/// Whether steps are made of prompts with all their targets, and if so, whether these share what they begin with.
+fn by_prompt(recipe: &Recipe) -> Option<bool> {
+    // Weights that depend on whole rows need the rows whole.
+    let share_prefixes = recipe.train.share_prefixes && recipe.objective.scope() == Scope::Token;
+    (recipe.objective.normalisation() == Normalisation::Prompts).then_some(share_prefixes)
+}
+
+/// The training rows in the order of the run.
+pub fn order<'a>(recipe: &Recipe, train: &'a Dataset, width_multiple: usize) -> Order<'a> {
+    let batch = (recipe.train.batch_size, recipe.train.micro_batch_size);
+    let shuffle = recipe.data.shuffle.then_some(recipe.seed);
+    let order = Order::new(&train.examples, batch.0, batch.1, shuffle, width_multiple);
+    match by_prompt(recipe) {
+        Some(share_prefixes) => order.by_prompt(share_prefixes),
+        None => order,
     }
 }
 
@@ -270,20 +294,67 @@ fn rows(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<(Data
         max_length: data.max_length.unwrap_or(limit),
         too_long: data.too_long,
         rename: data.rename.0.iter().map(|(column, key)| (column.clone(), key.clone())).collect(),
+        end_token: data.targets.end_token,
+        prefix_free: data.targets.prefix_free,
+        template: data.intent.template,
+        allow_empty_intent: data.intent.allow_empty,
+        intent_noise: None,
     };
+    let noise = data.intent.noise.map(|(kind, fraction)| IntentNoise { kind, fraction, seed: recipe.seed });
     let mut faults = Vec::new();
-    let mut read = |paths: &[String]| {
-        let read = datasets::read(&paths.iter().map(PathBuf::from).collect::<Vec<_>>(), &options, tokenizer);
+    let mut read = |paths: &[String], options: &Options| {
+        let read = datasets::read(&paths.iter().map(PathBuf::from).collect::<Vec<_>>(), options, tokenizer);
         read.map_err(|fault| faults.extend(fault.into_list())).ok()
     };
-    let train = read(&data.train);
-    let eval = if data.eval.is_empty() { None } else { read(&data.eval) };
+    let train = read(&data.train, &Options { intent_noise: noise, ..options.clone() });
+    // Evaluation is by the rows as they are.
+    let eval = if data.eval.is_empty() { None } else { read(&data.eval, &options) };
+    faults.extend(train.as_ref().map(|train| unfit_shapes(recipe, train)).unwrap_or_default());
+    faults.extend(eval.as_ref().map(|eval| unfit_files(recipe, eval)).unwrap_or_default());
     Faults::check(faults)?;
     let train = train.expect("a data set that could not be read has left a fault");
     if train.examples.is_empty() {
         return Err(Fault::new("no row is left to train on").at(Place::Named("data.train".into())).into());
     }
     Ok((train, eval))
+}
+
+/// Row shapes that do not go with the objective.
+fn unfit_files(recipe: &Recipe, dataset: &Dataset) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let objective = &recipe.objective;
+    for file in &dataset.report.files {
+        let fault = match objective.row_shape() {
+            Some(shape) if !file.format.starts_with(shape) => {
+                let message =
+                    format!("objective `{}` needs rows of `{shape}`, not `{}`", objective.name(), file.format);
+                Fault::new(message).hint("convert the rows, or choose another `objective.kind`")
+            }
+            None if file.format == "targets" => {
+                let message = format!("rows of `targets` need objective `diffuse`, not `{}`", objective.name());
+                Fault::new(message).hint("set `objective.kind = \"diffuse\"`: no other knows the weights of targets")
+            }
+            _ => continue,
+        };
+        faults.push(fault.at(Place::file(&file.file)));
+    }
+    faults
+}
+
+/// The same of the training rows, and keys of `[data]` that none of them has a use for.
+fn unfit_shapes(recipe: &Recipe, train: &Dataset) -> Vec<Fault> {
+    let mut faults = unfit_files(recipe, train);
+    let (targets, intent) = (recipe.data.targets.written, recipe.data.intent.written);
+    for (written, shape, keys) in [
+        (targets, "targets", "`data.end_token` and `data.prefix_free`"),
+        (intent, "intent", "`data.template`, `data.allow_empty_intent` and `data.intent_noise`"),
+    ] {
+        if written && !train.report.files.iter().any(|file| file.format.starts_with(shape)) {
+            let message = format!("{keys} have no effect: no file of `data.train` has rows of `{shape}`");
+            faults.push(Fault::new(message).hint("remove them"));
+        }
+    }
+    faults
 }
 
 fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {

@@ -15,7 +15,7 @@ mod run;
 use std::path::Path;
 
 use faults::{Document, Fault, Faults, FromToml, Section};
-use losses::{AuxiliaryBuilder, Objective, Registry};
+use losses::{AuxiliaryBuilder, Normalisation, Objective, Registry};
 
 pub use adapter::{Adapter, Lora, Start, Targets};
 pub use data::{Data, Rename};
@@ -80,7 +80,8 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
     let objective = in_table(&mut root, "objective", |section| objective::read(section, registry));
     let auxiliaries = objective::read_auxiliaries(&mut root, registry);
     let optimizer = in_table(&mut root, "optimizer", optimization::read_optimizer);
-    let (train, last_step) = in_table(&mut root, "train", optimization::read_train);
+    let by_prompt = objective.as_ref().is_some_and(|objective| objective.normalisation() == Normalisation::Prompts);
+    let (train, last_step) = in_table(&mut root, "train", |section| optimization::read_train(section, by_prompt));
     let schedule = in_table(&mut root, "schedule", |section| optimization::read_schedule(section, last_step));
     let has_eval = !data.eval.is_empty();
     let mut warnings = Vec::new();

@@ -1,13 +1,21 @@
-//! Text from a model: prompts in, continuations out, with a key-value cache.
+//! Text from a model: prompts in, continuations out.
+//!
+//! Prompts of different lengths run side by side, each continuation with a random stream of its own, so that what is drawn
+//! for one does not depend on what stands beside it.
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+mod model;
+mod two_temperatures;
+
 use datasets::Tokenizer;
 use faults::Fault;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::loading::Loaded;
-use crate::model::LayerCache;
+pub use model::{DecoderRows, NextToken, last_logits};
+pub use two_temperatures::{Question, Stage, Stated, TwoTemperatures, sample_with_intent};
+
+/// Continuations that run at once.
+const AT_ONCE: usize = 64;
 
 /// How tokens are drawn.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,95 +39,114 @@ pub struct Settings {
 pub struct Sample {
     /// The tokens, without the stop token.
     pub ids: Vec<u32>,
-    /// The tokens as text.
+    /// The tokens as text, up to the stop string.
     pub text: String,
-    /// True when a stop token or a stop string ended it, false at the limit.
-    pub stopped: bool,
+    /// Why it ends.
+    pub end: End,
 }
 
-/// `count` continuations of one prompt, drawn side by side.
+/// Why a continuation ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The model drew a token that ends a text.
+    Token,
+    /// A stop string.
+    Text,
+    /// The most tokens, or the last position of the model.
+    Limit,
+}
+
+/// `count` continuations of each prompt, none of which may be empty; all of the first prompt first.
 ///
 /// # Errors
 /// Tokens that the tokenizer cannot turn into text.
-pub fn sample(model: &Loaded, prompt: &[u32], count: usize, settings: &Settings) -> Result<Vec<Sample>, Fault> {
-    let decoder = &model.decoder;
-    let device = decoder.device();
-    let stops = model.tokenizer.stop_tokens();
-    let mut cache: Vec<LayerCache> = Vec::new();
-    // The prompt passes once; its cache then serves every sample.
-    let hidden = decoder.hidden(rows(&[prompt.to_vec()], device), false, Some(&mut cache));
-    let [_, positions, hidden_size] = hidden.dims();
-    let last = hidden.narrow(1, positions - 1, 1).reshape([1, hidden_size]);
-    let first = host(decoder.logits(last));
-    for layer in &mut cache {
-        layer.select(Tensor::zeros([count], (device, DType::I32)));
-    }
-    let mut drafts: Vec<Draft> = (0..count).map(|index| Draft::new(settings.seed, index)).collect();
-    for draft in &mut drafts {
-        draft.push(&first, stops, settings, &model.tokenizer)?;
-    }
-    // Rows of the cache are the drafts that go on, in order.
-    let mut open: Vec<usize> = (0..count).collect();
-    loop {
-        let going: Vec<usize> = (0..open.len()).filter(|row| !drafts[open[*row]].done).collect();
-        if going.is_empty() {
-            break;
-        }
-        if going.len() < open.len() {
-            let kept: Vec<i32> = going.iter().map(|row| *row as i32).collect();
-            let kept: Tensor<1, Int> = Tensor::from_data(TensorData::new(kept, [going.len()]), device);
-            for layer in &mut cache {
-                layer.select(kept.clone());
-            }
-            open = going.iter().map(|row| open[*row]).collect();
-        }
-        let newest: Vec<Vec<u32>> = open.iter().map(|index| vec![*drafts[*index].ids.last().unwrap_or(&0)]).collect();
-        let hidden = decoder.hidden(rows(&newest, device), false, Some(&mut cache));
-        let logits = host(decoder.logits(hidden.reshape([open.len(), hidden_size])));
-        let vocabulary = logits.len() / open.len();
-        for (index, logits) in open.iter().zip(logits.chunks(vocabulary)) {
-            drafts[*index].push(logits, stops, settings, &model.tokenizer)?;
-        }
-    }
-    drafts.into_iter().map(|draft| draft.finish(settings, &model.tokenizer)).collect()
+pub fn sample(
+    model: &mut dyn NextToken,
+    tokenizer: &Tokenizer,
+    prompts: &[Vec<u32>],
+    count: usize,
+    settings: &Settings,
+) -> Result<Vec<Sample>, Fault> {
+    let rows = prompts.iter().enumerate().flat_map(|(prompt, ids)| {
+        (0..count).map(move |index| {
+            let key = crate::random::key(settings.seed, &["sample", &prompt.to_string(), &index.to_string()]);
+            (ids.clone(), key)
+        })
+    });
+    continuations(model, tokenizer, &rows.collect::<Vec<_>>(), settings)
 }
 
-/// The logits at the last position of a prompt, `[vocabulary]`.
-pub fn last_logits(model: &Loaded, prompt: &[u32]) -> Vec<f32> {
-    let hidden = model.decoder.hidden(rows(&[prompt.to_vec()], model.decoder.device()), false, None);
-    let [_, positions, hidden_size] = hidden.dims();
-    host(model.decoder.logits(hidden.narrow(1, positions - 1, 1).reshape([1, hidden_size])))
+/// One continuation of each row, a prompt with the seed of its draws.
+fn continuations(
+    model: &mut dyn NextToken,
+    tokenizer: &Tokenizer,
+    rows: &[(Vec<u32>, u64)],
+    settings: &Settings,
+) -> Result<Vec<Sample>, Fault> {
+    let mut samples: Vec<Option<Sample>> = vec![None; rows.len()];
+    // Rows of one length side by side are not padded, and rows with one prompt compute it once.
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by(|a, b| rows[*a].0.len().cmp(&rows[*b].0.len()).then_with(|| rows[*a].0.cmp(&rows[*b].0)));
+    for part in order.chunks(AT_ONCE) {
+        let drafts: Vec<Draft> = part.iter().map(|row| Draft::new(rows[*row].1)).collect();
+        let prompts: Vec<&Vec<u32>> = part.iter().map(|row| &rows[*row].0).collect();
+        for (row, draft) in part.iter().zip(side_by_side(model, tokenizer, &prompts, drafts, settings)?) {
+            samples[*row] = Some(draft.finish(settings, tokenizer)?);
+        }
+    }
+    Ok(samples.into_iter().map(|sample| sample.expect("every row is in one part")).collect())
+}
+
+fn side_by_side(
+    model: &mut dyn NextToken,
+    tokenizer: &Tokenizer,
+    prompts: &[&Vec<u32>],
+    mut drafts: Vec<Draft>,
+    settings: &Settings,
+) -> Result<Vec<Draft>, Fault> {
+    let mut distinct: Vec<Vec<u32>> = Vec::new();
+    let mut places = Vec::new();
+    for prompt in prompts {
+        if distinct.last() != Some(*prompt) {
+            distinct.push(prompt.to_vec());
+        }
+        places.push(distinct.len() - 1);
+    }
+    let mut drawing = Drawing { tokenizer, settings, limit: model.positions() };
+    let first = model.start(&distinct);
+    model.keep(&places);
+    for ((draft, prompt), place) in drafts.iter_mut().zip(prompts).zip(&places) {
+        drawing.push(draft, &first[*place], prompt.len())?;
+    }
+    // The model's rows are the drafts that go on, in order.
+    let mut open: Vec<usize> = (0..drafts.len()).collect();
+    loop {
+        let going: Vec<usize> = (0..open.len()).filter(|row| drafts[open[*row]].end.is_none()).collect();
+        if going.is_empty() {
+            return Ok(drafts);
+        }
+        if going.len() < open.len() {
+            model.keep(&going);
+            open = going.iter().map(|row| open[*row]).collect();
+        }
+        let newest = |index: &usize| *drafts[*index].ids.last().expect("a draft that goes on has drawn a token");
+        let logits = model.step(&open.iter().map(newest).collect::<Vec<_>>());
+        for (index, logits) in open.iter().zip(&logits) {
+            drawing.push(&mut drafts[*index], logits, prompts[*index].len())?;
+        }
+    }
 }
 
 /// A continuation in the making.
 struct Draft {
     ids: Vec<u32>,
     random: ChaCha8Rng,
-    stopped: bool,
-    done: bool,
+    end: Option<End>,
 }
 
 impl Draft {
-    fn new(seed: u64, index: usize) -> Self {
-        let key = crate::random::key(seed, &["sample", &index.to_string()]);
-        Self { ids: Vec::new(), random: ChaCha8Rng::seed_from_u64(key), stopped: false, done: false }
-    }
-
-    fn push(&mut self, logits: &[f32], stops: &[u32], settings: &Settings, tokenizer: &Tokenizer) -> Result<(), Fault> {
-        if settings.max_tokens == 0 {
-            self.done = true;
-            return Ok(());
-        }
-        let token = draw(logits, settings, &mut self.random);
-        if stops.contains(&token) {
-            self.stopped = true;
-        } else {
-            self.ids.push(token);
-            let text = || tokenizer.decode(&self.ids, true);
-            self.stopped = !settings.stop.is_empty() && cut(&text()?, &settings.stop).is_some();
-        }
-        self.done = self.stopped || self.ids.len() >= settings.max_tokens;
-        Ok(())
+    fn new(seed: u64) -> Self {
+        Self { ids: Vec::new(), random: ChaCha8Rng::seed_from_u64(seed), end: None }
     }
 
     fn finish(self, settings: &Settings, tokenizer: &Tokenizer) -> Result<Sample, Fault> {
@@ -127,7 +154,39 @@ impl Draft {
         if let Some(end) = cut(&text, &settings.stop) {
             text.truncate(end);
         }
-        Ok(Sample { ids: self.ids, text, stopped: self.stopped })
+        Ok(Sample { ids: self.ids, text, end: self.end.unwrap_or(End::Limit) })
+    }
+}
+
+/// What all draws of one pass share.
+struct Drawing<'a> {
+    tokenizer: &'a Tokenizer,
+    settings: &'a Settings,
+    /// Positions of the model.
+    limit: usize,
+}
+
+impl Drawing<'_> {
+    /// Draws the next token of a draft whose prompt has `prompt` tokens.
+    fn push(&mut self, draft: &mut Draft, logits: &[f32], prompt: usize) -> Result<(), Fault> {
+        let most = self.settings.max_tokens.min(self.limit.saturating_sub(prompt));
+        if draft.ids.len() < most {
+            let token = draw(logits, self.settings, &mut draft.random);
+            if self.tokenizer.stop_tokens().contains(&token) {
+                draft.end = Some(End::Token);
+                return Ok(());
+            }
+            draft.ids.push(token);
+            let stop = &self.settings.stop;
+            if !stop.is_empty() && cut(&self.tokenizer.decode(&draft.ids, true)?, stop).is_some() {
+                draft.end = Some(End::Text);
+                return Ok(());
+            }
+        }
+        if draft.ids.len() >= most {
+            draft.end = Some(End::Limit);
+        }
+        Ok(())
     }
 }
 
@@ -140,6 +199,9 @@ fn cut(text: &str, stop: &[String]) -> Option<usize> {
 fn draw(logits: &[f32], settings: &Settings, random: &mut ChaCha8Rng) -> u32 {
     if settings.temperature == 0.0 {
         return most_likely(logits);
+    }
+    if settings.top_k == 0 && settings.top_p >= 1.0 {
+        return draw_from_all(logits, settings.temperature, random);
     }
     let mut ranked: Vec<(u32, f64)> =
         logits.iter().enumerate().map(|(token, logit)| (token as u32, f64::from(*logit))).collect();
@@ -173,6 +235,19 @@ fn draw(logits: &[f32], settings: &Settings, random: &mut ChaCha8Rng) -> u32 {
     ranked[ranked.len() - 1].0
 }
 
+/// One token from all, without ranking them.
+fn draw_from_all(logits: &[f32], temperature: f64, random: &mut ChaCha8Rng) -> u32 {
+    let largest = f64::from(logits[most_likely(logits) as usize]);
+    let weight = |logit: &f32| ((f64::from(*logit) - largest) / temperature).exp();
+    let total: f64 = logits.iter().map(weight).sum();
+    let mut left = random.random::<f64>() * total;
+    let drawn = logits.iter().position(|logit| {
+        left -= weight(logit);
+        left < 0.0
+    });
+    drawn.map_or_else(|| most_likely(logits), |token| token as u32)
+}
+
 /// The token with the largest logit, the first of several.
 fn most_likely(logits: &[f32]) -> u32 {
     let mut best = 0;
@@ -184,20 +259,64 @@ fn most_likely(logits: &[f32]) -> u32 {
     best as u32
 }
 
-fn rows(ids: &[Vec<u32>], device: &Device) -> Tensor<2, Int> {
-    let width = ids[0].len();
-    let flat: Vec<i32> = ids.iter().flatten().map(|id| *id as i32).collect();
-    Tensor::from_data(TensorData::new(flat, [ids.len(), width]), device)
-}
-
-fn host(logits: Tensor<2>) -> Vec<f32> {
-    let [rows, vocabulary] = logits.dims();
-    crate::engine::trainee::values(logits.reshape([rows * vocabulary]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::embedded_tokenizer;
+
+    /// A model whose next token depends on the last one alone, by a table that a test writes.
+    pub(super) struct Table {
+        pub next: Box<dyn Fn(&[u32]) -> Vec<f32>>,
+        pub rows: Vec<Vec<u32>>,
+        pub positions: usize,
+    }
+
+    impl NextToken for Table {
+        fn start(&mut self, prompts: &[Vec<u32>]) -> Vec<Vec<f32>> {
+            self.rows = prompts.to_vec();
+            self.rows.iter().map(|row| (self.next)(row)).collect()
+        }
+
+        fn keep(&mut self, rows: &[usize]) {
+            self.rows = rows.iter().map(|row| self.rows[*row].clone()).collect();
+        }
+
+        fn step(&mut self, tokens: &[u32]) -> Vec<Vec<f32>> {
+            for (row, token) in self.rows.iter_mut().zip(tokens) {
+                row.push(*token);
+            }
+            self.rows.iter().map(|row| (self.next)(row)).collect()
+        }
+
+        fn positions(&self) -> usize {
+            self.positions
+        }
+    }
+
+    #[test]
+    fn every_row_goes_on_from_its_own_prompt_whatever_stands_beside_it() {
+        let tokenizer = embedded_tokenizer().unwrap_or_else(|faults| panic!("{faults}"));
+        let end = tokenizer.end_token().expect("the tokenizer has one");
+        // Counts up from the last token, and ends after token 40.
+        let next = move |row: &[u32]| {
+            let last = *row.last().expect("a token");
+            let mut logits = vec![f32::NEG_INFINITY; 768];
+            logits[if last >= 40 { end } else { last + 1 } as usize] = 0.0;
+            logits
+        };
+        let mut model = Table { next: Box::new(next), rows: Vec::new(), positions: 64 };
+        let prompts = [vec![30, 31, 32, 38], vec![39], vec![30, 20]];
+        let settings = Settings { max_tokens: 5, ..settings(1.0, 1.0, 0) };
+        let samples = sample(&mut model, &tokenizer, &prompts, 2, &settings).expect("text");
+        let ids: Vec<&[u32]> = samples.iter().map(|sample| sample.ids.as_slice()).collect();
+        let long: &[u32] = &[21, 22, 23, 24, 25];
+        assert_eq!(ids, [&[39u32, 40][..], &[39, 40], &[40], &[40], long, long]);
+        let ends: Vec<End> = samples.iter().map(|sample| sample.end).collect();
+        assert_eq!(ends, [End::Token, End::Token, End::Token, End::Token, End::Limit, End::Limit]);
+        model.positions = 6;
+        let short = sample(&mut model, &tokenizer, &prompts[2..], 1, &settings).expect("text");
+        assert_eq!(short[0].ids, [21, 22, 23, 24]);
+    }
 
     fn settings(temperature: f64, top_p: f64, top_k: usize) -> Settings {
         Settings { temperature, top_p, top_k, max_tokens: 1, stop: Vec::new(), seed: 1 }

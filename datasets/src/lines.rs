@@ -1,4 +1,4 @@
-//! The rows of a file, one at a time: JSON Lines, or one JSON array.
+//! The rows of a file, one at a time: JSON Lines, one JSON array, or one JSON object over several lines.
 
 use std::io::BufRead;
 
@@ -20,6 +20,7 @@ pub(crate) struct Rows<'a, R> {
 enum Source<R> {
     Lines(R),
     Array { text: String, at: usize },
+    Object(String),
     Done,
 }
 
@@ -40,11 +41,16 @@ impl<'a, R: BufRead> Rows<'a, R> {
             line += newlines(&buffer[..blanks]);
             reader.consume(blanks);
         }
-        if !reader.fill_buf().map_err(unreadable)?.starts_with(b"[") {
+        let buffer = reader.fill_buf().map_err(unreadable)?;
+        let spread = begins_spread_object(buffer);
+        if !spread && !buffer.starts_with(b"[") {
             return Ok(Self { name, source: Source::Lines(reader), line });
         }
         let mut text = String::new();
         reader.read_to_string(&mut text).map_err(unreadable)?;
+        if spread {
+            return Ok(Self { name, source: Source::Object(text), line: line + 1 });
+        }
         Ok(Self { name, source: Source::Array { text, at: 0 }, line: line + 1 })
     }
 
@@ -74,6 +80,19 @@ impl<'a, R: BufRead> Rows<'a, R> {
             };
             return Some(row.and_then(object).map(|row| (self.line, row)).map_err(|fault| fault.at(place)));
         }
+    }
+
+    /// The file's one object.
+    fn next_object(&mut self) -> Option<Result<NumberedRow, Fault>> {
+        let Source::Object(text) = std::mem::replace(&mut self.source, Source::Done) else { return None };
+        let line = self.line;
+        let read = serde_json::from_str(&text).map_err(|error| {
+            let line = line + error.line().saturating_sub(1);
+            broken(&error, error.column()).at(Place::line(self.name, line))
+        });
+        Some(read.and_then(|value| {
+            object(value).map(|row| (line, row)).map_err(|fault| fault.at(Place::line(self.name, line)))
+        }))
     }
 
     /// The next element of the array. What follows broken JSON cannot be told apart, so the array ends there.
@@ -140,6 +159,7 @@ impl<R: BufRead> Iterator for Rows<'_, R> {
         let row = match &self.source {
             Source::Lines(_) => self.next_line(),
             Source::Array { .. } => self.next_element(),
+            Source::Object(_) => self.next_object(),
             Source::Done => None,
         };
         if row.is_none() {
@@ -147,6 +167,13 @@ impl<R: BufRead> Iterator for Rows<'_, R> {
         }
         row
     }
+}
+
+/// True for a `{` with nothing after it on its line.
+fn begins_spread_object(bytes: &[u8]) -> bool {
+    let Some(rest) = bytes.strip_prefix(b"{") else { return false };
+    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    line.len() < rest.len() && line.trim_ascii().is_empty()
 }
 
 fn newlines(bytes: &[u8]) -> usize {

@@ -13,6 +13,8 @@ use crate::draft::{Draft, Example, Part, Tokens};
 use crate::lines::{NumberedRow, Rows};
 use crate::report::{Dropped, FileReport, Report};
 use crate::row::{Row, listed};
+use crate::shapes::intent::{self, IntentNoise, Template};
+use crate::shapes::targets::{self, PrefixFree};
 use crate::shapes::{Context, Format, Shape, known_keys};
 use crate::tokenizer::Tokenizer;
 
@@ -89,6 +91,16 @@ pub struct Options {
     pub too_long: TooLong,
     /// `data.rename`: a column of the file, and the key of the row shape it stands for.
     pub rename: Vec<(String, String)>,
+    /// `data.end_token`: targets end with the end token or the template's end of a turn.
+    pub end_token: bool,
+    /// `data.prefix_free`
+    pub prefix_free: PrefixFree,
+    /// `data.template`, for rows with an intent that name none; by default `chat`, or `mathematics` for steps.
+    pub template: Option<Template>,
+    /// `data.allow_empty_intent`
+    pub allow_empty_intent: bool,
+    /// `data.intent_noise`
+    pub intent_noise: Option<IntentNoise>,
 }
 
 impl Default for Options {
@@ -99,6 +111,11 @@ impl Default for Options {
             max_length: 2048,
             too_long: TooLong::Error,
             rename: Vec::new(),
+            end_token: true,
+            prefix_free: PrefixFree::Error,
+            template: None,
+            allow_empty_intent: false,
+            intent_noise: None,
         }
     }
 }
@@ -186,7 +203,7 @@ impl<'a> Reading<'a> {
         Faults::check(faults)?;
         Ok(Self {
             options,
-            context: Context { tokenizer, train_on: options.train_on },
+            context: Context { tokenizer, options, train_on: options.train_on },
             examples: Vec::new(),
             groups: 0,
             report: Report::default(),
@@ -213,7 +230,8 @@ impl<'a> Reading<'a> {
         let mut shape = None;
         let mut counted = 0;
         loop {
-            let chunk: Vec<_> = rows.by_ref().take(CHUNK).collect();
+            // Noise draws from all rows of a file, so that they have to be there at once.
+            let chunk: Vec<_> = rows.by_ref().take(self.options.intent_noise.map_or(CHUNK, |_| usize::MAX)).collect();
             if chunk.is_empty() {
                 break;
             }
@@ -234,6 +252,7 @@ impl<'a> Reading<'a> {
                 }
             }
             if let Some(shape) = shape {
+                self.spoil(name, shape, &mut good);
                 self.chunk(&file, shape, &good);
             }
         }
@@ -243,7 +262,10 @@ impl<'a> Reading<'a> {
         }
         if let Some(shape) = shape {
             self.report.files.push(FileReport { file: name.into(), format: shape.word.into(), rows: counted });
-            if shape.stops && self.faults.len() == faults {
+            // Open ends are what these ask for.
+            let without_response = matches!(self.options.train_on, TrainOn::Parts { response: false, .. });
+            let open = without_response || shape.format == Format::Targets && !self.options.end_token;
+            if shape.stops && !open && self.faults.len() == faults {
                 self.check_stops(name, before);
             }
         }
@@ -262,6 +284,16 @@ impl<'a> Reading<'a> {
             }
         }
         Shape::of(self.options.format, first)
+    }
+
+    /// Puts noise into the intents of a file that has some.
+    fn spoil(&self, name: &str, shape: &Shape, rows: &mut Vec<NumberedRow>) {
+        let Some(noise) = self.options.intent_noise.filter(|_| shape.format == Format::Intent) else { return };
+        let column = self.options.rename.iter().find(|(_, key)| key == "intent");
+        let column = column.map_or("intent", |(column, _)| column);
+        let (lines, mut objects): (Vec<_>, Vec<_>) = std::mem::take(rows).into_iter().unzip();
+        intent::spoil(&noise, name, &mut objects, column);
+        rows.extend(lines.into_iter().zip(objects));
     }
 
     fn chunk(&mut self, file: &Arc<str>, shape: &Shape, rows: &[NumberedRow]) {
@@ -369,7 +401,35 @@ fn outcomes(shape: &Shape, row: &Row<'_>, options: &Options, context: &Context<'
             }
         }
     };
-    drafts.iter().map(outcome).collect()
+    let outcomes: Vec<Outcome> = drafts.iter().map(outcome).collect::<Result<_, _>>()?;
+    if shape.format == Format::Targets { whole_distribution(&drafts, outcomes, options) } else { Ok(outcomes) }
+}
+
+/// Targets are a distribution together: none is dropped alone, and none begins another.
+fn whole_distribution(drafts: &[Draft], outcomes: Vec<Outcome>, options: &Options) -> Result<Vec<Outcome>, Fault> {
+    let mut dropped = outcomes.iter().filter_map(|outcome| match outcome {
+        Outcome::Dropped(reason) => Some(reason.clone()),
+        Outcome::Kept { .. } => None,
+    });
+    if let Some(reason) = dropped.next() {
+        return Ok(vec![Outcome::Dropped(format!("a target has {reason}"))]);
+    }
+    if options.prefix_free == PrefixFree::Off {
+        return Ok(outcomes);
+    }
+    let names: Vec<String> = drafts.iter().map(targets::name).collect();
+    let tokens = outcomes.iter().filter_map(|outcome| match outcome {
+        Outcome::Kept { tokens, .. } => Some(tokens),
+        Outcome::Dropped(_) => None,
+    });
+    match targets::check(&names, &tokens.collect::<Vec<_>>()) {
+        Err(fault) if options.prefix_free == PrefixFree::Error => Err(fault),
+        Err(fault) => {
+            tracing::warn!("{}", fault.message);
+            Ok(outcomes)
+        }
+        Ok(()) => Ok(outcomes),
+    }
 }
 
 fn fingerprint(examples: &[Example]) -> String {

@@ -1,8 +1,10 @@
 //! The interface of an objective.
 
 mod cdiv;
+mod diffuse;
 mod focal;
 mod gold;
+mod intent;
 mod lambda_pr;
 mod mixce;
 mod nll;
@@ -21,8 +23,10 @@ use faults::{Fault, Section};
 use crate::State;
 
 pub use cdiv::CDIV;
+pub use diffuse::DIFFUSE;
 pub use focal::FOCAL;
 pub use gold::GOLD;
+pub use intent::INTENT;
 pub use lambda_pr::LAMBDA_PR;
 pub use mixce::MIXCE;
 pub use nll::NLL;
@@ -82,6 +86,17 @@ pub trait Objective: Send {
     /// What the sum is divided by.
     fn normalisation(&self) -> Normalisation {
         Normalisation::Tokens
+    }
+
+    /// The row shape that it is defined on, as `data.format` names it; `None` for any.
+    fn row_shape(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Training ends after a pass whose loss, summed over the prompts, is at most `1 + this` times the least possible
+    /// loss; `None` for never. For [`Normalisation::Prompts`].
+    fn early_stop(&self) -> Option<f64> {
+        None
     }
 
     /// Numbers of its own to log with the step just done, beside the statistics of the weights that the engine logs for

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use faults::Section;
 
 use crate::auxiliary::MTP;
-use crate::objective::{CDIV, FOCAL, GOLD, LAMBDA_PR, MIXCE, NLL, TAILR, TRUNC, TRUNC_R};
+use crate::objective::{CDIV, DIFFUSE, FOCAL, GOLD, INTENT, LAMBDA_PR, MIXCE, NLL, TAILR, TRUNC, TRUNC_R};
 use crate::{Auxiliary, Objective};
 
 /// One objective as listed: its name, what it is for, and how it is built from its keys in `[objective]`.
@@ -56,7 +56,7 @@ pub struct Registry {
 impl Default for Registry {
     fn default() -> Self {
         Self {
-            objectives: vec![NLL, CDIV, TRUNC_R, LAMBDA_PR, FOCAL, TRUNC, GOLD, TAILR, MIXCE],
+            objectives: vec![NLL, CDIV, TRUNC_R, LAMBDA_PR, FOCAL, TRUNC, GOLD, TAILR, MIXCE, DIFFUSE, INTENT],
             auxiliaries: vec![MTP],
         }
     }
@@ -75,7 +75,8 @@ mod tests {
         for kind in &registry.objectives {
             assert_eq!((kind.build)(&mut Section::probe()).name(), kind.name);
         }
-        let expected = ["nll", "cdiv", "trunc_r", "lambda_pr", "focal", "trunc", "gold", "tailr", "mixce"];
+        let expected =
+            ["nll", "cdiv", "trunc_r", "lambda_pr", "focal", "trunc", "gold", "tailr", "mixce", "diffuse", "intent"];
         assert_eq!(names, expected);
     }
 

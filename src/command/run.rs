@@ -10,9 +10,8 @@ use faults::{Fault, Faults, Place};
 use losses::Registry;
 
 use super::{Outcome, announce, read_recipe, tell};
-use crate::engine::data::Order;
 use crate::engine::train::{self, read_state, train};
-use crate::plan::Plan;
+use crate::plan::{Plan, order};
 use crate::recipe::{Adapter, blocks_resume};
 use crate::report::Reporter;
 
@@ -42,8 +41,9 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let mut plan = Plan::new(recipe)?;
     let checkpoint = if arguments.resume { Some(checkpoint_to_resume(&folder, &plan)?) } else { None };
     let done = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.step);
-    if done >= plan.steps {
-        tracing::info!("all {} steps are done already", plan.steps);
+    let stopped_early = checkpoint.as_ref().map(read_state).transpose()?.is_some_and(|state| state.stopped_early);
+    if done >= plan.steps || stopped_early {
+        tracing::info!("the run is done already, at step {done}");
         return Ok(Outcome::Done);
     }
     announce(&plan.to_string());
@@ -56,13 +56,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     };
     run.lock()?;
     run.write_recipe(&plan.recipe.resolved_text())?;
-    let mut order = Order::new(
-        &plan.train.examples,
-        plan.recipe.train.batch_size,
-        plan.recipe.train.micro_batch_size,
-        plan.recipe.data.shuffle.then_some(plan.recipe.seed),
-        plan.width_multiple,
-    );
+    let mut order = order(&plan.recipe, &plan.train, plan.width_multiple);
     let mut reporter = Reporter::new(plan.steps, done);
     let trained = train(
         &settings,

@@ -1,13 +1,14 @@
 //! `trainer sample`: text from a base model, a run, a checkpoint or an exported folder.
 
-use clap::Args;
-use datasets::Message;
-use faults::{Fault, Faults, FromToml};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use datasets::{Asked, Message, Template, read_prompts};
+use faults::{Fault, Faults};
 use serde_json::json;
 
-use super::{Outcome, print};
-use crate::sampling::{Settings, sample};
-use crate::{device, loading, recipe};
+use super::{Outcome, load_model, print};
+use crate::sampling::{DecoderRows, End, Question, Settings, TwoTemperatures, sample, sample_with_intent};
 
 /// Draw continuations of prompts; one JSON object a line.
 #[derive(Debug, Args)]
@@ -15,8 +16,11 @@ pub struct Arguments {
     /// A base model (folder, `org/name`, `builtin:tiny`), a run, a checkpoint or an exported folder.
     model: String,
     /// A prompt; may be given several times.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "prompts")]
     prompt: Vec<String>,
+    /// A file of prompts: JSON Lines with `prompt` or `messages`.
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
     /// Put each prompt into the model's chat template, as the user's turn.
     #[arg(long)]
     chat: bool,
@@ -38,6 +42,24 @@ pub struct Arguments {
     /// End a text where this begins; may be given several times.
     #[arg(long)]
     stop: Vec<String>,
+    /// Draw an intent first, then the response, each at a temperature of its own, written as rows of this template are.
+    #[arg(long, value_enum, value_name = "TEMPLATE")]
+    intent: Option<IntentTemplate>,
+    /// Temperature of the intents.
+    #[arg(long, default_value_t = 0.73, requires = "intent", value_name = "T")]
+    intent_temperature: f64,
+    /// Most tokens of an intent.
+    #[arg(long, default_value_t = 40, requires = "intent", value_name = "TOKENS")]
+    intent_max_tokens: usize,
+    /// Temperature of the responses.
+    #[arg(long, default_value_t = 0.6, requires = "intent", value_name = "T")]
+    response_temperature: f64,
+    /// Most tokens of a response [default: 300, and 500 for each step]
+    #[arg(long, requires = "intent", value_name = "TOKENS")]
+    response_max_tokens: Option<usize>,
+    /// Most stages of a stepwise answer, an intent or a response each.
+    #[arg(long, default_value_t = 20, requires = "intent", value_name = "STAGES")]
+    max_stages: usize,
     /// Seed of the draws.
     #[arg(long, default_value_t = 17)]
     seed: u64,
@@ -46,55 +68,123 @@ pub struct Arguments {
     device: String,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum IntentTemplate {
+    Chat,
+    Comments,
+    Mathematics,
+    Code,
+}
+
+impl From<IntentTemplate> for Template {
+    fn from(template: IntentTemplate) -> Self {
+        match template {
+            IntentTemplate::Chat => Self::Chat,
+            IntentTemplate::Comments => Self::Comments,
+            IntentTemplate::Mathematics => Self::Mathematics,
+            IntentTemplate::Code => Self::Code,
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// Settings that are impossible, or a model that cannot be loaded.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     check(arguments)?;
-    let wanted = recipe::Device::from_toml(&toml::Value::String(arguments.device.clone())).ok_or_else(|| {
-        Fault::new(format!("`--device` cannot be `{}`", arguments.device)).hint("one of: auto, cpu, cuda, cuda:N")
-    })?;
-    let device = device::open(wanted)?;
-    let dtype = device::dtype(recipe::DType::Auto, &device);
-    let model = loading::named(&arguments.model)?.load(&device, dtype)?;
-    let settings = Settings {
-        temperature: arguments.temperature,
-        top_p: arguments.top_p,
-        top_k: arguments.top_k,
-        max_tokens: arguments.max_tokens,
-        stop: arguments.stop.clone(),
-        seed: arguments.seed,
-    };
-    for prompt in &arguments.prompt {
-        let ids = match arguments.chat {
-            true => {
-                let text = model.tokenizer.render_chat(&[Message::new("user", prompt.as_str())], true)?;
-                model.tokenizer.encode(&text, false)?
-            }
-            false => model.tokenizer.encode(prompt, true)?,
-        };
-        if ids.is_empty() {
-            return Err(Fault::new("a prompt without any token").hint("give `--prompt` some text").into());
-        }
-        let limit = model.decoder.config.max_position_embeddings;
-        if ids.len().saturating_add(arguments.max_tokens) > limit {
-            let message = format!("{} tokens of prompt and {} to draw", ids.len(), arguments.max_tokens);
-            let fault = Fault::new(format!("{message} are more than the model's {limit} positions"));
-            return Err(fault.hint("shorten the prompt, or lower `--max-tokens`").into());
-        }
-        for (index, sample) in sample(&model, &ids, arguments.n, &settings)?.into_iter().enumerate() {
+    let asked = asked(arguments)?;
+    let model = load_model(&arguments.model, &arguments.device)?;
+    let questions = asked.iter().map(|asked| asked.text(&model.tokenizer)).collect::<Result<Vec<_>, Fault>>()?;
+    let mut rows = DecoderRows::new(&model.decoder);
+    if let Some(settings) = two_temperatures(arguments) {
+        let questions: Vec<Question> =
+            questions.into_iter().map(|(text, special)| Question { text, special }).collect();
+        let stated = sample_with_intent(&mut rows, &model.tokenizer, &questions, arguments.n, &settings)?;
+        for (index, stated) in stated.into_iter().enumerate() {
+            let stages = stated.stages.iter();
             let line = json!({
-                "prompt": prompt,
-                "sample": index,
-                "text": sample.text,
-                "ids": sample.ids,
-                "stopped": sample.stopped,
+                "prompt": prompt_json(&asked[index / arguments.n]),
+                "sample": index % arguments.n,
+                "text": stated.text,
+                "stages": stages.map(|s| json!({"intent": s.intent, "response": s.response})).collect::<Vec<_>>(),
+                "stopped": stated.stopped,
             });
             print(&format!("{line}\n"))?;
         }
+        return Ok(Outcome::Done);
+    }
+    let encode = |(text, special): &(String, bool)| model.tokenizer.encode(text, *special);
+    let prompts = questions.iter().map(encode).collect::<Result<Vec<_>, Fault>>()?;
+    check_lengths(&prompts, arguments.max_tokens, model.decoder.config.max_position_embeddings)?;
+    let settings = settings(arguments, arguments.temperature, arguments.max_tokens);
+    let samples = sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings)?;
+    for (index, sample) in samples.into_iter().enumerate() {
+        let line = json!({
+            "prompt": prompt_json(&asked[index / arguments.n]),
+            "sample": index % arguments.n,
+            "text": sample.text,
+            "ids": sample.ids,
+            "stopped": sample.end != End::Limit,
+        });
+        print(&format!("{line}\n"))?;
     }
     Ok(Outcome::Done)
+}
+
+/// The prompts of the command line, then those of the file.
+fn asked(arguments: &Arguments) -> Result<Vec<Asked>, Faults> {
+    let mut asked: Vec<Asked> = arguments.prompt.iter().cloned().map(Asked::Text).collect();
+    if let Some(file) = &arguments.prompts {
+        asked.extend(read_prompts(file)?);
+    }
+    if arguments.chat {
+        for asked in &mut asked {
+            if let Asked::Text(text) = asked {
+                *asked = Asked::Conversation(vec![Message::new("user", text.as_str())]);
+            }
+        }
+    }
+    Ok(asked)
+}
+
+/// The prompt as it was given: its text, or the turns before the answer.
+fn prompt_json(asked: &Asked) -> serde_json::Value {
+    match asked {
+        Asked::Text(text) => json!(text),
+        Asked::Conversation(turns) => match &turns[..] {
+            [turn] if turn.role == "user" => json!(turn.content),
+            turns => json!(turns),
+        },
+    }
+}
+
+fn settings(arguments: &Arguments, temperature: f64, max_tokens: usize) -> Settings {
+    Settings {
+        temperature,
+        top_p: arguments.top_p,
+        top_k: arguments.top_k,
+        max_tokens,
+        stop: arguments.stop.clone(),
+        seed: arguments.seed,
+    }
+}
+
+fn two_temperatures(arguments: &Arguments) -> Option<TwoTemperatures> {
+    let template: Template = arguments.intent?.into();
+    let (intent, response) = (arguments.intent_temperature, arguments.response_temperature);
+    if intent <= response {
+        tracing::warn!(
+            "the intent's temperature {intent} is not above the response's {response}: diversity is to come from the intent"
+        );
+    }
+    let most = arguments.response_max_tokens.unwrap_or(if template.is_stepwise() { 500 } else { 300 });
+    Some(TwoTemperatures {
+        template,
+        intent: settings(arguments, intent, arguments.intent_max_tokens),
+        response: settings(arguments, response, most),
+        max_stages: arguments.max_stages,
+    })
 }
 
 fn check(arguments: &Arguments) -> Result<(), Faults> {
@@ -104,8 +194,12 @@ fn check(arguments: &Arguments) -> Result<(), Faults> {
             faults.push(Fault::new(message).hint(hint));
         }
     };
-    let temperature = arguments.temperature;
-    check(temperature.is_finite() && temperature >= 0.0, "`--temperature` must be 0 or more", "1 is the model's own");
+    let possible = |temperature: f64| temperature.is_finite() && temperature >= 0.0;
+    check(possible(arguments.temperature), "`--temperature` must be 0 or more", "1 is the model's own");
+    let message = "`--intent-temperature` must be 0 or more";
+    check(possible(arguments.intent_temperature), message, "0.73 is the paper's for code");
+    let message = "`--response-temperature` must be 0 or more";
+    check(possible(arguments.response_temperature), message, "0.6 is the paper's for code");
     check(
         arguments.top_p > 0.0 && arguments.top_p <= 1.0,
         "`--top-p` must be above 0 and at most 1",
@@ -114,4 +208,18 @@ fn check(arguments: &Arguments) -> Result<(), Faults> {
     check(arguments.n > 0, "`--n` must be at least 1", "leave it out for one");
     check(!arguments.stop.iter().any(String::is_empty), "`--stop` must not be empty", "leave it out");
     Faults::check(faults)
+}
+
+fn check_lengths(prompts: &[Vec<u32>], max_tokens: usize, limit: usize) -> Result<(), Fault> {
+    for ids in prompts {
+        if ids.is_empty() {
+            return Err(Fault::new("a prompt without any token").hint("give each prompt some text"));
+        }
+        if ids.len().saturating_add(max_tokens) > limit {
+            let message = format!("{} tokens of prompt and {max_tokens} to draw", ids.len());
+            return Err(Fault::new(format!("{message} are more than the model's {limit} positions"))
+                .hint("shorten the prompt, or lower `--max-tokens`"));
+        }
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! One micro-batch through the model and back: with all activations kept, or block by block with each block run again
 //! on the way back.
 
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{Gradients, IndexingUpdateOp, Tensor};
 use losses::{HiddenBatch, Objective};
 
 use super::batch::Batch;
@@ -58,7 +58,7 @@ pub fn micro_batch(
     sums: &mut StepSums,
 ) {
     let ids = batch.ids(trainee.decoder.device());
-    let context = trainee.decoder.context(0, batch.width, Some(place.seed));
+    let context = batch.context(&trainee.decoder, Some(place.seed));
     match recompute {
         Recompute::None => {
             let mut x = trainee.decoder.embed(ids, true);
@@ -130,7 +130,8 @@ fn losses_on(
     }
     let mut gradient = head.hidden;
     for (index, auxiliary) in trainee.auxiliaries.iter_mut().enumerate() {
-        let leaf = hidden.clone().autodiff().require_grad();
+        let (rows, places) = batch.unpack(hidden.clone());
+        let leaf = rows.autodiff().require_grad();
         let seed = crate::random::key(place.seed, &["auxiliary", &index.to_string()]);
         let loss = auxiliary.loss(&HiddenBatch { hidden: leaf.clone(), rows: &batch.rows, step: place.step, seed });
         let value = loss.clone().inner();
@@ -141,7 +142,15 @@ fn losses_on(
         });
         // An auxiliary loss may look at a detached copy of the hidden states.
         if let Some(more) = leaf.grad_remove(&mut gradients) {
-            gradient = gradient + more;
+            gradient = match places {
+                None => gradient + more,
+                Some(places) => {
+                    let ([rows, width, size], [_, packed, _]) = (more.dims(), gradient.dims());
+                    let flat = gradient.reshape([packed, size]);
+                    let more = more.reshape([rows * width, size]);
+                    flat.select_assign(0, places, more, IndexingUpdateOp::Add).reshape([1, packed, size])
+                }
+            };
         }
     }
     gradient

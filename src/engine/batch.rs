@@ -1,10 +1,14 @@
-//! A micro-batch: rows padded on the right to one width, and the places of its learned tokens.
+//! A micro-batch: rows padded on the right to one width, or the targets of a prompt packed as a tree, and the places of
+//! its learned tokens.
 
 use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use datasets::Example;
 use losses::Row;
+
+use super::tree::Tree;
+use crate::model::{Context, Decoder};
 
 /// Rows of token ids with what the head and the losses need to know of them.
 pub struct Batch {
@@ -22,6 +26,8 @@ pub struct Batch {
     pub ranges: Vec<Range<usize>>,
     /// The prompt that each row belongs to.
     pub groups: Vec<usize>,
+    /// The rows as one packed sequence, if they are: then there is one row of ids, and `ranges` is all of `learned`.
+    tree: Option<Tree>,
 }
 
 /// One token that is predicted and learned.
@@ -35,8 +41,10 @@ pub struct Learned {
     pub position: usize,
     /// Number of learned tokens of its row.
     pub length: usize,
-    /// The row's own weight.
+    /// The row's own weight; the sum of those of the rows that share the token.
     pub weight: f64,
+    /// Number of rows that share the token.
+    pub rows: usize,
 }
 
 impl Batch {
@@ -52,6 +60,7 @@ impl Batch {
             learned: Vec::new(),
             ranges: Vec::new(),
             groups: Vec::new(),
+            tree: None,
         };
         for (row, &index) in indices.iter().enumerate() {
             batch.put(row, index, &examples[index]);
@@ -59,10 +68,28 @@ impl Batch {
         batch
     }
 
+    /// The examples at `indices` as one sequence in which what they begin with alike stands once.
+    pub fn packed(examples: &[Example], indices: &[usize], multiple: usize) -> Self {
+        let tree = Tree::new(examples, indices);
+        let width = tree.length().next_multiple_of(multiple);
+        let mut ids: Vec<i32> = tree.ids.iter().map(|id| token(*id)).collect();
+        ids.resize(width, 0);
+        Self {
+            ids,
+            height: 1,
+            width,
+            rows: indices.iter().map(|&index| row_of(&examples[index], index)).collect(),
+            learned: tree.learned.clone(),
+            ranges: std::iter::once(0..tree.learned.len()).collect(),
+            groups: indices.iter().map(|&index| examples[index].group).collect(),
+            tree: Some(tree),
+        }
+    }
+
     fn put(&mut self, row: usize, index: usize, example: &Example) {
         let start = row * self.width;
         for (place, id) in self.ids[start..].iter_mut().zip(&example.ids) {
-            *place = i32::try_from(*id).expect("a vocabulary has fewer than 2^31 tokens");
+            *place = token(*id);
         }
         let targets: Vec<usize> = (1..example.ids.len()).filter(|&token| example.learned[token]).collect();
         let first = self.learned.len();
@@ -72,10 +99,37 @@ impl Batch {
             position: place + 1,
             length: targets.len(),
             weight: example.weight,
+            rows: 1,
         }));
         self.groups.push(example.group);
         self.ranges.push(first..self.learned.len());
-        self.rows.push(Row { ids: example.ids.clone(), learned: example.learned.clone(), example: index });
+        self.rows.push(row_of(example, index));
+    }
+
+    /// What the layers share in a pass over this batch.
+    pub fn context(&self, decoder: &Decoder, dropout_seed: Option<u64>) -> Context {
+        match &self.tree {
+            Some(tree) => tree.context(decoder, self.width, dropout_seed),
+            None => decoder.context(0, self.width, dropout_seed),
+        }
+    }
+
+    /// The hidden states of each row by itself, right-padded, from those of the batch, `[rows, width, hidden_size]`; and
+    /// where each of them comes from, if the rows are packed.
+    pub fn unpack(&self, hidden: Tensor<3>) -> (Tensor<3>, Option<Tensor<1, Int>>) {
+        let Some(tree) = &self.tree else { return (hidden, None) };
+        let [_, packed, hidden_size] = hidden.dims();
+        let width = tree.paths.iter().map(Vec::len).max().unwrap_or(1);
+        let places: Vec<i32> = tree
+            .paths
+            .iter()
+            .flat_map(|path| (0..width).map(|place| path.get(place).map_or(0, |node| *node as i32)))
+            .collect();
+        let rows = tree.paths.len();
+        let places: Tensor<1, Int> =
+            Tensor::from_data(TensorData::new(places, [rows * width]), &hidden.device().inner());
+        let unpacked = hidden.reshape([packed, hidden_size]).select(0, places.clone());
+        (unpacked.reshape([rows, width, hidden_size]), Some(places))
     }
 
     /// `[rows, width]`
@@ -88,10 +142,38 @@ impl Batch {
         self.height * self.width
     }
 
+    /// Learned tokens of all rows; one that rows share counts for each.
+    pub fn tokens_learned(&self) -> usize {
+        self.learned.iter().map(|token| token.rows).sum()
+    }
+
+    /// For each row, the sum of what its learned tokens have in `values`, one value for each of `learned`.
+    pub fn row_sums(&self, values: &[f32]) -> Vec<f64> {
+        let Some(tree) = &self.tree else {
+            return self
+                .ranges
+                .iter()
+                .map(|row| values[row.clone()].iter().map(|value| f64::from(*value)).sum())
+                .collect();
+        };
+        tree.row_sums(&self.rows, values)
+    }
+
     /// Tokens without padding.
     pub fn tokens_real(&self) -> usize {
-        self.rows.iter().map(|row| row.ids.len()).sum()
+        match &self.tree {
+            Some(tree) => tree.length(),
+            None => self.rows.iter().map(|row| row.ids.len()).sum(),
+        }
     }
+}
+
+fn row_of(example: &Example, index: usize) -> Row {
+    Row { ids: example.ids.clone(), learned: example.learned.clone(), example: index }
+}
+
+fn token(id: u32) -> i32 {
+    i32::try_from(id).expect("a vocabulary has fewer than 2^31 tokens")
 }
 
 #[cfg(test)]

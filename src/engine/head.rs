@@ -8,6 +8,7 @@ use losses::{Objective, Scope, Tokens};
 
 use super::batch::{Batch, Learned};
 use super::totals::Totals;
+use super::trainee::values;
 use crate::model::Decoder;
 
 /// Logits of a chunk, in values: 32 MiB of f32.
@@ -70,7 +71,7 @@ pub fn loss_and_gradients(
                 objective.weights(&tokens(chunk.nll.clone(), learned, &cut, &device))
             }
         };
-        totals.add(chunk.nll, chunk.entropy, weights.clone());
+        totals.add(chunk.nll, chunk.entropy, weights.clone(), shared(learned, &device));
         let rows = learned.len();
         let minus_one = Tensor::<2>::full([rows, 1], -1.0, &device);
         let difference = chunk.probabilities.scatter(1, targets.reshape([rows, 1]), minus_one, IndexingUpdateOp::Add);
@@ -94,7 +95,7 @@ pub fn loss_and_gradients(
     }
 }
 
-/// The plain nll and entropy of a micro-batch, for evaluation.
+/// The plain nll and entropy of a micro-batch, and its loss by the rows' own weights, for evaluation.
 pub fn evaluate(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch, totals: &mut Totals) {
     let device = decoder.device().clone();
     let [rows, width, hidden_size] = hidden.dims();
@@ -102,9 +103,22 @@ pub fn evaluate(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch, totals: &mu
     let (matrix, _) = decoder.head();
     for (_, learned) in chunks(&batch.learned, matrix.dims()[0]) {
         let chunk = softmax(&matrix, select(&flat, learned, &device), &targets(learned, &device));
-        let ones = chunk.nll.ones_like();
-        totals.add(chunk.nll, chunk.entropy, ones);
+        let weights = tokens(chunk.nll.clone(), learned, &[], &device).row_weight;
+        totals.add(chunk.nll, chunk.entropy, weights, shared(learned, &device));
     }
+}
+
+/// The nll of each learned token of a micro-batch.
+pub fn nll(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch) -> Vec<f32> {
+    let device = decoder.device().clone();
+    let [rows, width, hidden_size] = hidden.dims();
+    let flat = hidden.reshape([rows * width, hidden_size]);
+    let (matrix, _) = decoder.head();
+    chunks(&batch.learned, matrix.dims()[0])
+        .flat_map(|(_, learned)| {
+            values(softmax(&matrix, select(&flat, learned, &device), &targets(learned, &device)).nll)
+        })
+        .collect()
 }
 
 /// A first pass over all chunks for the objectives whose weights depend on whole rows.
@@ -157,6 +171,14 @@ fn tokens<'a>(nll: Tensor<1>, learned: &[Learned], rows: &'a [std::ops::Range<us
         row_weight: vector(|token| token.weight as f32),
         rows,
     }
+}
+
+/// How many rows share each token; `None` where each has its own.
+fn shared(learned: &[Learned], device: &Device) -> Option<Tensor<1>> {
+    learned.iter().any(|token| token.rows > 1).then(|| {
+        let rows: Vec<f32> = learned.iter().map(|token| token.rows as f32).collect();
+        Tensor::from_data(TensorData::new(rows, [learned.len()]), device)
+    })
 }
 
 fn indices(values: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {

@@ -21,6 +21,12 @@ pub struct RunState {
     pub skipped: usize,
     /// Step and loss of the best evaluation so far.
     pub best: Option<(usize, f64)>,
+    /// Loss of this pass through the prompts so far, summed over them; 0 where there are none.
+    #[serde(default)]
+    pub pass_loss: f64,
+    /// The objective ended the run before its last step.
+    #[serde(default)]
+    pub stopped_early: bool,
     /// Fingerprint of the training rows.
     pub train_fingerprint: String,
     /// Fingerprint of the evaluation rows.

@@ -39,12 +39,18 @@ impl Totals {
     /// Adds a chunk of tokens.
     ///
     /// # Shapes
-    /// - `nll`, `entropy`, `weights`: `[tokens]`, f32.
-    pub fn add(&mut self, nll: Tensor<1>, entropy: Tensor<1>, weights: Tensor<1>) {
+    /// - `nll`, `entropy`, `weights`: `[tokens]`, f32. `rows` says how many rows share each token, if not one: its plain nll
+    ///   and entropy count for each.
+    pub fn add(&mut self, nll: Tensor<1>, entropy: Tensor<1>, weights: Tensor<1>, rows: Option<Tensor<1>>) {
         let active = weights.clone().greater_elem(0.0).float().sum();
+        let loss = (weights.clone() * nll.clone()).sum();
+        let (nll, entropy) = match rows {
+            Some(rows) => (nll * rows.clone(), entropy * rows),
+            None => (nll, entropy),
+        };
         let chunk = Tensor::cat(
             vec![
-                (weights.clone() * nll.clone()).sum(),
+                loss,
                 nll.sum(),
                 entropy.sum(),
                 weights.clone().sum(),
@@ -102,8 +108,8 @@ mod tests {
         let device = Device::flex();
         let vector = |values: &[f32]| Tensor::<1>::from_floats(values, &device);
         let mut totals = Totals::zeros(&device);
-        totals.add(vector(&[1.0, 2.0]), vector(&[0.5, 0.5]), vector(&[0.0, 3.0]));
-        totals.add(vector(&[4.0]), vector(&[0.25]), vector(&[1.0]));
+        totals.add(vector(&[1.0, 2.0]), vector(&[0.5, 0.5]), vector(&[0.0, 3.0]), None);
+        totals.add(vector(&[4.0]), vector(&[0.25]), vector(&[1.0]), None);
         let sums = totals.read();
         assert_eq!((sums.loss, sums.nll, sums.entropy, sums.largest_weight), (10.0, 7.0, 1.25, 3.0));
         let diagnostics: Vec<f64> = sums.weight_diagnostics(3).into_iter().map(|(_, value)| value).collect();

@@ -10,8 +10,8 @@ use losses::{Normalisation, Objective};
 use tracing::{info, warn};
 
 use super::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
-use super::data::Order;
-use super::evaluate::evaluate;
+use super::data::{Order, prompts};
+use super::evaluate::{batches, evaluate};
 use super::optimizer::{AdamW, Moments};
 use super::parameters::{GradientSum, Layout};
 use super::schedule::Schedule;
@@ -29,8 +29,10 @@ pub struct Settings {
     pub seed: u64,
     /// Optimizer steps of the whole run.
     pub steps: usize,
-    /// Rows that run at once.
+    /// Rows that run at once; targets where steps are made of prompts.
     pub micro_batch_size: usize,
+    /// Steps are made of prompts with all their targets, which share what they begin with if it says so.
+    pub by_prompt: Option<bool>,
     /// Rows are padded to a multiple of this.
     pub width_multiple: usize,
     /// What is kept of the way forward.
@@ -126,8 +128,10 @@ pub fn train(
         untouched.check(trainee, &layout, &values, &updated, learning_rate)?;
         values = updated;
 
+        let floor = order.floor(step).map(|sum| sum * scale.objective);
         let next = Pending {
             step,
+            floor,
             learning_rate,
             norm,
             totals: sums.totals,
@@ -137,22 +141,27 @@ pub fn train(
             auxiliary_diagnostics: trainee.auxiliaries.iter_mut().map(|a| (a.name().into(), a.diagnostics())).collect(),
             tokens: batches.iter().map(|batch| batch.tokens()).sum(),
             tokens_real: batches.iter().map(|batch| batch.tokens_real()).sum(),
-            tokens_loss: batches.iter().map(|batch| batch.learned.len()).sum(),
+            tokens_loss: batches.iter().map(|batch| batch.tokens_learned()).sum(),
+            weights: batches.iter().map(|batch| batch.learned.len()).sum(),
         };
         // The record is read one step late: by then the device has it, and no step waits for its own numbers.
         let stop = interrupted.load(Ordering::SeqCst);
-        let last = step == settings.steps;
-        let due = |every: Option<usize>| last || every.is_some_and(|every| step.is_multiple_of(every));
-        let evaluate_now = !evaluation.is_empty() && due(settings.evaluate_every);
-        let save_now = stop || due(settings.checkpoint_every);
+        let mut last = step == settings.steps;
+        let due = |every: Option<usize>, last: bool| last || every.is_some_and(|every| step.is_multiple_of(every));
+        let pass_ends = objective.early_stop().is_some() && step.is_multiple_of(order.steps_per_epoch());
         let mut ready: Vec<Pending> = pending.take().into_iter().collect();
-        if evaluate_now || save_now {
+        let evaluation_due = !evaluation.is_empty() && due(settings.evaluate_every, last);
+        if evaluation_due || stop || due(settings.checkpoint_every, last) || pass_ends {
             ready.push(next)
         } else {
             pending = Some(next)
         }
         for done in ready {
-            let record = done.read(&mut clock);
+            let (record, loss) = done.read(&mut clock);
+            if objective.early_stop().is_some() {
+                // A pass with a skipped step is never near its floor; infinity is no number of JSON.
+                progress.pass_loss = if record.skipped { f64::MAX } else { progress.pass_loss + loss };
+            }
             if record.skipped {
                 skipped_in_a_row += 1;
                 progress.skipped += 1;
@@ -168,6 +177,16 @@ pub fn train(
             }
         }
         progress.step = step;
+        if pass_ends {
+            let pass_loss = std::mem::take(&mut progress.pass_loss);
+            if objective.early_stop().is_some_and(|gap| pass_loss <= (1.0 + gap) * order.floor_of_a_pass()) {
+                info!("step {step} ends the run early: the loss of its pass is near enough to the floor");
+                progress.stopped_early = true;
+                last = true;
+            }
+        }
+        let evaluate_now = !evaluation.is_empty() && due(settings.evaluate_every, last);
+        let save_now = stop || due(settings.checkpoint_every, last);
         let mut best = false;
         if evaluate_now {
             let record = evaluation_record(settings, trainee, evaluation, step);
@@ -195,6 +214,9 @@ pub fn train(
         if stop && !last {
             return Ok(Outcome::Interrupted { step });
         }
+        if last {
+            break;
+        }
     }
     Ok(Outcome::Finished)
 }
@@ -220,6 +242,8 @@ fn step_scale(batches: &[super::batch::Batch], objective: &dyn Objective, traine
 /// A step whose numbers are still on the device.
 struct Pending {
     step: usize,
+    /// The least that the loss of this step could be.
+    floor: Option<f64>,
     learning_rate: f64,
     norm: Tensor<1>,
     totals: Totals,
@@ -230,17 +254,24 @@ struct Pending {
     tokens: usize,
     tokens_real: usize,
     tokens_loss: usize,
+    /// Number of weights: learned tokens, one that rows share counted once.
+    weights: usize,
 }
 
 impl Pending {
     /// Waits for the device. `clock` is when the record before this one was read: the time between two reads is that of
     /// one step, although each is read one step late.
-    fn read(self, clock: &mut Instant) -> StepRecord {
+    ///
+    /// Beside the record, the sum of the objective's loss before it is normalised.
+    fn read(self, clock: &mut Instant) -> (StepRecord, f64) {
         let sums = self.totals.read();
         let tokens = self.tokens_loss.max(1) as f64;
-        let mut objective = sums.weight_diagnostics(self.tokens_loss);
+        let mut objective = sums.weight_diagnostics(self.weights);
         objective.extend(self.diagnostics);
         let mut loss = sums.loss * self.scale.objective;
+        if let Some(floor) = self.floor {
+            objective.extend([("floor".to_string(), floor), ("gap".to_string(), loss - floor)]);
+        }
         let mut auxiliaries = Vec::new();
         let losses = self.auxiliary_losses.into_iter().zip(self.scale.auxiliaries);
         for ((sum, scale), (name, diagnostics)) in losses.zip(self.auxiliary_diagnostics) {
@@ -252,7 +283,7 @@ impl Pending {
         }
         let norm = f64::from(read(self.norm)[0]);
         let seconds = std::mem::replace(clock, Instant::now()).elapsed().as_secs_f64();
-        StepRecord {
+        let record = StepRecord {
             step: self.step,
             split: "train",
             loss,
@@ -267,7 +298,8 @@ impl Pending {
             skipped: !(loss.is_finite() && norm.is_finite()),
             objective,
             auxiliaries,
-        }
+        };
+        (record, sums.loss)
     }
 }
 
@@ -278,8 +310,18 @@ fn evaluation_record(
     step: usize,
 ) -> StepRecord {
     let started = Instant::now();
-    let (sums, counts) = evaluate(&trainee.decoder, evaluation, settings.micro_batch_size, settings.width_multiple);
+    let batches = batches(evaluation, settings.micro_batch_size, settings.width_multiple, settings.by_prompt);
+    let (sums, counts) = evaluate(&trainee.decoder, &batches);
     let tokens = counts.learned.max(1) as f64;
+    let objective = match settings.by_prompt {
+        Some(_) => {
+            let prompts = prompts(evaluation);
+            let mean = |sum: f64| sum / prompts.len() as f64;
+            let (loss, floor) = (mean(sums.loss), mean(prompts.iter().map(|prompt| prompt.floor).sum()));
+            vec![("loss".into(), loss), ("floor".into(), floor), ("gap".into(), loss - floor)]
+        }
+        None => Vec::new(),
+    };
     StepRecord {
         step,
         split: "eval",
@@ -293,7 +335,7 @@ fn evaluation_record(
         tokens_loss: counts.learned as u64,
         seconds: started.elapsed().as_secs_f64(),
         skipped: false,
-        objective: Vec::new(),
+        objective,
         auxiliaries: Vec::new(),
     }
 }

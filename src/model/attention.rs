@@ -99,7 +99,10 @@ impl Attention {
             Some(cache) => cache.extend(keys, values),
             None => (keys, values),
         };
-        let mask = self.window_mask(batch, positions, &keys);
+        let mask = match &context.visibility {
+            Some(visibility) => Some(visibility.mask(self.window, [batch, self.heads])),
+            None => self.window_mask(batch, positions, &keys),
+        };
         let options = burn::tensor::ops::AttentionModuleOptions { is_causal: true, ..Default::default() };
         let attended = attention(queries, keys, values, mask, None, options);
         let attended = attended.swap_dims(1, 2).reshape([batch * positions, self.heads * self.head_dim]);

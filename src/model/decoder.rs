@@ -12,6 +12,7 @@ use super::linear::Linear;
 use super::norm::RmsNorm;
 use super::rotary::Rotary;
 use super::source::Source;
+use super::visibility::Visibility;
 
 /// A decoder-only language model.
 pub struct Decoder {
@@ -60,7 +61,20 @@ impl Decoder {
     pub fn context(&self, start: usize, length: usize, dropout_seed: Option<u64>) -> Context {
         let Config { head_dim, rope_theta, rope_scaling, .. } = &self.config;
         let rotary = Rotary::new(*head_dim, *rope_theta, rope_scaling, start, length, &self.device);
-        Context { rotary, dropout_seed }
+        Context { rotary, visibility: None, dropout_seed }
+    }
+
+    /// The same for positions that lie and see otherwise: those of one row after another, or of one row for the batch.
+    pub fn context_at(
+        &self,
+        positions: &[usize],
+        rows: usize,
+        visibility: Visibility,
+        dropout_seed: Option<u64>,
+    ) -> Context {
+        let Config { head_dim, rope_theta, rope_scaling, .. } = &self.config;
+        let rotary = Rotary::at(*head_dim, *rope_theta, rope_scaling, positions, rows, &self.device);
+        Context { rotary, visibility: Some(visibility), dropout_seed }
     }
 
     /// # Shapes
@@ -83,17 +97,28 @@ impl Decoder {
     pub fn hidden(&self, ids: Tensor<2, Int>, tracked: bool, cache: Option<&mut Vec<LayerCache>>) -> Tensor<3> {
         let start = cache.as_ref().and_then(|cache| cache.first()).map_or(0, LayerCache::length);
         let context = self.context(start, ids.dims()[1], None);
+        self.hidden_in(&context, ids, tracked, cache)
+    }
+
+    /// [`Decoder::hidden`] where the context says which positions these are and what they see.
+    pub fn hidden_in(
+        &self,
+        context: &Context,
+        ids: Tensor<2, Int>,
+        tracked: bool,
+        cache: Option<&mut Vec<LayerCache>>,
+    ) -> Tensor<3> {
         let mut x = self.embed(ids, tracked);
         match cache {
             Some(cache) => {
                 cache.resize_with(self.layers.len(), LayerCache::default);
                 for (block, cache) in self.layers.iter().zip(cache) {
-                    x = block.forward(x, &context, Some(cache));
+                    x = block.forward(x, context, Some(cache));
                 }
             }
             None => {
                 for block in &self.layers {
-                    x = block.forward(x, &context, None);
+                    x = block.forward(x, context, None);
                 }
             }
         }

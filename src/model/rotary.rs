@@ -82,12 +82,12 @@ impl RopeScaling {
     }
 }
 
-/// Cosines and sines of one stretch of positions, shared by all layers.
+/// Cosines and sines of the positions of one pass, shared by all layers.
 #[derive(Clone)]
 pub struct Rotary {
-    /// `[1, 1, positions, head_dim / 2]`
+    /// `[1 or batch, 1, positions, head_dim / 2]`
     cosine: Tensor<4>,
-    /// `[1, 1, positions, head_dim / 2]`
+    /// `[1 or batch, 1, positions, head_dim / 2]`
     sine: Tensor<4>,
 }
 
@@ -101,16 +101,30 @@ impl Rotary {
         length: usize,
         device: &Device,
     ) -> Self {
+        let positions: Vec<usize> = (start..start + length).collect();
+        Self::at(head_dim, theta, scaling, &positions, 1, device)
+    }
+
+    /// The tables of any positions, of one row after another, or of one row for the whole batch.
+    pub fn at(
+        head_dim: usize,
+        theta: f64,
+        scaling: &RopeScaling,
+        positions: &[usize],
+        rows: usize,
+        device: &Device,
+    ) -> Self {
         let half = head_dim / 2;
         // Rounded to f32 before the product, as the published models were trained.
         let frequencies: Vec<f32> =
             (0..half).map(|i| scaling.scale(theta.powf(-((2 * i) as f64) / head_dim as f64)) as f32).collect();
-        let angles: Vec<f64> = (start..start + length)
-            .flat_map(|position| frequencies.iter().map(move |frequency| f64::from(position as f32 * frequency)))
+        let angles: Vec<f64> = positions
+            .iter()
+            .flat_map(|position| frequencies.iter().map(move |frequency| f64::from(*position as f32 * frequency)))
             .collect();
         let table = |function: fn(f64) -> f64| {
             let values: Vec<f32> = angles.iter().map(|angle| function(*angle) as f32).collect();
-            Tensor::from_data(TensorData::new(values, [1, 1, length, half]), device)
+            Tensor::from_data(TensorData::new(values, [rows, 1, positions.len() / rows, half]), device)
         };
         Self { cosine: table(f64::cos), sine: table(f64::sin) }
     }

@@ -6,6 +6,10 @@ use serde_json::{Value, json};
 
 use super::Plan;
 use crate::engine::backward::Recompute;
+use crate::engine::data::Prompt;
+
+/// Prompts whose floor is printed one by one.
+const PROMPTS_NAMED: usize = 10;
 
 impl Plan {
     /// Every derived number, for `trainer check --json`.
@@ -28,6 +32,7 @@ impl Plan {
                 "train": self.train.report.to_json(),
                 "eval": self.eval.as_ref().map(|eval| eval.report.to_json()),
             },
+            "prompts": self.prompts().iter().map(|prompt| self.prompt_json(prompt)).collect::<Vec<_>>(),
             "steps": self.steps,
             "steps_per_epoch": self.steps_per_epoch,
             "warmup_steps": self.schedule.warmup,
@@ -42,6 +47,26 @@ impl Plan {
             },
             "seconds": estimate.seconds,
         })
+    }
+
+    fn prompt_json(&self, prompt: &Prompt) -> Value {
+        let first = &self.train.examples[prompt.targets.start];
+        json!({"file": &*first.file, "line": first.line, "targets": prompt.targets.len(), "floor": prompt.floor})
+    }
+
+    /// Each prompt's floor, the least that its loss can be; the first ten by name.
+    fn floor_lines(&self) -> Vec<String> {
+        let prompts = self.prompts();
+        let line = |prompt: &Prompt| {
+            let first = &self.train.examples[prompt.targets.start];
+            format!("{:.4} nats for {} targets, {}:{}", prompt.floor, prompt.targets.len(), first.file, first.line)
+        };
+        let mut lines: Vec<String> = prompts.iter().take(PROMPTS_NAMED).map(line).collect();
+        if prompts.len() > PROMPTS_NAMED {
+            let mean = prompts.iter().map(|prompt| prompt.floor).sum::<f64>() / prompts.len() as f64;
+            lines.push(format!("and {} more; the mean of all is {mean:.4} nats", prompts.len() - PROMPTS_NAMED));
+        }
+        lines
     }
 
     fn frozen(&self) -> u64 {
@@ -105,10 +130,15 @@ impl fmt::Display for Plan {
             },
         )?;
         line("objective", self.objective_line())?;
+        let floors = self.floor_lines();
+        for (index, floor) in floors.iter().enumerate() {
+            line(if index == 0 { "floor" } else { "" }, floor.clone())?;
+        }
+        let (units, parts) = if floors.is_empty() { ("rows", "rows") } else { ("prompts", "targets") };
         line(
             "steps",
             format!(
-                "{} of {} rows ({} a pass, {:.2} passes), {} rows at once",
+                "{} of {} {units} ({} a pass, {:.2} passes), {} {parts} at once",
                 self.steps,
                 recipe.train.batch_size,
                 self.steps_per_epoch,

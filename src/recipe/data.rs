@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use datasets::{Format, TooLong, TrainOn};
+use datasets::{Format, NoiseKind, PrefixFree, Template, TooLong, TrainOn};
 use faults::{FromToml, Section, nearest};
 
 use super::model::{Backbone, Model};
@@ -26,6 +26,34 @@ pub struct Data {
     pub shuffle: bool,
     /// Columns under another name.
     pub rename: Rename,
+    /// What rows with targets alone have.
+    pub targets: TargetRows,
+    /// What rows with an intent alone have.
+    pub intent: IntentRows,
+}
+
+/// Keys of rows with targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetRows {
+    /// `data.end_token`: targets end with the end token.
+    pub end_token: bool,
+    /// `data.prefix_free`
+    pub prefix_free: PrefixFree,
+    /// Whether the user wrote one of these keys.
+    pub written: bool,
+}
+
+/// Keys of rows with an intent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct IntentRows {
+    /// `data.template`
+    pub template: Option<Template>,
+    /// `data.allow_empty_intent`
+    pub allow_empty: bool,
+    /// `data.intent_noise`: kind and fraction.
+    pub noise: Option<(NoiseKind, f64)>,
+    /// Whether the user wrote one of these keys.
+    pub written: bool,
 }
 
 /// `[data.rename]`: from the name of a column in the file to the key that the format knows.
@@ -63,7 +91,39 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Data {
     let distinct = rename.0.values().collect::<BTreeSet<_>>().len() == rename.0.len();
     let hint = "each key takes one column";
     section.check("rename", distinct, "`data.rename` gives two columns the same key", hint);
-    Data { train: train.unwrap_or_default(), eval, format, train_on, max_length, too_long, shuffle, rename }
+    let targets = read_targets(section);
+    let intent = read_intent(section);
+    let train = train.unwrap_or_default();
+    Data { train, eval, format, train_on, max_length, too_long, shuffle, rename, targets, intent }
+}
+
+fn read_targets(section: &mut Section) -> TargetRows {
+    let written = section.has("end_token") || section.has("prefix_free");
+    let end_token = section.optional("end_token").unwrap_or(true);
+    section.skip("prefix_free");
+    let prefix_free = match section.has("prefix_free") {
+        true => section.choice("prefix_free", &PrefixFree::WORDS, "error"),
+        false => PrefixFree::Error,
+    };
+    TargetRows { end_token, prefix_free, written }
+}
+
+fn read_intent(section: &mut Section) -> IntentRows {
+    let written = ["template", "allow_empty_intent", "intent_noise"].iter().any(|key| section.has(key));
+    section.skip("template");
+    section.skip("intent_noise");
+    let template = section.has("template").then(|| section.choice("template", &Template::WORDS, "chat"));
+    let allow_empty = section.optional("allow_empty_intent").unwrap_or(false);
+    let noise = section.has("intent_noise").then(|| {
+        let mut noise = section.section("intent_noise");
+        let kind = noise.choice("kind", &NoiseKind::WORDS, "shuffle");
+        let fraction = noise.required::<f64>("fraction", "the part of the intents, for example 0.1");
+        let message = "`data.intent_noise.fraction` must be from 0 to 1";
+        noise.check("fraction", (0.0..=1.0).contains(&fraction), message, "0.1 spoils every tenth intent");
+        section.close(noise);
+        (kind, fraction)
+    });
+    IntentRows { template, allow_empty, noise, written }
 }
 
 /// `data.train_on`: a word, or the list of the parts that are learned.

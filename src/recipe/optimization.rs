@@ -71,10 +71,12 @@ impl FromToml for Warmup {
 pub struct Train {
     /// How long.
     pub duration: Duration,
-    /// Sequences per optimizer step.
+    /// Sequences per optimizer step; prompts where the objective normalises by prompts.
     pub batch_size: usize,
-    /// Sequences that run at once.
+    /// Sequences that run at once; targets of a prompt where the objective normalises by prompts.
     pub micro_batch_size: usize,
+    /// Whether the targets of a prompt share the computation of what they begin with.
+    pub share_prefixes: bool,
     /// Whether blocks run again on the way back in place of keeping their activations.
     pub recompute: Recompute,
 }
@@ -132,20 +134,26 @@ pub(super) fn read_schedule(section: &mut Section, last_step: Option<NonZeroUsiz
     Schedule { shape, warmup }
 }
 
-/// Gives the last step too, where it is known before the data is.
-pub(super) fn read_train(section: &mut Section) -> (Train, Option<NonZeroUsize>) {
+/// Gives the last step too, where it is known before the data is. With `by_prompt`, a step is made of prompts with all
+/// their targets.
+pub(super) fn read_train(section: &mut Section, by_prompt: bool) -> (Train, Option<NonZeroUsize>) {
     let duration = read_duration(section);
-    let batch_size = positive(section, "batch_size", 8);
-    let micro_batch_size = positive(section, "micro_batch_size", batch_size);
+    let batch_size = positive(section, "batch_size", if by_prompt { 1 } else { 8 });
+    let micro_batch_size = positive(section, "micro_batch_size", if by_prompt { 32 } else { batch_size });
     let message = format!("`train.micro_batch_size` = {micro_batch_size} is more than `batch_size` = {batch_size}");
-    section.check("micro_batch_size", micro_batch_size <= batch_size, message, "it is the part that runs at once");
+    let possible = by_prompt || micro_batch_size <= batch_size;
+    section.check("micro_batch_size", possible, message, "it is the part that runs at once");
+    let share_prefixes = by_prompt && section.value("share_prefixes", true);
+    if !by_prompt {
+        section.foreign("share_prefixes", "objective `diffuse`");
+    }
     let recompute = [("auto", Recompute::Auto), ("none", Recompute::None), ("blocks", Recompute::Blocks)];
     let recompute = section.choice("recompute", &recompute, "auto");
     let last_step = match duration {
         Duration::Steps(steps) => NonZeroUsize::new(steps),
         Duration::Epochs(_) => None,
     };
-    (Train { duration, batch_size, micro_batch_size, recompute }, last_step)
+    (Train { duration, batch_size, micro_batch_size, share_prefixes, recompute }, last_step)
 }
 
 fn read_duration(section: &mut Section) -> Duration {

@@ -120,8 +120,13 @@ fn span(messages: &[Message], index: usize, whole: &str, tokenizer: &Tokenizer) 
             "set `data.train_on = \"last\"`, or split the conversation, or convert it to `prompt` and `completion`"
         }));
     }
-    let trimmed = with.trim_end();
-    let marked = tokenizer.added_tokens().iter().any(|token| !token.is_empty() && trimmed.ends_with(token.as_str()));
-    let end = if marked { trimmed.len() } else { with.len() };
+    let end = until_end_mark(&with, tokenizer).len();
     Ok((before.len(), end.max(before.len())))
+}
+
+/// A text up to the special token that it ends with but for blanks; all of it when it ends otherwise.
+pub(super) fn until_end_mark<'a>(text: &'a str, tokenizer: &Tokenizer) -> &'a str {
+    let trimmed = text.trim_end();
+    let marked = tokenizer.added_tokens().iter().any(|token| !token.is_empty() && trimmed.ends_with(token.as_str()));
+    if marked { trimmed } else { text }
 }

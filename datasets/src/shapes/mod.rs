@@ -1,15 +1,18 @@
 //! The row shapes. A new one is a file beside this one and a line in [`ALL`].
 
 mod alpaca;
+pub(crate) mod asked;
+pub(crate) mod intent;
 mod messages;
 mod prompt_completion;
 mod sharegpt;
+pub(crate) mod targets;
 mod text;
 
 use faults::Fault;
 
 use crate::draft::Draft;
-use crate::read::TrainOn;
+use crate::read::{Options, TrainOn};
 use crate::row::{Row, listed};
 use crate::tokenizer::Tokenizer;
 
@@ -27,12 +30,25 @@ pub enum Format {
     Alpaca,
     /// `{"conversations": [{"from", "value"}]}`
     Sharegpt,
+    /// `{"prompt" or "messages", "targets", "weights"}`
+    Targets,
+    /// `{"prompt" or "messages", "intent", "response"}` or `{.., "steps": [{"intent", "text"}]}`
+    Intent,
     /// `{"text"}`
     Text,
 }
 
 /// Every shape. A row that fits several is read as the first.
-const ALL: [&Shape; 5] = [&messages::SHAPE, &sharegpt::SHAPE, &alpaca::SHAPE, &prompt_completion::SHAPE, &text::SHAPE];
+const ALL: [&Shape; 8] = [
+    &targets::SHAPE,
+    &intent::SHAPE,
+    &intent::STEPS,
+    &messages::SHAPE,
+    &sharegpt::SHAPE,
+    &alpaca::SHAPE,
+    &prompt_completion::SHAPE,
+    &text::SHAPE,
+];
 
 /// One row shape.
 pub(crate) struct Shape {
@@ -52,14 +68,20 @@ pub(crate) struct Shape {
 /// What a shape needs beside the row.
 pub(crate) struct Context<'a> {
     pub tokenizer: &'a Tokenizer,
+    pub options: &'a Options,
     pub train_on: TrainOn,
 }
 
 impl Format {
     /// The words of `data.format` with their meanings.
     pub fn words() -> Vec<(&'static str, Format)> {
-        let shapes = ALL.iter().map(|shape| (shape.word, shape.format));
-        std::iter::once(("auto", Format::Auto)).chain(shapes).collect()
+        let mut words = vec![("auto", Format::Auto)];
+        for shape in ALL {
+            if words.iter().all(|(_, format)| *format != shape.format) {
+                words.push((shape.word, shape.format));
+            }
+        }
+        words
     }
 }
 
@@ -72,7 +94,9 @@ impl Shape {
     /// The shape of a file with this first row.
     pub fn of(format: Format, first: &Row<'_>) -> Result<&'static Shape, Fault> {
         if format != Format::Auto {
-            return Ok(ALL.into_iter().find(|shape| shape.format == format).expect("every format has its shape"));
+            let mut shapes = ALL.into_iter().filter(|shape| shape.format == format);
+            let fitting = shapes.clone().find(|shape| shape.fits(first));
+            return Ok(fitting.or_else(|| shapes.next()).expect("every format has its shape"));
         }
         ALL.into_iter().find(|shape| shape.fits(first)).ok_or_else(|| unknown(first))
     }

@@ -1,8 +1,10 @@
 //! The crate from outside, against numbers of transformers and by hand.
 
 mod chat;
+mod intents;
 mod order;
 mod rows;
+mod targets;
 mod tokens;
 
 use std::path::PathBuf;

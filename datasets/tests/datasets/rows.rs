@@ -140,7 +140,7 @@ fn a_misspelt_field_finds_its_name() {
         forced,
         ["rows.jsonl:1: `messages` is missing hint: did you mean `messages` where the row says `mesages`?"]
     );
-    assert!(one(r#"{"zzz": 1}"#).contains("one of: messages (`messages`)"));
+    assert!(one(r#"{"zzz": 1}"#).contains("one of: targets (`targets`), intent (`intent`, `response`)"));
 }
 
 #[test]

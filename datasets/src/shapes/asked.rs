@@ -1,0 +1,97 @@
+//! What a model is asked, in the rows that keep question and answer apart: a plain prompt, or a conversation that the
+//! chat template opens for the assistant's turn.
+
+use faults::Fault;
+
+use super::{Context, messages};
+use crate::chat::Message;
+use crate::draft::{Draft, Part, Piece};
+use crate::row::Row;
+use crate::tokenizer::Tokenizer;
+
+/// The question of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// `prompt`: text that the answer follows at once.
+    Text(String),
+    /// `messages` or `request`: turns that the assistant answers.
+    Conversation(Vec<Message>),
+}
+
+impl Asked {
+    /// Reads `prompt`, `messages` or `request`, of which a row has one.
+    pub(crate) fn of(row: &Row<'_>) -> Result<Self, Fault> {
+        let keys: Vec<&str> = ["prompt", "messages", "request"].into_iter().filter(|key| row.has(key)).collect();
+        match keys[..] {
+            ["prompt"] => Ok(Self::Text(row.text("prompt")?.into())),
+            ["request"] => Ok(Self::Conversation(vec![Message::new("user", row.filled_text("request")?)])),
+            ["messages"] => {
+                let turns = messages::parse(row.list("messages")?, "messages", "role", "content", |role| role)?;
+                match turns.last() {
+                    None => Err(Fault::new("`messages` is empty").hint("write the user's turn")),
+                    Some(last) if last.role == "assistant" => {
+                        Err(Fault::new("`messages` ends with the assistant's turn")
+                            .hint("the answer stands under a key of its own: take the last message out"))
+                    }
+                    Some(_) => Ok(Self::Conversation(turns)),
+                }
+            }
+            [] => Err(row.missing("prompt")),
+            _ => Err(Fault::new(format!("the row has both `{}` and `{}`", keys[0], keys[1])).hint("keep one of them")),
+        }
+    }
+
+    /// The text that an answer follows, and whether the tokenizer puts its own tokens around it.
+    ///
+    /// # Errors
+    /// A conversation and no chat template, or one that refuses it.
+    pub fn text(&self, tokenizer: &Tokenizer) -> Result<(String, bool), Fault> {
+        match self {
+            Self::Text(text) => Ok((text.clone(), true)),
+            Self::Conversation(turns) => Ok((tokenizer.render_chat(turns, true)?, false)),
+        }
+    }
+
+    /// Question and answer as one text; with `end`, the answer ends with the end token or the template's end of a turn.
+    pub(super) fn draft(&self, answer: Vec<Piece>, end: bool, context: &Context<'_>) -> Result<Draft, Fault> {
+        let learned = context.train_on.learns(Part::Prompt);
+        let question = |text: String| Piece { text, part: Part::Prompt, learned };
+        let (mut pieces, special) = match self {
+            Self::Text(text) => (vec![question(text.clone())], true),
+            Self::Conversation(turns) => {
+                let before = context.tokenizer.render_chat(turns, true)?;
+                if !end {
+                    (vec![question(before)], false)
+                } else {
+                    let (before, after) = around(turns, &before, &answer, context.tokenizer)?;
+                    let mut pieces = vec![question(before)];
+                    pieces.extend(answer);
+                    let last = pieces.last().map_or((Part::Response, true), |piece| (piece.part, piece.learned));
+                    pieces.push(Piece { text: after, part: last.0, learned: last.1 });
+                    return Ok(Draft { pieces, special: false, end: false, weight: 1.0 });
+                }
+            }
+        };
+        pieces.extend(answer);
+        Ok(Draft { pieces, special, end, weight: 1.0 })
+    }
+}
+
+/// What the template writes before the answer, and after it up to the mark that ends the turn.
+fn around(turns: &[Message], before: &str, answer: &[Piece], tokenizer: &Tokenizer) -> Result<(String, String), Fault> {
+    let answer: String = answer.iter().map(|piece| piece.text.as_str()).collect();
+    let mut whole = turns.to_vec();
+    whole.push(Message::new("assistant", answer.as_str()));
+    let whole = tokenizer.render_chat(&whole, false)?;
+    let rest = whole.strip_prefix(before);
+    // Some templates put a blank between the opened turn and its words.
+    let found = rest.and_then(|rest| {
+        let (blank, after) = rest.split_once(answer.as_str())?;
+        blank.trim().is_empty().then_some((blank, after))
+    });
+    let Some((blank, after)) = found else {
+        return Err(Fault::new("the chat template does not write this answer as it is")
+            .hint("take blanks off the ends of the answer, or convert the row to `prompt`"));
+    };
+    Ok((format!("{before}{blank}"), messages::until_end_mark(after, tokenizer).into()))
+}

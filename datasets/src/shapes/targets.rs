@@ -1,0 +1,150 @@
+//! `{"prompt" or "messages", "targets": [..], "weights": [..]?}`: a prompt with the whole distribution of its answers,
+//! for the objective `diffuse` (arXiv 2404.10859); and the same as that paper's own files write it, `{"request",
+//! "response", "targets"}`.
+//!
+//! The loss of such a prompt is a divergence only when no answer, as tokens, is the beginning of another: else the model
+//! would have to end and to go on at the same place. That is checked here, where the tokens are known.
+
+use faults::Fault;
+use serde_json::Value;
+
+use super::asked::Asked;
+use super::{Format, Shape};
+use crate::draft::{Draft, Part, Piece, Tokens};
+use crate::row::{Row, string, wrong_type};
+
+/// Pairs of targets that are named one by one.
+const NAMED: usize = 20;
+
+/// What becomes of targets that are alike, or of which one begins another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PrefixFree {
+    /// They are a fault.
+    #[default]
+    Error,
+    /// They are named and learned.
+    Warn,
+    /// They are learned.
+    Off,
+}
+
+impl PrefixFree {
+    /// The words of `data.prefix_free`.
+    pub const WORDS: [(&'static str, PrefixFree); 3] =
+        [("error", PrefixFree::Error), ("warn", PrefixFree::Warn), ("off", PrefixFree::Off)];
+}
+
+pub(super) const SHAPE: Shape = Shape {
+    format: Format::Targets,
+    word: "targets",
+    required: &["targets"],
+    optional: &["prompt", "messages", "request", "response", "weights"],
+    stops: true,
+    read: |row, context| {
+        let asked = Asked::of(row)?;
+        let beginning = beginning(row)?;
+        let targets = targets(row)?;
+        let weights = weights(row, targets.len())?;
+        let draft = |(target, weight): (&&str, f64)| -> Result<Draft, Fault> {
+            let learned = |part| context.train_on.learns(part);
+            let given = Piece { text: beginning.into(), part: Part::Prompt, learned: learned(Part::Prompt) };
+            let answer = Piece { text: (*target).into(), part: Part::Response, learned: learned(Part::Response) };
+            let draft = asked.draft(vec![given, answer], context.options.end_token, context)?;
+            Ok(Draft { weight, ..draft })
+        };
+        targets.iter().zip(weights).map(draft).collect()
+    },
+};
+
+fn targets<'a>(row: &Row<'a>) -> Result<Vec<&'a str>, Fault> {
+    let values = row.list("targets")?;
+    if values.is_empty() {
+        return Err(Fault::new("`targets` is empty").hint("name every answer that is as good as the others"));
+    }
+    let target = |(index, value): (usize, &'a Value)| match string(&format!("targets[{index}]"), value)? {
+        "" => Err(Fault::new(format!("`targets[{index}]` is empty")).hint("a target must have something to learn")),
+        target => Ok(target),
+    };
+    values.iter().enumerate().map(target).collect()
+}
+
+/// The targets' probabilities: the given weights over their sum, or all alike.
+fn weights(row: &Row<'_>, targets: usize) -> Result<Vec<f64>, Fault> {
+    if !row.has("weights") {
+        return Ok(vec![1.0 / targets as f64; targets]);
+    }
+    let values = row.list("weights")?;
+    if values.len() != targets {
+        let message = format!("{} weights for {targets} targets", values.len());
+        return Err(Fault::new(message).hint("give each target its weight, or leave `weights` out"));
+    }
+    let weight = |(index, value): (usize, &Value)| {
+        let name = format!("weights[{index}]");
+        let number = value.as_f64().ok_or_else(|| wrong_type(&name, "a number", value))?;
+        if number > 0.0 && number.is_finite() {
+            Ok(number)
+        } else {
+            Err(Fault::new(format!("`{name}` = {number} must be above 0")).hint("take a target of weight 0 out"))
+        }
+    };
+    let weights: Vec<f64> = values.iter().enumerate().map(weight).collect::<Result<_, _>>()?;
+    // Divided by the largest first, so that no sum overflows.
+    let largest = weights.iter().copied().fold(0.0, f64::max);
+    let sum: f64 = weights.iter().map(|weight| weight / largest).sum();
+    Ok(weights.iter().map(|weight| weight / largest / sum).collect())
+}
+
+/// `response`: how every answer begins, given to the model and not learned.
+fn beginning<'a>(row: &Row<'a>) -> Result<&'a str, Fault> {
+    match row.get("response") {
+        None => Ok(""),
+        Some(Value::Array(values)) => {
+            let mut texts: Vec<&str> =
+                values.iter().map(|value| string("response", value)).collect::<Result<_, _>>()?;
+            texts.dedup();
+            match texts[..] {
+                [] => Ok(""),
+                [text] => Ok(text),
+                _ => Err(Fault::new("`response` gives several beginnings").hint("write a row for each of them")),
+            }
+        }
+        Some(value) => string("response", value),
+    }
+}
+
+/// The text that is learned of a target, for messages.
+pub(crate) fn name(draft: &Draft) -> String {
+    draft.pieces.iter().filter(|piece| piece.part == Part::Response).map(|piece| piece.text.as_str()).collect()
+}
+
+/// Finds every target that is alike to another or that another begins with.
+///
+/// # Errors
+/// One fault that names the pairs, at most twenty.
+pub(crate) fn check(names: &[String], tokens: &[&Tokens]) -> Result<(), Fault> {
+    // In the order of tokens, whatever begins with a sequence follows it without a gap.
+    let mut order: Vec<usize> = (0..tokens.len()).collect();
+    order.sort_by(|a, b| tokens[*a].ids.cmp(&tokens[*b].ids));
+    let mut pairs = Vec::new();
+    let mut unnamed = 0;
+    for (place, &short) in order.iter().enumerate() {
+        let begins = |long: &&usize| tokens[**long].ids.starts_with(&tokens[short].ids);
+        for &long in order[place + 1..].iter().take_while(begins) {
+            if pairs.len() == NAMED {
+                unnamed += 1;
+            } else if tokens[long].ids.len() == tokens[short].ids.len() {
+                pairs.push(format!("`{}` stands there twice", names[short]));
+            } else {
+                pairs.push(format!("`{}` begins `{}`", names[short], names[long]));
+            }
+        }
+    }
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    if unnamed > 0 {
+        pairs.push(format!("and {unnamed} more"));
+    }
+    Err(Fault::new(format!("the targets are not prefix-free as tokens: {}", pairs.join(", ")))
+        .hint("close each target with a mark of its own (`{7}`), keep `data.end_token`, or set `data.prefix_free`"))
+}

@@ -1,0 +1,31 @@
+//! What the tests of the engine share: the decoders of `tests/fixtures` with their adapters.
+
+use burn::tensor::{DType, Device};
+use checkpoints::Adapter;
+
+use super::trainee::Trainee;
+use crate::model::{Decoder, ModelFiles, Source};
+
+/// The fixture of a family with its adapter, on the CPU.
+pub fn decoder(family: &str) -> Decoder {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(family);
+    let files = ModelFiles::Folder(folder.clone());
+    let weights = files.weights().expect("the fixture's weights");
+    let device = Device::flex();
+    let source = Source {
+        weights: Some(&weights),
+        dtype: DType::F32,
+        device: &device,
+        trained: false,
+        seed: 0,
+        initializer_range: 0.0,
+    };
+    let mut decoder = Decoder::load(files.config().expect("its configuration"), &source).expect("its tensors");
+    decoder.attach(&Adapter::read(&folder.join("adapter")).expect("its adapter"), 0.0).expect("a fitting adapter");
+    decoder
+}
+
+/// The same in training, without auxiliary losses.
+pub fn trainee(family: &str) -> Trainee {
+    Trainee { decoder: decoder(family), auxiliaries: Vec::new() }
+}

@@ -1,0 +1,292 @@
+//! Sampling at two temperatures (Intent Factored Generation, arXiv 2506.09659): an intent at a high one, up to the
+//! separator, then the response at a low one; step by step in the templates that take turns.
+//!
+//! Each stage reads all before it as text and encodes it anew, as the rows of training were encoded: the separator is
+//! written here, whatever the model drew in its place.
+
+use datasets::{SEPARATOR, Template, Tokenizer};
+use faults::Fault;
+
+use super::{End, NextToken, Sample, Settings, continuations};
+
+/// How intents and responses are drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TwoTemperatures {
+    /// How intent and response become one text.
+    pub template: Template,
+    /// For the intents: temperature and most tokens. Stop strings are the template's own.
+    pub intent: Settings,
+    /// For the responses; the template's own stop strings are added.
+    pub response: Settings,
+    /// Most stages of a stepwise answer, an intent or a response each.
+    pub max_stages: usize,
+}
+
+/// What is asked, as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The text that the answer follows.
+    pub text: String,
+    /// The tokenizer puts its own tokens around it.
+    pub special: bool,
+}
+
+/// A part of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// What the model said it was about to say, without the separator.
+    pub intent: String,
+    /// What it then said; empty where the answer or the budget ended with the intent.
+    pub response: String,
+}
+
+/// An answer with its intents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stated {
+    /// One, or one a step.
+    pub stages: Vec<Stage>,
+    /// The answer as the model saw it, separators and all.
+    pub text: String,
+    /// True when the model ended it, false at a limit.
+    pub stopped: bool,
+}
+
+/// An answer in the making.
+struct Draft {
+    text: String,
+    /// Length of the question and the template's head in `text`.
+    asked: usize,
+    stages: Vec<Stage>,
+    done: bool,
+    stopped: bool,
+}
+
+/// `count` answers to each question, all of the first question first.
+///
+/// # Errors
+/// Text that the tokenizer cannot encode, or tokens that it cannot decode.
+pub fn sample_with_intent(
+    model: &mut dyn NextToken,
+    tokenizer: &Tokenizer,
+    questions: &[Question],
+    count: usize,
+    settings: &TwoTemperatures,
+) -> Result<Vec<Stated>, Fault> {
+    let template = settings.template;
+    let special: Vec<bool> = questions.iter().flat_map(|question| vec![question.special; count]).collect();
+    let begun = questions.iter().map(|question| format!("{}{}", question.text, template.head()));
+    let mut drafts: Vec<Draft> = begun
+        .flat_map(|text| {
+            let asked = text.len();
+            (0..count).map(move |_| Draft { text: text.clone(), asked, stages: vec![], done: false, stopped: false })
+        })
+        .collect();
+    let intent = Settings { stop: vec![template.intent_end().trim_start().into()], ..settings.intent.clone() };
+    let mut response = settings.response.clone();
+    if !template.response_end().is_empty() {
+        response.stop.push(SEPARATOR.into());
+    }
+    let stages = if template.is_stepwise() { settings.max_stages } else { 2 };
+    for stage in 0..stages {
+        let open: Vec<usize> = (0..drafts.len()).filter(|index| !drafts[*index].done).collect();
+        let row = |index: &usize| {
+            let words = ["intent", &(index / count).to_string(), &(index % count).to_string(), &stage.to_string()];
+            let ids = tokenizer.encode(&drafts[*index].text, special[*index])?;
+            Ok((ids, crate::random::key(settings.intent.seed, &words)))
+        };
+        let rows = open.iter().map(row).collect::<Result<Vec<_>, Fault>>()?;
+        let now = if stage % 2 == 0 { &intent } else { &response };
+        for (index, sample) in open.iter().zip(continuations(model, tokenizer, &rows, now)?) {
+            match stage % 2 {
+                0 => drafts[*index].state(sample, template),
+                _ => drafts[*index].respond(sample, template),
+            }
+        }
+    }
+    Ok(drafts.into_iter().map(Draft::finish).collect())
+}
+
+impl Draft {
+    /// Takes an intent: without the commas and blanks at its end, and with the separator, drawn or not.
+    fn state(&mut self, sample: Sample, template: Template) {
+        let intent = sample.text.trim_end_matches(|c: char| c == ',' || c.is_whitespace());
+        if template.is_stepwise() && sample.end == End::Token && intent.is_empty() {
+            (self.done, self.stopped) = (true, true);
+            return;
+        }
+        self.text += intent;
+        self.text += template.intent_end();
+        self.stages.push(Stage { intent: intent.trim_start().into(), response: String::new() });
+        let last = template == Template::Code && template.end_mark().is_some_and(|mark| intent.contains(mark));
+        // In steps, the end token in place of an intent ends the answer.
+        if last || template.is_stepwise() && sample.end == End::Token {
+            (self.done, self.stopped) = (true, true);
+        }
+    }
+
+    fn respond(&mut self, sample: Sample, template: Template) {
+        let response = sample.text.trim_end();
+        self.text += response;
+        if let Some(stage) = self.stages.last_mut() {
+            // The indentation of code is its own.
+            stage.response = response.trim_start_matches(template.response_lead()).into();
+        }
+        let marked =
+            template == Template::Mathematics && template.end_mark().is_some_and(|mark| response.contains(mark));
+        if !template.is_stepwise() {
+            (self.done, self.stopped) = (true, sample.end != End::Limit);
+        } else if sample.end == End::Token || marked {
+            (self.done, self.stopped) = (true, true);
+        } else {
+            // It opens the next intent.
+            self.text += template.response_end();
+        }
+    }
+
+    fn finish(self) -> Stated {
+        Stated { text: self.text[self.asked..].into(), stages: self.stages, stopped: self.stopped }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Table;
+    use super::*;
+    use crate::model::embedded_tokenizer;
+
+    fn tokenizer() -> Tokenizer {
+        embedded_tokenizer().unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    fn settings(template: Template, temperatures: [f64; 2], most: [usize; 2]) -> TwoTemperatures {
+        let draws = |temperature, max_tokens| Settings {
+            temperature,
+            top_p: 1.0,
+            top_k: 0,
+            max_tokens,
+            stop: Vec::new(),
+            seed: 5,
+        };
+        TwoTemperatures {
+            template,
+            intent: draws(temperatures[0], most[0]),
+            response: draws(temperatures[1], most[1]),
+            max_stages: 6,
+        }
+    }
+
+    /// A model that goes on as `law` says of the text so far: words with probabilities; an empty word is the end.
+    fn model(law: fn(&str) -> Vec<(&'static str, f64)>) -> Table {
+        let tokenizer = tokenizer();
+        let vocabulary = tokenizer.vocabulary();
+        let next = move |row: &[u32]| {
+            let text = tokenizer.decode(row, false).expect("text").replace("<|bos|>", "");
+            let mut logits = vec![f32::NEG_INFINITY; vocabulary];
+            for (word, probability) in law(&text) {
+                let ids = tokenizer.encode(word, false).expect("ids");
+                let id = ids.first().copied().or(tokenizer.end_token()).expect("an end token");
+                logits[id as usize] = probability.ln() as f32;
+            }
+            logits
+        };
+        Table { next: Box::new(next), rows: Vec::new(), positions: 4096 }
+    }
+
+    fn answers(law: fn(&str) -> Vec<(&'static str, f64)>, count: usize, settings: &TwoTemperatures) -> Vec<Stated> {
+        let question = Question { text: "q:".into(), special: true };
+        sample_with_intent(&mut model(law), &tokenizer(), &[question], count, settings).expect("text")
+    }
+
+    fn near(found: usize, of: usize, expected: f64) {
+        let (found, deviation) = (found as f64 / of as f64, (expected * (1.0 - expected) / of as f64).sqrt());
+        assert!((found - expected).abs() < 4.0 * deviation, "{found} is not {expected} within {deviation}");
+    }
+
+    /// `a` and `b` with probabilities 0.8 and 0.2, in the intent and in the response: at temperature T the first comes
+    /// with `0.8^(1/T) / (0.8^(1/T) + 0.2^(1/T))`.
+    #[test]
+    fn each_stage_has_its_own_temperature() {
+        let law = |text: &str| match text.rsplit_once("###") {
+            None if text.ends_with(':') => vec![("a", 0.8), ("b", 0.2)],
+            None => vec![("#", 1.0)],
+            Some((_, "")) => vec![("a", 0.8), ("b", 0.2)],
+            Some(_) => vec![("", 1.0)],
+        };
+        let share = |t: f64| 0.8f64.powf(1.0 / t) / (0.8f64.powf(1.0 / t) + 0.2f64.powf(1.0 / t));
+        for temperatures in [[1.0, 0.5], [2.0, 0.7], [1.5, 0.0]] {
+            let stated = answers(law, 2000, &settings(Template::Chat, temperatures, [10, 10]));
+            let first = |part: fn(&Stage) -> &str| stated.iter().filter(|s| part(&s.stages[0]) == "a").count();
+            near(first(|stage| &stage.intent), 2000, share(temperatures[0]));
+            match temperatures[1] {
+                0.0 => assert_eq!(first(|stage| &stage.response), 2000),
+                t => near(first(|stage| &stage.response), 2000, share(t)),
+            }
+            assert!(stated.iter().all(|s| s.stopped && s.stages[0].intent.len() == 1 && s.text.contains(" ###")));
+        }
+    }
+
+    /// An intent that never ends, and a response that never ends: both stop at their caps, with the separator between.
+    #[test]
+    fn the_separator_is_never_lost_and_both_stages_stop_at_their_caps() {
+        let law = |text: &str| if text.contains("###") { vec![("b", 1.0)] } else { vec![("a", 0.5), (",", 0.5)] };
+        for stated in answers(law, 20, &settings(Template::Chat, [1.0, 1.0], [4, 7])) {
+            let (intent, response) = stated.text.split_once(" ###").expect("the separator");
+            assert!(intent.len() <= 4 && !intent.ends_with(','), "{intent:?}");
+            assert_eq!(response, "bbbbbbb");
+            assert!(!stated.stopped);
+        }
+    }
+
+    #[test]
+    fn a_model_that_ends_in_place_of_the_separator_still_responds_after_one() {
+        let law = |text: &str| match text {
+            "q:" => vec![("a", 1.0)],
+            _ if text.ends_with("###") => vec![("b", 1.0)],
+            _ => vec![("", 1.0)],
+        };
+        let stated = answers(law, 1, &settings(Template::Chat, [1.0, 0.5], [9, 9])).remove(0);
+        assert_eq!((stated.text.as_str(), stated.stopped), ("a ###b", true));
+        let stated = answers(law, 1, &settings(Template::Comments, [1.0, 0.5], [9, 9])).remove(0);
+        assert_eq!(stated.text, "\n### Comment:\n");
+    }
+
+    #[test]
+    fn steps_take_turns_until_the_end_mark_or_the_budget() {
+        // An intent `i`, a fragment `x` and the mark, for ever.
+        let endless = |text: &str| match text.chars().last() {
+            Some('i' | 'x') => vec![("#", 1.0)],
+            Some('#') if text.ends_with("###") => match text.matches("###").count() % 2 {
+                1 => vec![("i", 1.0)],
+                _ => vec![("x", 1.0)],
+            },
+            _ => vec![("#", 1.0)],
+        };
+        let stated = answers(endless, 1, &settings(Template::Mathematics, [1.0, 0.5], [9, 9])).remove(0);
+        let stage = Stage { intent: "i".into(), response: "x".into() };
+        assert_eq!((stated.stages, stated.stopped), (vec![stage.clone(); 3], false));
+        assert_eq!(stated.text, "i ###x\n###i ###x\n###i ###x\n###");
+
+        // The same, and the end after the second fragment.
+        let ending = |text: &str| match text.chars().last() {
+            Some('x') if text.matches('x').count() == 2 => vec![("", 1.0)],
+            Some('#') if text.ends_with("###") && text.matches("###").count() % 2 == 1 => vec![("i", 1.0)],
+            Some('#') if text.ends_with("###") => vec![("x", 1.0)],
+            _ => vec![("#", 1.0)],
+        };
+        let stated = answers(ending, 1, &settings(Template::Mathematics, [1.0, 0.5], [9, 9])).remove(0);
+        assert_eq!((stated.stages, stated.stopped), (vec![stage; 2], true));
+
+        // Code ends with an intent that says so.
+        let code = |text: &str| match text.matches("###").count() {
+            1 if text.ends_with('#') => vec![("End", 1.0)],
+            1 if text.ends_with("End") => vec![(" of", 1.0)],
+            1 if text.ends_with(" of") => vec![(" code", 1.0)],
+            _ => vec![("#", 1.0)],
+        };
+        let words = tokenizer().encode(" code", false).expect("ids").len();
+        let stated = answers(code, 1, &settings(Template::Code, [1.0, 0.5], [40, 9])).remove(0);
+        if words == 1 {
+            assert!(stated.stopped && stated.stages.len() == 1, "{stated:?}");
+        }
+    }
+}
