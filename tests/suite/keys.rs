@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use trainer::recipe::parse;
 
 use crate::support::Workplace;
@@ -135,7 +135,7 @@ fn every_key_that_is_read_is_listed() {
 }
 
 /// The objectives with keys that make each other key count, and each of their keys with another value.
-const OBJECTIVES: [(&str, &[&str], &[&str]); 9] = [
+const OBJECTIVES: [(&str, &[&str], &[&str]); 11] = [
     ("nll", &[], &[]),
     ("cdiv", &[], &["alpha=0.5", "max_weight=1.1"]),
     ("trunc_r", &["drop=0.5", "buffer=20"], &["drop=0.3", "buffer=60", "recompute=3", "granularity=sequence"]),
@@ -145,7 +145,20 @@ const OBJECTIVES: [(&str, &[&str], &[&str]); 9] = [
     ("gold", &[], &["floor=0.5"]),
     ("tailr", &["gamma=0.5"], &["gamma=0.1", "min_weight=0.99"]),
     ("mixce", &[], &["eta=0.2"]),
+    ("diffuse", &[], &["early_stop=1e6"]),
+    ("intent", &[], &[]),
 ];
+
+/// The rows of an objective, where it needs rows of its own.
+fn rows_of(place: &Workplace, kind: &str) -> Option<String> {
+    let row = match kind {
+        "diffuse" => json!({"prompt": "A number:", "targets": ["{1}", "{2}", "{30}"]}),
+        "intent" => json!({"prompt": "The fox", "intent": "red", "response": "is red."}),
+        _ => return None,
+    };
+    place.write(&format!("{kind}.jsonl"), format!("{row}\n"));
+    Some(format!("data.train=[\"{kind}.jsonl\"]"))
+}
 
 /// The same of the auxiliary losses.
 const AUXILIARIES: [(&str, &[&str]); 1] = [("mtp", &["weight=0.5", "heads=2"])];
@@ -173,6 +186,7 @@ fn every_key_of_an_objective_changes_the_steps() {
         let asked: BTreeSet<&str> = probe.asked().iter().map(String::as_str).collect();
         assert_eq!(asked, names(keys), "{kind}");
         let mut set = vec![format!("objective.kind={kind}")];
+        set.extend(rows_of(&place, kind));
         set.extend(start.iter().map(|key| format!("objective.{key}")));
         let base = steps(&place, kind, &set);
         for (index, key) in keys.iter().enumerate() {
