@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod device;
+pub mod embeddings;
 pub mod engine;
 pub mod loading;
 pub mod logging;

@@ -5,13 +5,15 @@ mod print;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
-use checkpoints::AdapterConfig;
+use checkpoints::{AdapterConfig, Cache};
 use datasets::{Dataset, IntentNoise, Options, Tokenizer};
 use faults::{Fault, Faults, Place};
-use losses::{Auxiliary, Normalisation, Scope, Surroundings};
+use losses::{Auxiliary, AuxiliaryBuilder, Normalisation, Scope, Surroundings};
 
+use crate::embeddings;
 use crate::engine::Trainee;
 use crate::engine::backward::Recompute;
 use crate::engine::data::{Order, Prompt, prompts};
@@ -19,7 +21,7 @@ use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::state::RunState;
 use crate::engine::train::Settings;
-use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Source, Targets};
+use crate::model::{AdapterSettings, Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source, Targets};
 use crate::recipe::{self, Adapter, Backbone, Recipe, Start};
 
 pub use estimate::Estimate;
@@ -52,6 +54,10 @@ pub struct Plan {
     pub schedule: Schedule,
     /// The adapter that training goes on from, if any.
     pub init_from: Option<checkpoints::Adapter>,
+    /// For each auxiliary loss, the sentence encoder that it needs.
+    pub encoders: Vec<Option<EncoderFiles>>,
+    /// Where its embeddings are kept.
+    pub cache: Option<Cache>,
     /// Memory, arithmetic and time.
     pub estimate: Estimate,
 }
@@ -78,6 +84,7 @@ impl Plan {
             },
             Adapter::None => None,
         };
+        let encoders = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
         let (train, eval) = rows(&recipe, &config, &tokenizer)?;
         let width_multiple = if crate::device::is_cpu(&device) { 8 } else { 64 };
         let mut order = order(&recipe, &train, width_multiple);
@@ -101,6 +108,8 @@ impl Plan {
             width_multiple,
             schedule,
             init_from,
+            encoders,
+            cache: Cache::from_env(),
             estimate,
             recipe,
         })
@@ -137,15 +146,38 @@ impl Plan {
                 (None, start) => decoder.attach_fresh(&fresh(start, lora.dropout), self.recipe.seed)?,
             }
         }
-        let surroundings = Surroundings {
+        let builders = std::mem::take(&mut self.recipe.auxiliaries);
+        let encoders = std::mem::take(&mut self.encoders);
+        let built = builders.into_iter().zip(encoders).map(|(builder, encoder)| self.auxiliary(builder, encoder));
+        Ok(Trainee { decoder, auxiliaries: built.collect::<Result<_, _>>()? })
+    }
+
+    fn auxiliary(
+        &self,
+        builder: AuxiliaryBuilder,
+        encoder: Option<EncoderFiles>,
+    ) -> Result<Box<dyn Auxiliary>, Faults> {
+        let sources = builder.sentences.as_ref().zip(encoder);
+        let eval = self.eval.as_ref().map_or(&[][..], |eval| &eval.examples);
+        let embeddings = sources.map(|(sentences, encoder)| {
+            embeddings::compute(
+                sentences,
+                &encoder,
+                &self.tokenizer,
+                &self.train.examples,
+                eval,
+                self.cache.clone(),
+                &self.device,
+            )
+        });
+        Ok((builder.build)(&Surroundings {
             hidden_size: self.config.hidden_size,
             vocabulary: self.config.vocab_size,
             device: self.device.clone(),
             seed: self.recipe.seed,
-        };
-        let builders = std::mem::take(&mut self.recipe.auxiliaries);
-        let auxiliaries: Vec<Box<dyn Auxiliary>> = builders.into_iter().map(|build| build(&surroundings)).collect();
-        Ok(Trainee { decoder, auxiliaries })
+            steps: self.steps,
+            embeddings: embeddings.transpose()?.map(Arc::new),
+        }))
     }
 
     /// What the loop needs, with the adapter as it stands in `trainee`.
@@ -230,6 +262,13 @@ fn fresh(start: &Start, dropout: f64) -> AdapterSettings {
         recipe::Targets::Names(names) => Targets::Named(names.clone()),
     };
     AdapterSettings { rank: *rank, alpha: *alpha, dropout, targets, rslora: *rslora }
+}
+
+/// The encoder that an auxiliary loss asks for; a fault names the place in the recipe where there is no other.
+fn encoder(builder: &AuxiliaryBuilder) -> Result<Option<EncoderFiles>, Fault> {
+    let Some(sentences) = &builder.sentences else { return Ok(None) };
+    let found = EncoderFiles::locate(&sentences.encoder);
+    found.map(Some).map_err(|fault| if fault.place.is_some() { fault } else { fault.at(sentences.place.clone()) })
 }
 
 fn backbone(backbone: &Backbone) -> Result<(Option<ModelFiles>, Config, Tokenizer), Faults> {

@@ -7,10 +7,12 @@
 //! * [`Weights`]: a model folder's tensors, mapped into memory;
 //! * [`Adapter`]: a LoRA adapter in the format PEFT, vLLM and llama.cpp read;
 //! * [`Run`] and [`Checkpoint`]: a run's directory and the states saved in it;
+//! * [`Cache`]: what was computed once and would be computed again the same;
 //! * [`export`]: adapters and merged models for other programs.
 
 mod adapter;
 mod adapter_config;
+mod cache;
 mod checkpoint;
 pub mod export;
 mod files;
@@ -25,6 +27,7 @@ mod weights;
 
 pub use adapter::{Adapter, Module};
 pub use adapter_config::{AdapterConfig, TargetModules};
+pub use cache::Cache;
 pub use checkpoint::{Checkpoint, Contents, Trained, find_checkpoint};
 pub use run::{Retention, Run};
 pub use safetensors::Dtype;

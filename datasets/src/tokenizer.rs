@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use faults::{Fault, Faults, Place};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use tokenizers::processors::PostProcessorWrapper;
 
 use crate::chat::{ChatTemplate, Message};
@@ -38,6 +39,7 @@ pub struct Tokenizer {
     vocabulary: usize,
     added: Vec<String>,
     template: Option<ChatTemplate>,
+    fingerprint: String,
 }
 
 /// One text as tokens.
@@ -85,6 +87,7 @@ impl Tokenizer {
                 .at(Place::file(name))
                 .hint("download the model again, or save its tokenizer again with a recent transformers")
         })?;
+        let fingerprint = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
         forget_lengths(&mut inner);
         let vocabulary = inner.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
         if vocabulary > i32::MAX as usize {
@@ -132,7 +135,7 @@ impl Tokenizer {
                 _ => None,
             },
         };
-        Ok(Self { inner, name: name.to_string(), bos, end, pad, stop, vocabulary, added, template })
+        Ok(Self { inner, name: name.to_string(), bos, end, pad, stop, vocabulary, added, template, fingerprint })
     }
 
     /// The ids of `text`; with `special`, also the tokens that the tokenizer puts around a text.
@@ -198,6 +201,11 @@ impl Tokenizer {
     /// A token to fill rows with. It may be the end token: padding is known by length, never by this id.
     pub fn pad_token(&self) -> u32 {
         self.pad
+    }
+
+    /// SHA-256 in hexadecimal of `tokenizer.json`: what the text of ids depends on.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// One more than the largest token id.

@@ -1,6 +1,7 @@
 //! The interface of an auxiliary loss: a loss on the hidden states, beside the objective.
 
 mod mtp;
+mod sfr;
 
 use burn::tensor::Tensor;
 use faults::Fault;
@@ -8,6 +9,7 @@ use faults::Fault;
 use crate::State;
 
 pub use mtp::MTP;
+pub use sfr::SFR;
 
 /// One row of a batch as an auxiliary loss sees it, on the host.
 pub struct Row {
@@ -28,8 +30,19 @@ pub struct HiddenBatch<'a> {
     pub rows: &'a [Row],
     /// The optimizer step, from 1.
     pub step: usize,
-    /// Seed of this micro-batch's own random stream.
+    /// Seed of the step's random streams, the same for all of its micro-batches: together with [`Row::example`] it lets
+    /// a row draw the same numbers whatever micro-batch it falls into.
     pub seed: u64,
+}
+
+/// A loss on held-out rows as a sum over a batch, to be added up over all batches.
+pub struct HeldOut {
+    /// What it is called among the metrics.
+    pub name: &'static str,
+    /// The sum of the loss, `[1]`, not tracked.
+    pub sum: Tensor<1>,
+    /// What the sum of all batches is divided by.
+    pub units: f64,
 }
 
 /// A loss on hidden states with parameters and state of its own, trained beside the adapter and thrown away at export.
@@ -43,6 +56,17 @@ pub trait Auxiliary: Send {
     /// The factor of this loss at a step, from 1.
     fn weight(&self, step: usize) -> f64;
 
+    /// The factor of the objective's own loss at a step: 0 while this loss's parameters are trained alone.
+    fn token_loss_scale(&self, _step: usize) -> f64 {
+        1.0
+    }
+
+    /// The part of each update of its parameters that is taken back: after the optimizer, a parameter is
+    /// `damping * before + (1 - damping) * updated`.
+    fn damping(&self, _step: usize) -> f64 {
+        0.0
+    }
+
     /// What these rows add to the step's normaliser. Known before the forward pass.
     fn units(&self, rows: &[Row]) -> f64;
 
@@ -55,6 +79,13 @@ pub trait Auxiliary: Send {
 
     /// Called once after each optimizer step (exponential averages live here).
     fn after_step(&mut self, _step: usize) {}
+
+    /// Its losses on held-out rows, the same sums in the same order for every batch. `hidden` is not tracked, and
+    /// [`Row::example`] counts the held-out examples. The seed is the same for every evaluation, so that two of them
+    /// differ by what was learned alone.
+    fn evaluate(&mut self, _batch: &HiddenBatch) -> Vec<HeldOut> {
+        Vec::new()
+    }
 
     /// Numbers of its own to log with the step just done.
     fn diagnostics(&mut self) -> Vec<(String, f64)> {

@@ -7,10 +7,12 @@
 pub mod auxiliary;
 pub mod objective;
 mod registry;
+mod sentences;
 
-pub use auxiliary::{Auxiliary, HiddenBatch, Parameter, Row};
+pub use auxiliary::{Auxiliary, HeldOut, HiddenBatch, Parameter, Row};
 pub use objective::{Normalisation, Objective, Scope, Tokens};
 pub use registry::{AuxiliaryBuilder, AuxiliaryKind, ObjectiveKind, Registry, Surroundings};
+pub use sentences::{Embeddings, RowVectors, Sentences};
 
 /// Named tensors that an objective or an auxiliary loss saves with the training state and takes back on resume.
 pub type State = std::collections::BTreeMap<String, burn::tensor::TensorData>;

@@ -1,11 +1,13 @@
 //! The list of objectives and auxiliary losses, to which a program may add its own.
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
 use faults::Section;
 
-use crate::auxiliary::MTP;
+use crate::auxiliary::{MTP, SFR};
 use crate::objective::{CDIV, DIFFUSE, FOCAL, GOLD, INTENT, LAMBDA_PR, MIXCE, NLL, TAILR, TRUNC, TRUNC_R};
-use crate::{Auxiliary, Objective};
+use crate::{Auxiliary, Embeddings, Objective, Sentences};
 
 /// One objective as listed: its name, what it is for, and how it is built from its keys in `[objective]`.
 #[derive(Clone, Copy)]
@@ -29,6 +31,10 @@ pub struct Surroundings {
     pub device: Device,
     /// The recipe's seed.
     pub seed: u64,
+    /// Optimizer steps of the whole run.
+    pub steps: usize,
+    /// What [`AuxiliaryBuilder::sentences`] asked for.
+    pub embeddings: Option<Arc<Embeddings>>,
 }
 
 /// One auxiliary loss as listed.
@@ -43,7 +49,24 @@ pub struct AuxiliaryKind {
 }
 
 /// Builds an auxiliary loss once the model is known.
-pub type AuxiliaryBuilder = Box<dyn FnOnce(&Surroundings) -> Box<dyn Auxiliary>>;
+pub struct AuxiliaryBuilder {
+    /// Sentence embeddings to be computed before training.
+    pub sentences: Option<Sentences>,
+    /// Builds it.
+    pub build: Box<dyn FnOnce(&Surroundings) -> Box<dyn Auxiliary>>,
+}
+
+impl AuxiliaryBuilder {
+    /// A loss that needs nothing computed before training.
+    pub fn new(build: impl FnOnce(&Surroundings) -> Box<dyn Auxiliary> + 'static) -> Self {
+        Self { sentences: None, build: Box::new(build) }
+    }
+
+    /// The same with sentence embeddings in [`Surroundings::embeddings`].
+    pub fn with_sentences(self, sentences: Sentences) -> Self {
+        Self { sentences: Some(sentences), ..self }
+    }
+}
 
 /// All objectives and auxiliary losses that a recipe may name.
 pub struct Registry {
@@ -57,7 +80,7 @@ impl Default for Registry {
     fn default() -> Self {
         Self {
             objectives: vec![NLL, CDIV, TRUNC_R, LAMBDA_PR, FOCAL, TRUNC, GOLD, TAILR, MIXCE, DIFFUSE, INTENT],
-            auxiliaries: vec![MTP],
+            auxiliaries: vec![MTP, SFR],
         }
     }
 }
@@ -67,6 +90,7 @@ mod tests {
     use faults::Section;
 
     use super::*;
+    use crate::RowVectors;
 
     #[test]
     fn every_objective_builds_without_keys_under_the_name_it_is_listed_by() {
@@ -83,8 +107,17 @@ mod tests {
     #[test]
     fn every_auxiliary_loss_builds_without_keys_under_the_name_it_is_listed_by() {
         for kind in Registry::default().auxiliaries {
-            let surroundings = Surroundings { hidden_size: 2, vocabulary: 3, device: Device::flex(), seed: 1 };
-            assert_eq!((kind.build)(&mut Section::probe())(&surroundings).name(), kind.name);
+            let none = || RowVectors::new(4, Vec::new(), &[]);
+            let surroundings = Surroundings {
+                hidden_size: 2,
+                vocabulary: 3,
+                device: Device::flex(),
+                seed: 1,
+                steps: 1,
+                embeddings: Some(Arc::new(Embeddings { dimension: 4, train: none(), eval: none() })),
+            };
+            let builder = (kind.build)(&mut Section::probe());
+            assert_eq!((builder.build)(&surroundings).name(), kind.name);
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Place {
     pub step: usize,
     /// Seed of this micro-batch's random streams.
     pub seed: u64,
+    /// Seed of the random streams that do not depend on how the step is cut into micro-batches.
+    pub step_seed: u64,
     /// How the step normalises.
     pub scale: StepScale,
 }
@@ -132,7 +134,7 @@ fn losses_on(
     for (index, auxiliary) in trainee.auxiliaries.iter_mut().enumerate() {
         let (rows, places) = batch.unpack(hidden.clone());
         let leaf = rows.autodiff().require_grad();
-        let seed = crate::random::key(place.seed, &["auxiliary", &index.to_string()]);
+        let seed = crate::random::key(place.step_seed, &["auxiliary", &index.to_string()]);
         let loss = auxiliary.loss(&HiddenBatch { hidden: leaf.clone(), rows: &batch.rows, step: place.step, seed });
         let value = loss.clone().inner();
         sums.auxiliaries[index] = Some(sums.auxiliaries[index].take().map_or(value.clone(), |sum| sum + value));

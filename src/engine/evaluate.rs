@@ -1,12 +1,16 @@
 //! The plain NLL of a data set: what runs are compared by, whatever their objective.
 
+use burn::tensor::Tensor;
 use datasets::Example;
+use losses::{Auxiliary, HiddenBatch};
 
 use super::batch::Batch;
 use super::data::Order;
 use super::head;
 use super::totals::{Sums, Totals};
+use super::trainee::values;
 use crate::model::Decoder;
+use crate::report::Numbers;
 
 /// Tokens that an evaluation saw.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,6 +23,50 @@ pub struct Counts {
     pub learned: usize,
 }
 
+/// The auxiliary losses on held-out rows, added up on the device batch by batch.
+pub struct HeldOutLosses<'a> {
+    auxiliaries: &'a mut [Box<dyn Auxiliary>],
+    seed: u64,
+    step: usize,
+    /// For each auxiliary loss its named sums.
+    sums: Vec<Vec<(&'static str, Tensor<1>, f64)>>,
+}
+
+impl<'a> HeldOutLosses<'a> {
+    /// Nothing yet. Of the seed come the same draws at every evaluation.
+    pub fn new(auxiliaries: &'a mut [Box<dyn Auxiliary>], seed: u64, step: usize) -> Self {
+        let sums = auxiliaries.iter().map(|_| Vec::new()).collect();
+        Self { auxiliaries, seed, step, sums }
+    }
+
+    /// Adds those of a batch with its hidden states.
+    pub fn add(&mut self, hidden: &Tensor<3>, batch: &Batch) {
+        let (hidden, _) = batch.unpack(hidden.clone());
+        for (index, (auxiliary, sums)) in self.auxiliaries.iter_mut().zip(&mut self.sums).enumerate() {
+            let seed = crate::random::key(self.seed, &["evaluation", &index.to_string()]);
+            let hidden = hidden.clone();
+            let found = auxiliary.evaluate(&HiddenBatch { hidden, rows: &batch.rows, step: self.step, seed });
+            if sums.is_empty() {
+                sums.extend(found.into_iter().map(|held| (held.name, held.sum, held.units)));
+                continue;
+            }
+            for ((_, sum, units), held) in sums.iter_mut().zip(found) {
+                *sum = sum.clone() + held.sum;
+                *units += held.units;
+            }
+        }
+    }
+
+    /// Waits for the device and gives the mean of each loss, by the name of the auxiliary loss.
+    pub fn read(self) -> Vec<(String, Numbers)> {
+        let mean = |(name, sum, units): (&str, Tensor<1>, f64)| {
+            (name.to_string(), f64::from(values(sum)[0]) / units.max(f64::MIN_POSITIVE))
+        };
+        let named = self.auxiliaries.iter().zip(self.sums);
+        named.map(|(auxiliary, sums)| (auxiliary.name().into(), sums.into_iter().map(mean).collect())).collect()
+    }
+}
+
 /// All examples in micro-batches; with `by_prompt`, prompts with their targets, which share prefixes if it says so.
 pub fn batches(examples: &[Example], micro_batch_size: usize, multiple: usize, by_prompt: Option<bool>) -> Vec<Batch> {
     let order = Order::new(examples, examples.len(), micro_batch_size, None, multiple);
@@ -28,8 +76,9 @@ pub fn batches(examples: &[Example], micro_batch_size: usize, multiple: usize, b
     }
 }
 
-/// Sums over all learned tokens of `batches`, the loss by the rows' own weights, and how many tokens there are.
-pub fn evaluate(decoder: &Decoder, batches: &[Batch]) -> (Sums, Counts) {
+/// Sums over all learned tokens of `batches`, the loss by the rows' own weights, and how many tokens there are. `see` is
+/// shown the hidden states of each batch.
+pub fn evaluate(decoder: &Decoder, batches: &[Batch], see: &mut dyn FnMut(&Tensor<3>, &Batch)) -> (Sums, Counts) {
     let mut totals = Totals::zeros(decoder.device());
     let mut counts = Counts::default();
     for batch in batches {
@@ -38,6 +87,7 @@ pub fn evaluate(decoder: &Decoder, batches: &[Batch]) -> (Sums, Counts) {
         counts.learned += batch.tokens_learned();
         let context = batch.context(decoder, None);
         let hidden = decoder.hidden_in(&context, batch.ids(decoder.device()), false, None);
+        see(&hidden, batch);
         head::evaluate(decoder, hidden, batch, &mut totals);
     }
     (totals.read(), counts)

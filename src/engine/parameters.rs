@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use burn::tensor::{DType, Device, Gradients, Tensor};
 use losses::Parameter;
 
-use super::trainee::Trainee;
+use super::trainee::{Trainee, auxiliary_name};
 
 /// One trained tensor's place in the flat vector.
 #[derive(Debug, Clone)]
@@ -63,6 +63,26 @@ impl Layout {
             });
         });
         if pieces.is_empty() { Tensor::zeros([0], &self.device) } else { Tensor::cat(pieces, 0) }
+    }
+
+    /// `updated` with a part of the update taken back where an auxiliary loss damps its own parameters.
+    pub fn damp(&self, before: &Tensor<1>, updated: Tensor<1>, trainee: &Trainee, step: usize) -> Tensor<1> {
+        let mut updated = updated;
+        for (index, auxiliary) in trainee.auxiliaries.iter().enumerate() {
+            let damping = auxiliary.damping(step);
+            let prefix = auxiliary_name(index, "");
+            let own: Vec<&Slot> = self.slots.iter().filter(|slot| slot.name.starts_with(&prefix)).collect();
+            let (Some(first), Some(last)) = (own.first(), own.last()) else { continue };
+            if damping > 0.0 {
+                // The slots of one auxiliary loss lie side by side.
+                let (start, length) = (first.offset, last.offset + last.length - first.offset);
+                let old = before.clone().narrow(0, start, length);
+                let new = updated.clone().narrow(0, start, length);
+                let kept = old.clone() + (new - old).mul_scalar(1.0 - damping);
+                updated = updated.slice_assign([start..start + length], kept);
+            }
+        }
+        updated
     }
 
     /// Puts the values of a flat vector in place of the trained tensors, as fresh leaves.

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
 use super::data::{Order, prompts};
-use super::evaluate::{batches, evaluate};
+use super::evaluate::{HeldOutLosses, batches, evaluate};
 use super::optimizer::{AdamW, Moments};
 use super::parameters::{GradientSum, Layout};
 use super::schedule::Schedule;
@@ -112,20 +112,24 @@ pub fn train(
             totals: Totals::zeros(&device),
             auxiliaries: vec![None; trainee.auxiliaries.len()],
         };
+        let step_seed = crate::random::key(settings.seed, &["step", &step.to_string()]);
         for (index, batch) in batches.iter().enumerate() {
             let seed = crate::random::key(settings.seed, &["micro-batch", &step.to_string(), &index.to_string()]);
-            let place = Place { step, seed, scale: scale.clone() };
+            let place = Place { step, seed, step_seed, scale: scale.clone() };
             micro_batch(trainee, objective, batch, &place, settings.recompute, &mut sums);
         }
         let learning_rate = settings.schedule.at(step);
         let gradient = sums.gradients.flatten();
         let loss = sums.totals.loss();
         let (updated, norm) = settings.optimizer.update(values.clone(), gradient, &loss, &mut moments, learning_rate);
+        let updated = layout.damp(&values, updated, trainee, step);
         layout.scatter(&updated, trainee);
         for auxiliary in &mut trainee.auxiliaries {
             auxiliary.after_step(step);
         }
-        untouched.check(trainee, &layout, &values, &updated, learning_rate)?;
+        if scale.objective > 0.0 {
+            untouched.check(trainee, &layout, &values, &updated, learning_rate)?;
+        }
         values = updated;
 
         let floor = order.floor(step).map(|sum| sum * scale.objective);
@@ -236,7 +240,8 @@ fn step_scale(batches: &[super::batch::Batch], objective: &dyn Objective, traine
         let units: f64 = batches.iter().map(|batch| auxiliary.units(&batch.rows)).sum();
         auxiliary.weight(step) / units.max(1.0)
     });
-    StepScale { objective: 1.0 / normaliser.max(1) as f64, auxiliaries: auxiliaries.collect() }
+    let share: f64 = trainee.auxiliaries.iter().map(|auxiliary| auxiliary.token_loss_scale(step)).product();
+    StepScale { objective: share / normaliser.max(1) as f64, auxiliaries: auxiliaries.collect() }
 }
 
 /// A step whose numbers are still on the device.
@@ -305,13 +310,16 @@ impl Pending {
 
 fn evaluation_record(
     settings: &Settings,
-    trainee: &Trainee,
+    trainee: &mut Trainee,
     evaluation: &[datasets::Example],
     step: usize,
 ) -> StepRecord {
     let started = Instant::now();
     let batches = batches(evaluation, settings.micro_batch_size, settings.width_multiple, settings.by_prompt);
-    let (sums, counts) = evaluate(&trainee.decoder, &batches);
+    let mut held_out = HeldOutLosses::new(&mut trainee.auxiliaries, settings.seed, step);
+    let see = &mut |hidden: &Tensor<3>, batch: &_| held_out.add(hidden, batch);
+    let (sums, counts) = evaluate(&trainee.decoder, &batches, see);
+    let auxiliaries = held_out.read();
     let tokens = counts.learned.max(1) as f64;
     let objective = match settings.by_prompt {
         Some(_) => {
@@ -336,7 +344,7 @@ fn evaluation_record(
         seconds: started.elapsed().as_secs_f64(),
         skipped: false,
         objective,
-        auxiliaries: Vec::new(),
+        auxiliaries,
     }
 }
 

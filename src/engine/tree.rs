@@ -167,7 +167,7 @@ mod tests {
         };
         let scale = StepScale { objective: 1.0, auxiliaries: vec![0.01; trainee.auxiliaries.len()] };
         for batch in batches {
-            let place = Place { step: 1, seed: 1, scale: scale.clone() };
+            let place = Place { step: 1, seed: 1, step_seed: 1, scale: scale.clone() };
             micro_batch(trainee, objective.as_mut(), batch, &place, recompute, &mut sums);
         }
         let totals = sums.totals.read();
@@ -204,8 +204,11 @@ mod tests {
             vocabulary: trainee.decoder.config.vocab_size,
             device: trainee.decoder.device().clone(),
             seed: 3,
+            steps: 1,
+            embeddings: None,
         };
-        trainee.auxiliaries = vec![(losses::auxiliary::MTP.build)(&mut Section::probe())(&surroundings)];
+        let builder = (losses::auxiliary::MTP.build)(&mut Section::probe());
+        trainee.auxiliaries = vec![(builder.build)(&surroundings)];
         let (_, gradient, _) = step(&mut trainee, &[Batch::new(&examples, &[0, 1, 2, 3, 4], 8)], Recompute::None);
         let (_, found, _) = step(&mut trainee, &[Batch::packed(&examples, &[0, 1, 2, 3, 4], 8)], Recompute::None);
         assert_near("llama", &found, &gradient);

@@ -21,7 +21,7 @@ fn registry() -> Registry {
     };
     let features = |section: &mut Section| -> AuxiliaryBuilder {
         section.value("weight", 1.0);
-        Box::new(|_| unreachable!("no model is built here"))
+        AuxiliaryBuilder::new(|_| unreachable!("no model is built here"))
     };
     Registry {
         objectives: vec![

@@ -114,6 +114,38 @@ impl Progress {
     }
 }
 
+/// The progress of work before training: a bar on a terminal, a line for every tenth elsewhere. When it goes, its bar
+/// goes.
+pub struct Counter {
+    total: usize,
+    what: String,
+    shown: usize,
+    bar: Option<ProgressBar>,
+}
+
+impl Counter {
+    /// Nothing of `total` done yet.
+    pub fn new(total: usize, what: String) -> Self {
+        let bar = logging::draws_progress().then(|| {
+            let template = "{bar:20.green/dim} {pos}/{len} {wide_msg} {eta_precise}";
+            let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("━━━");
+            TERMINAL.add(ProgressBar::new(total as u64).with_style(style).with_message(what.clone()))
+        });
+        Self { total, what, shown: 0, bar }
+    }
+
+    /// So many are done.
+    pub fn at(&mut self, done: usize) {
+        let tenth = done * 10 / self.total.max(1);
+        match &self.bar {
+            Some(bar) => bar.set_position(done as u64),
+            None if tenth > self.shown => info!(done, of = self.total, "{}", self.what),
+            None => {}
+        }
+        self.shown = tenth;
+    }
+}
+
 fn rates(recent: &VecDeque<Counts>) -> Rates {
     let seconds: f64 = recent.iter().map(|counts| counts.seconds).sum();
     let rate = |count: fn(&Counts) -> u64| recent.iter().map(count).sum::<u64>() as f64 / seconds.max(1e-9);

@@ -13,7 +13,7 @@ use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::{Auxiliary, AuxiliaryKind, HiddenBatch, Parameter, Row, Surroundings};
+use crate::{Auxiliary, AuxiliaryBuilder, AuxiliaryKind, HiddenBatch, Parameter, Row, Surroundings};
 
 /// `mtp` as listed in the registry.
 pub const MTP: AuxiliaryKind = AuxiliaryKind {
@@ -34,7 +34,7 @@ pub const MTP: AuxiliaryKind = AuxiliaryKind {
             format!("`{}` must be from 1 to {MOST_HEADS}", section.full("heads")),
             "4 is the usual value",
         );
-        Box::new(move |surroundings| Box::new(Mtp::new(surroundings, heads, weight)))
+        AuxiliaryBuilder::new(move |surroundings| Box::new(Mtp::new(surroundings, heads, weight)))
     },
 };
 
@@ -214,11 +214,11 @@ mod tests {
         let builder = (MTP.build)(&mut section);
         root.close(section);
         root.end();
-        document.finish().map(|()| builder(surroundings))
+        document.finish().map(|()| (builder.build)(surroundings))
     }
 
     fn surroundings(seed: u64) -> Surroundings {
-        Surroundings { hidden_size: 3, vocabulary: 4, device: Device::flex(), seed }
+        Surroundings { hidden_size: 3, vocabulary: 4, device: Device::flex(), seed, steps: 1, embeddings: None }
     }
 
     const HEADS: [[[f32; 3]; 4]; 2] = [
@@ -356,7 +356,8 @@ mod tests {
     fn heads_start_uniform_and_differ_by_head_and_seed() {
         let matrices = |seed| {
             let device = Device::flex();
-            let surroundings = Surroundings { hidden_size: 16, vocabulary: 1000, device, seed };
+            let surroundings =
+                Surroundings { hidden_size: 16, vocabulary: 1000, device, seed, steps: 1, embeddings: None };
             let mut found = Vec::new();
             let mut mtp = build("", &surroundings).expect("no keys");
             assert_eq!(mtp.weight(3), 1.0);

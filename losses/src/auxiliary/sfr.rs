@@ -1,0 +1,466 @@
+//! Semantic Flow Regularization (arXiv 2605.27971): hidden states learn to know where the text is going.
+//!
+//! ```text
+//! z1[t]  = embedding of the text of the next k tokens after t, by a frozen sentence encoder, of unit length
+//! z_tau  = (1 - tau) z0 + tau z1,  z0 ~ N(0, I) per position,  tau ~ U(0, 1) one per row
+//! loss_t = mean over d of (head(z_tau, tau, h_t) - (z1 - z0))^2
+//! L_FM   = sum rho_t loss_t / max(1, sum rho_t),  rho_t = (N - pos_t + 1) / N
+//! ```
+//!
+//! `h_t` is the final hidden state at token `t` of the response, the `pos_t`-th of `N`. The flow head is trained beside the
+//! adapter and thrown away. Definitions are those of the authors' code; where that contradicts its own words, the words
+//! count and an option gives the code (`mask_short`).
+//!
+//! A control head may be trained beside it on the hidden states of other rows. Both can learn what all targets have in
+//! common, so the first loss falls for either; only what the head does better than its control was read from `h_t`.
+
+mod gate;
+mod head;
+mod schedule;
+mod targets;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use faults::{Fault, Section};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rand_distr::{Distribution, StandardNormal};
+
+use self::gate::Gate;
+use self::head::{FlowHead, HeadShape};
+use self::schedule::{Decay, Phases};
+use self::targets::{Position, TargetRule};
+use crate::{
+    Auxiliary, AuxiliaryBuilder, AuxiliaryKind, Embeddings, HeldOut, HiddenBatch, Parameter, Row, RowVectors,
+    Sentences, State, Surroundings,
+};
+
+/// `sfr` as listed in the registry.
+pub const SFR: AuxiliaryKind = AuxiliaryKind {
+    name: "sfr",
+    purpose: "hidden states that know the meaning of the text to come, through a flow head on sentence embeddings",
+    build: |section| {
+        let (encoder, prefix, rule) = read_targets(section);
+        let settings = read_settings(section, rule);
+        let place = section.place_of("encoder");
+        let texts = Box::new(move |row: &Row| rule.texts(row));
+        AuxiliaryBuilder::new(move |surroundings| Box::new(Sfr::new(surroundings, settings)))
+            .with_sentences(Sentences { encoder, place, prefix, texts })
+    },
+};
+
+/// Draws of noise and time for each held-out row: a single time would leave the sum to chance.
+const HELD_OUT_DRAWS: u64 = 4;
+
+/// An output of the head shorter than this has no direction yet: it starts at zero, where a cosine has no gradient.
+const SHORTEST: f64 = 1e-3;
+
+/// What the head's output is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    /// The velocity from noise to target.
+    Flow,
+    /// The target, by `1 - cos`.
+    Cosine,
+    /// The target, by the mean square.
+    Mse,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    rule: TargetRule,
+    flow: Flow,
+    width: usize,
+    layers: usize,
+    /// `steps` is filled in when the run is known.
+    phases: Phases,
+    gate: bool,
+    damping: f64,
+    control: bool,
+}
+
+fn read_targets(section: &mut Section) -> (String, String, TargetRule) {
+    let hint = "a folder or hub name of a BERT-class sentence encoder, or \"builtin:words\"";
+    let encoder: String = section.required("encoder", hint);
+    let prefix = section.value("prefix", String::new());
+    let window = section.value("k", 256usize);
+    let whole = TargetRule { window, stride: 1, min_suffix: 1, mask_short: true };
+    if window == 0 {
+        for key in ["stride", "min_suffix", "mask_short"] {
+            let message = format!("`{}` means nothing while `k` is 0", section.full(key));
+            section.check(key, !section.has(key), message, "every position has the whole response: remove it");
+            section.skip(key);
+        }
+        return (encoder, prefix, whole);
+    }
+    let stride = section.value("stride", 32usize);
+    let message = format!("`{}` must be at least 1", section.full("stride"));
+    section.check("stride", stride > 0, message, "1 embeds every position");
+    let min_suffix = section.value("min_suffix", 16usize.min(window));
+    let message = format!("`{}` must be from 1 to `k` = {window}", section.full("min_suffix"));
+    section.check("min_suffix", (1..=window).contains(&min_suffix), message, "no text has more than `k` tokens");
+    let mask_short = section.value("mask_short", true);
+    (encoder, prefix, TargetRule { stride: stride.max(1), min_suffix, mask_short, ..whole })
+}
+
+fn read_settings(section: &mut Section, rule: TargetRule) -> Settings {
+    let lambda = section.value("weight", 1.0);
+    section.check(
+        "weight",
+        f64::is_finite(lambda) && lambda >= 0.0,
+        format!("`{}` must be a finite number, 0 or more", section.full("weight")),
+        "1 is the usual value; 0 trains nothing by it and shows the loss",
+    );
+    let flows = [("flow", Flow::Flow), ("cosine", Flow::Cosine), ("mse", Flow::Mse)];
+    let flow = section.choice("flow", &flows, "flow");
+    let width = section.value("head_width", 1024usize);
+    let message = format!("`{}` must be from 1 to 65536", section.full("head_width"));
+    section.check("head_width", (1..=65536).contains(&width), message, "1024 is the usual value");
+    let layers = section.value("head_layers", 3usize);
+    let message = format!("`{}` must be from 2 to 64", section.full("head_layers"));
+    section.check("head_layers", (2..=64).contains(&layers), message, "3 is the usual value");
+    let decays = [("constant", Decay::Constant), ("linear", Decay::Linear), ("cosine", Decay::Cosine)];
+    let phases = Phases {
+        lambda,
+        head_warmup: section.value("head_warmup", 0usize),
+        lambda_warmup: section.value("lambda_warmup", 0usize),
+        decay: section.choice("lambda_schedule", &decays, "constant"),
+        steps: 0,
+    };
+    let gate = section.value("gradient_gate", false);
+    let damping = section.value("head_ema", 0.0);
+    let message = format!("`{}` must be 0 or more and below 1", section.full("head_ema"));
+    section.check("head_ema", (0.0..1.0).contains(&damping), message, "0 is off; the paper has 0.999");
+    let control = section.value("control", false);
+    Settings { rule, flow, width, layers: layers.max(2), phases, gate, damping, control }
+}
+
+struct Sfr {
+    settings: Settings,
+    head: FlowHead,
+    control: Option<FlowHead>,
+    gate: Option<Gate>,
+    embeddings: Arc<Embeddings>,
+    device: Device,
+    /// Sums over the micro-batches of the step at hand.
+    step: Sums,
+    /// The losses of the head and of its control in the step just done, `[1]` each.
+    last: Option<(Tensor<1>, Option<Tensor<1>>)>,
+    /// Phase and weight of that step.
+    weight: f64,
+}
+
+#[derive(Default)]
+struct Sums {
+    head: Option<Tensor<1>>,
+    control: Option<Tensor<1>>,
+    units: f64,
+}
+
+/// The learning positions of a micro-batch with their targets, on the host.
+struct Batch {
+    /// Of each row, in the order of the rows.
+    positions: Vec<Vec<Position>>,
+    /// Number of positions.
+    count: usize,
+    /// `[count, d]`
+    targets: Vec<f32>,
+}
+
+/// What is drawn for a micro-batch.
+struct Noise {
+    /// `z0`, `[count, d]`.
+    start: Tensor<2>,
+    /// One for each row, `[rows]`.
+    tau: Tensor<1>,
+}
+
+impl Sfr {
+    fn new(surroundings: &Surroundings, settings: Settings) -> Self {
+        let embeddings = surroundings.embeddings.clone().expect("the embeddings that were asked for");
+        let dimension = embeddings.dimension;
+        let shape = HeadShape {
+            dimension,
+            hidden_size: surroundings.hidden_size,
+            width: settings.width,
+            layers: settings.layers,
+        };
+        let head = |name| FlowHead::new(shape, name, surroundings.seed, &surroundings.device);
+        if settings.flow == Flow::Flow {
+            let deviation = 1.0 / (dimension as f64).sqrt();
+            tracing::info!(
+                "sfr: {dimension} dimensions: the first flow loss is {:.4}; a head that ignores the hidden states ends at \
+                 {:.4} where targets are spread evenly, and lower where they are not",
+                1.0 + 1.0 / dimension as f64,
+                deviation * (1.0 / deviation).atan()
+            );
+        }
+        Self {
+            head: head("head"),
+            control: settings.control.then(|| head("control")),
+            gate: settings.gate.then(|| Gate::new(&surroundings.device)),
+            embeddings,
+            device: surroundings.device.clone(),
+            step: Sums::default(),
+            last: None,
+            weight: 0.0,
+            settings: Settings { phases: Phases { steps: surroundings.steps, ..settings.phases }, ..settings },
+        }
+    }
+
+    fn batch(&self, rows: &[Row], vectors: &RowVectors) -> Batch {
+        let mut targets = Vec::new();
+        let zeros = vec![0.0; self.embeddings.dimension];
+        let positions: Vec<Vec<Position>> = rows
+            .iter()
+            .map(|row| {
+                let positions = self.settings.rule.positions(row, vectors);
+                let texts: Vec<Option<&[f32]>> = vectors.of(row.example).collect();
+                for position in &positions {
+                    targets.extend(position.text.and_then(|text| texts[text]).unwrap_or(&zeros));
+                }
+                positions
+            })
+            .collect();
+        Batch { count: positions.iter().map(Vec::len).sum(), positions, targets }
+    }
+
+    /// The noise of each row from a stream of its own, so that it does not matter which rows it runs with.
+    fn noise(&self, batch: &Batch, rows: &[Row], seed: u64) -> Noise {
+        let dimension = self.embeddings.dimension;
+        let mut start = Vec::with_capacity(batch.count * dimension);
+        let mut tau = Vec::with_capacity(rows.len());
+        for (row, positions) in rows.iter().zip(&batch.positions) {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            random.set_stream(row.example as u64);
+            tau.push((random.next_u32() >> 8) as f32 / (1u32 << 24) as f32);
+            start.extend((0..positions.len() * dimension).map(|_| -> f32 { StandardNormal.sample(&mut random) }));
+        }
+        Noise { start: self.matrix(start), tau: Tensor::from_data(TensorData::new(tau, [rows.len()]), &self.device) }
+    }
+
+    /// `[positions, d]`
+    fn matrix(&self, values: Vec<f32>) -> Tensor<2> {
+        let dimension = self.embeddings.dimension;
+        let shape = [values.len() / dimension, dimension];
+        Tensor::from_data(TensorData::new(values, shape), (&self.device, DType::F32))
+    }
+
+    fn indices(&self, values: impl Iterator<Item = usize>) -> Tensor<1, Int> {
+        let values: Vec<i32> =
+            values.map(|value| i32::try_from(value).expect("a batch has fewer than 2^31 tokens")).collect();
+        Tensor::from_data(&values[..], &self.device)
+    }
+
+    /// The weighted sum of a head's losses, `[1]`.
+    ///
+    /// # Shapes
+    /// - `targets`: `[positions, d]`, `hidden`: `[positions, hidden_size]`.
+    fn sum(&self, head: &FlowHead, batch: &Batch, noise: &Noise, hidden: Tensor<2>, tracked: bool) -> Tensor<1> {
+        let rows = batch.positions.iter().enumerate().flat_map(|(row, all)| std::iter::repeat_n(row, all.len()));
+        let row = self.indices(rows);
+        let targets = self.matrix(batch.targets.clone());
+        let losses = match self.settings.flow {
+            Flow::Flow => {
+                let tau = noise.tau.clone().select(0, row.clone()).unsqueeze_dim::<2>(1);
+                let start = noise.start.clone();
+                let z = start.clone() * (tau.clone().neg().add_scalar(1.0)) + targets.clone() * tau;
+                let velocity = head.forward(z, noise.tau.clone(), row, hidden, tracked);
+                mean_square(velocity, targets - start)
+            }
+            Flow::Cosine | Flow::Mse => {
+                let (z, tau) = (targets.zeros_like(), noise.tau.zeros_like());
+                let found = head.forward(z, tau, row, hidden, tracked);
+                if self.settings.flow == Flow::Mse { mean_square(found, targets) } else { distance(found, targets) }
+            }
+        };
+        let weights: Vec<f32> = batch.positions.iter().flatten().map(|position| position.weight).collect();
+        let weights = Tensor::<1>::from_data(&weights[..], (&self.device, DType::F32));
+        let weights = if tracked { weights.autodiff() } else { weights };
+        (losses * weights).sum()
+    }
+
+    /// Flat indices of the hidden states that the control head sees: those of the same place in the response of another
+    /// row, of its last place where it is shorter. A row without another beside it lends itself its own, from elsewhere.
+    fn borrowed(&self, batch: &Batch, width: usize, seed: u64) -> Tensor<1, Int> {
+        let lenders: Vec<usize> = (0..batch.positions.len()).filter(|row| !batch.positions[*row].is_empty()).collect();
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(u64::MAX);
+        let draw = random.next_u32() as usize;
+        let shift = if lenders.len() > 1 { 1 + draw % (lenders.len() - 1) } else { 0 };
+        let places = lenders.iter().enumerate().flat_map(|(index, row)| {
+            let lender = lenders[(index + shift) % lenders.len()];
+            let (own, lent) = (batch.positions[*row].len(), &batch.positions[lender]);
+            (0..own).map(move |place| {
+                let place = if shift == 0 { (place + own / 2) % own } else { place.min(lent.len() - 1) };
+                lender * width + lent[place].token
+            })
+        });
+        self.indices(places)
+    }
+}
+
+/// The mean over `d` of the squared differences, `[positions]`.
+fn mean_square(found: Tensor<2>, wanted: Tensor<2>) -> Tensor<1> {
+    let wanted = if found.is_autodiff() { wanted.autodiff() } else { wanted };
+    let difference = found - wanted;
+    (difference.clone() * difference).mean_dim(1).squeeze_dim(1)
+}
+
+/// `1 - cos`, `[positions]`.
+fn distance(found: Tensor<2>, wanted: Tensor<2>) -> Tensor<1> {
+    let wanted = if found.is_autodiff() { wanted.autodiff() } else { wanted };
+    let length = (found.clone() * found.clone()).sum_dim(1).clamp_min(SHORTEST * SHORTEST).sqrt();
+    ((found * wanted).sum_dim(1) / length).neg().add_scalar(1.0).squeeze_dim(1)
+}
+
+fn add(sum: &mut Option<Tensor<1>>, more: Tensor<1>) {
+    *sum = Some(match sum.take() {
+        Some(sum) => sum + more,
+        None => more,
+    });
+}
+
+impl Auxiliary for Sfr {
+    fn name(&self) -> &str {
+        SFR.name
+    }
+
+    fn weight(&self, step: usize) -> f64 {
+        self.settings.phases.weight(step)
+    }
+
+    fn token_loss_scale(&self, step: usize) -> f64 {
+        if self.settings.phases.head_alone(step) { 0.0 } else { 1.0 }
+    }
+
+    fn damping(&self, step: usize) -> f64 {
+        if self.settings.phases.head_alone(step) { 0.0 } else { self.settings.damping }
+    }
+
+    /// The sum of `rho`.
+    fn units(&self, rows: &[Row]) -> f64 {
+        let positions = rows.iter().flat_map(|row| self.settings.rule.positions(row, &self.embeddings.train));
+        positions.map(|position| f64::from(position.weight)).sum()
+    }
+
+    fn loss(&mut self, batch: &HiddenBatch) -> Tensor<1> {
+        let [rows, width, hidden_size] = batch.hidden.dims();
+        let found = self.batch(batch.rows, &self.embeddings.train);
+        self.weight = self.weight(batch.step);
+        if found.count == 0 {
+            return self.head.zero();
+        }
+        let flat = batch.hidden.clone().reshape([rows * width, hidden_size]);
+        let constant = flat.clone().inner();
+        let places = found.positions.iter().enumerate();
+        let places =
+            self.indices(places.flat_map(|(row, all)| all.iter().map(move |position| row * width + position.token)));
+        let hidden = match (self.settings.phases.head_alone(batch.step), &self.gate) {
+            (true, _) => constant.clone().select(0, places).cast(DType::F32),
+            (false, None) => flat.select(0, places).cast(DType::F32),
+            (false, Some(gate)) => {
+                let open = gate.opening().autodiff().unsqueeze::<2>();
+                let through = flat.select(0, places.clone()).cast(DType::F32);
+                let detached = constant.clone().select(0, places).cast(DType::F32).autodiff();
+                through * open.clone() + detached * (open.neg().add_scalar(1.0))
+            }
+        };
+        let noise = self.noise(&found, batch.rows, batch.seed);
+        let mut loss = self.sum(&self.head, &found, &noise, hidden, true);
+        add(&mut self.step.head, loss.clone().inner());
+        if let Some(control) = &self.control {
+            let borrowed = constant.select(0, self.borrowed(&found, width, batch.seed)).cast(DType::F32);
+            let beside = self.sum(control, &found, &noise, borrowed, true);
+            let value = beside.clone().inner();
+            add(&mut self.step.control, value.clone());
+            // The control learns in the same pass and adds nothing to the value.
+            loss = loss + (beside - value.autodiff());
+        }
+        self.step.units += found.positions.iter().flatten().map(|position| f64::from(position.weight)).sum::<f64>();
+        loss
+    }
+
+    fn visit_parameters(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
+        self.head.visit(visit);
+        if let Some(control) = &mut self.control {
+            control.visit(visit);
+        }
+    }
+
+    fn after_step(&mut self, _step: usize) {
+        let sums = std::mem::take(&mut self.step);
+        let mean = |sum: Tensor<1>| sum.div_scalar(sums.units.max(1.0));
+        self.last = sums.head.map(|head| (mean(head), sums.control.map(mean)));
+        if let (Some(gate), Some((head, _))) = (&mut self.gate, &self.last) {
+            gate.observe(head.clone());
+        }
+    }
+
+    fn evaluate(&mut self, batch: &HiddenBatch) -> Vec<HeldOut> {
+        let [rows, width, hidden_size] = batch.hidden.dims();
+        let found = self.batch(batch.rows, &self.embeddings.eval);
+        let units: f64 = found.positions.iter().flatten().map(|position| f64::from(position.weight)).sum();
+        let mut sums = Sums { units: units * HELD_OUT_DRAWS as f64, ..Sums::default() };
+        let flat = batch.hidden.clone().reshape([rows * width, hidden_size]);
+        if found.count > 0 {
+            let places = found.positions.iter().enumerate();
+            let places = self
+                .indices(places.flat_map(|(row, all)| all.iter().map(move |position| row * width + position.token)));
+            let hidden = flat.clone().select(0, places).cast(DType::F32);
+            let borrowed = flat.select(0, self.borrowed(&found, width, batch.seed)).cast(DType::F32);
+            for draw in 0..HELD_OUT_DRAWS {
+                let noise = self.noise(&found, batch.rows, batch.seed.wrapping_add(draw));
+                add(&mut sums.head, self.sum(&self.head, &found, &noise, hidden.clone(), false));
+                if let Some(control) = &self.control {
+                    add(&mut sums.control, self.sum(control, &found, &noise, borrowed.clone(), false));
+                }
+            }
+        }
+        let zero = || Tensor::zeros([1], (&self.device, DType::F32));
+        let held = |name, sum: Option<Tensor<1>>| HeldOut { name, sum: sum.unwrap_or_else(zero), units: sums.units };
+        let mut all = vec![held("head", sums.head)];
+        if self.control.is_some() {
+            all.push(held("control", sums.control));
+        }
+        all
+    }
+
+    fn diagnostics(&mut self) -> Vec<(String, f64)> {
+        let mut numbers = vec![("weight".to_string(), self.weight)];
+        let mut put = |name: &str, value: Tensor<1>| {
+            numbers.push((name.into(), f64::from(value.into_scalar::<f32>())));
+        };
+        if let Some((head, control)) = self.last.take() {
+            put("head", head);
+            if let Some(control) = control {
+                put("control", control);
+            }
+        }
+        if let Some(gate) = &self.gate {
+            put("gate", gate.opening());
+        }
+        numbers
+    }
+
+    fn state(&self) -> State {
+        let mut state = State::new();
+        if let Some(gate) = &self.gate {
+            gate.save(&mut state);
+        }
+        state
+    }
+
+    fn restore(&mut self, mut state: State) -> Result<(), Fault> {
+        if let Some(gate) = &mut self.gate {
+            gate.restore(state.remove("gate"))?;
+        }
+        match state.keys().next() {
+            Some(key) => Err(Fault::new(format!("auxiliary loss `sfr` has no state `{key}` to restore"))),
+            None => Ok(()),
+        }
+    }
+}
