@@ -22,7 +22,7 @@ use crate::engine::train::Settings;
 use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Source, Targets};
 use crate::recipe::{self, Adapter, Backbone, Recipe, Start};
 
-pub use estimate::Estimate;
+pub use estimate::{Estimate, flop_per_token};
 
 /// A run as it will be done.
 pub struct Plan {

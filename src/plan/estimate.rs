@@ -166,7 +166,8 @@ fn activation_bytes(config: &Config, shape: Shape, recompute: Recompute, full: b
     4 * (tokens * kept + gradients)
 }
 
-fn flop_per_token(config: &Config, width: usize, recompute: Recompute, full: bool) -> f64 {
+/// Floating-point operations of one token, forward and backward, the adapter's not counted.
+pub fn flop_per_token(config: &Config, width: usize, recompute: Recompute, full: bool) -> f64 {
     let embedding = config.vocab_size as f64 * config.hidden_size as f64;
     let lookup = if config.tie_word_embeddings { 0.0 } else { embedding };
     let met = config.parameters() as f64 - lookup;
