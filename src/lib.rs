@@ -3,6 +3,7 @@
 pub mod command;
 pub mod device;
 pub mod engine;
+pub mod fused;
 pub mod loading;
 pub mod logging;
 pub mod model;
