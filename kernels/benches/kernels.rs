@@ -253,8 +253,8 @@ mod adamw {
         let (mut w, g, mut m, mut v) = (values(LENGTH), values(LENGTH), vec![0.0; LENGTH], vec![0.0; LENGTH]);
         let step = kernels::AdamWStep {
             gradient_scale: 1.0,
-            beta1: 0.9,
-            beta2: 0.999,
+            betas: [0.9, 0.999],
+            shares: [0.1, 0.001],
             rate: 1e-3,
             root_scale: 1.0,
             epsilon: 1e-8,

@@ -12,10 +12,10 @@ const PIECE: usize = 1 << 14;
 pub struct AdamWStep {
     /// Factor of the gradient: clipping.
     pub gradient_scale: f32,
-    /// Decay of the first moment.
-    pub beta1: f32,
-    /// Decay of the second moment.
-    pub beta2: f32,
+    /// Decay of the two moments.
+    pub betas: [f32; 2],
+    /// 1 less each decay, rounded once: 1 - 0.999 in f32 is off in the fifth digit.
+    pub shares: [f32; 2],
     /// Learning rate over the correction of the first moment.
     pub rate: f32,
     /// 1 over the root of the correction of the second moment.
@@ -44,7 +44,11 @@ pub fn adamw(values: &mut [f32], gradient: &[f32], first: &mut [f32], second: &m
 /// The sum of squares, in an order that is always the same.
 pub fn sum_of_squares(values: &[f32]) -> f64 {
     let partial: Vec<f64> =
-        values.par_chunks(PIECE).map(|piece| unsafe { squares(piece.as_ptr(), piece.len()) }).collect();
+        values
+        .par_chunks(PIECE)
+        // SAFETY: the piece has the length that is given.
+        .map(|piece| unsafe { squares(piece.as_ptr(), piece.len()) })
+        .collect();
     partial.into_iter().sum()
 }
 
@@ -68,10 +72,10 @@ unsafe fn update_body<L: Lanes>(
         unsafe {
             let left = count - i;
             let g = L::mul(L::load_part(gradient.add(i), left), L::splat(step.gradient_scale));
-            let decayed = L::mul(L::load_part(first.add(i), left), L::splat(step.beta1));
-            let m = L::fma(g, L::splat(1.0 - step.beta1), decayed);
-            let decayed = L::mul(L::load_part(second.add(i), left), L::splat(step.beta2));
-            let v = L::fma(L::mul(g, g), L::splat(1.0 - step.beta2), decayed);
+            let decayed = L::mul(L::load_part(first.add(i), left), L::splat(step.betas[0]));
+            let m = L::fma(g, L::splat(step.shares[0]), decayed);
+            let decayed = L::mul(L::load_part(second.add(i), left), L::splat(step.betas[1]));
+            let v = L::fma(L::mul(g, g), L::splat(step.shares[1]), decayed);
             L::store_part(first.add(i), left, m);
             L::store_part(second.add(i), left, v);
             let root = L::fma(L::sqrt(v), L::splat(step.root_scale), L::splat(step.epsilon));
@@ -106,8 +110,8 @@ mod tests {
         let before = values.clone();
         let step = AdamWStep {
             gradient_scale: 0.5,
-            beta1: 0.9,
-            beta2: 0.999,
+            betas: [0.9, 0.999],
+            shares: [0.1, 0.001],
             rate: 0.01,
             root_scale: 1.5,
             epsilon: 1e-8,
