@@ -43,8 +43,7 @@ pub fn adamw(values: &mut [f32], gradient: &[f32], first: &mut [f32], second: &m
 
 /// The sum of squares, in an order that is always the same.
 pub fn sum_of_squares(values: &[f32]) -> f64 {
-    let partial: Vec<f64> =
-        values
+    let partial: Vec<f64> = values
         .par_chunks(PIECE)
         // SAFETY: the piece has the length that is given.
         .map(|piece| unsafe { squares(piece.as_ptr(), piece.len()) })

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use datasets::{Example, Part};
 use faults::{Fault, Faults, FromToml, Section};
 use rand::{Rng, SeedableRng};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Outcome, print};
 use crate::engine::Trainee;
@@ -19,13 +19,13 @@ use crate::engine::optimizer::{AdamW, Moments};
 use crate::engine::parameters::{GradientSum, Layout};
 use crate::engine::totals::Totals;
 use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Source, Targets};
-use crate::plan::flop_per_token;
+use crate::plan::{Step, flop_per_token};
 use crate::{device, recipe};
 
 /// Measure training steps; the last line of stdout is a JSON object.
 ///
-/// Tokens per second, milliseconds per step (the median of all steps but the first), the process's largest resident
-/// size, and the use of the processor's peak: `mfu` is the step's own operations (4 per frozen weight that a token
+/// Tokens per second, milliseconds per step (the median of all steps but the first) and of all processors together, the
+/// process's largest resident size beside the plan's estimate, and the use of the processor's peak: `mfu` is the step's own operations (4 per frozen weight that a token
 /// meets, the attention's and the adapter's on top, nothing for what is recomputed) over those that all threads of this
 /// machine can do in registers in that time.
 #[derive(Debug, Args)]
@@ -138,10 +138,38 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let started = Instant::now();
     let mut trainee = build(arguments, &device, dtype)?;
     let load_seconds = started.elapsed().as_secs_f64();
-    let seconds = measure(arguments, &mut trainee, &device, recompute);
+    let trained = Layout::of(&mut trainee).length() as u64;
+    let Times { seconds, processor } = measure(arguments, &mut trainee, &device, recompute);
     let config = &trainee.decoder.config;
-    let flop = flop_per_token(config, arguments.seq, Recompute::None, false) + 6.0 * trained(&mut trainee) as f64;
-    let report = report(arguments, &device, dtype, &seconds, flop, load_seconds);
+    let (height, width) = (arguments.batch, arguments.seq);
+    let memory = Step { config, trained, full: false, height, width, dtype, device: &device }.memory(recompute);
+    let flop_per_token = flop_per_token(config, width, Recompute::None, false) + 6.0 * trained as f64;
+    let mut sorted = seconds;
+    sorted.sort_unstable_by(f64::total_cmp);
+    let median = sorted[sorted.len() / 2];
+    let tokens = (height * width) as f64;
+    let peak = device::is_cpu(&device).then(|| kernels::peak_flops(dtype == DType::BF16));
+    let rounded = |value: f64, digits: i32| (value * 10f64.powi(digits)).round() / 10f64.powi(digits);
+    let report = json!({
+        "model": arguments.model,
+        "shape": arguments.shape.and_then(|shape| shape.to_possible_value()).map(|name| name.get_name().to_owned()),
+        "batch": arguments.batch,
+        "seq": arguments.seq,
+        "rank": arguments.rank,
+        "steps": arguments.steps,
+        "dtype": if dtype == DType::BF16 { "bf16" } else { "f32" },
+        "recompute": match arguments.recompute { Kept::None => "none", Kept::Blocks => "blocks" },
+        "load_s": rounded(load_seconds, 2),
+        "tokens_per_s": rounded(tokens / median, 1),
+        "step_ms": rounded(median * 1e3, 1),
+        "best_step_ms": rounded(sorted[0] * 1e3, 1),
+        "processor_ms": processor.map(|seconds| rounded(seconds * 1e3 / sorted.len() as f64, 0)),
+        "peak_rss_mib": peak_rss_mib(),
+        "estimated_rss_mib": memory.peak() >> 20,
+        "peak_device_mib": device_mib(&device),
+        "flop_per_token": flop_per_token.round(),
+        "mfu": peak.map(|peak| rounded(flop_per_token * tokens / median / peak, 3)),
+    });
     if !arguments.json {
         super::tell(&format!(
             "{} tokens/s, {} ms a step, {} MiB at most",
@@ -180,8 +208,15 @@ fn build(arguments: &Arguments, device: &Device, dtype: DType) -> Result<Trainee
     Ok(Trainee { decoder, auxiliaries: Vec::new() })
 }
 
-/// Seconds of each step but the first.
-fn measure(arguments: &Arguments, trainee: &mut Trainee, device: &Device, recompute: Recompute) -> Vec<f64> {
+/// How long the steps but the first took.
+struct Times {
+    /// Of each step, by the clock.
+    seconds: Vec<f64>,
+    /// Of all of them, on all processors.
+    processor: Option<f64>,
+}
+
+fn measure(arguments: &Arguments, trainee: &mut Trainee, device: &Device, recompute: Recompute) -> Times {
     let examples = random_rows(arguments, trainee.decoder.config.vocab_size);
     let indices: Vec<usize> = (0..examples.len()).collect();
     let batch = Batch::new(&examples, &indices, 1);
@@ -193,6 +228,7 @@ fn measure(arguments: &Arguments, trainee: &mut Trainee, device: &Device, recomp
     let mut values = layout.gather(trainee);
     let mut moments = Moments::zeros(layout.length(), device);
     let mut seconds = Vec::with_capacity(arguments.steps);
+    let mut before = None;
     for step in 1..=arguments.steps + 1 {
         let started = Instant::now();
         let mut sums =
@@ -209,9 +245,12 @@ fn measure(arguments: &Arguments, trainee: &mut Trainee, device: &Device, recomp
         crate::engine::trainee::values(norm);
         if step > 1 {
             seconds.push(started.elapsed().as_secs_f64());
+        } else {
+            before = processor_seconds();
         }
     }
-    seconds
+    let processor = processor_seconds().zip(before).map(|(after, before)| after - before);
+    Times { seconds, processor }
 }
 
 fn random_rows(arguments: &Arguments, vocabulary: usize) -> Vec<Example> {
@@ -229,42 +268,15 @@ fn random_rows(arguments: &Arguments, vocabulary: usize) -> Vec<Example> {
         .collect()
 }
 
-fn trained(trainee: &mut Trainee) -> usize {
-    Layout::of(trainee).length()
-}
-
-fn report(
-    arguments: &Arguments,
-    device: &Device,
-    dtype: DType,
-    seconds: &[f64],
-    flop_per_token: f64,
-    load_seconds: f64,
-) -> Value {
-    let mut sorted = seconds.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let median = sorted[sorted.len() / 2];
-    let tokens = (arguments.batch * arguments.seq) as f64;
-    let peak = device::is_cpu(device).then(|| kernels::peak_flops(dtype == DType::BF16));
-    let rounded = |value: f64, unit: f64| (value / unit).round() * unit;
-    json!({
-        "model": arguments.model,
-        "shape": arguments.shape.and_then(|shape| shape.to_possible_value()).map(|name| name.get_name().to_owned()),
-        "batch": arguments.batch,
-        "seq": arguments.seq,
-        "rank": arguments.rank,
-        "steps": arguments.steps,
-        "dtype": if dtype == DType::BF16 { "bf16" } else { "f32" },
-        "recompute": match arguments.recompute { Kept::None => "none", Kept::Blocks => "blocks" },
-        "load_s": rounded(load_seconds, 0.01),
-        "best_step_ms": rounded(sorted[0] * 1e3, 0.1),
-        "tokens_per_s": rounded(tokens / median, 0.1),
-        "step_ms": rounded(median * 1e3, 0.1),
-        "peak_rss_mib": peak_rss_mib(),
-        "peak_device_mib": device_mib(device),
-        "flop_per_token": flop_per_token.round(),
-        "mfu": peak.map(|peak| rounded(flop_per_token * tokens / median / peak, 0.001)),
-    })
+/// Seconds that all threads of this process have run on a processor; `None` where the system does not tell.
+fn processor_seconds() -> Option<f64> {
+    /// Clock ticks a second, which Linux fixes for what it shows to programs.
+    const TICKS: f64 = 100.0;
+    let text = fs_err::read_to_string("/proc/self/stat").ok()?;
+    // The second field is a name in brackets that may hold anything; user and system time are the 14th and 15th.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+    Some(ticks / TICKS)
 }
 
 /// The largest resident size of this process so far; null where the system does not tell.

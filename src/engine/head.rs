@@ -143,8 +143,13 @@ fn whole_row_weights(
 
 /// Pieces of the learned tokens with their places, small enough that the logits of one stay small.
 fn chunks(learned: &[Learned], vocabulary: usize) -> impl Iterator<Item = (usize, &[Learned])> {
-    let rows = (CHUNK_VALUES / vocabulary).max(16);
+    let rows = chunk_rows(vocabulary);
     learned.chunks(rows).enumerate().map(move |(index, chunk)| (index * rows, chunk))
+}
+
+/// Rows of a chunk.
+pub fn chunk_rows(vocabulary: usize) -> usize {
+    (CHUNK_VALUES / vocabulary.max(1)).max(16)
 }
 
 /// Softmax, nll of the targets and entropy, in f32.
