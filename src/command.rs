@@ -3,6 +3,7 @@
 //! Data goes to stdout, everything else to stderr. The exit code is 0 when the work is done, 1 when the user has
 //! something to mend, 2 when this program has, 130 when the user stopped it.
 
+mod bench;
 mod check;
 mod eval;
 mod export;
@@ -69,6 +70,7 @@ struct Logs {
 enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
+    Bench(bench::Arguments),
     Export(export::Arguments),
     Sample(sample::Arguments),
     Eval(eval::Arguments),
@@ -80,6 +82,7 @@ impl Command {
         match self {
             Command::Run(arguments) => run::run(&arguments, registry),
             Command::Check(arguments) => check::run(&arguments, registry),
+            Command::Bench(arguments) => bench::run(&arguments),
             Command::Export(arguments) => export::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
             Command::Eval(arguments) => eval::run(&arguments),

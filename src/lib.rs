@@ -4,6 +4,7 @@ pub mod command;
 pub mod device;
 pub mod embeddings;
 pub mod engine;
+pub mod fused;
 pub mod loading;
 pub mod logging;
 pub mod metrics;

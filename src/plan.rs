@@ -1,6 +1,7 @@
 //! From what was typed to what will be done: every derived number of a run, before anything is trained.
 
 mod estimate;
+mod memory;
 mod print;
 
 use std::num::NonZeroUsize;
@@ -24,7 +25,8 @@ use crate::engine::train::Settings;
 use crate::model::{AdapterSettings, Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source, Targets};
 use crate::recipe::{self, Adapter, Backbone, Recipe, Start};
 
-pub use estimate::Estimate;
+pub use estimate::{Estimate, flop_per_token};
+pub use memory::{Memory, Step};
 
 /// A run as it will be done.
 pub struct Plan {

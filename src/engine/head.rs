@@ -4,12 +4,13 @@
 //! `weight * (softmax - onehot) / normaliser` and needs no graph.
 
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use kernels::{Packed, Precision, bf16};
 use losses::{Objective, Scope, Tokens};
 
 use super::batch::{Batch, Learned};
 use super::totals::Totals;
 use super::trainee::values;
-use crate::model::Decoder;
+use crate::model::{Decoder, Matrix};
 
 /// Logits of a chunk, in values: 32 MiB of f32.
 const CHUNK_VALUES: usize = 1 << 23;
@@ -24,12 +25,19 @@ pub struct HeadGradients {
 
 /// A softmax over a chunk of rows.
 struct Chunk {
-    /// `[rows, vocabulary]`
-    probabilities: Tensor<2>,
     /// `[rows]`
     nll: Tensor<1>,
     /// `[rows]`
     entropy: Tensor<1>,
+    kept: Kept,
+}
+
+/// What a chunk's way back needs.
+enum Kept {
+    /// `[rows, vocabulary]`
+    Probabilities(Tensor<2>),
+    /// Logits `[rows, vocabulary]`, and the log of each row's sum of exponentials.
+    Logits { values: Vec<f32>, log_sum: Vec<f32> },
 }
 
 /// Loss and gradients of a micro-batch.
@@ -55,10 +63,9 @@ pub fn loss_and_gradients(
     };
     let mut gradients = Vec::new();
     let mut weight_gradient: Option<Tensor<2>> = None;
-    for (start, learned) in chunks(&batch.learned, matrix.dims()[0]) {
+    for (start, learned) in chunks(&batch.learned, matrix.shape()[0]) {
         let inputs = select(&flat, learned, &device);
-        let targets = targets(learned, &device);
-        let chunk = softmax(&matrix, inputs.clone(), &targets);
+        let chunk = softmax(matrix, inputs.clone(), learned);
         let weights = match &row_weights {
             Some(weights) => weights.clone().narrow(0, start, learned.len()),
             None => {
@@ -72,15 +79,25 @@ pub fn loss_and_gradients(
             }
         };
         totals.add(chunk.nll, chunk.entropy, weights.clone(), shared(learned, &device));
-        let rows = learned.len();
-        let minus_one = Tensor::<2>::full([rows, 1], -1.0, &device);
-        let difference = chunk.probabilities.scatter(1, targets.reshape([rows, 1]), minus_one, IndexingUpdateOp::Add);
-        let logits_gradient = (difference * weights.mul_scalar(scale).reshape([rows, 1])).cast(dtype);
-        if decoder.is_trained() {
-            let gradient = logits_gradient.clone().transpose().matmul(inputs);
-            weight_gradient = Some(weight_gradient.map_or(gradient.clone(), |sum| sum + gradient));
+        let weights = weights.mul_scalar(scale);
+        match (matrix, chunk.kept) {
+            (Matrix::Packed(packed), Kept::Logits { values, log_sum }) => {
+                gradients.push(native_gradient(packed, &values, &log_sum, learned, weights, &device));
+            }
+            (Matrix::Tensor(matrix), Kept::Probabilities(probabilities)) => {
+                let rows = learned.len();
+                let minus_one = Tensor::<2>::full([rows, 1], -1.0, &device);
+                let places = targets(learned, &device).reshape([rows, 1]);
+                let difference = probabilities.scatter(1, places, minus_one, IndexingUpdateOp::Add);
+                let logits_gradient = (difference * weights.reshape([rows, 1])).cast(dtype);
+                if decoder.is_trained() {
+                    let gradient = logits_gradient.clone().transpose().matmul(inputs);
+                    weight_gradient = Some(weight_gradient.map_or(gradient.clone(), |sum| sum + gradient));
+                }
+                gradients.push(logits_gradient.matmul(matrix.clone().inner()));
+            }
+            _ => unreachable!("`softmax` keeps what its matrix needs"),
         }
-        gradients.push(logits_gradient.matmul(matrix.clone()));
     }
     let hidden = Tensor::zeros([rows * width, hidden_size], (&device, dtype));
     let hidden = match gradients.is_empty() {
@@ -101,8 +118,8 @@ pub fn evaluate(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch, totals: &mu
     let [rows, width, hidden_size] = hidden.dims();
     let flat = hidden.reshape([rows * width, hidden_size]);
     let (matrix, _) = decoder.head();
-    for (_, learned) in chunks(&batch.learned, matrix.dims()[0]) {
-        let chunk = softmax(&matrix, select(&flat, learned, &device), &targets(learned, &device));
+    for (_, learned) in chunks(&batch.learned, matrix.shape()[0]) {
+        let chunk = softmax(matrix, select(&flat, learned, &device), learned);
         let weights = tokens(chunk.nll.clone(), learned, &[], &device).row_weight;
         totals.add(chunk.nll, chunk.entropy, weights, shared(learned, &device));
     }
@@ -114,23 +131,21 @@ pub fn nll(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch) -> Vec<f32> {
     let [rows, width, hidden_size] = hidden.dims();
     let flat = hidden.reshape([rows * width, hidden_size]);
     let (matrix, _) = decoder.head();
-    chunks(&batch.learned, matrix.dims()[0])
-        .flat_map(|(_, learned)| {
-            values(softmax(&matrix, select(&flat, learned, &device), &targets(learned, &device)).nll)
-        })
+    chunks(&batch.learned, matrix.shape()[0])
+        .flat_map(|(_, learned)| values(softmax(matrix, select(&flat, learned, &device), learned).nll))
         .collect()
 }
 
 /// A first pass over all chunks for the objectives whose weights depend on whole rows.
 fn whole_row_weights(
-    matrix: &Tensor<2>,
+    matrix: &Matrix,
     flat: &Tensor<2>,
     batch: &Batch,
     objective: &mut dyn Objective,
     device: &Device,
 ) -> Tensor<1> {
-    let nll: Vec<Tensor<1>> = chunks(&batch.learned, matrix.dims()[0])
-        .map(|(_, learned)| softmax(matrix, select(flat, learned, device), &targets(learned, device)).nll)
+    let nll: Vec<Tensor<1>> = chunks(&batch.learned, matrix.shape()[0])
+        .map(|(_, learned)| softmax(matrix, select(flat, learned, device), learned).nll)
         .collect();
     if nll.is_empty() {
         return Tensor::zeros([0], device);
@@ -140,14 +155,27 @@ fn whole_row_weights(
 
 /// Pieces of the learned tokens with their places, small enough that the logits of one stay small.
 fn chunks(learned: &[Learned], vocabulary: usize) -> impl Iterator<Item = (usize, &[Learned])> {
-    let rows = (CHUNK_VALUES / vocabulary).max(16);
+    let rows = chunk_rows(vocabulary);
     learned.chunks(rows).enumerate().map(move |(index, chunk)| (index * rows, chunk))
 }
 
+/// Rows of a chunk.
+pub fn chunk_rows(vocabulary: usize) -> usize {
+    (CHUNK_VALUES / vocabulary.max(1)).max(16)
+}
+
 /// Softmax, nll of the targets and entropy, in f32.
-fn softmax(matrix: &Tensor<2>, inputs: Tensor<2>, targets: &Tensor<1, Int>) -> Chunk {
+fn softmax(matrix: &Matrix, inputs: Tensor<2>, learned: &[Learned]) -> Chunk {
+    let device = inputs.device();
+    match matrix {
+        Matrix::Packed(packed) => native_softmax(packed, inputs, learned, &device),
+        Matrix::Tensor(matrix) => composed_softmax(matrix.clone().inner(), inputs, &targets(learned, &device)),
+    }
+}
+
+fn composed_softmax(matrix: Tensor<2>, inputs: Tensor<2>, targets: &Tensor<1, Int>) -> Chunk {
     let rows = inputs.dims()[0];
-    let logits = inputs.matmul(matrix.clone().transpose()).cast(DType::F32);
+    let logits = inputs.matmul(matrix.transpose()).cast(DType::F32);
     let shifted = logits.clone() - logits.max_dim(1);
     let exponentials = shifted.clone().exp();
     let sum = exponentials.clone().sum_dim(1);
@@ -156,7 +184,47 @@ fn softmax(matrix: &Tensor<2>, inputs: Tensor<2>, targets: &Tensor<1, Int>) -> C
     let observed = shifted.clone().gather(1, targets.clone().reshape([rows, 1]));
     let nll = (log_sum.clone() - observed).reshape([rows]);
     let entropy = (log_sum - (probabilities.clone() * shifted).sum_dim(1)).reshape([rows]);
-    Chunk { probabilities, nll, entropy }
+    Chunk { nll, entropy, kept: Kept::Probabilities(probabilities) }
+}
+
+/// The same in few passes over the logits, on the CPU.
+fn native_softmax(packed: &Packed, inputs: Tensor<2>, learned: &[Learned], device: &Device) -> Chunk {
+    let rows = learned.len();
+    let inputs = super::trainee::values(inputs.reshape([-1]).cast(DType::F32));
+    let logits: Vec<f32> = kernels::product(&inputs, rows, packed);
+    let targets: Vec<u32> = learned.iter().map(|token| token.target).collect();
+    let found = kernels::softmax_statistics(&logits, packed.shape()[0], &targets);
+    let vector = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [rows]), device);
+    Chunk {
+        nll: vector(found.nll),
+        entropy: vector(found.entropy),
+        kept: Kept::Logits { values: logits, log_sum: found.log_sum },
+    }
+}
+
+/// The gradient of the hidden states of a chunk, `[rows, hidden_size]`, on the CPU.
+fn native_gradient(
+    packed: &Packed,
+    logits: &[f32],
+    log_sum: &[f32],
+    learned: &[Learned],
+    weights: Tensor<1>,
+    device: &Device,
+) -> Tensor<2> {
+    let (rows, [vocabulary, width]) = (learned.len(), packed.shape());
+    let targets: Vec<u32> = learned.iter().map(|token| token.target).collect();
+    let weights = super::trainee::values(weights);
+    let gradient = match packed.precision() {
+        Precision::F32 => {
+            let gradient: Vec<f32> = kernels::logits_gradient(logits, vocabulary, &targets, log_sum, &weights);
+            kernels::product_transposed(&gradient, rows, packed)
+        }
+        Precision::Bf16 => {
+            let gradient: Vec<bf16> = kernels::logits_gradient(logits, vocabulary, &targets, log_sum, &weights);
+            kernels::product_transposed(&gradient, rows, packed)
+        }
+    };
+    Tensor::from_data(TensorData::new(gradient, [rows, width]), device)
 }
 
 fn tokens<'a>(nll: Tensor<1>, learned: &[Learned], rows: &'a [std::ops::Range<usize>], device: &Device) -> Tokens<'a> {

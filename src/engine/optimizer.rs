@@ -1,7 +1,10 @@
 //! AdamW with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101) on the flat vector of all trained
 //! values, with global-norm clipping and the guard against gradients that are not finite.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
+use kernels::AdamWStep;
+
+use super::trainee::values as host;
 
 /// Settings of the optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,6 +46,63 @@ impl AdamW {
     /// # Shapes
     /// - `values`, `gradient`: `[length]`, `loss`: `[1]`, f32.
     pub fn update(
+        &self,
+        values: Tensor<1>,
+        gradient: Tensor<1>,
+        loss: &Tensor<1>,
+        moments: &mut Moments,
+        learning_rate: f64,
+    ) -> (Tensor<1>, Tensor<1>) {
+        if crate::device::is_cpu(&values.device()) {
+            return self.update_in_one_pass(values, gradient, loss, moments, learning_rate);
+        }
+        self.update_composed(values, gradient, loss, moments, learning_rate)
+    }
+
+    /// The same on the CPU, where the host may look at the norm: one pass over memory, in place.
+    fn update_in_one_pass(
+        &self,
+        values: Tensor<1>,
+        gradient: Tensor<1>,
+        loss: &Tensor<1>,
+        moments: &mut Moments,
+        learning_rate: f64,
+    ) -> (Tensor<1>, Tensor<1>) {
+        let device = values.device();
+        let vector = |values: Vec<f32>| {
+            let length = values.len();
+            Tensor::from_data(TensorData::new(values, [length]), &device)
+        };
+        let gradient = host(gradient);
+        let norm = kernels::sum_of_squares(&gradient).sqrt();
+        let judged = norm as f32 + host(loss.clone())[0] * 0.0;
+        if !judged.is_finite() {
+            return (values, vector(vec![judged]));
+        }
+        let take = |tensor: &mut Tensor<1>| host(std::mem::replace(tensor, Tensor::zeros([0], &device)));
+        let (mut first, mut second) = (take(&mut moments.first), take(&mut moments.second));
+        let (beta1, beta2) = self.betas;
+        let before = take(&mut moments.corrections);
+        let correction1 = f64::from(before[0]) * beta1 + (1.0 - beta1);
+        let correction2 = f64::from(before[1]) * beta2 + (1.0 - beta2);
+        let step = AdamWStep {
+            gradient_scale: self.clip_norm.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0)) as f32,
+            betas: [beta1 as f32, beta2 as f32],
+            shares: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
+            rate: (learning_rate / correction1) as f32,
+            root_scale: (1.0 / correction2.sqrt()) as f32,
+            epsilon: self.epsilon as f32,
+            keep: (1.0 - learning_rate * self.weight_decay) as f32,
+        };
+        let mut updated = host(values);
+        kernels::adamw(&mut updated, &gradient, &mut first, &mut second, &step);
+        moments.first = vector(first);
+        moments.second = vector(second);
+        moments.corrections = vector(vec![correction1 as f32, correction2 as f32]);
+        (vector(updated), vector(vec![judged]))
+    }
+
+    fn update_composed(
         &self,
         values: Tensor<1>,
         gradient: Tensor<1>,
@@ -115,6 +175,29 @@ mod tests {
         let found = values(current);
         assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-6), "{found:?} is not {expected:?}");
         assert!(norms.iter().zip([0.374_165_77, 5.0, 2.061_577]).all(|(a, b)| (a - b).abs() < 1e-5), "{norms:?}");
+    }
+
+    #[test]
+    fn one_pass_gives_what_the_composition_gives() {
+        let numbers = |count: usize, seed: f32| (0..count).map(|i| (i as f32 * 0.7 + seed).sin()).collect::<Vec<_>>();
+        let mut moments = [0, 1].map(|_| Moments::zeros(1003, &Device::flex()));
+        let mut current = [0, 1].map(|_| vector(&numbers(1003, 0.1)));
+        for step in 0..5 {
+            let gradient = vector(&numbers(1003, step as f32));
+            let [a, b] = &mut moments;
+            let loss = vector(&[1.0]);
+            let (next_a, norm_a) = SETTINGS.update_in_one_pass(current[0].clone(), gradient.clone(), &loss, a, 0.1);
+            let (next_b, norm_b) = SETTINGS.update_composed(current[1].clone(), gradient, &loss, b, 0.1);
+            let close = |a: &Tensor<1>, b: &Tensor<1>| {
+                let (a, b) = (values(a.clone()), values(b.clone()));
+                assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5 * b.abs().max(1.0)), "{step}");
+            };
+            close(&next_a, &next_b);
+            close(&norm_a, &norm_b);
+            close(&a.corrections, &b.corrections);
+            close(&a.second, &b.second);
+            current = [next_a, next_b];
+        }
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! Causal self-attention with grouped queries, an optional sliding window and an optional key-value cache.
 
-use burn::tensor::module::attention;
+use burn::tensor::module::attention as composed_attention;
 use burn::tensor::{Bool, Int, Tensor};
 use faults::Fault;
 use losses::Parameter;
 
 use super::Context;
 use super::config::Config;
-use super::linear::Linear;
+use super::linear::{Linear, project_onto, project_together};
+use super::matrix::Matrix;
 use super::norm::RmsNorm;
 use super::source::Source;
+use crate::fused::{AttentionHeads, attention};
 
 /// The attention half of a block.
 pub struct Attention {
@@ -80,11 +82,63 @@ impl Attention {
         })
     }
 
+    /// `residual + attention(x)`
+    ///
     /// # Shapes
-    /// - `x` and output: `[batch, positions, hidden_size]`.
-    pub(super) fn forward(&self, x: Tensor<3>, context: &Context, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    /// - `x`, `residual` and output: `[batch, positions, hidden_size]`.
+    pub(super) fn forward(
+        &self,
+        x: Tensor<3>,
+        residual: Tensor<3>,
+        context: &Context,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<3> {
         let [batch, positions, hidden] = x.dims();
         let flat = x.reshape([batch * positions, hidden]);
+        let packed = matches!(self.q_proj.weight(), Matrix::Packed(_));
+        let attended = match cache {
+            None if packed => self.attend_together(flat, batch, context),
+            cache => self.attend(flat, batch, context, cache),
+        };
+        let residual = residual.reshape([batch * positions, hidden]);
+        project_onto(residual, &self.o_proj, attended, context).reshape([batch, positions, hidden])
+    }
+
+    /// The fused path: `[batch * positions, hidden_size]` to `[batch * positions, heads * head_dim]`.
+    fn attend_together(&self, x: Tensor<2>, batch: usize, context: &Context) -> Tensor<2> {
+        let qkv = project_together(&[&self.q_proj, &self.k_proj, &self.v_proj], x, context);
+        let qkv = match (&self.q_norm, &self.k_norm) {
+            (None, None) => qkv,
+            norms => self.normalise_heads(qkv, norms),
+        };
+        let Self { heads, key_heads, head_dim, window, .. } = *self;
+        let (cosine, sine) = context.rotary.tables();
+        attention(qkv, cosine, sine, batch, AttentionHeads { heads, key_heads, head_dim, window })
+    }
+
+    /// Normalises the heads of queries and keys inside of the packed rows.
+    fn normalise_heads(&self, qkv: Tensor<2>, norms: (&Option<RmsNorm>, &Option<RmsNorm>)) -> Tensor<2> {
+        let rows = qkv.dims()[0];
+        let part = |first: usize, heads: usize, norm: Option<&RmsNorm>| {
+            let part = qkv.clone().narrow(1, first * self.head_dim, heads * self.head_dim);
+            match norm {
+                Some(norm) => {
+                    norm.forward(part.reshape([rows * heads, self.head_dim])).reshape([rows, heads * self.head_dim])
+                }
+                None => part,
+            }
+        };
+        let parts = vec![
+            part(0, self.heads, norms.0.as_ref()),
+            part(self.heads, self.key_heads, norms.1.as_ref()),
+            part(self.heads + self.key_heads, self.key_heads, None),
+        ];
+        Tensor::cat(parts, 1)
+    }
+
+    /// The composed path: `[batch * positions, hidden_size]` to `[batch * positions, heads * head_dim]`.
+    fn attend(&self, flat: Tensor<2>, batch: usize, context: &Context, cache: Option<&mut LayerCache>) -> Tensor<2> {
+        let positions = flat.dims()[0] / batch;
         let split = |projected: Tensor<2>, heads: usize| projected.reshape([batch, positions, heads, self.head_dim]);
         let queries = split(self.q_proj.forward(flat.clone(), context), self.heads);
         let keys = split(self.k_proj.forward(flat.clone(), context), self.key_heads);
@@ -104,9 +158,8 @@ impl Attention {
             None => self.window_mask(batch, positions, &keys),
         };
         let options = burn::tensor::ops::AttentionModuleOptions { is_causal: true, ..Default::default() };
-        let attended = attention(queries, keys, values, mask, None, options);
-        let attended = attended.swap_dims(1, 2).reshape([batch * positions, self.heads * self.head_dim]);
-        self.o_proj.forward(attended, context).reshape([batch, positions, hidden])
+        let attended = composed_attention(queries, keys, values, mask, None, options);
+        attended.swap_dims(1, 2).reshape([batch * positions, self.heads * self.head_dim])
     }
 
     /// True where a key lies too far back for its query; `None` when the window hides nothing, so that the attention

@@ -1,16 +1,19 @@
 //! One block of the decoder: attention and a gated MLP, each behind a norm and beside a residual.
 
-use burn::tensor::Tensor;
 use burn::tensor::activation::silu;
+use burn::tensor::{DType, Tensor};
 use faults::Fault;
+use kernels::Precision;
 use losses::Parameter;
 
 use super::Context;
 use super::attention::{Attention, LayerCache};
 use super::config::Config;
-use super::linear::Linear;
+use super::linear::{Linear, project_onto, project_together};
+use super::matrix::Matrix;
 use super::norm::RmsNorm;
 use super::source::Source;
+use crate::fused::swiglu;
 
 /// `x + attention(norm(x))`, then `x + mlp(norm(x))`.
 pub struct Block {
@@ -48,10 +51,18 @@ impl Block {
     /// # Shapes
     /// - `x` and output: `[batch, positions, hidden_size]`.
     pub fn forward(&self, x: Tensor<3>, context: &Context, cache: Option<&mut LayerCache>) -> Tensor<3> {
-        let attended = self.self_attn.forward(self.input_layernorm.forward(x.clone()), context, cache);
-        let x = x + attended;
-        let transformed = self.mlp.forward(self.post_attention_layernorm.forward(x.clone()), context);
-        x + transformed
+        let normed = self.input_layernorm.forward_as(x.clone(), self.inner_type(&x));
+        let x = self.self_attn.forward(normed, x, context, cache);
+        let normed = self.post_attention_layernorm.forward_as(x.clone(), self.inner_type(&x));
+        self.mlp.forward(normed, x, context)
+    }
+
+    /// The type of activations between products: that of packed bf16 matrices, else that of the residual stream.
+    fn inner_type(&self, x: &Tensor<3>) -> DType {
+        match self.mlp.gate_proj.weight() {
+            Matrix::Packed(packed) if packed.precision() == Precision::Bf16 => DType::BF16,
+            _ => x.dtype(),
+        }
     }
 
     pub(super) fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
@@ -72,11 +83,16 @@ impl Block {
 }
 
 impl Mlp {
-    fn forward(&self, x: Tensor<3>, context: &Context) -> Tensor<3> {
+    /// `residual + mlp(x)`
+    fn forward(&self, x: Tensor<3>, residual: Tensor<3>, context: &Context) -> Tensor<3> {
         let [batch, positions, hidden] = x.dims();
         let flat = x.reshape([batch * positions, hidden]);
-        let gate = silu(self.gate_proj.forward(flat.clone(), context));
-        let up = self.up_proj.forward(flat, context);
-        self.down_proj.forward(gate * up, context).reshape([batch, positions, hidden])
+        let gated = if matches!(self.gate_proj.weight(), Matrix::Packed(_)) {
+            swiglu(project_together(&[&self.gate_proj, &self.up_proj], flat, context))
+        } else {
+            silu(self.gate_proj.forward(flat.clone(), context)) * self.up_proj.forward(flat, context)
+        };
+        let residual = residual.reshape([batch * positions, hidden]);
+        project_onto(residual, &self.down_proj, gated, context).reshape([batch, positions, hidden])
     }
 }

@@ -9,6 +9,7 @@ use super::attention::LayerCache;
 use super::block::Block;
 use super::config::Config;
 use super::linear::Linear;
+use super::matrix::Matrix;
 use super::norm::RmsNorm;
 use super::rotary::Rotary;
 use super::source::Source;
@@ -19,7 +20,7 @@ pub struct Decoder {
     /// Its shape.
     pub config: Config,
     /// `[vocabulary, hidden_size]`
-    embed_tokens: Tensor<2>,
+    embed_tokens: Matrix,
     /// The blocks, first to last.
     pub layers: Vec<Block>,
     norm: RmsNorm,
@@ -41,7 +42,7 @@ impl Decoder {
             false => Some(Linear::load(source, "lm_head", embedding, false)?),
         };
         Ok(Self {
-            embed_tokens: source.matrix("model.embed_tokens.weight", embedding)?,
+            embed_tokens: source.projection("model.embed_tokens.weight", embedding)?,
             layers: (0..config.num_hidden_layers)
                 .map(|layer| Block::load(source, &config, layer))
                 .collect::<Result<_, _>>()?,
@@ -81,8 +82,8 @@ impl Decoder {
     /// - `ids`: `[batch, positions]`; output `[batch, positions, hidden_size]`. Tracked when asked for.
     pub fn embed(&self, ids: Tensor<2, Int>, tracked: bool) -> Tensor<3> {
         let [batch, positions] = ids.dims();
-        let weight = if tracked { self.embed_tokens.clone().autodiff() } else { self.embed_tokens.clone().inner() };
-        weight.select(0, ids.reshape([batch * positions])).reshape([batch, positions, self.config.hidden_size])
+        let rows = self.embed_tokens.rows(ids.reshape([batch * positions]), tracked, &self.device);
+        rows.reshape([batch, positions, self.config.hidden_size])
     }
 
     /// The norm after the last block.
@@ -125,18 +126,18 @@ impl Decoder {
         self.last_norm(x)
     }
 
-    /// The matrix of the head, `[vocabulary, hidden_size]`, without gradient tracking, and its name.
-    pub fn head(&self) -> (Tensor<2>, &'static str) {
+    /// The matrix of the head, `[vocabulary, hidden_size]`, and its name.
+    pub fn head(&self) -> (&Matrix, &'static str) {
         match &self.lm_head {
-            Some(linear) => (linear.weight(&self.embed_tokens.clone().inner()), "lm_head.weight"),
-            None => (self.embed_tokens.clone().inner(), "model.embed_tokens.weight"),
+            Some(linear) => (linear.weight(), "lm_head.weight"),
+            None => (&self.embed_tokens, "model.embed_tokens.weight"),
         }
     }
 
     /// # Shapes
     /// - `hidden`: `[tokens, hidden_size]`, not tracked; output `[tokens, vocabulary]`, f32.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        hidden.matmul(self.head().0.transpose()).cast(burn::tensor::DType::F32)
+        self.head().0.product(hidden)
     }
 
     /// Every projection inside the blocks, first to last.
@@ -155,7 +156,9 @@ impl Decoder {
 
     /// The part of [`Decoder::visit`] before the blocks.
     pub fn visit_embedding(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
-        visit("model.embed_tokens.weight", Parameter::Matrix(&mut self.embed_tokens));
+        if let Matrix::Tensor(weight) = &mut self.embed_tokens {
+            visit("model.embed_tokens.weight", Parameter::Matrix(weight));
+        }
     }
 
     /// The part of [`Decoder::visit`] after the blocks.
@@ -168,6 +171,6 @@ impl Decoder {
 
     /// True when any weight of the backbone itself is trained.
     pub fn is_trained(&self) -> bool {
-        self.embed_tokens.is_require_grad()
+        matches!(&self.embed_tokens, Matrix::Tensor(weight) if weight.is_require_grad())
     }
 }

@@ -1,18 +1,22 @@
 //! A projection with an optional low-rank adapter beside it.
 
-use burn::tensor::{Distribution, Tensor};
+use std::sync::Arc;
+
+use burn::tensor::{DType, Distribution, Tensor};
 use faults::Fault;
 use losses::Parameter;
 
 use super::Context;
+use super::matrix::Matrix;
 use super::source::Source;
+use crate::fused;
 
 /// `y = x W^T + b + s * dropout(x) A^T B^T`: the frozen (or trained) matrix and the low-rank path (Hu et al. 2021,
 /// arXiv 2106.09685). The product `B A` is never formed.
 pub struct Linear {
     name: String,
     /// `[out, in]`
-    weight: Tensor<2>,
+    weight: Matrix,
     /// `[out]`
     bias: Option<Tensor<1>>,
     lora: Option<Lora>,
@@ -29,7 +33,7 @@ struct Lora {
 
 impl Linear {
     pub(super) fn load(source: &Source, name: &str, shape: [usize; 2], bias: bool) -> Result<Self, Fault> {
-        let weight = source.matrix(&format!("{name}.weight"), shape)?;
+        let weight = source.projection(&format!("{name}.weight"), shape)?;
         let bias = if bias { Some(source.vector(&format!("{name}.bias"), shape[0], 0.0)?) } else { None };
         Ok(Self { name: name.into(), weight, bias, lora: None })
     }
@@ -41,12 +45,12 @@ impl Linear {
 
     /// `[out, in]`
     pub fn shape(&self) -> [usize; 2] {
-        self.weight.dims()
+        self.weight.shape()
     }
 
-    /// The matrix itself, without the adapter, as it takes part in a computation on the side of `like`.
-    pub(super) fn weight(&self, like: &Tensor<2>) -> Tensor<2> {
-        beside(&self.weight, like)
+    /// The matrix itself, without the adapter.
+    pub(super) fn weight(&self) -> &Matrix {
+        &self.weight
     }
 
     /// Puts an adapter beside the matrix: leaves that require a gradient.
@@ -61,19 +65,47 @@ impl Linear {
     /// # Shapes
     /// - `x`: `[tokens, in]`; output `[tokens, out]`. Tracked when `x` is.
     pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
-        let y = x.clone().matmul(beside(&self.weight, &x).transpose());
+        if let Some(part) = self.packed_part(&x, context) {
+            return fused::project(x, vec![part], None, DType::F32);
+        }
+        let y = match &self.weight {
+            Matrix::Tensor(weight) => x.clone().matmul(beside(weight, &x).transpose()),
+            Matrix::Packed(weight) => {
+                let frozen = fused::Projection { weight: weight.clone(), bias: None };
+                fused::project(x.clone(), vec![(frozen, None)], None, DType::F32)
+            }
+        };
         let y = match &self.bias {
             Some(bias) => y + beside(bias, &x).unsqueeze(),
             None => y,
         };
         let Some(lora) = &self.lora else { return y };
-        let dtype = x.dtype();
+        let dtype = y.dtype();
         let (a, b) = (beside(&lora.a, &x).cast(dtype), beside(&lora.b, &x).cast(dtype));
+        let x = x.cast(dtype);
         let dropped = match context.dropout_seed {
             Some(seed) if lora.dropout > 0.0 => self.drop(x, lora.dropout, seed),
             _ => x,
         };
         y + dropped.matmul(a.transpose()).matmul(b.transpose()).mul_scalar(lora.scale)
+    }
+
+    /// This projection as a part of a fused one; `None` where it has to be composed: the matrix is not packed, or inputs
+    /// of the adapter are dropped.
+    fn packed_part(&self, x: &Tensor<2>, context: &Context) -> Option<(fused::Projection, Option<fused::Adapter>)> {
+        let Matrix::Packed(weight) = &self.weight else { return None };
+        let drops = |lora: &Lora| context.dropout_seed.is_some() && lora.dropout > 0.0;
+        if self.lora.as_ref().is_some_and(drops) {
+            return None;
+        }
+        let host = |bias: &Tensor<1>| crate::engine::trainee::values(bias.clone().inner());
+        let bias = self.bias.as_ref().map(|bias| Arc::new(host(bias)));
+        let adapter = self.lora.as_ref().map(|lora| fused::Adapter {
+            a: beside(&lora.a, x),
+            b: beside(&lora.b, x),
+            scale: lora.scale,
+        });
+        Some((fused::Projection { weight: weight.clone(), bias }, adapter))
     }
 
     /// The same places are dropped whenever the same micro-batch passes again, so that recomputed blocks and resumed
@@ -87,7 +119,9 @@ impl Linear {
     }
 
     pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
-        visit(&format!("{}.weight", self.name), Parameter::Matrix(&mut self.weight));
+        if let Matrix::Tensor(weight) = &mut self.weight {
+            visit(&format!("{}.weight", self.name), Parameter::Matrix(weight));
+        }
         if let Some(bias) = &mut self.bias {
             visit(&format!("{}.bias", self.name), Parameter::Vector(bias));
         }
@@ -95,6 +129,31 @@ impl Linear {
             visit(&format!("{}.lora_A.weight", self.name), Parameter::Matrix(&mut lora.a));
             visit(&format!("{}.lora_B.weight", self.name), Parameter::Matrix(&mut lora.b));
         }
+    }
+}
+
+/// Projections of one input, side by side.
+///
+/// # Shapes
+/// - `x`: `[tokens, in]`; output `[tokens, sum of out]`, of the type of `x`.
+pub(super) fn project_together(linears: &[&Linear], x: Tensor<2>, context: &Context) -> Tensor<2> {
+    let dtype = x.dtype();
+    if let Some(parts) = linears.iter().map(|linear| linear.packed_part(&x, context)).collect() {
+        return fused::project(x, parts, None, dtype);
+    }
+    Tensor::cat(linears.iter().map(|linear| linear.forward(x.clone(), context).cast(dtype)).collect(), 1)
+}
+
+/// `residual + linear(x)`.
+///
+/// # Shapes
+/// - `x`: `[tokens, in]`; `residual` and output: `[tokens, out]`, of the type of `residual`.
+pub(super) fn project_onto(residual: Tensor<2>, linear: &Linear, x: Tensor<2>, context: &Context) -> Tensor<2> {
+    match linear.packed_part(&x, context) {
+        Some(part) if linear.bias.is_none() && residual.dtype() == DType::F32 => {
+            fused::project(x, vec![part], Some(residual), DType::F32)
+        }
+        _ => residual + linear.forward(x, context),
     }
 }
 

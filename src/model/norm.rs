@@ -23,6 +23,15 @@ impl RmsNorm {
     /// Normalises the last dimension.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let dtype = x.dtype();
+        self.forward_as(x, dtype)
+    }
+
+    /// Normalises the last dimension and gives the result in the type `dtype`.
+    pub fn forward_as<const D: usize>(&self, x: Tensor<D>, dtype: DType) -> Tensor<D> {
+        if crate::device::is_cpu(&x.device().inner()) {
+            let weight = beside(&self.weight, &x).cast(DType::F32);
+            return crate::fused::rms_norm(x, weight, self.epsilon, dtype);
+        }
         let x = x.cast(DType::F32);
         let mean_square = (x.clone() * x.clone()).mean_dim(D - 1);
         let weight = beside(&self.weight, &x).cast(DType::F32);

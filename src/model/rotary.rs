@@ -129,6 +129,11 @@ impl Rotary {
         Self { cosine: table(f64::cos), sine: table(f64::sin) }
     }
 
+    /// Cosines and sines, `[1, 1, positions, head_dim / 2]`.
+    pub fn tables(&self) -> (Tensor<4>, Tensor<4>) {
+        (self.cosine.clone(), self.sine.clone())
+    }
+
     /// Turns queries or keys, `[batch, heads, positions, head_dim]`, by their positions; computed in f32.
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
         let dtype = x.dtype();

@@ -1,10 +1,15 @@
 //! Where a model's first weights come from: a folder's files, or a seeded draw.
 
+use std::sync::Arc;
+
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use checkpoints::Weights;
 use faults::{Fault, Place};
+use kernels::Packed;
 use rand::SeedableRng;
 use rand_distr::{Distribution, Normal};
+
+use super::matrix::{Matrix, precision};
 
 /// Gives out the weights by name, checked against the shape that the configuration asks for.
 pub struct Source<'a> {
@@ -23,17 +28,36 @@ pub struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// A matrix of the backbone, `[out, in]`: packed when it is frozen and lives on the CPU.
+    pub(super) fn projection(&self, name: &str, shape: [usize; 2]) -> Result<Matrix, Fault> {
+        if !self.packs() {
+            return Ok(Matrix::Tensor(self.matrix(name, shape)?));
+        }
+        let values = self.matrix_values(name, shape)?;
+        let packed = Packed::new(&values, shape, (shape[1], 1), 1.0, precision(self.dtype));
+        Ok(Matrix::Packed(Arc::new(packed)))
+    }
+
+    /// Frozen matrices of the CPU are packed, and everything else is f32 there.
+    fn packs(&self) -> bool {
+        !self.trained && crate::device::is_cpu(self.device)
+    }
+
     /// A matrix `[out, in]`; drawn from a normal distribution in a new model.
     pub(super) fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, Fault> {
-        let values = match self.weights {
+        let values = self.matrix_values(name, shape)?;
+        Ok(self.place(Tensor::from_data(TensorData::new(values, shape), (self.device, self.dtype))))
+    }
+
+    fn matrix_values(&self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>, Fault> {
+        Ok(match self.weights {
             Some(weights) => read(weights, name, &shape)?,
             None => {
                 let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(crate::random::key(self.seed, &["init", name]));
                 let normal = Normal::new(0.0f32, self.initializer_range as f32).expect("the deviation is finite");
                 (0..shape[0] * shape[1]).map(|_| normal.sample(&mut random)).collect()
             }
-        };
-        Ok(self.place(Tensor::from_data(TensorData::new(values, shape), (self.device, self.dtype))))
+        })
     }
 
     /// A vector `[size]`; `fill` everywhere in a new model.
@@ -42,7 +66,8 @@ impl Source<'_> {
             Some(weights) => read(weights, name, &[size])?,
             None => vec![fill; size],
         };
-        Ok(self.place(Tensor::from_data(TensorData::new(values, [size]), (self.device, self.dtype))))
+        let dtype = if self.packs() { DType::F32 } else { self.dtype };
+        Ok(self.place(Tensor::from_data(TensorData::new(values, [size]), (self.device, dtype))))
     }
 
     fn place<const D: usize>(&self, tensor: Tensor<D>) -> Tensor<D> {

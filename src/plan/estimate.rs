@@ -4,6 +4,9 @@ use std::time::Instant;
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 
+use kernels::{Packed, Precision};
+
+use super::memory::{Memory, Step};
 use crate::engine::backward::Recompute;
 use crate::engine::data::Order;
 use crate::model::Config;
@@ -19,12 +22,8 @@ pub struct Estimate {
     /// Floating-point operations of one real token, forward and backward: 4 per frozen weight that a token meets (6 per
     /// trained one), 2 more when blocks are recomputed, and the attention's own.
     pub flop_per_token: f64,
-    /// Bytes of the backbone's weights.
-    pub weight_bytes: u64,
-    /// Bytes of trained values, their gradients and moments.
-    pub optimizer_bytes: u64,
-    /// Bytes of what is kept of the way forward of the largest micro-batch.
-    pub activation_bytes: u64,
+    /// Bytes that the largest micro-batch needs.
+    pub memory: Memory,
     /// Bytes of memory free when the plan was made, if the machine says.
     pub available_bytes: Option<u64>,
     /// What is kept of the way forward.
@@ -55,45 +54,32 @@ impl Estimate {
         };
         let full = recipe.adapter == Adapter::None;
         let (shape, tokens) = largest_batch(order, steps);
-        let size = dtype.size() as u64;
-        let weight_bytes = parameters * size;
-        // Values and two moments stay; the gradient, its flat copy and the update's own vectors come and go.
-        let optimizer_bytes = trained * 4 * 8;
-        let kept = |recompute| activation_bytes(config, shape, recompute, full) * size / 4 + HEAD_BYTES;
+        let Shape { height, width } = shape;
+        let step = Step { config, trained, full, height, width, dtype, device };
         let available_bytes = available_bytes();
         let recompute = match recipe.train.recompute {
             recipe::Recompute::None => Recompute::None,
             recipe::Recompute::Blocks => Recompute::Blocks,
             recipe::Recompute::Auto => {
-                let needed = weight_bytes + optimizer_bytes + kept(Recompute::None);
+                let needed = step.memory(Recompute::None).peak();
                 let fits = available_bytes.is_none_or(|available| needed < available / 10 * 9);
                 if fits { Recompute::None } else { Recompute::Blocks }
             }
         };
         let flop_per_token = flop_per_token(config, shape.width, recompute, full);
-        let seconds = flop_per_token * tokens as f64 / (measured_flops(device, dtype) * EFFICIENCY);
+        let seconds = flop_per_token * tokens as f64 / (measured_flops(device, dtype, full) * EFFICIENCY);
         Self {
             parameters,
             trained,
             flop_per_token,
-            weight_bytes,
-            optimizer_bytes,
-            activation_bytes: kept(recompute),
+            memory: step.memory(recompute),
             available_bytes,
             recompute,
             tokens,
             seconds,
         }
     }
-
-    /// Bytes of all that is held at the peak of a step.
-    pub fn peak_bytes(&self) -> u64 {
-        self.weight_bytes + self.optimizer_bytes + self.activation_bytes
-    }
 }
-
-/// What the head's chunk holds: logits, probabilities and what is made of them.
-const HEAD_BYTES: u64 = 6 * (32 << 20);
 
 /// The part of a plain matrix product's speed that a whole step reaches.
 const EFFICIENCY: f64 = 0.5;
@@ -148,25 +134,8 @@ fn fresh_parameters(start: &Start, config: &Config) -> u64 {
     values
 }
 
-/// Bytes in f32 of what the way back needs of one micro-batch.
-fn activation_bytes(config: &Config, shape: Shape, recompute: Recompute, full: bool) -> u64 {
-    let tokens = (shape.height * shape.width) as u64;
-    let hidden = config.hidden_size as u64;
-    let queries = (config.num_attention_heads * config.head_dim) as u64;
-    let keys = (config.num_key_value_heads * config.head_dim) as u64;
-    let scores = (config.num_attention_heads * shape.width) as u64;
-    let per_block = 8 * hidden + 5 * queries + 5 * keys + 6 * config.intermediate_size as u64 + 4 * scores;
-    let layers = config.num_hidden_layers as u64;
-    let kept = match recompute {
-        Recompute::None => layers * per_block,
-        // One block at a time, and the gradients that flow through it.
-        Recompute::Blocks => layers * hidden + 2 * per_block,
-    };
-    let gradients = if full { config.parameters() } else { 0 };
-    4 * (tokens * kept + gradients)
-}
-
-fn flop_per_token(config: &Config, width: usize, recompute: Recompute, full: bool) -> f64 {
+/// Floating-point operations of one token, forward and backward, the adapter's not counted.
+pub fn flop_per_token(config: &Config, width: usize, recompute: Recompute, full: bool) -> f64 {
     let embedding = config.vocab_size as f64 * config.hidden_size as f64;
     let lookup = if config.tie_word_embeddings { 0.0 } else { embedding };
     let met = config.parameters() as f64 - lookup;
@@ -175,12 +144,21 @@ fn flop_per_token(config: &Config, width: usize, recompute: Recompute, full: boo
     passes * met + 12.0 * attention
 }
 
-/// Floating-point operations per second of a matrix product on this device.
-fn measured_flops(device: &Device, dtype: DType) -> f64 {
+/// Floating-point operations per second of a matrix product on this device, of the kind that a step is made of.
+fn measured_flops(device: &Device, dtype: DType, full: bool) -> f64 {
     let size = 512;
-    let random = || Tensor::<2>::random([size, size], Distribution::Default, (device, dtype));
-    let (a, b) = (random(), random());
-    let product = || a.clone().matmul(b.clone()).sum().into_scalar::<f32>();
+    let product: Box<dyn Fn()> = if crate::device::is_cpu(device) && !full {
+        let precision = if dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 };
+        let values = vec![1.0; size * size];
+        let packed = Packed::new(&values, [size, size], (size, 1), 1.0, precision);
+        Box::new(move || drop(kernels::product::<f32, f32>(&values, size, &packed)))
+    } else {
+        let random = || Tensor::<2>::random([size, size], Distribution::Default, (device, dtype));
+        let (a, b) = (random(), random());
+        Box::new(move || {
+            a.clone().matmul(b.clone()).sum().into_scalar::<f32>();
+        })
+    };
     product();
     let started = Instant::now();
     let times = 4;

@@ -1,0 +1,543 @@
+//! Causal attention with grouped queries, rotary encoding and an optional window, forward and backward, in blocks of
+//! queries: no tensor grows with the square of the positions (Dao et al. 2022, arXiv 2205.14135; here a block of queries
+//! sees all its keys at once, because a row of scores fits a processor's cache).
+//!
+//! Queries, keys and values come side by side as their projection leaves them; the rotary encoding (rotate-half layout,
+//! Su et al. 2021, arXiv 2104.09864) is applied while they are read, and taken back while gradients are written.
+
+use rayon::prelude::*;
+
+use crate::element::Element;
+use crate::packed::STRIP;
+use crate::parallel::{Build, Shared};
+use crate::product::{Kernel, Segment, Start, Target};
+use crate::simd::{Lanes, multiversion};
+
+/// Queries of a block: whole register tiles.
+const BLOCK: usize = 48;
+
+/// The sizes of one attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Sequences.
+    pub batch: usize,
+    /// Positions of a sequence.
+    pub positions: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides the number of query heads.
+    pub key_heads: usize,
+    /// Width of a head, even.
+    pub head_dim: usize,
+    /// How many positions back a query sees, itself included; `None` sees all.
+    pub window: Option<usize>,
+}
+
+impl AttentionShape {
+    /// Values of queries, keys and values of one position.
+    fn width(&self) -> usize {
+        (self.heads + 2 * self.key_heads) * self.head_dim
+    }
+
+    fn check<E>(&self, qkv: &[E], cosine: &[f32], sine: &[f32]) {
+        assert!(self.key_heads > 0 && self.heads.is_multiple_of(self.key_heads), "heads share keys evenly");
+        assert!(self.head_dim.is_multiple_of(2), "rotary encoding turns pairs");
+        assert_eq!(qkv.len(), self.batch * self.positions * self.width(), "queries, keys and values of another shape");
+        let table = self.positions * self.head_dim / 2;
+        assert!(cosine.len() == table && sine.len() == table, "rotary tables of another shape");
+        assert!(self.window != Some(0), "a window holds the position itself");
+    }
+
+    /// The keys that any query of a block sees.
+    fn keys(&self, queries: &std::ops::Range<usize>) -> std::ops::Range<usize> {
+        self.first_key(queries.start)..queries.end
+    }
+
+    fn first_key(&self, query: usize) -> usize {
+        self.window.map_or(0, |window| (query + 1).saturating_sub(window))
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let positions = self.positions;
+        (0..positions).step_by(BLOCK).map(move |first| first..(first + BLOCK).min(positions))
+    }
+}
+
+/// One head of queries, keys or values inside of the packed rows, and where its rows go.
+struct Rotation<'a> {
+    cosine: &'a [f32],
+    sine: &'a [f32],
+    half: usize,
+}
+
+/// Which way [`Rotation::rows`] turns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Forward,
+    Back,
+    /// The values pass as they are.
+    None,
+}
+
+impl Rotation<'_> {
+    /// Copies rows, turned by their positions and scaled.
+    ///
+    /// # Safety
+    /// `from` and `to` have as many rows as there are positions, of their strides; `to` is nobody else's.
+    unsafe fn rows<A: Element, B: Element>(
+        &self,
+        turn: Turn,
+        scale: f32,
+        positions: std::ops::Range<usize>,
+        (from, from_stride): (*const A, usize),
+        (to, to_stride): (*mut B, usize),
+    ) {
+        for (row, position) in positions.enumerate() {
+            unsafe {
+                let (from, to) = (from.add(row * from_stride), to.add(row * to_stride));
+                let sign = match turn {
+                    Turn::Forward => 1.0,
+                    Turn::Back => -1.0,
+                    Turn::None => 0.0,
+                };
+                let table = position * self.half;
+                let (cosine, sine) = (self.cosine[table..].as_ptr(), self.sine[table..].as_ptr());
+                rotate(from, to, cosine, sine, self.half, sign, scale);
+            }
+        }
+    }
+}
+
+multiversion! {
+    fn rotate<A: Element, B: Element>(
+        from: *const A, to: *mut B, cosine: *const f32, sine: *const f32, half: usize, sign: f32, scale: f32,
+    ) = rotate_body;
+}
+
+/// A `sign` of 0 does not turn.
+#[inline(always)]
+unsafe fn rotate_body<L: Lanes, A: Element, B: Element>(
+    from: *const A,
+    to: *mut B,
+    cosine: *const f32,
+    sine: *const f32,
+    half: usize,
+    sign: f32,
+    scale: f32,
+) {
+    for i in (0..half).step_by(L::WIDTH) {
+        unsafe {
+            let left = half - i;
+            let (first, second) = (A::load::<L>(from.add(i), left), A::load::<L>(from.add(half + i), left));
+            let (mut a, mut b) = (first, second);
+            if sign != 0.0 {
+                let cosine = L::load_part(cosine.add(i), left);
+                let sine = L::mul(L::load_part(sine.add(i), left), L::splat(sign));
+                a = L::sub(L::mul(first, cosine), L::mul(second, sine));
+                b = L::fma(first, sine, L::mul(second, cosine));
+            }
+            B::store::<L>(to.add(i), left, L::mul(a, L::splat(scale)));
+            B::store::<L>(to.add(half + i), left, L::mul(b, L::splat(scale)));
+        }
+    }
+}
+
+/// `out (+)= left right` on this thread: left by rows and steps of its strides, right by rows of its stride.
+///
+/// # Safety
+/// All pointers are valid for the shape; `out` is nobody else's.
+unsafe fn multiply(
+    [rows, columns, steps]: [usize; 3],
+    (left, row_stride, left_stride): (*const f32, usize, usize),
+    (right, right_stride): (*const f32, usize),
+    (out, out_stride): (*mut f32, usize),
+    add: bool,
+) {
+    let segment = Segment { left, row_stride, left_stride, right, strip_stride: STRIP, right_stride, steps };
+    let target = Target { pointer: Shared::new(out), stride: out_stride };
+    let start = if add { Start { pointer: out, stride: out_stride } } else { Start::ZERO };
+    for strip in 0..columns.div_ceil(STRIP) {
+        unsafe { Kernel::strip(&[segment], 0..rows, strip, STRIP.min(columns - strip * STRIP), start, target) }
+    }
+}
+
+/// `[rows, columns]` to `[columns, rows]`.
+fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut turned = vec![0.0; values.len()];
+    for first in (0..rows).step_by(16) {
+        for column in 0..columns {
+            for row in first..(first + 16).min(rows) {
+                turned[column * rows + row] = values[row * columns + column];
+            }
+        }
+    }
+    turned
+}
+
+/// Attention of `qkv`, `[batch, positions, (heads + 2 * key_heads) * head_dim]` (queries, then keys, then values), with
+/// rotary tables `[positions, head_dim / 2]`.
+///
+/// Gives the outputs `[batch, positions, heads * head_dim]` and the log of the sum of each query's exponentials,
+/// `[batch, heads, positions]`, that the way back needs.
+pub fn attention<E: Element>(shape: AttentionShape, qkv: &[E], cosine: &[f32], sine: &[f32]) -> (Vec<E>, Vec<f32>) {
+    shape.check(qkv, cosine, sine);
+    let AttentionShape { batch, positions, heads, key_heads, head_dim, .. } = shape;
+    let (width, out_width) = (shape.width(), heads * head_dim);
+    let rotation = Rotation { cosine, sine, half: head_dim / 2 };
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let build = Build::new(batch * positions * out_width);
+    let log_sums = Build::<f32>::new(batch * heads * positions);
+    (0..batch * heads).into_par_iter().for_each(|task| {
+        let (row, head) = (task / heads, task % heads);
+        let key_head = head / (heads / key_heads);
+        let base = row * positions * width;
+        let head_at = |index: usize, position: usize| qkv[base + position * width + index * head_dim..].as_ptr();
+        let mut keys = vec![0.0; positions * head_dim];
+        let mut values = vec![0.0; positions * head_dim];
+        let mut queries = vec![0.0; BLOCK * head_dim];
+        let mut scores = vec![0.0; BLOCK * positions];
+        let mut outputs = vec![0.0; BLOCK * head_dim];
+        // SAFETY: heads lie inside of `qkv` as its length was checked; scratch has the shapes used below; each task
+        // writes the outputs of its own head.
+        unsafe {
+            let (key, value) = (head_at(heads + key_head, 0), head_at(heads + key_heads + key_head, 0));
+            rotation.rows(Turn::Forward, 1.0, 0..positions, (key, width), (keys.as_mut_ptr(), head_dim));
+            rotation.rows(Turn::None, 1.0, 0..positions, (value, width), (values.as_mut_ptr(), head_dim));
+            let keys = transpose(&keys, positions, head_dim);
+            for block in shape.blocks() {
+                let (count, seen) = (block.len(), shape.keys(&block));
+                let from = (head_at(head, block.start), width);
+                rotation.rows(Turn::Forward, scale, block.clone(), from, (queries.as_mut_ptr(), head_dim));
+                multiply(
+                    [count, seen.len(), head_dim],
+                    (queries.as_ptr(), head_dim, 1),
+                    (keys[seen.start..].as_ptr(), positions),
+                    (scores.as_mut_ptr(), positions),
+                    false,
+                );
+                let mut sums = [0.0; BLOCK];
+                for (query, position) in block.clone().enumerate() {
+                    let (first, last) = (shape.first_key(position) - seen.start, position + 1 - seen.start);
+                    let scores = scores.as_mut_ptr().add(query * positions);
+                    let (largest, sum) = softmax_row(scores, first, last, seen.len());
+                    sums[query] = sum;
+                    let place = (row * heads + head) * positions + position;
+                    log_sums.at(place).write(largest + sum.ln());
+                }
+                multiply(
+                    [count, head_dim, seen.len()],
+                    (scores.as_ptr(), positions, 1),
+                    (values[seen.start * head_dim..].as_ptr(), head_dim),
+                    (outputs.as_mut_ptr(), head_dim),
+                    false,
+                );
+                for (query, position) in block.enumerate() {
+                    let to = build.at((row * positions + position) * out_width + head * head_dim);
+                    let from = (outputs.as_ptr().add(query * head_dim), head_dim);
+                    let position = position..position + 1;
+                    rotation.rows(Turn::None, 1.0 / sums[query], position, from, (to, head_dim));
+                }
+            }
+        }
+    });
+    // SAFETY: every head wrote all its positions.
+    unsafe { (build.finish(), log_sums.finish()) }
+}
+
+/// The gradient of `qkv` from that of the outputs, with what [`attention`] was given and gave.
+#[expect(clippy::too_many_arguments, reason = "what went in and what came out, both ways")]
+pub fn attention_backward<E: Element, G: Element>(
+    shape: AttentionShape,
+    qkv: &[E],
+    cosine: &[f32],
+    sine: &[f32],
+    outputs: &[E],
+    log_sums: &[f32],
+    gradient: &[G],
+) -> Vec<E> {
+    shape.check(qkv, cosine, sine);
+    let AttentionShape { batch, positions, heads, key_heads, head_dim, .. } = shape;
+    let (width, out_width, group) = (shape.width(), heads * head_dim, heads / key_heads);
+    assert!(outputs.len() == batch * positions * out_width && gradient.len() == outputs.len(), "outputs that fit");
+    assert_eq!(log_sums.len(), batch * heads * positions, "one sum a query");
+    let rotation = Rotation { cosine, sine, half: head_dim / 2 };
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let build = Build::<E>::new(qkv.len());
+    let head_size = positions * head_dim;
+    // Gradients of keys and values for each query head; those that share a key are added up afterwards, in order.
+    let shares: Vec<(Vec<f32>, Vec<f32>)> = (0..batch * heads)
+        .into_par_iter()
+        .map(|task| {
+            let (row, head) = (task / heads, task % heads);
+            let key_head = head / group;
+            let base = row * positions * width;
+            let head_at = |index: usize, position: usize| qkv[base + position * width + index * head_dim..].as_ptr();
+            let zeros = |count: usize| vec![0.0f32; count];
+            let (mut keys, mut values) = (zeros(head_size), zeros(head_size));
+            let (mut queries, mut given) = (zeros(BLOCK * head_dim), zeros(BLOCK * head_dim));
+            let (mut scores, mut slopes) = (zeros(BLOCK * positions), zeros(BLOCK * positions));
+            let mut query_gradients = zeros(BLOCK * head_dim);
+            let (mut key_gradients, mut value_gradients) = (zeros(head_size), zeros(head_size));
+            // SAFETY: as in `attention`.
+            unsafe {
+                let (key, value) = (head_at(heads + key_head, 0), head_at(heads + key_heads + key_head, 0));
+                rotation.rows(Turn::Forward, 1.0, 0..positions, (key, width), (keys.as_mut_ptr(), head_dim));
+                rotation.rows(Turn::None, 1.0, 0..positions, (value, width), (values.as_mut_ptr(), head_dim));
+                let turned_keys = transpose(&keys, positions, head_dim);
+                let turned_values = transpose(&values, positions, head_dim);
+                for block in shape.blocks() {
+                    let (count, seen) = (block.len(), shape.keys(&block));
+                    let from = (head_at(head, block.start), width);
+                    rotation.rows(Turn::Forward, scale, block.clone(), from, (queries.as_mut_ptr(), head_dim));
+                    let place = (row * positions + block.start) * out_width + head * head_dim;
+                    let from = (gradient[place..].as_ptr(), out_width);
+                    rotation.rows(Turn::None, 1.0, block.clone(), from, (given.as_mut_ptr(), head_dim));
+                    let inner = [count, seen.len(), head_dim];
+                    let (queries_rows, given_rows) = ((queries.as_ptr(), head_dim, 1), (given.as_ptr(), head_dim, 1));
+                    let turned = (turned_keys[seen.start..].as_ptr(), positions);
+                    multiply(inner, queries_rows, turned, (scores.as_mut_ptr(), positions), false);
+                    let turned = (turned_values[seen.start..].as_ptr(), positions);
+                    multiply(inner, given_rows, turned, (slopes.as_mut_ptr(), positions), false);
+                    for (query, position) in block.clone().enumerate() {
+                        let (first, last) = (shape.first_key(position) - seen.start, position + 1 - seen.start);
+                        let out = outputs[(row * positions + position) * out_width + head * head_dim..].as_ptr();
+                        let delta = dot(out, given.as_ptr().add(query * head_dim), head_dim);
+                        let log_sum = log_sums[(row * heads + head) * positions + position];
+                        let at = query * positions;
+                        let (scores, slopes) = (scores.as_mut_ptr().add(at), slopes.as_mut_ptr().add(at));
+                        slope_row(scores, slopes, first, last, seen.len(), log_sum, delta);
+                    }
+                    let outer = [seen.len(), head_dim, count];
+                    let at = seen.start * head_dim;
+                    let sum = (value_gradients[at..].as_mut_ptr(), head_dim);
+                    multiply(outer, (scores.as_ptr(), 1, positions), (given.as_ptr(), head_dim), sum, true);
+                    let sum = (key_gradients[at..].as_mut_ptr(), head_dim);
+                    multiply(outer, (slopes.as_ptr(), 1, positions), (queries.as_ptr(), head_dim), sum, true);
+                    multiply(
+                        [count, head_dim, seen.len()],
+                        (slopes.as_ptr(), positions, 1),
+                        (keys[at..].as_ptr(), head_dim),
+                        (query_gradients.as_mut_ptr(), head_dim),
+                        false,
+                    );
+                    let to = build.at(base + block.start * width + head * head_dim);
+                    let from = (query_gradients.as_ptr(), head_dim);
+                    rotation.rows(Turn::Back, scale, block, from, (to, width));
+                }
+            }
+            (key_gradients, value_gradients)
+        })
+        .collect();
+    (0..batch * key_heads).into_par_iter().for_each(|task| {
+        let (row, key_head) = (task / key_heads, task % key_heads);
+        let first = row * heads + key_head * group;
+        let mut sums = shares[first].clone();
+        for share in &shares[first + 1..first + group] {
+            sums.0.iter_mut().zip(&share.0).for_each(|(sum, value)| *sum += value);
+            sums.1.iter_mut().zip(&share.1).for_each(|(sum, value)| *sum += value);
+        }
+        // SAFETY: each task writes the gradients of its own key head.
+        unsafe {
+            let to = |index: usize| build.at(row * positions * width + index * head_dim);
+            let (keys, values) = ((sums.0.as_ptr(), head_dim), (sums.1.as_ptr(), head_dim));
+            rotation.rows(Turn::Back, 1.0, 0..positions, keys, (to(heads + key_head), width));
+            rotation.rows(Turn::None, 1.0, 0..positions, values, (to(heads + key_heads + key_head), width));
+        }
+    });
+    // SAFETY: queries, keys and values of all heads were written.
+    unsafe { build.finish() }
+}
+
+multiversion! {
+    fn softmax_row(scores: *mut f32, first: usize, last: usize, total: usize) -> (f32, f32) = softmax_row_body;
+}
+multiversion! {
+    fn slope_row(
+        scores: *mut f32, slopes: *mut f32, first: usize, last: usize, total: usize, log_sum: f32, delta: f32,
+    ) = slope_row_body;
+}
+multiversion! { fn dot<E: Element>(a: *const E, b: *const f32, count: usize) -> f32 = dot_body; }
+
+/// Exponentials of the scores `first..last` in place, zero elsewhere; the largest score and their sum.
+#[inline(always)]
+unsafe fn softmax_row_body<L: Lanes>(scores: *mut f32, first: usize, last: usize, total: usize) -> (f32, f32) {
+    unsafe {
+        clear::<L>(scores, first, last, total);
+        let whole = first + (last - first) / L::WIDTH * L::WIDTH;
+        let mut largest = L::splat(f32::NEG_INFINITY);
+        for i in (first..whole).step_by(L::WIDTH) {
+            largest = L::max(L::load(scores.add(i)), largest);
+        }
+        let mut top = L::largest(largest);
+        for i in whole..last {
+            top = top.max(*scores.add(i));
+        }
+        let mut sum = L::splat(0.0);
+        for i in (first..whole).step_by(L::WIDTH) {
+            let e = L::exp(L::sub(L::load(scores.add(i)), L::splat(top)));
+            L::store(scores.add(i), e);
+            sum = L::add(sum, e);
+        }
+        let mut sum = L::sum(sum);
+        if whole < last {
+            let mut rest = [0.0f32; 16];
+            L::store_part(rest.as_mut_ptr(), L::WIDTH, {
+                let part = L::load_part(scores.add(whole), last - whole);
+                L::exp(L::sub(part, L::splat(top)))
+            });
+            for (i, e) in rest.iter().enumerate().take(last - whole) {
+                *scores.add(whole + i) = *e;
+                sum += e;
+            }
+        }
+        (top, sum)
+    }
+}
+
+/// Scores to probabilities, and the gradient of the probabilities to that of the scores: `p = e^(s - log_sum)`,
+/// `ds = p (dp - delta)`; both zero outside of `first..last`.
+#[inline(always)]
+unsafe fn slope_row_body<L: Lanes>(
+    scores: *mut f32,
+    slopes: *mut f32,
+    first: usize,
+    last: usize,
+    total: usize,
+    log_sum: f32,
+    delta: f32,
+) {
+    unsafe {
+        clear::<L>(scores, first, last, total);
+        clear::<L>(slopes, first, last, total);
+        for i in (first..last).step_by(L::WIDTH) {
+            let left = last - i;
+            let p = L::exp(L::sub(L::load_part(scores.add(i), left), L::splat(log_sum)));
+            let slope = L::mul(p, L::sub(L::load_part(slopes.add(i), left), L::splat(delta)));
+            L::store_part(scores.add(i), left, p);
+            L::store_part(slopes.add(i), left, slope);
+        }
+    }
+}
+
+/// Zeros in `0..first` and `last..total`.
+#[inline(always)]
+unsafe fn clear<L: Lanes>(values: *mut f32, first: usize, last: usize, total: usize) {
+    for (from, to) in [(0, first), (last, total)] {
+        for i in (from..to).step_by(L::WIDTH) {
+            unsafe { L::store_part(values.add(i), to - i, L::splat(0.0)) }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn dot_body<L: Lanes, E: Element>(a: *const E, b: *const f32, count: usize) -> f32 {
+    unsafe {
+        let mut sum = L::splat(0.0);
+        for i in (0..count).step_by(L::WIDTH) {
+            sum = L::fma(E::load::<L>(a.add(i), count - i), L::load_part(b.add(i), count - i), sum);
+        }
+        L::sum(sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(count: usize, seed: f32) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * 0.7 + seed).sin()).collect()
+    }
+
+    fn tables(positions: usize, half: usize) -> (Vec<f32>, Vec<f32>) {
+        let angles = (0..positions).flat_map(|p| (0..half).map(move |i| p as f32 * 0.9f32.powi(i as i32)));
+        angles.map(|angle| (angle.cos(), angle.sin())).unzip()
+    }
+
+    /// The definition, in f64, one query at a time.
+    fn reference(shape: AttentionShape, qkv: &[f64], cosine: &[f32], sine: &[f32]) -> Vec<f64> {
+        let AttentionShape { batch, positions, heads, key_heads, head_dim, window } = shape;
+        let (width, half) = (shape.width(), head_dim / 2);
+        let head = |row: usize, position: usize, index: usize, turn: bool| -> Vec<f64> {
+            let values = &qkv[(row * positions + position) * width + index * head_dim..][..head_dim];
+            if !turn {
+                return values.to_vec();
+            }
+            let table = |t: &[f32], i: usize| f64::from(t[position * half + i % half]);
+            let turned = (0..head_dim).map(|i| {
+                let other = if i < half { -values[i + half] } else { values[i - half] };
+                values[i] * table(cosine, i) + other * table(sine, i)
+            });
+            turned.collect()
+        };
+        let mut out = vec![0.0; batch * positions * heads * head_dim];
+        for (row, position) in (0..batch).flat_map(|row| (0..positions).map(move |p| (row, p))) {
+            for h in 0..heads {
+                let key_head = h / (heads / key_heads);
+                let q = head(row, position, h, true);
+                let first = window.map_or(0, |w| (position + 1).saturating_sub(w));
+                let scores: Vec<f64> = (first..=position)
+                    .map(|key| {
+                        let k = head(row, key, heads + key_head, true);
+                        q.iter().zip(k).map(|(a, b)| a * b).sum::<f64>() / (head_dim as f64).sqrt()
+                    })
+                    .collect();
+                let sum: f64 = scores.iter().map(|s| s.exp()).sum();
+                for (key, score) in (first..=position).zip(scores) {
+                    let v = head(row, key, heads + key_heads + key_head, false);
+                    for (i, v) in v.iter().enumerate() {
+                        out[((row * positions + position) * heads + h) * head_dim + i] += score.exp() / sum * v;
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn outputs_and_gradients_match_the_definition() {
+        for (positions, heads, key_heads, head_dim, window) in
+            [(1, 1, 1, 2, None), (53, 4, 2, 10, None), (70, 3, 1, 64, Some(17)), (100, 2, 2, 36, Some(64))]
+        {
+            let shape = AttentionShape { batch: 2, positions, heads, key_heads, head_dim, window };
+            let qkv = values(2 * positions * shape.width(), 0.2);
+            let gradient = values(2 * positions * heads * head_dim, 0.5);
+            let (cosine, sine) = tables(positions, head_dim / 2);
+            let wide: Vec<f64> = qkv.iter().map(|v| f64::from(*v)).collect();
+            let (out, log_sums) = attention(shape, &qkv, &cosine, &sine);
+            for (found, expected) in out.iter().zip(reference(shape, &wide, &cosine, &sine)) {
+                assert!((f64::from(*found) - expected).abs() < 3e-6, "{found} {expected}");
+            }
+            let back = attention_backward(shape, &qkv, &cosine, &sine, &out, &log_sums, &gradient);
+            let loss = |qkv: &[f64]| -> f64 {
+                let out = reference(shape, qkv, &cosine, &sine);
+                out.iter().zip(&gradient).map(|(o, g)| o * f64::from(*g)).sum()
+            };
+            let step = (back.len() / 23).max(1);
+            for index in (0..back.len()).step_by(step) {
+                let at = |delta: f64| {
+                    let mut moved = wide.clone();
+                    moved[index] += delta;
+                    loss(&moved)
+                };
+                let expected = (at(1e-5) - at(-1e-5)) / 2e-5;
+                assert!((f64::from(back[index]) - expected).abs() < 1e-5, "{index}: {} {expected}", back[index]);
+            }
+        }
+    }
+
+    #[test]
+    fn bf16_differs_by_its_rounding_alone() {
+        let shape = AttentionShape { batch: 1, positions: 60, heads: 2, key_heads: 1, head_dim: 32, window: None };
+        let halves: Vec<half::bf16> = crate::convert(&values(60 * shape.width(), 0.2));
+        let qkv: Vec<f32> = crate::convert(&halves);
+        let gradient = values(60 * 64, 0.5);
+        let (cosine, sine) = tables(60, 16);
+        let ((a, a_sums), (b, b_sums)) =
+            (attention(shape, &halves, &cosine, &sine), attention(shape, &qkv, &cosine, &sine));
+        assert_eq!(a_sums, b_sums);
+        assert!(a.iter().zip(&b).all(|(a, b)| (a.to_f32() - b).abs() <= 4e-3 * b.abs()));
+        let a = attention_backward(shape, &halves, &cosine, &sine, &a, &a_sums, &gradient);
+        let b = attention_backward(shape, &qkv, &cosine, &sine, &b, &b_sums, &gradient);
+        assert!(a.iter().zip(&b).all(|(a, b)| (a.to_f32() - b).abs() < 2e-2));
+    }
+}

@@ -1,0 +1,156 @@
+//! Softmax and cross-entropy of rows of logits, without a tensor of probabilities.
+
+use rayon::prelude::*;
+
+use crate::element::Element;
+use crate::parallel::{Build, Shared};
+use crate::simd::{Lanes, multiversion};
+
+/// What is kept of each row of logits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowStatistics {
+    /// Minus the log of the target's probability.
+    pub nll: Vec<f32>,
+    /// Entropy of the softmax, in nats.
+    pub entropy: Vec<f32>,
+    /// Log of the sum of the exponentials.
+    pub log_sum: Vec<f32>,
+}
+
+/// Statistics of logits `[rows, vocabulary]` with one target a row.
+pub fn softmax_statistics(logits: &[f32], vocabulary: usize, targets: &[u32]) -> RowStatistics {
+    assert!(logits.len() == targets.len() * vocabulary, "one target a row");
+    assert!(targets.iter().all(|target| (*target as usize) < vocabulary), "targets inside of the vocabulary");
+    let rows: Vec<(f32, f32, f32)> = (logits.par_chunks(vocabulary.max(1)).zip(targets))
+        .map(|(row, target)| {
+            // SAFETY: the row has the length that is given.
+            let (largest, sum, weighted) = unsafe { row_sums(row.as_ptr(), vocabulary) };
+            let log_sum = f64::from(largest) + sum.ln();
+            let entropy = sum.ln() - weighted / sum;
+            ((log_sum - f64::from(row[*target as usize])) as f32, entropy as f32, log_sum as f32)
+        })
+        .collect();
+    RowStatistics {
+        nll: rows.iter().map(|row| row.0).collect(),
+        entropy: rows.iter().map(|row| row.1).collect(),
+        log_sum: rows.iter().map(|row| row.2).collect(),
+    }
+}
+
+/// `weight * (softmax - onehot)` of each row.
+pub fn logits_gradient<O: Element>(
+    logits: &[f32],
+    vocabulary: usize,
+    targets: &[u32],
+    log_sum: &[f32],
+    weights: &[f32],
+) -> Vec<O> {
+    assert!(logits.len() == targets.len() * vocabulary, "one target a row");
+    assert!(log_sum.len() == targets.len() && weights.len() == targets.len(), "one of each a row");
+    let build = Build::new(logits.len());
+    logits.par_chunks(vocabulary.max(1)).enumerate().for_each(|(row, logits)| {
+        let target = targets[row] as usize;
+        assert!(target < vocabulary, "targets inside of the vocabulary");
+        // SAFETY: each row has a place of its own.
+        unsafe {
+            let to = Shared::new(build.at(row * vocabulary));
+            gradient(logits.as_ptr(), to.at(0), vocabulary, log_sum[row], weights[row]);
+            let probability = f64::from(logits[target] - log_sum[row]).exp();
+            let value = (f64::from(weights[row]) * (probability - 1.0)) as f32;
+            crate::element::convert_piece(&raw const value, to.at(target), 1);
+        }
+    });
+    // SAFETY: every row was written.
+    unsafe { build.finish() }
+}
+
+multiversion! { fn row_sums(logits: *const f32, count: usize) -> (f32, f64, f64) = row_sums_body; }
+multiversion! {
+    fn gradient<O: Element>(logits: *const f32, to: *mut O, count: usize, log_sum: f32, weight: f32) = gradient_body;
+}
+
+/// The largest value, the sum of `e^(x - largest)`, and that of `(x - largest) e^(x - largest)`.
+#[inline(always)]
+unsafe fn row_sums_body<L: Lanes>(logits: *const f32, count: usize) -> (f32, f64, f64) {
+    /// Values between two additions to the sums in f64, which keep a long vocabulary exact.
+    const PIECE: usize = 2048;
+    unsafe {
+        let mut largest = L::splat(f32::NEG_INFINITY);
+        let whole = count / L::WIDTH * L::WIDTH;
+        for i in (0..whole).step_by(L::WIDTH) {
+            largest = L::max(L::load(logits.add(i)), largest);
+        }
+        let mut top = L::largest(largest);
+        for i in whole..count {
+            top = top.max(*logits.add(i));
+        }
+        let (mut total, mut total_weighted) = (0.0f64, 0.0f64);
+        for piece in (0..whole).step_by(PIECE) {
+            let (mut sum, mut weighted) = (L::splat(0.0), L::splat(0.0));
+            for i in (piece..(piece + PIECE).min(whole)).step_by(L::WIDTH) {
+                let shifted = L::sub(L::load(logits.add(i)), L::splat(top));
+                let e = L::exp(shifted);
+                sum = L::add(sum, e);
+                // Below -87.3 the exponential is cut off; the product must not grow with it.
+                weighted = L::fma(L::max(shifted, L::splat(-88.0)), e, weighted);
+            }
+            total += f64::from(L::sum(sum));
+            total_weighted += f64::from(L::sum(weighted));
+        }
+        for i in whole..count {
+            let shifted = f64::from(*logits.add(i) - top);
+            total += shifted.exp();
+            total_weighted += shifted.max(-88.0) * shifted.exp();
+        }
+        (top, total, total_weighted)
+    }
+}
+
+#[inline(always)]
+unsafe fn gradient_body<L: Lanes, O: Element>(logits: *const f32, to: *mut O, count: usize, log_sum: f32, weight: f32) {
+    for i in (0..count).step_by(L::WIDTH) {
+        unsafe {
+            let shifted = L::sub(L::load_part(logits.add(i), count - i), L::splat(log_sum));
+            O::store::<L>(to.add(i), count - i, L::mul(L::exp(shifted), L::splat(weight)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_and_gradients_match_the_definition() {
+        for vocabulary in [1, 7, 33, 5003] {
+            let rows = 5;
+            let logits: Vec<f32> = (0..rows * vocabulary).map(|i| (i as f32 * 0.61).sin() * 7.0).collect();
+            let targets: Vec<u32> = (0..rows).map(|row| (row * 3 % vocabulary) as u32).collect();
+            let weights: Vec<f32> = (0..rows).map(|row| row as f32 * 0.3).collect();
+            let found = softmax_statistics(&logits, vocabulary, &targets);
+            let gradient: Vec<f32> = logits_gradient(&logits, vocabulary, &targets, &found.log_sum, &weights);
+            for row in 0..rows {
+                let logits: Vec<f64> = logits[row * vocabulary..][..vocabulary].iter().map(|v| f64::from(*v)).collect();
+                let sum: f64 = logits.iter().map(|v| v.exp()).sum();
+                let probabilities: Vec<f64> = logits.iter().map(|v| v.exp() / sum).collect();
+                let target = targets[row] as usize;
+                let entropy: f64 = probabilities.iter().map(|p| -p * p.ln()).sum();
+                assert!((f64::from(found.nll[row]) + probabilities[target].ln()).abs() < 2e-6);
+                assert!((f64::from(found.entropy[row]) - entropy).abs() < 2e-6);
+                for (i, p) in probabilities.iter().enumerate() {
+                    let expected = f64::from(weights[row]) * (p - f64::from(u8::from(i == target)));
+                    assert!((f64::from(gradient[row * vocabulary + i]) - expected).abs() < 1e-6);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_show() {
+        let found = softmax_statistics(&[f32::NAN, 1.0, 2.0, 3.0], 4, &[1]);
+        assert!(found.nll[0].is_nan() || found.log_sum[0].is_nan());
+        let mut long = vec![0.0; 64];
+        long[7] = f32::NAN;
+        assert!(softmax_statistics(&long, 64, &[1]).nll[0].is_nan());
+    }
+}

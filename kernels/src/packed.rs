@@ -1,0 +1,343 @@
+//! A matrix in the order in which products read it.
+//!
+//! Columns of the product, which are rows `[out]` of a weight `[out, in]`, stand in strips of [`STRIP`]; in a strip all
+//! values of one `in` are neighbours (f32), or all pairs of two neighbouring `in` (bf16, as the dot product instruction
+//! takes them). The last strip, and the last pair, are filled up with zeros.
+
+use half::bf16;
+use rayon::prelude::*;
+
+use crate::parallel::Build;
+use crate::simd::{Level, level};
+
+/// Columns of a strip: two vectors of AVX-512.
+pub(crate) const STRIP: usize = 32;
+
+/// In which type a matrix is packed; what it is multiplied with is rounded to the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// Products and sums in f32.
+    F32,
+    /// Products of bf16, summed in f32.
+    Bf16,
+}
+
+/// A packed matrix, `[out, in]`.
+#[derive(Debug, Clone)]
+pub struct Packed {
+    pub(crate) outputs: usize,
+    pub(crate) inputs: usize,
+    /// Steps (of one `in`, or of two) from one strip to the next.
+    pub(crate) stride: usize,
+    pub(crate) values: Values,
+}
+
+/// Strip after strip.
+#[derive(Debug, Clone)]
+pub(crate) enum Values {
+    /// `[strips][in][STRIP]`
+    F32(Vec<f32>),
+    /// `[strips][in / 2][STRIP]`, each the pair of two `in`, the even one in the low bits.
+    Bf16(Vec<u32>),
+}
+
+impl Packed {
+    /// Packs a matrix `[out, in]` of which value `(o, i)` stands at `o * strides.0 + i * strides.1`, times `scale`.
+    pub fn new(
+        values: &[f32],
+        [outputs, inputs]: [usize; 2],
+        strides: (usize, usize),
+        scale: f32,
+        precision: Precision,
+    ) -> Self {
+        let last = outputs.saturating_sub(1) * strides.0 + inputs.saturating_sub(1) * strides.1;
+        assert!(outputs == 0 || inputs == 0 || last < values.len(), "the strides lead out of the matrix");
+        let value = |output: usize, input: usize| {
+            let inside = output < outputs && input < inputs;
+            if inside { values[output * strides.0 + input * strides.1] * scale } else { 0.0 }
+        };
+        let strips = outputs.div_ceil(STRIP);
+        let values = match precision {
+            Precision::F32 => {
+                let mut packed = vec![0.0; strips * inputs * STRIP];
+                packed.par_chunks_mut((inputs * STRIP).max(1)).enumerate().for_each(|(strip, packed)| {
+                    for column in 0..STRIP.min(outputs - strip * STRIP) {
+                        for input in 0..inputs {
+                            packed[input * STRIP + column] = value(strip * STRIP + column, input);
+                        }
+                    }
+                });
+                Values::F32(packed)
+            }
+            Precision::Bf16 => {
+                let pairs = inputs.div_ceil(2);
+                let mut packed = vec![0; strips * pairs * STRIP];
+                packed.par_chunks_mut((pairs * STRIP).max(1)).enumerate().for_each(|(strip, packed)| {
+                    for column in 0..STRIP.min(outputs - strip * STRIP) {
+                        for pair in 0..pairs {
+                            let bits =
+                                |input| u32::from(bf16::from_f32(value(strip * STRIP + column, input)).to_bits());
+                            packed[pair * STRIP + column] = bits(2 * pair) | bits(2 * pair + 1) << 16;
+                        }
+                    }
+                });
+                Values::Bf16(packed)
+            }
+        };
+        let stride = match precision {
+            Precision::F32 => inputs,
+            Precision::Bf16 => inputs.div_ceil(2),
+        };
+        Self { outputs, inputs, stride, values }
+    }
+
+    /// `[out, in]`
+    pub fn shape(&self) -> [usize; 2] {
+        [self.outputs, self.inputs]
+    }
+
+    /// The type of the values.
+    pub fn precision(&self) -> Precision {
+        match self.values {
+            Values::F32(_) => Precision::F32,
+            Values::Bf16(_) => Precision::Bf16,
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        match &self.values {
+            Values::F32(values) => values.len() * 4,
+            Values::Bf16(values) => values.len() * 4,
+        }
+    }
+
+    /// Row `output` of the matrix, `[in]`: an embedding's lookup.
+    pub fn row(&self, output: usize, row: &mut [f32]) {
+        assert!(output < self.outputs && row.len() == self.inputs, "a row of another matrix");
+        let (strip, column) = (output / STRIP, output % STRIP);
+        match &self.values {
+            Values::F32(values) => {
+                let strip = &values[strip * self.inputs * STRIP..];
+                for (input, value) in row.iter_mut().enumerate() {
+                    *value = strip[input * STRIP + column];
+                }
+            }
+            Values::Bf16(values) => {
+                let strip = &values[strip * self.inputs.div_ceil(2) * STRIP..];
+                for (input, value) in row.iter_mut().enumerate() {
+                    let pair = strip[input / 2 * STRIP + column];
+                    *value = f32::from_bits(if input % 2 == 0 { pair << 16 } else { pair & 0xffff_0000 });
+                }
+            }
+        }
+    }
+
+    /// The transpose of rows `outputs` of the matrix, packed the same way: `[in, rows]`. The way back through a product
+    /// needs it; it is made when it is needed, because it costs less than a hundredth of the product and as much memory
+    /// as the matrix. `rows.start` is a multiple of [`STRIP`].
+    pub(crate) fn transposed(&self, rows: std::ops::Range<usize>) -> Self {
+        assert!(rows.start % STRIP == 0 && rows.end <= self.outputs, "rows of whole strips");
+        let count = rows.len();
+        let first = rows.start / STRIP;
+        let filled = count.next_multiple_of(STRIP);
+        let (stride, values) = match &self.values {
+            Values::F32(values) => {
+                (filled, Values::F32(transpose(values, first, count, self.inputs, self.stride, filled, 1)))
+            }
+            Values::Bf16(values) => {
+                (filled / 2, Values::Bf16(transpose(values, first, count, self.inputs, self.stride, filled / 2, 2)))
+            }
+        };
+        Self { outputs: self.inputs, inputs: count, stride, values }
+    }
+}
+
+/// Transposes strips of `from_steps` steps into strips of `to_steps`, in blocks of a strip squared. `lanes` values share
+/// a word.
+fn transpose<T: Copy + Send + Sync + Default + Word>(
+    values: &[T],
+    first: usize,
+    count: usize,
+    inputs: usize,
+    from_steps: usize,
+    to_steps: usize,
+    lanes: usize,
+) -> Vec<T> {
+    let (strips, blocks) = (count.div_ceil(STRIP), inputs.div_ceil(STRIP));
+    let steps = STRIP / lanes;
+    let build = Build::<T>::new(blocks * to_steps * STRIP);
+    let build_pointer = &build;
+    // All rows of a column of blocks: what one task writes is one strip.
+    (0..blocks).into_par_iter().for_each(|block| {
+        for strip in 0..strips {
+            let from = ((first + strip) * from_steps + block * steps) * STRIP;
+            let available = steps.min(from_steps - block * steps);
+            let mut source = [T::default(); STRIP * STRIP];
+            let source = if available == steps {
+                &values[from..from + steps * STRIP]
+            } else {
+                source[..available * STRIP].copy_from_slice(&values[from..from + available * STRIP]);
+                &source[..steps * STRIP]
+            };
+            // SAFETY: each block has a place of its own, and all of them together fill the memory.
+            unsafe {
+                let to = build_pointer.at((block * to_steps + strip * steps) * STRIP);
+                T::transpose_block(source.as_ptr(), to);
+            }
+        }
+    });
+    // SAFETY: all blocks of all strips were written.
+    unsafe { build.finish() }
+}
+
+/// A word of a packed matrix that knows how a block of a strip squared is turned.
+trait Word: Sized {
+    /// # Safety
+    /// Both point to a block: for f32 `STRIP * STRIP` words, for pairs of bf16 half as many.
+    unsafe fn transpose_block(from: *const Self, to: *mut Self);
+}
+
+impl Word for f32 {
+    unsafe fn transpose_block(from: *const Self, to: *mut Self) {
+        unsafe { transpose_words(from.cast(), to.cast(), STRIP) }
+    }
+}
+
+impl Word for u32 {
+    unsafe fn transpose_block(from: *const Self, to: *mut Self) {
+        // Word (p, n) of the source holds the values (2p, n) and (2p + 1, n). Turned as words it is row-major: row n
+        // has its values side by side. Two neighbouring rows are then woven into pairs.
+        let mut rows = [0u32; STRIP * STRIP / 2];
+        unsafe {
+            transpose_words(from, rows.as_mut_ptr(), STRIP / 2);
+            weave(rows.as_ptr(), to);
+        }
+    }
+}
+
+/// `[steps][STRIP]` words to `[STRIP][steps]`.
+///
+/// # Safety
+/// Both point to `steps * STRIP` words; `steps` is a multiple of 16.
+unsafe fn transpose_words(from: *const u32, to: *mut u32, steps: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if level() == Level::Avx512 {
+        for (row, column) in (0..steps).step_by(16).flat_map(|row| [(row, 0), (row, 16)]) {
+            unsafe { x86::transpose16(from.add(row * STRIP + column), STRIP, to.add(column * steps + row), steps) }
+        }
+        return;
+    }
+    for row in 0..steps {
+        for column in 0..STRIP {
+            unsafe { *to.add(column * steps + row) = *from.add(row * STRIP + column) }
+        }
+    }
+}
+
+/// Rows `[STRIP][STRIP]` of bf16 to `[STRIP / 2][STRIP]` pairs of two rows.
+///
+/// # Safety
+/// Both point to half of `STRIP * STRIP` words.
+unsafe fn weave(from: *const u32, to: *mut u32) {
+    let (from, words) = (from.cast::<u16>(), STRIP);
+    for pair in 0..STRIP / 2 {
+        for column in 0..words {
+            // SAFETY: inside of the two blocks.
+            unsafe {
+                let even = u32::from(*from.add(2 * pair * STRIP + column));
+                let odd = u32::from(*from.add((2 * pair + 1) * STRIP + column));
+                *to.add(pair * STRIP + column) = even | odd << 16;
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    /// Transposes 16 by 16 words.
+    ///
+    /// # Safety
+    /// AVX-512 is there; `from` has 16 rows of `from_stride`, `to` of `to_stride` words.
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn transpose16(from: *const u32, from_stride: usize, to: *mut u32, to_stride: usize) {
+        unsafe {
+            let mut a = [_mm512_setzero_si512(); 16];
+            for (row, a) in a.iter_mut().enumerate() {
+                *a = _mm512_loadu_si512(from.add(row * from_stride).cast());
+            }
+            // Four by four inside of the quarters of each vector: words, then pairs of words.
+            let mut b = a;
+            for group in (0..16).step_by(4) {
+                let low01 = _mm512_unpacklo_epi32(a[group], a[group + 1]);
+                let high01 = _mm512_unpackhi_epi32(a[group], a[group + 1]);
+                let low23 = _mm512_unpacklo_epi32(a[group + 2], a[group + 3]);
+                let high23 = _mm512_unpackhi_epi32(a[group + 2], a[group + 3]);
+                b[group] = _mm512_unpacklo_epi64(low01, low23);
+                b[group + 1] = _mm512_unpackhi_epi64(low01, low23);
+                b[group + 2] = _mm512_unpacklo_epi64(high01, high23);
+                b[group + 3] = _mm512_unpackhi_epi64(high01, high23);
+            }
+            // Then the quarters themselves, four by four.
+            for column in 0..4 {
+                let (q0, q1, q2, q3) = (b[column], b[4 + column], b[8 + column], b[12 + column]);
+                let low01 = _mm512_shuffle_i32x4::<0b10_00_10_00>(q0, q1);
+                let high01 = _mm512_shuffle_i32x4::<0b11_01_11_01>(q0, q1);
+                let low23 = _mm512_shuffle_i32x4::<0b10_00_10_00>(q2, q3);
+                let high23 = _mm512_shuffle_i32x4::<0b11_01_11_01>(q2, q3);
+                let rows = [
+                    _mm512_shuffle_i32x4::<0b10_00_10_00>(low01, low23),
+                    _mm512_shuffle_i32x4::<0b10_00_10_00>(high01, high23),
+                    _mm512_shuffle_i32x4::<0b11_01_11_01>(low01, low23),
+                    _mm512_shuffle_i32x4::<0b11_01_11_01>(high01, high23),
+                ];
+                for (quarter, row) in rows.into_iter().enumerate() {
+                    _mm512_storeu_si512(to.add((4 * quarter + column) * to_stride).cast(), row);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(outputs: usize, inputs: usize) -> Vec<f32> {
+        (0..outputs * inputs).map(|i| bf16::from_f32((i as f32 * 0.7).sin()).to_f32()).collect()
+    }
+
+    #[test]
+    fn rows_come_back_and_a_transpose_is_the_packing_of_the_transpose() {
+        for (outputs, inputs) in [(47, 31), (64, 64), (33, 96), (1, 2), (128, 70)] {
+            let values = matrix(outputs, inputs);
+            for precision in [Precision::F32, Precision::Bf16] {
+                let packed = Packed::new(&values, [outputs, inputs], (inputs, 1), 1.0, precision);
+                let mut row = vec![0.0; inputs];
+                for output in 0..outputs {
+                    packed.row(output, &mut row);
+                    assert_eq!(row, values[output * inputs..(output + 1) * inputs]);
+                }
+                for rows in [0..outputs, 0..outputs.min(40), 32.min(outputs / 32 * 32)..outputs] {
+                    let turned = packed.transposed(rows.clone());
+                    assert_eq!(turned.shape(), [inputs, rows.len()]);
+                    // A strip of the transpose is filled up to whole strips of rows.
+                    let steps = turned.stride;
+                    for (input, row) in (0..inputs).flat_map(|input| rows.clone().map(move |row| (input, row))) {
+                        let (strip, column, step) = (input / STRIP, input % STRIP, row - rows.start);
+                        let found = match &turned.values {
+                            Values::F32(values) => values[(strip * steps + step) * STRIP + column],
+                            Values::Bf16(values) => {
+                                let pair = values[(strip * steps + step / 2) * STRIP + column];
+                                f32::from_bits(if step % 2 == 0 { pair << 16 } else { pair & 0xffff_0000 })
+                            }
+                        };
+                        assert_eq!(found, values[row * inputs + input], "{input} {row}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Frozen projections of one input with low-rank adapters beside them, forward and backward.
+//!
+//! Several projections of the same input (queries, keys and values; gate and up) are one call: their outputs stand side
+//! by side, their `A` are one product, and their ways back to the input are one sum in registers.
+
+use crate::element::Element;
+use crate::packed::{Packed, Precision};
+use crate::parallel::{Build, Shared};
+use crate::product::{Left, Pair, Start, Target, outer, sum_of_products};
+
+/// One projection: `y = x W^T + b + scale * x A^T B^T`.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// W, `[out, in]`.
+    pub weight: &'a Packed,
+    /// b, `[out]`.
+    pub bias: Option<&'a [f32]>,
+    /// The adapter.
+    pub factors: Option<Factors<'a>>,
+}
+
+/// The two factors of an adapter.
+#[derive(Clone, Copy)]
+pub struct Factors<'a> {
+    /// A, `[rank, in]`.
+    pub a: &'a [f32],
+    /// B, `[out, rank]`.
+    pub b: &'a [f32],
+    /// Factor of their product.
+    pub scale: f32,
+}
+
+impl Part<'_> {
+    /// Rank of the adapter; 0 without one.
+    fn rank(&self) -> usize {
+        self.factors.map_or(0, |factors| factors.a.len() / self.weight.inputs.max(1))
+    }
+
+    fn check(&self, inputs: usize) {
+        let [outputs, own_inputs] = self.weight.shape();
+        assert!(own_inputs == inputs, "projections of one input");
+        assert!(self.bias.is_none_or(|bias| bias.len() == outputs), "a bias of another projection");
+        if let Some(factors) = self.factors {
+            let rank = self.rank();
+            assert!(factors.a.len() == rank * inputs && factors.b.len() == rank * outputs, "factors that do not fit");
+        }
+    }
+}
+
+/// What [`project_backward`] gives back.
+pub struct ProjectionGradients {
+    /// Gradient of `x`, `[rows, in]`, if it was asked for.
+    pub input: Option<Vec<f32>>,
+    /// For each part with an adapter the gradients of A `[rank, in]` and B `[out, rank]`.
+    pub factors: Vec<Option<(Vec<f32>, Vec<f32>)>>,
+}
+
+/// All A of the parts as one matrix `[sum of ranks, in]`.
+fn stacked(parts: &[Part], inputs: usize, precision: Precision) -> Option<Packed> {
+    let rows: Vec<f32> = parts.iter().filter_map(|part| part.factors).flat_map(|f| f.a.iter().copied()).collect();
+    let ranks = rows.len() / inputs.max(1);
+    (ranks > 0).then(|| Packed::new(&rows, [ranks, inputs], (inputs, 1), 1.0, precision))
+}
+
+/// Columns at which each part's share of something begins, and their number.
+fn offsets<'a>(parts: &[Part<'a>], width: impl Fn(&Part<'a>) -> usize) -> (Vec<usize>, usize) {
+    let mut total = 0;
+    let starts = parts.iter().map(|part| {
+        total += width(part);
+        total - width(part)
+    });
+    (starts.collect(), total)
+}
+
+/// Outputs of all parts side by side, `[rows, sum of out]`, on top of `residual` (which takes one part without a bias);
+/// and the low-rank activations `x A^T`, `[rows, sum of ranks]`, that the way back needs.
+pub fn project<E: Element, O: Element>(
+    x: &[E],
+    rows: usize,
+    parts: &[Part],
+    residual: Option<&[f32]>,
+) -> (Vec<O>, Vec<f32>) {
+    let first = parts.first().expect("at least one projection");
+    let (inputs, precision) = (first.weight.inputs, first.weight.precision());
+    parts.iter().for_each(|part| part.check(inputs));
+    assert_eq!(x.len(), rows * inputs, "an input of another shape");
+    let (columns, outputs) = offsets(parts, |part| part.weight.outputs);
+    let (ranks, rank) = offsets(parts, Part::rank);
+    let alone = parts.len() == 1 && first.bias.is_none();
+    assert!(residual.is_none_or(|residual| alone && residual.len() == rows * outputs), "a residual of another shape");
+    let left = Left::new(x, inputs, precision);
+    let low: Vec<f32> = match stacked(parts, inputs, precision) {
+        Some(a) => multiply(&left, inputs, rows, &a),
+        None => Vec::new(),
+    };
+    let build = Build::new(rows * outputs);
+    for (index, part) in parts.iter().enumerate() {
+        let width = part.rank();
+        let share;
+        let mut pairs = vec![Pair { left: &left, inputs, offset: 0, right: part.weight }];
+        let b;
+        if let Some(factors) = part.factors {
+            let shape = [part.weight.outputs, width];
+            b = Packed::new(factors.b, shape, (width, 1), factors.scale, precision);
+            share = columns_of(&low, rank, ranks[index], width, precision);
+            pairs.push(Pair { left: &share, inputs: width, offset: 0, right: &b });
+        }
+        let start = match (part.bias, residual) {
+            (Some(bias), _) => Start { pointer: bias.as_ptr(), stride: 0 },
+            (None, Some(residual)) => Start { pointer: residual.as_ptr(), stride: outputs },
+            (None, None) => Start::ZERO,
+        };
+        // SAFETY: each part has columns of its own, and the starts were checked to have their shapes.
+        unsafe {
+            let target = Target { pointer: Shared::new(build.at(columns[index])), stride: outputs };
+            sum_of_products(&pairs, rows, start, target);
+        }
+    }
+    // SAFETY: the parts fill all columns.
+    (unsafe { build.finish() }, low)
+}
+
+/// Columns of low-rank activations as the left side of a product.
+fn columns_of(values: &[f32], stride: usize, first: usize, width: usize, precision: Precision) -> Left<'static> {
+    let share: Vec<f32> = values.chunks_exact(stride).flat_map(|row| &row[first..first + width]).copied().collect();
+    match Left::new(&share, width, precision) {
+        Left::F32(_) => Left::F32(std::borrow::Cow::Owned(share)),
+        Left::Bf16 { values, stride } => Left::Bf16 { values: std::borrow::Cow::Owned(values.into_owned()), stride },
+    }
+}
+
+fn multiply(left: &Left, inputs: usize, rows: usize, right: &Packed) -> Vec<f32> {
+    let build = Build::new(rows * right.outputs);
+    // SAFETY: the product fills the output.
+    unsafe {
+        let target = Target { pointer: Shared::new(build.at(0)), stride: right.outputs };
+        sum_of_products(&[Pair { left, inputs, offset: 0, right }], rows, Start::ZERO, target);
+        build.finish()
+    }
+}
+
+/// Gradients from that of the outputs, `[rows, sum of out]`, with what [`project`] was given and gave.
+pub fn project_backward<E: Element, G: Element>(
+    x: &[E],
+    rows: usize,
+    parts: &[Part],
+    low: &[f32],
+    gradient: &[G],
+    want_input: bool,
+) -> ProjectionGradients {
+    let first = parts.first().expect("at least one projection");
+    let (inputs, precision) = (first.weight.inputs, first.weight.precision());
+    parts.iter().for_each(|part| part.check(inputs));
+    let (columns, outputs) = offsets(parts, |part| part.weight.outputs);
+    let (ranks, rank) = offsets(parts, Part::rank);
+    assert!(x.len() == rows * inputs && gradient.len() == rows * outputs, "a gradient of another shape");
+    assert_eq!(low.len(), rows * rank, "low-rank activations of another shape");
+    // One left side for all parts where their columns can be addressed in pairs, else one for each.
+    let whole = Left::new(gradient, outputs, precision);
+    let addressable = precision == Precision::F32 || columns.iter().all(|column| column % 2 == 0);
+    let shares: Vec<Option<Left>> = parts
+        .iter()
+        .zip(&columns)
+        .map(|(part, column)| {
+            (!addressable).then(|| {
+                let wide: Vec<f32> = crate::convert(gradient);
+                columns_of(&wide, outputs, *column, part.weight.outputs, precision)
+            })
+        })
+        .collect();
+    let left = |index: usize| match &shares[index] {
+        Some(share) => (share, parts[index].weight.outputs, 0),
+        None => (&whole, outputs, columns[index]),
+    };
+    let mut low_gradients = Vec::with_capacity(parts.len());
+    let mut factors = Vec::with_capacity(parts.len());
+    for (index, part) in parts.iter().enumerate() {
+        let Some(own) = part.factors else {
+            low_gradients.push(None);
+            factors.push(None);
+            continue;
+        };
+        let (width, out) = (part.rank(), part.weight.outputs);
+        // Row r of the transpose of B: value (r, o) stands at o * rank + r.
+        let b = Packed::new(own.b, [width, out], (1, width), own.scale, precision);
+        let (left, stride, offset) = left(index);
+        let build = Build::new(rows * width);
+        // SAFETY: the product fills the output.
+        let low_gradient: Vec<f32> = unsafe {
+            let target = Target { pointer: Shared::new(build.at(0)), stride: width };
+            sum_of_products(&[Pair { left, inputs: stride, offset, right: &b }], rows, Start::ZERO, target);
+            build.finish()
+        };
+        let da = outer(rows, (&low_gradient, width, 0..width), (x, inputs, 0..inputs));
+        let turned = outer(
+            rows,
+            (low, rank, ranks[index]..ranks[index] + width),
+            (gradient, outputs, columns[index]..columns[index] + out),
+        );
+        let mut db = vec![0.0; out * width];
+        for (r, row) in turned.chunks_exact(out).enumerate() {
+            for (o, value) in row.iter().enumerate() {
+                db[o * width + r] = value * own.scale;
+            }
+        }
+        factors.push(Some((da, db)));
+        low_gradients.push(Some(low_gradient));
+    }
+    let input = want_input.then(|| {
+        let turned: Vec<Packed> = parts.iter().map(|part| part.weight.transposed(0..part.weight.outputs)).collect();
+        let lows: Vec<Option<(Left, Packed, usize)>> = parts
+            .iter()
+            .zip(&low_gradients)
+            .map(|(part, gradient)| {
+                let (own, gradient, width) = (part.factors?, gradient.as_ref()?, part.rank());
+                // Value (i, r) of the transpose of A stands at r * in + i.
+                let a = Packed::new(own.a, [inputs, width], (1, inputs), 1.0, precision);
+                Some((Left::new(gradient, width, precision), a, width))
+            })
+            .collect();
+        let mut pairs = Vec::with_capacity(2 * parts.len());
+        for (index, turned) in turned.iter().enumerate() {
+            let (left, stride, offset) = left(index);
+            pairs.push(Pair { left, inputs: stride, offset, right: turned });
+            if let Some((left, a, width)) = &lows[index] {
+                pairs.push(Pair { left, inputs: *width, offset: 0, right: a });
+            }
+        }
+        let build = Build::new(rows * inputs);
+        // SAFETY: the product fills the output.
+        unsafe {
+            let target = Target { pointer: Shared::new(build.at(0)), stride: inputs };
+            sum_of_products(&pairs, rows, Start::ZERO, target);
+            build.finish()
+        }
+    });
+    ProjectionGradients { input, factors }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    fn values(count: usize, seed: f32) -> Vec<f32> {
+        (0..count).map(|i| bf16::from_f32((i as f32 * 0.7 + seed).sin()).to_f32()).collect()
+    }
+
+    /// `[rows, inner] [inner, columns]` in f64, with the strides of the two sides.
+    fn matmul(
+        (a, a_row, a_step): (&[f64], usize, usize),
+        (b, b_step, b_column): (&[f64], usize, usize),
+        [rows, inner, columns]: [usize; 3],
+    ) -> Vec<f64> {
+        let sum = |row: usize, column: usize| {
+            (0..inner).map(|k| a[row * a_row + k * a_step] * b[k * b_step + column * b_column]).sum()
+        };
+        (0..rows).flat_map(|row| (0..columns).map(move |column| sum(row, column))).collect()
+    }
+
+    fn wide(values: &[f32]) -> Vec<f64> {
+        values.iter().map(|v| f64::from(*v)).collect()
+    }
+
+    fn close(found: &[f32], expected: &[f64], tolerance: f64) {
+        assert_eq!(found.len(), expected.len());
+        let scale = expected.iter().fold(1.0f64, |largest, v| largest.max(v.abs()));
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((f64::from(*found) - expected).abs() < tolerance * scale, "{found} {expected}");
+        }
+    }
+
+    /// Three projections of different widths, the second without an adapter, the third with a bias.
+    #[test]
+    fn outputs_and_gradients_match_plain_products() {
+        let (rows, inputs) = (31, 47);
+        let (outs, ranks) = ([33, 8, 70], [3, 0, 5]);
+        let total: usize = outs.iter().sum();
+        for (precision, tolerance) in [(Precision::F32, 3e-6), (Precision::Bf16, 8e-3)] {
+            let x = values(rows * inputs, 0.1);
+            let gradient = values(rows * total, 0.4);
+            let weights: Vec<Vec<f32>> = outs.iter().map(|out| values(out * inputs, 0.2)).collect();
+            let bias = values(70, 0.8);
+            let packed: Vec<Packed> = (weights.iter().zip(outs))
+                .map(|(w, out)| Packed::new(w, [out, inputs], (inputs, 1), 1.0, precision))
+                .collect();
+            let (a, b): (Vec<_>, Vec<_>) =
+                (outs.iter().zip(ranks)).map(|(out, r)| (values(r * inputs, 0.3), values(out * r, 0.6))).unzip();
+            let parts: Vec<Part> = (0..3)
+                .map(|i| Part {
+                    weight: &packed[i],
+                    bias: (i == 2).then_some(bias.as_slice()),
+                    factors: (ranks[i] > 0).then(|| Factors { a: &a[i], b: &b[i], scale: 0.5 }),
+                })
+                .collect();
+            let (y, low): (Vec<f32>, _) = project(&x, rows, &parts, None);
+            let back = project_backward(&x, rows, &parts, &low, &gradient, true);
+            let x = wide(&x);
+            let mut dx = vec![0.0; rows * inputs];
+            let mut column = 0;
+            for i in 0..3 {
+                let (out, r) = (outs[i], ranks[i]);
+                let (w, a, b) = (wide(&weights[i]), wide(&a[i]), wide(&b[i]));
+                let dy: Vec<f64> = gradient.chunks(total).flat_map(|row| wide(&row[column..column + out])).collect();
+                let u = matmul((&x, inputs, 1), (&a, 1, inputs), [rows, inputs, r]);
+                let low_rank = matmul((&u, r, 1), (&b, 1, r), [rows, r, out]);
+                let base = matmul((&x, inputs, 1), (&w, 1, inputs), [rows, inputs, out]);
+                let expected: Vec<f64> = (base.iter().zip(low_rank).enumerate())
+                    .map(|(j, (base, low))| base + 0.5 * low + if i == 2 { f64::from(bias[j % out]) } else { 0.0 })
+                    .collect();
+                let found: Vec<f32> = y.chunks(total).flat_map(|row| row[column..column + out].to_vec()).collect();
+                close(&found, &expected, tolerance);
+                let du = matmul((&dy, out, 1), (&b, r, 1), [rows, out, r]);
+                let through_w = matmul((&dy, out, 1), (&w, inputs, 1), [rows, out, inputs]);
+                let through_a = matmul((&du, r, 1), (&a, inputs, 1), [rows, r, inputs]);
+                for (sum, (w, a)) in dx.iter_mut().zip(through_w.iter().zip(through_a)) {
+                    *sum += w + 0.5 * a;
+                }
+                if let Some((da, db)) = &back.factors[i] {
+                    let expected = matmul((&du, 1, r), (&x, inputs, 1), [r, rows, inputs]);
+                    close(da, &expected.iter().map(|v| 0.5 * v).collect::<Vec<_>>(), tolerance);
+                    let expected = matmul((&dy, 1, out), (&u, r, 1), [out, rows, r]);
+                    close(db, &expected.iter().map(|v| 0.5 * v).collect::<Vec<_>>(), tolerance);
+                }
+                column += out;
+            }
+            close(&back.input.expect("it was asked for"), &dx, tolerance);
+        }
+    }
+
+    #[test]
+    fn a_residual_is_what_the_product_is_added_to() {
+        let (rows, inputs, outputs) = (50, 16, 34);
+        let (x, w, residual) = (values(rows * inputs, 0.1), values(outputs * inputs, 0.5), values(rows * outputs, 0.9));
+        let weight = Packed::new(&w, [outputs, inputs], (inputs, 1), 1.0, Precision::F32);
+        let part = Part { weight: &weight, bias: None, factors: None };
+        let (plain, _): (Vec<f32>, _) = project(&x, rows, &[part], None);
+        let (added, _): (Vec<f32>, _) = project(&x, rows, &[part], Some(&residual));
+        let expected: Vec<f64> = plain.iter().zip(&residual).map(|(y, r)| f64::from(*y) + f64::from(*r)).collect();
+        close(&added, &expected, 1e-6);
+    }
+}

@@ -1,0 +1,496 @@
+//! Vectors of f32 for the processor at hand, chosen when the program runs.
+//!
+//! A kernel is written once, generic over [`Lanes`], as an `#[inline(always)]` body. [`multiversion!`] makes of it one
+//! function per instruction set, each with that set's target features, and picks one by [`level`].
+//!
+//! # Safety
+//! All methods of [`Lanes`] are unsafe for two reasons: their instruction set must be there, which holds inside a body
+//! reached through [`multiversion!`], and their pointers must be valid for the lanes they touch. Pointers need no
+//! alignment.
+
+#![allow(clippy::missing_safety_doc, reason = "the two conditions above hold for all methods")]
+
+use std::sync::OnceLock;
+
+/// The instruction sets that kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// AVX-512 with bf16 dot products.
+    Avx512,
+    /// AVX2 with fused multiply-add.
+    Avx2,
+    /// Whatever the compiler's target has.
+    Portable,
+}
+
+/// The best instruction set of this processor.
+pub(crate) fn level() -> Level {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    *LEVEL.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512bf16");
+            if avx2 && avx512 {
+                return Level::Avx512;
+            }
+            if avx2 {
+                return Level::Avx2;
+            }
+        }
+        Level::Portable
+    })
+}
+
+/// A vector of f32 and what kernels do with it.
+pub trait Lanes: Copy + 'static {
+    /// Values of a vector.
+    const WIDTH: usize;
+    /// Rows of a register tile of two vectors that leaves room for operands.
+    const ROWS: usize;
+    /// The vector.
+    type V: Copy;
+    /// Pairs of bf16, one pair per lane.
+    type Pairs: Copy;
+
+    unsafe fn splat(value: f32) -> Self::V;
+    unsafe fn load(from: *const f32) -> Self::V;
+    /// The first `count` lanes, zero in the rest.
+    unsafe fn load_part(from: *const f32, count: usize) -> Self::V;
+    unsafe fn store(to: *mut f32, v: Self::V);
+    unsafe fn store_part(to: *mut f32, count: usize, v: Self::V);
+    unsafe fn load_bf16_part(from: *const u16, count: usize) -> Self::V;
+    /// Rounded to nearest, ties to even.
+    unsafe fn store_bf16_part(to: *mut u16, count: usize, v: Self::V);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sqrt(a: Self::V) -> Self::V;
+    /// `a * b + c`
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `2^n` where the low bits of `v` hold the integer `n`, as they do after 1.5 * 2^23 was added to it.
+    unsafe fn pow2_of_low_bits(v: Self::V) -> Self::V;
+    unsafe fn sum(v: Self::V) -> f32;
+    unsafe fn largest(v: Self::V) -> f32;
+    /// The same pair of bf16 in every lane.
+    unsafe fn splat_pair(pair: u32) -> Self::Pairs;
+    unsafe fn load_pairs(from: *const u32) -> Self::Pairs;
+    /// `c` and the two products of each lane.
+    unsafe fn dot(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V;
+
+    /// `e^x` to 2 units in the last place; 0 below -87.3, e^88 above 88. NaN stays NaN.
+    #[inline(always)]
+    unsafe fn exp(x: Self::V) -> Self::V {
+        unsafe {
+            // Operands in this order give NaN back when `x` is NaN.
+            let x = Self::min(Self::splat(88.0), x);
+            let clamped = Self::max(Self::splat(-87.3), x);
+            let magic = Self::splat(12_582_912.0);
+            let shifted = Self::fma(clamped, Self::splat(std::f32::consts::LOG2_E), magic);
+            let n = Self::sub(shifted, magic);
+            // ln 2 in two parts, the first with few enough bits that its product with n is exact.
+            let r = Self::fma(n, Self::splat(-0.693_359_4), clamped);
+            let r = Self::fma(n, Self::splat(2.121_944_4e-4), r);
+            // Coefficients of the Cephes library's expf.
+            let mut p = Self::splat(1.987_569_2e-4);
+            for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1] {
+                p = Self::fma(p, r, Self::splat(coefficient));
+            }
+            let p = Self::add(Self::fma(Self::mul(p, r), r, r), Self::splat(1.0));
+            Self::mul(p, Self::pow2_of_low_bits(shifted))
+        }
+    }
+}
+
+/// Arrays of eight, for any processor.
+#[derive(Clone, Copy)]
+pub struct Portable;
+
+macro_rules! lanewise {
+    ($($name:ident($a:ident, $b:ident) = $value:expr;)*) => {
+        $(#[inline(always)]
+        unsafe fn $name(a: Self::V, b: Self::V) -> Self::V {
+            std::array::from_fn(|lane| { let ($a, $b) = (a[lane], b[lane]); $value })
+        })*
+    };
+}
+
+impl Lanes for Portable {
+    const WIDTH: usize = 8;
+    const ROWS: usize = 4;
+    type V = [f32; 8];
+    type Pairs = [u32; 8];
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self::V {
+        [value; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self::V {
+        unsafe { from.cast::<[f32; 8]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, count: usize) -> Self::V {
+        std::array::from_fn(|lane| if lane < count { unsafe { from.add(lane).read_unaligned() } } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, v: Self::V) {
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(to: *mut f32, count: usize, v: Self::V) {
+        for (lane, value) in v.into_iter().enumerate().take(count) {
+            unsafe { to.add(lane).write_unaligned(value) }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_part(from: *const u16, count: usize) -> Self::V {
+        let bits = |lane: usize| u32::from(unsafe { from.add(lane).read_unaligned() }) << 16;
+        std::array::from_fn(|lane| if lane < count { f32::from_bits(bits(lane)) } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn store_bf16_part(to: *mut u16, count: usize, v: Self::V) {
+        for (lane, value) in v.into_iter().enumerate().take(count) {
+            unsafe { to.add(lane).write_unaligned(half::bf16::from_f32(value).to_bits()) }
+        }
+    }
+    lanewise! {
+        add(a, b) = a + b;
+        sub(a, b) = a - b;
+        mul(a, b) = a * b;
+        div(a, b) = a / b;
+        // As the x86 instructions: the second operand where either is NaN.
+        max(a, b) = if a > b { a } else { b };
+        min(a, b) = if a < b { a } else { b };
+    }
+    #[inline(always)]
+    unsafe fn sqrt(a: Self::V) -> Self::V {
+        a.map(f32::sqrt)
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // Not `mul_add`: without the instruction that is a call of the mathematics library.
+        std::array::from_fn(|lane| a[lane] * b[lane] + c[lane])
+    }
+    #[inline(always)]
+    unsafe fn pow2_of_low_bits(v: Self::V) -> Self::V {
+        v.map(|v| f32::from_bits((v.to_bits() << 23).wrapping_add(127 << 23)))
+    }
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]))
+    }
+    #[inline(always)]
+    unsafe fn largest(v: Self::V) -> f32 {
+        v.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+    #[inline(always)]
+    unsafe fn splat_pair(pair: u32) -> Self::Pairs {
+        [pair; 8]
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(from: *const u32) -> Self::Pairs {
+        unsafe { from.cast::<[u32; 8]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn dot(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V {
+        let low = |pair: u32| f32::from_bits(pair << 16);
+        let high = |pair: u32| f32::from_bits(pair & 0xffff_0000);
+        std::array::from_fn(|lane| c[lane] + low(a[lane]) * low(b[lane]) + high(a[lane]) * high(b[lane]))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::Lanes;
+
+    /// Eight lanes.
+    #[derive(Clone, Copy)]
+    pub struct Avx2;
+
+    /// Lanes below `count` have all bits set.
+    #[inline(always)]
+    unsafe fn mask8(count: usize) -> __m256i {
+        unsafe {
+            let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            _mm256_cmpgt_epi32(_mm256_set1_epi32(count.min(8) as i32), lane)
+        }
+    }
+
+    #[inline(always)]
+    fn mask16(count: usize) -> __mmask16 {
+        if count >= 16 { u16::MAX } else { (1 << count) - 1 }
+    }
+
+    impl Lanes for Avx2 {
+        const WIDTH: usize = 8;
+        const ROWS: usize = 6;
+        type V = __m256;
+        type Pairs = (__m256, __m256);
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self::V {
+            unsafe { _mm256_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self::V {
+            unsafe { _mm256_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn load_part(from: *const f32, count: usize) -> Self::V {
+            unsafe { if count >= 8 { _mm256_loadu_ps(from) } else { _mm256_maskload_ps(from, mask8(count)) } }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, v: Self::V) {
+            unsafe { _mm256_storeu_ps(to, v) }
+        }
+        #[inline(always)]
+        unsafe fn store_part(to: *mut f32, count: usize, v: Self::V) {
+            unsafe { if count >= 8 { _mm256_storeu_ps(to, v) } else { _mm256_maskstore_ps(to, mask8(count), v) } }
+        }
+        #[inline(always)]
+        unsafe fn load_bf16_part(from: *const u16, count: usize) -> Self::V {
+            unsafe {
+                let bits = if count >= 8 {
+                    _mm_loadu_si128(from.cast())
+                } else {
+                    let mut padded = [0u16; 8];
+                    std::ptr::copy_nonoverlapping(from, padded.as_mut_ptr(), count);
+                    _mm_loadu_si128(padded.as_ptr().cast())
+                };
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_bf16_part(to: *mut u16, count: usize, v: Self::V) {
+            unsafe {
+                let mut values = [0.0f32; 8];
+                _mm256_storeu_ps(values.as_mut_ptr(), v);
+                for (lane, value) in values.into_iter().enumerate().take(count) {
+                    to.add(lane).write_unaligned(half::bf16::from_f32(value).to_bits());
+                }
+            }
+        }
+        #[inline(always)]
+        unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+            unsafe { _mm256_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+            unsafe { _mm256_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+            unsafe { _mm256_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+            unsafe { _mm256_div_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+            unsafe { _mm256_max_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+            unsafe { _mm256_min_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sqrt(a: Self::V) -> Self::V {
+            unsafe { _mm256_sqrt_ps(a) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+            unsafe { _mm256_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn pow2_of_low_bits(v: Self::V) -> Self::V {
+            unsafe {
+                let shifted = _mm256_slli_epi32::<23>(_mm256_castps_si256(v));
+                _mm256_castsi256_ps(_mm256_add_epi32(shifted, _mm256_set1_epi32(127 << 23)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn sum(v: Self::V) -> f32 {
+            unsafe {
+                let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn largest(v: Self::V) -> f32 {
+            unsafe {
+                let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+                let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn splat_pair(pair: u32) -> Self::Pairs {
+            unsafe { (_mm256_set1_ps(f32::from_bits(pair << 16)), _mm256_set1_ps(f32::from_bits(pair & 0xffff_0000))) }
+        }
+        #[inline(always)]
+        unsafe fn load_pairs(from: *const u32) -> Self::Pairs {
+            unsafe {
+                let bits = _mm256_loadu_si256(from.cast());
+                let high = _mm256_and_si256(bits, _mm256_set1_epi32(0xffff_0000u32 as i32));
+                (_mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)), _mm256_castsi256_ps(high))
+            }
+        }
+        #[inline(always)]
+        unsafe fn dot(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V {
+            unsafe { _mm256_fmadd_ps(a.1, b.1, _mm256_fmadd_ps(a.0, b.0, c)) }
+        }
+    }
+
+    /// Sixteen lanes and bf16 dot products.
+    #[derive(Clone, Copy)]
+    pub struct Avx512;
+
+    impl Lanes for Avx512 {
+        const WIDTH: usize = 16;
+        const ROWS: usize = 12;
+        type V = __m512;
+        type Pairs = __m512bh;
+
+        #[inline(always)]
+        unsafe fn splat(value: f32) -> Self::V {
+            unsafe { _mm512_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self::V {
+            unsafe { _mm512_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn load_part(from: *const f32, count: usize) -> Self::V {
+            unsafe { _mm512_maskz_loadu_ps(mask16(count), from) }
+        }
+        #[inline(always)]
+        unsafe fn store(to: *mut f32, v: Self::V) {
+            unsafe { _mm512_storeu_ps(to, v) }
+        }
+        #[inline(always)]
+        unsafe fn store_part(to: *mut f32, count: usize, v: Self::V) {
+            unsafe { _mm512_mask_storeu_ps(to, mask16(count), v) }
+        }
+        #[inline(always)]
+        unsafe fn load_bf16_part(from: *const u16, count: usize) -> Self::V {
+            unsafe {
+                let bits = _mm256_maskz_loadu_epi16(mask16(count), from.cast());
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_bf16_part(to: *mut u16, count: usize, v: Self::V) {
+            unsafe {
+                let bits: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(v));
+                _mm256_mask_storeu_epi16(to.cast(), mask16(count), bits);
+            }
+        }
+        #[inline(always)]
+        unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+            unsafe { _mm512_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+            unsafe { _mm512_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+            unsafe { _mm512_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+            unsafe { _mm512_div_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+            unsafe { _mm512_max_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+            unsafe { _mm512_min_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sqrt(a: Self::V) -> Self::V {
+            unsafe { _mm512_sqrt_ps(a) }
+        }
+        #[inline(always)]
+        unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+            unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn pow2_of_low_bits(v: Self::V) -> Self::V {
+            unsafe {
+                let shifted = _mm512_slli_epi32::<23>(_mm512_castps_si512(v));
+                _mm512_castsi512_ps(_mm512_add_epi32(shifted, _mm512_set1_epi32(127 << 23)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn sum(v: Self::V) -> f32 {
+            unsafe { _mm512_reduce_add_ps(v) }
+        }
+        #[inline(always)]
+        unsafe fn largest(v: Self::V) -> f32 {
+            unsafe { _mm512_reduce_max_ps(v) }
+        }
+        #[inline(always)]
+        unsafe fn splat_pair(pair: u32) -> Self::Pairs {
+            unsafe { std::mem::transmute(_mm512_set1_epi32(pair as i32)) }
+        }
+        #[inline(always)]
+        unsafe fn load_pairs(from: *const u32) -> Self::Pairs {
+            unsafe { std::mem::transmute(_mm512_loadu_si512(from.cast())) }
+        }
+        #[inline(always)]
+        unsafe fn dot(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V {
+            unsafe { _mm512_dpbf16_ps(c, a, b) }
+        }
+    }
+}
+
+/// Makes a function that runs a body, generic over [`Lanes`], with the best instruction set of the processor.
+///
+/// `fn name<Type: Trait>(argument: Type) -> Result = body;` calls `body::<SomeLanes, Type>(argument)`. The function is
+/// unsafe as its body is.
+macro_rules! multiversion {
+    ($vis:vis fn $name:ident $(<$($generic:ident : $bound:path),+>)? ($($argument:ident : $type:ty),* $(,)?)
+        $(-> $result:ty)? = $body:ident;) => {
+        #[allow(clippy::too_many_arguments)]
+        $vis unsafe fn $name $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $result)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+                #[allow(clippy::too_many_arguments)]
+                unsafe fn avx512 $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $result)? {
+                    unsafe { $body::<$crate::simd::Avx512 $(, $($generic),+)?>($($argument),*) }
+                }
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                unsafe fn avx2 $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $result)? {
+                    unsafe { $body::<$crate::simd::Avx2 $(, $($generic),+)?>($($argument),*) }
+                }
+                match $crate::simd::level() {
+                    $crate::simd::Level::Avx512 => return unsafe { avx512 $(::<$($generic),+>)? ($($argument),*) },
+                    $crate::simd::Level::Avx2 => return unsafe { avx2 $(::<$($generic),+>)? ($($argument),*) },
+                    $crate::simd::Level::Portable => {}
+                }
+            }
+            unsafe { $body::<$crate::simd::Portable $(, $($generic),+)?>($($argument),*) }
+        }
+    };
+}
+pub(crate) use multiversion;

@@ -1,0 +1,296 @@
+//! `trainer bench`: how fast and how large a training step is on this machine.
+//!
+//! It drives the code of a run: the same micro-batch, the same optimizer, random tokens in place of rows.
+
+use std::time::Instant;
+
+use burn::tensor::{DType, Device};
+use clap::{Args, ValueEnum};
+use datasets::{Example, Part};
+use faults::{Fault, Faults, FromToml, Section};
+use rand::{Rng, SeedableRng};
+use serde_json::json;
+
+use super::{Outcome, print};
+use crate::engine::Trainee;
+use crate::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
+use crate::engine::batch::Batch;
+use crate::engine::optimizer::{AdamW, Moments};
+use crate::engine::parameters::{GradientSum, Layout};
+use crate::engine::totals::Totals;
+use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Source, Targets};
+use crate::plan::{Step, flop_per_token};
+use crate::{device, recipe};
+
+/// Measure training steps; the last line of stdout is a JSON object.
+///
+/// Tokens per second, milliseconds per step (the median of all steps but the first) and of all processors together, the
+/// process's largest resident size beside the plan's estimate, and the use of the processor's peak: `mfu` is the step's own operations (4 per frozen weight that a token
+/// meets, the attention's and the adapter's on top, nothing for what is recomputed) over those that all threads of this
+/// machine can do in registers in that time.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// A base model: folder, `org/name` or `builtin:tiny`.
+    #[arg(long, required_unless_present = "shape", conflicts_with = "shape")]
+    model: Option<String>,
+    /// A published model's shape, with random weights.
+    #[arg(long, value_enum)]
+    shape: Option<Shape>,
+    /// Rows of a step.
+    #[arg(long, default_value_t = 4)]
+    batch: usize,
+    /// Tokens of a row.
+    #[arg(long, default_value_t = 256)]
+    seq: usize,
+    /// Rank of the adapter, on every projection.
+    #[arg(long, default_value_t = 16)]
+    rank: usize,
+    /// Steps that are measured, after one that is not.
+    #[arg(long, default_value_t = 5)]
+    steps: usize,
+    /// Precision of the frozen weights: auto, f32 or bf16.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "f32", "bf16"])]
+    dtype: String,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// What is kept of the way forward.
+    #[arg(long, value_enum, default_value = "none")]
+    recompute: Kept,
+    /// Print the JSON object alone.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shapes with random weights.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Shape {
+    #[value(name = "smollm2-135m")]
+    SmolLm2,
+    #[value(name = "qwen2.5-7b")]
+    Qwen2,
+    #[value(name = "llama-3.1-8b")]
+    Llama3,
+}
+
+/// What is kept of the way forward.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kept {
+    /// All activations.
+    None,
+    /// The input of each block.
+    Blocks,
+}
+
+impl Shape {
+    /// The fields of the published `config.json` that decide the shape.
+    fn config(self) -> Result<Config, Fault> {
+        let value = match self {
+            Self::SmolLm2 => json!({
+                "model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
+                "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+                "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 100_000.0,
+                "tie_word_embeddings": true, "hidden_act": "silu",
+            }),
+            Self::Qwen2 => json!({
+                "model_type": "qwen2", "vocab_size": 152_064, "hidden_size": 3584, "intermediate_size": 18_944,
+                "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
+                "max_position_embeddings": 32_768, "rms_norm_eps": 1e-6, "rope_theta": 1_000_000.0,
+                "tie_word_embeddings": false, "hidden_act": "silu",
+            }),
+            Self::Llama3 => json!({
+                "model_type": "llama", "vocab_size": 128_256, "hidden_size": 4096, "intermediate_size": 14_336,
+                "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+                "max_position_embeddings": 131_072, "rms_norm_eps": 1e-5, "rope_theta": 500_000.0,
+                "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                    "high_freq_factor": 4.0, "original_max_position_embeddings": 8192},
+                "tie_word_embeddings": false, "hidden_act": "silu",
+            }),
+        };
+        Config::parse(&value.to_string(), "--shape")
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Settings that are impossible, or a model that cannot be loaded.
+pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
+    for (name, value) in [("batch", arguments.batch), ("seq", arguments.seq), ("steps", arguments.steps)] {
+        if value == 0 {
+            return Err(Fault::new(format!("`--{name}` must be at least 1")).into());
+        }
+    }
+    let wanted = recipe::Device::from_toml(&toml::Value::String(arguments.device.clone())).ok_or_else(|| {
+        Fault::new(format!("`--device` cannot be `{}`", arguments.device)).hint("one of: auto, cpu, cuda, cuda:N")
+    })?;
+    let device = device::open(wanted)?;
+    let dtype = match arguments.dtype.as_str() {
+        "f32" => recipe::DType::F32,
+        "bf16" => recipe::DType::Bf16,
+        _ => recipe::DType::Auto,
+    };
+    let dtype = device::dtype(dtype, &device);
+    let recompute = match arguments.recompute {
+        Kept::None => Recompute::None,
+        Kept::Blocks => Recompute::Blocks,
+    };
+    let started = Instant::now();
+    let mut trainee = build(arguments, &device, dtype)?;
+    let load_seconds = started.elapsed().as_secs_f64();
+    let trained = Layout::of(&mut trainee).length() as u64;
+    let Times { seconds, processor } = measure(arguments, &mut trainee, &device, recompute);
+    let config = &trainee.decoder.config;
+    let (height, width) = (arguments.batch, arguments.seq);
+    let memory = Step { config, trained, full: false, height, width, dtype, device: &device }.memory(recompute);
+    let flop_per_token = flop_per_token(config, width, Recompute::None, false) + 6.0 * trained as f64;
+    let mut sorted = seconds;
+    sorted.sort_unstable_by(f64::total_cmp);
+    let median = sorted[sorted.len() / 2];
+    let tokens = (height * width) as f64;
+    let peak = device::is_cpu(&device).then(|| kernels::peak_flops(dtype == DType::BF16));
+    let rounded = |value: f64, digits: i32| (value * 10f64.powi(digits)).round() / 10f64.powi(digits);
+    let report = json!({
+        "model": arguments.model,
+        "shape": arguments.shape.and_then(|shape| shape.to_possible_value()).map(|name| name.get_name().to_owned()),
+        "batch": arguments.batch,
+        "seq": arguments.seq,
+        "rank": arguments.rank,
+        "steps": arguments.steps,
+        "dtype": if dtype == DType::BF16 { "bf16" } else { "f32" },
+        "recompute": match arguments.recompute { Kept::None => "none", Kept::Blocks => "blocks" },
+        "load_s": rounded(load_seconds, 2),
+        "tokens_per_s": rounded(tokens / median, 1),
+        "step_ms": rounded(median * 1e3, 1),
+        "best_step_ms": rounded(sorted[0] * 1e3, 1),
+        "processor_ms": processor.map(|seconds| rounded(seconds * 1e3 / sorted.len() as f64, 0)),
+        "peak_rss_mib": peak_rss_mib(),
+        "estimated_rss_mib": memory.peak() >> 20,
+        "peak_device_mib": device_mib(&device),
+        "flop_per_token": flop_per_token.round(),
+        "mfu": peak.map(|peak| rounded(flop_per_token * tokens / median / peak, 3)),
+    });
+    if !arguments.json {
+        super::tell(&format!(
+            "{} tokens/s, {} ms a step, {} MiB at most",
+            report["tokens_per_s"], report["step_ms"], report["peak_rss_mib"]
+        ));
+    }
+    print(&format!("{report}\n"))?;
+    Ok(Outcome::Done)
+}
+
+fn build(arguments: &Arguments, device: &Device, dtype: DType) -> Result<Trainee, Faults> {
+    let (config, weights) = match (&arguments.model, arguments.shape) {
+        (Some(path), _) => {
+            let files = ModelFiles::locate(path, None)?;
+            (files.config()?, Some(files.weights()?))
+        }
+        (None, shape) => (shape.expect("the command line asks for one of the two").config()?, None),
+    };
+    if arguments.seq > config.max_position_embeddings {
+        let limit = config.max_position_embeddings;
+        return Err(Fault::new(format!("`--seq` is more than the model's {limit} positions")).into());
+    }
+    let source = Source {
+        weights: weights.as_ref(),
+        dtype,
+        device,
+        trained: false,
+        seed: 17,
+        initializer_range: INITIALIZER_RANGE,
+    };
+    let mut decoder = Decoder::load(config, &source)?;
+    let alpha = 2.0 * arguments.rank as f64;
+    let targets = Targets::AllLinear;
+    let adapter = AdapterSettings { rank: arguments.rank, alpha, dropout: 0.0, targets, rslora: false };
+    decoder.attach_fresh(&adapter, 17)?;
+    Ok(Trainee { decoder, auxiliaries: Vec::new() })
+}
+
+/// How long the steps but the first took.
+struct Times {
+    /// Of each step, by the clock.
+    seconds: Vec<f64>,
+    /// Of all of them, on all processors.
+    processor: Option<f64>,
+}
+
+fn measure(arguments: &Arguments, trainee: &mut Trainee, device: &Device, recompute: Recompute) -> Times {
+    let examples = random_rows(arguments, trainee.decoder.config.vocab_size);
+    let indices: Vec<usize> = (0..examples.len()).collect();
+    let batch = Batch::new(&examples, &indices, 1);
+    let registry = losses::Registry::default();
+    let nll = registry.objectives.iter().find(|kind| kind.name == "nll").expect("the plain nll is always listed");
+    let mut objective = (nll.build)(&mut Section::probe());
+    let optimizer = AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) };
+    let layout = Layout::of(trainee);
+    let mut values = layout.gather(trainee);
+    let mut moments = Moments::zeros(layout.length(), device);
+    let mut seconds = Vec::with_capacity(arguments.steps);
+    let mut before = None;
+    for step in 1..=arguments.steps + 1 {
+        let started = Instant::now();
+        let mut sums =
+            StepSums { gradients: GradientSum::new(&layout), totals: Totals::zeros(device), auxiliaries: Vec::new() };
+        let objective_scale = 1.0 / batch.learned.len().max(1) as f64;
+        let scale = StepScale { objective: objective_scale, auxiliaries: Vec::new() };
+        let seed = step as u64;
+        let place = Place { step, seed, step_seed: seed, scale };
+        micro_batch(trainee, objective.as_mut(), &batch, &place, recompute, &mut sums);
+        let loss = sums.totals.loss();
+        let (updated, norm) = optimizer.update(values, sums.gradients.flatten(), &loss, &mut moments, 2e-4);
+        layout.scatter(&updated, trainee);
+        values = updated;
+        // Waits for the device.
+        crate::engine::trainee::values(norm);
+        if step > 1 {
+            seconds.push(started.elapsed().as_secs_f64());
+        } else {
+            before = processor_seconds();
+        }
+    }
+    let processor = processor_seconds().zip(before).map(|(after, before)| after - before);
+    Times { seconds, processor }
+}
+
+fn random_rows(arguments: &Arguments, vocabulary: usize) -> Vec<Example> {
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(17);
+    (0..arguments.batch)
+        .map(|row| Example {
+            ids: (0..arguments.seq).map(|_| random.random_range(0..vocabulary as u32)).collect(),
+            parts: vec![Part::Response; arguments.seq],
+            learned: (0..arguments.seq).map(|token| token > 0).collect(),
+            weight: 1.0,
+            group: row,
+            file: "random".into(),
+            line: row + 1,
+        })
+        .collect()
+}
+
+/// Seconds that all threads of this process have run on a processor; `None` where the system does not tell.
+fn processor_seconds() -> Option<f64> {
+    /// Clock ticks a second, which Linux fixes for what it shows to programs.
+    const TICKS: f64 = 100.0;
+    let text = fs_err::read_to_string("/proc/self/stat").ok()?;
+    // The second field is a name in brackets that may hold anything; user and system time are the 14th and 15th.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: f64 = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+    Some(ticks / TICKS)
+}
+
+/// The largest resident size of this process so far; null where the system does not tell.
+fn peak_rss_mib() -> Option<u64> {
+    let text = fs_err::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kibibytes| kibibytes / 1024)
+}
+
+/// Memory that the device's pools hold; null on the CPU.
+fn device_mib(device: &Device) -> Option<u64> {
+    if device::is_cpu(device) {
+        return None;
+    }
+    device.memory_pool_usage().map(|usage| usage.bytes_reserved >> 20)
+}

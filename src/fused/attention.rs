@@ -1,0 +1,80 @@
+//! Attention from the output of the three projections to the input of the fourth.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Tensor;
+use kernels::AttentionShape;
+
+use super::{Call, INPUTS, Operation, gathered, slice, tensor, with_values};
+
+/// How queries, keys and values stand in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionHeads {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub key_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// How many positions back a query sees, itself included; `None` sees all.
+    pub window: Option<usize>,
+}
+
+/// Causal attention with rotary encoding.
+///
+/// # Shapes
+/// - `qkv`: `[batch * positions, (heads + 2 * key_heads) * head_dim]`, queries, keys and values side by side, before the
+///   rotary encoding; f32 or bf16.
+/// - `cosine`, `sine`: `positions * head_dim / 2` values in any shape.
+/// - output: `[batch * positions, heads * head_dim]`, of the type of `qkv`.
+pub fn attention<const D: usize>(
+    qkv: Tensor<2>,
+    cosine: Tensor<D>,
+    sine: Tensor<D>,
+    batch: usize,
+    heads: AttentionHeads,
+) -> Tensor<2> {
+    let AttentionHeads { heads, key_heads, head_dim, window } = heads;
+    let positions = qkv.dims()[0] / batch.max(1);
+    let shape = AttentionShape { batch, positions, heads, key_heads, head_dim, window };
+    Call::new().input(qkv).input(cosine).input(sine).run(Attention { shape })
+}
+
+#[derive(Debug)]
+struct Attention {
+    shape: AttentionShape,
+}
+
+impl Operation for Attention {
+    fn forward(&self, inputs: &[FlexTensor; INPUTS]) -> (FlexTensor, Vec<FlexTensor>) {
+        let [qkv, cosine, sine] = [0, 1, 2].map(|index: usize| gathered(&inputs[index]));
+        let rows = self.shape.batch * self.shape.positions;
+        let (output, log_sums) = with_values!(&qkv, values => {
+            let (output, log_sums) = kernels::attention(self.shape, values, slice(&cosine), slice(&sine));
+            (tensor(output, [rows, self.shape.heads * self.shape.head_dim]), log_sums)
+        });
+        let count = log_sums.len();
+        (output.clone(), vec![qkv, cosine, sine, output, tensor(log_sums, [count])])
+    }
+
+    fn backward(
+        &self,
+        saved: &[FlexTensor],
+        gradient: FlexTensor,
+        _wanted: [bool; INPUTS],
+    ) -> [Option<FlexTensor>; INPUTS] {
+        let [qkv, cosine, sine, output, log_sums] = saved else { unreachable!("what `forward` saved") };
+        let gradient = gathered(&gradient);
+        let (cosine, sine, log_sums) = (slice(cosine), slice(sine), slice(log_sums));
+        let AttentionShape { batch, positions, heads, key_heads, head_dim, .. } = self.shape;
+        let shape = [batch * positions, (heads + 2 * key_heads) * head_dim];
+        let mut given = [const { None }; INPUTS];
+        given[0] = Some(with_values!(qkv, values => {
+            let output = slice(output);
+            with_values!(&gradient, gradient => tensor(
+                kernels::attention_backward(self.shape, values, cosine, sine, output, log_sums, gradient),
+                shape,
+            ))
+        }));
+        given
+    }
+}

@@ -1,0 +1,65 @@
+//! A matrix of the backbone: a tensor, or packed for the processor's products when it is frozen and lives on the CPU.
+
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use kernels::{Packed, Precision};
+
+/// `[out, in]`
+#[derive(Clone)]
+pub enum Matrix {
+    /// Trained, or on a GPU.
+    Tensor(Tensor<2>),
+    /// Frozen, on the CPU.
+    Packed(Arc<Packed>),
+}
+
+impl Matrix {
+    /// `[out, in]`
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Tensor(tensor) => tensor.dims(),
+            Self::Packed(packed) => packed.shape(),
+        }
+    }
+
+    /// Rows of an embedding, in f32 from a packed one.
+    ///
+    /// # Shapes
+    /// - `ids`: `[tokens]`; output `[tokens, in]`. Tracked when asked for.
+    pub(super) fn rows(&self, ids: Tensor<1, Int>, tracked: bool, device: &Device) -> Tensor<2> {
+        match self {
+            Self::Tensor(tensor) if tracked => tensor.clone().autodiff().select(0, ids),
+            Self::Tensor(tensor) => tensor.clone().inner().select(0, ids),
+            Self::Packed(packed) => {
+                let width = packed.shape()[1];
+                let ids: Vec<i64> = ids.into_data().iter::<i64>().collect();
+                let mut values = vec![0.0; ids.len() * width];
+                for (id, row) in ids.iter().zip(values.chunks_exact_mut(width.max(1))) {
+                    packed.row(*id as usize, row);
+                }
+                let rows = Tensor::from_data(TensorData::new(values, [ids.len(), width]), device);
+                if tracked { rows.autodiff() } else { rows }
+            }
+        }
+    }
+
+    /// `x W^T`, not tracked, in f32.
+    ///
+    /// # Shapes
+    /// - `x`: `[tokens, in]`; output `[tokens, out]`.
+    pub(super) fn product(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Tensor(tensor) => x.matmul(tensor.clone().inner().transpose()).cast(DType::F32),
+            Self::Packed(packed) => {
+                let projection = crate::fused::Projection { weight: packed.clone(), bias: None };
+                crate::fused::project(x, vec![(projection, None)], None, DType::F32)
+            }
+        }
+    }
+}
+
+/// The packing for weights of type `dtype`.
+pub(super) fn precision(dtype: DType) -> Precision {
+    if dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 }
+}

@@ -1,0 +1,120 @@
+//! How much memory a step takes, from the shapes alone.
+//!
+//! The terms are the tensors themselves; what is measured (see `docs/performance.md`) lies within 15 % of their sum.
+
+use burn::tensor::{DType, Device};
+
+use crate::engine::backward::Recompute;
+use crate::engine::head::chunk_rows;
+use crate::model::Config;
+
+/// What a step is made of, as far as memory goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// The backbone's shape.
+    pub config: &'a Config,
+    /// Values that are trained.
+    pub trained: u64,
+    /// Every weight of the backbone is trained.
+    pub full: bool,
+    /// Rows of the largest micro-batch.
+    pub height: usize,
+    /// Tokens of its longest row.
+    pub width: usize,
+    /// Type of the frozen weights.
+    pub dtype: DType,
+    /// The inner device.
+    pub device: &'a Device,
+}
+
+/// Bytes that a step holds at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// The backbone's weights.
+    pub weights: u64,
+    /// Trained values, their gradients and moments.
+    pub optimizer: u64,
+    /// What is kept of the way forward of the largest micro-batch, and the largest of what comes and goes beside it.
+    pub activations: u64,
+}
+
+/// The program itself: code, tokenizer, thread stacks.
+const PROGRAM: u64 = 40 << 20;
+
+/// Blocks of memory are rounded up, and freed ones do not fit every new one.
+const ROUNDING: f64 = 1.08;
+
+impl Memory {
+    /// All of it.
+    pub fn peak(&self) -> u64 {
+        self.weights + self.optimizer + self.activations + PROGRAM
+    }
+}
+
+impl Step<'_> {
+    /// The memory of a step that keeps what `recompute` says.
+    pub fn memory(&self, recompute: Recompute) -> Memory {
+        let tokens = (self.height * self.width) as u64;
+        let (kept, passing) = if self.is_fused() { self.fused(recompute) } else { self.composed(recompute) };
+        let gradients = if self.full { 4 * self.config.parameters() } else { 0 };
+        let beside = self.head().max(tokens * passing);
+        Memory {
+            weights: self.config.parameters() * self.dtype.size() as u64,
+            // Values, two moments, the gradients and their flat copy, one more vector while an update is made.
+            optimizer: self.trained * 4 * 6,
+            activations: ((tokens * kept + beside) as f64 * ROUNDING) as u64 + gradients,
+        }
+    }
+
+    /// Frozen weights on the CPU: every tensor that the operations of `crate::fused` save is counted here.
+    fn is_fused(&self) -> bool {
+        !self.full && crate::device::is_cpu(self.device)
+    }
+
+    fn fused(&self, recompute: Recompute) -> (u64, u64) {
+        let config = self.config;
+        let inner_size = self.dtype.size() as u64;
+        let hidden = config.hidden_size as u64;
+        let queries = (config.num_attention_heads * config.head_dim) as u64;
+        let keys = (config.num_key_value_heads * config.head_dim) as u64;
+        let inner = config.intermediate_size as u64;
+        let layers = config.num_hidden_layers as u64;
+        // Both ends of all projections of a block, which is what a rank costs.
+        let sides = 2 * (hidden + queries) + 2 * (hidden + keys) + 3 * (hidden + inner);
+        let ranks = 7 * self.trained / (layers * sides).max(1);
+        let stream = 2 * 4 * hidden;
+        let between = inner_size * (2 * hidden + 2 * queries + 2 * keys + 3 * inner);
+        let block = stream + between + 4 * (ranks + config.num_attention_heads as u64);
+        // Gradients of the widest part: of the gated values in f32, of gate and up, of the stream.
+        let passing = 4 * inner + inner_size * 2 * inner + 4 * 4 * hidden;
+        match recompute {
+            Recompute::None => (layers * block, passing),
+            Recompute::Blocks => (layers * 4 * hidden, block + passing),
+        }
+    }
+
+    /// Compositions of burn's operations keep more: a tensor for each.
+    fn composed(&self, recompute: Recompute) -> (u64, u64) {
+        let config = self.config;
+        let hidden = config.hidden_size as u64;
+        let queries = (config.num_attention_heads * config.head_dim) as u64;
+        let keys = (config.num_key_value_heads * config.head_dim) as u64;
+        let scores = (config.num_attention_heads * self.width) as u64;
+        let block = 8 * hidden + 5 * queries + 5 * keys + 6 * config.intermediate_size as u64 + 4 * scores;
+        let (layers, size) = (config.num_hidden_layers as u64, self.dtype.size() as u64);
+        match recompute {
+            Recompute::None => (size * layers * block, 0),
+            // One block at a time, and the gradients that flow through it.
+            Recompute::Blocks => (size * layers * hidden, size * 2 * block),
+        }
+    }
+
+    /// Logits of a chunk and what is made of them; and the gradients of all hidden states.
+    fn head(&self) -> u64 {
+        let tokens = (self.height * self.width) as u64;
+        let rows = tokens.min(chunk_rows(self.config.vocab_size) as u64);
+        let logits = rows * self.config.vocab_size as u64;
+        let copies = if self.is_fused() { 4 + self.dtype.size() as u64 } else { 6 * 4 };
+        copies * logits + 4 * 4 * tokens * self.config.hidden_size as u64
+    }
+}
