@@ -119,7 +119,7 @@ fn execute(command_line: CommandLine, registry: &Registry) -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => INTERRUPTED.into(),
         Err(faults) => {
-            tell(&faults.render(logging::colour()));
+            tell_faults(&faults);
             USER.into()
         }
     }
@@ -127,6 +127,9 @@ fn execute(command_line: CommandLine, registry: &Registry) -> ExitCode {
 
 /// Reads and checks the recipe in a file.
 fn read_recipe(path: &Path, overrides: &[String], registry: &Registry) -> Result<Recipe, Faults> {
+    if std::fs::metadata(path).is_ok_and(|file| !file.is_file()) {
+        return Err(Fault::new("the recipe is not a file").at(Place::file(path)).into());
+    }
     let text = fs_err::read_to_string(path).map_err(|error| {
         let fault = Fault::new(format!("cannot read the recipe: {}", error.kind())).at(Place::file(path));
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
@@ -168,6 +171,17 @@ fn announce(message: &str) {
         tracing::info!("{message}");
     } else if tracing::enabled!(tracing::Level::INFO) {
         tell(message);
+    }
+}
+
+/// Tells what the user has to mend: drawn for a person, a log line each where those are JSON.
+fn tell_faults(faults: &Faults) {
+    if !logging::writes_json() {
+        return tell(&faults.render(logging::colour()));
+    }
+    for Fault { message, place, hint } in faults.list() {
+        let place = place.as_ref().map(ToString::to_string);
+        tracing::error!(place, hint, "{message}");
     }
 }
 

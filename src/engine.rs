@@ -8,9 +8,11 @@ pub mod data;
 pub mod evaluate;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod guard;
 pub mod head;
 pub mod optimizer;
 pub mod parameters;
+pub mod record;
 pub mod schedule;
 pub mod state;
 pub mod totals;

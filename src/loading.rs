@@ -97,8 +97,15 @@ impl Named {
     /// Files that are missing, cut or of another model.
     pub fn load(&self, device: &Device, dtype: DType) -> Result<Loaded, Faults> {
         let load = |config: Config, weights: &checkpoints::Weights| {
-            let source =
-                Source { weights: Some(weights), dtype, device, trained: false, seed: 0, initializer_range: 0.0 };
+            let source = Source {
+                weights: Some(weights),
+                dtype,
+                device,
+                trained: false,
+                seed: 0,
+                initializer_range: 0.0,
+                used: Default::default(),
+            };
             Decoder::load(config, &source)
         };
         match self {

@@ -69,7 +69,7 @@ impl Plan {
     ///
     /// # Errors
     /// All that is wrong with the model's files, the rows, or the two together.
-    pub fn new(recipe: Recipe) -> Result<Self, Faults> {
+    pub fn new(mut recipe: Recipe) -> Result<Self, Faults> {
         let device = crate::device::open(recipe.model.device)?;
         let dtype = crate::device::dtype(recipe.model.dtype, &device);
         let (files, config, tokenizer) = backbone(&recipe.model.backbone)?;
@@ -97,6 +97,9 @@ impl Plan {
         };
         let schedule = schedule(&recipe, steps)?;
         let estimate = Estimate::new(&recipe, &config, init_from.as_ref(), &mut order, steps, &device, dtype);
+        if crate::device::is_cpu(&device) {
+            recipe.warnings.extend(room(&estimate)?);
+        }
         Ok(Self {
             files,
             config,
@@ -140,6 +143,7 @@ impl Plan {
             trained: self.recipe.adapter == Adapter::None,
             seed: self.recipe.seed,
             initializer_range: INITIALIZER_RANGE,
+            used: Default::default(),
         };
         let mut decoder = Decoder::load(self.config.clone(), &source)?;
         if let Adapter::Lora(lora) = &self.recipe.adapter {
@@ -252,6 +256,23 @@ pub fn order<'a>(recipe: &Recipe, train: &'a Dataset, width_multiple: usize) -> 
     match by_prompt(recipe) {
         Some(share_prefixes) => order.by_prompt(share_prefixes),
         None => order,
+    }
+}
+
+/// A warning when the estimate is above what is free.
+///
+/// # Errors
+/// An estimate so far above what the machine has that no slack in it could help.
+fn room(estimate: &Estimate) -> Result<Option<String>, Fault> {
+    let needed = estimate.memory.peak();
+    let about = format!("the run needs about {} of memory", print::bytes(needed));
+    match (estimate.machine_bytes, estimate.available_bytes) {
+        (Some(machine), _) if needed / 2 > machine => {
+            Err(Fault::new(format!("{about}, and this machine has {}", print::bytes(machine)))
+                .hint("lower `train.micro_batch_size`, `data.max_length` or `adapter.rank`, or take a smaller model"))
+        }
+        (_, Some(free)) if needed > free => Ok(Some(format!("{about}, and {} are free", print::bytes(free)))),
+        _ => Ok(None),
     }
 }
 
@@ -405,7 +426,8 @@ fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {
         recipe::Shape::Cosine => Kind::Cosine,
     };
     let warmup = match recipe.schedule.warmup {
-        recipe::Warmup::Fraction(part) => (part * steps as f64).ceil() as usize,
+        // However short the run, one step is left that is no warm-up.
+        recipe::Warmup::Fraction(part) => ((part * steps as f64).ceil() as usize).min(steps.saturating_sub(1)),
         recipe::Warmup::Steps(steps) => steps,
     };
     if warmup >= steps && warmup > 0 {

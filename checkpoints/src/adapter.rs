@@ -63,6 +63,21 @@ struct Parts<'a> {
     magnitude: Option<&'a StoredTensor>,
 }
 
+/// PEFT refuses such an adapter at a merge; nothing good comes of sampling from one either.
+fn refuse_not_finite(tensors: &BTreeMap<String, StoredTensor>) -> Result<(), Fault> {
+    let mut bad = Vec::new();
+    for (name, tensor) in tensors {
+        if float_size(tensor.dtype).is_some() && !tensor.to_f32()?.iter().all(|value| value.is_finite()) {
+            bad.push(name);
+        }
+    }
+    let Some(first) = bad.first() else { return Ok(()) };
+    let message =
+        format!("{} of the adapter's {} tensors hold NaN or infinity, the first `{first}`", bad.len(), tensors.len());
+    Err(Fault::new(message)
+        .hint("its training diverged: take an earlier checkpoint, or train with a lower learning rate"))
+}
+
 impl Adapter {
     /// PEFT's name for the matrix A of a module.
     pub fn key_a(module: &str) -> String {
@@ -104,6 +119,7 @@ impl Adapter {
         })?;
         let weights = Weights::open_file(&tensors_path)?;
         let tensors = read_all(&weights)?;
+        refuse_not_finite(&tensors).map_err(|fault| fault.at(Place::file(&tensors_path)))?;
         let narrowed = narrows(&files::read(&config_path)?);
         let paths: BTreeSet<&str> = tensors.keys().filter_map(|key| split(key)).map(|(path, _)| path).collect();
         if narrowed {

@@ -52,8 +52,11 @@ impl Run {
             return Err(fault("the output directory is a file").hint("choose another `output.dir`"));
         }
         if dir.is_dir() && !is_empty(dir)? {
-            return Err(fault("the output directory is not empty")
-                .hint("continue the run in it with `--resume`, or choose another `output.dir`"));
+            let checkpoints = Self::open(dir).and_then(|run| run.checkpoints()).unwrap_or_default();
+            return Err(fault("the output directory is not empty").hint(match checkpoints.is_empty() {
+                true => "it holds no checkpoint to go on from: remove it, or choose another `output.dir`",
+                false => "continue the run in it with `--resume`, or choose another `output.dir`",
+            }));
         }
         files::create_folder(&dir.join(CHECKPOINTS))?;
         Ok(Self { folder: dir.into(), metrics: None, lock: None })

@@ -147,6 +147,11 @@ pub fn read(paths: &[PathBuf], options: &Options, tokenizer: &Tokenizer) -> Resu
             }
             continue;
         }
+        if path.metadata().is_ok_and(|file| !file.is_file()) {
+            let fault = Fault::new("the data is not a regular file").at(Place::file(path));
+            reading.fault(fault.hint("name each file of rows in `data.train` or `data.eval`"));
+            continue;
+        }
         match std::fs::File::open(path) {
             Ok(file) => reading.file(&name, std::io::BufReader::with_capacity(1 << 20, file)),
             Err(error) => reading.fault(

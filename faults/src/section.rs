@@ -41,7 +41,8 @@ impl Document {
             let source = Arc::new(Source { name: "--set".into(), text: as_toml(written) });
             let mut set_faults = Vec::new();
             let entries = parse_table(&source, &mut set_faults);
-            if set_faults.is_empty() && !entries.is_empty() {
+            // A line break would smuggle in a second key.
+            if set_faults.is_empty() && entries.len() == 1 && !written.contains('\n') {
                 let depth = written.split('=').next().unwrap_or_default().matches('.').count();
                 merge(&mut root, entries, depth);
             } else {

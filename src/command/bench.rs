@@ -199,6 +199,7 @@ fn build(arguments: &Arguments, device: &Device, dtype: DType) -> Result<Trainee
         trained: false,
         seed: 17,
         initializer_range: INITIALIZER_RANGE,
+        used: Default::default(),
     };
     let mut decoder = Decoder::load(config, &source)?;
     let alpha = 2.0 * arguments.rank as f64;

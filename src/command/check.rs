@@ -29,8 +29,8 @@ pub struct Arguments {
 /// All that is wrong with recipe, model and data.
 pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults> {
     let recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
-    let warnings = recipe.warnings.clone();
     let plan = Plan::new(recipe)?;
+    let warnings = plan.recipe.warnings.clone();
     let example = &plan.train.examples[0];
     if arguments.json {
         let mut object = plan.to_json();

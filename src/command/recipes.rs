@@ -79,9 +79,15 @@ fn copy(name: &str, dir: PathBuf) -> Result<PathBuf, Fault> {
     fs_err::create_dir_all(&dir).map_err(unwritable)?;
     // `create_new` looks and writes in one go: no file of the user's is ever lost.
     match std::fs::File::create_new(&path) {
-        Ok(mut file) => file.write_all(recipe.text.as_bytes()).map_err(unwritable)?,
+        Ok(mut file) => file.write_all(recipe.text.as_bytes()).map_err(|error| {
+            // A part of a recipe would stand in the way of the next attempt.
+            let _ = std::fs::remove_file(&path);
+            unwritable(error)
+        })?,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            return Err(Fault::new("the file is there already").at(Place::file(&path)).hint("name another folder"));
+            return Err(Fault::new("the file is there already")
+                .at(Place::file(&path))
+                .hint(format!("`trainer recipes cp {name} DIR` writes it into another folder")));
         }
         Err(error) => return Err(unwritable(error)),
     }

@@ -34,11 +34,11 @@ pub struct Arguments {
 /// All that is wrong with recipe, model, data, output directory or checkpoint.
 pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults> {
     let recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
-    for warning in &recipe.warnings {
-        tracing::warn!("{warning}");
-    }
     let folder = recipe.output.dir.clone();
     let mut plan = Plan::new(recipe)?;
+    for warning in &plan.recipe.warnings {
+        tracing::warn!("{warning}");
+    }
     let checkpoint = if arguments.resume { Some(checkpoint_to_resume(&folder, &plan)?) } else { None };
     let done = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.step);
     let stopped_early = checkpoint.as_ref().map(read_state).transpose()?.is_some_and(|state| state.stopped_early);

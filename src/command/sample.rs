@@ -12,6 +12,7 @@ use crate::sampling::{DecoderRows, End, Question, Settings, TwoTemperatures, sam
 
 /// Draw continuations of prompts; one JSON object a line.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Arguments {
     /// A base model (folder, `org/name`, `builtin:tiny`), a run, a checkpoint or an exported folder.
     model: String,

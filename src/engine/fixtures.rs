@@ -19,6 +19,7 @@ pub fn decoder(family: &str) -> Decoder {
         trained: false,
         seed: 0,
         initializer_range: 0.0,
+        used: Default::default(),
     };
     let mut decoder = Decoder::load(files.config().expect("its configuration"), &source).expect("its tensors");
     decoder.attach(&Adapter::read(&folder.join("adapter")).expect("its adapter"), 0.0).expect("a fitting adapter");

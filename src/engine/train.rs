@@ -3,25 +3,22 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use burn::tensor::Tensor;
 use checkpoints::{AdapterConfig, Checkpoint, Contents, Retention, Run, Trained};
 use faults::{Fault, Faults, Place as FaultPlace};
 use losses::{Normalisation, Objective};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
-use super::data::{Order, prompts};
-use super::evaluate::{HeldOutLosses, batches, evaluate};
+use super::data::Order;
+use super::guard::{Skips, Untouched};
 use super::optimizer::{AdamW, Moments};
 use super::parameters::{GradientSum, Layout};
+use super::record::{Pending, evaluation_record};
 use super::schedule::Schedule;
 use super::state::{self, RunState};
 use super::totals::Totals;
-use super::trainee::{Trainee, values as read};
-use crate::report::{Reporter, StepRecord};
-
-/// Steps in a row that may be skipped because a loss or gradient is not finite; one more stops the run.
-const SKIPS_ALLOWED: usize = 2;
+use super::trainee::Trainee;
+use crate::report::Reporter;
 
 /// What the loop needs to know, all of it derived from the recipe.
 pub struct Settings {
@@ -94,17 +91,18 @@ pub fn train(
         run.cut_metrics(progress.step)?;
     }
     let mut untouched = Untouched::new(trainee);
-    let mut skipped_in_a_row = 0;
+    let mut skips = Skips::default();
+    if let Some(checkpoint) = resume {
+        skips.saved(checkpoint.step, checkpoint.folder.clone());
+    }
     let mut pending: Option<Pending> = None;
-    let mut saved = resume.map(|checkpoint| (checkpoint.step, checkpoint.folder.clone()));
-    let mut good = None;
 
     if progress.step == 0 && !evaluation.is_empty() {
         let record = evaluation_record(settings, trainee, evaluation, 0);
         reporter.evaluation(run, &record)?;
     }
-    let mut clock = Instant::now();
     for step in progress.step + 1..=settings.steps {
+        let started = Instant::now();
         let batches = order.batches(step);
         let scale = step_scale(&batches, objective, trainee, step);
         let mut sums = StepSums {
@@ -147,6 +145,8 @@ pub fn train(
             tokens_real: batches.iter().map(|batch| batch.tokens_real()).sum(),
             tokens_loss: batches.iter().map(|batch| batch.tokens_learned()).sum(),
             weights: batches.iter().map(|batch| batch.learned.len()).sum(),
+            started,
+            seconds: None,
         };
         // The record is read one step late: by then the device has it, and no step waits for its own numbers.
         let stop = interrupted.load(Ordering::SeqCst);
@@ -161,24 +161,17 @@ pub fn train(
             pending = Some(next)
         }
         for done in ready {
-            let (record, loss) = done.read(&mut clock);
+            let (record, loss) = done.read();
             if objective.early_stop().is_some() {
                 // A pass with a skipped step is never near its floor; infinity is no number of JSON.
                 progress.pass_loss = if record.skipped { f64::MAX } else { progress.pass_loss + loss };
             }
-            if record.skipped {
-                skipped_in_a_row += 1;
-                progress.skipped += 1;
-                warn!("step {} skipped: its loss or gradient is not finite", record.step);
-            } else {
-                skipped_in_a_row = 0;
-                // A later step with a finite loss is what shows that the weights saved were still good.
-                good = saved.clone().filter(|(step, _)| *step < record.step).map(|(_, folder)| folder).or(good);
-            }
+            progress.skipped += usize::from(record.skipped);
             reporter.step(run, &record)?;
-            if skipped_in_a_row > SKIPS_ALLOWED {
-                return Err(diverged(record.step, good.filter(|folder| folder.exists()).as_deref()).into());
-            }
+            skips.take(&record)?;
+        }
+        if let Some(pending) = &mut pending {
+            pending.seconds = Some(started.elapsed().as_secs_f64());
         }
         progress.step = step;
         if pass_ends {
@@ -201,7 +194,8 @@ pub fn train(
             reporter.evaluation(run, &record)?;
         }
         // What a skipped step would save is there already, and retention would let go of a good one for it.
-        if (save_now || best) && (skipped_in_a_row == 0 || stop || last) {
+        if (save_now || best) && (!skips.is_skipping() || stop || last) {
+            skips.check_values(&values, step)?;
             let contents = Contents {
                 weights: weights(settings, trainee),
                 training_state: state::save(&layout, &values, &moments, objective, trainee),
@@ -210,10 +204,7 @@ pub fn train(
             };
             let folder = run.save(step, &contents, &Retention { keep: settings.keep })?;
             info!("checkpoint {}", folder.display());
-            saved = Some((step, folder));
-        }
-        if evaluate_now || save_now {
-            clock = Instant::now();
+            skips.saved(step, folder);
         }
         if stop && !last {
             return Ok(Outcome::Interrupted { step });
@@ -244,110 +235,6 @@ fn step_scale(batches: &[super::batch::Batch], objective: &dyn Objective, traine
     StepScale { objective: share / normaliser.max(1) as f64, auxiliaries: auxiliaries.collect() }
 }
 
-/// A step whose numbers are still on the device.
-struct Pending {
-    step: usize,
-    /// The least that the loss of this step could be.
-    floor: Option<f64>,
-    learning_rate: f64,
-    norm: Tensor<1>,
-    totals: Totals,
-    auxiliary_losses: Vec<Option<Tensor<1>>>,
-    scale: StepScale,
-    diagnostics: Vec<(String, f64)>,
-    auxiliary_diagnostics: Vec<(String, Vec<(String, f64)>)>,
-    tokens: usize,
-    tokens_real: usize,
-    tokens_loss: usize,
-    /// Number of weights: learned tokens, one that rows share counted once.
-    weights: usize,
-}
-
-impl Pending {
-    /// Waits for the device. `clock` is when the record before this one was read: the time between two reads is that of
-    /// one step, although each is read one step late.
-    ///
-    /// Beside the record, the sum of the objective's loss before it is normalised.
-    fn read(self, clock: &mut Instant) -> (StepRecord, f64) {
-        let sums = self.totals.read();
-        let tokens = self.tokens_loss.max(1) as f64;
-        let mut objective = sums.weight_diagnostics(self.weights);
-        objective.extend(self.diagnostics);
-        let mut loss = sums.loss * self.scale.objective;
-        if let Some(floor) = self.floor {
-            objective.extend([("floor".to_string(), floor), ("gap".to_string(), loss - floor)]);
-        }
-        let mut auxiliaries = Vec::new();
-        let losses = self.auxiliary_losses.into_iter().zip(self.scale.auxiliaries);
-        for ((sum, scale), (name, diagnostics)) in losses.zip(self.auxiliary_diagnostics) {
-            let value = sum.map_or(0.0, |sum| f64::from(read(sum)[0]));
-            loss += value * scale;
-            let mut numbers = vec![("loss".to_string(), value * scale)];
-            numbers.extend(diagnostics);
-            auxiliaries.push((name, numbers));
-        }
-        let norm = f64::from(read(self.norm)[0]);
-        let seconds = std::mem::replace(clock, Instant::now()).elapsed().as_secs_f64();
-        let record = StepRecord {
-            step: self.step,
-            split: "train",
-            loss,
-            nll: sums.nll / tokens,
-            entropy: sums.entropy / tokens,
-            grad_norm: Some(norm),
-            lr: Some(self.learning_rate),
-            tokens: self.tokens as u64,
-            tokens_real: self.tokens_real as u64,
-            tokens_loss: self.tokens_loss as u64,
-            seconds,
-            skipped: !(loss.is_finite() && norm.is_finite()),
-            objective,
-            auxiliaries,
-        };
-        (record, sums.loss)
-    }
-}
-
-fn evaluation_record(
-    settings: &Settings,
-    trainee: &mut Trainee,
-    evaluation: &[datasets::Example],
-    step: usize,
-) -> StepRecord {
-    let started = Instant::now();
-    let batches = batches(evaluation, settings.micro_batch_size, settings.width_multiple, settings.by_prompt);
-    let mut held_out = HeldOutLosses::new(&mut trainee.auxiliaries, settings.seed, step);
-    let see = &mut |hidden: &Tensor<3>, batch: &_| held_out.add(hidden, batch);
-    let (sums, counts) = evaluate(&trainee.decoder, &batches, see);
-    let auxiliaries = held_out.read();
-    let tokens = counts.learned.max(1) as f64;
-    let objective = match settings.by_prompt {
-        Some(_) => {
-            let prompts = prompts(evaluation);
-            let mean = |sum: f64| sum / prompts.len() as f64;
-            let (loss, floor) = (mean(sums.loss), mean(prompts.iter().map(|prompt| prompt.floor).sum()));
-            vec![("loss".into(), loss), ("floor".into(), floor), ("gap".into(), loss - floor)]
-        }
-        None => Vec::new(),
-    };
-    StepRecord {
-        step,
-        split: "eval",
-        loss: sums.nll / tokens,
-        nll: sums.nll / tokens,
-        entropy: sums.entropy / tokens,
-        grad_norm: None,
-        lr: None,
-        tokens: counts.processed as u64,
-        tokens_real: counts.real as u64,
-        tokens_loss: counts.learned as u64,
-        seconds: started.elapsed().as_secs_f64(),
-        skipped: false,
-        objective,
-        auxiliaries,
-    }
-}
-
 fn weights(settings: &Settings, trainee: &mut Trainee) -> Trained {
     match &settings.adapter {
         Some(config) => Trained::Adapter(checkpoints::Adapter {
@@ -368,61 +255,4 @@ pub fn read_state(checkpoint: &Checkpoint) -> Result<RunState, Fault> {
             .at(FaultPlace::file(&checkpoint.folder))
             .hint("the checkpoint was written by another version")
     })
-}
-
-fn diverged(step: usize, saved: Option<&std::path::Path>) -> Fault {
-    let fault = Fault::new(format!(
-        "the loss or its gradient was not finite for {} steps in a row, the last one step {step}",
-        SKIPS_ALLOWED + 1
-    ));
-    match saved {
-        Some(folder) => fault.hint(format!(
-            "the last good checkpoint is {}; lower `optimizer.learning_rate` and go on from there",
-            folder.display()
-        )),
-        None => fault.hint("lower `optimizer.learning_rate`, or look at the data with `trainer check`"),
-    }
-}
-
-/// Sees after the first update that every `B` has moved and that no frozen weight has.
-struct Untouched {
-    sums: Option<Vec<f32>>,
-}
-
-impl Untouched {
-    fn new(trainee: &mut Trainee) -> Self {
-        Self { sums: Some(trainee.frozen_sums()) }
-    }
-
-    /// Looks once, after the first update with a learning rate above zero and a finite gradient.
-    fn check(
-        &mut self,
-        trainee: &mut Trainee,
-        layout: &Layout,
-        before: &Tensor<1>,
-        after: &Tensor<1>,
-        learning_rate: f64,
-    ) -> Result<(), Fault> {
-        if learning_rate == 0.0 {
-            return Ok(());
-        }
-        let Some(sums) = self.sums.take() else { return Ok(()) };
-        let (before, after) = (read(before.clone()), read(after.clone()));
-        if before == after {
-            // A step without any learned weight, or a skipped one: look again after the next.
-            self.sums = Some(sums);
-            return Ok(());
-        }
-        let still = |slot: &&super::parameters::Slot| {
-            let range = slot.offset..slot.offset + slot.length;
-            slot.name.contains(".lora_B.") && before[range.clone()] == after[range]
-        };
-        if let Some(slot) = layout.slots.iter().find(still) {
-            return Err(Fault::new("the first update left an adapter where it was")
-                .at(FaultPlace::Named(slot.name.clone()))
-                .hint("no gradient reaches it: this is a fault of this program, please report it with the recipe"));
-        }
-        assert!(sums == trainee.frozen_sums(), "the first update changed a frozen weight");
-        Ok(())
-    }
 }

@@ -161,6 +161,9 @@ impl Config {
 
     fn check(&self, fields: &mut Fields) {
         fields.expect_word("hidden_act", "silu");
+        if !(self.rms_norm_eps > 0.0 && self.max_position_embeddings > 0) {
+            fields.reject("`rms_norm_eps` and `max_position_embeddings` must be above 0".into());
+        }
         let heads = (self.num_attention_heads, self.num_key_value_heads);
         if heads.1 == 0 || !heads.0.is_multiple_of(heads.1) {
             fields.reject(format!("{} query heads cannot share {} key heads evenly", heads.0, heads.1));

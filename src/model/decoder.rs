@@ -33,15 +33,14 @@ impl Decoder {
     /// Takes every weight from `source`.
     ///
     /// # Errors
-    /// A tensor that is missing or has another shape than `config` asks for.
+    /// A tensor that is missing, has another shape than `config` asks for, or has no place in it.
     pub fn load(config: Config, source: &Source) -> Result<Self, Fault> {
         let embedding = [config.vocab_size, config.hidden_size];
-        // A file may hold a head although the configuration ties it; the configuration decides.
         let lm_head = match config.tie_word_embeddings {
             true => None,
             false => Some(Linear::load(source, "lm_head", embedding, false)?),
         };
-        Ok(Self {
+        let decoder = Self {
             embed_tokens: source.projection("model.embed_tokens.weight", embedding)?,
             layers: (0..config.num_hidden_layers)
                 .map(|layer| Block::load(source, &config, layer))
@@ -50,7 +49,9 @@ impl Decoder {
             lm_head,
             device: source.device.clone(),
             config,
-        })
+        };
+        source.refuse_unused()?;
+        Ok(decoder)
     }
 
     /// The inner (not autodiff) device of the weights.

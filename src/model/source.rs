@@ -1,5 +1,7 @@
 //! Where a model's first weights come from: a folder's files, or a seeded draw.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -25,6 +27,8 @@ pub struct Source<'a> {
     pub seed: u64,
     /// Standard deviation of the draw.
     pub initializer_range: f64,
+    /// Names asked for so far.
+    pub used: RefCell<BTreeSet<String>>,
 }
 
 impl Source<'_> {
@@ -51,7 +55,7 @@ impl Source<'_> {
 
     fn matrix_values(&self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>, Fault> {
         Ok(match self.weights {
-            Some(weights) => read(weights, name, &shape)?,
+            Some(weights) => self.read(weights, name, &shape)?,
             None => {
                 let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(crate::random::key(self.seed, &["init", name]));
                 let normal = Normal::new(0.0f32, self.initializer_range as f32).expect("the deviation is finite");
@@ -63,7 +67,7 @@ impl Source<'_> {
     /// A vector `[size]`; `fill` everywhere in a new model.
     pub(super) fn vector(&self, name: &str, size: usize, fill: f32) -> Result<Tensor<1>, Fault> {
         let values = match self.weights {
-            Some(weights) => read(weights, name, &[size])?,
+            Some(weights) => self.read(weights, name, &[size])?,
             None => vec![fill; size],
         };
         let dtype = if self.packs() { DType::F32 } else { self.dtype };
@@ -73,18 +77,39 @@ impl Source<'_> {
     fn place<const D: usize>(&self, tensor: Tensor<D>) -> Tensor<D> {
         if self.trained { tensor.autodiff().require_grad() } else { tensor }
     }
-}
 
-fn read(weights: &Weights, name: &str, shape: &[usize]) -> Result<Vec<f32>, Fault> {
-    match weights.shape(name) {
-        None => Err(Fault::new(format!("the tensor `{name}` is missing from the model's weights"))
+    fn read(&self, weights: &Weights, name: &str, shape: &[usize]) -> Result<Vec<f32>, Fault> {
+        self.used.borrow_mut().insert(name.into());
+        match weights.shape(name) {
+            None => Err(Fault::new(format!("the tensor `{name}` is missing from the model's weights"))
+                .at(Place::Named(name.into()))
+                .hint("`config.json` and the weights are not of the same model, or a file is cut short")),
+            Some(found) if found != shape => Err(Fault::new(format!(
+                "the tensor `{name}` has the shape {found:?}, and `config.json` asks for {shape:?}"
+            ))
             .at(Place::Named(name.into()))
-            .hint("`config.json` and the weights are not of the same model, or a file is cut short")),
-        Some(found) if found != shape => Err(Fault::new(format!(
-            "the tensor `{name}` has the shape {found:?}, and `config.json` asks for {shape:?}"
-        ))
-        .at(Place::Named(name.into()))
-        .hint("`config.json` and the weights are not of the same model")),
-        Some(_) => weights.f32(name),
+            .hint("`config.json` and the weights are not of the same model")),
+            Some(_) => weights.f32(name),
+        }
+    }
+
+    /// Looks at what the files hold beside what was asked for.
+    ///
+    /// # Errors
+    /// A tensor that the configuration has no place for: ignoring it could change the mathematics.
+    pub(super) fn refuse_unused(&self) -> Result<(), Fault> {
+        let (Some(weights), used) = (self.weights, self.used.borrow()) else { return Ok(()) };
+        for name in weights.names().filter(|name| !used.contains(*name)) {
+            // Tables that older versions of transformers saved, and the copy of a tied embedding.
+            let derived = name.ends_with("rotary_emb.inv_freq");
+            let tied =
+                name == "lm_head.weight" && weights.bytes(name)? == weights.bytes("model.embed_tokens.weight")?;
+            if !derived && !tied {
+                return Err(Fault::new(format!("the weights hold `{name}`, which `config.json` has no place for"))
+                    .at(weights.place_of(name))
+                    .hint("`config.json` and the weights are not of the same model"));
+            }
+        }
+        Ok(())
     }
 }

@@ -26,6 +26,8 @@ pub struct Estimate {
     pub memory: Memory,
     /// Bytes of memory free when the plan was made, if the machine says.
     pub available_bytes: Option<u64>,
+    /// Bytes of memory of the machine, if it says.
+    pub machine_bytes: Option<u64>,
     /// What is kept of the way forward.
     pub recompute: Recompute,
     /// Tokens of the whole run without padding.
@@ -56,7 +58,7 @@ impl Estimate {
         let (shape, tokens) = largest_batch(order, steps);
         let Shape { height, width } = shape;
         let step = Step { config, trained, full, height, width, dtype, device };
-        let available_bytes = available_bytes();
+        let (available_bytes, machine_bytes) = (memory("MemAvailable:"), memory("MemTotal:"));
         let recompute = match recipe.train.recompute {
             recipe::Recompute::None => Recompute::None,
             recipe::Recompute::Blocks => Recompute::Blocks,
@@ -74,6 +76,7 @@ impl Estimate {
             flop_per_token,
             memory: step.memory(recompute),
             available_bytes,
+            machine_bytes,
             recompute,
             tokens,
             seconds,
@@ -128,7 +131,7 @@ fn fresh_parameters(start: &Start, config: &Config) -> u64 {
                 Targets::AllLinear => true,
                 Targets::Names(names) => names.iter().any(|name| crate::model::matches_module(&path, name)),
             };
-            values += if wanted { (rank * sides) as u64 } else { 0 };
+            values += if wanted { (*rank as u64).saturating_mul(sides as u64) } else { 0 };
         }
     }
     values
@@ -168,9 +171,9 @@ fn measured_flops(device: &Device, dtype: DType, full: bool) -> f64 {
     (times * 2 * size * size * size) as f64 / started.elapsed().as_secs_f64().max(1e-9)
 }
 
-/// Memory that can be had without swapping; `None` where the system does not tell.
-fn available_bytes() -> Option<u64> {
+/// A line of the system's account of its memory, in bytes; `None` where it keeps none.
+fn memory(line: &str) -> Option<u64> {
     let text = fs_err::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    let line = text.lines().find(|found| found.starts_with(line))?;
     line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
 }

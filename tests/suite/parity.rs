@@ -64,6 +64,7 @@ fn decoder(model: &str, trained: bool) -> Decoder {
         trained,
         seed: 0,
         initializer_range: 0.0,
+        used: Default::default(),
     };
     Decoder::load(config, &source).unwrap_or_else(|fault| panic!("{fault}"))
 }

@@ -14,25 +14,26 @@ pub enum Progress<'a> {
     Notice { text: &'a str },
 }
 
-/// A bar on a terminal, plain lines otherwise; on stderr.
+/// A bar on a terminal that shows logs, log lines otherwise.
 pub fn progress_on_stderr() -> impl Fn(Progress<'_>) {
-    let terminal = std::io::stderr().is_terminal();
+    let terminal = std::io::stderr().is_terminal() && tracing::enabled!(tracing::Level::INFO);
     let current: RefCell<Option<(String, ProgressBar)>> = RefCell::new(None);
     move |progress| match progress {
         Progress::Bytes { file, done, size } => {
             let mut current = current.borrow_mut();
             if current.as_ref().is_none_or(|(shown, _)| shown != file) {
                 if !terminal {
-                    eprintln!("downloading {file} ({})", HumanBytes(size));
+                    tracing::info!("downloading {file} ({})", HumanBytes(size));
                 }
-                *current = Some((file.to_owned(), bar(file, size)));
+                let shown = if terminal { bar(file, size) } else { ProgressBar::hidden() };
+                *current = Some((file.to_owned(), shown));
             }
             if let Some((_, bar)) = current.as_ref() {
                 bar.set_position(done);
                 if done == size {
                     bar.finish_and_clear();
                     if terminal {
-                        eprintln!("downloaded {file} ({})", HumanBytes(size));
+                        tracing::info!("downloaded {file} ({})", HumanBytes(size));
                     }
                     *current = None;
                 }
@@ -40,12 +41,11 @@ pub fn progress_on_stderr() -> impl Fn(Progress<'_>) {
         }
         Progress::Notice { text } => match current.borrow().as_ref() {
             Some((_, bar)) if terminal => bar.println(text),
-            _ => eprintln!("{text}"),
+            _ => tracing::info!("{text}"),
         },
     }
 }
 
-/// indicatif draws on stderr, and not at all where that is no terminal.
 fn bar(file: &str, size: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} ({eta})")
         .expect("the template is a constant")

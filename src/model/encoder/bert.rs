@@ -142,6 +142,7 @@ impl Bert {
             trained: false,
             seed: 0,
             initializer_range: 0.0,
+            used: Default::default(),
         };
         // A model saved with a head of its own has the encoder one level down.
         let root = if weights.contains("bert.embeddings.word_embeddings.weight") { "bert." } else { "" };

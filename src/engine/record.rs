@@ -1,0 +1,130 @@
+//! From a step's numbers on the device to the record that is logged.
+
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+
+use super::backward::StepScale;
+use super::data::prompts;
+use super::evaluate::{HeldOutLosses, batches, evaluate};
+use super::totals::Totals;
+use super::train::Settings;
+use super::trainee::{Trainee, values as read};
+use crate::report::StepRecord;
+
+/// A step whose numbers are still on the device.
+pub struct Pending {
+    /// The optimizer step, from 1.
+    pub step: usize,
+    /// The least that the loss of this step could be.
+    pub floor: Option<f64>,
+    /// The learning rate of its update.
+    pub learning_rate: f64,
+    /// The gradient's global norm, `[1]`.
+    pub norm: Tensor<1>,
+    /// Sums over its learned tokens.
+    pub totals: Totals,
+    /// For each auxiliary loss, the sum of its losses, `[1]`.
+    pub auxiliary_losses: Vec<Option<Tensor<1>>>,
+    /// How it was normalised.
+    pub scale: StepScale,
+    /// The objective's own numbers.
+    pub diagnostics: Vec<(String, f64)>,
+    /// The auxiliary losses' own numbers, by their names.
+    pub auxiliary_diagnostics: Vec<(String, Vec<(String, f64)>)>,
+    /// Tokens processed, padding included.
+    pub tokens: usize,
+    /// Tokens without padding.
+    pub tokens_real: usize,
+    /// Learned tokens of all rows.
+    pub tokens_loss: usize,
+    /// Number of weights: learned tokens, one that rows share counted once.
+    pub weights: usize,
+    /// When it began.
+    pub started: Instant,
+    /// How long its turn of the loop took, once that is over.
+    pub seconds: Option<f64>,
+}
+
+impl Pending {
+    /// Waits for the device. Beside the record, the sum of the objective's loss before it is normalised.
+    pub fn read(self) -> (StepRecord, f64) {
+        let sums = self.totals.read();
+        let tokens = self.tokens_loss.max(1) as f64;
+        let mut objective = sums.weight_diagnostics(self.weights);
+        objective.extend(self.diagnostics);
+        let mut loss = sums.loss * self.scale.objective;
+        if let Some(floor) = self.floor {
+            objective.extend([("floor".to_string(), floor), ("gap".to_string(), loss - floor)]);
+        }
+        let mut auxiliaries = Vec::new();
+        let losses = self.auxiliary_losses.into_iter().zip(self.scale.auxiliaries);
+        for ((sum, scale), (name, diagnostics)) in losses.zip(self.auxiliary_diagnostics) {
+            let value = sum.map_or(0.0, |sum| f64::from(read(sum)[0]));
+            loss += value * scale;
+            let mut numbers = vec![("loss".to_string(), value * scale)];
+            numbers.extend(diagnostics);
+            auxiliaries.push((name, numbers));
+        }
+        let norm = f64::from(read(self.norm)[0]);
+        let seconds = self.seconds.unwrap_or_else(|| self.started.elapsed().as_secs_f64());
+        let record = StepRecord {
+            step: self.step,
+            split: "train",
+            loss,
+            nll: sums.nll / tokens,
+            entropy: sums.entropy / tokens,
+            grad_norm: Some(norm),
+            lr: Some(self.learning_rate),
+            tokens: self.tokens as u64,
+            tokens_real: self.tokens_real as u64,
+            tokens_loss: self.tokens_loss as u64,
+            seconds,
+            skipped: !(loss.is_finite() && norm.is_finite()),
+            objective,
+            auxiliaries,
+        };
+        (record, sums.loss)
+    }
+}
+
+/// The plain NLL of the held-out rows after a step, and the auxiliary losses' on them.
+pub fn evaluation_record(
+    settings: &Settings,
+    trainee: &mut Trainee,
+    evaluation: &[datasets::Example],
+    step: usize,
+) -> StepRecord {
+    let started = Instant::now();
+    let batches = batches(evaluation, settings.micro_batch_size, settings.width_multiple, settings.by_prompt);
+    let mut held_out = HeldOutLosses::new(&mut trainee.auxiliaries, settings.seed, step);
+    let see = &mut |hidden: &Tensor<3>, batch: &_| held_out.add(hidden, batch);
+    let (sums, counts) = evaluate(&trainee.decoder, &batches, see);
+    let auxiliaries = held_out.read();
+    let tokens = counts.learned.max(1) as f64;
+    let objective = match settings.by_prompt {
+        Some(_) => {
+            let prompts = prompts(evaluation);
+            let mean = |sum: f64| sum / prompts.len() as f64;
+            let (loss, floor) = (mean(sums.loss), mean(prompts.iter().map(|prompt| prompt.floor).sum()));
+            vec![("loss".into(), loss), ("floor".into(), floor), ("gap".into(), loss - floor)]
+        }
+        None => Vec::new(),
+    };
+    StepRecord {
+        step,
+        split: "eval",
+        loss: sums.nll / tokens,
+        nll: sums.nll / tokens,
+        entropy: sums.entropy / tokens,
+        grad_norm: None,
+        lr: None,
+        tokens: counts.processed as u64,
+        tokens_real: counts.real as u64,
+        tokens_loss: counts.learned as u64,
+        seconds: started.elapsed().as_secs_f64(),
+        skipped: false,
+        objective,
+        auxiliaries,
+    }
+}
