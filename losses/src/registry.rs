@@ -53,8 +53,11 @@ pub struct AuxiliaryBuilder {
     /// Sentence embeddings to be computed before training.
     pub sentences: Option<Sentences>,
     /// Builds it.
-    pub build: Box<dyn FnOnce(&Surroundings) -> Box<dyn Auxiliary>>,
+    pub build: Build,
 }
+
+/// What builds an auxiliary loss from all that it may depend on.
+pub type Build = Box<dyn FnOnce(&Surroundings) -> Box<dyn Auxiliary>>;
 
 impl AuxiliaryBuilder {
     /// A loss that needs nothing computed before training.

@@ -16,8 +16,11 @@ pub struct Sentences {
     /// Put before every text.
     pub prefix: String,
     /// The token ids of each text of a row, in the model's own vocabulary. A pure function of the row.
-    pub texts: Box<dyn Fn(&Row) -> Vec<Vec<u32>>>,
+    pub texts: Texts,
 }
+
+/// The token ids of each text of a row.
+pub type Texts = Box<dyn Fn(&Row) -> Vec<Vec<u32>>>;
 
 /// The embeddings of all rows of a run.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use burn::tensor::{DType, Device, Gradients, Tensor};
+use burn::tensor::{DType, Device, Gradients, Tensor, s};
 use losses::Parameter;
 
 use super::trainee::{Trainee, auxiliary_name};
@@ -79,7 +79,7 @@ impl Layout {
                 let old = before.clone().narrow(0, start, length);
                 let new = updated.clone().narrow(0, start, length);
                 let kept = old.clone() + (new - old).mul_scalar(1.0 - damping);
-                updated = updated.slice_assign([start..start + length], kept);
+                updated = updated.slice_assign(s![start..start + length], kept);
             }
         }
         updated

@@ -161,7 +161,31 @@ fn rows_of(place: &Workplace, kind: &str) -> Option<String> {
 }
 
 /// The same of the auxiliary losses.
-const AUXILIARIES: [(&str, &[&str]); 1] = [("mtp", &["weight=0.5", "heads=2"])];
+const AUXILIARIES: [(&str, &[&str], &[&str]); 2] = [
+    ("mtp", &[], &["weight=0.5", "heads=2"]),
+    (
+        "sfr",
+        &["encoder=\"builtin:words\"", "k=4", "stride=2", "min_suffix=2", "head_width=8"],
+        &[
+            concat!("encoder=\"", env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/bert\""),
+            "prefix=\"owl:\"",
+            "weight=0.5",
+            "k=3",
+            "stride=1",
+            "min_suffix=1",
+            "mask_short=false",
+            "flow=\"mse\"",
+            "head_width=9",
+            "head_layers=4",
+            "head_warmup=1",
+            "lambda_warmup=2",
+            "lambda_schedule=\"linear\"",
+            "gradient_gate=true",
+            "head_ema=0.5",
+            "control=true",
+        ],
+    ),
+];
 
 fn names<'a>(keys: &[&'a str]) -> BTreeSet<&'a str> {
     keys.iter().filter_map(|key| key.split('=').next()).collect()
@@ -201,14 +225,21 @@ fn every_key_of_an_auxiliary_loss_changes_the_steps() {
     let place = Workplace::new();
     for listed in trainer::losses::Registry::default().auxiliaries {
         let kind = listed.name;
-        let (_, keys) = AUXILIARIES.iter().find(|(name, _)| *name == kind).expect("a kind that is listed above");
+        let (_, start, keys) =
+            AUXILIARIES.iter().find(|(name, ..)| *name == kind).expect("a kind that is listed above");
         let mut probe = faults::Section::probe();
         drop((listed.build)(&mut probe));
         let asked: BTreeSet<&str> = probe.asked().iter().map(String::as_str).collect();
         assert_eq!(asked, names(keys), "{kind}");
-        let base = steps(&place, kind, &[format!("auxiliary=[{{kind=\"{kind}\"}}]")]);
+        let auxiliary = |key: Option<&str>| {
+            let changed = names(key.as_slice());
+            let kept = start.iter().copied().filter(|key| changed.is_disjoint(&names(&[key])));
+            let written: String = kept.chain(key).map(|key| format!(",{key}")).collect();
+            format!("auxiliary=[{{kind=\"{kind}\"{written}}}]")
+        };
+        let base = steps(&place, kind, &[auxiliary(None)]);
         for (index, key) in keys.iter().enumerate() {
-            let set = [format!("auxiliary=[{{kind=\"{kind}\",{key}}}]")];
+            let set = [auxiliary(Some(key))];
             assert_ne!(steps(&place, &format!("{kind}-{index}"), &set), base, "{kind}: {key} changes nothing");
         }
     }

@@ -144,7 +144,7 @@ fn train(decoder: Decoder, rows: &Expected, recompute: Recompute, micro_batch_si
         let mut sums = StepSums { gradients, totals: Totals::zeros(&device), auxiliaries: Vec::new() };
         for indices in order.chunks(micro_batch_size) {
             let batch = Batch::new(&examples, indices, 8);
-            let place = Place { step, seed: 0, scale: scale.clone() };
+            let place = Place { step, seed: 0, step_seed: 0, scale: scale.clone() };
             micro_batch(&mut trainee, &mut *objective, &batch, &place, recompute, &mut sums);
         }
         assert_eq!(sums.gradients.missing(), Vec::<&str>::new());

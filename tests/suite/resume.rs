@@ -8,13 +8,17 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::Workplace;
 
 /// Recipes whose later steps depend on state of every kind.
-const CASES: [(&str, &str); 4] = [
+const CASES: [(&str, &str); 5] = [
     ("dropout", "recipe.toml --set adapter.dropout=0.1 --set train.micro_batch_size=3 --set schedule.kind=cosine"),
     (
         "quantile",
         "recipe.toml --set objective.kind=trunc_r --set objective.buffer=40 --set objective.recompute=7 --set train.micro_batch_size=2",
     ),
     ("auxiliary", "recipe.toml --set auxiliary=[{kind=\"mtp\",weight=0.3,heads=2}] --set objective.kind=cdiv"),
+    (
+        "sfr",
+        "recipe.toml --set auxiliary=[{kind=\"sfr\",encoder=\"builtin:words\",k=4,stride=2,min_suffix=2,head_width=8,control=true,gradient_gate=true,head_ema=0.5,head_warmup=2,lambda_warmup=3}] --set train.micro_batch_size=3",
+    ),
     ("full", "full.toml --set optimizer.learning_rate=1e-3"),
 ];
 

@@ -101,6 +101,7 @@ impl Workplace {
             command.env_remove(name);
         }
         command.env("HF_HUB_OFFLINE", "1").env("HF_HOME", self.path("no-hub"));
+        command.env("XDG_CACHE_HOME", self.path("cache"));
         command.envs(environment.iter().copied());
         Ended::of(&command.output().expect("the program runs"), &arguments.join(" "))
     }
@@ -119,6 +120,7 @@ impl Workplace {
         let file = |name: &str| Stdio::from(fs::File::create(self.path(name)).expect("a file"));
         let mut command = std::process::Command::new(PROGRAM);
         command.current_dir(self.folder.path()).args(arguments.split_whitespace()).stdin(Stdio::null());
+        command.env("XDG_CACHE_HOME", self.path("cache"));
         for name in SILENCED {
             command.env_remove(name);
         }

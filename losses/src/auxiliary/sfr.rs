@@ -62,7 +62,7 @@ const SHORTEST: f64 = 1e-3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flow {
     /// The velocity from noise to target.
-    Flow,
+    Velocity,
     /// The target, by `1 - cos`.
     Cosine,
     /// The target, by the mean square.
@@ -114,7 +114,7 @@ fn read_settings(section: &mut Section, rule: TargetRule) -> Settings {
         format!("`{}` must be a finite number, 0 or more", section.full("weight")),
         "1 is the usual value; 0 trains nothing by it and shows the loss",
     );
-    let flows = [("flow", Flow::Flow), ("cosine", Flow::Cosine), ("mse", Flow::Mse)];
+    let flows = [("flow", Flow::Velocity), ("cosine", Flow::Cosine), ("mse", Flow::Mse)];
     let flow = section.choice("flow", &flows, "flow");
     let width = section.value("head_width", 1024usize);
     let message = format!("`{}` must be from 1 to 65536", section.full("head_width"));
@@ -189,7 +189,7 @@ impl Sfr {
             layers: settings.layers,
         };
         let head = |name| FlowHead::new(shape, name, surroundings.seed, &surroundings.device);
-        if settings.flow == Flow::Flow {
+        if settings.flow == Flow::Velocity {
             let deviation = 1.0 / (dimension as f64).sqrt();
             tracing::info!(
                 "sfr: {dimension} dimensions: the first flow loss is {:.4}; a head that ignores the hidden states ends at \
@@ -264,7 +264,7 @@ impl Sfr {
         let row = self.indices(rows);
         let targets = self.matrix(batch.targets.clone());
         let losses = match self.settings.flow {
-            Flow::Flow => {
+            Flow::Velocity => {
                 let tau = noise.tau.clone().select(0, row.clone()).unsqueeze_dim::<2>(1);
                 let start = noise.start.clone();
                 let z = start.clone() * (tau.clone().neg().add_scalar(1.0)) + targets.clone() * tau;

@@ -95,22 +95,3 @@ fn what_is_no_encoder_is_refused() {
     let fault = files.load(&Device::flex()).err().expect("weights of another shape");
     assert!(fault.to_string().contains("embeddings"), "{fault}");
 }
-
-#[test]
-#[ignore]
-fn by_hand() {
-    let text = fs_err::read_to_string("/work/shared/reference/minilm_embeddings.json").unwrap();
-    let read: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let texts: Vec<String> = read["sentences"].as_array().unwrap().iter().map(|t| t.as_str().unwrap().into()).collect();
-    let expected: Vec<f32> = read["embeddings"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .flat_map(|v| v.as_array().unwrap())
-        .map(|v| v.as_f64().unwrap() as f32)
-        .collect();
-    let files = EncoderFiles::locate("/work/ref/all-MiniLM-L6-v2").unwrap();
-    let encoder = files.load(&Device::flex()).unwrap();
-    let found = encoder.embed(&texts, &mut |_| {}).unwrap();
-    println!("MINILM largest difference {}", largest_difference(&found, &expected));
-}
