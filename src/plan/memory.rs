@@ -38,8 +38,8 @@ pub struct Memory {
     pub activations: u64,
 }
 
-/// The program itself: code, tokenizer, thread stacks.
-const PROGRAM: u64 = 40 << 20;
+/// The program itself, and what is left over of loading.
+const PROGRAM: u64 = 80 << 20;
 
 /// Blocks of memory are rounded up, and freed ones do not fit every new one.
 const ROUNDING: f64 = 1.08;
