@@ -97,7 +97,7 @@ impl Attention {
         let flat = x.reshape([batch * positions, hidden]);
         let packed = matches!(self.q_proj.weight(), Matrix::Packed(_));
         let attended = match cache {
-            None if packed => self.attend_together(flat, batch, context),
+            None if packed && context.visibility.is_none() => self.attend_together(flat, batch, context),
             cache => self.attend(flat, batch, context, cache),
         };
         let residual = residual.reshape([batch * positions, hidden]);
