@@ -11,6 +11,9 @@
 //! | `world-train` | 2,016 | `{"prompt", "completion"}`, 42 answers to each question |
 //! | `world-eval` | 192 | the same from another random stream, 4 answers to each question |
 //! | `world-chat` | 1,008 | `{"messages"}`, 21 answers to each question |
+//! | `intent-train` | 2,016 | `{"prompt", "intent", "response"}`: the same answers, before each its two longest new words |
+//! | `intent-eval` | 192 | the same from another random stream, 4 answers to each question |
+//! | `intent-steps` | 1,008 | `{"prompt", "steps"}`: answers in two halves, before each its longest new word |
 //! | `numbers` | 4 | `{"prompt", "targets"}`: a number from 1 to 10, in braces, all alike |
 //!
 //! Training, evaluation and chat rows follow the true distribution. The corpus does not. After a question it follows
@@ -59,7 +62,16 @@ const NUMBERS: [usize; 10] = [7, 3, 5, 8, 4, 9, 2, 6, 1, 10];
 
 /// The names that [`rows`] knows.
 pub fn names() -> &'static [&'static str] {
-    &["world-corpus", "world-train", "world-eval", "world-chat", "numbers"]
+    &[
+        "world-corpus",
+        "world-train",
+        "world-eval",
+        "world-chat",
+        "intent-train",
+        "intent-eval",
+        "intent-steps",
+        "numbers",
+    ]
 }
 
 /// The rows of the data set `name`, with or without `builtin:` before it, as JSON Lines; the same bytes at every call.
@@ -78,6 +90,17 @@ pub fn rows(name: &str) -> Result<String, Fault> {
                 { "role": "user", "content": question },
                 { "role": "assistant", "content": answer }
             ] })
+        })),
+        "intent-train" => lines(intents(bare, TRAIN_ROWS_PER_PROMPT)),
+        "intent-eval" => lines(intents(bare, EVAL_ROWS_PER_PROMPT)),
+        "intent-steps" => lines(answers(bare, CHAT_ROWS_PER_PROMPT).map(|(question, answer)| {
+            let words: Vec<&str> = answer.split(' ').collect();
+            let (first, second) = words.split_at(words.len() / 2);
+            let step = |words: &[&str]| {
+                let text = words.join(" ");
+                json!({ "intent": keywords(question, &text, 1), "text": text })
+            };
+            json!({ "prompt": format!("{question}\n"), "steps": [step(first), step(second)] })
         })),
         "numbers" => lines(NUMBER_PROMPTS.iter().map(|prompt| {
             let targets: Vec<String> = (1..=10).map(braced).collect();
@@ -119,6 +142,30 @@ fn corpus_texts() -> Vec<String> {
 fn pairs(purpose: &str, rows_per_prompt: usize) -> impl Iterator<Item = Value> {
     answers(purpose, rows_per_prompt)
         .map(|(question, answer)| json!({ "prompt": format!("{question}\n"), "completion": answer }))
+}
+
+/// The same with the answer's keywords as its intent.
+fn intents(purpose: &str, rows_per_prompt: usize) -> impl Iterator<Item = Value> {
+    answers(purpose, rows_per_prompt).map(|(question, answer)| {
+        let intent = keywords(question, &answer, 2);
+        json!({ "prompt": format!("{question}\n"), "intent": intent, "response": answer })
+    })
+}
+
+/// The longest words of `text`, those first that the question does not have, in the order of the text.
+fn keywords(question: &str, text: &str, count: usize) -> String {
+    let bare = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+    let asked: Vec<String> = question.split(' ').map(bare).collect();
+    let mut words: Vec<(usize, String)> = Vec::new();
+    for (place, word) in text.split(' ').map(bare).enumerate() {
+        if words.iter().all(|(_, known)| *known != word) {
+            words.push((place, word));
+        }
+    }
+    words.sort_by_key(|(place, word)| (asked.contains(word), std::cmp::Reverse(word.len()), *place));
+    words.truncate(count);
+    words.sort();
+    words.into_iter().map(|(_, word)| word).collect::<Vec<_>>().join(", ")
 }
 
 /// Questions and answers of the true distribution, the questions in turn.
@@ -174,13 +221,14 @@ mod tests {
                 Sha256::digest(text).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
             })
             .collect();
-        assert_eq!(digests, ["160824d1", "1e824503", "0afdd7d6", "4cf37449", "ffa6b24a"]);
+        let expected = ["160824d1", "1e824503", "0afdd7d6", "4cf37449", "6683088b", "e4df7f36", "4e4b26d8", "ffa6b24a"];
+        assert_eq!(digests, expected);
     }
 
     #[test]
     fn the_data_sets_have_their_sizes() {
         let sizes: Vec<usize> = names().iter().map(|name| parsed(name).len()).collect();
-        assert_eq!(sizes, [20_000, 2_016, 192, 1_008, 4]);
+        assert_eq!(sizes, [20_000, 2_016, 192, 1_008, 2_016, 192, 1_008, 4]);
     }
 
     #[test]
@@ -190,6 +238,22 @@ mod tests {
         }
         for row in parsed("world-chat") {
             assert!(probability(text(&row, "/messages/0/content"), text(&row, "/messages/1/content")) > 0.0, "{row}");
+        }
+    }
+
+    #[test]
+    fn intents_are_words_of_what_follows_that_the_question_does_not_have() {
+        for row in parsed("intent-train").iter().chain(&parsed("intent-eval")) {
+            let (intent, response) = (text(row, "/intent"), text(row, "/response").to_lowercase());
+            assert!(probability(text(row, "/prompt"), text(row, "/response")) > 0.0, "{row}");
+            assert_eq!(intent.split(", ").count(), 2, "{row}");
+            assert!(intent.split(", ").all(|word| response.contains(word)), "{row}");
+        }
+        assert_eq!(keywords("Tell me about a fox.", "The hungry fox sleeps near a fox.", 2), "hungry, sleeps");
+        for row in parsed("intent-steps") {
+            let whole = format!("{} {}", text(&row, "/steps/0/text"), text(&row, "/steps/1/text"));
+            assert!(probability(text(&row, "/prompt"), &whole) > 0.0, "{row}");
+            assert!(!text(&row, "/steps/0/intent").is_empty() && !text(&row, "/steps/1/intent").is_empty(), "{row}");
         }
     }
 
@@ -244,7 +308,7 @@ mod tests {
             fault.to_string().replace('\n', " "),
             "no built-in data set is named `builtin:world-trian` hint: did you mean `builtin:world-train`? there are \
              `builtin:world-corpus`, `builtin:world-train`, `builtin:world-eval`, `builtin:world-chat`, \
-             `builtin:numbers`"
+             `builtin:intent-train`, `builtin:intent-eval`, `builtin:intent-steps`, `builtin:numbers`"
         );
     }
 }

@@ -9,13 +9,18 @@ use faults::{Fault, Faults, Place, nearest};
 use super::{Outcome, print};
 
 /// Every file of the folder `recipes`.
-pub const RECIPES: [Embedded; 6] = [
+pub const RECIPES: [Embedded; 11] = [
     Embedded { name: "nll", text: include_str!("../../recipes/nll.toml") },
     Embedded { name: "cdiv_alpha1.4", text: include_str!("../../recipes/cdiv_alpha1.4.toml") },
     Embedded { name: "tiny_base", text: include_str!("../../recipes/tiny_base.toml") },
     Embedded { name: "gsm8k_cdiv", text: include_str!("../../recipes/gsm8k_cdiv.toml") },
     Embedded { name: "sfr_words", text: include_str!("../../recipes/sfr_words.toml") },
     Embedded { name: "sfr_gsm8k", text: include_str!("../../recipes/sfr_gsm8k.toml") },
+    Embedded { name: "diffuse_numbers", text: include_str!("../../recipes/diffuse_numbers.toml") },
+    Embedded { name: "diffuse_smollm2", text: include_str!("../../recipes/diffuse_smollm2.toml") },
+    Embedded { name: "intent_chat", text: include_str!("../../recipes/intent_chat.toml") },
+    Embedded { name: "intent_steps", text: include_str!("../../recipes/intent_steps.toml") },
+    Embedded { name: "intent_qwen2.5", text: include_str!("../../recipes/intent_qwen2.5.toml") },
 ];
 
 /// A recipe inside the program.

@@ -1,0 +1,168 @@
+//! Distributions over targets from the recipe to the samples: what is learned, what is refused, when it ends.
+
+use serde_json::Value;
+
+use crate::support::Workplace;
+
+const NUMBERS: &str = r#"
+[model]
+path = "builtin:tiny"
+[adapter]
+rank = 4
+alpha = 8
+[data]
+train = ["builtin:numbers"]
+[objective]
+kind = "diffuse"
+[optimizer]
+learning_rate = 5e-3
+[train]
+epochs = 1
+[output]
+dir = "run"
+"#;
+
+fn workplace() -> Workplace {
+    let place = Workplace::new();
+    place.write("numbers.toml", NUMBERS);
+    place
+}
+
+fn number(line: &Value, pointer: &str) -> f64 {
+    line.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer} of {line}"))
+}
+
+#[test]
+fn the_loss_comes_near_its_floor_and_the_samples_spread_over_the_targets() {
+    let place = workplace();
+    let plan = place.trainer("check numbers.toml --json").succeeds().json();
+    assert_eq!(plan["prompts"].as_array().expect("a list").len(), 4);
+    assert!((number(&plan, "/prompts/0/floor") - 10f64.ln()).abs() < 1e-12);
+    let printed = place.trainer("check numbers.toml").succeeds();
+    assert!(printed.stdout.contains("2.3026 nats for 10 targets, builtin:numbers:1"), "{}", printed.stdout);
+    let set = format!("numbers.toml --set train.epochs=60 --set data.eval=[\"builtin:numbers\"]");
+    place.trainer(&format!("run {set}")).succeeds();
+    let steps = place.steps("run");
+    let (first, last) = (&steps[0], &steps[steps.len() - 1]);
+    for line in [first, last] {
+        let gap = number(line, "/loss") - number(line, "/objective/floor");
+        assert!((number(line, "/objective/gap") - gap).abs() < 1e-9 && gap > 0.0, "{line}");
+    }
+    // The embedded model's head is frozen and gives every token some probability, so that its gap ends near 0.27.
+    assert!(number(last, "/objective/gap") < 0.3, "{first} {last}");
+    let evaluated = place.trainer("eval run --data builtin:numbers --n 200").succeeds();
+    let lines: Vec<Value> = evaluated.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 4);
+    let evaluation = place.metrics("run").into_iter().rfind(|line| line["split"] == "eval").expect("an evaluation");
+    let mean = lines.iter().map(|line| number(line, "/kl")).sum::<f64>() / 4.0;
+    assert!((number(&evaluation, "/objective/gap") - mean).abs() < 1e-4, "{evaluation} {mean}");
+    for line in &lines {
+        assert!((number(line, "/kl") - (number(line, "/loss") - number(line, "/floor"))).abs() < 1e-5, "{line}");
+        assert!(number(line, "/total_variation") < 0.5 && number(line, "/coverage") >= 8.0, "{line}");
+        assert!(number(line, "/entropy") > 1.9, "{line}");
+    }
+}
+
+/// Targets one by one, as a trie, and as a trie in parts: one loss, one gradient, fewer tokens.
+#[test]
+fn sharing_prefixes_and_cutting_into_parts_changes_nothing_but_the_tokens() {
+    let place = workplace();
+    let run = |name: &str, set: &str| {
+        place.trainer(&format!("run numbers.toml --set output.dir={name} {set}")).succeeds();
+        place.steps(name)
+    };
+    let tree = run("tree", "");
+    let plain = run("plain", "--set train.share_prefixes=false");
+    let parts = run("parts", "--set train.micro_batch_size=3");
+    assert_eq!((tree.len(), plain.len(), parts.len()), (4, 4, 4));
+    for ((tree, plain), parts) in tree.iter().zip(&plain).zip(&parts) {
+        for key in ["/loss", "/nll", "/entropy", "/grad_norm"] {
+            let expected = number(plain, key);
+            for found in [number(tree, key), number(parts, key)] {
+                assert!((found / expected - 1.0).abs() < 1e-4, "{key}: {found} is not {expected}");
+            }
+        }
+        let tokens = |line| number(line, "/tokens_real");
+        assert!(tokens(tree) * 4.0 < tokens(plain) && tokens(tree) < tokens(parts), "{tree} {parts} {plain}");
+        assert_eq!(tree["tokens_loss"], plain["tokens_loss"]);
+    }
+    // Every prompt of the pass in one step: the same mean over prompts.
+    let whole = run("whole", "--set train.batch_size=4 --set train.micro_batch_size=7");
+    assert_eq!(whole.len(), 1);
+    assert!((number(&whole[0], "/objective/floor") - 10f64.ln()).abs() < 1e-9);
+}
+
+#[test]
+fn a_run_ends_early_when_a_pass_is_near_its_floor_and_is_then_done() {
+    let place = workplace();
+    let run = |name: &str, gap: &str| {
+        let set = format!("numbers.toml --set train.epochs=3 --set output.dir={name} --set objective.early_stop={gap}");
+        let ended = place.trainer(&format!("run {set}")).succeeds();
+        (place.steps(name).len(), ended.stderr)
+    };
+    assert_eq!(run("far", "0").0, 12);
+    // The first pass is below a hundred times the floor.
+    let (steps, words) = run("near", "99");
+    assert_eq!(steps, 4);
+    assert!(words.contains("step 4 ends the run early"), "{words}");
+    let set = format!("numbers.toml --set train.epochs=3 --set output.dir=near --set objective.early_stop=99");
+    place.trainer(&format!("run {set} --resume")).succeeds().says(&["the run ended early, at step 4"]);
+    assert_eq!(place.steps("near").len(), 4);
+}
+
+/// Stopped in the middle of a pass: the sum of the pass's losses goes on, and the run ends where the unbroken one does.
+#[test]
+fn early_stopping_survives_a_resume_in_the_middle_of_a_pass() {
+    let place = workplace();
+    let set = |name: &str, steps: usize, gap: f64| {
+        format!(
+            "run numbers.toml --set output.dir={name} --set train.steps={steps} --set checkpoint.every=1 \
+             --set objective.early_stop={gap}"
+        )
+    };
+    place.trainer(&set("first", 4, 0.0)).succeeds();
+    let pass: f64 = place.steps("first").iter().map(|line| number(line, "/loss")).sum();
+    let gap = pass / (4.0 * 10f64.ln()) - 1.0;
+    for (name, gap, expected) in [("above", gap * 1.001, 4), ("below", gap * 0.999, 8)] {
+        place.trainer(&set(name, 3, gap)).succeeds();
+        place.trainer(&format!("{} --resume", set(name, 8, gap))).succeeds();
+        assert_eq!(place.steps(name).len(), expected, "{name}");
+    }
+}
+
+#[test]
+fn rows_and_objective_must_fit_each_other() {
+    let place = workplace();
+    let numbers = "--set data.train=[\"builtin:numbers\"] --set data.eval=[]";
+    place.refuses(
+        &format!("check recipe.toml {numbers}"),
+        &["rows of `targets` need objective `diffuse`, not `nll`", "hint: set `objective.kind = \"diffuse\"`"],
+    );
+    place.refuses(
+        "check recipe.toml --set objective.kind=diffuse --set data.eval=[]",
+        &["objective `diffuse` needs rows of `targets`, not `prompt_completion`"],
+    );
+    place.refuses(
+        "check recipe.toml --set objective.kind=intent --set data.eval=[]",
+        &["objective `intent` needs rows of `intent`, not `prompt_completion`"],
+    );
+    place.refuses(
+        "check recipe.toml --set data.end_token=false --set data.template=chat",
+        &["`data.end_token` and `data.prefix_free` have no effect", "`data.template`, `data.allow_empty_intent`"],
+    );
+    place.refuses(
+        "check recipe.toml --set train.share_prefixes=true",
+        &["unknown key `share_prefixes`", "`share_prefixes` is a key of objective `diffuse`"],
+    );
+    let clash = r#"{"prompt": "p ", "targets": ["{1", "{10", "{2}"]}"#;
+    place.write("clash.jsonl", clash);
+    let open = format!("numbers.toml --set data.train=[\"clash.jsonl\"] --set data.end_token=false");
+    place.refuses(
+        &format!("check {open}"),
+        &["clash.jsonl:1\n", "the targets are not prefix-free", "`{1` begins `{10`"],
+    );
+    let warned = place.trainer(&format!("check {open} --set data.prefix_free=warn")).succeeds();
+    assert!(warned.stderr.contains("`{1` begins `{10`"), "{}", warned.stderr);
+    let silent = place.trainer(&format!("check {open} --set data.prefix_free=off")).succeeds();
+    assert!(!silent.stderr.contains("begins"), "{}", silent.stderr);
+}
