@@ -47,9 +47,9 @@ trait Operation: Debug + Send + Sync + 'static {
 
 /// The one entry into burn's dispatch: an operation with up to eight inputs.
 #[backend_extension(Flex, Autodiff)]
+#[allow(clippy::too_many_arguments, reason = "the dispatch takes tensors one by one")]
 trait NativeOps: Backend {
     /// Runs `operation`. Inputs that it does not have are any tensors that are not tracked.
-    #[expect(clippy::too_many_arguments, reason = "the dispatch takes tensors one by one")]
     fn native(
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,

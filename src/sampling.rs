@@ -264,9 +264,12 @@ mod tests {
     use super::*;
     use crate::model::embedded_tokenizer;
 
+    /// Logits of the next token after some tokens.
+    type Logits = Box<dyn Fn(&[u32]) -> Vec<f32>>;
+
     /// A model whose next token depends on the last one alone, by a table that a test writes.
     pub(super) struct Table {
-        pub next: Box<dyn Fn(&[u32]) -> Vec<f32>>,
+        pub next: Logits,
         pub rows: Vec<Vec<u32>>,
         pub positions: usize,
     }

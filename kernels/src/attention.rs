@@ -245,7 +245,6 @@ pub fn attention<E: Element>(shape: AttentionShape, qkv: &[E], cosine: &[f32], s
 }
 
 /// The gradient of `qkv` from that of the outputs, with what [`attention`] was given and gave.
-#[expect(clippy::too_many_arguments, reason = "what went in and what came out, both ways")]
 pub fn attention_backward<E: Element, G: Element>(
     shape: AttentionShape,
     qkv: &[E],

@@ -181,8 +181,8 @@ mod tests {
             check(dx[index], &x64, index, &|x| loss(x, &weight64));
         }
         let dweight = dweight.expect("it was asked for");
-        for index in 0..width {
-            check(dweight[index], &weight64, index, &|weight| loss(&x64, weight));
+        for (index, dweight) in dweight.iter().enumerate() {
+            check(*dweight, &weight64, index, &|weight| loss(&x64, weight));
         }
     }
 }

@@ -137,7 +137,7 @@ impl Packed {
     /// needs it; it is made when it is needed, because it costs less than a hundredth of the product and as much memory
     /// as the matrix. `rows.start` is a multiple of [`STRIP`].
     pub(crate) fn transposed(&self, rows: std::ops::Range<usize>) -> Self {
-        assert!(rows.start % STRIP == 0 && rows.end <= self.outputs, "rows of whole strips");
+        assert!(rows.start.is_multiple_of(STRIP) && rows.end <= self.outputs, "rows of whole strips");
         let count = rows.len();
         let first = rows.start / STRIP;
         let filled = count.next_multiple_of(STRIP);

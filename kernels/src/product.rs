@@ -344,7 +344,7 @@ impl<'a> Left<'a> {
                     Some(values) => Cow::Borrowed(values),
                     None => Cow::Owned(crate::convert(values)),
                 };
-                if inputs % 2 == 0 {
+                if inputs.is_multiple_of(2) {
                     return Self::Bf16 { values, stride: inputs };
                 }
                 let padded = values.chunks(inputs.max(1)).flat_map(|row| row.iter().copied().chain([bf16::ZERO]));
@@ -373,7 +373,7 @@ impl<'a> Left<'a> {
         let (Self::Bf16 { values: left, stride }, Values::Bf16(values)) = (self, &right.values) else {
             unreachable!("both sides have the precision they were made for")
         };
-        assert!(offset % 2 == 0, "pairs begin at even places");
+        assert!(offset.is_multiple_of(2), "pairs begin at even places");
         Segment {
             left: left[offset..].as_ptr().cast(),
             row_stride: stride / 2,
@@ -498,6 +498,10 @@ pub fn outer<R: Element>(
     unsafe {
         let pointer = Shared::new(build.at(0));
         (0..groups).into_par_iter().for_each(|group| {
+            #[expect(
+                clippy::redundant_locals,
+                reason = "captures the whole, which may cross threads; its pointers may not"
+            )]
             let segment = segment;
             for first in (0..rows.max(1)).step_by(STEP_BLOCK) {
                 let block = Segment {

@@ -33,6 +33,7 @@ struct Chunk {
 }
 
 /// What a chunk's way back needs.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and a tensor's handle is what it is")]
 enum Kept {
     /// `[rows, vocabulary]`
     Probabilities(Tensor<2>),
@@ -59,7 +60,7 @@ pub fn loss_and_gradients(
     let (matrix, name) = decoder.head();
     let row_weights = match objective.scope() {
         Scope::Token => None,
-        Scope::Row => Some(whole_row_weights(&matrix, &flat, batch, objective, &device)),
+        Scope::Row => Some(whole_row_weights(matrix, &flat, batch, objective, &device)),
     };
     let mut gradients = Vec::new();
     let mut weight_gradient: Option<Tensor<2>> = None;

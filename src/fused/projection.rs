@@ -90,7 +90,7 @@ impl Operation for Project {
         let x = gathered(&inputs[0]);
         let factors: Vec<FlexTensor> = inputs[1..INPUTS - 1].iter().map(gathered).collect();
         let residual = self.has_residual.then(|| gathered(&inputs[INPUTS - 1]));
-        let residual = residual.as_ref().map(|residual| slice(residual));
+        let residual = residual.as_ref().map(slice);
         let parts = self.parts(&factors);
         let ([rows, _], outputs) = (shape(&x), self.outputs());
         let (y, low) = with_values!(&x, values => match self.output {

@@ -7,6 +7,7 @@ use kernels::{Packed, Precision};
 
 /// `[out, in]`
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "a few per layer, and a tensor's handle is what it is")]
 pub enum Matrix {
     /// Trained, or on a GPU.
     Tensor(Tensor<2>),

@@ -116,7 +116,7 @@ mod tests {
             rows.keep(&[2, 0, 0, 1]);
             let second = rows.step(&[7, 6, 2, 12]);
             for (prompt, logits) in prompts.iter().zip(&first) {
-                assert_near(logits, &DecoderRows::new(&decoder).start(&[prompt.clone()])[0]);
+                assert_near(logits, &DecoderRows::new(&decoder).start(std::slice::from_ref(prompt))[0]);
             }
             for ((row, token), logits) in [(2, 7), (0, 6), (0, 2), (1, 12)].into_iter().zip(&second) {
                 let mut whole: Vec<u32> = prompts[row].clone();

@@ -40,7 +40,7 @@ fn the_loss_comes_near_its_floor_and_the_samples_spread_over_the_targets() {
     assert!((number(&plan, "/prompts/0/floor") - 10f64.ln()).abs() < 1e-12);
     let printed = place.trainer("check numbers.toml").succeeds();
     assert!(printed.stdout.contains("2.3026 nats for 10 targets, builtin:numbers:1"), "{}", printed.stdout);
-    let set = format!("numbers.toml --set train.epochs=60 --set data.eval=[\"builtin:numbers\"]");
+    let set = "numbers.toml --set train.epochs=60 --set data.eval=[\"builtin:numbers\"]";
     place.trainer(&format!("run {set}")).succeeds();
     let steps = place.steps("run");
     let (first, last) = (&steps[0], &steps[steps.len() - 1]);
@@ -105,7 +105,7 @@ fn a_run_ends_early_when_a_pass_is_near_its_floor_and_is_then_done() {
     let (steps, words) = run("near", "99");
     assert_eq!(steps, 4);
     assert!(words.contains("step 4 ends the run early"), "{words}");
-    let set = format!("numbers.toml --set train.epochs=3 --set output.dir=near --set objective.early_stop=99");
+    let set = "numbers.toml --set train.epochs=3 --set output.dir=near --set objective.early_stop=99";
     place.trainer(&format!("run {set} --resume")).succeeds().says(&["the run ended early, at step 4"]);
     assert_eq!(place.steps("near").len(), 4);
 }
@@ -156,7 +156,7 @@ fn rows_and_objective_must_fit_each_other() {
     );
     let clash = r#"{"prompt": "p ", "targets": ["{1", "{10", "{2}"]}"#;
     place.write("clash.jsonl", clash);
-    let open = format!("numbers.toml --set data.train=[\"clash.jsonl\"] --set data.end_token=false");
+    let open = "numbers.toml --set data.train=[\"clash.jsonl\"] --set data.end_token=false";
     place.refuses(
         &format!("check {open}"),
         &["clash.jsonl:1\n", "the targets are not prefix-free", "`{1` begins `{10`"],
