@@ -219,7 +219,10 @@ fn a_new_run_needs_an_empty_place() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "x").unwrap();
     let fault = Run::create(folder.path()).unwrap_err();
-    assert!(fault.hint.unwrap().contains("--resume"));
+    assert!(fault.hint.unwrap().contains("no checkpoint"));
+    let (_guard, run) = new_run();
+    run.save(1, &contents(1), &KEEP).unwrap();
+    assert!(Run::create(run.folder()).unwrap_err().hint.unwrap().contains("--resume"));
     assert!(Run::create(&folder.path().join("file")).unwrap_err().message.contains("is a file"));
     assert!(Run::open(folder.path()).unwrap_err().message.contains("not a run"));
     assert!(Run::open(&folder.path().join("gone")).unwrap_err().message.contains("no such"));
