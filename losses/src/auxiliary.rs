@@ -81,8 +81,8 @@ pub trait Auxiliary: Send {
     fn after_step(&mut self, _step: usize) {}
 
     /// Its losses on held-out rows, the same sums in the same order for every batch. `hidden` is not tracked, and
-    /// [`Row::example`] counts the held-out examples. The seed is the same for every evaluation, so that two of them
-    /// differ by what was learned alone.
+    /// [`Row::example`] counts the held-out examples. The seed is the same for every evaluation of every run, so that
+    /// two of them differ by what was learned alone.
     fn evaluate(&mut self, _batch: &HiddenBatch) -> Vec<HeldOut> {
         Vec::new()
     }

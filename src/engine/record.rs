@@ -97,7 +97,7 @@ pub fn evaluation_record(
 ) -> StepRecord {
     let started = Instant::now();
     let batches = batches(evaluation, settings.micro_batch_size, settings.width_multiple, settings.by_prompt);
-    let mut held_out = HeldOutLosses::new(&mut trainee.auxiliaries, settings.seed, step);
+    let mut held_out = HeldOutLosses::new(&mut trainee.auxiliaries, step);
     let see = &mut |hidden: &Tensor<3>, batch: &_| held_out.add(hidden, batch);
     let (sums, counts) = evaluate(&trainee.decoder, &batches, see);
     let auxiliaries = held_out.read();
