@@ -36,6 +36,8 @@ pub struct Memory {
     pub optimizer: u64,
     /// What is kept of the way forward of the largest micro-batch, and the largest of what comes and goes beside it.
     pub activations: u64,
+    /// The program itself, and what is left over of loading.
+    pub program: u64,
 }
 
 /// The program itself, and what is left over of loading.
@@ -47,7 +49,7 @@ const ROUNDING: f64 = 1.08;
 impl Memory {
     /// All of it.
     pub fn peak(&self) -> u64 {
-        self.weights + self.optimizer + self.activations + PROGRAM
+        self.weights + self.optimizer + self.activations + self.program
     }
 }
 
@@ -63,6 +65,7 @@ impl Step<'_> {
             // Values, two moments, the gradients and their flat copy, one more vector while an update is made.
             optimizer: self.trained * 4 * 6,
             activations: ((tokens * kept + beside) as f64 * ROUNDING) as u64 + gradients,
+            program: PROGRAM,
         }
     }
 

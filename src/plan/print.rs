@@ -42,6 +42,7 @@ impl Plan {
                 "weights": estimate.memory.weights,
                 "optimizer": estimate.memory.optimizer,
                 "activations": estimate.memory.activations,
+                "program": estimate.memory.program,
                 "peak": estimate.memory.peak(),
                 "available": estimate.available_bytes,
             },

@@ -42,7 +42,8 @@ fn the_plan_as_json_has_the_numbers_of_the_text() {
     assert!(text.contains(&format!("{:.1} k", 4.0 * f64::from(per_layer) / 1e3)), "{text}");
     let memory = &json["memory"];
     let bytes = |key: &str| memory[key].as_u64().expect("bytes");
-    assert_eq!(bytes("peak"), bytes("weights") + bytes("optimizer") + bytes("activations"));
+    let parts = ["weights", "optimizer", "activations", "program"];
+    assert_eq!(bytes("peak"), parts.into_iter().map(bytes).sum::<u64>());
     let example = &json["example"];
     assert_eq!(example["ids"].as_array().map(Vec::len), example["learned"].as_array().map(Vec::len));
     assert!(text.contains(example["text"].as_str().expect("a text")), "{text}");
