@@ -31,3 +31,53 @@ pub use peak::peak_flops;
 pub use product::{outer, product, product_transposed};
 pub use projection::{Factors, Part, ProjectionGradients, project, project_backward};
 pub use swiglu::{swiglu, swiglu_backward};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All tests again with the instruction sets that this processor would not choose.
+    #[test]
+    fn lesser_instruction_sets_pass_the_same_tests() {
+        let limit = crate::simd::LIMIT;
+        if std::env::var_os(limit).is_some() {
+            return;
+        }
+        for level in ["avx2", "portable"] {
+            let tests = std::env::current_exe().expect("the running tests");
+            let output = std::process::Command::new(tests).env(limit, level).output().expect("the tests start");
+            assert!(output.status.success(), "{level}: {}", String::from_utf8_lossy(&output.stdout));
+        }
+    }
+
+    /// Everything that sums, on one thread and on three: not a bit may differ, or a resumed run would leave its path.
+    #[test]
+    fn results_do_not_depend_on_the_number_of_threads() {
+        let values = |count: usize, seed: f32| (0..count).map(|i| (i as f32 * 0.7 + seed).sin()).collect::<Vec<f32>>();
+        let all = || {
+            let (rows, inputs, outputs, rank) = (211, 70, 99, 5);
+            let weight =
+                Packed::new(&values(outputs * inputs, 0.1), [outputs, inputs], (inputs, 1), 1.0, Precision::Bf16);
+            let (a, b) = (values(rank * inputs, 0.2), values(outputs * rank, 0.3));
+            let part = Part { weight: &weight, bias: None, factors: Some(Factors { a: &a, b: &b, scale: 0.5 }) };
+            let (x, gradient) = (values(rows * inputs, 0.4), values(rows * outputs, 0.5));
+            let (y, low): (Vec<f32>, _) = project(&x, rows, &[part], None);
+            let back = project_backward(&x, rows, &[part], &low, &gradient, true);
+            let (da, db) = back.factors[0].clone().expect("the part has an adapter");
+            let norm = rms_norm_backward(&x, &values(inputs, 0.6), &x, 1e-5, true);
+            let shape = AttentionShape { batch: 2, positions: 105, heads: 4, key_heads: 2, head_dim: 8, window: None };
+            let (qkv, table) = (values(210 * 64, 0.7), values(105 * 4, 0.8));
+            let (out, sums) = attention(shape, &qkv, &table, &table);
+            let attended = attention_backward(shape, &qkv, &table, &table, &out, &sums, &out);
+            let logits = values(9 * 5003, 0.9);
+            let statistics = softmax_statistics(&logits, 5003, &[7; 9]);
+            let squares = vec![sum_of_squares(&values(100_003, 1.0)) as f32];
+            let norm_weight = norm.1.expect("it was asked for");
+            let input = back.input.expect("it was asked for");
+            [y, low, input, da, db, norm.0, norm_weight, out, sums, attended, statistics.nll, squares]
+        };
+        let on =
+            |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool").install(all);
+        assert_eq!(on(1), on(3));
+    }
+}

@@ -23,10 +23,17 @@ pub(crate) enum Level {
     Portable,
 }
 
+/// Set to `avx2` or `portable`, leaves the better instruction sets unused: for tests, and to find out who is at fault.
+pub(crate) const LIMIT: &str = "KERNELS_LIMIT";
+
 /// The best instruction set of this processor.
 pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| {
+        let limit = std::env::var(LIMIT).unwrap_or_default();
+        if limit == "portable" {
+            return Level::Portable;
+        }
         #[cfg(target_arch = "x86_64")]
         {
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
@@ -35,7 +42,7 @@ pub(crate) fn level() -> Level {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512bf16");
-            if avx2 && avx512 {
+            if avx2 && avx512 && limit != "avx2" {
                 return Level::Avx512;
             }
             if avx2 {

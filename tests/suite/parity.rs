@@ -53,13 +53,17 @@ fn expected(model: &str) -> Expected {
 }
 
 fn decoder(model: &str, trained: bool) -> Decoder {
+    decoder_of(model, trained, DType::F32)
+}
+
+fn decoder_of(model: &str, trained: bool, dtype: DType) -> Decoder {
     let text = std::fs::read_to_string(folder(model).join("config.json")).expect("the configuration");
     let config = Config::parse(&text, model).unwrap_or_else(|fault| panic!("{fault}"));
     let weights = Weights::open(&folder(model)).expect("the weights");
     let device = Device::flex();
     let source = Source {
         weights: Some(&weights),
-        dtype: DType::F32,
+        dtype,
         device: &device,
         trained,
         seed: 0,
@@ -192,5 +196,52 @@ fn six_steps_of_every_weight_have_the_losses_and_gradient_norms_of_transformers(
     for model in MODELS {
         let rows = expected(model);
         assert_steps(model, &rows.full, &rows, || decoder(model, true));
+    }
+}
+
+fn adapted(model: &str, dtype: DType) -> Decoder {
+    let mut decoder = decoder_of(model, false, dtype);
+    let adapter = Adapter::read(&folder(model).join("adapter")).expect("the adapter");
+    decoder.attach(&adapter, 0.0).expect("the adapter fits");
+    decoder
+}
+
+/// Packed weights and activations of bf16 round at the third digit; what they train towards is the same.
+#[test]
+fn six_steps_in_bf16_stay_near_those_of_peft_in_f32() {
+    for model in MODELS {
+        let rows = expected(model);
+        for recompute in [Recompute::None, Recompute::Blocks] {
+            let found = train(adapted(model, DType::BF16), &rows, recompute, 3);
+            for (step, (loss, norm)) in found.into_iter().enumerate() {
+                let (expected_loss, expected_norm) = (rows.adapter.losses[step], rows.adapter.norms[step]);
+                assert!((loss / expected_loss - 1.0).abs() < 0.02, "{model} {step}: loss {loss} for {expected_loss}");
+                assert!((norm / expected_norm - 1.0).abs() < 0.1, "{model} {step}: norm {norm} for {expected_norm}");
+            }
+        }
+    }
+}
+
+/// Blocks that run again give the very gradients of blocks that were kept, in both precisions, every time.
+#[test]
+fn gradients_do_not_depend_on_what_is_kept() {
+    for model in MODELS {
+        let rows = expected(model);
+        for dtype in [DType::F32, DType::BF16] {
+            let gradients = [Recompute::None, Recompute::Blocks, Recompute::Blocks].map(|recompute| {
+                let mut trainee = Trainee { decoder: adapted(model, dtype), auxiliaries: Vec::new() };
+                let mut objective = (losses::objective::NLL.build)(&mut faults::Section::probe());
+                let layout = Layout::of(&mut trainee);
+                let totals = Totals::zeros(&Device::flex());
+                let mut sums = StepSums { gradients: GradientSum::new(&layout), totals, auxiliaries: Vec::new() };
+                let batch = Batch::new(&examples(&rows), &[0, 1, 2], 8);
+                let scale = StepScale { objective: 0.1, auxiliaries: Vec::new() };
+                let place = Place { step: 1, seed: 0, step_seed: 0, scale };
+                micro_batch(&mut trainee, &mut *objective, &batch, &place, recompute, &mut sums);
+                values(sums.gradients.flatten())
+            });
+            assert!(gradients[0] == gradients[1] && gradients[1] == gradients[2], "{model} {dtype:?}");
+            assert!(gradients[0].iter().any(|value| *value != 0.0), "{model} {dtype:?}");
+        }
     }
 }
