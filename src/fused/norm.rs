@@ -50,7 +50,9 @@ impl Operation for RmsNorm {
         let (dx, dweight) = with_values!(x, x => with_values!(&gradient, gradient =>
             kernels::rms_norm_backward(x, factors, gradient, self.epsilon, wanted[1])));
         let mut given = [const { None }; INPUTS];
-        given[0] = Some(FlexTensor::from_data(burn::tensor::TensorData::new(dx, x.layout().shape().clone())));
+        // In the type of `x`, which may be a part of a tensor whose other parts have gradients of that type.
+        let dx = burn::tensor::TensorData::new(dx, x.layout().shape().clone()).convert_dtype(x.dtype());
+        given[0] = Some(FlexTensor::from_data(dx));
         given[1] = dweight.map(|values| {
             let length = values.len();
             tensor(values, [length])
