@@ -43,10 +43,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let done = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.step);
     let stopped_early = checkpoint.as_ref().map(read_state).transpose()?.is_some_and(|state| state.stopped_early);
     if done >= plan.steps || stopped_early {
-        match stopped_early {
-            true => tracing::info!("the run ended early, at step {done}"),
-            false => tracing::info!("all {} steps are done already", plan.steps),
-        }
+        tracing::info!("the run is done already, at step {done}");
         return Ok(Outcome::Done);
     }
     announce(&plan.to_string());
