@@ -36,7 +36,8 @@ trait Operation: Debug + Send + Sync + 'static {
     /// The output, and what the way back will be given. Inputs that an operation does not have are empty.
     fn forward(&self, inputs: &[FlexTensor; INPUTS]) -> (FlexTensor, Vec<FlexTensor>);
 
-    /// Gradients of those inputs that are `wanted`, from what was saved and the gradient of the output.
+    /// Gradients of those inputs that are `wanted`, each in its input's type as burn's own operations have it, from what
+    /// was saved and the gradient of the output.
     fn backward(
         &self,
         saved: &[FlexTensor],

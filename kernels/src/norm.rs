@@ -27,14 +27,14 @@ pub fn rms_norm<E: Element, O: Element>(x: &[E], weight: &[f32], epsilon: f32) -
     unsafe { build.finish() }
 }
 
-/// Gradients of `x`, and of the weight where it is asked for, from the gradient of the output.
+/// Gradients of `x` in its type, and of the weight where it is asked for, from the gradient of the output.
 pub fn rms_norm_backward<E: Element, G: Element>(
     x: &[E],
     weight: &[f32],
     gradient: &[G],
     epsilon: f32,
     want_weight: bool,
-) -> (Vec<f32>, Option<Vec<f32>>) {
+) -> (Vec<E>, Option<Vec<f32>>) {
     let width = weight.len();
     assert!(width > 0 && x.len().is_multiple_of(width) && x.len() == gradient.len(), "rows of another width");
     let build = Build::new(x.len());
@@ -69,7 +69,7 @@ multiversion! {
 
 multiversion! {
     fn backward<E: Element, G: Element>(
-        x: *const E, weight: *const f32, gradient: *const G, dx: *mut f32, dweight: *mut f32, width: usize, epsilon: f32,
+        x: *const E, weight: *const f32, gradient: *const G, dx: *mut E, dweight: *mut f32, width: usize, epsilon: f32,
     ) = backward_body;
 }
 
@@ -109,7 +109,7 @@ unsafe fn backward_body<L: Lanes, E: Element, G: Element>(
     x: *const E,
     weight: *const f32,
     gradient: *const G,
-    dx: *mut f32,
+    dx: *mut E,
     dweight: *mut f32,
     width: usize,
     epsilon: f32,
@@ -128,7 +128,7 @@ unsafe fn backward_body<L: Lanes, E: Element, G: Element>(
             let left = width - i;
             let (v, g) = (E::load::<L>(x.add(i), left), G::load::<L>(gradient.add(i), left));
             let scaled = L::mul(L::mul(g, L::load_part(weight.add(i), left)), r);
-            L::store_part(dx.add(i), left, L::fma(v, factor, scaled));
+            E::store::<L>(dx.add(i), left, L::fma(v, factor, scaled));
             if !dweight.is_null() {
                 let sum = L::load_part(dweight.add(i), left);
                 L::store_part(dweight.add(i), left, L::fma(L::mul(g, v), r, sum));

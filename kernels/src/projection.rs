@@ -48,9 +48,9 @@ impl Part<'_> {
 }
 
 /// What [`project_backward`] gives back.
-pub struct ProjectionGradients {
-    /// Gradient of `x`, `[rows, in]`, if it was asked for.
-    pub input: Option<Vec<f32>>,
+pub struct ProjectionGradients<E> {
+    /// Gradient of `x`, `[rows, in]`, in its type, if it was asked for.
+    pub input: Option<Vec<E>>,
     /// For each part with an adapter the gradients of A `[rank, in]` and B `[out, rank]`.
     pub factors: Vec<Option<(Vec<f32>, Vec<f32>)>>,
 }
@@ -147,7 +147,7 @@ pub fn project_backward<E: Element, G: Element>(
     low: &[f32],
     gradient: &[G],
     want_input: bool,
-) -> ProjectionGradients {
+) -> ProjectionGradients<E> {
     let first = parts.first().expect("at least one projection");
     let (inputs, precision) = (first.weight.inputs, first.weight.precision());
     parts.iter().for_each(|part| part.check(inputs));

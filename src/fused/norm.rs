@@ -1,7 +1,7 @@
 //! RMSNorm.
 
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, TensorData};
 
 use super::{Call, INPUTS, Operation, gathered, slice, tensor, with_values};
 
@@ -26,12 +26,12 @@ impl Operation for RmsNorm {
         let factors = slice::<f32>(&weight);
         let y = with_values!(&x, values => match self.output {
             DType::BF16 => {
-                FlexTensor::from_data(burn::tensor::TensorData::new(
+                FlexTensor::from_data(TensorData::new(
                     kernels::rms_norm::<_, kernels::bf16>(values, factors, self.epsilon),
                     shape,
                 ))
             }
-            _ => FlexTensor::from_data(burn::tensor::TensorData::new(
+            _ => FlexTensor::from_data(TensorData::new(
                 kernels::rms_norm::<_, f32>(values, factors, self.epsilon),
                 shape,
             )),
@@ -47,12 +47,13 @@ impl Operation for RmsNorm {
     ) -> [Option<FlexTensor>; INPUTS] {
         let [x, weight] = saved else { unreachable!("what `forward` saved") };
         let (gradient, factors) = (gathered(&gradient), slice::<f32>(weight));
-        let (dx, dweight) = with_values!(x, x => with_values!(&gradient, gradient =>
-            kernels::rms_norm_backward(x, factors, gradient, self.epsilon, wanted[1])));
         let mut given = [const { None }; INPUTS];
-        // In the type of `x`, which may be a part of a tensor whose other parts have gradients of that type.
-        let dx = burn::tensor::TensorData::new(dx, x.layout().shape().clone()).convert_dtype(x.dtype());
-        given[0] = Some(FlexTensor::from_data(dx));
+        let shape = x.layout().shape().clone();
+        let (dx, dweight) = with_values!(x, x => with_values!(&gradient, gradient => {
+            let (dx, dweight) = kernels::rms_norm_backward(x, factors, gradient, self.epsilon, wanted[1]);
+            (FlexTensor::from_data(TensorData::new(dx, shape)), dweight)
+        }));
+        given[0] = Some(dx);
         given[1] = dweight.map(|values| {
             let length = values.len();
             tensor(values, [length])

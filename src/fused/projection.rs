@@ -119,11 +119,13 @@ impl Operation for Project {
         let parts = self.parts(factors);
         let [rows, inputs] = shape(x);
         let values = gathered(&gradient);
-        let back = with_values!(x, x => with_values!(&values, gradient =>
-            kernels::project_backward(x, rows, &parts, slice(low), gradient, wanted[0])));
         let mut given = [const { None }; INPUTS];
-        given[0] = back.input.map(|values| tensor(values, [rows, inputs]));
-        for (index, factors) in back.factors.into_iter().enumerate() {
+        let factors = with_values!(x, x => with_values!(&values, gradient => {
+            let back = kernels::project_backward(x, rows, &parts, slice(low), gradient, wanted[0]);
+            given[0] = back.input.map(|values| tensor(values, [rows, inputs]));
+            back.factors
+        }));
+        for (index, factors) in factors.into_iter().enumerate() {
             if let Some((a, b)) = factors {
                 let rank = a.len() / inputs.max(1);
                 let outputs = self.parts[index].0.weight.shape()[0];
