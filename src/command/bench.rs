@@ -116,9 +116,15 @@ impl Shape {
 /// # Errors
 /// Settings that are impossible, or a model that cannot be loaded.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
-    for (name, value) in [("batch", arguments.batch), ("seq", arguments.seq), ("steps", arguments.steps)] {
-        if value == 0 {
-            return Err(Fault::new(format!("`--{name}` must be at least 1")).into());
+    let sizes = [
+        ("batch", arguments.batch, 1 << 16),
+        ("seq", arguments.seq, 1 << 20),
+        ("rank", arguments.rank, 1 << 16),
+        ("steps", arguments.steps, 1 << 20),
+    ];
+    for (name, value, most) in sizes {
+        if !(1..=most).contains(&value) {
+            return Err(Fault::new(format!("`--{name}` cannot be {value}")).hint(format!("from 1 to {most}")).into());
         }
     }
     let wanted = recipe::Device::from_toml(&toml::Value::String(arguments.device.clone())).ok_or_else(|| {
