@@ -209,7 +209,10 @@ fn a_finished_run_says_so_and_is_left_alone() {
     let place = Workplace::new();
     place.trainer("run recipe.toml --set train.steps=2").succeeds();
     let before = place.tree("run");
-    place.trainer("run recipe.toml --set train.steps=2 --resume").succeeds().says(&["the run is done already, at step 2"]);
+    place
+        .trainer("run recipe.toml --set train.steps=2 --resume")
+        .succeeds()
+        .says(&["the run is done already, at step 2"]);
     assert!(before == place.tree("run"));
 }
 
