@@ -25,7 +25,8 @@ use crate::engine::train::Settings;
 use crate::model::{AdapterSettings, Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source, Targets};
 use crate::recipe::{self, Adapter, Backbone, Recipe, Start};
 
-pub use estimate::{Estimate, flop_per_token};
+pub use estimate::{Estimate, flop_per_token, fresh_parameters, room};
+use estimate::{held, trained_values};
 pub use memory::{Memory, Step};
 
 /// A run as it will be done.
@@ -86,7 +87,7 @@ impl Plan {
             },
             Adapter::None => None,
         };
-        let encoders = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
+        let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
         let (train, eval) = rows(&recipe, &config, &tokenizer)?;
         let width_multiple = if crate::device::is_cpu(&device) { 8 } else { 64 };
         let mut order = order(&recipe, &train, width_multiple);
@@ -96,9 +97,11 @@ impl Plan {
             recipe::Duration::Steps(steps) => steps,
         };
         let schedule = schedule(&recipe, steps)?;
-        let estimate = Estimate::new(&recipe, &config, init_from.as_ref(), &mut order, steps, &device, dtype);
+        let held = (trained_values(&recipe, &config, init_from.as_ref()), held(&recipe, &config, &encoders));
+        let estimate = Estimate::new(&recipe, &config, held, &mut order, steps, &device, dtype);
         if crate::device::is_cpu(&device) {
-            recipe.warnings.extend(room(&estimate)?);
+            let smaller = "lower `train.micro_batch_size`, `data.max_length` or `adapter.rank`, or take a smaller model";
+            recipe.warnings.extend(room(&estimate.memory).map_err(|fault| fault.hint(smaller))?);
         }
         Ok(Self {
             files,
@@ -256,23 +259,6 @@ pub fn order<'a>(recipe: &Recipe, train: &'a Dataset, width_multiple: usize) -> 
     match by_prompt(recipe) {
         Some(share_prefixes) => order.by_prompt(share_prefixes),
         None => order,
-    }
-}
-
-/// A warning when the estimate is above what is free.
-///
-/// # Errors
-/// An estimate so far above what the machine has that no slack in it could help.
-fn room(estimate: &Estimate) -> Result<Option<String>, Fault> {
-    let needed = estimate.memory.peak();
-    let about = format!("the run needs about {} of memory", print::bytes(needed));
-    match (estimate.machine_bytes, estimate.available_bytes) {
-        (Some(machine), _) if needed / 2 > machine => {
-            Err(Fault::new(format!("{about}, and this machine has {}", print::bytes(machine)))
-                .hint("lower `train.micro_batch_size`, `data.max_length` or `adapter.rank`, or take a smaller model"))
-        }
-        (_, Some(free)) if needed > free => Ok(Some(format!("{about}, and {} are free", print::bytes(free)))),
-        _ => Ok(None),
     }
 }
 

@@ -194,10 +194,18 @@ impl Run {
         }
         files::replace(&folder.join(LATEST), folder_name(step).as_bytes())?;
         if contents.best {
-            files::replace(&folder.join(BEST), folder_name(step).as_bytes())?;
+            self.mark_best(step)?;
         }
         self.retain(&folder, step, retention)?;
         Ok(target)
+    }
+
+    /// Names the checkpoint of `step` the best. A save does so itself; a crash may have come between the two.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn mark_best(&self, step: usize) -> Result<(), Fault> {
+        files::replace(&self.folder.join(CHECKPOINTS).join(BEST), folder_name(step).as_bytes())
     }
 
     /// The checkpoint to go on from: the one `latest` names, or else the newest that is complete; `None` before the first.

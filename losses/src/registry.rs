@@ -48,10 +48,34 @@ pub struct AuxiliaryKind {
     pub build: fn(&mut Section) -> AuxiliaryBuilder,
 }
 
+/// The widths that the size of an auxiliary loss depends on, known before anything is loaded.
+#[derive(Debug, Clone, Copy)]
+pub struct Widths {
+    /// Of the hidden states.
+    pub hidden_size: usize,
+    /// Number of tokens of the vocabulary.
+    pub vocabulary: usize,
+    /// Of the sentence embeddings that [`AuxiliaryBuilder::sentences`] asks for, if it does.
+    pub embedding: Option<usize>,
+}
+
+/// What an auxiliary loss holds while a micro-batch passes, in values of f32.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Trained values.
+    pub parameters: u64,
+    /// What is kept of each token for the way back.
+    pub per_token: u64,
+    /// What comes and goes whatever the number of tokens.
+    pub passing: u64,
+}
+
 /// Builds an auxiliary loss once the model is known.
 pub struct AuxiliaryBuilder {
     /// Sentence embeddings to be computed before training.
     pub sentences: Option<Sentences>,
+    /// What it will hold, for the plan's estimate of memory.
+    pub held: Box<dyn Fn(&Widths) -> Held>,
     /// Builds it.
     pub build: Build,
 }
@@ -60,9 +84,14 @@ pub struct AuxiliaryBuilder {
 pub type Build = Box<dyn FnOnce(&Surroundings) -> Box<dyn Auxiliary>>;
 
 impl AuxiliaryBuilder {
-    /// A loss that needs nothing computed before training.
+    /// A loss that needs nothing computed before training and holds nothing worth counting.
     pub fn new(build: impl FnOnce(&Surroundings) -> Box<dyn Auxiliary> + 'static) -> Self {
-        Self { sentences: None, build: Box::new(build) }
+        Self { sentences: None, held: Box::new(|_| Held::default()), build: Box::new(build) }
+    }
+
+    /// The same with what it holds.
+    pub fn holding(self, held: impl Fn(&Widths) -> Held + 'static) -> Self {
+        Self { held: Box::new(held), ..self }
     }
 
     /// The same with sentence embeddings in [`Surroundings::embeddings`].

@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use burn::tensor::{DType, Device};
+use checkpoints::Weights;
 use clap::{Args, ValueEnum};
 use datasets::{Example, Part};
 use faults::{Fault, Faults, FromToml, Section};
@@ -19,7 +20,7 @@ use crate::engine::optimizer::{AdamW, Moments};
 use crate::engine::parameters::{GradientSum, Layout};
 use crate::engine::totals::Totals;
 use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Source, Targets};
-use crate::plan::{Step, flop_per_token};
+use crate::plan::{Step, flop_per_token, fresh_parameters, room};
 use crate::{device, recipe};
 
 /// Measure training steps; the last line of stdout is a JSON object.
@@ -141,14 +142,23 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         Kept::None => Recompute::None,
         Kept::Blocks => Recompute::Blocks,
     };
+    let (config, weights) = backbone(arguments)?;
+    let (height, width) = (arguments.batch, arguments.seq);
+    let trained = fresh_parameters(arguments.rank, &recipe::Targets::AllLinear, &config);
+    let auxiliaries = losses::Held::default();
+    let step = Step { config: &config, trained, auxiliaries, full: false, height, width, dtype, device: &device };
+    let memory = step.memory(recompute);
+    if device::is_cpu(&device) {
+        let smaller = "lower `--batch`, `--seq` or `--rank`, or take a smaller model";
+        if let Some(warning) = room(&memory).map_err(|fault| fault.hint(smaller))? {
+            tracing::warn!("{warning}");
+        }
+    }
     let started = Instant::now();
-    let mut trainee = build(arguments, &device, dtype)?;
+    let mut trainee = build(arguments, config, weights, &device, dtype)?;
     let load_seconds = started.elapsed().as_secs_f64();
-    let trained = Layout::of(&mut trainee).length() as u64;
     let Times { seconds, processor } = measure(arguments, &mut trainee, &device, recompute);
     let config = &trainee.decoder.config;
-    let (height, width) = (arguments.batch, arguments.seq);
-    let memory = Step { config, trained, full: false, height, width, dtype, device: &device }.memory(recompute);
     let flop_per_token = flop_per_token(config, width, Recompute::None, false) + 6.0 * trained as f64;
     let mut sorted = seconds;
     sorted.sort_unstable_by(f64::total_cmp);
@@ -186,7 +196,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     Ok(Outcome::Done)
 }
 
-fn build(arguments: &Arguments, device: &Device, dtype: DType) -> Result<Trainee, Faults> {
+/// The shape to measure, and the weights if it has any.
+fn backbone(arguments: &Arguments) -> Result<(Config, Option<Weights>), Faults> {
     let (config, weights) = match (&arguments.model, arguments.shape) {
         (Some(path), _) => {
             let files = ModelFiles::locate(path, None)?;
@@ -196,8 +207,19 @@ fn build(arguments: &Arguments, device: &Device, dtype: DType) -> Result<Trainee
     };
     if arguments.seq > config.max_position_embeddings {
         let limit = config.max_position_embeddings;
-        return Err(Fault::new(format!("`--seq` is more than the model's {limit} positions")).into());
+        let hint = format!("lower it to {limit}");
+        return Err(Fault::new(format!("`--seq` is more than the model's {limit} positions")).hint(hint).into());
     }
+    Ok((config, weights))
+}
+
+fn build(
+    arguments: &Arguments,
+    config: Config,
+    weights: Option<Weights>,
+    device: &Device,
+    dtype: DType,
+) -> Result<Trainee, Faults> {
     let source = Source {
         weights: weights.as_ref(),
         dtype,

@@ -15,6 +15,10 @@ use crate::model::{Decoder, Matrix};
 /// Logits of a chunk, in values: 32 MiB of f32.
 const CHUNK_VALUES: usize = 1 << 23;
 
+/// Every chunk reads the whole head once on the way forward and once on the way back: with fewer rows than this, reading
+/// takes longer than the arithmetic.
+const LEAST_ROWS: usize = 128;
+
 /// What the head gives back of a micro-batch.
 pub struct HeadGradients {
     /// Gradient of the loss with respect to the hidden states, `[rows, width, hidden_size]`.
@@ -162,7 +166,7 @@ fn chunks(learned: &[Learned], vocabulary: usize) -> impl Iterator<Item = (usize
 
 /// Rows of a chunk.
 pub fn chunk_rows(vocabulary: usize) -> usize {
-    (CHUNK_VALUES / vocabulary.max(1)).max(16)
+    (CHUNK_VALUES / vocabulary.max(1)).max(LEAST_ROWS)
 }
 
 /// Softmax, nll of the targets and entropy, in f32.

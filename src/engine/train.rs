@@ -89,6 +89,9 @@ pub fn train(
         progress = read_state(checkpoint)?;
         (values, moments) = state::restore(checkpoint.training_state()?, &layout, objective, trainee)?;
         run.cut_metrics(progress.step)?;
+        if settings.keep_best && progress.best.is_some_and(|(best, _)| best == progress.step) {
+            run.mark_best(progress.step)?;
+        }
     }
     let mut untouched = Untouched::new(trainee);
     let mut skips = Skips::default();

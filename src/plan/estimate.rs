@@ -3,14 +3,17 @@
 use std::time::Instant;
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
+use faults::Fault;
 
 use kernels::{Packed, Precision};
+use losses::{Held, Widths};
 
 use super::memory::{Memory, Step};
+use super::print;
 use crate::engine::backward::Recompute;
 use crate::engine::data::Order;
-use crate::model::Config;
-use crate::recipe::{self, Adapter, Recipe, Start, Targets};
+use crate::model::{Config, EncoderFiles};
+use crate::recipe::{self, Adapter, Lora, Recipe, Start, Targets};
 
 /// The derived sizes of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,6 +22,8 @@ pub struct Estimate {
     pub parameters: u64,
     /// Values that are trained, auxiliary losses not counted.
     pub trained: u64,
+    /// Values that the auxiliary losses train.
+    pub auxiliary: u64,
     /// Floating-point operations of one real token, forward and backward: 4 per frozen weight that a token meets (6 per
     /// trained one), 2 more when blocks are recomputed, and the attention's own.
     pub flop_per_token: f64,
@@ -26,8 +31,6 @@ pub struct Estimate {
     pub memory: Memory,
     /// Bytes of memory free when the plan was made, if the machine says.
     pub available_bytes: Option<u64>,
-    /// Bytes of memory of the machine, if it says.
-    pub machine_bytes: Option<u64>,
     /// What is kept of the way forward.
     pub recompute: Recompute,
     /// Tokens of the whole run without padding.
@@ -40,25 +43,18 @@ impl Estimate {
     pub(super) fn new(
         recipe: &Recipe,
         config: &Config,
-        init_from: Option<&checkpoints::Adapter>,
+        (trained, auxiliaries): (u64, Held),
         order: &mut Order,
         steps: usize,
         device: &Device,
         dtype: DType,
     ) -> Self {
         let parameters = config.parameters();
-        let trained = match (&recipe.adapter, init_from) {
-            (Adapter::None, _) => parameters,
-            (_, Some(adapter)) => {
-                adapter.tensors.values().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()
-            }
-            (Adapter::Lora(lora), None) => fresh_parameters(&lora.start, config),
-        };
         let full = recipe.adapter == Adapter::None;
         let (shape, tokens) = largest_batch(order, steps);
         let Shape { height, width } = shape;
-        let step = Step { config, trained, full, height, width, dtype, device };
-        let (available_bytes, machine_bytes) = (memory("MemAvailable:"), memory("MemTotal:"));
+        let step = Step { config, trained, auxiliaries, full, height, width, dtype, device };
+        let available_bytes = available();
         let recompute = match recipe.train.recompute {
             recipe::Recompute::None => Recompute::None,
             recipe::Recompute::Blocks => Recompute::Blocks,
@@ -73,15 +69,44 @@ impl Estimate {
         Self {
             parameters,
             trained,
+            auxiliary: auxiliaries.parameters,
             flop_per_token,
             memory: step.memory(recompute),
             available_bytes,
-            machine_bytes,
             recompute,
             tokens,
             seconds,
         }
     }
+}
+
+/// Values that are trained, auxiliary losses not counted.
+pub(super) fn trained_values(recipe: &Recipe, config: &Config, init_from: Option<&checkpoints::Adapter>) -> u64 {
+    match (&recipe.adapter, init_from) {
+        (Adapter::None, _) => config.parameters(),
+        (_, Some(adapter)) => {
+            adapter.tensors.values().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()
+        }
+        (Adapter::Lora(Lora { start: Start::Fresh { rank, targets, .. }, .. }), None) => {
+            fresh_parameters(*rank, targets, config)
+        }
+        (Adapter::Lora(_), None) => unreachable!("an adapter to go on from has been read"),
+    }
+}
+
+/// What the auxiliary losses hold, all together.
+pub(super) fn held(recipe: &Recipe, config: &Config, encoders: &[Option<EncoderFiles>]) -> Held {
+    let (hidden_size, vocabulary) = (config.hidden_size, config.vocab_size);
+    recipe.auxiliaries.iter().zip(encoders).fold(Held::default(), |sum, (builder, encoder)| {
+        let embedding = encoder.as_ref().map(EncoderFiles::dimension);
+        let held = (builder.held)(&Widths { hidden_size, vocabulary, embedding });
+        Held {
+            parameters: sum.parameters + held.parameters,
+            // One after the other: what the largest keeps is gone when the next one begins.
+            per_token: sum.per_token.max(held.per_token),
+            passing: sum.passing.max(held.passing),
+        }
+    })
 }
 
 /// The part of a plain matrix product's speed that a whole step reaches.
@@ -110,8 +135,8 @@ fn largest_batch(order: &mut Order, steps: usize) -> (Shape, u64) {
     (largest, (tokens as f64 * steps as f64 / looked_at as f64) as u64)
 }
 
-fn fresh_parameters(start: &Start, config: &Config) -> u64 {
-    let Start::Fresh { rank, targets, .. } = start else { return 0 };
+/// Values of a new adapter.
+pub fn fresh_parameters(rank: usize, targets: &Targets, config: &Config) -> u64 {
     let (queries, keys) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
     let (hidden, inner) = (config.hidden_size, config.intermediate_size);
     let projections = [
@@ -131,7 +156,7 @@ fn fresh_parameters(start: &Start, config: &Config) -> u64 {
                 Targets::AllLinear => true,
                 Targets::Names(names) => names.iter().any(|name| crate::model::matches_module(&path, name)),
             };
-            values += if wanted { (*rank as u64).saturating_mul(sides as u64) } else { 0 };
+            values += if wanted { (rank as u64).saturating_mul(sides as u64) } else { 0 };
         }
     }
     values
@@ -169,6 +194,26 @@ fn measured_flops(device: &Device, dtype: DType, full: bool) -> f64 {
         product();
     }
     (times * 2 * size * size * size) as f64 / started.elapsed().as_secs_f64().max(1e-9)
+}
+
+/// A warning when a step needs more memory than is free.
+///
+/// # Errors
+/// So much more than the machine has that no slack in the estimate could help.
+pub fn room(needed: &Memory) -> Result<Option<String>, Fault> {
+    let needed = needed.peak();
+    let about = format!("the run needs about {} of memory", print::bytes(needed));
+    match (memory("MemTotal:"), available()) {
+        (Some(machine), _) if needed / 2 > machine => {
+            Err(Fault::new(format!("{about}, and this machine has {}", print::bytes(machine))))
+        }
+        (_, Some(free)) if needed > free => Ok(Some(format!("{about}, and {} are free", print::bytes(free)))),
+        _ => Ok(None),
+    }
+}
+
+fn available() -> Option<u64> {
+    memory("MemAvailable:")
 }
 
 /// A line of the system's account of its memory, in bytes; `None` where it keeps none.

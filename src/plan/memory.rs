@@ -3,6 +3,7 @@
 //! The terms are the tensors themselves; what is measured (see `docs/performance.md`) lies within 15 % of their sum.
 
 use burn::tensor::{DType, Device};
+use losses::Held;
 
 use crate::engine::backward::Recompute;
 use crate::engine::head::chunk_rows;
@@ -13,8 +14,10 @@ use crate::model::Config;
 pub struct Step<'a> {
     /// The backbone's shape.
     pub config: &'a Config,
-    /// Values that are trained.
+    /// Values of the adapter, or of the backbone where every weight is trained.
     pub trained: u64,
+    /// What the auxiliary losses hold, all together.
+    pub auxiliaries: Held,
     /// Every weight of the backbone is trained.
     pub full: bool,
     /// Rows of the largest micro-batch.
@@ -60,11 +63,12 @@ impl Step<'_> {
         let (kept, passing) = if self.is_fused() { self.fused(recompute) } else { self.composed(recompute) };
         let gradients = if self.full { 4 * self.config.parameters() } else { 0 };
         let beside = self.head().max(tokens * passing);
+        let auxiliaries = 4 * (tokens * self.auxiliaries.per_token + self.auxiliaries.passing);
         Memory {
             weights: self.config.parameters() * self.dtype.size() as u64,
             // Values, two moments, the gradients and their flat copy, one more vector while an update is made.
-            optimizer: self.trained * 4 * 6,
-            activations: ((tokens * kept + beside) as f64 * ROUNDING) as u64 + gradients,
+            optimizer: (self.trained + self.auxiliaries.parameters) * 4 * 6,
+            activations: ((tokens * kept + beside.max(auxiliaries)) as f64 * ROUNDING) as u64 + gradients,
             program: PROGRAM,
         }
     }

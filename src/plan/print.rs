@@ -27,6 +27,7 @@ impl Plan {
                 "device": self.device_name(),
             },
             "trained_parameters": estimate.trained,
+            "auxiliary_parameters": estimate.auxiliary,
             "frozen_parameters": self.frozen(),
             "data": {
                 "train": self.train.report.to_json(),
@@ -130,6 +131,9 @@ impl fmt::Display for Plan {
                 }
             },
         )?;
+        if estimate.auxiliary > 0 {
+            line("beside", format!("{} of auxiliary losses, thrown away at export", count(estimate.auxiliary)))?;
+        }
         line("objective", self.objective_line())?;
         let floors = self.floor_lines();
         for (index, floor) in floors.iter().enumerate() {

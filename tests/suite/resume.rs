@@ -91,6 +91,20 @@ fn a_killed_run_goes_on_as_if_nothing_had_happened() {
 }
 
 #[test]
+fn a_run_killed_before_it_named_its_best_checkpoint_names_it_when_resumed() {
+    // So high a rate that every evaluation is worse than the one before.
+    let run = "run recipe.toml --set eval.every=1 --set optimizer.learning_rate=0.05 --set train.steps";
+    let whole = Workplace::new();
+    whole.trainer(&format!("{run}=3")).succeeds();
+    assert_eq!(whole.text("run/checkpoints/best"), "step-000001");
+    let place = Workplace::new();
+    place.trainer(&format!("{run}=1")).succeeds();
+    std::fs::remove_file(place.path("run/checkpoints/best")).expect("a removed file");
+    place.trainer(&format!("{run}=3 --resume")).succeeds();
+    assert_eq!(place.text("run/checkpoints/best"), "step-000001");
+}
+
+#[test]
 fn an_interrupted_run_prints_the_command_that_goes_on_with_it() {
     for (name, recipe) in CASES {
         let whole = unbroken(recipe);

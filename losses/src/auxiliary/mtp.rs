@@ -13,7 +13,7 @@ use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::{Auxiliary, AuxiliaryBuilder, AuxiliaryKind, HiddenBatch, Parameter, Row, Surroundings};
+use crate::{Auxiliary, AuxiliaryBuilder, AuxiliaryKind, Held, HiddenBatch, Parameter, Row, Surroundings, Widths};
 
 /// `mtp` as listed in the registry.
 pub const MTP: AuxiliaryKind = AuxiliaryKind {
@@ -35,6 +35,7 @@ pub const MTP: AuxiliaryKind = AuxiliaryKind {
             "4 is the usual value",
         );
         AuxiliaryBuilder::new(move |surroundings| Box::new(Mtp::new(surroundings, heads, weight)))
+            .holding(move |widths| held(widths, heads))
     },
 };
 
@@ -65,6 +66,22 @@ impl Mtp {
             counts: vec![0; heads],
         }
     }
+}
+
+fn held(widths: &Widths, heads: usize) -> Held {
+    let matrix = (widths.vocabulary * widths.hidden_size) as u64;
+    let logits = (chunk_rows(widths.vocabulary) * widths.vocabulary) as u64;
+    Held {
+        parameters: heads as u64 * matrix,
+        per_token: 2 * widths.hidden_size as u64,
+        // The gradient of each head is kept until the way back has passed; logits, their softmax and its difference.
+        passing: heads as u64 * matrix + 2 * matrix + 4 * logits,
+    }
+}
+
+/// Pairs whose logits exist at once.
+fn chunk_rows(vocabulary: usize) -> usize {
+    (CHUNK_VALUES / vocabulary).max(16)
 }
 
 /// A matrix as PyTorch's linear layer starts, uniform within `1/sqrt(hidden_size)`, each head from a stream of its own.
@@ -169,7 +186,7 @@ impl Auxiliary for Mtp {
             }
             let positions = indices(&positions, &device);
             let inputs = constant.clone().select(0, positions.clone());
-            let rows = (CHUNK_VALUES / matrix.dims()[0]).max(16);
+            let rows = chunk_rows(matrix.dims()[0]);
             let found = cross_entropy(&inputs, &matrix, &targets, rows);
             hidden_gradient = hidden_gradient.select_assign(0, positions, found.inputs, IndexingUpdateOp::Add);
             carrier = carrier + (head.clone() * found.head).sum();

@@ -34,8 +34,8 @@ use self::head::{FlowHead, HeadShape};
 use self::schedule::{Decay, Phases};
 use self::targets::{Position, TargetRule};
 use crate::{
-    Auxiliary, AuxiliaryBuilder, AuxiliaryKind, Embeddings, HeldOut, HiddenBatch, Parameter, Row, RowVectors,
-    Sentences, State, Surroundings,
+    Auxiliary, AuxiliaryBuilder, AuxiliaryKind, Embeddings, Held, HeldOut, HiddenBatch, Parameter, Row, RowVectors,
+    Sentences, State, Surroundings, Widths,
 };
 
 /// `sfr` as listed in the registry.
@@ -48,6 +48,7 @@ pub const SFR: AuxiliaryKind = AuxiliaryKind {
         let place = section.place_of("encoder");
         let texts = Box::new(move |row: &Row| rule.texts(row));
         AuxiliaryBuilder::new(move |surroundings| Box::new(Sfr::new(surroundings, settings)))
+            .holding(move |widths| held(widths, &settings))
             .with_sentences(Sentences { encoder, place, prefix, texts })
     },
 };
@@ -136,6 +137,17 @@ fn read_settings(section: &mut Section, rule: TargetRule) -> Settings {
     section.check("head_ema", (0.0..1.0).contains(&damping), message, "0 is off; the paper has 0.999");
     let control = section.value("control", false);
     Settings { rule, flow, width, layers: layers.max(2), phases, gate, damping, control }
+}
+
+fn held(widths: &Widths, settings: &Settings) -> Held {
+    let shape = HeadShape {
+        dimension: widths.embedding.unwrap_or_default(),
+        hidden_size: widths.hidden_size,
+        width: settings.width,
+        layers: settings.layers,
+    };
+    let heads = if settings.control { 2 } else { 1 };
+    Held { parameters: heads * shape.parameters(), per_token: heads * shape.kept_per_position(), passing: 0 }
 }
 
 struct Sfr {

@@ -33,6 +33,28 @@ pub struct HeadShape {
     pub layers: usize,
 }
 
+impl HeadShape {
+    /// Number of trained values.
+    pub fn parameters(&self) -> u64 {
+        let Self { dimension, hidden_size, width, layers } = *self;
+        let linear = |inputs: usize, outputs: usize| (inputs * outputs + outputs) as u64;
+        let time = linear(dimension, 4 * dimension) + linear(4 * dimension, dimension);
+        let norm = 2 * width as u64;
+        let block = linear(width, width) + norm;
+        let ends = linear(2 * dimension + hidden_size, width) + norm + linear(width, dimension);
+        time + ends + (layers as u64 - 2) * block
+    }
+
+    /// Values that the way back of a position needs, in the compositions of [`FlowHead::forward`].
+    pub fn kept_per_position(&self) -> u64 {
+        let Self { dimension, hidden_size, width, layers } = *self;
+        // Noise, target, their mixture, the time's part, the output and its difference; the input and what it is cut from.
+        let ends = 8 * dimension + 2 * (2 * dimension + hidden_size);
+        // Of a layer: its sum, centred, squared, divided, scaled, shifted, the sigmoid and its product.
+        (ends + (layers - 1) * 9 * width) as u64
+    }
+}
+
 /// The network with its parameters: leaves that require a gradient, f32.
 pub struct FlowHead {
     linears: Vec<Linear>,
