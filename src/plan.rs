@@ -100,7 +100,8 @@ impl Plan {
         let held = (trained_values(&recipe, &config, init_from.as_ref()), held(&recipe, &config, &encoders));
         let estimate = Estimate::new(&recipe, &config, held, &mut order, steps, &device, dtype);
         if crate::device::is_cpu(&device) {
-            let smaller = "lower `train.micro_batch_size`, `data.max_length` or `adapter.rank`, or take a smaller model";
+            let smaller =
+                "lower `train.micro_batch_size`, `data.max_length` or `adapter.rank`, or take a smaller model";
             recipe.warnings.extend(room(&estimate.memory).map_err(|fault| fault.hint(smaller))?);
         }
         Ok(Self {

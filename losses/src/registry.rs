@@ -122,7 +122,7 @@ mod tests {
     use faults::Section;
 
     use super::*;
-    use crate::RowVectors;
+    use crate::{Parameter, RowVectors};
 
     #[test]
     fn every_objective_builds_without_keys_under_the_name_it_is_listed_by() {
@@ -149,7 +149,17 @@ mod tests {
                 embeddings: Some(Arc::new(Embeddings { dimension: 4, train: none(), eval: none() })),
             };
             let builder = (kind.build)(&mut Section::probe());
-            assert_eq!((builder.build)(&surroundings).name(), kind.name);
+            let held = (builder.held)(&Widths { hidden_size: 2, vocabulary: 3, embedding: Some(4) });
+            let mut auxiliary = (builder.build)(&surroundings);
+            assert_eq!(auxiliary.name(), kind.name);
+            let mut parameters = 0;
+            auxiliary.visit_parameters(&mut |_, parameter| {
+                parameters += match parameter {
+                    Parameter::Vector(vector) => vector.dims()[0],
+                    Parameter::Matrix(matrix) => matrix.dims().iter().product(),
+                };
+            });
+            assert_eq!(held.parameters, parameters as u64, "{}", kind.name);
         }
     }
 }

@@ -74,8 +74,9 @@ fn held(widths: &Widths, heads: usize) -> Held {
     Held {
         parameters: heads as u64 * matrix,
         per_token: 2 * widths.hidden_size as u64,
-        // The gradient of each head is kept until the way back has passed; logits, their softmax and its difference.
-        passing: heads as u64 * matrix + 2 * matrix + 4 * logits,
+        // Of every head: itself, its gradient as it is found, on the way back, and in the step's sum. Of one: the product
+        // that carries its gradient. Of a chunk: logits, their softmax, its difference, and one in the making.
+        passing: 4 * heads as u64 * matrix + matrix + 4 * logits,
     }
 }
 
