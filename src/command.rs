@@ -143,12 +143,17 @@ fn read_recipe(path: &Path, overrides: &[String], registry: &Registry) -> Result
 
 /// The model at a path, on the device named on the command line.
 fn load_model(path: &str, device: &str) -> Result<Loaded, Faults> {
+    let device = open_device(device)?;
+    let dtype = device::dtype(recipe::DType::Auto, &device);
+    loading::named(path)?.load(&device, dtype)
+}
+
+/// The device named on the command line.
+fn open_device(device: &str) -> Result<burn::tensor::Device, Fault> {
     let wanted = recipe::Device::from_toml(&toml::Value::String(device.into())).ok_or_else(|| {
         Fault::new(format!("`--device` cannot be `{device}`")).hint("one of: auto, cpu, cuda, cuda:N")
     })?;
-    let device = device::open(wanted)?;
-    let dtype = device::dtype(recipe::DType::Auto, &device);
-    loading::named(path)?.load(&device, dtype)
+    device::open(wanted)
 }
 
 /// Writes data to stdout. A reader that has gone away, as `head` does, has what it wanted.

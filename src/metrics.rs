@@ -4,8 +4,14 @@ use std::collections::BTreeMap;
 
 /// Entropy in nats of the empirical distribution of `samples`.
 pub fn entropy<T: Ord>(samples: &[T]) -> f64 {
-    let total = samples.len().max(1) as f64;
-    counts(samples).values().map(|count| *count as f64 / total).map(|p| -p * p.ln()).sum()
+    let total = samples.len() as f64;
+    entropy_of(counts(samples).values().map(|count| *count as f64 / total))
+}
+
+/// Entropy in nats of a distribution over outcomes whose probabilities are above 0.
+pub fn entropy_of(probabilities: impl IntoIterator<Item = f64>) -> f64 {
+    // Taken from 0: a sum would be -0 where there is one outcome.
+    probabilities.into_iter().fold(0.0, |entropy, p| entropy - p * p.ln())
 }
 
 /// How often each sample occurs.
@@ -15,11 +21,6 @@ pub fn counts<T: Ord>(samples: &[T]) -> BTreeMap<&T, usize> {
         *counts.entry(sample).or_insert(0) += 1;
     }
     counts
-}
-
-/// `KL(p || q)` in nats over an enumerated support; infinite where `q` has no probability and `p` has.
-pub fn divergence(p: &[f64], q: &[f64]) -> f64 {
-    p.iter().zip(q).filter(|(p, _)| **p > 0.0).map(|(p, q)| p * (p / q).ln()).sum()
 }
 
 /// Total variation between `p` and `q` over the support of `p`; what `q` lacks to 1 lies outside of it.
@@ -37,20 +38,33 @@ pub fn pass_at_k(n: usize, correct: usize, k: usize) -> f64 {
     1.0 - (n - correct + 1..=n).map(|i| 1.0 - k as f64 / i as f64).product::<f64>()
 }
 
-/// Relaxed Semantic Entropy of `m` responses (arXiv 2506.09659): `similar(i, j)` says whether a judge holds response `i`
-/// for the same as `j`. Two are joined when both orders say so; clusters are connected components;
-/// `-sum p ln(p + 1e-9)` with `p = size / m`.
-pub fn relaxed_semantic_entropy(m: usize, similar: impl Fn(usize, usize) -> bool) -> f64 {
-    let mut cluster: Vec<usize> = (0..m).collect();
-    for i in 0..m {
-        for j in i + 1..m {
-            if cluster[i] != cluster[j] && similar(i, j) && similar(j, i) {
-                let (from, to) = (cluster[j], cluster[i]);
-                cluster.iter_mut().filter(|cluster| **cluster == from).for_each(|cluster| *cluster = to);
-            }
+/// The sizes of the clusters of `count` samples of which the pairs `alike` mean the same, the largest first: the connected
+/// components.
+pub fn clusters(count: usize, alike: impl IntoIterator<Item = (usize, usize)>) -> Vec<usize> {
+    let mut parent: Vec<usize> = (0..count).collect();
+    let root = |parent: &mut Vec<usize>, mut sample: usize| {
+        while parent[sample] != sample {
+            parent[sample] = parent[parent[sample]];
+            sample = parent[sample];
         }
+        sample
+    };
+    for (i, j) in alike {
+        let (i, j) = (root(&mut parent, i), root(&mut parent, j));
+        parent[j] = i;
     }
-    counts(&cluster).values().map(|size| *size as f64 / m as f64).map(|p| -p * (p + 1e-9).ln()).sum()
+    let roots: Vec<usize> = (0..count).map(|sample| root(&mut parent, sample)).collect();
+    let mut sizes: Vec<usize> = counts(&roots).into_values().collect();
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    sizes
+}
+
+/// Relaxed Semantic Entropy in nats of samples in clusters of these sizes (arXiv 2506.09659): `-sum p ln(p + 1e-9)`,
+/// `p = size / samples`; never below 0, as it would be by 1e-9 for one cluster.
+pub fn relaxed_semantic_entropy(clusters: &[usize]) -> f64 {
+    let total: usize = clusters.iter().sum();
+    let p = clusters.iter().map(|size| *size as f64 / total as f64);
+    p.fold(0.0, |entropy, p| entropy - p * (p + 1e-9).ln()).max(0.0)
 }
 
 #[cfg(test)]
@@ -66,15 +80,15 @@ mod tests {
         assert_close(entropy(&["a", "b", "a", "c"]), 0.5 * 2f64.ln() + 0.5 * 4f64.ln());
         assert_eq!(entropy(&["a"; 5]), 0.0);
         assert_eq!(entropy::<u32>(&[]), 0.0);
+        // What is printed of it is no `-0.0`.
+        assert!(entropy(&["a"; 5]).is_sign_positive() && entropy::<u32>(&[]).is_sign_positive());
     }
 
     #[test]
-    fn distances_to_a_distribution() {
+    fn total_variation_counts_what_lies_outside() {
         let (p, q) = ([0.5, 0.25, 0.25], [0.25, 0.25, 0.25]);
-        assert_close(divergence(&p, &q), 0.5 * 2f64.ln());
         assert_close(total_variation(&p, &q), 0.25);
-        assert_eq!(divergence(&p, &[0.5, 0.5, 0.0]), f64::INFINITY);
-        assert_eq!((divergence(&p, &p), total_variation(&p, &p)), (0.0, 0.0));
+        assert_eq!(total_variation(&p, &p), 0.0);
     }
 
     #[test]
@@ -87,11 +101,18 @@ mod tests {
 
     #[test]
     fn relaxed_semantic_entropy_has_the_published_values() {
-        assert_close(relaxed_semantic_entropy(3, |i, j| i == j), 1.0986);
-        assert_close(relaxed_semantic_entropy(3, |i, j| i.max(j) < 2), 0.6365);
-        assert_close(relaxed_semantic_entropy(3, |_, _| true), 0.0);
-        // One order alone joins nothing; 0-1 and 1-2 join 0 with 2.
-        assert_close(relaxed_semantic_entropy(3, |i, j| i < j), 1.0986);
-        assert_close(relaxed_semantic_entropy(3, |i, j| i.abs_diff(j) == 1), 0.0);
+        assert_close(relaxed_semantic_entropy(&[1, 1, 1]), 1.0986);
+        assert_close(relaxed_semantic_entropy(&[2, 1]), 0.6365);
+        assert_eq!(relaxed_semantic_entropy(&[3]), 0.0);
+        assert_close(relaxed_semantic_entropy(&[1; 10]), 2.3026);
+    }
+
+    #[test]
+    fn clusters_are_connected_components() {
+        assert_eq!(clusters(4, []), [1, 1, 1, 1]);
+        assert_eq!(clusters(4, [(2, 3), (3, 2), (1, 1)]), [2, 1, 1]);
+        // A chain joins its ends, in whatever order its links come.
+        assert_eq!(clusters(5, [(0, 1), (3, 4), (1, 3)]), [4, 1]);
+        assert_eq!(clusters(0, []), [0; 0]);
     }
 }

@@ -14,6 +14,7 @@ mod prompts;
 mod read;
 mod report;
 mod row;
+mod samples;
 mod shapes;
 mod tokenizer;
 
@@ -24,6 +25,7 @@ pub use draft::{Example, Part};
 pub use prompts::read_prompts;
 pub use read::{Dataset, Options, TooLong, TrainOn, read, read_text};
 pub use report::{Bar, Dropped, FileReport, Report};
+pub use samples::{Sampled, read_samples};
 pub use shapes::Format;
 pub use shapes::asked::Asked;
 pub use shapes::intent::{IntentNoise, NoiseKind, SEPARATOR, Template};

@@ -1,11 +1,14 @@
-//! `trainer eval`: how near a model's answers come to the distributions of rows with targets.
+//! `trainer eval`: how near a model's answers come to the distributions of rows with targets; and how diverse and how
+//! right samples are that any program has drawn.
 
-use std::collections::BTreeSet;
+mod samples;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::Args;
 use datasets::{Dataset, Example, Format, Options, PrefixFree, Tokenizer};
-use faults::{Fault, Faults};
+use faults::{Fault, Faults, Place};
 use serde_json::json;
 
 use super::{Outcome, load_model, print};
@@ -13,20 +16,36 @@ use crate::engine::batch::Batch;
 use crate::engine::data::{Prompt, prompts};
 use crate::engine::head;
 use crate::loading::Loaded;
-use crate::metrics::{divergence, entropy, total_variation};
+use crate::metrics::{entropy, total_variation};
 use crate::sampling::{DecoderRows, Settings, sample};
 
-/// Measure a model on rows with targets; one JSON object for each prompt.
+/// Measure a model on rows with targets, or samples; one JSON object for each prompt.
 ///
-/// `loss`, `floor`, `kl` and `total_variation` are exact, from the model's probabilities of the targets; `entropy`,
+/// Of a model, `loss`, `floor`, `kl` and `total_variation` are exact, from its probabilities of the targets; `entropy`,
 /// `coverage` and `valid` are of samples at temperature 1. Entropies are in nats.
+///
+/// Of samples (`--samples FILE`, rows such as `trainer sample` writes), `distinct`, `entropy`, Relaxed Semantic Entropy,
+/// and pass@k where rows say what is `correct`. The last line is the mean over the prompts.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// A base model (folder, `org/name`, `builtin:tiny`), a run, a checkpoint or an exported folder.
-    model: String,
+    #[arg(required_unless_present = "samples")]
+    model: Option<String>,
     /// A file of rows with `targets`; may be given several times.
-    #[arg(long, required = true, value_name = "FILE")]
+    #[arg(long, required_unless_present = "samples", value_name = "FILE")]
     data: Vec<PathBuf>,
+    /// Samples in place of a model: rows with `prompt` or `id`, and `text`, `correct`, or a judge's `same` and `n`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "data", "n", "max_tokens", "no_end_token", "seed"])]
+    samples: Option<PathBuf>,
+    /// The k of pass@k, with commas between them [default: 1,5,10, as far as there are samples]
+    #[arg(long, value_delimiter = ',', requires = "samples", value_name = "K")]
+    k: Vec<usize>,
+    /// A sentence encoder (folder, `org/name`) that says which samples mean the same; without it, equal words do.
+    #[arg(long, requires = "samples", value_name = "ENCODER")]
+    encoder: Option<String>,
+    /// The least cosine of two samples that mean the same.
+    #[arg(long, default_value_t = 0.8, requires = "encoder", value_name = "COSINE")]
+    threshold: f64,
     /// Samples of each prompt; 0 for the exact numbers alone.
     #[arg(long, default_value_t = 1000)]
     n: usize,
@@ -52,12 +71,18 @@ const AT_ONCE: usize = 64;
 /// # Errors
 /// Rows that cannot be read, or a model that cannot be loaded.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
-    let model = load_model(&arguments.model, &arguments.device)?;
+    if let Some(file) = &arguments.samples {
+        samples::run(file, arguments)?;
+        return Ok(Outcome::Done);
+    }
+    let named = arguments.model.as_deref().expect("the command line asks for a model where there are no samples");
+    let model = load_model(named, &arguments.device)?;
     let options = Options {
         format: Format::Targets,
         end_token: !arguments.no_end_token,
         prefix_free: PrefixFree::Warn,
         max_length: model.decoder.config.max_position_embeddings,
+        model_limit: true,
         ..Options::default()
     };
     let data: Dataset = datasets::read(&arguments.data, &options, &model.tokenizer)?;
@@ -75,17 +100,27 @@ fn measure(
     arguments: &Arguments,
 ) -> Result<serde_json::Value, Fault> {
     let targets = &examples[prompt.targets.clone()];
-    let wanted: Vec<f64> = targets.iter().map(|target| target.weight).collect();
     let nll = target_nll(model, examples, prompt);
-    let found: Vec<f64> = nll.iter().map(|nll| (-nll).exp()).collect();
-    let loss: f64 = wanted.iter().zip(&nll).map(|(p, nll)| p * nll).sum();
+    let loss: f64 = targets.iter().zip(&nll).map(|(target, nll)| target.weight * nll).sum();
+    if !loss.is_finite() {
+        return Err(Fault::new(format!("the model's loss is {loss}"))
+            .at(Place::line(&*targets[0].file, targets[0].line))
+            .hint("its weights are not finite: take another checkpoint"));
+    }
+    // Targets that are alike, which are warned of, are one outcome.
+    let mut outcomes: BTreeMap<&[u32], (f64, f64)> = BTreeMap::new();
+    for (target, nll) in targets.iter().zip(&nll) {
+        let (wanted, found) = outcomes.entry(&target.ids).or_default();
+        (*wanted, *found) = (*wanted + target.weight, (-nll).exp());
+    }
+    let (wanted, found): (Vec<f64>, Vec<f64>) = outcomes.into_values().unzip();
     let mut line = json!({
         "file": &*targets[0].file,
         "line": targets[0].line,
         "targets": targets.len(),
         "floor": prompt.floor,
         "loss": loss,
-        "kl": divergence(&wanted, &found),
+        "kl": loss - prompt.floor,
         "total_variation": total_variation(&wanted, &found),
         "probability_of_targets": found.iter().sum::<f64>(),
     });
@@ -104,11 +139,14 @@ fn measure(
         let mut rows = DecoderRows::new(&model.decoder);
         let samples = sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings)?;
         let samples: Vec<&str> = samples.iter().map(|sample| sample.text.trim()).collect();
-        let is_target = |sample: &&str| match arguments.no_end_token {
-            true => texts.iter().any(|target| sample.starts_with(target.as_str())),
-            false => texts.iter().any(|target| target == sample),
+        // After a target without an end the model goes on as it likes.
+        let last = targets[0].ids.last();
+        let open = last.is_none_or(|last| !model.tokenizer.stop_tokens().contains(last));
+        let target_of = |sample: &&str| match open {
+            true => texts.iter().find(|target| sample.starts_with(target.as_str())),
+            false => texts.iter().find(|target| target == sample),
         };
-        let valid: Vec<&str> = samples.iter().copied().filter(|sample| is_target(sample)).collect();
+        let valid: Vec<&String> = samples.iter().filter_map(target_of).collect();
         line["samples"] = json!(arguments.n);
         line["entropy"] = json!(entropy(&samples));
         line["distinct"] = json!(samples.iter().collect::<BTreeSet<_>>().len());

@@ -9,6 +9,7 @@ use std::ops::Range;
 use datasets::Example;
 
 use super::batch::Batch;
+use crate::metrics::entropy_of;
 
 /// The training rows in the order of the run.
 pub struct Order<'a> {
@@ -50,7 +51,7 @@ pub fn prompts(examples: &[Example]) -> Vec<Prompt> {
         for target in targets {
             *outcomes.entry(&target.ids).or_default() += target.weight;
         }
-        let floor = outcomes.values().map(|p| -p * p.ln()).sum();
+        let floor = entropy_of(outcomes.into_values());
         prompts.push(Prompt { targets: start..start + targets.len(), floor });
         start += targets.len();
     }

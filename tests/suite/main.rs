@@ -16,5 +16,6 @@ mod keys;
 mod objectives;
 mod parity;
 mod resume;
+mod samples;
 mod streams;
 mod support;

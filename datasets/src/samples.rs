@@ -1,0 +1,164 @@
+//! Files of samples that a model has drawn, with what a judge says of them: what diversity and success are counted on.
+//!
+//! A row is a sample, `{"prompt" or "id", "text", "correct"}`, of which `text` or `correct` may be absent; `trainer sample`
+//! writes such rows. Or it is a judge's word on all samples of a prompt, `{"prompt" or "id", "same": [[i, j], ..], "n"}`:
+//! the ordered pairs, counted from 0, that it holds for the same.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use faults::{Fault, Faults, Place};
+use serde_json::{Map, Value};
+
+use crate::lines::Rows;
+use crate::row::{Row, wrong_type};
+
+/// The most samples of one prompt that a judge may speak of: a file must not make us allocate by a number in it.
+const MOST: usize = 100_000;
+
+/// The samples of one prompt, in the order of the file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampled {
+    /// `id` or `prompt`, whichever the rows have.
+    pub key: &'static str,
+    /// What stands under it.
+    pub name: Value,
+    /// Where the prompt comes first: the file and its line.
+    pub place: Place,
+    /// How many samples there are.
+    pub count: usize,
+    /// Their texts, if the rows have them.
+    pub texts: Option<Vec<String>>,
+    /// Whether each is right, if the rows say so.
+    pub correct: Option<Vec<bool>>,
+    /// The ordered pairs that a judge holds for the same, if there is a row of them.
+    pub same: Option<BTreeSet<(usize, usize)>>,
+}
+
+/// What the rows of one prompt have said so far.
+struct Draft {
+    key: &'static str,
+    name: Value,
+    place: Place,
+    samples: Vec<(Option<String>, Option<bool>)>,
+    verdict: Option<Verdict>,
+}
+
+struct Verdict {
+    count: Option<usize>,
+    same: BTreeSet<(usize, usize)>,
+    place: Place,
+}
+
+/// The prompts of a file of samples, in the order of the file.
+///
+/// # Errors
+/// A file that cannot be read or has no rows, and every row that is neither a sample nor a judge's word, with its line.
+pub fn read_samples(path: &Path) -> Result<Vec<Sampled>, Faults> {
+    let name = path.display().to_string();
+    let file = std::fs::File::open(path)
+        .map_err(|error| Fault::new(format!("cannot open the samples: {}", error.kind())).at(Place::file(path)))?;
+    let mut faults = Vec::new();
+    let mut drafts: Vec<Draft> = Vec::new();
+    let mut known: HashMap<String, usize> = HashMap::new();
+    for row in Rows::new(&name, std::io::BufReader::new(file))? {
+        let taken = row.and_then(|(line, object)| {
+            let place = Place::line(&name, line);
+            take(&object, &place, &mut drafts, &mut known).map_err(|fault| fault.at(place))
+        });
+        faults.extend(taken.err());
+    }
+    if drafts.is_empty() && faults.is_empty() {
+        faults.push(Fault::new("the file has no rows").at(Place::file(path)));
+    }
+    let finished = drafts.into_iter().filter_map(|draft| finish(draft).map_err(|fault| faults.push(fault)).ok());
+    let sampled = finished.collect();
+    Faults::check(faults)?;
+    Ok(sampled)
+}
+
+/// Adds a row to the prompt that it belongs to.
+fn take(
+    object: &Map<String, Value>,
+    place: &Place,
+    drafts: &mut Vec<Draft>,
+    known: &mut HashMap<String, usize>,
+) -> Result<(), Fault> {
+    let row = Row::new(object, &[]);
+    let found = ["id", "prompt"].into_iter().find_map(|key| row.get(key).map(|value| (key, value)));
+    let (key, name) = found.ok_or_else(|| row.missing("prompt"))?;
+    let index = *known.entry(format!("{key} {name}")).or_insert(drafts.len());
+    if index == drafts.len() {
+        let (samples, place) = (Vec::new(), place.clone());
+        drafts.push(Draft { key, name: name.clone(), place, samples, verdict: None });
+    }
+    let draft = &mut drafts[index];
+    if row.has("same") {
+        if draft.verdict.is_some() {
+            return Err(Fault::new("the prompt has a row with `same` already").hint("keep one of them"));
+        }
+        draft.verdict = Some(verdict(&row, place)?);
+        return Ok(());
+    }
+    let (text, correct) = (row.optional_text("text")?, row.flag("correct")?);
+    if text.is_none() && correct.is_none() {
+        return Err(row.missing("text"));
+    }
+    draft.samples.push((text.map(str::to_owned), correct));
+    Ok(())
+}
+
+fn verdict(row: &Row<'_>, place: &Place) -> Result<Verdict, Fault> {
+    let index = |name: &str, value: &Value| {
+        value.as_u64().and_then(|index| usize::try_from(index).ok()).ok_or_else(|| wrong_type(name, "a count", value))
+    };
+    let pair = |(position, value): (usize, &Value)| {
+        let name = format!("same[{position}]");
+        match value.as_array().map(Vec::as_slice) {
+            Some([first, second]) => Ok((index(&name, first)?, index(&name, second)?)),
+            _ => Err(wrong_type(&name, "a pair of samples such as [0, 1]", value)),
+        }
+    };
+    let same = row.list("same")?.iter().enumerate().map(pair).collect::<Result<_, _>>()?;
+    let count = row.get("n").map(|value| index("n", value)).transpose()?;
+    if let Some(count) = count.filter(|count| !(1..=MOST).contains(count)) {
+        return Err(Fault::new(format!("`n` = {count} samples must be from 1 to {MOST}")));
+    }
+    Ok(Verdict { count, same, place: place.clone() })
+}
+
+fn finish(draft: Draft) -> Result<Sampled, Fault> {
+    let Draft { key, name, place, samples, verdict } = draft;
+    let count = match (&verdict, samples.len()) {
+        (Some(verdict), 0) => verdict.count.ok_or_else(|| {
+            Fault::new("`n` is missing").at(verdict.place.clone()).hint("write how many samples the judge has seen")
+        })?,
+        (_, count) => count,
+    };
+    if let Some(verdict) = &verdict {
+        let misfit = |message: String| Err(Fault::new(message).at(verdict.place.clone()));
+        if let Some(written) = verdict.count.filter(|written| *written != count) {
+            return misfit(format!("`n` = {written}, and the prompt has {count} samples"));
+        }
+        if let Some((i, j)) = verdict.same.iter().find(|(i, j)| *i.max(j) >= count) {
+            return misfit(format!("`same` names the pair [{i}, {j}] of {count} samples, counted from 0"));
+        }
+    }
+    let (texts, correct): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
+    let texts = all_or_none(texts, "text", &name, &place)?;
+    let correct = all_or_none(correct, "correct", &name, &place)?;
+    Ok(Sampled { key, name, place, count, texts, correct, same: verdict.map(|verdict| verdict.same) })
+}
+
+/// What every sample of a prompt has; `None` where none has it.
+fn all_or_none<T>(values: Vec<Option<T>>, key: &str, name: &Value, place: &Place) -> Result<Option<Vec<T>>, Fault> {
+    let (all, given) = (values.len(), values.iter().flatten().count());
+    if given == 0 {
+        return Ok(None);
+    }
+    if given < all {
+        let message = format!("{given} of {all} samples of {name} have `{key}`");
+        return Err(Fault::new(message).at(place.clone()).hint("write it for all samples of a prompt, or for none"));
+    }
+    Ok(Some(values.into_iter().flatten().collect()))
+}

@@ -1,0 +1,139 @@
+//! `eval --samples`: what is counted on samples of any origin, and the files of them that are refused.
+
+use serde_json::{Value, json};
+
+use crate::support::Workplace;
+
+fn eval(place: &Workplace, arguments: &str) -> Vec<Value> {
+    let ended = place.trainer(&format!("eval --samples samples.jsonl {arguments}")).succeeds();
+    ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn rows(rows: impl IntoIterator<Item = Value>) -> String {
+    rows.into_iter().map(|row| format!("{row}\n")).collect()
+}
+
+#[track_caller]
+fn assert_near(found: &Value, expected: f64) {
+    let found = found.as_f64().unwrap_or_else(|| panic!("{found} is no number"));
+    assert!((found - expected).abs() < 5e-5, "{found} is not {expected}");
+}
+
+/// Chen et al. 2021: of 10 samples 3 are right; and a prompt with none, for the mean.
+#[test]
+fn pass_at_k_has_the_published_values() {
+    let place = Workplace::new();
+    let right = (0..10).map(|index| json!({"prompt": "a", "text": "x", "correct": index < 3}));
+    let wrong = (0..10).map(|_| json!({"prompt": "b", "correct": false}));
+    // Rows of a prompt need not stand together, nor have a text.
+    let right = right.map(|row| json!({"prompt": row["prompt"], "correct": row["correct"]}));
+    let mixed: Vec<Value> = right.zip(wrong).flat_map(|(a, b)| [a, b]).collect();
+    place.write("samples.jsonl", rows(mixed));
+    let lines = eval(&place, "");
+    assert_eq!(lines.len(), 3);
+    assert_eq!((&lines[0]["prompt"], &lines[0]["correct"], &lines[0]["samples"]), (&json!("a"), &json!(3), &json!(10)));
+    for (k, expected) in [("1", 0.3), ("5", 0.916_667), ("10", 1.0)] {
+        assert_near(&lines[0]["pass_at_k"][k], expected);
+        assert_near(&lines[1]["pass_at_k"][k], 0.0);
+        assert_near(&lines[2]["pass_at_k"][k], expected / 2.0);
+    }
+    assert_eq!((&lines[2]["prompts"], &lines[2]["samples"]), (&json!(2), &json!(20)));
+    assert_eq!(lines[2].get("judge"), None);
+    let passes = eval(&place, "--k 2").remove(2);
+    assert_eq!(passes["pass_at_k"].as_object().map(serde_json::Map::len), Some(1));
+    place.refuses("eval --samples samples.jsonl --k 1,11", &["pass@11 needs 11 samples", "samples.jsonl:1", "hint: "]);
+    place.refuses("eval --samples samples.jsonl --k 0", &["`--k` must be at least 1"]);
+}
+
+/// The values of arXiv 2506.09659's definition: an edge where both orders say so, clusters are connected components.
+#[test]
+fn relaxed_semantic_entropy_has_the_published_values() {
+    let place = Workplace::new();
+    let all: Vec<[usize; 2]> = (0..3).flat_map(|i| (0..3).map(move |j| [i, j])).collect();
+    place.write(
+        "samples.jsonl",
+        rows([
+            json!({"id": 1, "n": 3, "same": []}),
+            json!({"id": 2, "n": 3, "same": [[0, 1], [1, 0], [1, 2], [0, 2]]}),
+            json!({"id": 3, "n": 3, "same": all}),
+            json!({"id": 4, "n": 3, "same": [[0, 1], [1, 2], [2, 1], [1, 0]]}),
+            json!({"id": 5, "n": 10, "same": []}),
+        ]),
+    );
+    let lines = eval(&place, "");
+    let expected = [1.0986, 0.6365, 0.0, 0.0, 2.3026];
+    for (line, expected) in lines.iter().zip(expected) {
+        assert_near(&line["relaxed_semantic_entropy"], expected);
+    }
+    assert_eq!(lines[1]["clusters"], json!([2, 1]));
+    assert_near(&lines[5]["relaxed_semantic_entropy"], expected.iter().sum::<f64>() / 5.0);
+    assert_eq!(lines[5]["judge"], "file");
+    // The same judge beside the samples themselves, which then say how many there are.
+    let samples = (0..3).map(|index| json!({"id": 1, "text": format!("{index}")}));
+    place.write("samples.jsonl", rows(samples.chain([json!({"id": 1, "same": [[2, 0], [0, 2]]})])));
+    let line = eval(&place, "").remove(0);
+    assert_eq!((&line["clusters"], &line["distinct"]), (&json!([2, 1]), &json!(3)));
+    assert_near(&line["entropy"], 3f64.ln());
+}
+
+#[test]
+fn without_a_judge_equal_words_mean_the_same_and_with_an_encoder_near_ones() {
+    let place = Workplace::new();
+    let texts = ["The dog is red.", "the  dog is red", "A dog which is red", "It rains!", "It rains", ""];
+    place.write("samples.jsonl", rows(texts.map(|text| json!({"prompt": "q", "text": text}))));
+    let line = eval(&place, "").remove(0);
+    assert_eq!((&line["clusters"], &line["distinct"]), (&json!([2, 2, 1, 1]), &json!(6)));
+    let near = eval(&place, "--encoder builtin:words --threshold 0.4");
+    assert_eq!((&near[0]["clusters"], &near[1]["judge"]), (&json!([3, 2, 1]), &json!("encoder")));
+    assert_eq!(eval(&place, "--encoder builtin:words --threshold 0.9999").remove(0)["clusters"], json!([2, 2, 1, 1]));
+    // What `sample` writes is what is read.
+    let drawn = place.trainer_with(&["sample", "builtin:tiny", "--prompt", "The fox", "--n", "4"], &[]).succeeds();
+    place.write("samples.jsonl", &drawn.stdout);
+    let lines = eval(&place, "");
+    assert_eq!((&lines[0]["prompt"], &lines[0]["samples"]), (&json!("The fox"), &json!(4)));
+    // One sample, one cluster: 0, and no -0.
+    place.write("samples.jsonl", drawn.stdout.lines().next().expect("a line"));
+    let one = place.trainer("eval --samples samples.jsonl").succeeds().stdout;
+    assert!(one.contains("\"entropy\":0.0") && !one.contains("-0.0"), "{one}");
+}
+
+#[test]
+fn files_that_are_no_samples_are_refused() {
+    let place = Workplace::new();
+    let cases: [(&str, &[&str]); 14] = [
+        ("", &["samples.jsonl", "no rows"]),
+        (r#"{"text": "a"}"#, &["samples.jsonl:1", "`prompt` is missing"]),
+        (r#"{"id": 1}"#, &["samples.jsonl:1", "`text` is missing"]),
+        (r#"{"id": 1, "correct": 1}"#, &["`correct` must be true or false"]),
+        (r#"{"id": 1, "text": 1}"#, &["`text` must be a string"]),
+        (
+            "{\"id\": 1, \"text\": \"a\", \"correct\": true}\n{\"id\": 1, \"text\": \"b\"}",
+            &["1 of 2 samples of 1 have `correct`"],
+        ),
+        ("{\"id\": 1, \"correct\": true}\n{\"id\": 2, \"text\": \"b\"}", &["no row of 1 has `text`", "rows of 2 do"]),
+        (r#"{"id": 1, "same": []}"#, &["`n` is missing"]),
+        (r#"{"id": 1, "n": 0, "same": []}"#, &["`n` = 0 samples"]),
+        (r#"{"id": 1, "n": 1e18, "same": []}"#, &["`n` must be a count"]),
+        (r#"{"id": 1, "n": 1000000000, "same": []}"#, &["`n` = 1000000000 samples"]),
+        (r#"{"id": 1, "n": 2, "same": [[0, 2]]}"#, &["the pair [0, 2] of 2 samples"]),
+        (r#"{"id": 1, "n": 2, "same": [[0, 1, 1]]}"#, &["`same[0]` must be a pair"]),
+        (
+            "{\"id\": 1, \"n\": 2, \"same\": []}\n{\"id\": 1, \"n\": 2, \"same\": []}",
+            &["samples.jsonl:2", "`same` already"],
+        ),
+    ];
+    for (content, expected) in cases {
+        place.write("samples.jsonl", content);
+        place.refuses("eval --samples samples.jsonl", expected);
+    }
+    place.refuses("eval --samples nowhere.jsonl", &["nowhere.jsonl", "cannot open the samples"]);
+    place.write("samples.jsonl", "{\"id\": 1, \"n\": 2, \"same\": []}");
+    place.refuses("eval --samples samples.jsonl --encoder builtin:words", &["`--encoder` has nothing to judge"]);
+    place.refuses("eval --samples samples.jsonl --k 1", &["`--k` has no effect"]);
+    place.refuses("eval --samples samples.jsonl --encoder builtin:words --threshold 2", &["`--threshold` must be"]);
+    place.refuses("eval --samples samples.jsonl --encoder nowhere", &["`--encoder` has nothing to judge"]);
+    place.write("samples.jsonl", "{\"id\": 1, \"text\": \"a\"}");
+    place.refuses("eval --samples samples.jsonl --encoder nowhere/at/all", &["nowhere/at/all", "hint: "]);
+    place.refuses("eval --samples samples.jsonl --n 3", &["--n"]);
+    place.refuses("eval builtin:tiny", &["--data"]);
+}
