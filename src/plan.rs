@@ -341,6 +341,7 @@ fn rows(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<(Data
         format: data.format,
         train_on: data.train_on,
         max_length: data.max_length.unwrap_or(limit),
+        model_limit: data.max_length.is_none_or(|length| length == limit),
         too_long: data.too_long,
         rename: data.rename.0.iter().map(|(column, key)| (column.clone(), key.clone())).collect(),
         end_token: data.targets.end_token,

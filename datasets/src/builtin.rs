@@ -39,10 +39,10 @@ pub use world::{entropy, probability, prompts, sample, support};
 use tokenizer::{END, START};
 use world::{Law, QUESTIONS};
 
-/// The seed of every data set.
 /// What the names of embedded data begin with in a recipe.
 pub const PREFIX: &str = "builtin:";
 
+/// The seed of every data set.
 const SEED: u64 = 17;
 const CORPUS_ROWS: usize = 20_000;
 const TRAIN_ROWS_PER_PROMPT: usize = 42;

@@ -87,6 +87,8 @@ pub struct Options {
     pub train_on: TrainOn,
     /// `data.max_length`, in tokens.
     pub max_length: usize,
+    /// `max_length` is all the positions that the model has: it cannot be raised.
+    pub model_limit: bool,
     /// `data.too_long`
     pub too_long: TooLong,
     /// `data.rename`: a column of the file, and the key of the row shape it stands for.
@@ -109,6 +111,7 @@ impl Default for Options {
             format: Format::Auto,
             train_on: TrainOn::Assistant,
             max_length: 2048,
+            model_limit: false,
             too_long: TooLong::Error,
             rename: Vec::new(),
             end_token: true,
@@ -234,6 +237,7 @@ impl<'a> Reading<'a> {
         let (before, faults) = (self.examples.len(), self.faults.len());
         let mut shape = None;
         let mut counted = 0;
+        let mut open_rows = false;
         loop {
             // Noise draws from all rows of a file, so that they have to be there at once.
             let chunk: Vec<_> = rows.by_ref().take(self.options.intent_noise.map_or(CHUNK, |_| usize::MAX)).collect();
@@ -257,6 +261,8 @@ impl<'a> Reading<'a> {
                 }
             }
             if let Some(shape) = shape {
+                let is_open = |row: &NumberedRow| Row::new(&row.1, &self.options.rename).flag("eos") == Ok(Some(false));
+                open_rows |= shape.format == Format::Targets && good.iter().any(is_open);
                 self.spoil(name, shape, &mut good);
                 self.chunk(&file, shape, &good);
             }
@@ -269,7 +275,7 @@ impl<'a> Reading<'a> {
             self.report.files.push(FileReport { file: name.into(), format: shape.word.into(), rows: counted });
             // Open ends are what these ask for.
             let without_response = matches!(self.options.train_on, TrainOn::Parts { response: false, .. });
-            let open = without_response || shape.format == Format::Targets && !self.options.end_token;
+            let open = without_response || open_rows || shape.format == Format::Targets && !self.options.end_token;
             if shape.stops && !open && self.faults.len() == faults {
                 self.check_stops(name, before);
             }
@@ -303,17 +309,19 @@ impl<'a> Reading<'a> {
 
     fn chunk(&mut self, file: &Arc<str>, shape: &Shape, rows: &[NumberedRow]) {
         let (options, context) = (self.options, &self.context);
-        let read: Vec<Result<Vec<Outcome>, Fault>> = rows
+        let read: Vec<Result<Vec<Vec<Outcome>>, Fault>> = rows
             .par_iter()
             .map(|(_, object)| outcomes(shape, &Row::new(object, &options.rename), options, context))
             .collect();
         for ((line, _), outcomes) in rows.iter().zip(read) {
             match outcomes {
-                Ok(outcomes) => {
-                    for outcome in outcomes {
-                        self.keep(file, *line, outcome);
+                Ok(prompts) => {
+                    for outcomes in prompts {
+                        for outcome in outcomes {
+                            self.keep(file, *line, outcome);
+                        }
+                        self.groups += 1;
                     }
-                    self.groups += 1;
                 }
                 Err(fault) => self.fault(fault.at(Place::line(&**file, *line))),
             }
@@ -352,8 +360,12 @@ impl<'a> Reading<'a> {
         self.fault(if known.is_empty() {
             fault.hint("the model names no end token: set `eos_token` in its `tokenizer_config.json`")
         } else if self.report.truncated > 0 {
-            fault
-                .hint("every row is cut off before its end: raise `data.max_length`, or use `data.too_long = \"drop\"`")
+            fault.hint(match self.options.model_limit {
+                true => "every row is cut off before its end: use `data.too_long = \"drop\"`, or shorten the rows",
+                false => {
+                    "every row is cut off before its end: raise `data.max_length`, or use `data.too_long = \"drop\"`"
+                }
+            })
         } else {
             fault.hint(format!(
                 "what is learned ends with {ending:?}, but the model stops at {}: set `eos_token_id` in its \
@@ -382,10 +394,14 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The examples of one row, no longer than allowed.
-fn outcomes(shape: &Shape, row: &Row<'_>, options: &Options, context: &Context<'_>) -> Result<Vec<Outcome>, Fault> {
+/// The examples of each prompt of one row, no longer than allowed.
+fn outcomes(
+    shape: &Shape,
+    row: &Row<'_>,
+    options: &Options,
+    context: &Context<'_>,
+) -> Result<Vec<Vec<Outcome>>, Fault> {
     let limit = options.max_length;
-    let drafts = shape.drafts(row, context)?;
     let outcome = |draft: &Draft| {
         let mut tokens = draft.tokenise(context.tokenizer)?;
         let (length, weight) = (tokens.ids.len(), draft.weight);
@@ -393,6 +409,10 @@ fn outcomes(shape: &Shape, row: &Row<'_>, options: &Options, context: &Context<'
             return Ok(Outcome::Kept { tokens, weight, truncated: false });
         }
         match options.too_long {
+            TooLong::Error if options.model_limit => {
+                Err(Fault::new(format!("the row has {length} tokens, more than the model's {limit} positions"))
+                    .hint("shorten it, or set `data.too_long` to \"drop\" or \"truncate\""))
+            }
             TooLong::Error => Err(Fault::new(format!("the row has {length} tokens, more than {limit}"))
                 .hint("raise `data.max_length`, or set `data.too_long` to \"drop\" or \"truncate\"")),
             TooLong::Drop => Ok(Outcome::Dropped(format!("{length} tokens, more than {limit}"))),
@@ -406,8 +426,11 @@ fn outcomes(shape: &Shape, row: &Row<'_>, options: &Options, context: &Context<'
             }
         }
     };
-    let outcomes: Vec<Outcome> = drafts.iter().map(outcome).collect::<Result<_, _>>()?;
-    if shape.format == Format::Targets { whole_distribution(&drafts, outcomes, options) } else { Ok(outcomes) }
+    let prompt = |drafts: Vec<Draft>| {
+        let outcomes: Vec<Outcome> = drafts.iter().map(outcome).collect::<Result<_, _>>()?;
+        if shape.format == Format::Targets { whole_distribution(&drafts, outcomes, options) } else { Ok(outcomes) }
+    };
+    shape.drafts(row, context)?.into_iter().map(prompt).collect()
 }
 
 /// Targets are a distribution together: none is dropped alone, and none begins another.

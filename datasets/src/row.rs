@@ -54,6 +54,11 @@ impl<'a> Row<'a> {
         self.get(key).map(|value| string(key, value)).transpose()
     }
 
+    /// The flag under `key` if the row has it.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>, Fault> {
+        self.get(key).map(|value| value.as_bool().ok_or_else(|| wrong_type(key, "true or false", value))).transpose()
+    }
+
     /// The list under `key`.
     pub fn list(&self, key: &str) -> Result<&'a [Value], Fault> {
         match self.get(key) {

@@ -76,7 +76,10 @@ fn a_row_that_is_too_long_stops_is_left_out_or_is_cut_as_the_recipe_says() {
     let long = format!("{{\"prompt\": \"a fox\\n\", \"completion\": \"{}\"}}\n", "word ".repeat(400));
     place.write("long.jsonl", format!("{GOOD}{long}{GOOD}"));
     let recipe = "recipe.toml --set data.train=[\"long.jsonl\"]";
-    place.refuses(&format!("run {recipe}"), &["long.jsonl:2", "256", "hint: ", "too_long"]);
+    let ended = place.refuses(&format!("run {recipe}"), &["long.jsonl:2", "the model's 256 positions", "too_long"]);
+    assert!(!ended.stderr.contains("raise `data.max_length`"), "it cannot be raised: {}", ended.stderr);
+    let chosen = format!("run {recipe} --set data.max_length=200");
+    place.refuses(&chosen, &["long.jsonl:2", "more than 200", "hint: raise `data.max_length`"]);
     let report = |set: &str| place.trainer(&format!("check --json {recipe} {set}")).succeeds().json();
     let dropped = report("--set data.too_long=drop");
     assert_eq!(dropped["data"]["train"]["examples"], 2);
@@ -87,7 +90,9 @@ fn a_row_that_is_too_long_stops_is_left_out_or_is_cut_as_the_recipe_says() {
     place.refuses(&format!("run {recipe} --set data.max_length=257"), &["256 positions", "hint: "]);
     place.write("long.jsonl", long);
     place.refuses(&format!("run {recipe} --set data.too_long=drop"), &["no example is left", "long.jsonl:1"]);
-    place.refuses(&format!("run {recipe} --set data.too_long=truncate"), &["long.jsonl", "where to stop", "hint: "]);
+    let cut = format!("run {recipe} --set data.too_long=truncate");
+    place.refuses(&cut, &["long.jsonl", "where to stop", "hint: every row is cut off before its end: use"]);
+    place.refuses(&format!("{cut} --set data.max_length=99"), &["where to stop", "raise `data.max_length`"]);
 }
 
 #[test]

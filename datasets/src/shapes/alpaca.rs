@@ -23,6 +23,6 @@ pub(super) const SHAPE: Shape = Shape {
                  ### Instruction:\n{instruction}\n\n### Response:"
             ),
         };
-        Ok(vec![prompt_completion::draft(prompt, row.filled_text("output")?.into(), context.train_on)])
+        Ok(vec![vec![prompt_completion::draft(prompt, row.filled_text("output")?.into(), context.train_on)]])
     },
 };

@@ -120,6 +120,10 @@ pub(super) const SHAPE: Shape = Shape {
         }
         let intent = checked("intent", row.text("intent")?, context)?;
         let response = row.filled_text("response")?;
+        if !template.response_end().is_empty() && response.contains(SEPARATOR) {
+            return Err(Fault::new(format!("`response` holds the separator `{SEPARATOR}`"))
+                .hint("the sampler would end the response there: take it out"));
+        }
         let answer = vec![
             piece(template.head().into(), Part::Prompt, context),
             piece(format!("{intent}{}", template.intent_end()), Part::Intent, context),
@@ -129,7 +133,7 @@ pub(super) const SHAPE: Shape = Shape {
                 context,
             ),
         ];
-        Ok(vec![Asked::of(row)?.draft(answer, true, context)?])
+        Ok(vec![vec![Asked::of(row)?.draft(answer, true, context)?]])
     },
 };
 
@@ -144,7 +148,7 @@ pub(super) const STEPS: Shape = Shape {
         if !template.is_stepwise() {
             return Err(misfit(template, "`intent` and `response`"));
         }
-        Ok(vec![Asked::of(row)?.draft(steps(row.list("steps")?, template, context)?, true, context)?])
+        Ok(vec![vec![Asked::of(row)?.draft(steps(row.list("steps")?, template, context)?, true, context)?]])
     },
 };
 

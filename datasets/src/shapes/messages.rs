@@ -22,7 +22,7 @@ pub(super) const SHAPE: Shape = Shape {
     stops: true,
     read: |row, context| {
         let messages = parse(row.list("messages")?, "messages", "role", "content", |role| role)?;
-        Ok(vec![draft(&messages, context)?])
+        Ok(vec![vec![draft(&messages, context)?]])
     },
 };
 

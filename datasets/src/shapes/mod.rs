@@ -61,8 +61,8 @@ pub(crate) struct Shape {
     pub optional: &'static [&'static str],
     /// The model must learn from these rows where to stop.
     pub stops: bool,
-    /// Reads one row; all drafts of a row are answers to one prompt.
-    pub read: fn(&Row<'_>, &Context<'_>) -> Result<Vec<Draft>, Fault>,
+    /// Reads one row: its prompts, each as the drafts that answer it.
+    pub read: fn(&Row<'_>, &Context<'_>) -> Result<Vec<Vec<Draft>>, Fault>,
 }
 
 /// What a shape needs beside the row.
@@ -102,7 +102,7 @@ impl Shape {
     }
 
     /// Reads one row.
-    pub fn drafts(&self, row: &Row<'_>, context: &Context<'_>) -> Result<Vec<Draft>, Fault> {
+    pub fn drafts(&self, row: &Row<'_>, context: &Context<'_>) -> Result<Vec<Vec<Draft>>, Fault> {
         if let Some(key) = self.required.iter().find(|key| !row.has(key)) {
             return Err(match ALL.into_iter().find(|shape| shape.fits(row)) {
                 Some(other) => Fault::new(format!("this row is `{}` in a file of `{}`", other.word, self.word))

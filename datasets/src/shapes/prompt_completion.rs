@@ -11,7 +11,7 @@ pub(super) const SHAPE: Shape = Shape {
     optional: &[],
     stops: true,
     read: |row, context| {
-        Ok(vec![draft(row.text("prompt")?.into(), row.filled_text("completion")?.into(), context.train_on)])
+        Ok(vec![vec![draft(row.text("prompt")?.into(), row.filled_text("completion")?.into(), context.train_on)]])
     },
 };
 

@@ -10,7 +10,7 @@ pub(super) const SHAPE: Shape = Shape {
     stops: true,
     read: |row, context| {
         let turns = messages::parse(row.list("conversations")?, "conversations", "from", "value", role)?;
-        Ok(vec![messages::draft(&turns, context)?])
+        Ok(vec![vec![messages::draft(&turns, context)?]])
     },
 };
 

@@ -1,6 +1,10 @@
 //! `{"prompt" or "messages", "targets": [..], "weights": [..]?}`: a prompt with the whole distribution of its answers,
 //! for the objective `diffuse` (arXiv 2404.10859); and the same as that paper's own files write it, `{"request",
-//! "response", "targets"}`.
+//! "response", "targets", "eos"}`.
+//!
+//! `response` is how every answer begins, given and not learned. It may be a list: the paper's code then draws one of
+//! them for each target in each step. Here each beginning is a prompt of its own with all targets, which is the mean of
+//! those draws.
 //!
 //! The loss of such a prompt is a divergence only when no answer, as tokens, is the beginning of another: else the model
 //! would have to end and to go on at the same place. That is checked here, where the tokens are known.
@@ -38,21 +42,23 @@ pub(super) const SHAPE: Shape = Shape {
     format: Format::Targets,
     word: "targets",
     required: &["targets"],
-    optional: &["prompt", "messages", "request", "response", "weights"],
+    optional: &["prompt", "messages", "request", "response", "weights", "eos"],
     stops: true,
     read: |row, context| {
         let asked = Asked::of(row)?;
-        let beginning = beginning(row)?;
         let targets = targets(row)?;
         let weights = weights(row, targets.len())?;
-        let draft = |(target, weight): (&&str, f64)| -> Result<Draft, Fault> {
+        let end = row.flag("eos")?.unwrap_or(context.options.end_token);
+        let draft = |beginning: &str, target: &str, weight: f64| -> Result<Draft, Fault> {
             let learned = |part| context.train_on.learns(part);
             let given = Piece { text: beginning.into(), part: Part::Prompt, learned: learned(Part::Prompt) };
-            let answer = Piece { text: (*target).into(), part: Part::Response, learned: learned(Part::Response) };
-            let draft = asked.draft(vec![given, answer], context.options.end_token, context)?;
-            Ok(Draft { weight, ..draft })
+            let answer = Piece { text: target.into(), part: Part::Response, learned: learned(Part::Response) };
+            Ok(Draft { weight, ..asked.draft(vec![given, answer], end, context)? })
         };
-        targets.iter().zip(weights).map(draft).collect()
+        let prompt = |beginning: &str| {
+            targets.iter().zip(&weights).map(|(target, weight)| draft(beginning, target, *weight)).collect()
+        };
+        beginnings(row)?.into_iter().map(prompt).collect()
     },
 };
 
@@ -91,25 +97,36 @@ fn weights(row: &Row<'_>, targets: usize) -> Result<Vec<f64>, Fault> {
     // Divided by the largest first, so that no sum overflows.
     let largest = weights.iter().copied().fold(0.0, f64::max);
     let sum: f64 = weights.iter().map(|weight| weight / largest).sum();
-    Ok(weights.iter().map(|weight| weight / largest / sum).collect())
+    let probabilities: Vec<f64> = weights.iter().map(|weight| weight / largest / sum).collect();
+    match probabilities.iter().position(|probability| *probability == 0.0) {
+        Some(index) => {
+            let message = format!("`weights[{index}]` = {} is nothing beside the largest, {largest}", weights[index]);
+            Err(Fault::new(message).hint("take the target out"))
+        }
+        None => Ok(probabilities),
+    }
 }
 
-/// `response`: how every answer begins, given to the model and not learned.
-fn beginning<'a>(row: &Row<'a>) -> Result<&'a str, Fault> {
+/// `response`: how answers begin, given to the model and not learned; one text, or several that are all as good.
+fn beginnings<'a>(row: &Row<'a>) -> Result<Vec<&'a str>, Fault> {
+    let mut texts: Vec<&str> = Vec::new();
     match row.get("response") {
-        None => Ok(""),
+        None => {}
         Some(Value::Array(values)) => {
-            let mut texts: Vec<&str> =
-                values.iter().map(|value| string("response", value)).collect::<Result<_, _>>()?;
-            texts.dedup();
-            match texts[..] {
-                [] => Ok(""),
-                [text] => Ok(text),
-                _ => Err(Fault::new("`response` gives several beginnings").hint("write a row for each of them")),
+            for (index, value) in values.iter().enumerate() {
+                let text = string(&format!("response[{index}]"), value)?;
+                if texts.contains(&text) {
+                    return Err(Fault::new(format!("`response[{index}]` stands there twice")).hint("take one out"));
+                }
+                texts.push(text);
             }
         }
-        Some(value) => string("response", value),
+        Some(value) => texts.push(string("response", value)?),
     }
+    if texts.is_empty() {
+        texts.push("");
+    }
+    Ok(texts)
 }
 
 /// The text that is learned of a target, for messages.

@@ -121,13 +121,57 @@ fn bad_targets_and_weights_are_refused() {
         (r#""targets": ["a"]"#, "`prompt` is missing"),
         (r#""prompt": "p", "request": "r", "targets": ["a"]"#, "both `prompt` and `request`"),
         (r#""messages": [], "targets": ["a"]"#, "`messages` is empty"),
-        (r#""prompt": "p", "response": ["a", "b"], "targets": ["a"]"#, "several beginnings"),
+        (r#""prompt": "p", "response": ["a", "b", "a"], "targets": ["a"]"#, "`response[2]` stands there twice"),
+        (r#""prompt": "p", "response": ["a", 1], "targets": ["a"]"#, "`response[1]` must be a string"),
+        (r#""prompt": "p", "targets": ["a", "b"], "weights": [1, null]"#, "`weights[1]` must be a number"),
+        (r#""prompt": "p", "targets": ["a", "b"], "weights": [1, NaN]"#, "broken JSON"),
+        (r#""prompt": "p", "targets": ["a", "b"], "weights": [1, 1e999]"#, "broken JSON"),
+        (r#""prompt": "p", "targets": ["a", "b"], "weights": [1, -1]"#, "`weights[1]` = -1 must be above 0"),
+        (r#""prompt": "p", "targets": ["a", "b"], "weights": [1e-300, 1e300]"#, "`weights[0]` = "),
+        (r#""prompt": "p", "targets": ["a"], "eos": "no""#, "`eos` must be true or false"),
     ] {
         let found = faults(&format!("{{{fields}}}"), &Options::default()).join(" ");
         assert!(found.contains(part), "{fields}: {found}");
     }
     let huge = r#"{"prompt": "p", "targets": ["a", "b"], "weights": [1e308, 1e308]}"#;
     assert_eq!(dataset(huge, &Options::default()).examples[0].weight, 0.5);
+}
+
+/// The beginnings of a row are prompts of their own, each with the whole distribution: one answer may begin another of
+/// another prompt.
+#[test]
+fn a_row_with_several_beginnings_is_a_prompt_for_each() {
+    let row = r#"{"prompt": "p ", "response": ["", "It is "], "targets": ["{1}", "{2}"], "weights": [3, 1]}"#;
+    let data = dataset(&format!("{row}\n{ROW}"), &Options::default());
+    let seen: Vec<(usize, f64, usize)> = data.examples.iter().map(|e| (e.group, e.weight, e.line)).collect();
+    let expected = [(0, 0.75, 1), (0, 0.25, 1), (1, 0.75, 1), (1, 0.25, 1), (2, 0.25, 2), (2, 0.5, 2), (2, 0.25, 2)];
+    assert_eq!(seen, expected);
+    let tokenizer = byte_level();
+    let texts: Vec<String> = data.examples[..4].iter().map(|e| tokenizer.decode(&e.ids, true).expect("text")).collect();
+    assert_eq!(texts, ["p {1}", "p {2}", "p It is {1}", "p It is {2}"]);
+    assert_eq!(learned_text(&tokenizer, &data.examples[2]), learned_text(&tokenizer, &data.examples[0]));
+    assert_eq!(data.report.rows, 2);
+}
+
+/// The paper's files of biographies say `"eos": false`; a row's own word counts before `data.end_token`.
+#[test]
+fn a_row_says_itself_whether_its_targets_end() {
+    let tokenizer = byte_level();
+    let learned = |eos: &str, end_token: bool| {
+        let text = format!(r#"{{"prompt": "p ", "targets": ["{{1}}", "{{2}}"]{eos}}}"#);
+        let data = dataset(&text, &Options { end_token, ..Options::default() });
+        learned_text(&tokenizer, &data.examples[0])
+    };
+    let ended = learned("", true);
+    assert!(ended.starts_with("{1}") && ended.len() > 3, "{ended}");
+    assert_eq!(learned("", false), "{1}");
+    for end_token in [true, false] {
+        assert_eq!(learned(r#", "eos": true"#, end_token), ended);
+        assert_eq!(learned(r#", "eos": false"#, end_token), "{1}");
+    }
+    // Without the end one target begins the other.
+    let found = faults(r#"{"prompt": "p ", "targets": ["{1", "{10"], "eos": false}"#, &Options::default()).join(" ");
+    assert!(found.contains("`{1` begins `{10`"), "{found}");
 }
 
 #[test]
