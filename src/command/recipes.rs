@@ -8,19 +8,47 @@ use faults::{Fault, Faults, Place, nearest};
 
 use super::{Outcome, print};
 
-/// Every file of the folder `recipes`.
-pub const RECIPES: [Embedded; 11] = [
-    Embedded { name: "nll", text: include_str!("../../recipes/nll.toml") },
-    Embedded { name: "cdiv_alpha1.4", text: include_str!("../../recipes/cdiv_alpha1.4.toml") },
-    Embedded { name: "tiny_base", text: include_str!("../../recipes/tiny_base.toml") },
-    Embedded { name: "gsm8k_cdiv", text: include_str!("../../recipes/gsm8k_cdiv.toml") },
-    Embedded { name: "sfr_words", text: include_str!("../../recipes/sfr_words.toml") },
-    Embedded { name: "sfr_gsm8k", text: include_str!("../../recipes/sfr_gsm8k.toml") },
-    Embedded { name: "diffuse_numbers", text: include_str!("../../recipes/diffuse_numbers.toml") },
-    Embedded { name: "diffuse_smollm2", text: include_str!("../../recipes/diffuse_smollm2.toml") },
-    Embedded { name: "intent_chat", text: include_str!("../../recipes/intent_chat.toml") },
-    Embedded { name: "intent_steps", text: include_str!("../../recipes/intent_steps.toml") },
-    Embedded { name: "intent_qwen2.5", text: include_str!("../../recipes/intent_qwen2.5.toml") },
+/// The embedded recipe of a name.
+macro_rules! embedded {
+    ($name:literal) => {
+        Embedded { name: $name, text: include_str!(concat!("../../recipes/", $name, ".toml")) }
+    };
+}
+
+/// Every file of the folder `recipes`, first those that need nothing else, in the order they are listed.
+pub const RECIPES: [Embedded; 32] = [
+    embedded!("nll"),
+    embedded!("cdiv_alpha1.4"),
+    embedded!("trunc_r"),
+    embedded!("lambda_pr"),
+    embedded!("focal"),
+    embedded!("trunc"),
+    embedded!("gold"),
+    embedded!("tailr"),
+    embedded!("mixce"),
+    embedded!("diffuse_numbers"),
+    embedded!("intent_chat"),
+    embedded!("intent_comments"),
+    embedded!("intent_steps"),
+    embedded!("intent_code"),
+    embedded!("mtp"),
+    embedded!("sfr_words"),
+    embedded!("tiny_base"),
+    embedded!("gsm8k_cdiv"),
+    embedded!("paper_nll"),
+    embedded!("paper_cdiv"),
+    embedded!("paper_trunc_r"),
+    embedded!("paper_lambda_pr"),
+    embedded!("paper_focal"),
+    embedded!("paper_trunc"),
+    embedded!("paper_gold"),
+    embedded!("paper_tailr"),
+    embedded!("paper_mixce"),
+    embedded!("diffuse_smollm2"),
+    embedded!("diffuse_biographies"),
+    embedded!("intent_qwen2.5"),
+    embedded!("mtp_gsm8k"),
+    embedded!("sfr_gsm8k"),
 ];
 
 /// A recipe inside the program.
@@ -34,6 +62,11 @@ pub struct Embedded {
 impl Embedded {
     fn description(&self) -> &'static str {
         self.text.lines().next().unwrap_or_default().trim_start_matches('#').trim()
+    }
+
+    /// True when model and rows are inside the program too.
+    fn needs_nothing(&self) -> bool {
+        self.text.contains("train = [\"builtin:")
     }
 }
 
@@ -66,7 +99,14 @@ pub fn run(arguments: Arguments) -> Result<Outcome, Faults> {
 
 fn list() -> String {
     let width = RECIPES.iter().map(|recipe| recipe.name.len()).max().unwrap_or_default();
-    RECIPES.iter().map(|recipe| format!("{:width$}  {}\n", recipe.name, recipe.description())).collect()
+    let group = |title: &str, needs_nothing: bool| {
+        let recipes = RECIPES.iter().filter(|recipe| recipe.needs_nothing() == needs_nothing);
+        let lines: String =
+            recipes.map(|recipe| format!("  {:width$}  {}\n", recipe.name, recipe.description())).collect();
+        format!("{title}:\n{lines}")
+    };
+    let own = "with a model of the hub and rows that you put in place, as each file says";
+    format!("{}\n{}", group("with the model and the rows inside the program", true), group(own, false))
 }
 
 fn copy(name: &str, dir: PathBuf) -> Result<PathBuf, Fault> {
