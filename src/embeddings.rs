@@ -9,13 +9,16 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use checkpoints::{Cache, StoredTensor};
 use datasets::{Example, Tokenizer};
-use faults::Faults;
+use faults::{Fault, Faults};
 use losses::{Embeddings, Row, RowVectors, Sentences};
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use crate::model::{Encoder, EncoderFiles};
 use crate::report::progress::Counter;
+
+/// What the rows are called that must have a text.
+const TRAINING: &str = "training";
 
 /// The name of the vectors in a file of the cache.
 const VECTORS: &str = "vectors";
@@ -46,7 +49,7 @@ pub fn compute(
         cache,
         device,
     };
-    let train = work.rows("training", train)?;
+    let train = work.rows(TRAINING, train)?;
     let eval = work.rows("evaluation", eval)?;
     Ok(Embeddings { dimension: encoder.dimension(), train, eval })
 }
@@ -72,6 +75,11 @@ impl Work<'_> {
             let of_row = (self.sentences.texts)(&row);
             counts.push(of_row.len());
             texts.extend(of_row);
+        }
+        if texts.is_empty() && what == TRAINING {
+            let message = "no training row has an answer long enough for the auxiliary loss to learn from";
+            let hint = "lower its `min_suffix`, or take the loss out of the recipe";
+            return Err(Fault::new(message).at(self.sentences.place.clone()).hint(hint).into());
         }
         let dimension = self.files.dimension();
         let key = self.key(&texts);

@@ -171,7 +171,9 @@ impl Drawing<'_> {
     fn push(&mut self, draft: &mut Draft, logits: &[f32], prompt: usize) -> Result<(), Fault> {
         let most = self.settings.max_tokens.min(self.limit.saturating_sub(prompt));
         if draft.ids.len() < most {
-            let token = draw(logits, self.settings, &mut draft.random);
+            let token = draw(logits, self.settings, &mut draft.random).ok_or_else(|| {
+                Fault::new("the model's logits are not finite").hint("its weights are not: take another checkpoint")
+            })?;
             if self.tokenizer.stop_tokens().contains(&token) {
                 draft.end = Some(End::Token);
                 return Ok(());
@@ -195,13 +197,16 @@ fn cut(text: &str, stop: &[String]) -> Option<usize> {
     stop.iter().filter_map(|stop| text.find(stop.as_str())).min()
 }
 
-/// One token from the logits.
-fn draw(logits: &[f32], settings: &Settings, random: &mut ChaCha8Rng) -> u32 {
+/// One token from the logits; `None` where these are not numbers.
+fn draw(logits: &[f32], settings: &Settings, random: &mut ChaCha8Rng) -> Option<u32> {
+    if logits.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY) {
+        return None;
+    }
     if settings.temperature == 0.0 {
-        return most_likely(logits);
+        return Some(most_likely(logits));
     }
     if settings.top_k == 0 && settings.top_p >= 1.0 {
-        return draw_from_all(logits, settings.temperature, random);
+        return Some(draw_from_all(logits, settings.temperature, random));
     }
     let mut ranked: Vec<(u32, f64)> =
         logits.iter().enumerate().map(|(token, logit)| (token as u32, f64::from(*logit))).collect();
@@ -229,10 +234,10 @@ fn draw(logits: &[f32], settings: &Settings, random: &mut ChaCha8Rng) -> u32 {
     for (token, weight) in &ranked {
         left -= weight;
         if left < 0.0 {
-            return *token;
+            return Some(*token);
         }
     }
-    ranked[ranked.len() - 1].0
+    Some(ranked[ranked.len() - 1].0)
 }
 
 /// One token from all, without ranking them.
@@ -330,7 +335,7 @@ mod tests {
         let mut random = ChaCha8Rng::seed_from_u64(7);
         let mut counts = [0.0; 3];
         for _ in 0..20_000 {
-            counts[draw(&logits, settings, &mut random) as usize] += 1.0 / 20_000.0;
+            counts[draw(&logits, settings, &mut random).expect("a token") as usize] += 1.0 / 20_000.0;
         }
         counts
     }
@@ -349,5 +354,23 @@ mod tests {
         assert_close(frequencies(&settings(1.0, 0.6, 0)), [0.625, 0.375, 0.0]);
         assert_close(frequencies(&settings(1.0, 0.5, 0)), [1.0, 0.0, 0.0]);
         assert_close(frequencies(&settings(0.0, 1.0, 0)), [1.0, 0.0, 0.0]);
+        // So hot that all are alike, so cold that only one is left.
+        assert_close(frequencies(&settings(1e300, 1.0, 0)), [1.0 / 3.0; 3]);
+        assert_close(frequencies(&settings(1e-300, 0.9, 0)), [1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn logits_that_are_no_numbers_draw_nothing() {
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        for bad in [f32::NAN, f32::INFINITY] {
+            for settings in [settings(0.0, 1.0, 0), settings(1.0, 1.0, 0), settings(1.0, 0.5, 0), settings(1.0, 1.0, 2)]
+            {
+                for place in 0..3 {
+                    let mut logits = [0.0, 1.0, f32::NEG_INFINITY];
+                    logits[place] = bad;
+                    assert_eq!(draw(&logits, &settings, &mut random), None, "{bad} at {place}, {settings:?}");
+                }
+            }
+        }
     }
 }

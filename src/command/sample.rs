@@ -29,10 +29,10 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1)]
     n: usize,
     /// Most tokens of a continuation.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, conflicts_with = "intent")]
     max_tokens: usize,
     /// Divides the logits; 0 always takes the most likely token.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, conflicts_with = "intent")]
     temperature: f64,
     /// Draw from the smallest set of tokens that holds this much probability.
     #[arg(long, default_value_t = 1.0)]
@@ -40,7 +40,7 @@ pub struct Arguments {
     /// Draw from this many most likely tokens; 0 is all.
     #[arg(long, default_value_t = 0)]
     top_k: usize,
-    /// End a text where this begins; may be given several times.
+    /// End a text, of an answer with intents a response, where this begins; may be given several times.
     #[arg(long)]
     stop: Vec<String>,
     /// Draw an intent first, then the response, each at a temperature of its own, written as rows of this template are.
@@ -97,6 +97,11 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let asked = asked(arguments)?;
     let model = load_model(&arguments.model, &arguments.device)?;
     let questions = asked.iter().map(|asked| asked.text(&model.tokenizer)).collect::<Result<Vec<_>, Fault>>()?;
+    let encode = |(text, special): &(String, bool)| model.tokenizer.encode(text, *special);
+    let prompts = questions.iter().map(encode).collect::<Result<Vec<_>, Fault>>()?;
+    // An answer with intents ends where the model's positions do: it has no length to plan with.
+    let planned = if arguments.intent.is_some() { 1 } else { arguments.max_tokens };
+    check_lengths(&prompts, planned, model.decoder.config.max_position_embeddings)?;
     let mut rows = DecoderRows::new(&model.decoder);
     if let Some(settings) = two_temperatures(arguments) {
         let questions: Vec<Question> =
@@ -115,9 +120,6 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         }
         return Ok(Outcome::Done);
     }
-    let encode = |(text, special): &(String, bool)| model.tokenizer.encode(text, *special);
-    let prompts = questions.iter().map(encode).collect::<Result<Vec<_>, Fault>>()?;
-    check_lengths(&prompts, arguments.max_tokens, model.decoder.config.max_position_embeddings)?;
     let settings = settings(arguments, arguments.temperature, arguments.max_tokens);
     let samples = sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings)?;
     for (index, sample) in samples.into_iter().enumerate() {
@@ -207,6 +209,14 @@ fn check(arguments: &Arguments) -> Result<(), Faults> {
         "1 draws from all",
     );
     check(arguments.n > 0, "`--n` must be at least 1", "leave it out for one");
+    for (flag, most) in [
+        ("max-tokens", Some(arguments.max_tokens)),
+        ("intent-max-tokens", Some(arguments.intent_max_tokens)),
+        ("response-max-tokens", arguments.response_max_tokens),
+        ("max-stages", Some(arguments.max_stages)),
+    ] {
+        check(most != Some(0), &format!("`--{flag}` must be at least 1"), "with 0 there is nothing to draw");
+    }
     check(!arguments.stop.iter().any(String::is_empty), "`--stop` must not be empty", "leave it out");
     Faults::check(faults)
 }
@@ -218,8 +228,9 @@ fn check_lengths(prompts: &[Vec<u32>], max_tokens: usize, limit: usize) -> Resul
         }
         if ids.len().saturating_add(max_tokens) > limit {
             let message = format!("{} tokens of prompt and {max_tokens} to draw", ids.len());
-            return Err(Fault::new(format!("{message} are more than the model's {limit} positions"))
-                .hint("shorten the prompt, or lower `--max-tokens`"));
+            return Err(Fault::new(format!("{message} are more than the model's {limit} positions")).hint(
+                if max_tokens > 1 { "shorten the prompt, or lower `--max-tokens`" } else { "shorten the prompt" },
+            ));
         }
     }
     Ok(())

@@ -97,6 +97,11 @@ pub fn sample_with_intent(
         let rows = open.iter().map(row).collect::<Result<Vec<_>, Fault>>()?;
         let now = if stage % 2 == 0 { &intent } else { &response };
         for (index, sample) in open.iter().zip(continuations(model, tokenizer, &rows, now)?) {
+            // The model has no place left.
+            if template.is_stepwise() && sample.ids.is_empty() && sample.end == End::Limit {
+                drafts[*index].done = true;
+                continue;
+            }
             match stage % 2 {
                 0 => drafts[*index].state(sample, template),
                 _ => drafts[*index].respond(sample, template),
@@ -250,6 +255,11 @@ mod tests {
         assert_eq!(stated.text, "\n### Comment:\n");
     }
 
+    /// So many steps of an intent `i` and a fragment `x`.
+    fn stated_text(steps: usize) -> String {
+        "i ###x\n###".repeat(steps)
+    }
+
     #[test]
     fn steps_take_turns_until_the_end_mark_or_the_budget() {
         // An intent `i`, a fragment `x` and the mark, for ever.
@@ -264,7 +274,17 @@ mod tests {
         let stated = answers(endless, 1, &settings(Template::Mathematics, [1.0, 0.5], [9, 9])).remove(0);
         let stage = Stage { intent: "i".into(), response: "x".into() };
         assert_eq!((stated.stages, stated.stopped), (vec![stage.clone(); 3], false));
-        assert_eq!(stated.text, "i ###x\n###i ###x\n###i ###x\n###");
+        assert_eq!(stated.text, stated_text(3));
+
+        // A model of few positions: the answer ends where these do, and no stage is empty.
+        let question = Question { text: "q:".into(), special: true };
+        let settings_of_steps = settings(Template::Mathematics, [1.0, 0.5], [9, 9]);
+        let whole = tokenizer().encode(&format!("q:###{}", stated_text(3)), true).expect("ids").len();
+        let mut short = Table { positions: whole, ..model(endless) };
+        let long = TwoTemperatures { max_stages: 40, ..settings_of_steps };
+        let ended = sample_with_intent(&mut short, &tokenizer(), &[question], 1, &long).expect("text").remove(0);
+        assert!(!ended.stopped && ended.stages.len() <= 4, "{ended:?}");
+        assert!(ended.stages.iter().all(|stage| !stage.intent.is_empty()), "{ended:?}");
 
         // The same, and the end after the second fragment.
         let ending = |text: &str| match text.chars().last() {

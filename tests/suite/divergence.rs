@@ -51,4 +51,7 @@ fn a_model_with_a_weight_that_is_nan_changes_nothing_and_is_reported() {
     assert_eq!(skipped(&place), [1, 2, 3]);
     let lines = place.metrics("run");
     assert!(lines.iter().all(|line| line["loss"].is_null()), "{lines:?}");
+    place.refuses("sample model --prompt fox", &["the model's logits are not finite", "hint: "]);
+    place.refuses("sample model --prompt fox --temperature 0", &["the model's logits are not finite"]);
+    place.refuses("eval model --data builtin:numbers", &["the model's loss is NaN", "builtin:numbers:1", "hint: "]);
 }

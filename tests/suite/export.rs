@@ -167,6 +167,10 @@ fn impossible_settings_of_sample_are_refused() {
         ("--n=0", "--n"),
         ("--stop=", "--stop"),
         ("--device=tpu", "tpu"),
+        ("--max-tokens=0", "--max-tokens"),
+        ("--intent=chat --intent-max-tokens=0", "--intent-max-tokens"),
+        ("--intent=chat --response-max-tokens=0", "--response-max-tokens"),
+        ("--intent=code --max-stages=0", "--max-stages"),
         ("--max-tokens=257", "256 positions"),
         ("--max-tokens=18446744073709551615", "256 positions"),
     ];
@@ -174,7 +178,15 @@ fn impossible_settings_of_sample_are_refused() {
         place.refuses(&format!("sample builtin:tiny --prompt fox {flag}"), &[named, "hint: "]);
     }
     let long = "fox ".repeat(400);
-    place.trainer_with(&["sample", "builtin:tiny", "--prompt", &long], &[]).fails(&["256 positions", "hint: "]);
+    for more in [&[][..], &["--intent", "chat"], &["--intent", "mathematics"]] {
+        let arguments = [&["sample", "builtin:tiny", "--prompt", &long], more].concat();
+        place.trainer_with(&arguments, &[]).fails(&["256 positions", "hint: shorten the prompt"]);
+    }
+    // With intents there are two temperatures and lengths, and none of these.
+    for flag in ["--temperature=0.5", "--max-tokens=5"] {
+        let flags = format!("sample builtin:tiny --prompt fox --intent chat {flag}");
+        place.trainer(&flags).fails(&["cannot be used with", "--intent"]);
+    }
     place.refuses("sample nowhere --prompt fox", &["nowhere"]);
     place.refuses("sample builtin:tinny --prompt fox", &["builtin model", "hint: ", "builtin:tiny"]);
     place.refuses("sample recipe.toml --prompt fox", &["recipe.toml"]);

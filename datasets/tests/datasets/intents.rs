@@ -73,6 +73,7 @@ fn what_would_break_the_sampler_is_refused() {
         (r##""intent": "a ### b", "response": "r""##, "`intent` holds the separator `###`"),
         (r##""intent": " ", "response": "r""##, "`intent` is empty"),
         (r##""intent": "a", "response": """##, "`response` is empty"),
+        (r##""intent": "a", "response": "b ### c", "template": "comments""##, "`response` holds the separator `###`"),
         (r##""steps": []"##, "`steps` is empty"),
         (
             r#####""steps": [{"intent": "a", "text": "b"}, {"intent": "###", "text": "b"}]"#####,
@@ -88,6 +89,10 @@ fn what_would_break_the_sampler_is_refused() {
         let found = faults(&format!(r#"{{"prompt": "p", {fields}}}"#), &Options::default()).join(" ");
         assert!(found.contains(part), "{fields}: {found}");
     }
+    // In a chat the first separator alone is one.
+    assert!(
+        only(r##"{"prompt": "q", "intent": "a", "response": "# ### b"}"##, &Options::default()).contains("# ### b")
+    );
     let options = Options { allow_empty_intent: true, ..Options::default() };
     assert!(only(r#"{"prompt": "q", "intent": "", "response": "r"}"#, &options).contains("q< ###>[ r"));
 }

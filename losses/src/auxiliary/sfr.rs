@@ -201,6 +201,9 @@ impl Sfr {
             layers: settings.layers,
         };
         let head = |name| FlowHead::new(shape, name, surroundings.seed, &surroundings.device);
+        if settings.phases.head_warmup >= surroundings.steps {
+            tracing::warn!("`head_warmup` takes all {} steps: the adapter will not be trained", surroundings.steps);
+        }
         if settings.flow == Flow::Velocity {
             let deviation = 1.0 / (dimension as f64).sqrt();
             tracing::info!(

@@ -65,7 +65,8 @@ impl RollingQuantile {
             format!("`{}` must be from 1 to {LARGEST_BUFFER}", section.full("buffer")),
             "10000 is the usual value",
         );
-        let recompute = section.value("recompute", buffer);
+        // A buffer of 0 is a fault of its own, above.
+        let recompute = section.value("recompute", buffer.max(1));
         section.check(
             "recompute",
             recompute >= 1,
