@@ -130,6 +130,50 @@ fn early_stopping_survives_a_resume_in_the_middle_of_a_pass() {
     }
 }
 
+/// Beginnings of answers, which nothing ends: the model learns how to begin and goes on as it did before.
+#[test]
+fn after_an_open_target_the_model_goes_on_freely() {
+    let place = workplace();
+    let row = r#"{"prompt": "Tell me about a fox.\n", "targets": ["The owl", "The crab", "In a"], "eos": false}"#;
+    place.write("open.json", row);
+    let set = "--set data.train=[\"open.json\"] --set train.epochs=100";
+    place.trainer(&format!("run numbers.toml {set}")).succeeds();
+    let evaluate = |model: &str| {
+        let ended = place.trainer(&format!("eval {model} --data open.json --n 200 --max-tokens 20")).succeeds();
+        serde_json::from_str::<Value>(&ended.stdout).expect("a line")
+    };
+    let (before, after) = (evaluate("builtin:tiny"), evaluate("run"));
+    assert!(number(&before, "/kl") > 3.0 && number(&after, "/kl") < 0.3, "{before} {after}");
+    assert!((number(&after, "/floor") - 3f64.ln()).abs() < 1e-12);
+    assert!(number(&after, "/valid") > 150.0 && number(&after, "/coverage") == 3.0, "{after}");
+    // Far more texts than targets: what follows a target is the model's own.
+    assert!(number(&after, "/distinct") > 100.0, "{after}");
+    let samples = ["sample", "run", "--prompt", "Tell me about a fox.\n", "--n", "20", "--max-tokens", "30"];
+    let drawn = place.trainer_with(&samples, &[]).succeeds().stdout;
+    let lines = drawn.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let words = lines.map(|line| line["text"].as_str().expect("a text").split_whitespace().count());
+    let longer = words.filter(|words| *words > 3).count();
+    assert!(longer > 15, "{longer} of 20 texts go on: {drawn}");
+}
+
+/// Two beginnings: two prompts a pass, each with the floor of the targets alone.
+#[test]
+fn each_beginning_of_a_row_is_a_prompt() {
+    let place = workplace();
+    place.write("begun.json", r#"{"prompt": "A number:", "response": ["", " I take"], "targets": [" {1}", " {2}"]}"#);
+    let plan = place.trainer("check numbers.toml --json --set data.train=[\"begun.json\"]").succeeds().json();
+    let floors: Vec<f64> = plan["prompts"].as_array().expect("a list").iter().map(|p| number(p, "/floor")).collect();
+    assert_eq!((floors, &plan["steps_per_epoch"]), (vec![2f64.ln(); 2], &Value::from(2)));
+    let evaluated = place.trainer("eval builtin:tiny --data begun.json --n 0").succeeds();
+    assert_eq!(evaluated.stdout.lines().count(), 2);
+    // A single target has no entropy, which is no -0.
+    place.write("one.json", r#"{"prompt": "A number:", "targets": [" {1}"]}"#);
+    let plan = place.trainer("check numbers.toml --set data.train=[\"one.json\"]").succeeds().stdout;
+    let evaluated = place.trainer("eval builtin:tiny --data one.json --n 0").succeeds().stdout;
+    assert!(plan.contains("0.0000 nats for 1 targets") && evaluated.contains("\"floor\":0.0"), "{plan} {evaluated}");
+    assert!(!plan.contains("-0.0") && !evaluated.contains("-0.0"), "{plan} {evaluated}");
+}
+
 #[test]
 fn rows_and_objective_must_fit_each_other() {
     let place = workplace();

@@ -115,3 +115,17 @@ fn an_objective_of_another_program_trains_through_a_recipe() {
     place.refuses("run recipe.toml --set objective.kind=late_tokens", &["late_tokens"]);
     place.trainer_with(&["sample", "late", "--prompt", "The fox", "--max-tokens", "4"], &[]).succeeds();
 }
+
+/// The page shows the program that the test above runs, and not another.
+#[test]
+fn the_page_on_objectives_shows_the_example() {
+    let read = |path: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let (page, example) = (read("losses/README.md"), read("examples/custom_objective.rs"));
+    let code = &example[example.find("use std").expect("the first line of code")..];
+    assert!(page.contains(&format!("```rust\n{code}```")), "losses/README.md shows another program than the example");
+    let burn = "burn = { version = \"=0.23.0-pre.1\"";
+    assert!(page.contains(burn) && read("Cargo.toml").contains(burn), "the page names another version of burn");
+}
