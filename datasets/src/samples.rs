@@ -1,7 +1,7 @@
 //! Files of samples that a model has drawn, with what a judge says of them: what diversity and success are counted on.
 //!
 //! A row is a sample, `{"prompt" or "id", "text", "correct"}`, of which `text` or `correct` may be absent; `trainer sample`
-//! writes such rows. Or it is a judge's word on all samples of a prompt, `{"prompt" or "id", "same": [[i, j], ..], "n"}`:
+//! writes such rows, and where an intent stands before what is said, this alone as `response`. Or it is a judge's word on all samples of a prompt, `{"prompt" or "id", "same": [[i, j], ..], "n"}`:
 //! the ordered pairs, counted from 0, that it holds for the same.
 
 use std::collections::{BTreeSet, HashMap};
@@ -100,7 +100,8 @@ fn take(
         draft.verdict = Some(verdict(&row, place)?);
         return Ok(());
     }
-    let (text, correct) = (row.optional_text("text")?, row.flag("correct")?);
+    let text = if row.has("response") { "response" } else { "text" };
+    let (text, correct) = (row.optional_text(text)?, row.flag("correct")?);
     if text.is_none() && correct.is_none() {
         return Err(row.missing("text"));
     }

@@ -34,7 +34,7 @@ pub struct Arguments {
     /// A file of rows with `targets`; may be given several times.
     #[arg(long, required_unless_present = "samples", value_name = "FILE")]
     data: Vec<PathBuf>,
-    /// Samples in place of a model: rows with `prompt` or `id`, and `text`, `correct`, or a judge's `same` and `n`.
+    /// Samples in place of a model: rows with `prompt` or `id`, and `text` or `response`, `correct`, or a judge's `same` and `n`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "data", "n", "max_tokens", "no_end_token", "seed"])]
     samples: Option<PathBuf>,
     /// The k of pass@k, with commas between them [default: 1,5,10, as far as there are samples]

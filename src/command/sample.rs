@@ -109,10 +109,12 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         let stated = sample_with_intent(&mut rows, &model.tokenizer, &questions, arguments.n, &settings)?;
         for (index, stated) in stated.into_iter().enumerate() {
             let stages = stated.stages.iter();
+            let responses: Vec<&str> = stages.clone().map(|stage| stage.response.as_str()).collect();
             let line = json!({
                 "prompt": prompt_json(&asked[index / arguments.n]),
                 "sample": index % arguments.n,
                 "text": stated.text,
+                "response": responses.join("\n").trim_end(),
                 "stages": stages.map(|s| json!({"intent": s.intent, "response": s.response})).collect::<Vec<_>>(),
                 "stopped": stated.stopped,
             });

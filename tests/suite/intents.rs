@@ -32,6 +32,14 @@ fn a_run_on_intents_is_sampled_at_two_temperatures() {
         assert!(text.trim_start().starts_with(&format!("{intent} ###")), "{line}");
     }
     assert_eq!(place.trainer(sample).succeeds().stdout, sampled.stdout);
+    // What is said, without the intent, is what samples are compared by.
+    let alike = lines.iter().take(3).map(|line| {
+        assert_eq!(line["response"], line["stages"][0]["response"]);
+        serde_json::json!({"prompt": "p", "text": line["text"], "response": "It is red."})
+    });
+    place.write("samples.jsonl", alike.map(|line| format!("{line}\n")).collect::<String>());
+    let counted = place.trainer("eval --samples samples.jsonl").succeeds().stdout;
+    assert!(counted.contains("\"distinct\":1") && counted.contains("\"clusters\":[3]"), "{counted}");
     let cold = place.trainer(&format!("{sample} --intent-temperature 0.5")).succeeds();
     assert!(cold.stderr.contains("the intent's temperature 0.5 is not above the response's 0.6"), "{}", cold.stderr);
     place.refuses("sample run --prompt a --intent-temperature 1", &["--intent"]);
