@@ -326,6 +326,32 @@ mod tests {
         assert_eq!(short[0].ids, [21, 22, 23, 24]);
     }
 
+    /// The model writes one text, token by token; stop strings lie across its tokens.
+    #[test]
+    fn a_stop_string_ends_a_text_wherever_its_tokens_are_cut() {
+        let tokenizer = embedded_tokenizer().unwrap_or_else(|faults| panic!("{faults}"));
+        let (text, end) = ("The quiet fox sleeps", tokenizer.end_token().expect("the tokenizer has one"));
+        let ids = tokenizer.encode(text, false).expect("ids");
+        assert!(ids.len() > 4, "several tokens");
+        let next = move |row: &[u32]| {
+            let mut logits = vec![f32::NEG_INFINITY; 768];
+            logits[ids.get(row.len() - 1).copied().unwrap_or(end) as usize] = 0.0;
+            logits
+        };
+        let mut model = Table { next: Box::new(next), rows: Vec::new(), positions: 64 };
+        for (stop, expected, why) in [
+            (&["t f"][..], "The quie", End::Text),
+            (&["The"], "", End::Text),
+            (&["sleeps", "x s"], "The quiet fo", End::Text),
+            (&["zebra"], text, End::Token),
+        ] {
+            let stop = stop.iter().map(|stop| stop.to_string()).collect();
+            let settings = Settings { max_tokens: 40, stop, ..settings(1.0, 1.0, 0) };
+            let found = sample(&mut model, &tokenizer, &[vec![5]], 1, &settings).expect("text").remove(0);
+            assert_eq!((found.text.as_str(), found.end), (expected, why), "{:?}", settings.stop);
+        }
+    }
+
     fn settings(temperature: f64, top_p: f64, top_k: usize) -> Settings {
         Settings { temperature, top_p, top_k, max_tokens: 1, stop: Vec::new(), seed: 1 }
     }
