@@ -116,6 +116,20 @@ fn an_objective_of_another_program_trains_through_a_recipe() {
     place.trainer_with(&["sample", "late", "--prompt", "The fox", "--max-tokens", "4"], &[]).succeeds();
 }
 
+/// `L = sum over k of CE(W_k h_t, y_(t+k))` per learned token, whatever the objective: rows whose prompts are longer than
+/// the heads look ahead have as many pairs for each head as learned tokens.
+#[test]
+fn the_loss_of_multi_token_prediction_is_the_sum_of_its_heads() {
+    let place = Workplace::new();
+    let set =
+        "--set train.steps=2 --set data.eval=[] --set objective.kind=cdiv --set auxiliary=[{kind=\"mtp\",heads=3}]";
+    place.trainer(&format!("run recipe.toml {set}")).succeeds();
+    let step = &place.steps("run")[0];
+    let number = |name: &str| step["mtp"][name].as_f64().unwrap_or_else(|| panic!("{name} of {step}"));
+    let heads = number("head_1") + number("head_2") + number("head_3");
+    assert!((number("loss") - heads).abs() < 1e-4, "{step}");
+}
+
 /// The page shows the program that the test above runs, and not another.
 #[test]
 fn the_page_on_objectives_shows_the_example() {

@@ -6,7 +6,8 @@
 //!
 //! `h_t` has seen the tokens up to and including `t`, so head 1 predicts the ordinary next token. A pair `(t, k)` counts
 //! when token `t + k` is one that is learned, wherever `t` is: the last tokens of a prompt predict the first ones of its
-//! response, as they do in the objective itself. Each pair has the same weight.
+//! response, as they do in the objective itself. The sum over all pairs is divided by the number of learned tokens, as that
+//! of every token-level loss is: the loss of a step is the sum of the heads' means, not their mean.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
@@ -160,13 +161,10 @@ impl Auxiliary for Mtp {
         self.weight
     }
 
-    /// The number of pairs of a position and a head.
+    /// The number of learned tokens that have one before them.
     fn units(&self, rows: &[Row]) -> f64 {
-        let pairs = |row: &Row| {
-            let learned = row.learned.iter().enumerate().filter(|(_, learned)| **learned);
-            learned.map(|(place, _)| place.min(self.heads.len())).sum::<usize>()
-        };
-        rows.iter().map(pairs).sum::<usize>() as f64
+        let learned = |row: &Row| row.learned.iter().skip(1).filter(|learned| **learned).count();
+        rows.iter().map(learned).sum::<usize>() as f64
     }
 
     fn loss(&mut self, batch: &HiddenBatch) -> Tensor<1> {
@@ -288,7 +286,8 @@ mod tests {
         //     loss += cross_entropy(W[k - 1] @ h[row, t], ids[t + k])
         let mut mtp = with_heads();
         let rows = rows();
-        assert_eq!(mtp.units(&rows), 7.0);
+        // Four tokens are learned, of which three have two before them: seven pairs.
+        assert_eq!(mtp.units(&rows), 4.0);
         let leaf = hidden().autodiff().require_grad();
         let loss = mtp.loss(&HiddenBatch { hidden: leaf.clone(), rows: &rows, step: 1, seed: 0 });
         assert_close(values(loss.clone().inner()), &[10.673775]);
