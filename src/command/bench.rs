@@ -146,17 +146,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let (height, width) = (arguments.batch, arguments.seq);
     let trained = fresh_parameters(arguments.rank, &recipe::Targets::AllLinear, &config);
     let auxiliaries = losses::Held::default();
-    let step = Step {
-        config: &config,
-        trained,
-        auxiliaries,
-        full: false,
-        height,
-        width,
-        packed: false,
-        dtype,
-        device: &device,
-    };
+    let step = Step { config: &config, trained, auxiliaries, full: false, height, width, dtype, device: &device };
     let memory = step.memory(recompute);
     if device::is_cpu(&device) {
         let smaller = "lower `--batch`, `--seq` or `--rank`, or take a smaller model";

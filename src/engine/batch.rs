@@ -48,11 +48,6 @@ pub struct Learned {
 }
 
 impl Batch {
-    /// True when the rows are one sequence, in which a mask says who sees whom.
-    pub fn is_packed(&self) -> bool {
-        self.tree.is_some()
-    }
-
     /// Puts the examples at `indices` together, padded to a multiple of `multiple`.
     pub fn new(examples: &[Example], indices: &[usize], multiple: usize) -> Self {
         let longest = indices.iter().map(|&index| examples[index].ids.len()).max().unwrap_or(1);

@@ -52,8 +52,8 @@ impl Estimate {
         let parameters = config.parameters();
         let full = recipe.adapter == Adapter::None;
         let (shape, tokens) = largest_batch(order, steps);
-        let Shape { height, width, packed } = shape;
-        let step = Step { config, trained, auxiliaries, full, height, width, packed, dtype, device };
+        let Shape { height, width } = shape;
+        let step = Step { config, trained, auxiliaries, full, height, width, dtype, device };
         let available_bytes = available();
         let recompute = match recipe.train.recompute {
             recipe::Recompute::None => Recompute::None,
@@ -117,19 +117,18 @@ const EFFICIENCY: f64 = 0.5;
 struct Shape {
     height: usize,
     width: usize,
-    packed: bool,
 }
 
 /// The largest micro-batch among the first steps, and the real tokens of the whole run.
 fn largest_batch(order: &mut Order, steps: usize) -> (Shape, u64) {
     let looked_at = steps.min(order.steps_per_epoch()).max(1);
-    let mut largest = Shape { height: 1, width: 1, packed: false };
+    let mut largest = Shape { height: 1, width: 1 };
     let mut tokens = 0;
     for step in 1..=looked_at {
         for batch in order.batches(step) {
             tokens += batch.tokens_real() as u64;
             if batch.tokens() > largest.height * largest.width {
-                largest = Shape { height: batch.height, width: batch.width, packed: batch.is_packed() };
+                largest = Shape { height: batch.height, width: batch.width };
             }
         }
     }

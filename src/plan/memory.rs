@@ -24,8 +24,6 @@ pub struct Step<'a> {
     pub height: usize,
     /// Tokens of its longest row.
     pub width: usize,
-    /// Its rows are one sequence with a mask: the scores of the attention are tensors.
-    pub packed: bool,
     /// Type of the frozen weights.
     pub dtype: DType,
     /// The inner device.
@@ -93,14 +91,12 @@ impl Step<'_> {
         let ranks = 7 * self.trained / (layers * sides).max(1);
         let stream = 2 * 4 * hidden;
         let between = inner_size * (2 * hidden + 2 * queries + 2 * keys + 3 * inner);
-        // Masked scores, their softmax and what either keeps.
-        let scores = if self.packed { 3 * inner_size * (config.num_attention_heads * self.width) as u64 } else { 0 };
-        let block = stream + between + scores + 4 * (ranks + config.num_attention_heads as u64);
+        let block = stream + between + 4 * (ranks + config.num_attention_heads as u64);
         // Gradients of the widest part: of the gated values in f32, of gate and up, of the stream.
         let passing = 4 * inner + inner_size * 2 * inner + 4 * 4 * hidden;
         match recompute {
             Recompute::None => (layers * block, passing),
-            Recompute::Blocks => (layers * 4 * hidden, block + scores + passing),
+            Recompute::Blocks => (layers * 4 * hidden, block + passing),
         }
     }
 

@@ -174,26 +174,6 @@ fn each_beginning_of_a_row_is_a_prompt() {
     assert!(!plan.contains("-0.0") && !evaluated.contains("-0.0"), "{plan} {evaluated}");
 }
 
-/// In a sequence of many targets the scores of the attention, every place with every other, are most of the memory.
-#[test]
-fn the_plan_counts_the_scores_of_packed_targets() {
-    let place = workplace();
-    let targets: Vec<String> = (100..400).map(|number| format!("{number} owls and {number} foxes")).collect();
-    place.write("many.json", serde_json::json!({"prompt": "How many?", "targets": targets}).to_string());
-    let plan = |set: &str| {
-        let set = format!("check numbers.toml --json --set data.train=[\"many.json\"] {set}");
-        place.trainer(&set).succeeds().json()
-    };
-    let packed = plan("--set train.micro_batch_size=300");
-    // Distinct first digits share one token with a hundred others, at most.
-    let places = number(&packed, "/data/train/learned_tokens") - 3.0 * 300.0;
-    let (layers, heads) = (4.0, 4.0);
-    let activations = number(&packed, "/memory/activations");
-    assert!(activations > 2.0 * 4.0 * layers * heads * places * places, "{activations} for {places} places");
-    let parts = plan("--set train.micro_batch_size=10");
-    assert!(number(&parts, "/memory/activations") * 20.0 < activations, "{parts}");
-}
-
 #[test]
 fn rows_and_objective_must_fit_each_other() {
     let place = workplace();
