@@ -4,8 +4,8 @@
 //! and need no gradient. Everything else is about few passes over memory: a function here does in one pass what a
 //! composition of tensor operations does in five.
 //!
-//! Every result is the same whatever the number of threads: work is cut into pieces by shape alone, and each output
-//! value is summed by one thread in one order.
+//! Every result is the same whatever the number of threads: however work is cut into pieces, each output value is summed
+//! by one thread in one order, and sums over pieces are cut by shape alone.
 
 mod adamw;
 mod attention;
