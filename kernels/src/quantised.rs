@@ -100,25 +100,28 @@ impl Quantised {
         let blocks = values.par_chunks(BLOCK).zip(&largest);
         let (codes, scales) = match quantisation {
             Quantisation::Int8 => {
-                let code = |value: f32, by: f32| (value * by).round_ties_even().clamp(-127.0, 127.0) as i8 as u8;
-                let codes = blocks.flat_map_iter(|(block, largest)| {
+                let mut codes = vec![0; values.len()];
+                codes.par_chunks_mut(BLOCK).zip(blocks).for_each(|(codes, (block, largest))| {
                     // The reciprocal first, as PyTorch divides a number by a tensor.
                     let by = if *largest > 0.0 { 1.0 / largest * 127.0 } else { 0.0 };
-                    block.iter().map(move |value| code(*value, by))
+                    for (code, value) in codes.iter_mut().zip(block) {
+                        *code = (value * by).round_ties_even().clamp(-127.0, 127.0) as i8 as u8;
+                    }
                 });
-                (codes.collect(), Scales::Plain(largest))
+                (codes, Scales::Plain(largest))
             }
             Quantisation::Nf4 => {
                 let bounds = midpoints(&LEVELS);
-                let codes = blocks.flat_map_iter(|(block, largest)| {
+                let mut codes = vec![0; values.len().div_ceil(2)];
+                codes.par_chunks_mut(BLOCK / 2).zip(blocks).for_each(|(codes, (block, largest))| {
                     let by = 1.0 / largest.max(1e-38);
-                    let code = |value: &f32| nearest(&bounds, value * by);
-                    let zero = 0.0;
-                    // The first of two in the high bits.
-                    let pairs = block.chunks(2).map(|pair| code(&pair[0]) << 4 | code(pair.get(1).unwrap_or(&zero)));
-                    pairs.collect::<Vec<u8>>()
+                    for (code, pair) in codes.iter_mut().zip(block.chunks(2)) {
+                        // The first of two in the high bits; a value without a second is filled up with zero.
+                        let second = pair.get(1).copied().unwrap_or(0.0);
+                        *code = nearest(&bounds, pair[0] * by) << 4 | nearest(&bounds, second * by);
+                    }
                 });
-                (codes.collect(), Scales::double(&largest))
+                (codes, Scales::double(&largest))
             }
         };
         Self { shape, quantisation, codes, scales }

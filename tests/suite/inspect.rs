@@ -150,7 +150,7 @@ fn modules_that_do_nothing_or_are_no_numbers_are_named() {
     let tensors: Value = serde_json::from_slice(&bytes[8..8 + header]).expect("a header");
     let mut fill = |name: &str, value: f32| {
         let offsets = &tensors[format!("base_model.model.{name}.weight")]["data_offsets"];
-        let [start, end] = [0, 1].map(|i| 8 + header + offsets[i].as_u64().expect("an offset") as usize);
+        let [start, end] = [0usize, 1].map(|i| 8 + header + offsets[i].as_u64().expect("an offset") as usize);
         bytes[start..end].as_chunks_mut::<4>().0.iter_mut().for_each(|four| *four = value.to_le_bytes());
     };
     fill("model.layers.1.mlp.up_proj.lora_B", 0.0);
