@@ -114,45 +114,56 @@ fn dot(left: &[f32], right: &[f32]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// Two updates of one module beside each other.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Two updates of one module beside each other, U and V.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Difference {
-    /// `|U|`
-    pub first: f64,
-    /// `|V|`
-    pub second: f64,
+    /// `|U|^2`
+    first: f64,
+    /// `|V|^2`
+    second: f64,
     /// `<U, V>`
-    pub inner: f64,
+    inner: f64,
 }
 
 impl Difference {
-    /// Of two updates of one module.
-    pub fn new(first: &Update, second: &Update) -> Self {
-        Self { first: first.norms().update, second: second.norms().update, inner: first.inner(second) }
+    /// Of two updates of one module; what a side does not have counts as zero.
+    pub fn new(first: Option<&Update>, second: Option<&Update>) -> Self {
+        let inner = |u: Option<&Update>, v: Option<&Update>| u.zip(v).map_or(0.0, |(u, v)| u.inner(v));
+        Self { first: inner(first, first), second: inner(second, second), inner: inner(first, second) }
     }
 
-    /// Of all modules together, as if they were one vector. A module that only one side has is zero on the other.
+    /// Of all modules together, as if they were one vector.
     pub fn total<'a>(parts: impl Iterator<Item = &'a Self>) -> Self {
-        let sum = parts.fold([0.0; 3], |sum, part| {
-            [sum[0] + part.first.powi(2), sum[1] + part.second.powi(2), sum[2] + part.inner]
-        });
-        Self { first: sum[0].sqrt(), second: sum[1].sqrt(), inner: sum[2] }
+        parts.fold(Self::default(), |sum, part| Self {
+            first: sum.first + part.first,
+            second: sum.second + part.second,
+            inner: sum.inner + part.inner,
+        })
     }
 
-    /// `|U - V| / |U|`, to about eight digits; infinite where only U is zero, and 0 where both are.
+    /// `|U|`
+    pub fn first(&self) -> f64 {
+        self.first.max(0.0).sqrt()
+    }
+
+    /// `|V|`
+    pub fn second(&self) -> f64 {
+        self.second.max(0.0).sqrt()
+    }
+
+    /// `|U - V| / |U|`, where it is large enough to be told from rounding (1e-7); infinite where only U is zero, and 0
+    /// where both are.
     pub fn distance(&self) -> f64 {
-        let squared = self.first.powi(2) + self.second.powi(2) - 2.0 * self.inner;
-        match squared {
-            // Not one number from here on.
+        match self.first + self.second - 2.0 * self.inner {
             squared if squared.is_nan() => f64::NAN,
             squared if squared <= 0.0 => 0.0,
-            squared => squared.sqrt() / self.first,
+            squared => squared.sqrt() / self.first(),
         }
     }
 
     /// The cosine of the angle between them; `None` where one of them is zero.
     pub fn cosine(&self) -> Option<f64> {
-        let lengths = self.first * self.second;
+        let lengths = (self.first * self.second).sqrt();
         (lengths != 0.0).then(|| (self.inner / lengths).clamp(-1.0, 1.0))
     }
 }
@@ -257,7 +268,7 @@ mod tests {
         let (first, second) = (update(3, [7, 5], 2.0, 0.1), update(4, [7, 5], -0.5, 0.9));
         let (u, v) = (formed(&first), formed(&second));
         assert!((first.norms().update / length(&u) - 1.0).abs() < 1e-12);
-        let difference = Difference::new(&first, &second);
+        let difference = Difference::new(Some(&first), Some(&second));
         let apart: Vec<f64> = u.iter().zip(&v).map(|(x, y)| x - y).collect();
         assert!((difference.distance() / (length(&apart) / length(&u)) - 1.0).abs() < 1e-12);
         let inner: f64 = u.iter().zip(&v).map(|(x, y)| x * y).sum();
@@ -268,20 +279,20 @@ mod tests {
     #[test]
     fn an_update_lies_on_itself_and_nothing_lies_on_zero() {
         let first = update(3, [7, 5], 2.0, 0.1);
-        let same = Difference::new(&first, &first);
+        let same = Difference::new(Some(&first), Some(&first));
         assert_eq!((same.distance(), same.cosine()), (0.0, Some(1.0)));
         let mut zero = first.clone();
         zero.b.fill(0.0);
         assert!(zero.is_untrained() && !first.is_untrained());
-        let gone = Difference::new(&first, &zero);
+        let gone = Difference::new(Some(&first), Some(&zero));
         assert_eq!((gone.distance(), gone.cosine()), (1.0, None));
-        assert_eq!(Difference::new(&zero, &first).distance(), f64::INFINITY);
-        assert_eq!(Difference::new(&zero, &zero).distance(), 0.0);
+        assert_eq!(Difference::new(None, Some(&first)).distance(), f64::INFINITY);
+        assert_eq!(Difference::new(Some(&zero), Some(&zero)).distance(), 0.0);
         let total = Difference::total([same, gone].iter());
         assert!((total.distance() - 0.5f64.sqrt()).abs() < 1e-12);
         let mut bad = first.clone();
         bad.a[3] = f32::NAN;
-        assert!(!bad.is_finite() && Difference::new(&bad, &first).distance().is_nan());
+        assert!(!bad.is_finite() && Difference::new(Some(&bad), Some(&first)).distance().is_nan());
     }
 
     #[test]

@@ -409,13 +409,10 @@ impl Comparison {
         Faults::check(faults)?;
         let known: BTreeSet<&str> = left.iter().map(|update| update.path.as_str()).collect();
         only[1].extend(right.iter().filter(|update| !known.contains(update.path.as_str())));
-        let differences: Vec<Difference> = pairs.par_iter().map(|(u, v)| Difference::new(u, v)).collect();
-        // What one side alone changes counts as changed by nothing on the other.
-        let alone = [0, 1].map(|side| only[side].iter().map(|update| update.norms().update).collect::<Vec<f64>>());
-        let alone: Vec<Difference> =
-            (alone[0].iter().map(|first| Difference { first: *first, second: 0.0, inner: 0.0 }))
-                .chain(alone[1].iter().map(|second| Difference { first: 0.0, second: *second, inner: 0.0 }))
-                .collect();
+        let differences: Vec<Difference> = pairs.par_iter().map(|(u, v)| Difference::new(Some(u), Some(v))).collect();
+        let alone = (only[0].iter().map(|update| Difference::new(Some(update), None)))
+            .chain(only[1].iter().map(|update| Difference::new(None, Some(update))));
+        let alone: Vec<Difference> = alone.collect();
         Ok(Self {
             names: [first.into(), second.into()],
             config,
@@ -439,7 +436,7 @@ impl Comparison {
         text += &line("second alone", &named(&names(1)));
         let mut rows = vec![["module", "|U|", "|V|", "|U - V| / |U|", "cosine"].map(str::to_owned).to_vec()];
         let row = |name: &str, difference: &Difference| {
-            let numbers = [difference.first, difference.second, difference.distance()].map(number);
+            let numbers = [difference.first(), difference.second(), difference.distance()].map(number);
             let cosine = difference.cosine().map_or("-".into(), |cosine| format!("{cosine:.4}"));
             [name.to_owned()].into_iter().chain(numbers).chain([cosine]).collect::<Vec<_>>()
         };
@@ -449,7 +446,7 @@ impl Comparison {
         text += &table(&rows);
         let one = |difference: &Difference| {
             json!({
-                "norm_first": difference.first, "norm_second": difference.second,
+                "norm_first": difference.first(), "norm_second": difference.second(),
                 "distance": difference.distance(), "cosine": difference.cosine(),
             })
         };
