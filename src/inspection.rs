@@ -83,6 +83,14 @@ impl Update {
     /// The inner product of two updates of one module, `sum of U_ij V_ij`.
     pub fn inner(&self, other: &Self) -> f64 {
         assert_eq!(self.sides, other.sides, "updates of one module");
+        let [inputs, outputs] = self.sides;
+        // Whichever is smaller: a file that claims a senseless rank is not to decide how much memory is taken.
+        let narrow = self.rank.saturating_mul(other.rank) <= inputs.saturating_mul(outputs);
+        self.scale * other.scale * if narrow { self.inner_of_ranks(other) } else { self.inner_of_rows(other) }
+    }
+
+    /// By two products of the width of the ranks.
+    fn inner_of_ranks(&self, other: &Self) -> f64 {
         let (inputs, rank) = (self.sides[0], other.rank);
         // B_U^T B_V, `[rank, rank of the other]`, a row of both at a time.
         let mut of_b = vec![0.0f64; self.rank * rank];
@@ -95,8 +103,27 @@ impl Update {
         }
         let row = |i: usize| i * inputs..(i + 1) * inputs;
         let pairs = (0..self.rank).flat_map(|i| (0..rank).map(move |j| (i, j)));
-        let total: f64 = pairs.zip(&of_b).map(|((i, j), of_b)| of_b * dot(&self.a[row(i)], &other.a[row(j)])).sum();
-        self.scale * other.scale * total
+        pairs.zip(&of_b).map(|((i, j), of_b)| of_b * dot(&self.a[row(i)], &other.a[row(j)])).sum()
+    }
+
+    /// By a row of both products `B A` after the other.
+    fn inner_of_rows(&self, other: &Self) -> f64 {
+        let inputs = self.sides[0];
+        let row = |update: &Self, b: &[f32]| {
+            let mut sums = vec![0.0f64; inputs];
+            for (b, a) in b.iter().zip(update.a.chunks_exact(inputs.max(1))) {
+                for (sum, a) in sums.iter_mut().zip(a) {
+                    *sum += f64::from(*b) * f64::from(*a);
+                }
+            }
+            sums
+        };
+        let rows = self.b.chunks_exact(self.rank).zip(other.b.chunks_exact(other.rank));
+        rows.map(|(b, b_other)| {
+            let pairs = row(self, b).into_iter().zip(row(other, b_other));
+            pairs.map(|(u, v)| u * v).sum::<f64>()
+        })
+        .sum()
     }
 }
 
@@ -263,17 +290,28 @@ mod tests {
         values.iter().map(|value| value * value).sum::<f64>().sqrt()
     }
 
+    /// Ranks below and above the sides, which are summed in different ways.
     #[test]
     fn norms_distances_and_cosines_are_those_of_the_formed_updates() {
-        let (first, second) = (update(3, [7, 5], 2.0, 0.1), update(4, [7, 5], -0.5, 0.9));
-        let (u, v) = (formed(&first), formed(&second));
-        assert!((first.norms().update / length(&u) - 1.0).abs() < 1e-12);
-        let difference = Difference::new(Some(&first), Some(&second));
-        let apart: Vec<f64> = u.iter().zip(&v).map(|(x, y)| x - y).collect();
-        assert!((difference.distance() / (length(&apart) / length(&u)) - 1.0).abs() < 1e-12);
-        let inner: f64 = u.iter().zip(&v).map(|(x, y)| x * y).sum();
-        let cosine = difference.cosine().expect("both are there");
-        assert!((cosine - inner / length(&u) / length(&v)).abs() < 1e-12);
+        for (ranks, sides) in [([3, 4], [17, 5]), ([9, 4], [3, 2]), ([1, 9], [2, 3])] {
+            let (first, second) = (update(ranks[0], sides, 2.0, 0.1), update(ranks[1], sides, -0.5, 0.9));
+            let (u, v) = (formed(&first), formed(&second));
+            assert!((first.norms().update / length(&u) - 1.0).abs() < 1e-12);
+            let difference = Difference::new(Some(&first), Some(&second));
+            let apart: Vec<f64> = u.iter().zip(&v).map(|(x, y)| x - y).collect();
+            assert!((difference.distance() / (length(&apart) / length(&u)) - 1.0).abs() < 1e-12);
+            let inner: f64 = u.iter().zip(&v).map(|(x, y)| x * y).sum();
+            let cosine = difference.cosine().expect("both are there");
+            assert!((cosine - inner / length(&u) / length(&v)).abs() < 1e-12);
+        }
+    }
+
+    /// No memory is taken by a number that a file claims.
+    #[test]
+    fn a_rank_without_values_is_nothing() {
+        let (rank, sides) = (1 << 40, [0, 0]);
+        let empty = Update { path: "m".into(), rank, sides, scale: 1.0, a: Vec::new(), b: Vec::new(), magnitude: None };
+        assert_eq!(empty.norms().update, 0.0);
     }
 
     #[test]
