@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod eval;
 mod export;
+mod inspect;
 mod recipes;
 mod run;
 mod sample;
@@ -72,6 +73,7 @@ enum Command {
     Check(check::Arguments),
     Bench(bench::Arguments),
     Export(export::Arguments),
+    Inspect(inspect::Arguments),
     Sample(sample::Arguments),
     Eval(eval::Arguments),
     Recipes(recipes::Arguments),
@@ -84,6 +86,7 @@ impl Command {
             Command::Check(arguments) => check::run(&arguments, registry),
             Command::Bench(arguments) => bench::run(&arguments),
             Command::Export(arguments) => export::run(&arguments),
+            Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
             Command::Eval(arguments) => eval::run(&arguments),
             Command::Recipes(arguments) => recipes::run(arguments),

@@ -5,6 +5,7 @@
 //! against that composition, forward and backward. A kernel for a GPU would be another backend in [`NativeOps`]'s list.
 
 mod attention;
+mod codes;
 mod norm;
 mod projection;
 mod swiglu;
@@ -24,6 +25,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Element, Tensor, TensorData};
 
 pub use attention::{AttentionHeads, attention};
+pub use codes::Codes;
 pub use norm::rms_norm;
 pub use projection::{Adapter, Projection, project};
 pub use swiglu::swiglu;

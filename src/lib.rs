@@ -5,6 +5,7 @@ pub mod device;
 pub mod embeddings;
 pub mod engine;
 pub mod fused;
+pub mod inspection;
 pub mod loading;
 pub mod logging;
 pub mod metrics;

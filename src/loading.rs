@@ -102,6 +102,7 @@ impl Named {
                 dtype,
                 device,
                 trained: false,
+                quantise: None,
                 seed: 0,
                 initializer_range: 0.0,
                 used: Default::default(),

@@ -32,7 +32,7 @@ pub use linear::Linear;
 pub use matrix::Matrix;
 pub use rotary::{RopeScaling, Rotary};
 pub use scratch::{INITIALIZER_RANGE, config_json};
-pub use source::Source;
+pub use source::{Quantise, Source};
 pub use visibility::Visibility;
 
 /// What all layers of one pass share.

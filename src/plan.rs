@@ -2,7 +2,7 @@
 
 mod estimate;
 mod memory;
-mod print;
+pub mod print;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -145,6 +145,7 @@ impl Plan {
             dtype: self.dtype,
             device: &self.device,
             trained: self.recipe.adapter == Adapter::None,
+            quantise: self.recipe.model.quantise,
             seed: self.recipe.seed,
             initializer_range: INITIALIZER_RANGE,
             used: Default::default(),

@@ -75,7 +75,7 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
 
     let seed = root.value("seed", 17);
     let model = in_table(&mut root, "model", model::read);
-    let adapter = in_table(&mut root, "adapter", adapter::read);
+    let adapter = in_table(&mut root, "adapter", |section| adapter::read(section, &model));
     let data = in_table(&mut root, "data", |section| data::read(section, &model));
     let objective = in_table(&mut root, "objective", |section| objective::read(section, registry));
     let auxiliaries = objective::read_auxiliaries(&mut root, registry);

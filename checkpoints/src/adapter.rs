@@ -99,6 +99,16 @@ impl Adapter {
     /// # Errors
     /// Everything in its configuration that is not supported, or everything wrong with its tensors.
     pub fn read(folder: &Path) -> Result<Self, Faults> {
+        let adapter = Self::read_unchecked(folder)?;
+        refuse_not_finite(&adapter.tensors).map_err(|fault| fault.at(Place::file(folder.join(TENSORS))))?;
+        Ok(adapter)
+    }
+
+    /// The same for one that is to be looked at and not used: values that are not finite are no fault.
+    ///
+    /// # Errors
+    /// As [`Adapter::read`].
+    pub fn read_unchecked(folder: &Path) -> Result<Self, Faults> {
         let config_path = folder.join(CONFIG);
         let tensors_path = folder.join(TENSORS);
         if !config_path.is_file() {
@@ -119,7 +129,6 @@ impl Adapter {
         })?;
         let weights = Weights::open_file(&tensors_path)?;
         let tensors = read_all(&weights)?;
-        refuse_not_finite(&tensors).map_err(|fault| fault.at(Place::file(&tensors_path)))?;
         let narrowed = narrows(&files::read(&config_path)?);
         let paths: BTreeSet<&str> = tensors.keys().filter_map(|key| split(key)).map(|(path, _)| path).collect();
         if narrowed {

@@ -3,7 +3,7 @@
 //! `cargo bench -p kernels`; the column `fastest` is the one to read on a machine that others use too.
 
 use divan::{Bencher, black_box};
-use kernels::{AttentionShape, Factors, Packed, Part, Precision, bf16};
+use kernels::{AttentionShape, Factors, Packed, Part, Precision, Quantisation, Quantised, bf16};
 
 fn main() {
     divan::main();
@@ -51,6 +51,32 @@ mod product {
                 bencher.bench_local(|| kernels::product_transposed(black_box(&dy), ROWS, &weight));
             }
         }
+    }
+
+    fn in_codes(quantisation: Quantisation) -> Packed {
+        let matrix = Quantised::new(&values(INNER * HIDDEN), [INNER, HIDDEN], quantisation);
+        Packed::quantised(matrix, Precision::Bf16)
+    }
+
+    #[divan::bench(args = [Quantisation::Int8, Quantisation::Nf4], sample_count = 20)]
+    fn codes(bencher: Bencher, quantisation: Quantisation) {
+        let (x, weight): (Vec<bf16>, _) = (kernels::convert(&values(ROWS * HIDDEN)), in_codes(quantisation));
+        let bencher = bencher.counter(counter(2 * ROWS * HIDDEN * INNER));
+        bencher.bench_local(|| kernels::product::<bf16, f32>(black_box(&x), ROWS, &weight));
+    }
+
+    #[divan::bench(args = [Quantisation::Int8, Quantisation::Nf4], sample_count = 20)]
+    fn codes_back(bencher: Bencher, quantisation: Quantisation) {
+        let (dy, weight): (Vec<bf16>, _) = (kernels::convert(&values(ROWS * INNER)), in_codes(quantisation));
+        let bencher = bencher.counter(counter(2 * ROWS * HIDDEN * INNER));
+        bencher.bench_local(|| kernels::product_transposed(black_box(&dy), ROWS, &weight));
+    }
+
+    /// Items are values.
+    #[divan::bench(args = [Quantisation::Int8, Quantisation::Nf4], sample_count = 20)]
+    fn dequantise(bencher: Bencher, quantisation: Quantisation) {
+        let matrix = Quantised::new(&values(INNER * HIDDEN), [INNER, HIDDEN], quantisation);
+        bencher.counter(counter(HIDDEN * INNER)).bench_local(|| black_box(&matrix).dequantise());
     }
 
     #[divan::bench(sample_count = 2)]

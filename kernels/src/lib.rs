@@ -4,11 +4,12 @@
 //! and need no gradient. Everything else is about few passes over memory: a function here does in one pass what a
 //! composition of tensor operations does in five.
 //!
-//! Every result is the same whatever the number of threads: work is cut into pieces by shape alone, and each output
-//! value is summed by one thread in one order.
+//! Every result is the same whatever the number of threads: however work is cut into pieces, each output value is summed
+//! by one thread in one order, and sums over pieces are cut by shape alone.
 
 mod adamw;
 mod attention;
+mod coded;
 mod cross_entropy;
 mod element;
 mod norm;
@@ -17,6 +18,7 @@ mod parallel;
 mod peak;
 mod product;
 mod projection;
+mod quantised;
 mod simd;
 mod swiglu;
 
@@ -30,6 +32,7 @@ pub use packed::{Packed, Precision};
 pub use peak::peak_flops;
 pub use product::{outer, product, product_transposed};
 pub use projection::{Factors, Part, ProjectionGradients, project, project_backward};
+pub use quantised::{BLOCK, LEVELS, PART, Quantisation, Quantised, SCALE_BLOCK, Scales, dynamic_map};
 pub use swiglu::{swiglu, swiglu_backward};
 
 #[cfg(test)]
@@ -63,6 +66,8 @@ mod tests {
             let (x, gradient) = (values(rows * inputs, 0.4), values(rows * outputs, 0.5));
             let (y, low): (Vec<f32>, _) = project(&x, rows, &[part], None);
             let back = project_backward(&x, rows, &[part], &low, &gradient, true);
+            let matrix = Quantised::new(&values(outputs * inputs, 0.1), [outputs, inputs], Quantisation::Nf4);
+            let coded = product(&x, rows, &Packed::quantised(matrix, Precision::Bf16));
             let (da, db) = back.factors[0].clone().expect("the part has an adapter");
             let norm = rms_norm_backward(&x, &values(inputs, 0.6), &x, 1e-5, true);
             let shape = AttentionShape { batch: 2, positions: 105, heads: 4, key_heads: 2, head_dim: 8, window: None };
@@ -74,7 +79,7 @@ mod tests {
             let squares = vec![sum_of_squares(&values(100_003, 1.0)) as f32];
             let norm_weight = norm.1.expect("it was asked for");
             let input = back.input.expect("it was asked for");
-            [y, low, input, da, db, norm.0, norm_weight, out, sums, attended, statistics.nll, squares]
+            [y, low, coded, input, da, db, norm.0, norm_weight, out, sums, attended, statistics.nll, squares]
         };
         let on =
             |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool").install(all);

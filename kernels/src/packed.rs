@@ -2,13 +2,18 @@
 //!
 //! Columns of the product, which are rows `[out]` of a weight `[out, in]`, stand in strips of [`STRIP`]; in a strip all
 //! values of one `in` are neighbours (f32), or all pairs of two neighbouring `in` (bf16, as the dot product instruction
-//! takes them). The last strip, and the last pair, are filled up with zeros.
+//! takes them). The last strip, and the last pair, are filled up with zeros. A quantised matrix keeps its codes, and
+//! products pack strips of it while they run.
+
+use std::sync::Arc;
 
 use half::bf16;
 use rayon::prelude::*;
 
+use crate::coded::Coded;
 use crate::parallel::Build;
-use crate::simd::{Level, level};
+use crate::quantised::{Quantised, dequantise_rows, round};
+use crate::simd::{Lanes, Level, level, multiversion};
 
 /// Columns of a strip: two vectors of AVX-512.
 pub(crate) const STRIP: usize = 32;
@@ -39,6 +44,8 @@ pub(crate) enum Values {
     F32(Vec<f32>),
     /// `[strips][in / 2][STRIP]`, each the pair of two `in`, the even one in the low bits.
     Bf16(Vec<u32>),
+    /// Packed strip by strip when it is read.
+    Coded(Coded),
 }
 
 impl Packed {
@@ -91,16 +98,31 @@ impl Packed {
         Self { outputs, inputs, stride, values }
     }
 
+    /// A matrix that stays in codes; products are those of its values in `precision`, to the bit.
+    pub fn quantised(matrix: Quantised, precision: Precision) -> Self {
+        let [outputs, inputs] = matrix.shape();
+        Self::coded(Coded { matrix: Arc::new(matrix), precision, turned: None }, outputs, inputs)
+    }
+
+    fn coded(coded: Coded, outputs: usize, inputs: usize) -> Self {
+        let stride = match coded.precision {
+            Precision::F32 => inputs,
+            Precision::Bf16 => inputs.div_ceil(2),
+        };
+        Self { outputs, inputs, stride, values: Values::Coded(coded) }
+    }
+
     /// `[out, in]`
     pub fn shape(&self) -> [usize; 2] {
         [self.outputs, self.inputs]
     }
 
-    /// The type of the values.
+    /// The type in which the values take part in products.
     pub fn precision(&self) -> Precision {
-        match self.values {
+        match &self.values {
             Values::F32(_) => Precision::F32,
             Values::Bf16(_) => Precision::Bf16,
+            Values::Coded(coded) => coded.precision,
         }
     }
 
@@ -109,6 +131,7 @@ impl Packed {
         match &self.values {
             Values::F32(values) => values.len() * 4,
             Values::Bf16(values) => values.len() * 4,
+            Values::Coded(coded) => coded.matrix.bytes(),
         }
     }
 
@@ -130,6 +153,13 @@ impl Packed {
                     *value = f32::from_bits(if input % 2 == 0 { pair << 16 } else { pair & 0xffff_0000 });
                 }
             }
+            Values::Coded(coded) => {
+                // SAFETY: the row was compared with the matrix's shape; a transpose is never asked for a row.
+                unsafe { dequantise_rows(&coded.matrix, (output, 0), (1, self.inputs), row.as_mut_ptr(), self.inputs) }
+                if coded.precision == Precision::Bf16 {
+                    round(row);
+                }
+            }
         }
     }
 
@@ -142,6 +172,10 @@ impl Packed {
         let first = rows.start / STRIP;
         let filled = count.next_multiple_of(STRIP);
         let (stride, values) = match &self.values {
+            Values::Coded(coded) => {
+                let turned = Coded { turned: Some(rows), ..coded.clone() };
+                return Self::coded(turned, self.inputs, count);
+            }
             Values::F32(values) => {
                 (filled, Values::F32(transpose(values, first, count, self.inputs, self.stride, filled, 1)))
             }
@@ -220,7 +254,7 @@ impl Word for u32 {
 ///
 /// # Safety
 /// Both point to `steps * STRIP` words; `steps` is a multiple of 16.
-unsafe fn transpose_words(from: *const u32, to: *mut u32, steps: usize) {
+pub(crate) unsafe fn transpose_words(from: *const u32, to: *mut u32, steps: usize) {
     #[cfg(target_arch = "x86_64")]
     if level() == Level::Avx512 {
         for (row, column) in (0..steps).step_by(16).flat_map(|row| [(row, 0), (row, 16)]) {
@@ -235,14 +269,19 @@ unsafe fn transpose_words(from: *const u32, to: *mut u32, steps: usize) {
     }
 }
 
-/// Rows `[STRIP][STRIP]` of bf16 to `[STRIP / 2][STRIP]` pairs of two rows.
-///
-/// # Safety
-/// Both point to half of `STRIP * STRIP` words.
-unsafe fn weave(from: *const u32, to: *mut u32) {
-    let (from, words) = (from.cast::<u16>(), STRIP);
+multiversion! {
+    /// Rows `[STRIP][STRIP]` of bf16 to `[STRIP / 2][STRIP]` pairs of two rows.
+    ///
+    /// # Safety
+    /// Both point to half of `STRIP * STRIP` words.
+    pub(crate) fn weave(from: *const u32, to: *mut u32) = weave_body;
+}
+
+#[inline(always)]
+unsafe fn weave_body<L: Lanes>(from: *const u32, to: *mut u32) {
+    let from = from.cast::<u16>();
     for pair in 0..STRIP / 2 {
-        for column in 0..words {
+        for column in 0..STRIP {
             // SAFETY: inside of the two blocks.
             unsafe {
                 let even = u32::from(*from.add(2 * pair * STRIP + column));
@@ -333,6 +372,7 @@ mod tests {
                                 let pair = values[(strip * steps + step / 2) * STRIP + column];
                                 f32::from_bits(if step % 2 == 0 { pair << 16 } else { pair & 0xffff_0000 })
                             }
+                            Values::Coded(_) => unreachable!("it was packed from values"),
                         };
                         assert_eq!(found, values[row * inputs + input], "{input} {row}");
                     }

@@ -6,6 +6,7 @@
 use half::bf16;
 use rayon::prelude::*;
 
+use crate::coded::{Coded, Word};
 use crate::element::Element;
 use crate::packed::{Packed, Precision, STRIP, Values};
 use crate::parallel::{Build, Shared};
@@ -229,7 +230,7 @@ unsafe fn tile_f32<L: Lanes, R: Element, O: Element, const ROWS: usize>(
         for segment in 0..count {
             let segment = *segments.add(segment);
             let mut left = segment.left.add(row * segment.row_stride);
-            let mut right = segment.right.add(strip * segment.strip_stride + column);
+            let mut right = segment.right.wrapping_add(strip * segment.strip_stride + column);
             if columns >= 2 * L::WIDTH {
                 for _ in 0..segment.steps {
                     let b = [R::load::<L>(right, L::WIDTH), R::load::<L>(right.add(L::WIDTH), L::WIDTH)];
@@ -276,7 +277,7 @@ unsafe fn tile_bf16<L: Lanes, O: Element, const ROWS: usize>(
         for segment in 0..count {
             let segment = *segments.add(segment);
             let mut left = segment.left.add(row * segment.row_stride);
-            let mut right = segment.right.add(strip * segment.strip_stride + column);
+            let mut right = segment.right.wrapping_add(strip * segment.strip_stride + column);
             // Packed strips are filled up, so both vectors can always be read.
             for _ in 0..segment.steps {
                 let b = [L::load_pairs(right), L::load_pairs(right.add(L::WIDTH))];
@@ -318,6 +319,48 @@ pub(crate) unsafe fn run<S: Kernel, O: Element>(
     });
 }
 
+/// [`run`] where some right sides are in codes: their strips are packed by the thread that needs them, for as many rows
+/// as leaves work for all threads. Sums are the same in the same order.
+///
+/// # Safety
+/// As [`Kernel::strip`]; the right sides of segments with codes are not looked at.
+unsafe fn run_coded<L, W: Word, O: Element>(
+    segments: &[Segment<L, W>],
+    coded: &[Option<&Coded>],
+    rows: usize,
+    columns: usize,
+    start: Start,
+    target: Target<O>,
+) where
+    Segment<L, W>: Kernel,
+{
+    /// Tasks for each thread, so that none waits long for the last.
+    const TASKS: usize = 4;
+    let strips = columns.div_ceil(STRIP);
+    let wanted = (TASKS * rayon::current_num_threads()).div_ceil(strips.max(1));
+    let pieces = wanted.min(rows.div_ceil(ROW_BLOCK));
+    let piece = rows.div_ceil(pieces.max(1));
+    let room = || vec![Vec::<W>::new(); segments.len()];
+    (0..strips * pieces).into_par_iter().for_each_init(room, |room, task| {
+        let (strip, first) = (task / pieces, task % pieces * piece);
+        let end = (first + piece).min(rows);
+        if first >= end {
+            return;
+        }
+        let filled = segments.iter().zip(coded).zip(room).map(|((segment, coded), room)| {
+            let Some(coded) = coded else { return *segment };
+            room.resize(segment.steps * STRIP, W::default());
+            W::fill(coded, strip, segment.steps, room);
+            // From here the kernel finds the strip by its number.
+            Segment { right: room.as_ptr().wrapping_sub(strip * segment.strip_stride), ..*segment }
+        });
+        let filled: Vec<Segment<L, W>> = filled.collect();
+        let width = STRIP.min(columns - strip * STRIP);
+        // SAFETY: each task has rows and a strip of its own.
+        unsafe { Kernel::strip(&filled, first..end, strip, width, start, target) }
+    });
+}
+
 /// The left side of a product in the type its right side asks for.
 pub(crate) enum Left<'a> {
     /// `[rows, inputs]`
@@ -355,14 +398,17 @@ impl<'a> Left<'a> {
 
     /// The segment of columns `offset..` of the left side (an even offset for bf16) and a packed matrix.
     pub(crate) fn f32_segment(&self, inputs: usize, offset: usize, right: &Packed) -> Segment<f32, f32> {
-        let (Self::F32(left), Values::F32(values)) = (self, &right.values) else {
-            unreachable!("both sides have the precision they were made for")
+        let Self::F32(left) = self else { unreachable!("both sides have the precision they were made for") };
+        let values = match &right.values {
+            Values::F32(values) => values.as_ptr(),
+            Values::Coded(_) => std::ptr::null(),
+            Values::Bf16(_) => unreachable!("both sides have the precision they were made for"),
         };
         Segment {
             left: left[offset..].as_ptr(),
             row_stride: inputs,
             left_stride: 1,
-            right: values.as_ptr(),
+            right: values,
             strip_stride: right.stride * STRIP,
             right_stride: STRIP,
             steps: right.inputs,
@@ -370,15 +416,20 @@ impl<'a> Left<'a> {
     }
 
     pub(crate) fn bf16_segment(&self, offset: usize, right: &Packed) -> Segment<u32, u32> {
-        let (Self::Bf16 { values: left, stride }, Values::Bf16(values)) = (self, &right.values) else {
+        let Self::Bf16 { values: left, stride } = self else {
             unreachable!("both sides have the precision they were made for")
+        };
+        let values = match &right.values {
+            Values::Bf16(values) => values.as_ptr(),
+            Values::Coded(_) => std::ptr::null(),
+            Values::F32(_) => unreachable!("both sides have the precision they were made for"),
         };
         assert!(offset.is_multiple_of(2), "pairs begin at even places");
         Segment {
             left: left[offset..].as_ptr().cast(),
             row_stride: stride / 2,
             left_stride: 1,
-            right: values.as_ptr(),
+            right: values,
             strip_stride: right.stride * STRIP,
             right_stride: STRIP,
             steps: right.inputs.div_ceil(2),
@@ -420,18 +471,30 @@ pub(crate) unsafe fn sum_of_products<O: Element>(pairs: &[Pair], rows: usize, st
         };
         assert!(length >= rows, "the left side has too few rows");
     }
+    let coded = pairs.iter().map(|pair| match &pair.right.values {
+        Values::Coded(coded) => Some(coded),
+        _ => None,
+    });
+    let coded: Vec<Option<&Coded>> = coded.collect();
+    let any = coded.iter().any(Option::is_some);
     // SAFETY: the shapes were just compared, and the target is the caller's promise.
     unsafe {
         match first.right.precision() {
             Precision::F32 => {
                 let segments: Vec<_> =
                     pairs.iter().map(|pair| pair.left.f32_segment(pair.inputs, pair.offset, pair.right)).collect();
-                run(&segments, rows, columns, start, target);
+                match any {
+                    true => run_coded(&segments, &coded, rows, columns, start, target),
+                    false => run(&segments, rows, columns, start, target),
+                }
             }
             Precision::Bf16 => {
                 let segments: Vec<_> =
                     pairs.iter().map(|pair| pair.left.bf16_segment(pair.offset, pair.right)).collect();
-                run(&segments, rows, columns, start, target);
+                match any {
+                    true => run_coded(&segments, &coded, rows, columns, start, target),
+                    false => run(&segments, rows, columns, start, target),
+                }
             }
         }
     }
@@ -525,6 +588,7 @@ pub fn outer<R: Element>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantised::{Quantisation, Quantised};
 
     fn values(count: usize, seed: f32) -> Vec<f32> {
         (0..count).map(|i| bf16::from_f32((i as f32 * 0.7 + seed).sin()).to_f32()).collect()
@@ -564,6 +628,32 @@ mod tests {
         }
     }
 
+    /// To the bit: only where the strips come from differs.
+    #[test]
+    fn products_with_codes_are_those_with_their_values() {
+        for (rows, outputs, inputs) in
+            [(47, 31, 123), (1, 1, 1), (5, 64, 32), (200, 33, 70), (13, 130, 192), (300, 97, 65)]
+        {
+            let (x, w) = (values(rows * inputs, 0.1), values(outputs * inputs, 0.5));
+            let dy = values(rows * outputs, 0.9);
+            for quantisation in [Quantisation::Int8, Quantisation::Nf4] {
+                for precision in [Precision::F32, Precision::Bf16] {
+                    let matrix = Quantised::new(&w, [outputs, inputs], quantisation);
+                    let plain = Packed::new(&matrix.dequantise(), [outputs, inputs], (inputs, 1), 1.0, precision);
+                    let coded = Packed::quantised(matrix, precision);
+                    assert_eq!(product::<f32, f32>(&x, rows, &coded), product::<f32, f32>(&x, rows, &plain));
+                    assert_eq!(product_transposed(&dy, rows, &coded), product_transposed(&dy, rows, &plain));
+                    let (mut a, mut b) = (vec![0.0; inputs], vec![0.0; inputs]);
+                    for output in 0..outputs {
+                        coded.row(output, &mut a);
+                        plain.row(output, &mut b);
+                        assert_eq!(a, b);
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_long_matrix_is_turned_in_blocks() {
         let (rows, outputs, inputs) = (3, 9001, 5);
@@ -572,6 +662,10 @@ mod tests {
         let turned: Vec<f32> =
             (0..inputs).flat_map(|i| w.iter().skip(i).step_by(inputs).copied().collect::<Vec<_>>()).collect();
         close(&product_transposed(&dy, rows, &packed), &naive(&dy, &turned, rows, inputs, outputs));
+        let matrix = Quantised::new(&w, [outputs, inputs], Quantisation::Nf4);
+        let plain = Packed::new(&matrix.dequantise(), [outputs, inputs], (inputs, 1), 1.0, Precision::Bf16);
+        let coded = Packed::quantised(matrix, Precision::Bf16);
+        assert_eq!(product_transposed(&dy, rows, &coded), product_transposed(&dy, rows, &plain));
     }
 
     #[test]

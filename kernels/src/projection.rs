@@ -329,6 +329,37 @@ mod tests {
         }
     }
 
+    /// To the bit, forward and back, beside adapters and for a part that is not in codes.
+    #[test]
+    fn projections_in_codes_are_those_of_their_values() {
+        use crate::quantised::{Quantisation, Quantised};
+        let (rows, inputs, outs) = (131, 64, [33, 8, 70]);
+        let total: usize = outs.iter().sum();
+        let (x, gradient) = (values(rows * inputs, 0.1), values(rows * total, 0.4));
+        for precision in [Precision::F32, Precision::Bf16] {
+            let (mut coded, mut plain) = (Vec::new(), Vec::new());
+            for (index, out) in outs.into_iter().enumerate() {
+                let quantisation = if index == 1 { Quantisation::Int8 } else { Quantisation::Nf4 };
+                let matrix = Quantised::new(&values(out * inputs, 0.2), [out, inputs], quantisation);
+                let values = matrix.dequantise();
+                plain.push(Packed::new(&values, [out, inputs], (inputs, 1), 1.0, precision));
+                coded.push(if index == 2 { plain[2].clone() } else { Packed::quantised(matrix, precision) });
+            }
+            let (a, b) = (values(4 * inputs, 0.3), values(70 * 4, 0.6));
+            let both = [coded, plain].map(|weights| {
+                let part = |i: usize| {
+                    let factors = Factors { a: &a, b: &b[..outs[i] * 4], scale: 0.5 };
+                    Part { weight: &weights[i], bias: None, factors: (i != 1).then_some(factors) }
+                };
+                let parts = [part(0), part(1), part(2)];
+                let (y, low): (Vec<f32>, _) = project(&x, rows, &parts, None);
+                let back = project_backward(&x, rows, &parts, &low, &gradient, true);
+                (y, low, back.input, back.factors)
+            });
+            assert!(both[0] == both[1], "{precision:?}");
+        }
+    }
+
     #[test]
     fn a_residual_is_what_the_product_is_added_to() {
         let (rows, inputs, outputs) = (50, 16, 34);

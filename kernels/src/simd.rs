@@ -91,6 +91,10 @@ pub trait Lanes: Copy + 'static {
     unsafe fn load_pairs(from: *const u32) -> Self::Pairs;
     /// `c` and the two products of each lane.
     unsafe fn dot(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V;
+    /// As many signed bytes as there are lanes.
+    unsafe fn load_i8(from: *const u8) -> Self::V;
+    /// The values of `table` that half as many bytes as there are lanes name, four bits each, the high ones first.
+    unsafe fn look_up(from: *const u8, table: &[f32; 16]) -> Self::V;
 
     /// `e^x` to 2 units in the last place; 0 below -87.3, e^88 above 88. NaN stays NaN.
     #[inline(always)]
@@ -212,6 +216,17 @@ impl Lanes for Portable {
         let high = |pair: u32| f32::from_bits(pair & 0xffff_0000);
         std::array::from_fn(|lane| c[lane] + low(a[lane]) * low(b[lane]) + high(a[lane]) * high(b[lane]))
     }
+    #[inline(always)]
+    unsafe fn load_i8(from: *const u8) -> Self::V {
+        std::array::from_fn(|lane| f32::from(unsafe { *from.add(lane) } as i8))
+    }
+    #[inline(always)]
+    unsafe fn look_up(from: *const u8, table: &[f32; 16]) -> Self::V {
+        std::array::from_fn(|lane| {
+            let pair = unsafe { *from.add(lane / 2) };
+            table[usize::from(if lane % 2 == 0 { pair >> 4 } else { pair & 15 })]
+        })
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -226,6 +241,16 @@ mod x86 {
     /// Eight lanes.
     #[derive(Clone, Copy)]
     pub struct Avx2;
+
+    /// Eight bytes as sixteen of four bits each, the high ones first.
+    #[inline(always)]
+    unsafe fn halves(bytes: __m128i) -> __m128i {
+        unsafe {
+            let wide = _mm_cvtepu8_epi16(bytes);
+            let low = _mm_slli_epi16::<8>(_mm_and_si128(wide, _mm_set1_epi16(15)));
+            _mm_or_si128(_mm_srli_epi16::<4>(wide), low)
+        }
+    }
 
     /// Lanes below `count` have all bits set.
     #[inline(always)]
@@ -361,6 +386,21 @@ mod x86 {
         unsafe fn dot(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V {
             unsafe { _mm256_fmadd_ps(a.1, b.1, _mm256_fmadd_ps(a.0, b.0, c)) }
         }
+        #[inline(always)]
+        unsafe fn load_i8(from: *const u8) -> Self::V {
+            unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn look_up(from: *const u8, table: &[f32; 16]) -> Self::V {
+            unsafe {
+                let bytes = _mm_cvtsi32_si128(from.cast::<i32>().read_unaligned());
+                let places = _mm256_cvtepu8_epi32(halves(bytes));
+                let low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr()), places);
+                let high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr().add(8)), places);
+                // The fourth bit of a place, where the choice looks for a sign.
+                _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(places)))
+            }
+        }
     }
 
     /// Sixteen lanes and bf16 dot products.
@@ -466,6 +506,17 @@ mod x86 {
         unsafe fn dot(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V {
             unsafe { _mm512_dpbf16_ps(c, a, b) }
         }
+        #[inline(always)]
+        unsafe fn load_i8(from: *const u8) -> Self::V {
+            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+        }
+        #[inline(always)]
+        unsafe fn look_up(from: *const u8, table: &[f32; 16]) -> Self::V {
+            unsafe {
+                let places = _mm512_cvtepu8_epi32(halves(_mm_loadl_epi64(from.cast())));
+                _mm512_permutexvar_ps(places, _mm512_loadu_ps(table.as_ptr()))
+            }
+        }
     }
 }
 
@@ -474,8 +525,9 @@ mod x86 {
 /// `fn name<Type: Trait>(argument: Type) -> Result = body;` calls `body::<SomeLanes, Type>(argument)`. The function is
 /// unsafe as its body is.
 macro_rules! multiversion {
-    ($vis:vis fn $name:ident $(<$($generic:ident : $bound:path),+>)? ($($argument:ident : $type:ty),* $(,)?)
+    ($(#[$attribute:meta])* $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),+>)? ($($argument:ident : $type:ty),* $(,)?)
         $(-> $result:ty)? = $body:ident;) => {
+        $(#[$attribute])*
         #[allow(clippy::too_many_arguments)]
         $vis unsafe fn $name $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]

@@ -9,6 +9,7 @@ use checkpoints::Weights;
 use clap::{Args, ValueEnum};
 use datasets::{Example, Part};
 use faults::{Fault, Faults, FromToml, Section};
+use kernels::Quantisation;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
@@ -19,7 +20,7 @@ use crate::engine::batch::Batch;
 use crate::engine::optimizer::{AdamW, Moments};
 use crate::engine::parameters::{GradientSum, Layout};
 use crate::engine::totals::Totals;
-use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Source, Targets};
+use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Quantise, Source, Targets};
 use crate::plan::{Step, flop_per_token, fresh_parameters, room};
 use crate::{device, recipe};
 
@@ -52,6 +53,9 @@ pub struct Arguments {
     /// Precision of the frozen weights: auto, f32 or bf16.
     #[arg(long, default_value = "auto", value_parser = ["auto", "f32", "bf16"])]
     dtype: String,
+    /// Keep the frozen weights in fewer bits.
+    #[arg(long, value_enum)]
+    quantize: Option<Bits>,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     device: String,
@@ -72,6 +76,23 @@ enum Shape {
     Qwen2,
     #[value(name = "llama-3.1-8b")]
     Llama3,
+}
+
+/// Fewer bits for the frozen weights, embedding and head among them.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Bits {
+    Int8,
+    Nf4,
+}
+
+impl Bits {
+    fn quantise(self) -> Quantise {
+        let quantisation = match self {
+            Self::Int8 => Quantisation::Int8,
+            Self::Nf4 => Quantisation::Nf4,
+        };
+        Quantise { quantisation, embeddings: true }
+    }
 }
 
 /// What is kept of the way forward.
@@ -146,7 +167,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let (height, width) = (arguments.batch, arguments.seq);
     let trained = fresh_parameters(arguments.rank, &recipe::Targets::AllLinear, &config);
     let auxiliaries = losses::Held::default();
-    let step = Step { config: &config, trained, auxiliaries, full: false, height, width, dtype, device: &device };
+    let quantise = arguments.quantize.map(Bits::quantise);
+    let step =
+        Step { config: &config, trained, auxiliaries, full: false, height, width, dtype, quantise, device: &device };
     let memory = step.memory(recompute);
     if device::is_cpu(&device) {
         let smaller = "lower `--batch`, `--seq` or `--rank`, or take a smaller model";
@@ -158,6 +181,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let mut trainee = build(arguments, config, weights, &device, dtype)?;
     let load_seconds = started.elapsed().as_secs_f64();
     let Times { seconds, processor } = measure(arguments, &mut trainee, &device, recompute);
+    let base_bytes = trainee.decoder.matrix_bytes();
     let config = &trainee.decoder.config;
     let flop_per_token = flop_per_token(config, width, Recompute::None, false) + 6.0 * trained as f64;
     let mut sorted = seconds;
@@ -174,12 +198,14 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         "rank": arguments.rank,
         "steps": arguments.steps,
         "dtype": if dtype == DType::BF16 { "bf16" } else { "f32" },
+        "quantize": quantise.map(Quantise::name),
         "recompute": match arguments.recompute { Kept::None => "none", Kept::Blocks => "blocks" },
         "load_s": rounded(load_seconds, 2),
         "tokens_per_s": rounded(tokens / median, 1),
         "step_ms": rounded(median * 1e3, 1),
         "best_step_ms": rounded(sorted[0] * 1e3, 1),
         "processor_ms": processor.map(|seconds| rounded(seconds * 1e3 / sorted.len() as f64, 0)),
+        "base_mib": rounded(base_bytes as f64 / f64::from(1 << 20), 1),
         "peak_rss_mib": peak_rss_mib(),
         "estimated_rss_mib": memory.peak() >> 20,
         "peak_device_mib": device_mib(&device),
@@ -225,6 +251,7 @@ fn build(
         dtype,
         device,
         trained: false,
+        quantise: arguments.quantize.map(Bits::quantise),
         seed: 17,
         initializer_range: INITIALIZER_RANGE,
         used: Default::default(),

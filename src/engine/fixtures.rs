@@ -17,6 +17,7 @@ pub fn decoder(family: &str) -> Decoder {
         dtype: DType::F32,
         device: &device,
         trained: false,
+        quantise: None,
         seed: 0,
         initializer_range: 0.0,
         used: Default::default(),

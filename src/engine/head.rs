@@ -86,15 +86,15 @@ pub fn loss_and_gradients(
         totals.add(chunk.nll, chunk.entropy, weights.clone(), shared(learned, &device));
         let weights = weights.mul_scalar(scale);
         match (matrix, chunk.kept) {
+            (Matrix::Codes(codes), Kept::Probabilities(probabilities)) => {
+                let gradient = logits_gradient(probabilities, learned, weights, &device);
+                gradients.push(codes.product_back(gradient).cast(dtype));
+            }
             (Matrix::Packed(packed), Kept::Logits { values, log_sum }) => {
                 gradients.push(native_gradient(packed, &values, &log_sum, learned, weights, &device));
             }
             (Matrix::Tensor(matrix), Kept::Probabilities(probabilities)) => {
-                let rows = learned.len();
-                let minus_one = Tensor::<2>::full([rows, 1], -1.0, &device);
-                let places = targets(learned, &device).reshape([rows, 1]);
-                let difference = probabilities.scatter(1, places, minus_one, IndexingUpdateOp::Add);
-                let logits_gradient = (difference * weights.reshape([rows, 1])).cast(dtype);
+                let logits_gradient = logits_gradient(probabilities, learned, weights, &device).cast(dtype);
                 if decoder.is_trained() {
                     let gradient = logits_gradient.clone().transpose().matmul(inputs);
                     weight_gradient = Some(weight_gradient.map_or(gradient.clone(), |sum| sum + gradient));
@@ -169,18 +169,30 @@ pub fn chunk_rows(vocabulary: usize) -> usize {
     (CHUNK_VALUES / vocabulary.max(1)).max(LEAST_ROWS)
 }
 
+/// `weight * (softmax - onehot)`, `[rows, vocabulary]`.
+fn logits_gradient(probabilities: Tensor<2>, learned: &[Learned], weights: Tensor<1>, device: &Device) -> Tensor<2> {
+    let rows = learned.len();
+    let minus_one = Tensor::<2>::full([rows, 1], -1.0, device);
+    let places = targets(learned, device).reshape([rows, 1]);
+    let difference = probabilities.scatter(1, places, minus_one, IndexingUpdateOp::Add);
+    difference * weights.reshape([rows, 1])
+}
+
 /// Softmax, nll of the targets and entropy, in f32.
 fn softmax(matrix: &Matrix, inputs: Tensor<2>, learned: &[Learned]) -> Chunk {
     let device = inputs.device();
     match matrix {
         Matrix::Packed(packed) => native_softmax(packed, inputs, learned, &device),
-        Matrix::Tensor(matrix) => composed_softmax(matrix.clone().inner(), inputs, &targets(learned, &device)),
+        Matrix::Tensor(matrix) => {
+            composed_softmax(inputs.matmul(matrix.clone().inner().transpose()), &targets(learned, &device))
+        }
+        Matrix::Codes(codes) => composed_softmax(codes.product(inputs), &targets(learned, &device)),
     }
 }
 
-fn composed_softmax(matrix: Tensor<2>, inputs: Tensor<2>, targets: &Tensor<1, Int>) -> Chunk {
-    let rows = inputs.dims()[0];
-    let logits = inputs.matmul(matrix.transpose()).cast(DType::F32);
+fn composed_softmax(logits: Tensor<2>, targets: &Tensor<1, Int>) -> Chunk {
+    let rows = logits.dims()[0];
+    let logits = logits.cast(DType::F32);
     let shifted = logits.clone() - logits.max_dim(1);
     let exponentials = shifted.clone().exp();
     let sum = exponentials.clone().sum_dim(1);

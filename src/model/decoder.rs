@@ -141,6 +141,13 @@ impl Decoder {
         self.head().0.product(hidden)
     }
 
+    /// Bytes of all matrices, the adapter's not counted.
+    pub fn matrix_bytes(&mut self) -> usize {
+        let head = self.lm_head.as_ref().map_or(0, |head| head.weight().bytes());
+        let ends = self.embed_tokens.bytes() + head;
+        ends + self.linears().map(|linear| linear.weight().bytes()).sum::<usize>()
+    }
+
     /// Every projection inside the blocks, first to last.
     pub fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
         self.layers.iter_mut().flat_map(Block::linears)

@@ -74,6 +74,7 @@ impl Linear {
                 let frozen = fused::Projection { weight: weight.clone(), bias: None };
                 fused::project(x.clone(), vec![(frozen, None)], None, DType::F32)
             }
+            Matrix::Codes(weight) => weight.product(x.clone()),
         };
         let y = match &self.bias {
             Some(bias) => y + beside(bias, &x).unsqueeze(),

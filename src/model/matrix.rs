@@ -1,9 +1,12 @@
 //! A matrix of the backbone: a tensor, or packed for the processor's products when it is frozen and lives on the CPU.
+//! A quantised one is packed too, or in codes on a GPU.
 
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use kernels::{Packed, Precision};
+
+use crate::fused::Codes;
 
 /// `[out, in]`
 #[derive(Clone)]
@@ -13,6 +16,8 @@ pub enum Matrix {
     Tensor(Tensor<2>),
     /// Frozen, on the CPU.
     Packed(Arc<Packed>),
+    /// Frozen and quantised, on a GPU.
+    Codes(Codes),
 }
 
 impl Matrix {
@@ -21,6 +26,16 @@ impl Matrix {
         match self {
             Self::Tensor(tensor) => tensor.dims(),
             Self::Packed(packed) => packed.shape(),
+            Self::Codes(codes) => codes.shape(),
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Tensor(tensor) => tensor.shape().num_elements() * tensor.dtype().size(),
+            Self::Packed(packed) => packed.bytes(),
+            Self::Codes(codes) => codes.bytes(),
         }
     }
 
@@ -32,6 +47,8 @@ impl Matrix {
         match self {
             Self::Tensor(tensor) if tracked => tensor.clone().autodiff().select(0, ids),
             Self::Tensor(tensor) => tensor.clone().inner().select(0, ids),
+            Self::Codes(codes) if tracked => codes.rows(ids).autodiff(),
+            Self::Codes(codes) => codes.rows(ids),
             Self::Packed(packed) => {
                 let width = packed.shape()[1];
                 let ids: Vec<i64> = ids.into_data().iter::<i64>().collect();
@@ -52,6 +69,7 @@ impl Matrix {
     pub(super) fn product(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Tensor(tensor) => x.matmul(tensor.clone().inner().transpose()).cast(DType::F32),
+            Self::Codes(codes) => codes.product(x).cast(DType::F32),
             Self::Packed(packed) => {
                 let projection = crate::fused::Projection { weight: packed.clone(), bias: None };
                 crate::fused::project(x, vec![(projection, None)], None, DType::F32)

@@ -7,11 +7,47 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use checkpoints::Weights;
 use faults::{Fault, Place};
-use kernels::Packed;
+use kernels::{Packed, Quantisation, Quantised};
 use rand::SeedableRng;
 use rand_distr::{Distribution, Normal};
 
+use super::config::Config;
 use super::matrix::{Matrix, precision};
+use crate::fused::Codes;
+
+/// Frozen matrices in fewer bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quantise {
+    /// In which.
+    pub quantisation: Quantisation,
+    /// The embedding and the head among them.
+    pub embeddings: bool,
+}
+
+impl Quantise {
+    /// How a matrix is kept, if not as it is.
+    fn of(self, name: &str) -> Option<Quantisation> {
+        let embedding = ["model.embed_tokens.weight", "lm_head.weight"].contains(&name);
+        (self.embeddings || !embedding).then_some(self.quantisation)
+    }
+
+    /// Bytes of a backbone's weights, what is not quantised in `dtype`.
+    pub fn bytes(self, config: &Config, dtype: DType) -> u64 {
+        let embedding = (config.vocab_size * config.hidden_size) as u64;
+        let embeddings = if config.tie_word_embeddings { embedding } else { 2 * embedding };
+        let kept = if self.embeddings { 0 } else { embeddings };
+        let quantised = self.quantisation.bytes((config.parameters() - kept) as usize) as u64;
+        quantised + kept * dtype.size() as u64
+    }
+
+    /// `int8` or `nf4`.
+    pub fn name(self) -> &'static str {
+        match self.quantisation {
+            Quantisation::Int8 => "int8",
+            Quantisation::Nf4 => "nf4",
+        }
+    }
+}
 
 /// Gives out the weights by name, checked against the shape that the configuration asks for.
 pub struct Source<'a> {
@@ -23,6 +59,8 @@ pub struct Source<'a> {
     pub device: &'a Device,
     /// Every weight becomes a leaf that requires a gradient.
     pub trained: bool,
+    /// How frozen matrices are kept in fewer bits, if they are.
+    pub quantise: Option<Quantise>,
     /// Seed of the draw.
     pub seed: u64,
     /// Standard deviation of the draw.
@@ -32,8 +70,25 @@ pub struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// A matrix of the backbone, `[out, in]`: packed when it is frozen and lives on the CPU.
+    /// A matrix of the backbone, `[out, in]`: packed when it is frozen and lives on the CPU, quantised when that is asked
+    /// for.
+    ///
+    /// # Errors
+    /// A missing tensor, one of another shape, or one that cannot be quantised because a value is not finite.
     pub(super) fn projection(&self, name: &str, shape: [usize; 2]) -> Result<Matrix, Fault> {
+        if let Some(quantisation) = self.quantise.and_then(|quantise| quantise.of(name)) {
+            let values = self.matrix_values(name, shape)?;
+            if values.iter().any(|value| !value.is_finite()) {
+                return Err(Fault::new(format!("the tensor `{name}` holds a value that is not finite"))
+                    .at(Place::Named(name.into()))
+                    .hint("it cannot be quantised: leave `model.quantize` out, or repair the model"));
+            }
+            let matrix = Quantised::new(&values, shape, quantisation);
+            return Ok(match self.packs() {
+                true => Matrix::Packed(Arc::new(Packed::quantised(matrix, precision(self.dtype)))),
+                false => Matrix::Codes(Codes::new(&matrix, self.dtype, self.device)),
+            });
+        }
         if !self.packs() {
             return Ok(Matrix::Tensor(self.matrix(name, shape)?));
         }

@@ -53,7 +53,8 @@ impl Estimate {
         let full = recipe.adapter == Adapter::None;
         let (shape, tokens) = largest_batch(order, steps);
         let Shape { height, width } = shape;
-        let step = Step { config, trained, auxiliaries, full, height, width, dtype, device };
+        let quantise = recipe.model.quantise;
+        let step = Step { config, trained, auxiliaries, full, height, width, dtype, quantise, device };
         let available_bytes = available();
         let recompute = match recipe.train.recompute {
             recipe::Recompute::None => Recompute::None,

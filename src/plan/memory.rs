@@ -7,7 +7,7 @@ use losses::Held;
 
 use crate::engine::backward::Recompute;
 use crate::engine::head::chunk_rows;
-use crate::model::Config;
+use crate::model::{Config, Quantise};
 
 /// What a step is made of, as far as memory goes.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +26,8 @@ pub struct Step<'a> {
     pub width: usize,
     /// Type of the frozen weights.
     pub dtype: DType,
+    /// How they are kept in fewer bits, if they are.
+    pub quantise: Option<Quantise>,
     /// The inner device.
     pub device: &'a Device,
 }
@@ -65,7 +67,10 @@ impl Step<'_> {
         let beside = self.head().max(tokens * passing);
         let auxiliaries = 4 * (tokens * self.auxiliaries.per_token + self.auxiliaries.passing);
         Memory {
-            weights: self.config.parameters() * self.dtype.size() as u64,
+            weights: match self.quantise {
+                Some(quantise) => quantise.bytes(self.config, self.dtype),
+                None => self.config.parameters() * self.dtype.size() as u64,
+            },
             // Values, two moments, the gradients and their flat copy, one more vector while an update is made.
             optimizer: (self.trained + self.auxiliaries.parameters) * 4 * 6,
             activations: ((tokens * kept + beside.max(auxiliaries)) as f64 * ROUNDING) as u64 + gradients,

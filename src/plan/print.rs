@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Plan;
 use crate::engine::backward::Recompute;
 use crate::engine::data::Prompt;
+use crate::model::Quantise;
 
 /// Prompts whose floor is printed one by one.
 const PROMPTS_NAMED: usize = 10;
@@ -25,6 +26,7 @@ impl Plan {
                 "parameters": estimate.parameters,
                 "dtype": self.dtype_name(),
                 "device": self.device_name(),
+                "quantize": self.recipe.model.quantise.map(Quantise::name),
             },
             "trained_parameters": estimate.trained,
             "auxiliary_parameters": estimate.auxiliary,
@@ -120,7 +122,12 @@ impl fmt::Display for Plan {
                 count(estimate.parameters)
             ),
         )?;
-        line("runs on", format!("{} in {}", self.device_name(), self.dtype_name()))?;
+        let quantised = recipe.model.quantise.map(|quantise| {
+            let except = if quantise.embeddings { "" } else { " but for embedding and head" };
+            format!(", the frozen matrices in {}{except}", quantise.name())
+        });
+        let quantised = quantised.unwrap_or_default();
+        line("runs on", format!("{} in {}{quantised}", self.device_name(), self.dtype_name()))?;
         let percent = 100.0 * estimate.trained as f64 / (estimate.parameters + estimate.trained) as f64;
         line(
             "trained",

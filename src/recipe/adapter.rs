@@ -2,7 +2,7 @@
 
 use faults::{FromToml, Section};
 
-use super::positive;
+use super::{Model, positive};
 
 /// `[adapter]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,11 +68,14 @@ impl FromToml for Targets {
 /// What describes a new adapter, and so is void for one that exists.
 const SHAPE: [&str; 5] = ["rank", "alpha", "targets", "rslora", "init"];
 
-pub(super) fn read(section: &mut Section) -> Adapter {
+pub(super) fn read(section: &mut Section, model: &Model) -> Adapter {
     if !section.choice("kind", &[("lora", true), ("none", false)], "lora") {
         let hint = "remove it, or write `kind = \"lora\"`";
         void(section, &SHAPE, "with `adapter.kind = \"none\"`", hint);
         void(section, &["dropout", "init_from"], "with `adapter.kind = \"none\"`", hint);
+        let hint = "remove `model.quantize`, or train an adapter beside the frozen weights";
+        let message = "`adapter.kind = \"none\"` trains every weight, and quantised ones cannot be trained";
+        section.check("kind", model.quantise.is_none(), message, hint);
         return Adapter::None;
     }
     let start = match section.optional::<String>("init_from") {

@@ -1,8 +1,10 @@
 //! `[model]`: the backbone, where it runs and in which precision.
 
 use faults::{FromToml, Section};
+use kernels::Quantisation;
 
 use super::{Positive, positive};
+use crate::model::Quantise;
 
 /// `[model]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +15,8 @@ pub struct Model {
     pub dtype: DType,
     /// Where it runs.
     pub device: Device,
+    /// `quantize`: the frozen matrices in fewer bits while training; merging and exporting take the original files.
+    pub quantise: Option<Quantise>,
 }
 
 /// Where the backbone's weights come from.
@@ -126,7 +130,22 @@ pub(super) fn read(section: &mut Section) -> Model {
         section.check("revision", !fixed, "`model.revision` has no effect on a builtin model", "remove it");
         Backbone::Pretrained { path, revision }
     };
-    Model { backbone, dtype, device }
+    Model { backbone, dtype, device, quantise: read_quantise(section) }
+}
+
+fn read_quantise(section: &mut Section) -> Option<Quantise> {
+    let known = [("int8", Quantisation::Int8), ("nf4", Quantisation::Nf4)];
+    // Not in the resolved table unless written: runs of before there was the key are the same runs.
+    let quantisation = section.has("quantize").then(|| section.choice("quantize", &known, "nf4"));
+    section.skip("quantize");
+    if let Some(quantisation) = quantisation {
+        return Some(Quantise { quantisation, embeddings: section.value("quantize_embeddings", true) });
+    }
+    section.skip("quantize_embeddings");
+    let void = section.has("quantize_embeddings");
+    let message = "`model.quantize_embeddings` has no effect without `model.quantize`";
+    section.check("quantize_embeddings", !void, message, "remove it, or write `quantize = \"nf4\"`");
+    None
 }
 
 fn read_init(section: &mut Section) -> Init {

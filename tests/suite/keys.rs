@@ -9,10 +9,11 @@ use trainer::recipe::parse;
 use crate::support::Workplace;
 
 /// A base that every key of the list has an effect on, and for each key another value.
-const ALTERNATIVES: [(&str, &str); 32] = [
+const ALTERNATIVES: [(&str, &str); 33] = [
     ("seed", "seed=4"),
     ("model.path", "model.path=model"),
     ("model.dtype", "model.dtype=bf16"),
+    ("model.quantize", "model.quantize=int8"),
     ("adapter.rank", "adapter.rank=5"),
     ("adapter.alpha", "adapter.alpha=9"),
     ("adapter.dropout", "adapter.dropout=0.2"),
@@ -51,7 +52,11 @@ const MORE: [(&str, &str); 3] = [
 ];
 
 /// Keys that exclude others, as recipes of their own.
-const RECIPES: [(&str, &str); 2] = [("adapter.kind", "full.toml"), ("adapter.init_from", "goes_on.toml")];
+const RECIPES: [(&str, &str); 3] = [
+    ("adapter.kind", "full.toml"),
+    ("adapter.init_from", "goes_on.toml"),
+    ("model.quantize_embeddings", "quantised.toml"),
+];
 
 /// Keys with one possible value here: a single word, or what needs a GPU or the hub.
 const SINGLE: [&str; 4] = ["adapter.init", "optimizer.kind", "model.device", "model.revision"];
@@ -91,6 +96,8 @@ fn every_key_of_a_recipe_changes_the_run() {
     let shape = "[data]\nformat = \"prompt_completion\"";
     let recipe = place.text("recipe.toml").replace("[data]", shape).replace("steps = 6", "steps = 3");
     place.write("goes_on.toml", recipe.replace("rank = 4\nalpha = 8", "init_from = \"first/checkpoints/step-000001\""));
+    let model = "[model]\nquantize = \"int8\"\nquantize_embeddings = false";
+    place.write("quantised.toml", recipe.replace("[model]", model));
     place.write("full.toml", recipe.replace("rank = 4\nalpha = 8", "kind = \"none\""));
     place.write("recipe.toml", recipe);
     let base = traces(&place, "base", "recipe.toml", "");
@@ -110,7 +117,7 @@ fn every_key_that_is_read_is_listed() {
     let registry = trainer::losses::Registry::default();
     let mut read = BTreeSet::new();
     let texts = [
-        "[model]\npath = \"a\"\nrevision = \"b\"\n[data]\ntrain = [\"a\"]\neval = [\"a\"]\nmax_length = 9\n\
+        "[model]\npath = \"a\"\nrevision = \"b\"\nquantize = \"nf4\"\n[data]\ntrain = [\"a\"]\neval = [\"a\"]\nmax_length = 9\n\
          rename = { a = \"text\" }\n[train]\nsteps = 3\n[[auxiliary]]\nkind = \"mtp\"\n",
         "[model]\npath = \"a\"\n[data]\ntrain = [\"a\"]\n[adapter]\ninit_from = \"a\"\n",
     ];

@@ -66,6 +66,7 @@ fn decoder_of(model: &str, trained: bool, dtype: DType) -> Decoder {
         dtype,
         device: &device,
         trained,
+        quantise: None,
         seed: 0,
         initializer_range: 0.0,
         used: Default::default(),

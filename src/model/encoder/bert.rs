@@ -140,6 +140,7 @@ impl Bert {
             dtype: DType::F32,
             device,
             trained: false,
+            quantise: None,
             seed: 0,
             initializer_range: 0.0,
             used: Default::default(),

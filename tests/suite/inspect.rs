@@ -1,0 +1,190 @@
+//! `inspect`: numbers of models, adapters and checkpoints against numpy's, and paths that are none of these.
+
+use serde_json::{Value, json};
+
+use crate::support::Workplace;
+
+fn fixture(name: &str) -> String {
+    format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn close(found: &Value, expected: f64) {
+    let found = found.as_f64().unwrap_or_else(|| panic!("{found} is no number"));
+    assert!((found - expected).abs() < 1e-9 * expected.abs().max(1.0), "{found} for {expected}");
+}
+
+fn module<'a>(object: &'a Value, path: &str) -> &'a Value {
+    let modules = object["modules"].as_array().expect("modules");
+    modules.iter().find(|module| module["path"] == path).unwrap_or_else(|| panic!("no {path}"))
+}
+
+/// Norms of numpy 2.4 on the factors that PEFT wrote, the update formed there.
+#[test]
+fn an_adapter_has_the_norms_of_numpy() {
+    let place = Workplace::new();
+    let object = place.trainer(&format!("inspect {} --json", fixture("llama/adapter"))).succeeds().json();
+    assert_eq!(
+        (&object["kind"], &object["config"]["r"], &object["dtypes"]),
+        (&json!("adapter"), &json!(4), &json!(["F32"]))
+    );
+    assert_eq!(object["modules"].as_array().map(Vec::len), Some(14));
+    let down = module(&object, "model.layers.0.mlp.down_proj");
+    assert_eq!((&down["in"], &down["out"], &down["rank"]), (&json!(24), &json!(16), &json!(4)));
+    close(&down["scale"], 2.0);
+    close(&down["norm_a"], 1.2084403430655428);
+    close(&down["norm_b"], 0.8422979568871899);
+    close(&down["norm_update"], 1.018627122383356);
+    close(&module(&object, "model.layers.1.mlp.up_proj")["norm_update"], 1.2880104187142007);
+    close(&object["norm_update"], 3.4486832248114045);
+    assert_eq!((&object["untrained"], &object["not_finite"]), (&json!([]), &json!([])));
+    let text = place.trainer(&format!("inspect {}", fixture("llama/adapter"))).succeeds().stdout;
+    for part in ["rank 4, alpha 8, scale alpha / rank", "14, 1.9 k values in F32", "1.0186", "norm 3.4487"] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+#[test]
+fn two_adapters_have_the_distance_and_cosine_of_numpy() {
+    let place = Workplace::new();
+    let [first, second] = ["llama/adapter", "mistral/adapter"].map(fixture);
+    let object = place.trainer(&format!("inspect {first} --diff {second} --json")).succeeds().json();
+    assert_eq!(object["config"], json!({"base_model_name_or_path": ["llama", "mistral"]}));
+    let keys = module(&object, "model.layers.0.self_attn.k_proj");
+    close(&keys["norm_first"], 0.5774887373454635);
+    close(&keys["norm_second"], 0.7335783025591449);
+    close(&keys["distance"], 1.6461083248357888);
+    close(&keys["cosine"], -0.037800551110603084);
+    close(&object["all"]["distance"], 1.396417222763592);
+    close(&object["all"]["cosine"], 0.013272031038154388);
+    let same = place.trainer(&format!("inspect {first} --diff {first} --json")).succeeds().json();
+    close(&same["all"]["distance"], 0.0);
+    close(&same["all"]["cosine"], 1.0);
+    let text = place.trainer(&format!("inspect {first} --diff {second}")).succeeds().stdout;
+    for part in ["|U - V| / |U|", "1.6461", "-0.0378", "`base_model_name_or_path`: \"llama\" -> \"mistral\""] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+/// Modules that one side alone has count as changed by nothing on the other.
+#[test]
+fn modules_of_one_side_are_named() {
+    let place = Workplace::new();
+    let run = |name: &str, targets: &str| {
+        let set = format!("--set adapter.targets={targets} --set output.dir={name} --set train.steps=2");
+        place
+            .trainer_with(&["run", "recipe.toml"].into_iter().chain(set.split(' ')).collect::<Vec<_>>(), &[])
+            .succeeds();
+    };
+    run("one", "[\"q_proj\",\"v_proj\"]");
+    run("two", "[\"q_proj\",\"k_proj\"]");
+    let object = place.trainer("inspect one --diff two --json").succeeds().json();
+    let names = |key: &str| object[key].as_array().expect("names").len();
+    assert_eq!((names("only_first"), names("only_second"), names("modules")), (4, 4, 4));
+    assert_eq!(object["only_first"][0], "model.layers.0.self_attn.v_proj");
+    assert_eq!(object["config"]["target_modules"], json!([["q_proj", "v_proj"], ["k_proj", "q_proj"]]));
+    let all = |key: &str| object["all"][key].as_f64().expect("a number");
+    // |U - V|^2 is the sum over the shared modules, and of the others' own squares.
+    let sum = |path: &str| {
+        place.trainer(&format!("inspect {path} --json")).succeeds().json()["adapter"]["norm_update"].clone()
+    };
+    close(&sum("one"), all("norm_first"));
+    close(&sum("two"), all("norm_second"));
+}
+
+/// Norms of numpy on the fixture's tensors.
+#[test]
+fn a_model_has_its_shape_types_and_norms() {
+    let place = Workplace::new();
+    let object = place.trainer(&format!("inspect {} --json", fixture("llama"))).succeeds().json();
+    assert_eq!(
+        (&object["architecture"], &object["tied"], &object["values"]),
+        (&json!("llama"), &json!(false), &json!(5680))
+    );
+    assert_eq!(object["tensors"].as_array().map(Vec::len), Some(35));
+    let tensor = |name: &str| {
+        let all = object["tensors"].as_array().expect("tensors");
+        all.iter().find(|tensor| tensor["name"] == name).cloned().unwrap_or_else(|| panic!("no {name}"))
+    };
+    close(&tensor("model.embed_tokens.weight")["norm"], 8.333334244393852);
+    close(&tensor("lm_head.weight")["norm"], 8.473334305213278);
+    let text = place.trainer(&format!("inspect {}", fixture("llama"))).succeeds().stdout;
+    for part in ["llama, 2 layers, width 16", "a matrix of its own", "model.layers.0 ", "14.4633", "14.6205"] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let tiny = place.trainer("inspect builtin:tiny").succeeds().stdout;
+    assert!(tiny.contains("tied to the embedding"), "{tiny}");
+    let file = place.trainer(&format!("inspect {}/model.safetensors", fixture("llama"))).succeeds().stdout;
+    assert!(file.contains("35 tensors, 5.7 k F32"), "{file}");
+}
+
+#[test]
+fn a_run_shows_where_it_stands() {
+    let place = Workplace::new();
+    place.trainer("run recipe.toml --set objective.kind=cdiv --set adapter.rslora=true").succeeds();
+    let object = place.trainer("inspect run --json").succeeds().json();
+    assert_eq!((&object["kind"], &object["step"], &object["skipped"]), (&json!("checkpoint"), &json!(6), &json!(0)));
+    assert_eq!(object["objective"]["kind"], "cdiv");
+    close(&object["adapter"]["modules"][0]["scale"], 4.0);
+    let values = object["adapter"]["values"].as_u64().expect("a count");
+    for part in ["optimizer.first", "optimizer.second", "value"] {
+        assert_eq!(object["training_state"][part], json!({"values": values, "bytes": 4 * values}), "{part}");
+    }
+    let text = place.trainer("inspect run/checkpoints/step-000002").succeeds().stdout;
+    for part in ["step         2, 0 skipped", "objective    cdiv alpha 1.4", "alpha / sqrt(rank)", "untrained    none"]
+    {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let full = place.trainer("run full.toml --set output.dir=full --set train.steps=1").succeeds();
+    drop(full);
+    let object = place.trainer("inspect full --json").succeeds().json();
+    assert!(object["model"]["values"].as_u64().expect("a count") > 100_000);
+}
+
+/// B is zero before the first step: the module does nothing yet.
+#[test]
+fn modules_that_do_nothing_or_are_no_numbers_are_named() {
+    let place = Workplace::new();
+    let from = fixture("llama/adapter");
+    let mut bytes = std::fs::read(format!("{from}/adapter_model.safetensors")).expect("the adapter");
+    let header = u64::from_le_bytes(bytes[..8].try_into().expect("eight")) as usize;
+    let tensors: Value = serde_json::from_slice(&bytes[8..8 + header]).expect("a header");
+    let mut fill = |name: &str, value: f32| {
+        let offsets = &tensors[format!("base_model.model.{name}.weight")]["data_offsets"];
+        let [start, end] = [0usize, 1].map(|i| 8 + header + offsets[i].as_u64().expect("an offset") as usize);
+        bytes[start..end].as_chunks_mut::<4>().0.iter_mut().for_each(|four| *four = value.to_le_bytes());
+    };
+    fill("model.layers.1.mlp.up_proj.lora_B", 0.0);
+    fill("model.layers.0.self_attn.q_proj.lora_A", f32::NAN);
+    place.write("adapter/adapter_model.safetensors", &bytes);
+    place.write("adapter/adapter_config.json", std::fs::read(format!("{from}/adapter_config.json")).expect("its keys"));
+    let object = place.trainer("inspect adapter --json").succeeds().json();
+    assert_eq!(object["untrained"], json!(["model.layers.1.mlp.up_proj"]));
+    assert_eq!(object["not_finite"], json!(["model.layers.0.self_attn.q_proj"]));
+    assert_eq!(module(&object, "model.layers.0.self_attn.q_proj")["norm_a"], Value::Null);
+    let text = place.trainer("inspect adapter").succeeds().stdout;
+    assert!(text.contains("untrained    model.layers.1.mlp.up_proj\n"), "{text}");
+    assert!(text.contains("not finite   model.layers.0.self_attn.q_proj\n"), "{text}");
+}
+
+#[test]
+fn what_is_nothing_is_refused_with_place_and_hint() {
+    let place = Workplace::with_model();
+    place.refuses("inspect nothing/here", &["nothing/here", "hint: "]);
+    place.refuses("inspect rows.jsonl", &["rows.jsonl"]);
+    place.refuses("inspect builtin:small", &["builtin model `small`", "hint: there is `builtin:tiny`"]);
+    let adapter = fixture("llama/adapter");
+    place.refuses(&format!("inspect model --diff {adapter}"), &["whole model", "model", "hint: give the folder"]);
+    place.trainer("run recipe.toml --set train.steps=1").succeeds();
+    place.refuses(&format!("inspect {adapter} --diff run"), &["the sides of this module are", "hint: "]);
+    let whole = std::fs::read(format!("{adapter}/adapter_model.safetensors")).expect("the adapter");
+    let config = std::fs::read(format!("{adapter}/adapter_config.json")).expect("its keys");
+    place.write("cut/adapter_config.json", &config);
+    for length in [0, 7, 9, whole.len() / 2, whole.len() - 1] {
+        place.write("cut/adapter_model.safetensors", &whole[..length]);
+        place.refuses("inspect cut", &["adapter_model.safetensors"]);
+    }
+    place.write("cut/adapter_model.safetensors", &whole);
+    place
+        .write("cut/adapter_config.json", b"{\"peft_type\": \"LORA\", \"r\": 18446744073709551615, \"lora_alpha\": 1}");
+    place.refuses("inspect cut", &["rank"]);
+}

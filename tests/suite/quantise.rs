@@ -1,0 +1,227 @@
+//! Frozen matrices in 8 and 4 bits: what is trained beside them, what is merged, and what is refused.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{DType, Device};
+use kernels::{Quantisation, Quantised};
+use safetensors::tensor::{Dtype, SafeTensors, View, serialize};
+use trainer::model::{Decoder, ModelFiles, Quantise, Source};
+
+use crate::support::Workplace;
+
+/// A model's tensors with their numbers; the embedded model is kept in bf16.
+fn tensors(bytes: &[u8]) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let file = SafeTensors::deserialize(bytes).expect("safetensors");
+    let numbers = |tensor: &safetensors::tensor::TensorView| -> Vec<f32> {
+        match tensor.dtype() {
+            Dtype::BF16 => {
+                let halves = tensor.data().chunks(2).map(|two| u32::from(two[0]) << 16 | u32::from(two[1]) << 24);
+                halves.map(f32::from_bits).collect()
+            }
+            Dtype::F32 => {
+                tensor.data().chunks(4).map(|four| f32::from_le_bytes(four.try_into().expect("four"))).collect()
+            }
+            other => panic!("{other}"),
+        }
+    };
+    file.iter().map(|(name, tensor)| (name.to_owned(), (tensor.shape().to_vec(), numbers(&tensor)))).collect()
+}
+
+/// A tensor of f32 for a file.
+struct Plain(Vec<usize>, Vec<u8>);
+
+impl View for Plain {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        &self.0
+    }
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        (&self.1[..]).into()
+    }
+    fn data_len(&self) -> usize {
+        self.1.len()
+    }
+}
+
+/// Replaces the matrices of `model/` by what is left of them after quantising.
+fn quantise_files(place: &Workplace, quantisation: Quantisation, embeddings: bool) {
+    let rounded = tensors(&place.read("model/model.safetensors")).into_iter().map(|(name, (shape, values))| {
+        let matrix = shape.len() == 2 && (embeddings || !name.contains("embed_tokens"));
+        let values =
+            if matrix { Quantised::new(&values, [shape[0], shape[1]], quantisation).dequantise() } else { values };
+        (name, Plain(shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
+    });
+    place.write("model/model.safetensors", serialize(rounded, None).expect("a file"));
+}
+
+/// To the bit: every loss and norm of a run on codes is that of a run on a model that holds their values.
+#[test]
+fn a_run_on_codes_is_the_run_on_their_values() {
+    for (quantisation, name, dtype, embeddings) in [
+        (Quantisation::Nf4, "nf4", "f32", true),
+        (Quantisation::Nf4, "nf4", "bf16", true),
+        (Quantisation::Int8, "int8", "bf16", true),
+        (Quantisation::Nf4, "nf4", "f32", false),
+    ] {
+        let place = Workplace::with_model();
+        let shared = format!("run recipe.toml --set model.dtype={dtype} --set model.path=model --set train.steps=3");
+        let quantise = format!("--set model.quantize={name} --set model.quantize_embeddings={embeddings}");
+        place.trainer(&format!("{shared} {quantise} --set output.dir=codes")).succeeds();
+        quantise_files(&place, quantisation, embeddings);
+        place.trainer(&format!("{shared} --set output.dir=values")).succeeds();
+        assert_eq!(place.timeless("codes"), place.timeless("values"), "{name} {dtype} {embeddings}");
+        let adapter = |run: &str| place.read(&format!("{run}/checkpoints/step-000002/adapter_model.safetensors"));
+        assert!(adapter("codes") == adapter("values"), "{name} {dtype} {embeddings}");
+    }
+}
+
+/// The embedded model's held-out nll in fewer bits, before and after training, beside that in full.
+#[test]
+fn training_in_fewer_bits_stays_near() {
+    let place = Workplace::new();
+    let run = |name: &str, set: &str| -> Vec<f64> {
+        place.trainer(&format!("run recipe.toml --set output.dir={name} --set train.steps=20 {set}")).succeeds();
+        let lines = place.metrics(name);
+        lines.iter().filter(|line| line["split"] == "eval").map(|line| line["nll"].as_f64().expect("an nll")).collect()
+    };
+    let full = run("full", "--set model.dtype=bf16");
+    for (bits, tolerance) in [("int8", 0.01), ("nf4", 0.05)] {
+        let found = run(bits, &format!("--set model.dtype=bf16 --set model.quantize={bits}"));
+        for (found, full) in [(found[0], full[0]), (found[found.len() - 1], full[full.len() - 1])] {
+            assert!((found / full - 1.0).abs() < tolerance, "{bits}: {found} for {full}");
+            assert!(found != full, "{bits} changed nothing");
+        }
+    }
+}
+
+/// Matrices in nf4 take a quarter of their bytes in bf16, in int8 half of them.
+#[test]
+fn matrices_take_the_memory_that_is_promised() {
+    let files = ModelFiles::Embedded;
+    let weights = files.weights().expect("the embedded weights");
+    let bytes = |quantise: Option<Quantise>| {
+        let source = Source {
+            weights: Some(&weights),
+            dtype: DType::BF16,
+            device: &Device::flex(),
+            trained: false,
+            quantise,
+            seed: 0,
+            initializer_range: 0.0,
+            used: Default::default(),
+        };
+        let config = files.config().expect("its configuration");
+        Decoder::load(config, &source).expect("the embedded model").matrix_bytes() as f64
+    };
+    let full = bytes(None);
+    let share = |quantisation, embeddings| bytes(Some(Quantise { quantisation, embeddings })) / full;
+    let nf4 = share(Quantisation::Nf4, true);
+    assert!((0.255..0.27).contains(&nf4), "{nf4}");
+    let int8 = share(Quantisation::Int8, true);
+    assert!((0.52..0.54).contains(&int8), "{int8}");
+    assert!(share(Quantisation::Nf4, false) > nf4 + 0.02);
+}
+
+/// Merging takes the original weights: what is merged is W + s B A to a rounding of f32.
+#[test]
+fn an_adapter_of_a_quantised_run_is_merged_into_the_original_weights() {
+    let place = Workplace::with_model();
+    place.trainer("run recipe.toml --set model.path=model --set model.quantize=nf4").succeeds();
+    place.trainer("export run --out merged --merge --dtype f32").succeeds();
+    let before = tensors(&place.read("model/model.safetensors"));
+    let after = tensors(&place.read("merged/model.safetensors"));
+    let adapter = tensors(&place.read("run/checkpoints/step-000006/adapter_model.safetensors"));
+    let mut adapted = 0;
+    for (name, (shape, values)) in &before {
+        let module = name.strip_suffix(".weight").expect("a weight");
+        let factor = |part: &str| adapter.get(&format!("base_model.model.{module}.lora_{part}.weight"));
+        let (Some((_, a)), Some((_, b))) = (factor("A"), factor("B")) else {
+            assert_eq!(*values, after[name].1, "{name} has no adapter");
+            continue;
+        };
+        adapted += 1;
+        let (rank, inputs) = (4, shape[1]);
+        for (place, (found, original)) in after[name].1.iter().zip(values).enumerate() {
+            let (o, i) = (place / inputs, place % inputs);
+            let update: f64 = (0..rank).map(|r| f64::from(b[o * rank + r]) * f64::from(a[r * inputs + i])).sum();
+            let expected = f64::from(*original) + 2.0 * update;
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{name}: {found} for {expected}");
+        }
+    }
+    assert_eq!(adapted, 28);
+}
+
+#[test]
+fn what_cannot_be_quantised_is_refused() {
+    let place = Workplace::with_model();
+    let refuses = |arguments: &str, expected: &[&str]| {
+        for command in ["run", "check"] {
+            place.refuses(&format!("{command} {arguments}"), expected);
+        }
+    };
+    refuses("full.toml --set model.quantize=nf4", &["`adapter.kind = \"none\"`", "hint: remove `model.quantize`"]);
+    refuses("recipe.toml --set model.quantize=nf8", &["`model.quantize` cannot be \"nf8\"", "did you mean \"nf4\"?"]);
+    refuses("recipe.toml --set model.quantize=4", &["`model.quantize`"]);
+    let alone = "recipe.toml --set model.quantize_embeddings=false";
+    refuses(alone, &["`model.quantize_embeddings` has no effect without `model.quantize`", "hint: "]);
+    // A value that has no nearest code.
+    let bytes = place.read("model/model.safetensors");
+    let mut values = tensors(&bytes);
+    values.get_mut("model.layers.1.mlp.up_proj.weight").expect("a matrix").1[7] = f32::INFINITY;
+    let plain = values.into_iter().map(|(name, (shape, values))| {
+        (name, Plain(shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
+    });
+    place.write("model/model.safetensors", serialize(plain, None).expect("a file"));
+    let run = "run recipe.toml --set model.path=model --set model.quantize=int8";
+    place.refuses(run, &["model.layers.1.mlp.up_proj.weight", "not finite", "hint: it cannot be quantised"]);
+}
+
+/// A run goes on as it was begun; the losses after the break are those of an unbroken run.
+#[test]
+fn a_quantised_run_is_resumed_as_what_it_is() {
+    let place = Workplace::new();
+    let run = |steps: usize, more: &str| format!("run recipe.toml --set train.steps={steps} {more}");
+    place.trainer(&run(6, "--set model.quantize=nf4 --set output.dir=whole")).succeeds();
+    place.trainer(&run(4, "--set model.quantize=nf4")).succeeds();
+    let changed = ["", "--set model.quantize=int8", "--set model.quantize=nf4 --set model.quantize_embeddings=false"];
+    for changed in changed {
+        place.refuses(
+            &run(6, &format!("{changed} --resume")),
+            &["this is not the run that was started", "`model.quant"],
+        );
+    }
+    place.trainer(&run(6, "--set model.quantize=nf4 --resume")).succeeds();
+    assert_eq!(place.timeless("run"), place.timeless("whole"));
+}
+
+#[test]
+fn the_plan_says_what_is_quantised() {
+    let place = Workplace::new();
+    let plan = |set: &str| place.trainer(&format!("check recipe.toml {set}")).succeeds().stdout;
+    assert!(plan("--set model.quantize=nf4").contains("cpu in f32, the frozen matrices in nf4\n"));
+    let kept = plan("--set model.quantize=int8 --set model.quantize_embeddings=false");
+    assert!(kept.contains("the frozen matrices in int8 but for embedding and head\n"), "{kept}");
+    let bytes = |set: &str| {
+        let json = place.trainer(&format!("check recipe.toml --json {set}")).succeeds().json();
+        (json["model"]["quantize"].clone(), json["memory"]["weights"].as_f64().expect("bytes"))
+    };
+    let (none, full) = bytes("--set model.dtype=bf16");
+    let (nf4, small) = bytes("--set model.dtype=bf16 --set model.quantize=nf4");
+    assert_eq!((none, nf4), (serde_json::Value::Null, "nf4".into()));
+    assert!(small / full < 0.3, "{small} of {full}");
+}
+
+#[test]
+fn a_bench_on_codes_says_what_the_base_takes() {
+    let place = Workplace::new();
+    let bench = |more: &str| {
+        let ended = place.trainer(&format!("bench --model builtin:tiny --seq 16 --steps 1 --dtype bf16 --json {more}"));
+        ended.succeeds().json()
+    };
+    let (full, nf4) = (bench(""), bench("--quantize nf4"));
+    assert_eq!((&full["quantize"], &nf4["quantize"]), (&serde_json::Value::Null, &"nf4".into()));
+    let share = nf4["base_mib"].as_f64().expect("a size") / full["base_mib"].as_f64().expect("a size");
+    assert!(share < 0.3, "{share}");
+}
