@@ -80,6 +80,9 @@ impl Plan {
                 .hint("tokenizer and weights are not of the same model")
                 .into());
         }
+        if let Some(files) = &files {
+            config.check_weights(&files.weights()?)?;
+        }
         let init_from = match &recipe.adapter {
             Adapter::Lora(lora) => match &lora.start {
                 Start::From(folder) => Some(checkpoints::Adapter::read(&PathBuf::from(folder))?),
