@@ -95,7 +95,11 @@ pub fn loss_and_gradients(
                 let places = targets(learned, &device).reshape([rows, 1]);
                 let difference = values.scatter(1, places, minus_one, IndexingUpdateOp::Add);
                 let gradient = difference * weights.reshape([rows, 1]);
-                let logits_gradient = slopes.map_or(gradient.clone(), |slopes| gradient * slopes).cast(dtype);
+                let gradient = match slopes {
+                    Some(slopes) => gradient * slopes,
+                    None => gradient,
+                };
+                let logits_gradient = gradient.cast(dtype);
                 if decoder.is_trained() {
                     let gradient = logits_gradient.clone().transpose().matmul(inputs);
                     weight_gradient = Some(weight_gradient.map_or(gradient.clone(), |sum| sum + gradient));

@@ -97,7 +97,7 @@ fn a_broken_tokenizer_is_refused() {
     place.refuses(RUN, &["model/tokenizer.json", "hint: "]);
     place.write("model/tokenizer.json", "{}");
     place.refuses(RUN, &["model/tokenizer.json", "hint: "]);
-    // A token past the end of the embedding.
+    // Added tokens may lie past the end of the embedding, as long as no text holds one.
     let mut tokenizer: Value = serde_json::from_str(&good).expect("JSON");
     let added = tokenizer["added_tokens"].as_array_mut().expect("a list");
     let mut extra = added[0].clone();
@@ -105,7 +105,17 @@ fn a_broken_tokenizer_is_refused() {
     extra["content"] = "<|extra|>".into();
     added.push(extra);
     place.write("model/tokenizer.json", tokenizer.to_string());
-    place.refuses(RUN, &["769 tokens", "768 rows", "hint: "]);
+    place.trainer(CHECK).succeeds();
+    let rows = place.text("rows.jsonl");
+    place.write("rows.jsonl", format!("{rows}{{\"prompt\": \"a\", \"completion\": \"<|extra|>\"}}\n"));
+    place.refuses(RUN, &["`<|extra|>`", "768 rows", "hint: "]);
+    place.refuses("sample model --prompt <|extra|>", &["`<|extra|>`", "768 rows", "hint: "]);
+    place.write("rows.jsonl", rows);
+    // Words of the vocabulary itself may not.
+    let words = tokenizer["model"]["vocab"].as_object_mut().expect("words");
+    words.insert("zebra".into(), 769.into());
+    place.write("model/tokenizer.json", tokenizer.to_string());
+    place.refuses(RUN, &["770 tokens", "768 rows", "hint: "]);
 }
 
 #[test]
