@@ -28,7 +28,7 @@ pub use attention::{AttentionHeads, attention};
 pub use codes::Codes;
 pub use norm::rms_norm;
 pub use projection::{Adapter, Projection, project};
-pub use swiglu::swiglu;
+pub use swiglu::{geglu, swiglu};
 
 /// Inputs of an operation: as many as three projections with their adapters and a residual have.
 const INPUTS: usize = 8;

@@ -8,39 +8,61 @@ mod block;
 mod config;
 mod decoder;
 mod encoder;
+mod fields;
 mod files;
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod granite;
 mod linear;
 mod llama;
 mod matrix;
 mod mistral;
 mod norm;
+mod olmo;
+mod olmo2;
+mod phi3;
+mod quantise;
 mod qwen2;
 mod qwen3;
+mod rope;
 mod rotary;
 mod scratch;
+mod shapes;
 mod source;
 mod visibility;
 
 pub use adapter::{AdapterSettings, Targets, matches_module};
 pub use attention::LayerCache;
 pub use block::Block;
-pub use config::Config;
-pub use decoder::Decoder;
+pub use config::{Activation, Config, NormKind, NormPlaces, QueryKeyNorm};
+pub use decoder::{Decoder, Head};
 pub use encoder::{Encoder, EncoderFiles};
 pub use files::{ModelFiles, embedded_tokenizer};
 pub use linear::Linear;
 pub use matrix::Matrix;
-pub use rotary::{RopeScaling, Rotary};
+pub use quantise::Quantise;
+pub use rope::{Rope, RopeScaling};
+pub use rotary::Rotary;
 pub use scratch::{INITIALIZER_RANGE, config_json};
-pub use source::{Quantise, Source};
+pub use source::Source;
 pub use visibility::Visibility;
 
 /// What all layers of one pass share.
 pub struct Context {
     /// Cosines and sines of the positions of this pass.
     pub rotary: Rotary,
+    /// Those of the layers with a sliding window, where they have their own.
+    pub local_rotary: Option<Rotary>,
     /// Which positions a position sees; `None` for all before it.
     pub visibility: Option<Visibility>,
     /// Seed of the micro-batch's dropout; `None` drops nothing.
     pub dropout_seed: Option<u64>,
+}
+
+impl Context {
+    /// The cosines and sines of the local layers or of the others.
+    pub(crate) fn rotary(&self, local: bool) -> &Rotary {
+        self.local_rotary.as_ref().filter(|_| local).unwrap_or(&self.rotary)
+    }
 }

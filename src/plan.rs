@@ -74,11 +74,8 @@ impl Plan {
         let device = crate::device::open(recipe.model.device)?;
         let dtype = crate::device::dtype(recipe.model.dtype, &device);
         let (files, config, tokenizer) = backbone(&recipe.model.backbone)?;
-        if tokenizer.vocabulary() > config.vocab_size {
-            let (known, rows) = (tokenizer.vocabulary(), config.vocab_size);
-            return Err(Fault::new(format!("the tokenizer has {known} tokens and the model's embedding {rows} rows"))
-                .hint("tokenizer and weights are not of the same model")
-                .into());
+        if let Some(files) = &files {
+            config.check_weights(&files.weights()?)?;
         }
         let init_from = match &recipe.adapter {
             Adapter::Lora(lora) => match &lora.start {

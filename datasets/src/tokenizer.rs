@@ -37,6 +37,8 @@ pub struct Tokenizer {
     pad: u32,
     stop: Vec<u32>,
     vocabulary: usize,
+    /// Ids from here on have no row in the model's embedding.
+    rows: usize,
     added: Vec<String>,
     template: Option<ChatTemplate>,
     fingerprint: String,
@@ -135,13 +137,32 @@ impl Tokenizer {
                 _ => None,
             },
         };
-        Ok(Self { inner, name: name.to_string(), bos, end, pad, stop, vocabulary, added, template, fingerprint })
+        let (name, rows) = (name.to_string(), vocabulary);
+        Ok(Self { inner, name, bos, end, pad, stop, vocabulary, rows, added, template, fingerprint })
+    }
+
+    /// This tokenizer for a model whose embedding has so many `rows`.
+    ///
+    /// Tokens that were added to the vocabulary may lie past them, as Gemma 3's token for images does in its models of
+    /// text alone: a text that holds one cannot be encoded.
+    ///
+    /// # Errors
+    /// A token of the vocabulary itself lies past them, or one that begins or ends texts.
+    pub fn bounded(mut self, rows: usize) -> Result<Self, Fault> {
+        let of_words = self.inner.get_vocab(false).into_values();
+        let needed = of_words.chain(self.end).chain(self.bos()).max().map_or(0, |last| last as usize + 1);
+        if needed > rows {
+            let message = format!("the tokenizer has {} tokens and the model's embedding {rows} rows", self.vocabulary);
+            return Err(self.fault(message).hint("tokenizer and weights are not of the same model"));
+        }
+        self.rows = rows;
+        Ok(self)
     }
 
     /// The ids of `text`; with `special`, also the tokens that the tokenizer puts around a text.
     ///
     /// # Errors
-    /// The tokenizer cannot represent the text.
+    /// The tokenizer cannot represent the text, or the text holds a token that the model does not have.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, Fault> {
         Ok(self.encode_with_offsets(text, special)?.ids)
     }
@@ -155,6 +176,12 @@ impl Tokenizer {
             .inner
             .encode(text, special)
             .map_err(|error| self.fault(format!("the tokenizer cannot encode a text: {error}")))?;
+        if let Some(place) = encoding.get_ids().iter().position(|id| *id as usize >= self.rows) {
+            let token = &encoding.get_tokens()[place];
+            let message =
+                format!("the text holds the token `{token}`, and the model's embedding has {} rows", self.rows);
+            return Err(self.fault(message).hint("this model was not made for that token; take it out of the text"));
+        }
         Ok(Encoded {
             ids: encoding.get_ids().to_vec(),
             offsets: encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect(),

@@ -201,8 +201,9 @@ mod cross_entropy {
     #[divan::bench(sample_count = 10)]
     fn fused_gradient(bencher: Bencher) {
         let (logits, targets, ones) = (values(TOKENS * VOCABULARY), vec![7; TOKENS], vec![1.0; TOKENS]);
-        bencher
-            .bench_local(|| kernels::logits_gradient::<bf16>(black_box(&logits), VOCABULARY, &targets, &ones, &ones));
+        bencher.bench_local(|| {
+            kernels::logits_gradient::<bf16>(black_box(&logits), VOCABULARY, &targets, &ones, &ones, None)
+        });
     }
 
     #[divan::bench(sample_count = 3)]
@@ -225,7 +226,7 @@ mod attention {
     use super::*;
 
     fn shape(batch: usize, positions: usize) -> AttentionShape {
-        AttentionShape { batch, positions, heads: 9, key_heads: 3, head_dim: 64, window: None }
+        AttentionShape { batch, positions, ..AttentionShape::new(9, 3, 64) }
     }
 
     #[divan::bench(args = [(4, 256), (1, 1024), (1, 2048)], sample_count = 10)]

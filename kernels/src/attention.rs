@@ -5,9 +5,12 @@
 //! Queries, keys and values come side by side as their projection leaves them; the rotary encoding (rotate-half layout,
 //! Su et al. 2021, arXiv 2104.09864) is applied while they are read, and taken back while gradients are written.
 
+use std::slice;
+
 use rayon::prelude::*;
 
 use crate::element::Element;
+use crate::functions::{cap_slope, capped};
 use crate::packed::STRIP;
 use crate::parallel::{Build, Shared};
 use crate::product::{Kernel, Segment, Start, Target};
@@ -16,8 +19,8 @@ use crate::simd::{Lanes, multiversion};
 /// Queries of a block: whole register tiles.
 const BLOCK: usize = 48;
 
-/// The sizes of one attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The sizes and switches of one attention.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionShape {
     /// Sequences.
     pub batch: usize,
@@ -29,11 +32,24 @@ pub struct AttentionShape {
     pub key_heads: usize,
     /// Width of a head, even.
     pub head_dim: usize,
+    /// How many values of a head, even and its first, the rotary encoding turns.
+    pub rotary: usize,
     /// How many positions back a query sees, itself included; `None` sees all.
     pub window: Option<usize>,
+    /// Factor of the products of queries and keys.
+    pub scale: f32,
+    /// Scores become `cap * tanh(score / cap)`.
+    pub cap: Option<f32>,
 }
 
 impl AttentionShape {
+    /// Whole heads that are turned and see all positions before them, with the scale `1 / sqrt(head_dim)`; of no
+    /// sequence yet.
+    pub fn new(heads: usize, key_heads: usize, head_dim: usize) -> Self {
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        Self { batch: 0, positions: 0, heads, key_heads, head_dim, rotary: head_dim, window: None, scale, cap: None }
+    }
+
     /// Values of queries, keys and values of one position.
     fn width(&self) -> usize {
         (self.heads + 2 * self.key_heads) * self.head_dim
@@ -41,9 +57,9 @@ impl AttentionShape {
 
     fn check<E>(&self, qkv: &[E], cosine: &[f32], sine: &[f32]) {
         assert!(self.key_heads > 0 && self.heads.is_multiple_of(self.key_heads), "heads share keys evenly");
-        assert!(self.head_dim.is_multiple_of(2), "rotary encoding turns pairs");
+        assert!(self.rotary.is_multiple_of(2) && self.rotary <= self.head_dim, "rotary encoding turns pairs");
         assert_eq!(qkv.len(), self.batch * self.positions * self.width(), "queries, keys and values of another shape");
-        let table = self.positions * self.head_dim / 2;
+        let table = self.positions * self.rotary / 2;
         assert!(cosine.len() == table && sine.len() == table, "rotary tables of another shape");
         assert!(self.window != Some(0), "a window holds the position itself");
     }
@@ -68,6 +84,8 @@ struct Rotation<'a> {
     cosine: &'a [f32],
     sine: &'a [f32],
     half: usize,
+    /// Values of a head behind those that are turned.
+    rest: usize,
 }
 
 /// Which way [`Rotation::rows`] turns.
@@ -102,7 +120,7 @@ impl Rotation<'_> {
                 };
                 let table = position * self.half;
                 let (cosine, sine) = (self.cosine[table..].as_ptr(), self.sine[table..].as_ptr());
-                rotate(from, to, cosine, sine, self.half, sign, scale);
+                rotate(from, to, cosine, sine, self.half, self.rest, sign, scale);
             }
         }
     }
@@ -110,18 +128,20 @@ impl Rotation<'_> {
 
 multiversion! {
     fn rotate<A: Element, B: Element>(
-        from: *const A, to: *mut B, cosine: *const f32, sine: *const f32, half: usize, sign: f32, scale: f32,
+        from: *const A, to: *mut B, cosine: *const f32, sine: *const f32, half: usize, rest: usize, sign: f32, scale: f32,
     ) = rotate_body;
 }
 
 /// A `sign` of 0 does not turn.
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "as `multiversion!` takes them")]
 unsafe fn rotate_body<L: Lanes, A: Element, B: Element>(
     from: *const A,
     to: *mut B,
     cosine: *const f32,
     sine: *const f32,
     half: usize,
+    rest: usize,
     sign: f32,
     scale: f32,
 ) {
@@ -138,6 +158,13 @@ unsafe fn rotate_body<L: Lanes, A: Element, B: Element>(
             }
             B::store::<L>(to.add(i), left, L::mul(a, L::splat(scale)));
             B::store::<L>(to.add(half + i), left, L::mul(b, L::splat(scale)));
+        }
+    }
+    for i in (0..rest).step_by(L::WIDTH) {
+        unsafe {
+            let place = 2 * half + i;
+            let passed = A::load::<L>(from.add(place), rest - i);
+            B::store::<L>(to.add(place), rest - i, L::mul(passed, L::splat(scale)));
         }
     }
 }
@@ -175,16 +202,15 @@ fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 }
 
 /// Attention of `qkv`, `[batch, positions, (heads + 2 * key_heads) * head_dim]` (queries, then keys, then values), with
-/// rotary tables `[positions, head_dim / 2]`.
+/// rotary tables `[positions, rotary / 2]`.
 ///
 /// Gives the outputs `[batch, positions, heads * head_dim]` and the log of the sum of each query's exponentials,
 /// `[batch, heads, positions]`, that the way back needs.
 pub fn attention<E: Element>(shape: AttentionShape, qkv: &[E], cosine: &[f32], sine: &[f32]) -> (Vec<E>, Vec<f32>) {
     shape.check(qkv, cosine, sine);
-    let AttentionShape { batch, positions, heads, key_heads, head_dim, .. } = shape;
+    let AttentionShape { batch, positions, heads, key_heads, head_dim, rotary, scale, cap, .. } = shape;
     let (width, out_width) = (shape.width(), heads * head_dim);
-    let rotation = Rotation { cosine, sine, half: head_dim / 2 };
-    let scale = 1.0 / (head_dim as f32).sqrt();
+    let rotation = Rotation { cosine, sine, half: rotary / 2, rest: head_dim - rotary };
     let build = Build::new(batch * positions * out_width);
     let log_sums = Build::<f32>::new(batch * heads * positions);
     (0..batch * heads).into_par_iter().for_each(|task| {
@@ -219,6 +245,9 @@ pub fn attention<E: Element>(shape: AttentionShape, qkv: &[E], cosine: &[f32], s
                 for (query, position) in block.clone().enumerate() {
                     let (first, last) = (shape.first_key(position) - seen.start, position + 1 - seen.start);
                     let scores = scores.as_mut_ptr().add(query * positions);
+                    if let Some(cap) = cap {
+                        cap_row(scores.add(first), last - first, cap);
+                    }
                     let (largest, sum) = softmax_row(scores, first, last, seen.len());
                     sums[query] = sum;
                     let place = (row * heads + head) * positions + position;
@@ -255,12 +284,11 @@ pub fn attention_backward<E: Element, G: Element>(
     gradient: &[G],
 ) -> Vec<E> {
     shape.check(qkv, cosine, sine);
-    let AttentionShape { batch, positions, heads, key_heads, head_dim, .. } = shape;
+    let AttentionShape { batch, positions, heads, key_heads, head_dim, rotary, scale, cap, .. } = shape;
     let (width, out_width, group) = (shape.width(), heads * head_dim, heads / key_heads);
     assert!(outputs.len() == batch * positions * out_width && gradient.len() == outputs.len(), "outputs that fit");
     assert_eq!(log_sums.len(), batch * heads * positions, "one sum a query");
-    let rotation = Rotation { cosine, sine, half: head_dim / 2 };
-    let scale = 1.0 / (head_dim as f32).sqrt();
+    let rotation = Rotation { cosine, sine, half: rotary / 2, rest: head_dim - rotary };
     let build = Build::<E>::new(qkv.len());
     let head_size = positions * head_dim;
     // Gradients of keys and values for each query head; those that share a key are added up afterwards, in order.
@@ -275,6 +303,7 @@ pub fn attention_backward<E: Element, G: Element>(
             let (mut keys, mut values) = (zeros(head_size), zeros(head_size));
             let (mut queries, mut given) = (zeros(BLOCK * head_dim), zeros(BLOCK * head_dim));
             let (mut scores, mut slopes) = (zeros(BLOCK * positions), zeros(BLOCK * positions));
+            let mut capped = zeros(if cap.is_some() { positions } else { 0 });
             let mut query_gradients = zeros(BLOCK * head_dim);
             let (mut key_gradients, mut value_gradients) = (zeros(head_size), zeros(head_size));
             // SAFETY: as in `attention`.
@@ -304,7 +333,15 @@ pub fn attention_backward<E: Element, G: Element>(
                         let log_sum = log_sums[(row * heads + head) * positions + position];
                         let at = query * positions;
                         let (scores, slopes) = (scores.as_mut_ptr().add(at), slopes.as_mut_ptr().add(at));
+                        if let Some(cap) = cap {
+                            cap_row(scores.add(first), last - first, cap);
+                            capped[..last - first]
+                                .copy_from_slice(slice::from_raw_parts(scores.add(first), last - first));
+                        }
                         slope_row(scores, slopes, first, last, seen.len(), log_sum, delta);
+                        if let Some(cap) = cap {
+                            cap_slopes(slopes.add(first), capped.as_ptr(), last - first, 1.0 / cap);
+                        }
                     }
                     let outer = [seen.len(), head_dim, count];
                     let at = seen.start * head_dim;
@@ -354,6 +391,10 @@ multiversion! {
     fn slope_row(
         scores: *mut f32, slopes: *mut f32, first: usize, last: usize, total: usize, log_sum: f32, delta: f32,
     ) = slope_row_body;
+}
+multiversion! { fn cap_row(scores: *mut f32, count: usize, cap: f32) = cap_row_body; }
+multiversion! {
+    fn cap_slopes(slopes: *mut f32, scores: *const f32, count: usize, reciprocal: f32) = cap_slopes_body;
 }
 multiversion! { fn dot<E: Element>(a: *const E, b: *const f32, count: usize) -> f32 = dot_body; }
 
@@ -418,6 +459,29 @@ unsafe fn slope_row_body<L: Lanes>(
     }
 }
 
+/// Scores to capped scores, in place.
+#[inline(always)]
+unsafe fn cap_row_body<L: Lanes>(scores: *mut f32, count: usize, cap: f32) {
+    for i in (0..count).step_by(L::WIDTH) {
+        unsafe {
+            let score = L::load_part(scores.add(i), count - i);
+            L::store_part(scores.add(i), count - i, capped::<L>(score, cap));
+        }
+    }
+}
+
+/// Gradients of capped scores to those of the scores before, in place.
+#[inline(always)]
+unsafe fn cap_slopes_body<L: Lanes>(slopes: *mut f32, scores: *const f32, count: usize, reciprocal: f32) {
+    for i in (0..count).step_by(L::WIDTH) {
+        unsafe {
+            let slope = cap_slope::<L>(L::load_part(scores.add(i), count - i), reciprocal);
+            let slope = L::mul(L::load_part(slopes.add(i), count - i), slope);
+            L::store_part(slopes.add(i), count - i, slope);
+        }
+    }
+}
+
 /// Zeros in `0..first` and `last..total`.
 #[inline(always)]
 unsafe fn clear<L: Lanes>(values: *mut f32, first: usize, last: usize, total: usize) {
@@ -440,103 +504,4 @@ unsafe fn dot_body<L: Lanes, E: Element>(a: *const E, b: *const f32, count: usiz
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn values(count: usize, seed: f32) -> Vec<f32> {
-        (0..count).map(|i| (i as f32 * 0.7 + seed).sin()).collect()
-    }
-
-    fn tables(positions: usize, half: usize) -> (Vec<f32>, Vec<f32>) {
-        let angles = (0..positions).flat_map(|p| (0..half).map(move |i| p as f32 * 0.9f32.powi(i as i32)));
-        angles.map(|angle| (angle.cos(), angle.sin())).unzip()
-    }
-
-    /// The definition, in f64, one query at a time.
-    fn reference(shape: AttentionShape, qkv: &[f64], cosine: &[f32], sine: &[f32]) -> Vec<f64> {
-        let AttentionShape { batch, positions, heads, key_heads, head_dim, window } = shape;
-        let (width, half) = (shape.width(), head_dim / 2);
-        let head = |row: usize, position: usize, index: usize, turn: bool| -> Vec<f64> {
-            let values = &qkv[(row * positions + position) * width + index * head_dim..][..head_dim];
-            if !turn {
-                return values.to_vec();
-            }
-            let table = |t: &[f32], i: usize| f64::from(t[position * half + i % half]);
-            let turned = (0..head_dim).map(|i| {
-                let other = if i < half { -values[i + half] } else { values[i - half] };
-                values[i] * table(cosine, i) + other * table(sine, i)
-            });
-            turned.collect()
-        };
-        let mut out = vec![0.0; batch * positions * heads * head_dim];
-        for (row, position) in (0..batch).flat_map(|row| (0..positions).map(move |p| (row, p))) {
-            for h in 0..heads {
-                let key_head = h / (heads / key_heads);
-                let q = head(row, position, h, true);
-                let first = window.map_or(0, |w| (position + 1).saturating_sub(w));
-                let scores: Vec<f64> = (first..=position)
-                    .map(|key| {
-                        let k = head(row, key, heads + key_head, true);
-                        q.iter().zip(k).map(|(a, b)| a * b).sum::<f64>() / (head_dim as f64).sqrt()
-                    })
-                    .collect();
-                let sum: f64 = scores.iter().map(|s| s.exp()).sum();
-                for (key, score) in (first..=position).zip(scores) {
-                    let v = head(row, key, heads + key_heads + key_head, false);
-                    for (i, v) in v.iter().enumerate() {
-                        out[((row * positions + position) * heads + h) * head_dim + i] += score.exp() / sum * v;
-                    }
-                }
-            }
-        }
-        out
-    }
-
-    #[test]
-    fn outputs_and_gradients_match_the_definition() {
-        for (positions, heads, key_heads, head_dim, window) in
-            [(1, 1, 1, 2, None), (53, 4, 2, 10, None), (70, 3, 1, 64, Some(17)), (100, 2, 2, 36, Some(64))]
-        {
-            let shape = AttentionShape { batch: 2, positions, heads, key_heads, head_dim, window };
-            let qkv = values(2 * positions * shape.width(), 0.2);
-            let gradient = values(2 * positions * heads * head_dim, 0.5);
-            let (cosine, sine) = tables(positions, head_dim / 2);
-            let wide: Vec<f64> = qkv.iter().map(|v| f64::from(*v)).collect();
-            let (out, log_sums) = attention(shape, &qkv, &cosine, &sine);
-            for (found, expected) in out.iter().zip(reference(shape, &wide, &cosine, &sine)) {
-                assert!((f64::from(*found) - expected).abs() < 3e-6, "{found} {expected}");
-            }
-            let back = attention_backward(shape, &qkv, &cosine, &sine, &out, &log_sums, &gradient);
-            let loss = |qkv: &[f64]| -> f64 {
-                let out = reference(shape, qkv, &cosine, &sine);
-                out.iter().zip(&gradient).map(|(o, g)| o * f64::from(*g)).sum()
-            };
-            let step = (back.len() / 23).max(1);
-            for index in (0..back.len()).step_by(step) {
-                let at = |delta: f64| {
-                    let mut moved = wide.clone();
-                    moved[index] += delta;
-                    loss(&moved)
-                };
-                let expected = (at(1e-5) - at(-1e-5)) / 2e-5;
-                assert!((f64::from(back[index]) - expected).abs() < 1e-5, "{index}: {} {expected}", back[index]);
-            }
-        }
-    }
-
-    #[test]
-    fn bf16_differs_by_its_rounding_alone() {
-        let shape = AttentionShape { batch: 1, positions: 60, heads: 2, key_heads: 1, head_dim: 32, window: None };
-        let halves: Vec<half::bf16> = crate::convert(&values(60 * shape.width(), 0.2));
-        let qkv: Vec<f32> = crate::convert(&halves);
-        let gradient = values(60 * 64, 0.5);
-        let (cosine, sine) = tables(60, 16);
-        let ((a, a_sums), (b, b_sums)) =
-            (attention(shape, &halves, &cosine, &sine), attention(shape, &qkv, &cosine, &sine));
-        assert_eq!(a_sums, b_sums);
-        assert!(a.iter().zip(&b).all(|(a, b)| (a.to_f32() - b).abs() <= 4e-3 * b.abs()));
-        let a = attention_backward(shape, &halves, &cosine, &sine, &a, &a_sums, &gradient);
-        let b = attention_backward(shape, &qkv, &cosine, &sine, &b, &b_sums, &gradient);
-        assert!(a.iter().zip(&b).all(|(a, b)| (a.to_f32() - b).abs() < 2e-2));
-    }
-}
+mod tests;

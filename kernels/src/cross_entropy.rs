@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::element::Element;
+use crate::functions::{cap_slope, capped};
 use crate::parallel::{Build, Shared};
 use crate::simd::{Lanes, multiversion};
 
@@ -37,14 +38,25 @@ pub fn softmax_statistics(logits: &[f32], vocabulary: usize, targets: &[u32]) ->
     }
 }
 
-/// `weight * (softmax - onehot)` of each row.
+/// Logits times `scale`, and then `cap * tanh(logit / cap)` where there is a cap.
+pub fn scale_and_cap(logits: &mut [f32], scale: f32, cap: Option<f32>) {
+    const PIECE: usize = 1 << 14;
+    logits.par_chunks_mut(PIECE).for_each(|piece| {
+        // SAFETY: the pointer and the count are those of one slice.
+        unsafe { scale_piece(piece.as_mut_ptr(), piece.len(), scale, cap.unwrap_or(0.0)) }
+    });
+}
+
+/// `weight * (softmax - onehot)` of each row; with a `cap`, of the logits before they were capped.
 pub fn logits_gradient<O: Element>(
     logits: &[f32],
     vocabulary: usize,
     targets: &[u32],
     log_sum: &[f32],
     weights: &[f32],
+    cap: Option<f32>,
 ) -> Vec<O> {
+    let reciprocal = cap.map_or(0.0, |cap| 1.0 / cap);
     assert!(logits.len() == targets.len() * vocabulary, "one target a row");
     assert!(log_sum.len() == targets.len() && weights.len() == targets.len(), "one of each a row");
     let build = Build::new(logits.len());
@@ -54,9 +66,10 @@ pub fn logits_gradient<O: Element>(
         // SAFETY: each row has a place of its own.
         unsafe {
             let to = Shared::new(build.at(row * vocabulary));
-            gradient(logits.as_ptr(), to.at(0), vocabulary, log_sum[row], weights[row]);
+            gradient(logits.as_ptr(), to.at(0), vocabulary, log_sum[row], weights[row], reciprocal);
             let probability = f64::from(logits[target] - log_sum[row]).exp();
-            let value = (f64::from(weights[row]) * (probability - 1.0)) as f32;
+            let slope = 1.0 - f64::from(logits[target] * reciprocal).powi(2);
+            let value = (f64::from(weights[row]) * (probability - 1.0) * slope) as f32;
             crate::element::convert_piece(&raw const value, to.at(target), 1);
         }
     });
@@ -66,8 +79,11 @@ pub fn logits_gradient<O: Element>(
 
 multiversion! { fn row_sums(logits: *const f32, count: usize) -> (f32, f64, f64) = row_sums_body; }
 multiversion! {
-    fn gradient<O: Element>(logits: *const f32, to: *mut O, count: usize, log_sum: f32, weight: f32) = gradient_body;
+    fn gradient<O: Element>(
+        logits: *const f32, to: *mut O, count: usize, log_sum: f32, weight: f32, reciprocal: f32,
+    ) = gradient_body;
 }
+multiversion! { fn scale_piece(logits: *mut f32, count: usize, scale: f32, cap: f32) = scale_body; }
 
 /// The largest value, the sum of `e^(x - largest)`, and that of `(x - largest) e^(x - largest)`.
 #[inline(always)]
@@ -107,11 +123,32 @@ unsafe fn row_sums_body<L: Lanes>(logits: *const f32, count: usize) -> (f32, f64
 }
 
 #[inline(always)]
-unsafe fn gradient_body<L: Lanes, O: Element>(logits: *const f32, to: *mut O, count: usize, log_sum: f32, weight: f32) {
+unsafe fn gradient_body<L: Lanes, O: Element>(
+    logits: *const f32,
+    to: *mut O,
+    count: usize,
+    log_sum: f32,
+    weight: f32,
+    reciprocal: f32,
+) {
     for i in (0..count).step_by(L::WIDTH) {
         unsafe {
-            let shifted = L::sub(L::load_part(logits.add(i), count - i), L::splat(log_sum));
-            O::store::<L>(to.add(i), count - i, L::mul(L::exp(shifted), L::splat(weight)));
+            let logit = L::load_part(logits.add(i), count - i);
+            let probability = L::exp(L::sub(logit, L::splat(log_sum)));
+            let weight = L::mul(L::splat(weight), cap_slope::<L>(logit, reciprocal));
+            O::store::<L>(to.add(i), count - i, L::mul(probability, weight));
+        }
+    }
+}
+
+/// A `cap` of 0 caps nothing.
+#[inline(always)]
+unsafe fn scale_body<L: Lanes>(logits: *mut f32, count: usize, scale: f32, cap: f32) {
+    for i in (0..count).step_by(L::WIDTH) {
+        unsafe {
+            let logit = L::mul(L::load_part(logits.add(i), count - i), L::splat(scale));
+            let logit = if cap > 0.0 { capped::<L>(logit, cap) } else { logit };
+            L::store_part(logits.add(i), count - i, logit);
         }
     }
 }
@@ -128,7 +165,7 @@ mod tests {
             let targets: Vec<u32> = (0..rows).map(|row| (row * 3 % vocabulary) as u32).collect();
             let weights: Vec<f32> = (0..rows).map(|row| row as f32 * 0.3).collect();
             let found = softmax_statistics(&logits, vocabulary, &targets);
-            let gradient: Vec<f32> = logits_gradient(&logits, vocabulary, &targets, &found.log_sum, &weights);
+            let gradient: Vec<f32> = logits_gradient(&logits, vocabulary, &targets, &found.log_sum, &weights, None);
             for row in 0..rows {
                 let logits: Vec<f64> = logits[row * vocabulary..][..vocabulary].iter().map(|v| f64::from(*v)).collect();
                 let sum: f64 = logits.iter().map(|v| v.exp()).sum();
@@ -141,6 +178,39 @@ mod tests {
                     let expected = f64::from(weights[row]) * (p - f64::from(u8::from(i == target)));
                     assert!((f64::from(gradient[row * vocabulary + i]) - expected).abs() < 1e-6);
                 }
+            }
+        }
+    }
+
+    /// The gradient of the logits before scale and cap, against central differences of the f64 definition.
+    #[test]
+    fn scaled_and_capped_logits_have_the_gradient_of_their_definition() {
+        let (vocabulary, target, scale, cap) = (37, 5, 0.4, 3.0);
+        let raw: Vec<f32> = (0..vocabulary).map(|i| (i as f32 * 0.61).sin() * 12.0).collect();
+        for (cap, expected_cap) in [(Some(cap), f64::from(cap)), (None, f64::INFINITY)] {
+            let bent = |x: f64| {
+                let x = x * f64::from(scale);
+                if expected_cap.is_finite() { expected_cap * (x / expected_cap).tanh() } else { x }
+            };
+            let nll = |raw: &[f64]| {
+                let sum: f64 = raw.iter().map(|x| bent(*x).exp()).sum();
+                sum.ln() - bent(raw[target])
+            };
+            let mut logits = raw.clone();
+            scale_and_cap(&mut logits, scale, cap);
+            let found = softmax_statistics(&logits, vocabulary, &[target as u32]);
+            let wide: Vec<f64> = raw.iter().map(|x| f64::from(*x)).collect();
+            assert!((f64::from(found.nll[0]) - nll(&wide)).abs() < 2e-6);
+            let gradient: Vec<f32> =
+                logits_gradient(&logits, vocabulary, &[target as u32], &found.log_sum, &[0.7 * scale], cap);
+            for (i, gradient) in gradient.iter().enumerate() {
+                let at = |delta: f64| {
+                    let mut moved = wide.clone();
+                    moved[i] += delta;
+                    nll(&moved)
+                };
+                let expected = 0.7 * (at(1e-5) - at(-1e-5)) / 2e-5;
+                assert!((f64::from(*gradient) - expected).abs() < 1e-6, "{i}: {gradient} is not {expected}");
             }
         }
     }

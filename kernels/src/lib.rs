@@ -12,6 +12,7 @@ mod attention;
 mod coded;
 mod cross_entropy;
 mod element;
+mod functions;
 mod norm;
 mod packed;
 mod parallel;
@@ -24,7 +25,7 @@ mod swiglu;
 
 pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{AttentionShape, attention, attention_backward};
-pub use cross_entropy::{RowStatistics, logits_gradient, softmax_statistics};
+pub use cross_entropy::{RowStatistics, logits_gradient, scale_and_cap, softmax_statistics};
 pub use element::{Element, convert};
 pub use half::bf16;
 pub use norm::{rms_norm, rms_norm_backward};
@@ -33,7 +34,7 @@ pub use peak::peak_flops;
 pub use product::{outer, product, product_transposed};
 pub use projection::{Factors, Part, ProjectionGradients, project, project_backward};
 pub use quantised::{BLOCK, LEVELS, PART, Quantisation, Quantised, SCALE_BLOCK, Scales, dynamic_map};
-pub use swiglu::{swiglu, swiglu_backward};
+pub use swiglu::{geglu, geglu_backward, swiglu, swiglu_backward};
 
 #[cfg(test)]
 mod tests {
@@ -70,7 +71,7 @@ mod tests {
             let coded = product(&x, rows, &Packed::quantised(matrix, Precision::Bf16));
             let (da, db) = back.factors[0].clone().expect("the part has an adapter");
             let norm = rms_norm_backward(&x, &values(inputs, 0.6), &x, 1e-5, true);
-            let shape = AttentionShape { batch: 2, positions: 105, heads: 4, key_heads: 2, head_dim: 8, window: None };
+            let shape = AttentionShape { batch: 2, positions: 105, ..AttentionShape::new(4, 2, 8) };
             let (qkv, table) = (values(210 * 64, 0.7), values(105 * 4, 0.8));
             let (out, sums) = attention(shape, &qkv, &table, &table);
             let attended = attention_backward(shape, &qkv, &table, &table, &out, &sums, &out);

@@ -110,7 +110,10 @@ impl Batch {
     pub fn context(&self, decoder: &Decoder, dropout_seed: Option<u64>) -> Context {
         match &self.tree {
             Some(tree) => tree.context(decoder, self.width, dropout_seed),
-            None => decoder.context(0, self.width, dropout_seed),
+            None => {
+                let longest = self.rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
+                decoder.context(0, self.width, longest, dropout_seed)
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use losses::{Objective, Scope, Tokens};
 use super::batch::{Batch, Learned};
 use super::totals::Totals;
 use super::trainee::values;
-use crate::model::{Decoder, Matrix};
+use crate::model::{Decoder, Head, Matrix};
 
 /// Logits of a chunk, in values: 32 MiB of f32.
 const CHUNK_VALUES: usize = 1 << 23;
@@ -39,8 +39,8 @@ struct Chunk {
 /// What a chunk's way back needs.
 #[expect(clippy::large_enum_variant, reason = "one at a time, and a tensor's handle is what it is")]
 enum Kept {
-    /// `[rows, vocabulary]`
-    Probabilities(Tensor<2>),
+    /// `[rows, vocabulary]`, and the slope of each logit's cap, if it has one.
+    Probabilities { values: Tensor<2>, slopes: Option<Tensor<2>> },
     /// Logits `[rows, vocabulary]`, and the log of each row's sum of exponentials.
     Logits { values: Vec<f32>, log_sum: Vec<f32> },
 }
@@ -61,16 +61,16 @@ pub fn loss_and_gradients(
     let [rows, width, hidden_size] = hidden.dims();
     let dtype = hidden.dtype();
     let flat = hidden.reshape([rows * width, hidden_size]);
-    let (matrix, name) = decoder.head();
+    let head = decoder.head();
     let row_weights = match objective.scope() {
         Scope::Token => None,
-        Scope::Row => Some(whole_row_weights(matrix, &flat, batch, objective, &device)),
+        Scope::Row => Some(whole_row_weights(head, &flat, batch, objective, &device)),
     };
     let mut gradients = Vec::new();
     let mut weight_gradient: Option<Tensor<2>> = None;
-    for (start, learned) in chunks(&batch.learned, matrix.shape()[0]) {
+    for (start, learned) in chunks(&batch.learned, head.matrix.shape()[0]) {
         let inputs = select(&flat, learned, &device);
-        let chunk = softmax(matrix, inputs.clone(), learned);
+        let chunk = softmax(head, inputs.clone(), learned);
         let weights = match &row_weights {
             Some(weights) => weights.clone().narrow(0, start, learned.len()),
             None => {
@@ -84,17 +84,17 @@ pub fn loss_and_gradients(
             }
         };
         totals.add(chunk.nll, chunk.entropy, weights.clone(), shared(learned, &device));
-        let weights = weights.mul_scalar(scale);
-        match (matrix, chunk.kept) {
-            (Matrix::Codes(codes), Kept::Probabilities(probabilities)) => {
-                let gradient = logits_gradient(probabilities, learned, weights, &device);
+        let weights = weights.mul_scalar(scale * head.scale);
+        match (head.matrix, chunk.kept) {
+            (Matrix::Codes(codes), Kept::Probabilities { values, slopes }) => {
+                let gradient = logits_gradient(values, slopes, learned, weights, &device);
                 gradients.push(codes.product_back(gradient).cast(dtype));
             }
             (Matrix::Packed(packed), Kept::Logits { values, log_sum }) => {
-                gradients.push(native_gradient(packed, &values, &log_sum, learned, weights, &device));
+                gradients.push(native_gradient(packed, head.cap, &values, &log_sum, learned, weights, &device));
             }
-            (Matrix::Tensor(matrix), Kept::Probabilities(probabilities)) => {
-                let logits_gradient = logits_gradient(probabilities, learned, weights, &device).cast(dtype);
+            (Matrix::Tensor(matrix), Kept::Probabilities { values, slopes }) => {
+                let logits_gradient = logits_gradient(values, slopes, learned, weights, &device).cast(dtype);
                 if decoder.is_trained() {
                     let gradient = logits_gradient.clone().transpose().matmul(inputs);
                     weight_gradient = Some(weight_gradient.map_or(gradient.clone(), |sum| sum + gradient));
@@ -113,7 +113,7 @@ pub fn loss_and_gradients(
     };
     HeadGradients {
         hidden: hidden.reshape([rows, width, hidden_size]),
-        weight: weight_gradient.map(|gradient| (name, gradient)),
+        weight: weight_gradient.map(|gradient| (head.name, gradient)),
     }
 }
 
@@ -122,9 +122,9 @@ pub fn evaluate(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch, totals: &mu
     let device = decoder.device().clone();
     let [rows, width, hidden_size] = hidden.dims();
     let flat = hidden.reshape([rows * width, hidden_size]);
-    let (matrix, _) = decoder.head();
-    for (_, learned) in chunks(&batch.learned, matrix.shape()[0]) {
-        let chunk = softmax(matrix, select(&flat, learned, &device), learned);
+    let head = decoder.head();
+    for (_, learned) in chunks(&batch.learned, head.matrix.shape()[0]) {
+        let chunk = softmax(head, select(&flat, learned, &device), learned);
         let weights = tokens(chunk.nll.clone(), learned, &[], &device).row_weight;
         totals.add(chunk.nll, chunk.entropy, weights, shared(learned, &device));
     }
@@ -135,22 +135,22 @@ pub fn nll(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch) -> Vec<f32> {
     let device = decoder.device().clone();
     let [rows, width, hidden_size] = hidden.dims();
     let flat = hidden.reshape([rows * width, hidden_size]);
-    let (matrix, _) = decoder.head();
-    chunks(&batch.learned, matrix.shape()[0])
-        .flat_map(|(_, learned)| values(softmax(matrix, select(&flat, learned, &device), learned).nll))
+    let head = decoder.head();
+    chunks(&batch.learned, head.matrix.shape()[0])
+        .flat_map(|(_, learned)| values(softmax(head, select(&flat, learned, &device), learned).nll))
         .collect()
 }
 
 /// A first pass over all chunks for the objectives whose weights depend on whole rows.
 fn whole_row_weights(
-    matrix: &Matrix,
+    head: Head<'_>,
     flat: &Tensor<2>,
     batch: &Batch,
     objective: &mut dyn Objective,
     device: &Device,
 ) -> Tensor<1> {
-    let nll: Vec<Tensor<1>> = chunks(&batch.learned, matrix.shape()[0])
-        .map(|(_, learned)| softmax(matrix, select(flat, learned, device), learned).nll)
+    let nll: Vec<Tensor<1>> = chunks(&batch.learned, head.matrix.shape()[0])
+        .map(|(_, learned)| softmax(head, select(flat, learned, device), learned).nll)
         .collect();
     if nll.is_empty() {
         return Tensor::zeros([0], device);
@@ -169,30 +169,45 @@ pub fn chunk_rows(vocabulary: usize) -> usize {
     (CHUNK_VALUES / vocabulary.max(1)).max(LEAST_ROWS)
 }
 
-/// `weight * (softmax - onehot)`, `[rows, vocabulary]`.
-fn logits_gradient(probabilities: Tensor<2>, learned: &[Learned], weights: Tensor<1>, device: &Device) -> Tensor<2> {
+/// `weight * (softmax - onehot) * slope`, `[rows, vocabulary]`.
+fn logits_gradient(
+    probabilities: Tensor<2>,
+    slopes: Option<Tensor<2>>,
+    learned: &[Learned],
+    weights: Tensor<1>,
+    device: &Device,
+) -> Tensor<2> {
     let rows = learned.len();
     let minus_one = Tensor::<2>::full([rows, 1], -1.0, device);
     let places = targets(learned, device).reshape([rows, 1]);
     let difference = probabilities.scatter(1, places, minus_one, IndexingUpdateOp::Add);
-    difference * weights.reshape([rows, 1])
-}
-
-/// Softmax, nll of the targets and entropy, in f32.
-fn softmax(matrix: &Matrix, inputs: Tensor<2>, learned: &[Learned]) -> Chunk {
-    let device = inputs.device();
-    match matrix {
-        Matrix::Packed(packed) => native_softmax(packed, inputs, learned, &device),
-        Matrix::Tensor(matrix) => {
-            composed_softmax(inputs.matmul(matrix.clone().inner().transpose()), &targets(learned, &device))
-        }
-        Matrix::Codes(codes) => composed_softmax(codes.product(inputs), &targets(learned, &device)),
+    let gradient = difference * weights.reshape([rows, 1]);
+    match slopes {
+        Some(slopes) => gradient * slopes,
+        None => gradient,
     }
 }
 
-fn composed_softmax(logits: Tensor<2>, targets: &Tensor<1, Int>) -> Chunk {
+/// Softmax, nll of the targets and entropy, in f32.
+fn softmax(head: Head<'_>, inputs: Tensor<2>, learned: &[Learned]) -> Chunk {
+    let device = inputs.device();
+    match head.matrix {
+        Matrix::Packed(packed) => native_softmax(packed, head, inputs, learned, &device),
+        Matrix::Tensor(matrix) => {
+            let logits = inputs.matmul(matrix.clone().inner().transpose());
+            composed_softmax(logits, head, &targets(learned, &device))
+        }
+        Matrix::Codes(codes) => composed_softmax(codes.product(inputs), head, &targets(learned, &device)),
+    }
+}
+
+fn composed_softmax(logits: Tensor<2>, head: Head<'_>, targets: &Tensor<1, Int>) -> Chunk {
     let rows = logits.dims()[0];
-    let logits = logits.cast(DType::F32);
+    let logits = head.bend(logits.cast(DType::F32));
+    let slopes = head.cap.map(|cap| {
+        let part = logits.clone().div_scalar(cap);
+        (part.clone() * part).neg().add_scalar(1.0)
+    });
     let shifted = logits.clone() - logits.max_dim(1);
     let exponentials = shifted.clone().exp();
     let sum = exponentials.clone().sum_dim(1);
@@ -201,14 +216,17 @@ fn composed_softmax(logits: Tensor<2>, targets: &Tensor<1, Int>) -> Chunk {
     let observed = shifted.clone().gather(1, targets.clone().reshape([rows, 1]));
     let nll = (log_sum.clone() - observed).reshape([rows]);
     let entropy = (log_sum - (probabilities.clone() * shifted).sum_dim(1)).reshape([rows]);
-    Chunk { nll, entropy, kept: Kept::Probabilities(probabilities) }
+    Chunk { nll, entropy, kept: Kept::Probabilities { values: probabilities, slopes } }
 }
 
 /// The same in few passes over the logits, on the CPU.
-fn native_softmax(packed: &Packed, inputs: Tensor<2>, learned: &[Learned], device: &Device) -> Chunk {
+fn native_softmax(packed: &Packed, head: Head<'_>, inputs: Tensor<2>, learned: &[Learned], device: &Device) -> Chunk {
     let rows = learned.len();
     let inputs = super::trainee::values(inputs.reshape([-1]).cast(DType::F32));
-    let logits: Vec<f32> = kernels::product(&inputs, rows, packed);
+    let mut logits: Vec<f32> = kernels::product(&inputs, rows, packed);
+    if head.scale != 1.0 || head.cap.is_some() {
+        kernels::scale_and_cap(&mut logits, head.scale as f32, head.cap.map(|cap| cap as f32));
+    }
     let targets: Vec<u32> = learned.iter().map(|token| token.target).collect();
     let found = kernels::softmax_statistics(&logits, packed.shape()[0], &targets);
     let vector = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [rows]), device);
@@ -222,6 +240,7 @@ fn native_softmax(packed: &Packed, inputs: Tensor<2>, learned: &[Learned], devic
 /// The gradient of the hidden states of a chunk, `[rows, hidden_size]`, on the CPU.
 fn native_gradient(
     packed: &Packed,
+    cap: Option<f64>,
     logits: &[f32],
     log_sum: &[f32],
     learned: &[Learned],
@@ -231,13 +250,14 @@ fn native_gradient(
     let (rows, [vocabulary, width]) = (learned.len(), packed.shape());
     let targets: Vec<u32> = learned.iter().map(|token| token.target).collect();
     let weights = super::trainee::values(weights);
+    let cap = cap.map(|cap| cap as f32);
     let gradient = match packed.precision() {
         Precision::F32 => {
-            let gradient: Vec<f32> = kernels::logits_gradient(logits, vocabulary, &targets, log_sum, &weights);
+            let gradient: Vec<f32> = kernels::logits_gradient(logits, vocabulary, &targets, log_sum, &weights, cap);
             kernels::product_transposed(&gradient, rows, packed)
         }
         Precision::Bf16 => {
-            let gradient: Vec<bf16> = kernels::logits_gradient(logits, vocabulary, &targets, log_sum, &weights);
+            let gradient: Vec<bf16> = kernels::logits_gradient(logits, vocabulary, &targets, log_sum, &weights, cap);
             kernels::product_transposed(&gradient, rows, packed)
         }
     };

@@ -6,8 +6,8 @@ use kernels::AttentionShape;
 
 use super::{Call, INPUTS, Operation, gathered, slice, tensor, with_values};
 
-/// How queries, keys and values stand in a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How queries, keys and values stand in a row, and what becomes of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionHeads {
     /// Query heads.
     pub heads: usize,
@@ -15,8 +15,14 @@ pub struct AttentionHeads {
     pub key_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
+    /// How many values of a head, its first, the rotary encoding turns.
+    pub rotary: usize,
     /// How many positions back a query sees, itself included; `None` sees all.
     pub window: Option<usize>,
+    /// Factor of the scores; `None` is `1 / sqrt(head_dim)`.
+    pub scale: Option<f64>,
+    /// Scores become `cap * tanh(score / cap)`.
+    pub cap: Option<f64>,
 }
 
 /// Causal attention with rotary encoding.
@@ -24,7 +30,7 @@ pub struct AttentionHeads {
 /// # Shapes
 /// - `qkv`: `[batch * positions, (heads + 2 * key_heads) * head_dim]`, queries, keys and values side by side, before the
 ///   rotary encoding; f32 or bf16.
-/// - `cosine`, `sine`: `positions * head_dim / 2` values in any shape.
+/// - `cosine`, `sine`: `positions * rotary / 2` values in any shape.
 /// - output: `[batch * positions, heads * head_dim]`, of the type of `qkv`.
 pub fn attention<const D: usize>(
     qkv: Tensor<2>,
@@ -33,9 +39,11 @@ pub fn attention<const D: usize>(
     batch: usize,
     heads: AttentionHeads,
 ) -> Tensor<2> {
-    let AttentionHeads { heads, key_heads, head_dim, window } = heads;
+    let AttentionHeads { heads, key_heads, head_dim, rotary, window, scale, cap } = heads;
     let positions = qkv.dims()[0] / batch.max(1);
-    let shape = AttentionShape { batch, positions, heads, key_heads, head_dim, window };
+    let usual = AttentionShape::new(heads, key_heads, head_dim);
+    let scale = scale.map_or(usual.scale, |scale| scale as f32);
+    let shape = AttentionShape { batch, positions, rotary, window, scale, cap: cap.map(|cap| cap as f32), ..usual };
     Call::new().input(qkv).input(cosine).input(sine).run(Attention { shape })
 }
 

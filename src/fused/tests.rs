@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::activation::silu;
+use burn::tensor::activation::{gelu_approximate, silu};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use kernels::{Packed, Precision};
 
@@ -67,6 +67,17 @@ fn swiglu_is_the_composed_gate() {
 }
 
 #[test]
+fn geglu_is_the_composed_gate() {
+    let leaves = [leaf(19, 46, 0.1)];
+    let fused = run(&leaves, |l| geglu(l[0].clone() * 5.0));
+    let composed = run(&leaves, |l| {
+        let x = l[0].clone() * 5.0;
+        gelu_approximate(x.clone().narrow(1, 0, 23)) * x.narrow(1, 23, 23)
+    });
+    close(&fused, &composed, 2e-6);
+}
+
+#[test]
 fn projections_are_the_composed_products_with_adapters_bias_and_residual() {
     let (rows, inputs, outs) = (31, 47, [33usize, 8, 70]);
     let weights: Vec<Tensor<2>> = outs.iter().map(|out| plain(*out, inputs, 0.3)).collect();
@@ -115,8 +126,13 @@ fn projections_are_the_composed_products_with_adapters_bias_and_residual() {
 #[test]
 fn attention_is_the_composed_attention() {
     let (batch, positions, head_dim) = (2, 60, 12);
-    for (heads, key_heads, window) in [(2, 2, None), (4, 2, None), (3, 1, Some(17))] {
-        let shape = AttentionHeads { heads, key_heads, head_dim, window };
+    for (heads, key_heads, window, scale, cap) in [
+        (2, 2, None, None, None),
+        (4, 2, None, None, None),
+        (3, 1, Some(17), None, None),
+        (4, 2, Some(9), Some(0.7), Some(1.25)),
+    ] {
+        let shape = AttentionHeads { heads, key_heads, head_dim, rotary: head_dim, window, scale, cap };
         let width = (heads + 2 * key_heads) * head_dim;
         let leaves = [leaf(batch * positions, width, 0.1)];
         let table = |function: fn(f32) -> f32| {
@@ -154,8 +170,9 @@ fn attention_is_the_composed_attention() {
                 .collect();
             let hidden = TensorData::new(hidden, [1, 1, positions, positions]);
             let hidden = Tensor::<4>::from_data(hidden, &Device::flex()).autodiff();
-            let scores = q.matmul(k.swap_dims(2, 3)).div_scalar((head_dim as f32).sqrt()) + hidden;
-            let attended = burn::tensor::activation::softmax(scores, 3).matmul(v);
+            let scores = q.matmul(k.swap_dims(2, 3)).mul_scalar(scale.unwrap_or((head_dim as f64).sqrt().recip()));
+            let scores = cap.map_or(scores.clone(), |cap| scores.div_scalar(cap).tanh().mul_scalar(cap));
+            let attended = burn::tensor::activation::softmax(scores + hidden, 3).matmul(v);
             attended.swap_dims(1, 2).reshape([batch * positions, heads * head_dim])
         });
         close(&fused, &composed, 3e-6);

@@ -1,4 +1,5 @@
-//! Causal self-attention with grouped queries, an optional sliding window and an optional key-value cache.
+//! Causal self-attention with grouped queries, and whatever a family adds: a sliding window, norms on queries and keys, a
+//! soft cap on the scores; with an optional key-value cache.
 
 use burn::tensor::module::attention as composed_attention;
 use burn::tensor::{Bool, Int, Tensor};
@@ -7,24 +8,28 @@ use losses::Parameter;
 
 use super::Context;
 use super::config::Config;
-use super::linear::{Linear, project_onto, project_together};
+use super::linear::{Linear, project_apart, project_onto, project_together};
 use super::matrix::Matrix;
-use super::norm::RmsNorm;
+use super::norm::Norm;
 use super::source::Source;
 use crate::fused::{AttentionHeads, attention};
 
 /// The attention half of a block.
 pub struct Attention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
+    /// Queries, keys and values: a projection each, or one for all.
+    qkv: Vec<Linear>,
     o_proj: Linear,
-    q_norm: Option<RmsNorm>,
-    k_norm: Option<RmsNorm>,
+    /// Those of queries and of keys, over as many values as each is wide.
+    norms: Option<[Norm; 2]>,
     heads: usize,
     key_heads: usize,
     head_dim: usize,
     window: Option<usize>,
+    /// Turned as the layers with a window are.
+    local: bool,
+    clip: Option<f64>,
+    scale: Option<f64>,
+    cap: Option<f64>,
 }
 
 /// Keys and values of the positions seen so far, of one layer.
@@ -63,92 +68,106 @@ impl Attention {
     pub(super) fn load(source: &Source, name: &str, config: &Config, layer: usize) -> Result<Self, Fault> {
         let (hidden, head_dim) = (config.hidden_size, config.head_dim);
         let (heads, key_heads) = (config.num_attention_heads, config.num_key_value_heads);
+        let (queries, keys) = (heads * head_dim, key_heads * head_dim);
         let projection = |part: &str, shape, bias| Linear::load(source, &format!("{name}.{part}"), shape, bias);
-        let norm = |part: &str| -> Result<Option<RmsNorm>, Fault> {
-            let load = || RmsNorm::load(source, &format!("{name}.{part}"), head_dim, config.rms_norm_eps);
-            config.query_key_norm.then(load).transpose()
-        };
+        let norm = |part: &str, size| Norm::load(source, &format!("{name}.{part}"), size, config);
+        let window = config.sliding_windows[layer];
         Ok(Self {
-            q_proj: projection("q_proj", [heads * head_dim, hidden], config.qkv_bias)?,
-            k_proj: projection("k_proj", [key_heads * head_dim, hidden], config.qkv_bias)?,
-            v_proj: projection("v_proj", [key_heads * head_dim, hidden], config.qkv_bias)?,
-            o_proj: projection("o_proj", [hidden, heads * head_dim], config.output_bias)?,
-            q_norm: norm("q_norm")?,
-            k_norm: norm("k_norm")?,
+            qkv: match config.fused_projections {
+                true => vec![projection("qkv_proj", [queries + 2 * keys, hidden], config.qkv_bias)?],
+                false => vec![
+                    projection("q_proj", [queries, hidden], config.qkv_bias)?,
+                    projection("k_proj", [keys, hidden], config.qkv_bias)?,
+                    projection("v_proj", [keys, hidden], config.qkv_bias)?,
+                ],
+            },
+            o_proj: projection("o_proj", [hidden, queries], config.output_bias)?,
+            norms: match config.query_key_norms() {
+                Some([queries, keys]) => Some([norm("q_norm", queries)?, norm("k_norm", keys)?]),
+                None => None,
+            },
             heads,
             key_heads,
             head_dim,
-            window: config.sliding_windows[layer],
+            window,
+            local: config.local_rope.is_some() && window.is_some(),
+            clip: config.clip_qkv,
+            scale: config.attention_scale,
+            cap: config.attention_cap,
         })
     }
 
-    /// `residual + attention(x)`
+    /// `residual + attention(x)`, or the attention alone.
     ///
     /// # Shapes
     /// - `x`, `residual` and output: `[batch, positions, hidden_size]`.
     pub(super) fn forward(
         &self,
         x: Tensor<3>,
-        residual: Tensor<3>,
+        residual: Option<Tensor<3>>,
         context: &Context,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let [batch, positions, hidden] = x.dims();
         let flat = x.reshape([batch * positions, hidden]);
-        let packed = matches!(self.q_proj.weight(), Matrix::Packed(_));
+        let packed = matches!(self.o_proj.weight(), Matrix::Packed(_));
         let attended = match cache {
             None if packed && context.visibility.is_none() => self.attend_together(flat, batch, context),
             cache => self.attend(flat, batch, context, cache),
         };
-        let residual = residual.reshape([batch * positions, hidden]);
+        let residual = residual.map(|residual| residual.reshape([batch * positions, hidden]));
         project_onto(residual, &self.o_proj, attended, context).reshape([batch, positions, hidden])
     }
 
     /// The fused path: `[batch * positions, hidden_size]` to `[batch * positions, heads * head_dim]`.
     fn attend_together(&self, x: Tensor<2>, batch: usize, context: &Context) -> Tensor<2> {
-        let qkv = project_together(&[&self.q_proj, &self.k_proj, &self.v_proj], x, context);
-        let qkv = match (&self.q_norm, &self.k_norm) {
-            (None, None) => qkv,
-            norms => self.normalise_heads(qkv, norms),
-        };
-        let Self { heads, key_heads, head_dim, window, .. } = *self;
-        let (cosine, sine) = context.rotary.tables();
-        attention(qkv, cosine, sine, batch, AttentionHeads { heads, key_heads, head_dim, window })
-    }
-
-    /// Normalises the heads of queries and keys inside of the packed rows.
-    fn normalise_heads(&self, qkv: Tensor<2>, norms: (&Option<RmsNorm>, &Option<RmsNorm>)) -> Tensor<2> {
-        let rows = qkv.dims()[0];
-        let part = |first: usize, heads: usize, norm: Option<&RmsNorm>| {
-            let part = qkv.clone().narrow(1, first * self.head_dim, heads * self.head_dim);
-            match norm {
-                Some(norm) => {
-                    norm.forward(part.reshape([rows * heads, self.head_dim])).reshape([rows, heads * self.head_dim])
-                }
-                None => part,
+        let qkv = self.cut_off(project_together(&self.qkv, x, context));
+        let qkv = match &self.norms {
+            None => qkv,
+            Some(norms) => {
+                let [queries, keys, values] = self.widths();
+                let (first, last) = (qkv.clone().narrow(1, 0, queries), queries + keys);
+                let second = qkv.clone().narrow(1, queries, keys);
+                let (first, second) = (normalise(&norms[0], first), normalise(&norms[1], second));
+                Tensor::cat(vec![first, second, qkv.narrow(1, last, values)], 1)
             }
         };
-        let parts = vec![
-            part(0, self.heads, norms.0.as_ref()),
-            part(self.heads, self.key_heads, norms.1.as_ref()),
-            part(self.heads + self.key_heads, self.key_heads, None),
-        ];
-        Tensor::cat(parts, 1)
+        let Self { heads, key_heads, head_dim, window, scale, cap, .. } = *self;
+        let rotary = context.rotary(self.local);
+        let (cosine, sine) = rotary.tables();
+        let heads = AttentionHeads { heads, key_heads, head_dim, rotary: rotary.width(), window, scale, cap };
+        attention(qkv, cosine, sine, batch, heads)
+    }
+
+    /// Widths of all queries, keys and values of a position.
+    fn widths(&self) -> [usize; 3] {
+        let keys = self.key_heads * self.head_dim;
+        [self.heads * self.head_dim, keys, keys]
+    }
+
+    fn cut_off(&self, x: Tensor<2>) -> Tensor<2> {
+        match self.clip {
+            Some(clip) => x.clamp(-clip, clip),
+            None => x,
+        }
     }
 
     /// The composed path: `[batch * positions, hidden_size]` to `[batch * positions, heads * head_dim]`.
     fn attend(&self, flat: Tensor<2>, batch: usize, context: &Context, cache: Option<&mut LayerCache>) -> Tensor<2> {
         let positions = flat.dims()[0] / batch;
-        let split = |projected: Tensor<2>, heads: usize| projected.reshape([batch, positions, heads, self.head_dim]);
-        let queries = split(self.q_proj.forward(flat.clone(), context), self.heads);
-        let keys = split(self.k_proj.forward(flat.clone(), context), self.key_heads);
-        let values = split(self.v_proj.forward(flat, context), self.key_heads).swap_dims(1, 2);
-        let normalise = |norm: &Option<RmsNorm>, x: Tensor<4>| match norm {
-            Some(norm) => norm.forward(x),
-            None => x,
+        let parts = project_apart(&self.qkv, self.widths(), flat, context);
+        let [queries, keys, values] = parts.map(|part| self.cut_off(part));
+        let (queries, keys) = match &self.norms {
+            Some(norms) => (normalise(&norms[0], queries), normalise(&norms[1], keys)),
+            None => (queries, keys),
         };
-        let queries = context.rotary.apply(normalise(&self.q_norm, queries).swap_dims(1, 2));
-        let keys = context.rotary.apply(normalise(&self.k_norm, keys).swap_dims(1, 2));
+        let split = |projected: Tensor<2>, heads: usize| {
+            projected.reshape([batch, positions, heads, self.head_dim]).swap_dims(1, 2)
+        };
+        let rotary = context.rotary(self.local);
+        let queries = rotary.apply(split(queries, self.heads));
+        let keys = rotary.apply(split(keys, self.key_heads));
+        let values = split(values, self.key_heads);
         let (keys, values) = match cache {
             Some(cache) => cache.extend(keys, values),
             None => (keys, values),
@@ -157,7 +176,12 @@ impl Attention {
             Some(visibility) => Some(visibility.mask(self.window, [batch, self.heads])),
             None => self.window_mask(batch, positions, &keys),
         };
-        let options = burn::tensor::ops::AttentionModuleOptions { is_causal: true, ..Default::default() };
+        let options = burn::tensor::ops::AttentionModuleOptions {
+            scale: self.scale,
+            softcap: self.cap,
+            is_causal: true,
+            ..Default::default()
+        };
         let attended = composed_attention(queries, keys, values, mask, None, options);
         attended.swap_dims(1, 2).reshape([batch * positions, self.heads * self.head_dim])
     }
@@ -175,16 +199,22 @@ impl Attention {
         Some(hidden.reshape([1, 1, queries, total]).expand([batch, self.heads, queries, total]))
     }
 
-    pub(super) fn linears(&mut self) -> [&mut Linear; 4] {
-        [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.o_proj]
+    pub(super) fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.qkv.iter_mut().chain([&mut self.o_proj])
     }
 
     pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
-        for linear in [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.o_proj] {
+        for linear in self.linears() {
             linear.visit(visit);
         }
-        for norm in [&mut self.q_norm, &mut self.k_norm].into_iter().flatten() {
+        for norm in self.norms.iter_mut().flatten() {
             norm.visit(visit);
         }
     }
+}
+
+/// Normalises as many values at a time as the norm is wide.
+fn normalise(norm: &Norm, x: Tensor<2>) -> Tensor<2> {
+    let ([rows, width], size) = (x.dims(), norm.width());
+    norm.forward(x.reshape([rows * width / size, size])).reshape([rows, width])
 }

@@ -6,8 +6,9 @@
 use faults::{Fault, Place, nearest};
 use serde_json::{Map, Value};
 
-use super::rotary::RopeScaling;
-use super::{llama, mistral, qwen2, qwen3};
+use super::fields::Fields;
+use super::rope::{Rope, RopeDefaults, RopeScaling};
+use super::{gemma, gemma2, gemma3, granite, llama, mistral, olmo, olmo2, phi3, qwen2, qwen3};
 
 /// The decoder's shape and switches, whatever the family.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,12 +29,18 @@ pub struct Config {
     pub num_key_value_heads: usize,
     /// Width of one head.
     pub head_dim: usize,
-    /// Added to the mean square in every RMSNorm.
-    pub rms_norm_eps: f64,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-    /// How the rotary frequencies are stretched for long contexts.
-    pub rope_scaling: RopeScaling,
+    /// The norms' formula.
+    pub norm: NormKind,
+    /// Added to the mean square in every norm.
+    pub norm_epsilon: f64,
+    /// Where a block has norms.
+    pub norm_places: NormPlaces,
+    /// The activation of the gated MLP.
+    pub activation: Activation,
+    /// The rotary encoding.
+    pub rope: Rope,
+    /// That of layers with a sliding window, where they have their own.
+    pub local_rope: Option<Rope>,
     /// The longest sequence the model was made for.
     pub max_position_embeddings: usize,
     /// The output head is the embedding.
@@ -44,56 +51,86 @@ pub struct Config {
     pub output_bias: bool,
     /// Bias on the three projections of the MLP.
     pub mlp_bias: bool,
-    /// RMSNorm over each head's queries and keys before the rotary encoding.
-    pub query_key_norm: bool,
+    /// One projection gives queries, keys and values, and one gate and up.
+    pub fused_projections: bool,
+    /// RMSNorm over queries and keys before the rotary encoding.
+    pub query_key_norm: QueryKeyNorm,
+    /// Queries, keys and values are cut off at this size.
+    pub clip_qkv: Option<f64>,
     /// For each layer, how many positions back it sees, itself included; `None` sees all.
     pub sliding_windows: Vec<Option<usize>>,
+    /// Factor of the products of queries and keys; `None` is `1 / sqrt(head_dim)`.
+    pub attention_scale: Option<f64>,
+    /// Attention scores become `cap * tanh(score / cap)`.
+    pub attention_cap: Option<f64>,
+    /// Factor of the embeddings.
+    pub embedding_scale: f64,
+    /// Factor of what attention and MLP add to the residual stream.
+    pub residual_scale: f64,
+    /// Factor of the logits.
+    pub logit_scale: f64,
+    /// Logits become `cap * tanh(logit / cap)`.
+    pub logit_cap: Option<f64>,
+}
+
+/// A norm's formula.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// RMSNorm: `x / rms(x) * weight`.
+    Rms,
+    /// RMSNorm with weights around zero: `x / rms(x) * (1 + weight)`.
+    RmsPlusOne,
+    /// LayerNorm without weights: `(x - mean) / deviation`.
+    LayerWithoutWeights,
+}
+
+/// Where attention and MLP have their norms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormPlaces {
+    /// On what goes in.
+    Before,
+    /// On what comes out, before it is added to the residual stream.
+    After,
+    /// On both.
+    Both,
+}
+
+/// What is normalised of queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryKeyNorm {
+    /// Nothing.
+    None,
+    /// Each head.
+    Heads,
+    /// All heads of a position together.
+    Together,
+}
+
+/// The activation of a gated MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x sigmoid(x)`
+    Silu,
+    /// GELU in its tanh approximation.
+    GeluTanh,
 }
 
 /// Reads what is a family's own into the shared configuration.
 type Configure = fn(&mut Fields, &mut Config);
 
 /// The families of decoder, each with the function that reads what is its own.
-const FAMILIES: [(&str, Configure); 4] = [
+const FAMILIES: [(&str, Configure); 11] = [
     ("llama", llama::configure),
     ("mistral", mistral::configure),
     ("qwen2", qwen2::configure),
     ("qwen3", qwen3::configure),
-];
-
-/// Fields of any `config.json` that do not change the forward pass of a decoder in training, or that are read elsewhere
-/// (the tokens by the tokenizer).
-const WITHOUT_EFFECT: [&str; 30] = [
-    "architectures",
-    "model_type",
-    "torch_dtype",
-    "dtype",
-    "transformers_version",
-    "transformers.js_config",
-    "use_cache",
-    "initializer_range",
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "unk_token_id",
-    "_name_or_path",
-    "pretraining_tp",
-    "attention_dropout",
-    "hidden_dropout",
-    "attn_implementation",
-    "_attn_implementation",
-    "is_llama_config",
-    "rope_interleaved",
-    "auto_map",
-    "output_attentions",
-    "output_hidden_states",
-    "return_dict",
-    "chunk_size_feed_forward",
-    "id2label",
-    "label2id",
-    "problem_type",
-    "is_encoder_decoder",
-    "use_mrope",
+    ("gemma", gemma::configure),
+    ("gemma2", gemma2::configure),
+    ("gemma3_text", gemma3::configure),
+    ("olmo", olmo::configure),
+    ("olmo2", olmo2::configure),
+    ("granite", granite::configure),
+    ("phi3", phi3::configure),
 ];
 
 impl Config {
@@ -113,12 +150,16 @@ impl Config {
     }
 
     fn from_map(map: &Map<String, Value>) -> Result<Self, Fault> {
-        let mut fields = Fields { map, asked: Vec::new(), fault: None };
-        let model_type: String = fields.required("model_type", "a string", as_string);
+        let mut fields = Fields::new(map);
+        let model_type = fields.required_word("model_type");
         if let Some(fault) = fields.fault {
             return Err(fault.hint("is this the folder of a Hugging Face model?"));
         }
         let Some((_, configure)) = FAMILIES.iter().find(|(name, _)| *name == model_type) else {
+            if model_type == "gemma3" {
+                return Err(Fault::new("the architecture `gemma3` has a part for images, which is not supported")
+                    .hint("a model of text alone, with the `model_type` `gemma3_text`, is"));
+            }
             let names = FAMILIES.map(|(name, _)| name);
             let near = nearest(&model_type, names).map(|near| format!("; the nearest is `{near}`")).unwrap_or_default();
             return Err(Fault::new(format!("unknown architecture `{model_type}`"))
@@ -126,6 +167,24 @@ impl Config {
         };
         let mut config = Self::shared(&mut fields, model_type);
         configure(&mut fields, &mut config);
+        if config.norm != NormKind::LayerWithoutWeights {
+            config.norm_epsilon = fields.number("rms_norm_eps", config.norm_epsilon);
+        }
+        // A family that has more to say about the rotary encoding has read it.
+        if !fields.knows("rope_theta") {
+            let original = fields.optional_size("original_max_position_embeddings");
+            config.rope = Rope::read(&mut fields, RopeDefaults { original, ..config.rope_defaults() });
+            if config.rope.width != config.head_dim {
+                fields.reject("`partial_rotary_factor` is not supported for this architecture".into());
+            }
+        }
+        if let RopeScaling::Dynamic { factor, original } = config.rope.scaling {
+            config.max_position_embeddings = (factor * original) as usize;
+        }
+        // A family with another activation has read it.
+        if !fields.knows("hidden_act") {
+            fields.expect_word("hidden_act", "silu");
+        }
         config.check(&mut fields);
         fields.refuse_unread()?;
         Ok(config)
@@ -136,22 +195,34 @@ impl Config {
         let hidden_size = fields.size("hidden_size");
         let num_attention_heads = fields.size("num_attention_heads");
         let num_hidden_layers = fields.size("num_hidden_layers");
-        let (rope_theta, rope_scaling) = RopeScaling::read(fields);
+        let head_dim = fields.optional_size("head_dim").unwrap_or(hidden_size / num_attention_heads.max(1));
+        let max_position_embeddings = fields.optional_size("max_position_embeddings").unwrap_or(2048);
         Self {
             vocab_size: fields.size("vocab_size"),
             intermediate_size: fields.size("intermediate_size"),
             num_key_value_heads: fields.optional_size("num_key_value_heads").unwrap_or(num_attention_heads),
-            head_dim: fields.optional_size("head_dim").unwrap_or(hidden_size / num_attention_heads.max(1)),
-            rms_norm_eps: fields.number("rms_norm_eps", 1e-6),
-            rope_theta,
-            rope_scaling,
-            max_position_embeddings: fields.optional_size("max_position_embeddings").unwrap_or(2048),
+            head_dim,
+            norm: NormKind::Rms,
+            norm_epsilon: 1e-6,
+            norm_places: NormPlaces::Before,
+            activation: Activation::Silu,
+            rope: Rope::plain(head_dim, 10_000.0),
+            local_rope: None,
+            max_position_embeddings,
             tie_word_embeddings: fields.flag("tie_word_embeddings", false),
             qkv_bias: false,
             output_bias: false,
             mlp_bias: false,
-            query_key_norm: false,
+            fused_projections: false,
+            query_key_norm: QueryKeyNorm::None,
+            clip_qkv: None,
             sliding_windows: vec![None; num_hidden_layers.min(1 << 16)],
+            attention_scale: None,
+            attention_cap: None,
+            embedding_scale: 1.0,
+            residual_scale: 1.0,
+            logit_scale: 1.0,
+            logit_cap: None,
             model_type,
             hidden_size,
             num_hidden_layers,
@@ -159,9 +230,14 @@ impl Config {
         }
     }
 
+    /// What most families' rotary settings fall back on.
+    pub(super) fn rope_defaults(&self) -> RopeDefaults {
+        let (head_dim, positions) = (self.head_dim, self.max_position_embeddings);
+        RopeDefaults { head_dim, theta: 10_000.0, partial: 1.0, positions, original: None }
+    }
+
     fn check(&self, fields: &mut Fields) {
-        fields.expect_word("hidden_act", "silu");
-        if !(self.rms_norm_eps > 0.0 && self.max_position_embeddings > 0) {
+        if !(self.norm_epsilon > 0.0 && self.max_position_embeddings > 0) {
             fields.reject("`rms_norm_eps` and `max_position_embeddings` must be above 0".into());
         }
         let heads = (self.num_attention_heads, self.num_key_value_heads);
@@ -171,114 +247,21 @@ impl Config {
         if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
             fields.reject(format!("`head_dim` must be even, found {}", self.head_dim));
         }
-        if self.num_hidden_layers > 1 << 16 || self.hidden_size > 1 << 20 || self.vocab_size > 1 << 28 {
+        let large = self.num_hidden_layers > 1 << 16 || self.hidden_size > 1 << 20 || self.vocab_size > 1 << 28;
+        let width = self.num_attention_heads.saturating_mul(self.head_dim);
+        if large || self.intermediate_size > 1 << 24 || width > 1 << 20 {
             fields.reject("the sizes are not those of any model".into());
         }
-    }
-
-    /// Number of weights of the backbone, head and embedding counted once when tied.
-    pub fn parameters(&self) -> u64 {
-        let (hidden, inner) = (self.hidden_size as u64, self.intermediate_size as u64);
-        let (queries, keys) = (self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim);
-        let attention = hidden * (2 * queries + 2 * keys) as u64;
-        let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
-        (attention + 3 * hidden * inner + 2 * hidden) * self.num_hidden_layers as u64
-            + embeddings * hidden * self.vocab_size as u64
-            + hidden
-    }
-}
-
-/// The fields of a `config.json`, which remember what was asked for and keep the first fault.
-pub(super) struct Fields<'a> {
-    map: &'a Map<String, Value>,
-    asked: Vec<String>,
-    fault: Option<Fault>,
-}
-
-impl<'a> Fields<'a> {
-    /// Gives a default when the field is absent or null, and keeps a fault when it has the wrong type.
-    fn read<T>(&mut self, name: &str, expected: &str, convert: fn(&Value) -> Option<T>) -> Option<T> {
-        self.asked.push(name.into());
-        let value = self.map.get(name).filter(|value| !value.is_null())?;
-        let converted = convert(value);
-        if converted.is_none() {
-            self.reject(format!("`{name}` must be {expected}, found `{value}`"));
+        let factors = [self.embedding_scale, self.residual_scale, self.logit_scale];
+        let optional = [self.attention_scale, self.attention_cap, self.logit_cap, self.clip_qkv];
+        let usable = |value: f64| value > 0.0 && value.is_finite();
+        if !factors.into_iter().chain(optional.into_iter().flatten()).all(usable) {
+            fields.reject("the model's soft caps, clips and multipliers must be above 0".into());
         }
-        converted
-    }
-
-    fn required<T: Default>(&mut self, name: &str, expected: &str, convert: fn(&Value) -> Option<T>) -> T {
-        let value = self.read(name, expected, convert);
-        if value.is_none() {
-            self.reject(format!("`{name}` is missing"));
-        }
-        value.unwrap_or_default()
-    }
-
-    pub(super) fn size(&mut self, name: &str) -> usize {
-        let size = self.required(name, "a whole number", as_size);
-        if size == 0 {
-            self.reject(format!("`{name}` must be at least 1"));
-        }
-        size
-    }
-
-    pub(super) fn optional_size(&mut self, name: &str) -> Option<usize> {
-        self.read(name, "a whole number", as_size)
-    }
-
-    pub(super) fn number(&mut self, name: &str, default: f64) -> f64 {
-        self.read(name, "a number", Value::as_f64).unwrap_or(default)
-    }
-
-    pub(super) fn flag(&mut self, name: &str, default: bool) -> bool {
-        self.read(name, "true or false", Value::as_bool).unwrap_or(default)
-    }
-
-    pub(super) fn words(&mut self, name: &str) -> Option<Vec<String>> {
-        self.read(name, "a list of strings", |value| value.as_array()?.iter().map(as_string).collect())
-    }
-
-    pub(super) fn object(&mut self, name: &str) -> Option<Map<String, Value>> {
-        self.read(name, "an object", |value| value.as_object().cloned())
-    }
-
-    /// Refuses any value of `name` but `expected`.
-    pub(super) fn expect_word(&mut self, name: &str, expected: &str) {
-        let word = self.read(name, "a string", as_string);
-        if let Some(word) = word.filter(|word| word != expected) {
-            self.reject(format!("`{name}` is `{word}`, and only `{expected}` is supported for this architecture"));
+        if self.sliding_windows.contains(&Some(0)) {
+            fields.reject("`sliding_window` must be at least 1".into());
         }
     }
-
-    /// Keeps a fault, unless there is one already.
-    pub(super) fn reject(&mut self, message: String) {
-        self.fault.get_or_insert_with(|| Fault::new(message));
-    }
-
-    fn refuse_unread(self) -> Result<(), Fault> {
-        if let Some(fault) = self.fault {
-            return Err(fault);
-        }
-        for (name, value) in self.map {
-            let known = self.asked.contains(name) || WITHOUT_EFFECT.contains(&name.as_str());
-            let neutral = value.is_null() || *value == Value::Bool(false);
-            if !known && !neutral {
-                return Err(Fault::new(format!("the field `{name}` of this model is not understood")).hint(
-                    "it may change the model's mathematics; remove it from the folder's `config.json` if it does not",
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn as_string(value: &Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
-}
-
-fn as_size(value: &Value) -> Option<usize> {
-    value.as_u64().and_then(|value| value.try_into().ok())
 }
 
 #[cfg(test)]
@@ -286,8 +269,12 @@ mod tests {
     use super::*;
 
     fn llama(extra: &str) -> String {
+        of("llama", extra)
+    }
+
+    fn of(model_type: &str, extra: &str) -> String {
         format!(
-            r#"{{"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 172,
+            r#"{{"model_type": "{model_type}", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 172,
             "num_hidden_layers": 5, "num_attention_heads": 8 {extra}}}"#
         )
     }
@@ -299,7 +286,8 @@ mod tests {
         let old = Config::parse(&llama(old), "c").expect("old spelling");
         let new = Config::parse(&llama(new), "c").expect("new spelling");
         assert_eq!(old, new);
-        assert_eq!((old.rope_theta, old.head_dim, old.num_key_value_heads), (500000.0, 8, 8));
+        assert_eq!((old.rope.theta, old.head_dim, old.num_key_value_heads), (500000.0, 8, 8));
+        assert_eq!(old.rope.scaling, RopeScaling::Linear { factor: 2.0 });
     }
 
     #[test]
@@ -316,10 +304,129 @@ mod tests {
         assert!(message(&llama(r#", "head_dim": 7"#)).contains("even"));
     }
 
+    /// What each family does not know, beside what it does.
+    #[test]
+    fn fields_that_a_family_does_not_read_are_refused_by_name() {
+        let cases = [
+            (
+                "llama",
+                r#""rope_scaling": {"rope_type": "linear", "factor": 2.0, "mrope_section": [2, 1]}"#,
+                "mrope_section",
+            ),
+            ("llama", r#""rope_scaling": {"rope_type": "linear"}"#, "`rope_scaling.factor` is missing"),
+            ("llama", r#""partial_rotary_factor": 0.5"#, "partial_rotary_factor"),
+            ("llama", r#""rope_parameters": {}, "rope_scaling": {}"#, "keep one"),
+            ("llama", r#""rope_scaling": {"type": "yarn", "factor": 2.0, "beta_slow": 64}"#, "order"),
+            ("mistral", r#""layer_types": ["full_attention"]"#, "layer_types"),
+            ("mistral", r#""sliding_window": 0"#, "sliding_window"),
+            ("qwen2", r#""qk_layernorm": true"#, "qk_layernorm"),
+            ("gemma", r#""final_logit_softcapping": 30.0"#, "final_logit_softcapping"),
+            ("gemma", r#""hidden_act": "relu""#, "`hidden_act` is `relu`"),
+            ("gemma2", r#""altup_num_inputs": 4"#, "altup_num_inputs"),
+            ("gemma2", r#""hidden_activation": "silu""#, "`hidden_activation` is `silu`"),
+            ("gemma2", r#""use_bidirectional_attention": true"#, "use_bidirectional_attention"),
+            ("gemma2", r#""attn_logit_softcapping": -1"#, "soft caps"),
+            ("gemma2", r#""layer_types": ["full_attention"]"#, "names 1 layers of 5"),
+            ("gemma3_text", r#""attn_logit_softcapping": 50.0"#, "attn_logit_softcapping"),
+            ("gemma3_text", r#""rope_parameters": {"rope_type": "default"}"#, "which kind of layers"),
+            (
+                "gemma3_text",
+                r#""rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2, "beta_fast": 3}}"#,
+                "`rope_parameters.full_attention.beta_fast`",
+            ),
+            ("olmo", r#""rms_norm_eps": 1e-6"#, "rms_norm_eps"),
+            ("olmo", r#""clip_qkv": "8""#, "`clip_qkv` must be a number"),
+            ("olmo2", r#""clip_qkv": 8.0"#, "clip_qkv"),
+            ("granite", r#""num_local_experts": 8"#, "num_local_experts"),
+            ("granite", r#""logits_scaling": 0"#, "multipliers"),
+            ("phi3", r#""rope_scaling": {"type": "linear", "factor": 2.0}"#, "longrope"),
+            (
+                "phi3",
+                r#""rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [1]}"#,
+                "short_factor",
+            ),
+            ("phi3", r#""partial_rotary_factor": 0.4"#, "even number"),
+            ("phi3", r#""qk_layernorm": true"#, "qk_layernorm"),
+        ];
+        for (family, extra, expected) in cases {
+            let message = Config::parse(&of(family, &format!(", {extra}")), "c").expect_err(extra).to_string();
+            assert!(message.contains(expected), "{family} {extra}: {message}");
+        }
+    }
+
+    /// Fields that are null are switched off, and absent ones have the family's own default.
+    #[test]
+    fn what_a_file_leaves_out_is_what_transformers_fills_in() {
+        let parse = |family: &str, extra: &str| Config::parse(&of(family, extra), "c").expect("a configuration");
+        let gemma2 = parse("gemma2", "");
+        assert_eq!(
+            (gemma2.attention_cap, gemma2.logit_cap, gemma2.tie_word_embeddings),
+            (Some(50.0), Some(30.0), true)
+        );
+        assert_eq!((gemma2.attention_scale, gemma2.embedding_scale, gemma2.head_dim), (Some(0.0625), 8.0, 256));
+        assert_eq!(gemma2.sliding_windows, [Some(4096), None, Some(4096), None, Some(4096)]);
+        let off = parse("gemma2", r#", "final_logit_softcapping": null, "sliding_window": null"#);
+        assert_eq!((off.logit_cap, off.sliding_windows), (None, vec![None; 5]));
+        // Both spellings of Gemma 3, as the published files have them and as transformers 5 saves them.
+        let old = r#", "rope_theta": 1000000, "rope_local_base_freq": 10000, "sliding_window_pattern": 2,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0}"#;
+        let new = r#", "rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 10000},
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000}}, "layer_types":
+            ["sliding_attention", "full_attention", "sliding_attention", "full_attention", "sliding_attention"]"#;
+        let (old, new) = (parse("gemma3_text", old), parse("gemma3_text", new));
+        assert_eq!(old, new);
+        assert_eq!((old.rope.theta, old.local_rope), (1e6, Some(Rope::plain(256, 1e4))));
+        let mistral = parse("mistral", "");
+        assert_eq!(mistral.sliding_windows, [Some(4096); 5]);
+        assert_eq!(parse("mistral", r#", "sliding_window": null"#).sliding_windows, [None; 5]);
+        let phi3 = parse(
+            "phi3",
+            r#", "rope_scaling": {"type": "longrope", "short_factor": [1, 1, 2, 3],
+            "long_factor": [1, 2, 4, 8]}, "max_position_embeddings": 131072"#,
+        );
+        assert!((phi3.rope.attention_factor() - (1.0 + 32f64.ln() / 4096f64.ln()).sqrt()).abs() < 1e-12);
+        let dynamic = parse("llama", r#", "rope_scaling": {"type": "dynamic", "factor": 4}"#);
+        assert_eq!(dynamic.max_position_embeddings, 4 * 2048);
+    }
+
     #[test]
     fn the_number_of_parameters_is_that_of_the_published_models() {
-        let text = r#"{"model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
-            "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": true}"#;
-        assert_eq!(Config::parse(text, "c").expect("SmolLM2-135M").parameters(), 134_515_008);
+        let cases = [
+            // SmolLM2-135M
+            (
+                r#"{"model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
+                "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+                "tie_word_embeddings": true}"#,
+                134_515_008,
+            ),
+            // Qwen2.5-0.5B
+            (
+                r#"{"model_type": "qwen2", "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864,
+                "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
+                "tie_word_embeddings": true}"#,
+                494_032_768,
+            ),
+            // Gemma 2 2B
+            (
+                r#"{"model_type": "gemma2", "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216,
+                "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}"#,
+                2_614_341_888,
+            ),
+            // Gemma 3 1B
+            (
+                r#"{"model_type": "gemma3_text", "vocab_size": 262144, "hidden_size": 1152, "intermediate_size": 6912,
+                "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256}"#,
+                999_885_952,
+            ),
+            // Phi-3-mini
+            (
+                r#"{"model_type": "phi3", "vocab_size": 32064, "hidden_size": 3072, "intermediate_size": 8192,
+                "num_hidden_layers": 32, "num_attention_heads": 32}"#,
+                3_821_079_552,
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Config::parse(text, "c").expect("a published model").parameters(), expected, "{text}");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The whole backbone: embedding, blocks, last norm, head.
 
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 use faults::Fault;
+use kernels::bf16;
 use losses::Parameter;
 
 use super::Context;
@@ -10,7 +11,8 @@ use super::block::Block;
 use super::config::Config;
 use super::linear::Linear;
 use super::matrix::Matrix;
-use super::norm::RmsNorm;
+use super::norm::Norm;
+use super::rope::Rope;
 use super::rotary::Rotary;
 use super::source::Source;
 use super::visibility::Visibility;
@@ -23,10 +25,25 @@ pub struct Decoder {
     embed_tokens: Matrix,
     /// The blocks, first to last.
     pub layers: Vec<Block>,
-    norm: RmsNorm,
+    norm: Norm,
     /// `None` when the head is the embedding.
     lm_head: Option<Linear>,
+    /// Factor of the embeddings, rounded to the type of the weights as Gemma was trained.
+    embedding_scale: f64,
     device: Device,
+}
+
+/// The way from the last hidden states to the logits.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    /// `[vocabulary, hidden_size]`
+    pub matrix: &'a Matrix,
+    /// Its name.
+    pub name: &'static str,
+    /// Factor of the logits.
+    pub scale: f64,
+    /// Logits become `cap * tanh(logit / cap)`.
+    pub cap: Option<f64>,
 }
 
 impl Decoder {
@@ -45,8 +62,12 @@ impl Decoder {
             layers: (0..config.num_hidden_layers)
                 .map(|layer| Block::load(source, &config, layer))
                 .collect::<Result<_, _>>()?,
-            norm: RmsNorm::load(source, "model.norm", config.hidden_size, config.rms_norm_eps)?,
+            norm: Norm::load(source, "model.norm", config.hidden_size, &config)?,
             lm_head,
+            embedding_scale: match source.dtype {
+                DType::BF16 => bf16::from_f64(config.embedding_scale).to_f64(),
+                _ => config.embedding_scale,
+            },
             device: source.device.clone(),
             config,
         };
@@ -59,11 +80,11 @@ impl Decoder {
         &self.device
     }
 
-    /// What the layers share in a pass over `length` positions from `start` on.
-    pub fn context(&self, start: usize, length: usize, dropout_seed: Option<u64>) -> Context {
-        let Config { head_dim, rope_theta, rope_scaling, .. } = &self.config;
-        let rotary = Rotary::new(*head_dim, *rope_theta, rope_scaling, start, length, &self.device);
-        Context { rotary, visibility: None, dropout_seed }
+    /// What the layers share in a pass over `length` positions from `start` on, of which the longest row fills those up to
+    /// `longest`, padding not counted.
+    pub fn context(&self, start: usize, length: usize, longest: usize, dropout_seed: Option<u64>) -> Context {
+        let positions: Vec<usize> = (start..start + length).collect();
+        self.context_of(&positions, 1, longest, None, dropout_seed)
     }
 
     /// The same for positions that lie and see otherwise: those of one row after another, or of one row for the batch.
@@ -74,9 +95,21 @@ impl Decoder {
         visibility: Visibility,
         dropout_seed: Option<u64>,
     ) -> Context {
-        let Config { head_dim, rope_theta, rope_scaling, .. } = &self.config;
-        let rotary = Rotary::at(*head_dim, *rope_theta, rope_scaling, positions, rows, &self.device);
-        Context { rotary, visibility: Some(visibility), dropout_seed }
+        let longest = positions.iter().max().map_or(0, |last| last + 1);
+        self.context_of(positions, rows, longest, Some(visibility), dropout_seed)
+    }
+
+    fn context_of(
+        &self,
+        positions: &[usize],
+        rows: usize,
+        longest: usize,
+        visibility: Option<Visibility>,
+        dropout_seed: Option<u64>,
+    ) -> Context {
+        let rotary = |rope: &Rope| Rotary::at(rope, positions, rows, longest, &self.device);
+        let Config { rope, local_rope, .. } = &self.config;
+        Context { rotary: rotary(rope), local_rotary: local_rope.as_ref().map(rotary), visibility, dropout_seed }
     }
 
     /// # Shapes
@@ -84,6 +117,7 @@ impl Decoder {
     pub fn embed(&self, ids: Tensor<2, Int>, tracked: bool) -> Tensor<3> {
         let [batch, positions] = ids.dims();
         let rows = self.embed_tokens.rows(ids.reshape([batch * positions]), tracked, &self.device);
+        let rows = if self.embedding_scale == 1.0 { rows } else { rows.mul_scalar(self.embedding_scale) };
         rows.reshape([batch, positions, self.config.hidden_size])
     }
 
@@ -98,7 +132,8 @@ impl Decoder {
     /// - `ids`: `[batch, positions]`; output `[batch, positions, hidden_size]`.
     pub fn hidden(&self, ids: Tensor<2, Int>, tracked: bool, cache: Option<&mut Vec<LayerCache>>) -> Tensor<3> {
         let start = cache.as_ref().and_then(|cache| cache.first()).map_or(0, LayerCache::length);
-        let context = self.context(start, ids.dims()[1], None);
+        let length = ids.dims()[1];
+        let context = self.context(start, length, start + length, None);
         self.hidden_in(&context, ids, tracked, cache)
     }
 
@@ -127,18 +162,20 @@ impl Decoder {
         self.last_norm(x)
     }
 
-    /// The matrix of the head, `[vocabulary, hidden_size]`, and its name.
-    pub fn head(&self) -> (&Matrix, &'static str) {
-        match &self.lm_head {
+    /// What makes logits of hidden states.
+    pub fn head(&self) -> Head<'_> {
+        let (matrix, name) = match &self.lm_head {
             Some(linear) => (linear.weight(), "lm_head.weight"),
             None => (&self.embed_tokens, "model.embed_tokens.weight"),
-        }
+        };
+        Head { matrix, name, scale: self.config.logit_scale, cap: self.config.logit_cap }
     }
 
     /// # Shapes
     /// - `hidden`: `[tokens, hidden_size]`, not tracked; output `[tokens, vocabulary]`, f32.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        self.head().0.product(hidden)
+        let head = self.head();
+        head.bend(head.matrix.product(hidden))
     }
 
     /// Bytes of all matrices, the adapter's not counted.
@@ -180,5 +217,16 @@ impl Decoder {
     /// True when any weight of the backbone itself is trained.
     pub fn is_trained(&self) -> bool {
         matches!(&self.embed_tokens, Matrix::Tensor(weight) if weight.is_require_grad())
+    }
+}
+
+impl Head<'_> {
+    /// Logits, scaled and capped.
+    pub fn bend(&self, logits: Tensor<2>) -> Tensor<2> {
+        let logits = if self.scale == 1.0 { logits } else { logits.mul_scalar(self.scale) };
+        match self.cap {
+            Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
+            None => logits,
+        }
     }
 }

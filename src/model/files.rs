@@ -76,11 +76,11 @@ impl ModelFiles {
     /// The tokenizer with its chat template.
     ///
     /// # Errors
-    /// No tokenizer, or one that cannot be read.
+    /// No tokenizer, one that cannot be read, or that of another model.
     pub fn tokenizer(&self) -> Result<Tokenizer, Faults> {
         match self {
             Self::Embedded => embedded_tokenizer(),
-            Self::Folder(folder) => Tokenizer::load(folder),
+            Self::Folder(folder) => Ok(Tokenizer::load(folder)?.bounded(self.config()?.vocab_size)?),
         }
     }
 

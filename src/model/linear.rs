@@ -137,7 +137,7 @@ impl Linear {
 ///
 /// # Shapes
 /// - `x`: `[tokens, in]`; output `[tokens, sum of out]`, of the type of `x`.
-pub(super) fn project_together(linears: &[&Linear], x: Tensor<2>, context: &Context) -> Tensor<2> {
+pub(super) fn project_together(linears: &[Linear], x: Tensor<2>, context: &Context) -> Tensor<2> {
     let dtype = x.dtype();
     if let Some(parts) = linears.iter().map(|linear| linear.packed_part(&x, context)).collect() {
         return fused::project(x, parts, None, dtype);
@@ -145,11 +145,33 @@ pub(super) fn project_together(linears: &[&Linear], x: Tensor<2>, context: &Cont
     Tensor::cat(linears.iter().map(|linear| linear.forward(x.clone(), context).cast(dtype)).collect(), 1)
 }
 
-/// `residual + linear(x)`.
+/// Parts of these `widths`, each of a projection of its own, or all of one.
+///
+/// # Shapes
+/// - `x`: `[tokens, in]`; outputs `[tokens, width]`.
+pub(super) fn project_apart<const N: usize>(
+    linears: &[Linear],
+    widths: [usize; N],
+    x: Tensor<2>,
+    context: &Context,
+) -> [Tensor<2>; N] {
+    if let [linear] = linears {
+        let (y, mut start) = (linear.forward(x, context), 0);
+        return widths.map(|width| {
+            start += width;
+            y.clone().narrow(1, start - width, width)
+        });
+    }
+    let mut linears = linears.iter();
+    widths.map(|_| linears.next().expect("a projection for each width").forward(x.clone(), context))
+}
+
+/// `residual + linear(x)`, or the projection alone.
 ///
 /// # Shapes
 /// - `x`: `[tokens, in]`; `residual` and output: `[tokens, out]`, of the type of `residual`.
-pub(super) fn project_onto(residual: Tensor<2>, linear: &Linear, x: Tensor<2>, context: &Context) -> Tensor<2> {
+pub(super) fn project_onto(residual: Option<Tensor<2>>, linear: &Linear, x: Tensor<2>, context: &Context) -> Tensor<2> {
+    let Some(residual) = residual else { return linear.forward(x, context) };
     match linear.packed_part(&x, context) {
         Some(part) if linear.bias.is_none() && residual.dtype() == DType::F32 => {
             fused::project(x, vec![part], Some(residual), DType::F32)

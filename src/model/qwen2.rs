@@ -1,7 +1,8 @@
 //! Qwen2 and Qwen2.5: biases on queries, keys and values; a sliding window on the layers from `max_window_layers` on,
 //! when it is switched on. (`modeling_qwen2.py` of transformers.)
 
-use super::config::{Config, Fields};
+use super::config::Config;
+use super::fields::Fields;
 
 pub(super) fn configure(fields: &mut Fields, config: &mut Config) {
     config.qkv_bias = true;
@@ -14,21 +15,7 @@ pub(super) fn sliding_windows(fields: &mut Fields, layers: usize) -> Vec<Option<
     let window = fields.optional_size("sliding_window").filter(|_| switched_on);
     let first = fields.optional_size("max_window_layers").unwrap_or(layers);
     match fields.words("layer_types") {
-        Some(types) if types.len() != layers => {
-            fields.reject(format!("`layer_types` names {} layers of {layers}", types.len()));
-            Vec::new()
-        }
-        Some(types) => types
-            .iter()
-            .map(|layer_type| match layer_type.as_str() {
-                "sliding_attention" => window,
-                "full_attention" => None,
-                other => {
-                    fields.reject(format!("the layer type `{other}` is not supported"));
-                    None
-                }
-            })
-            .collect(),
+        Some(types) => fields.layer_windows(&types, layers, window),
         None => (0..layers.min(1 << 16)).map(|layer| window.filter(|_| layer >= first)).collect(),
     }
 }

@@ -27,6 +27,13 @@ pub fn config_json(init: &Init, tokenizer: &Tokenizer) -> Value {
         Architecture::Mistral => ("mistral", "MistralForCausalLM"),
         Architecture::Qwen2 => ("qwen2", "Qwen2ForCausalLM"),
         Architecture::Qwen3 => ("qwen3", "Qwen3ForCausalLM"),
+        Architecture::Gemma => ("gemma", "GemmaForCausalLM"),
+        Architecture::Gemma2 => ("gemma2", "Gemma2ForCausalLM"),
+        Architecture::Gemma3 => ("gemma3_text", "Gemma3ForCausalLM"),
+        Architecture::Olmo => ("olmo", "OlmoForCausalLM"),
+        Architecture::Olmo2 => ("olmo2", "Olmo2ForCausalLM"),
+        Architecture::Granite => ("granite", "GraniteForCausalLM"),
+        Architecture::Phi3 => ("phi3", "Phi3ForCausalLM"),
     };
     let mut config = json!({
         "architectures": [class],
@@ -49,9 +56,25 @@ pub fn config_json(init: &Init, tokenizer: &Tokenizer) -> Value {
         "eos_token_id": tokenizer.end_token(),
         "pad_token_id": tokenizer.pad_token(),
     });
-    if init.architecture == Architecture::Mistral {
+    let gemma = "gelu_pytorch_tanh";
+    let own = match init.architecture {
+        Architecture::Llama | Architecture::Qwen2 | Architecture::Qwen3 | Architecture::Olmo2 => json!({}),
         // The published default is a window of 4,096; a model from scratch has none unless it is asked for.
-        config["sliding_window"] = Value::Null;
+        Architecture::Mistral | Architecture::Phi3 => json!({"sliding_window": null}),
+        Architecture::Gemma => json!({"hidden_act": gemma}),
+        Architecture::Gemma2 | Architecture::Gemma3 => json!({
+            "hidden_act": gemma,
+            "hidden_activation": gemma,
+            "query_pre_attn_scalar": init.head_dim,
+            "sliding_window": null,
+            "layer_types": vec!["full_attention"; init.layers],
+        }),
+        // Its norms have nothing to set.
+        Architecture::Olmo => json!({"rms_norm_eps": null}),
+        Architecture::Granite => json!({"attention_multiplier": (init.head_dim as f64).powf(-0.5)}),
+    };
+    for (name, value) in own.as_object().into_iter().flatten() {
+        config[name] = value.clone();
     }
     config
 }

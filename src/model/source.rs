@@ -6,48 +6,15 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use checkpoints::Weights;
-use faults::{Fault, Place};
-use kernels::{Packed, Quantisation, Quantised};
+use faults::Fault;
+use kernels::{Packed, Quantised};
 use rand::SeedableRng;
 use rand_distr::{Distribution, Normal};
 
-use super::config::Config;
 use super::matrix::{Matrix, precision};
+use super::quantise::Quantise;
+use super::shapes::{compare, refuse_others};
 use crate::fused::Codes;
-
-/// Frozen matrices in fewer bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quantise {
-    /// In which.
-    pub quantisation: Quantisation,
-    /// The embedding and the head among them.
-    pub embeddings: bool,
-}
-
-impl Quantise {
-    /// How a matrix is kept, if not as it is.
-    fn of(self, name: &str) -> Option<Quantisation> {
-        let embedding = ["model.embed_tokens.weight", "lm_head.weight"].contains(&name);
-        (self.embeddings || !embedding).then_some(self.quantisation)
-    }
-
-    /// Bytes of a backbone's weights, what is not quantised in `dtype`.
-    pub fn bytes(self, config: &Config, dtype: DType) -> u64 {
-        let embedding = (config.vocab_size * config.hidden_size) as u64;
-        let embeddings = if config.tie_word_embeddings { embedding } else { 2 * embedding };
-        let kept = if self.embeddings { 0 } else { embeddings };
-        let quantised = self.quantisation.bytes((config.parameters() - kept) as usize) as u64;
-        quantised + kept * dtype.size() as u64
-    }
-
-    /// `int8` or `nf4`.
-    pub fn name(self) -> &'static str {
-        match self.quantisation {
-            Quantisation::Int8 => "int8",
-            Quantisation::Nf4 => "nf4",
-        }
-    }
-}
 
 /// Gives out the weights by name, checked against the shape that the configuration asks for.
 pub struct Source<'a> {
@@ -135,17 +102,8 @@ impl Source<'_> {
 
     fn read(&self, weights: &Weights, name: &str, shape: &[usize]) -> Result<Vec<f32>, Fault> {
         self.used.borrow_mut().insert(name.into());
-        match weights.shape(name) {
-            None => Err(Fault::new(format!("the tensor `{name}` is missing from the model's weights"))
-                .at(Place::Named(name.into()))
-                .hint("`config.json` and the weights are not of the same model, or a file is cut short")),
-            Some(found) if found != shape => Err(Fault::new(format!(
-                "the tensor `{name}` has the shape {found:?}, and `config.json` asks for {shape:?}"
-            ))
-            .at(Place::Named(name.into()))
-            .hint("`config.json` and the weights are not of the same model")),
-            Some(_) => weights.f32(name),
-        }
+        compare(weights, name, shape)?;
+        weights.f32(name)
     }
 
     /// Looks at what the files hold beside what was asked for.
@@ -153,18 +111,6 @@ impl Source<'_> {
     /// # Errors
     /// A tensor that the configuration has no place for: ignoring it could change the mathematics.
     pub(super) fn refuse_unused(&self) -> Result<(), Fault> {
-        let (Some(weights), used) = (self.weights, self.used.borrow()) else { return Ok(()) };
-        for name in weights.names().filter(|name| !used.contains(*name)) {
-            // Tables that older versions of transformers saved, and the copy of a tied embedding.
-            let derived = name.ends_with("rotary_emb.inv_freq");
-            let tied =
-                name == "lm_head.weight" && weights.bytes(name)? == weights.bytes("model.embed_tokens.weight")?;
-            if !derived && !tied {
-                return Err(Fault::new(format!("the weights hold `{name}`, which `config.json` has no place for"))
-                    .at(weights.place_of(name))
-                    .hint("`config.json` and the weights are not of the same model"));
-            }
-        }
-        Ok(())
+        self.weights.map_or(Ok(()), |weights| refuse_others(weights, &self.used.borrow()))
     }
 }

@@ -138,20 +138,10 @@ fn largest_batch(order: &mut Order, steps: usize) -> (Shape, u64) {
 
 /// Values of a new adapter.
 pub fn fresh_parameters(rank: usize, targets: &Targets, config: &Config) -> u64 {
-    let (queries, keys) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
-    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-    let projections = [
-        ("self_attn.q_proj", hidden + queries),
-        ("self_attn.k_proj", hidden + keys),
-        ("self_attn.v_proj", hidden + keys),
-        ("self_attn.o_proj", hidden + queries),
-        ("mlp.gate_proj", hidden + inner),
-        ("mlp.up_proj", hidden + inner),
-        ("mlp.down_proj", hidden + inner),
-    ];
     let mut values = 0;
     for layer in 0..config.num_hidden_layers {
-        for (name, sides) in projections {
+        for (name, [outputs, inputs]) in config.projections() {
+            let sides = outputs + inputs;
             let path = format!("model.layers.{layer}.{name}");
             let wanted = match targets {
                 Targets::AllLinear => true,

@@ -7,7 +7,7 @@ use losses::Held;
 
 use crate::engine::backward::Recompute;
 use crate::engine::head::chunk_rows;
-use crate::model::{Config, Quantise};
+use crate::model::{Config, NormPlaces, Quantise, QueryKeyNorm};
 
 /// What a step is made of, as far as memory goes.
 #[derive(Debug, Clone, Copy)]
@@ -92,10 +92,14 @@ impl Step<'_> {
         let inner = config.intermediate_size as u64;
         let layers = config.num_hidden_layers as u64;
         // Both ends of all projections of a block, which is what a rank costs.
-        let sides = 2 * (hidden + queries) + 2 * (hidden + keys) + 3 * (hidden + inner);
-        let ranks = 7 * self.trained / (layers * sides).max(1);
-        let stream = 2 * 4 * hidden;
-        let between = inner_size * (2 * hidden + 2 * queries + 2 * keys + 3 * inner);
+        let projections = config.projections();
+        let sides: u64 = projections.iter().map(|(_, [outputs, inputs])| (outputs + inputs) as u64).sum();
+        let ranks = projections.len() as u64 * self.trained / (layers * sides).max(1);
+        // A norm on what attention and MLP give keeps that beside the stream, and norms of queries and keys keep those.
+        let streams = if config.norm_places == NormPlaces::Before { 2 } else { 4 };
+        let normed = if config.query_key_norm == QueryKeyNorm::None { 0 } else { queries + keys };
+        let stream = streams * 4 * hidden;
+        let between = inner_size * (2 * hidden + 2 * queries + 2 * keys + normed + 3 * inner);
         let block = stream + between + 4 * (ranks + config.num_attention_heads as u64);
         // Gradients of the widest part: of the gated values in f32, of gate and up, of the stream.
         let passing = 4 * inner + inner_size * 2 * inner + 4 * 4 * hidden;

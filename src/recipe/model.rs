@@ -62,6 +62,13 @@ pub enum Architecture {
     Qwen2,
     Qwen3,
     Mistral,
+    Gemma,
+    Gemma2,
+    Gemma3,
+    Olmo,
+    Olmo2,
+    Granite,
+    Phi3,
 }
 
 /// A precision of weights and activations.
@@ -154,6 +161,13 @@ fn read_init(section: &mut Section) -> Init {
         ("qwen2", Architecture::Qwen2),
         ("qwen3", Architecture::Qwen3),
         ("mistral", Architecture::Mistral),
+        ("gemma", Architecture::Gemma),
+        ("gemma2", Architecture::Gemma2),
+        ("gemma3_text", Architecture::Gemma3),
+        ("olmo", Architecture::Olmo),
+        ("olmo2", Architecture::Olmo2),
+        ("granite", Architecture::Granite),
+        ("phi3", Architecture::Phi3),
     ];
     let architecture = section.choice("architecture", &architectures, "llama");
     let tokenizer = section.required("tokenizer", "the path of a `tokenizer.json`, which gives the vocabulary");

@@ -41,7 +41,7 @@ impl<'a> DecoderRows<'a> {
         let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(ids, [rows, width]), device);
         let seen = self.cache.first().map_or(0, LayerCache::length);
         let context = if self.padding.iter().all(|padding| *padding == 0) {
-            decoder.context(seen, width, None)
+            decoder.context(seen, width, seen + width, None)
         } else {
             let positions = |padding: &usize| {
                 let padding = *padding;
@@ -108,8 +108,8 @@ mod tests {
     /// Rows of 3, 9 and 6 tokens, longer and shorter than Mistral's window of 5, against each of them alone.
     #[test]
     fn padded_rows_have_the_logits_that_they_have_alone() {
-        let prompts: Vec<Vec<u32>> = vec![vec![5, 9, 11], (1..10).collect(), vec![40, 3, 8, 8, 1, 30]];
-        for family in ["llama", "mistral"] {
+        let prompts: Vec<Vec<u32>> = vec![vec![5, 9, 11], (1..10).collect(), vec![31, 3, 8, 8, 1, 30]];
+        for family in ["llama", "mistral", "gemma2", "gemma3", "olmo", "olmo2", "granite", "phi3"] {
             let decoder = decoder(family);
             let mut rows = DecoderRows::new(&decoder);
             let first = rows.start(&prompts);

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::support::Workplace;
 
 const RUN: &str = "run recipe.toml --set model.path=model";
+const CHECK: &str = "check recipe.toml --set model.path=model";
 
 /// `model/config.json` with one value changed.
 fn configure(place: &Workplace, key: &str, value: Value) {
@@ -42,18 +43,25 @@ fn a_configuration_that_does_not_fit_the_weights_is_refused() {
     for (key, value, expected) in cases {
         configure(&place, key, value);
         place.refuses(RUN, expected);
+        // Names and shapes are in the headers: nothing has to be loaded to compare them.
+        place.refuses(CHECK, expected);
     }
+    configure(&place, "model_type", "qwen2".into());
+    place.refuses(CHECK, &["q_proj.bias", "missing", "hint: "]);
+    configure(&place, "num_hidden_layers", 1.into());
+    place.refuses(CHECK, &["model.layers.1.", "no place", "hint: "]);
 }
 
 #[test]
 fn an_architecture_that_is_not_known_is_refused() {
     let place = Workplace::new();
-    let cases: [(&str, Value, &[&str]); 6] = [
+    let cases: [(&str, Value, &[&str]); 7] = [
         ("model_type", "lama".into(), &["model/config.json", "unknown architecture `lama`", "nearest is `llama`"]),
         ("model_type", "mixtral".into(), &["unknown architecture `mixtral`", "hint: "]),
+        ("model_type", "gemma3".into(), &["`gemma3`", "images", "gemma3_text"]),
         ("model_type", Value::Null, &["model/config.json", "model_type", "hint: "]),
         ("hidden_act", "gelu".into(), &["hidden_act", "gelu"]),
-        ("rope_scaling", json!({"rope_type": "yarn", "factor": 2.0}), &["yarn"]),
+        ("rope_scaling", json!({"rope_type": "yarns", "factor": 2.0}), &["`yarns`", "yarn,"]),
         ("attn_logit_softcapping", 50.0.into(), &["attn_logit_softcapping", "hint: "]),
     ];
     for (key, value, expected) in cases {
@@ -89,7 +97,7 @@ fn a_broken_tokenizer_is_refused() {
     place.refuses(RUN, &["model/tokenizer.json", "hint: "]);
     place.write("model/tokenizer.json", "{}");
     place.refuses(RUN, &["model/tokenizer.json", "hint: "]);
-    // A token past the end of the embedding.
+    // Added tokens may lie past the end of the embedding, as long as no text holds one.
     let mut tokenizer: Value = serde_json::from_str(&good).expect("JSON");
     let added = tokenizer["added_tokens"].as_array_mut().expect("a list");
     let mut extra = added[0].clone();
@@ -97,7 +105,17 @@ fn a_broken_tokenizer_is_refused() {
     extra["content"] = "<|extra|>".into();
     added.push(extra);
     place.write("model/tokenizer.json", tokenizer.to_string());
-    place.refuses(RUN, &["769 tokens", "768 rows", "hint: "]);
+    place.trainer(CHECK).succeeds();
+    let rows = place.text("rows.jsonl");
+    place.write("rows.jsonl", format!("{rows}{{\"prompt\": \"a\", \"completion\": \"<|extra|>\"}}\n"));
+    place.refuses(RUN, &["`<|extra|>`", "768 rows", "hint: "]);
+    place.refuses("sample model --prompt <|extra|>", &["`<|extra|>`", "768 rows", "hint: "]);
+    place.write("rows.jsonl", rows);
+    // Words of the vocabulary itself may not.
+    let words = tokenizer["model"]["vocab"].as_object_mut().expect("words");
+    words.insert("zebra".into(), 769.into());
+    place.write("model/tokenizer.json", tokenizer.to_string());
+    place.refuses(RUN, &["770 tokens", "768 rows", "hint: "]);
 }
 
 #[test]

@@ -1,0 +1,207 @@
+//! The fields of a `config.json`, read one by one: what was never asked for is refused at the end.
+
+use faults::Fault;
+use serde_json::{Map, Value};
+
+/// Fields of any `config.json` that do not change the forward pass of a decoder in training, or that are read elsewhere
+/// (the tokens by the tokenizer).
+const WITHOUT_EFFECT: [&str; 34] = [
+    "architectures",
+    "model_type",
+    "torch_dtype",
+    "dtype",
+    "transformers_version",
+    "transformers.js_config",
+    "use_cache",
+    "initializer_range",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "unk_token_id",
+    "_name_or_path",
+    "pretraining_tp",
+    "attention_dropout",
+    "hidden_dropout",
+    "attn_implementation",
+    "_attn_implementation",
+    "is_llama_config",
+    "rope_interleaved",
+    "auto_map",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "chunk_size_feed_forward",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "is_encoder_decoder",
+    "use_mrope",
+    "cache_implementation",
+    "resid_pdrop",
+    "embd_pdrop",
+    "embedding_dropout",
+];
+
+/// The fields of a `config.json`, which remember what was asked for and keep the first fault.
+pub(super) struct Fields<'a> {
+    /// What stands before the names in faults.
+    path: &'static str,
+    map: &'a Map<String, Value>,
+    asked: Vec<String>,
+    pub(super) fault: Option<Fault>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(map: &'a Map<String, Value>) -> Self {
+        Self::within("", map)
+    }
+
+    /// Those of an object that the file has at `path`, which ends in a dot.
+    pub(super) fn within(path: &'static str, map: &'a Map<String, Value>) -> Self {
+        Self { path, map, asked: Vec::new(), fault: None }
+    }
+
+    /// Takes over what is wrong with the fields of an object inside.
+    pub(super) fn include(&mut self, inner: Fields) {
+        if let Err(fault) = inner.refuse_unread() {
+            self.fault.get_or_insert(fault);
+        }
+    }
+
+    /// True when `name` was asked for.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.asked.iter().any(|asked| asked == name)
+    }
+
+    /// Gives a default when the field is absent or null, and keeps a fault when it has the wrong type.
+    fn read<T>(&mut self, name: &str, expected: &str, convert: fn(&Value) -> Option<T>) -> Option<T> {
+        self.asked.push(name.into());
+        let value = self.map.get(name).filter(|value| !value.is_null())?;
+        let converted = convert(value);
+        if converted.is_none() {
+            self.reject(format!("`{}{name}` must be {expected}, found `{value}`", self.path));
+        }
+        converted
+    }
+
+    fn required<T: Default>(&mut self, name: &str, expected: &str, convert: fn(&Value) -> Option<T>) -> T {
+        let value = self.read(name, expected, convert);
+        if value.is_none() {
+            self.reject(format!("`{}{name}` is missing", self.path));
+        }
+        value.unwrap_or_default()
+    }
+
+    pub(super) fn size(&mut self, name: &str) -> usize {
+        let size = self.required(name, "a whole number", as_size);
+        if size == 0 {
+            self.reject(format!("`{name}` must be at least 1"));
+        }
+        size
+    }
+
+    pub(super) fn optional_size(&mut self, name: &str) -> Option<usize> {
+        self.read(name, "a whole number", as_size)
+    }
+
+    pub(super) fn number(&mut self, name: &str, default: f64) -> f64 {
+        self.optional_number(name).unwrap_or(default)
+    }
+
+    /// A switch that is off when it is null, and has a `default` when it is absent.
+    pub(super) fn nullable<T>(&mut self, name: &str, read: fn(&mut Self, &str) -> Option<T>, default: T) -> Option<T> {
+        let absent = !self.map.contains_key(name);
+        let value = read(self, name);
+        if absent { Some(default) } else { value }
+    }
+
+    pub(super) fn optional_number(&mut self, name: &str) -> Option<f64> {
+        self.read(name, "a number", Value::as_f64)
+    }
+
+    pub(super) fn required_number(&mut self, name: &str) -> f64 {
+        self.required(name, "a number", Value::as_f64)
+    }
+
+    pub(super) fn numbers(&mut self, name: &str) -> Option<Vec<f64>> {
+        self.read(name, "a list of numbers", |value| value.as_array()?.iter().map(Value::as_f64).collect())
+    }
+
+    pub(super) fn word(&mut self, name: &str) -> Option<String> {
+        self.read(name, "a string", as_string)
+    }
+
+    pub(super) fn required_word(&mut self, name: &str) -> String {
+        self.required(name, "a string", as_string)
+    }
+
+    pub(super) fn flag(&mut self, name: &str, default: bool) -> bool {
+        self.read(name, "true or false", Value::as_bool).unwrap_or(default)
+    }
+
+    pub(super) fn words(&mut self, name: &str) -> Option<Vec<String>> {
+        self.read(name, "a list of strings", |value| value.as_array()?.iter().map(as_string).collect())
+    }
+
+    pub(super) fn object(&mut self, name: &str) -> Option<Map<String, Value>> {
+        self.read(name, "an object", |value| value.as_object().cloned())
+    }
+
+    /// The window of each layer by its kind.
+    pub(super) fn layer_windows(
+        &mut self,
+        types: &[String],
+        layers: usize,
+        window: Option<usize>,
+    ) -> Vec<Option<usize>> {
+        if types.len() != layers {
+            self.reject(format!("`layer_types` names {} layers of {layers}", types.len()));
+        }
+        let mut window_of = |layer_type: &String| match layer_type.as_str() {
+            "sliding_attention" => window,
+            "full_attention" => None,
+            other => {
+                self.reject(format!("the layer type `{other}` is not supported"));
+                None
+            }
+        };
+        types.iter().map(&mut window_of).collect()
+    }
+
+    /// Refuses any value of `name` but `expected`.
+    pub(super) fn expect_word(&mut self, name: &str, expected: &str) {
+        if let Some(word) = self.word(name).filter(|word| word != expected) {
+            self.reject(format!("`{name}` is `{word}`, and only `{expected}` is supported for this architecture"));
+        }
+    }
+
+    /// Keeps a fault, unless there is one already.
+    pub(super) fn reject(&mut self, message: String) {
+        self.fault.get_or_insert_with(|| Fault::new(message));
+    }
+
+    pub(super) fn refuse_unread(self) -> Result<(), Fault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        for (name, value) in self.map {
+            let known = self.knows(name) || WITHOUT_EFFECT.contains(&name.as_str());
+            let neutral = value.is_null() || *value == Value::Bool(false);
+            if !known && !neutral {
+                let message = format!("the field `{}{name}` of this model is not understood", self.path);
+                return Err(Fault::new(message).hint(
+                    "it may change the model's mathematics; remove it from the folder's `config.json` if it does not",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn as_string(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+fn as_size(value: &Value) -> Option<usize> {
+    value.as_u64().and_then(|value| value.try_into().ok())
+}

@@ -1,0 +1,33 @@
+//! Gemma: Llama with norms around zero, embeddings scaled by the root of their width, and GELU. (`modeling_gemma.py` of
+//! transformers.)
+
+use super::config::{Activation, Config, NormKind};
+use super::fields::Fields;
+
+pub(super) fn configure(fields: &mut Fields, config: &mut Config) {
+    shared(fields, config);
+    // The first releases say `gelu` and mean its tanh approximation, as transformers reads them.
+    if fields.word("hidden_act").as_deref() != Some("gelu") {
+        config.activation = activation(fields, "hidden_act");
+    }
+    // Not read by transformers, and the same wherever it is written.
+    activation(fields, "hidden_activation");
+}
+
+/// What all Gemmas have.
+pub(super) fn shared(fields: &mut Fields, config: &mut Config) {
+    config.norm = NormKind::RmsPlusOne;
+    config.activation = Activation::GeluTanh;
+    config.embedding_scale = (config.hidden_size as f64).sqrt();
+    config.head_dim = fields.optional_size("head_dim").unwrap_or(256);
+    config.tie_word_embeddings = fields.flag("tie_word_embeddings", true);
+    let attention_bias = fields.flag("attention_bias", false);
+    config.qkv_bias = attention_bias;
+    config.output_bias = attention_bias;
+}
+
+/// The tanh approximation of GELU, the only one that a Gemma has.
+pub(super) fn activation(fields: &mut Fields, name: &str) -> Activation {
+    fields.expect_word(name, "gelu_pytorch_tanh");
+    Activation::GeluTanh
+}

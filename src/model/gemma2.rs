@@ -1,0 +1,34 @@
+//! Gemma 2: Gemma with norms on both sides, every other layer local, and soft caps on attention scores and logits.
+//! (`modeling_gemma2.py` of transformers.)
+
+use super::config::{Config, NormPlaces};
+use super::fields::Fields;
+use super::gemma;
+
+pub(super) fn configure(fields: &mut Fields, config: &mut Config) {
+    blocks(fields, config, 2);
+    config.attention_cap = fields.nullable("attn_logit_softcapping", Fields::optional_number, 50.0);
+    config.logit_cap = fields.nullable("final_logit_softcapping", Fields::optional_number, 30.0);
+    // Another name for `sliding_window` that some files have beside it.
+    if let Some(size) = fields.optional_size("sliding_window_size") {
+        let window = config.sliding_windows.iter().flatten().next().copied();
+        if window.is_some_and(|window| window != size) {
+            fields.reject(format!("`sliding_window_size` = {size} is not `sliding_window`"));
+        }
+    }
+}
+
+/// What Gemma 2 and 3 have in common; where the file does not say, every `pattern`th layer sees all.
+pub(super) fn blocks(fields: &mut Fields, config: &mut Config, pattern: usize) {
+    gemma::shared(fields, config);
+    config.norm_places = NormPlaces::Both;
+    config.activation = gemma::activation(fields, "hidden_activation");
+    // Another name for it in many files, which transformers does not read.
+    gemma::activation(fields, "hidden_act");
+    config.attention_scale = Some(fields.number("query_pre_attn_scalar", 256.0).powf(-0.5));
+    let layers = config.sliding_windows.len();
+    let usual = (1..=layers).map(|layer| if layer % pattern == 0 { "full_attention" } else { "sliding_attention" });
+    let types = fields.words("layer_types").unwrap_or_else(|| usual.map(str::to_owned).collect());
+    let window = fields.nullable("sliding_window", Fields::optional_size, 4096);
+    config.sliding_windows = fields.layer_windows(&types, layers, window);
+}

@@ -1,0 +1,41 @@
+//! Gemma 3 (text): Gemma 2 without soft caps, with norms on queries and keys, five local layers to a global one, and a
+//! rotary encoding for each of the two kinds. (`modeling_gemma3.py` of transformers.)
+
+use super::config::{Config, QueryKeyNorm};
+use super::fields::Fields;
+use super::gemma2;
+use super::rope::{Rope, RopeDefaults};
+
+/// Bases of the global and the local layers where the file has none.
+const THETA: (f64, f64) = (1_000_000.0, 10_000.0);
+
+pub(super) fn configure(fields: &mut Fields, config: &mut Config) {
+    let pattern = fields.optional_size("sliding_window_pattern");
+    let pattern = fields.optional_size("_sliding_window_pattern").or(pattern).unwrap_or(6);
+    gemma2::blocks(fields, config, pattern.max(1));
+    config.query_key_norm = QueryKeyNorm::Heads;
+    config.logit_cap = fields.optional_number("final_logit_softcapping");
+    let window = config.sliding_windows.iter().flatten().next().copied();
+    let global = RopeDefaults { theta: fields.number("rope_theta", THETA.0), ..config.rope_defaults() };
+    let local = RopeDefaults { theta: fields.number("rope_local_base_freq", THETA.1), ..config.rope_defaults() };
+    // Each kind of layer has its own settings (transformers 5), or the global ones alone can be scaled (before).
+    let parameters = fields.object("rope_parameters").unwrap_or_default();
+    let of = |kind: &str| parameters.get(kind).and_then(|value| value.as_object().cloned());
+    let (full, sliding) = (of("full_attention"), of("sliding_attention"));
+    let flat = parameters.keys().find(|key| !["full_attention", "sliding_attention"].contains(&key.as_str()));
+    if let Some(key) = flat {
+        fields.reject(format!("`rope_parameters.{key}` does not say which kind of layers it is for"));
+    }
+    let scaling = fields.object("rope_scaling");
+    if full.is_some() && scaling.is_some() {
+        fields.reject("`rope_scaling` and `rope_parameters` are two spellings of the same: keep one".into());
+    }
+    let full = full.or(scaling).unwrap_or_default();
+    config.rope = Rope::read_from(fields, "rope_parameters.full_attention.", &full, global);
+    let sliding = sliding.unwrap_or_default();
+    let local = Rope::read_from(fields, "rope_parameters.sliding_attention.", &sliding, local);
+    config.local_rope = window.map(|_| local);
+    if config.rope.width != config.head_dim {
+        fields.reject("`partial_rotary_factor` is not supported for this architecture".into());
+    }
+}

@@ -1,0 +1,40 @@
+//! Which matrices of a frozen base are kept in fewer bits, and how large they are then.
+
+use burn::tensor::DType;
+use kernels::Quantisation;
+
+use super::config::Config;
+
+/// Frozen matrices in fewer bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quantise {
+    /// In which.
+    pub quantisation: Quantisation,
+    /// The embedding and the head among them.
+    pub embeddings: bool,
+}
+
+impl Quantise {
+    /// How a matrix is kept, if not as it is.
+    pub(super) fn of(self, name: &str) -> Option<Quantisation> {
+        let embedding = ["model.embed_tokens.weight", "lm_head.weight"].contains(&name);
+        (self.embeddings || !embedding).then_some(self.quantisation)
+    }
+
+    /// Bytes of a backbone's weights, what is not quantised in `dtype`.
+    pub fn bytes(self, config: &Config, dtype: DType) -> u64 {
+        let embedding = (config.vocab_size * config.hidden_size) as u64;
+        let embeddings = if config.tie_word_embeddings { embedding } else { 2 * embedding };
+        let kept = if self.embeddings { 0 } else { embeddings };
+        let quantised = self.quantisation.bytes((config.parameters() - kept) as usize) as u64;
+        quantised + kept * dtype.size() as u64
+    }
+
+    /// `int8` or `nf4`.
+    pub fn name(self) -> &'static str {
+        match self.quantisation {
+            Quantisation::Int8 => "int8",
+            Quantisation::Nf4 => "nf4",
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The names and shapes of a model's weights, as its configuration asks for them: to count them, and to compare them with
+//! what a folder holds before anything is loaded.
+
+use std::collections::BTreeSet;
+
+use checkpoints::Weights;
+use faults::{Fault, Place};
+
+use super::config::{Config, NormKind, NormPlaces, QueryKeyNorm};
+
+impl Config {
+    /// The projections of a block, first to last: each with its path inside of the block and its shape `[out, in]`.
+    pub fn projections(&self) -> Vec<(&'static str, [usize; 2])> {
+        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        let (queries, keys) = (self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim);
+        let output = ("self_attn.o_proj", [hidden, queries]);
+        let down = ("mlp.down_proj", [hidden, inner]);
+        if self.fused_projections {
+            let together = ("self_attn.qkv_proj", [queries + 2 * keys, hidden]);
+            return vec![together, output, ("mlp.gate_up_proj", [2 * inner, hidden]), down];
+        }
+        vec![
+            ("self_attn.q_proj", [queries, hidden]),
+            ("self_attn.k_proj", [keys, hidden]),
+            ("self_attn.v_proj", [keys, hidden]),
+            output,
+            ("mlp.gate_proj", [inner, hidden]),
+            ("mlp.up_proj", [inner, hidden]),
+            down,
+        ]
+    }
+
+    /// True when the projection at this path inside of a block has a bias.
+    fn has_bias(&self, projection: &str) -> bool {
+        match projection {
+            "self_attn.o_proj" => self.output_bias,
+            name if name.starts_with("self_attn.") => self.qkv_bias,
+            _ => self.mlp_bias,
+        }
+    }
+
+    /// The norms around attention and MLP of a block: for each of the two, the one before and the one after.
+    pub(super) fn block_norms(&self) -> [[Option<&'static str>; 2]; 2] {
+        let (input, attention) = (Some("input_layernorm"), Some("post_attention_layernorm"));
+        let (before, after) = (Some("pre_feedforward_layernorm"), Some("post_feedforward_layernorm"));
+        match self.norm_places {
+            // Named for where it stands, this one is the MLP's.
+            NormPlaces::Before => [[input, None], [attention, None]],
+            NormPlaces::After => [[None, attention], [None, after]],
+            NormPlaces::Both => [[input, attention], [before, after]],
+        }
+    }
+
+    /// Width of the norms of queries and of keys, if there are any.
+    pub(super) fn query_key_norms(&self) -> Option<[usize; 2]> {
+        match self.query_key_norm {
+            QueryKeyNorm::None => None,
+            QueryKeyNorm::Heads => Some([self.head_dim; 2]),
+            QueryKeyNorm::Together => {
+                Some([self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim])
+            }
+        }
+    }
+
+    /// Every tensor of a block by its path inside of it.
+    fn block_tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let mut tensors = Vec::new();
+        for (name, shape) in self.projections() {
+            tensors.push((format!("{name}.weight"), shape.to_vec()));
+            if self.has_bias(name) {
+                tensors.push((format!("{name}.bias"), vec![shape[0]]));
+            }
+        }
+        if let Some([queries, keys]) = self.query_key_norms() {
+            tensors.push(("self_attn.q_norm.weight".into(), vec![queries]));
+            tensors.push(("self_attn.k_norm.weight".into(), vec![keys]));
+        }
+        if self.norm != NormKind::LayerWithoutWeights {
+            for name in self.block_norms().into_iter().flatten().flatten() {
+                tensors.push((format!("{name}.weight"), vec![self.hidden_size]));
+            }
+        }
+        tensors
+    }
+
+    /// Every tensor outside of the blocks.
+    fn other_tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let embedding = vec![self.vocab_size, self.hidden_size];
+        let mut tensors = vec![("model.embed_tokens.weight".into(), embedding.clone())];
+        if self.norm != NormKind::LayerWithoutWeights {
+            tensors.push(("model.norm.weight".into(), vec![self.hidden_size]));
+        }
+        if !self.tie_word_embeddings {
+            tensors.push(("lm_head.weight".into(), embedding));
+        }
+        tensors
+    }
+
+    /// Number of weights of the backbone, head and embedding counted once when tied.
+    pub fn parameters(&self) -> u64 {
+        let count = |tensors: Vec<(String, Vec<usize>)>| {
+            let sizes =
+                tensors.into_iter().map(|(_, shape)| shape.into_iter().map(|size| size as u64).product::<u64>());
+            sizes.sum::<u64>()
+        };
+        count(self.block_tensors()) * self.num_hidden_layers as u64 + count(self.other_tensors())
+    }
+
+    /// Compares names and shapes of `weights` with those asked for here, from the files' headers alone.
+    ///
+    /// # Errors
+    /// A tensor that is missing, has another shape, or has no place here.
+    pub fn check_weights(&self, weights: &Weights) -> Result<(), Fault> {
+        let block = self.block_tensors();
+        let mut known = BTreeSet::new();
+        let mut compare = |name: String, shape: &[usize]| {
+            compare(weights, &name, shape)?;
+            known.insert(name);
+            Ok::<_, Fault>(())
+        };
+        for (name, shape) in self.other_tensors() {
+            compare(name, &shape)?;
+        }
+        for layer in 0..self.num_hidden_layers {
+            for (name, shape) in &block {
+                compare(format!("model.layers.{layer}.{name}"), shape)?;
+            }
+        }
+        refuse_others(weights, &known)
+    }
+}
+
+/// Refuses a tensor that is missing or has another shape.
+pub(super) fn compare(weights: &Weights, name: &str, shape: &[usize]) -> Result<(), Fault> {
+    let fault = match weights.shape(name) {
+        None => Fault::new(format!("the tensor `{name}` is missing from the model's weights"))
+            .hint("`config.json` and the weights are not of the same model, or a file is cut short"),
+        Some(found) if found != shape => {
+            Fault::new(format!("the tensor `{name}` has the shape {found:?}, and `config.json` asks for {shape:?}"))
+                .hint("`config.json` and the weights are not of the same model")
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(fault.at(Place::Named(name.into())))
+}
+
+/// Refuses a tensor that the configuration has no place for: ignoring it could change the mathematics.
+pub(super) fn refuse_others(weights: &Weights, known: &BTreeSet<String>) -> Result<(), Fault> {
+    for name in weights.names().filter(|name| !known.contains(*name)) {
+        // Tables that older versions of transformers saved, and the copy of a tied embedding.
+        let derived = name.ends_with("rotary_emb.inv_freq");
+        let tied = name == "lm_head.weight" && weights.bytes(name)? == weights.bytes("model.embed_tokens.weight")?;
+        if !derived && !tied {
+            return Err(Fault::new(format!("the weights hold `{name}`, which `config.json` has no place for"))
+                .at(weights.place_of(name))
+                .hint("`config.json` and the weights are not of the same model"));
+        }
+    }
+    Ok(())
+}
