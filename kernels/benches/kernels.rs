@@ -233,7 +233,7 @@ mod attention {
     fn blocks(bencher: Bencher, (batch, positions): (usize, usize)) {
         let qkv: Vec<bf16> = kernels::convert(&values(batch * positions * 960));
         let table = values(positions * 32);
-        bencher.bench_local(|| kernels::attention(shape(batch, positions), black_box(&qkv), &table, &table));
+        bencher.bench_local(|| kernels::attention(shape(batch, positions), None, black_box(&qkv), &table, &table));
     }
 
     #[divan::bench(args = [(4, 256), (1, 1024), (1, 2048)], sample_count = 10)]
@@ -241,8 +241,10 @@ mod attention {
         let qkv: Vec<bf16> = kernels::convert(&values(batch * positions * 960));
         let table = values(positions * 32);
         let shape = shape(batch, positions);
-        let (out, sums) = kernels::attention(shape, &qkv, &table, &table);
-        bencher.bench_local(|| kernels::attention_backward(shape, black_box(&qkv), &table, &table, &out, &sums, &out));
+        let (out, sums) = kernels::attention(shape, None, &qkv, &table, &table);
+        bencher.bench_local(|| {
+            kernels::attention_backward(shape, None, black_box(&qkv), &table, &table, &out, &sums, &out)
+        });
     }
 
     /// One query after the other, every score of a head in memory.

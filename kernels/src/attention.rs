@@ -5,7 +5,7 @@
 //! Queries, keys and values come side by side as their projection leaves them; the rotary encoding (rotate-half layout,
 //! Su et al. 2021, arXiv 2104.09864) is applied while they are read, and taken back while gradients are written.
 
-use std::slice;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -65,17 +65,128 @@ impl AttentionShape {
     }
 
     /// The keys that any query of a block sees.
-    fn keys(&self, queries: &std::ops::Range<usize>) -> std::ops::Range<usize> {
-        self.first_key(queries.start)..queries.end
+    fn seen(&self, queries: &Range<usize>, tree: Option<&AttentionTree>) -> Seen {
+        let first = self.first_key(queries.start);
+        match tree.map(|tree| tree.places(queries)) {
+            Some(places) => Seen { first: 0, count: places.len(), places: Some(places) },
+            None => Seen { first, count: queries.end - first, places: None },
+        }
+    }
+
+    /// The part of the seen keys that a query of a block may see.
+    fn part(&self, seen: &Seen, block: &Range<usize>, query: usize) -> Range<usize> {
+        let after = block.end - query - 1;
+        let first = if seen.places.is_some() { 0 } else { self.first_key(query) - seen.first };
+        first..seen.count - after
     }
 
     fn first_key(&self, query: usize) -> usize {
         self.window.map_or(0, |window| (query + 1).saturating_sub(window))
     }
 
-    fn blocks(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
         let positions = self.positions;
         (0..positions).step_by(BLOCK).map(move |first| first..(first + BLOCK).min(positions))
+    }
+}
+
+/// Continuations of one beginning packed into one sequence: each place stands before all that follow it in the tree, these
+/// side by side, and sees nothing but what it follows and itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttentionTree {
+    /// Behind the last place of the tree that begins at each place.
+    pub ends: Vec<usize>,
+    /// Number of places that each follows: what a window goes by.
+    pub depths: Vec<usize>,
+}
+
+impl AttentionTree {
+    fn check(&self, positions: usize) {
+        assert!(self.ends.len() == positions && self.depths.len() == positions, "a tree of another length");
+        let inside = |(place, end): (usize, &usize)| (place + 1..=positions).contains(end);
+        assert!(self.ends.iter().enumerate().all(inside), "a place ends behind itself and inside of the sequence");
+    }
+
+    /// Whether `query` stands in the tree that begins at `key`.
+    pub fn follows(&self, query: usize, key: usize) -> bool {
+        key <= query && query < self.ends[key]
+    }
+
+    fn sees(&self, query: usize, key: usize, window: Option<usize>) -> bool {
+        self.follows(query, key) && window.is_none_or(|window| self.depths[query] - self.depths[key] < window)
+    }
+
+    /// What a query of `block` may see: a place before the block that any of them follows, all of its first one does.
+    fn places(&self, block: &Range<usize>) -> Vec<usize> {
+        (0..block.start).filter(|place| self.ends[*place] > block.start).chain(block.clone()).collect()
+    }
+}
+
+/// A score that adds nothing to any sum.
+const HIDDEN: f32 = -1e30;
+
+/// The keys that a block of queries sees.
+struct Seen {
+    /// The first of those that lie side by side.
+    first: usize,
+    count: usize,
+    /// Places of a tree, which do not lie side by side.
+    places: Option<Vec<usize>>,
+}
+
+/// Keys or values of one head, by rows and by columns.
+struct Head {
+    /// `[count, width]`
+    rows: Vec<f32>,
+    /// `[width, count]`
+    columns: Vec<f32>,
+    count: usize,
+    width: usize,
+}
+
+impl Head {
+    fn new(rows: Vec<f32>, count: usize, width: usize) -> Self {
+        Self { columns: transpose(&rows, count, width), rows, count, width }
+    }
+
+    fn pick(&self, places: &[usize]) -> Self {
+        let rows = places.iter().flat_map(|place| &self.rows[place * self.width..(place + 1) * self.width]);
+        Self::new(rows.copied().collect(), places.len(), self.width)
+    }
+
+    /// Rows from `first` on, with their stride.
+    fn rows(&self, first: usize) -> (*const f32, usize) {
+        (self.rows[first * self.width..].as_ptr(), self.width)
+    }
+
+    /// Columns from row `first` on, with their stride.
+    fn columns(&self, first: usize) -> (*const f32, usize) {
+        (self.columns[first..].as_ptr(), self.count)
+    }
+}
+
+impl Seen {
+    /// Copies of the keys and values that are seen, where they do not lie side by side.
+    fn pick(&self, keys: &Head, values: &Head) -> Option<(Head, Head)> {
+        self.places.as_ref().map(|places| (keys.pick(places), values.pick(places)))
+    }
+
+    /// Adds the gradients of what is seen to those of all, `[positions, width]`.
+    fn scatter(&self, gradients: &mut [f32], seen: &[f32], width: usize) {
+        for (place, row) in self.places.iter().flatten().zip(seen.chunks_exact(width)) {
+            let sums = &mut gradients[place * width..(place + 1) * width];
+            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+        }
+    }
+
+    /// Puts `value` where `query` does not see one of the places.
+    fn hide(&self, scores: &mut [f32], tree: Option<&AttentionTree>, query: usize, window: Option<usize>, value: f32) {
+        let (Some(places), Some(tree)) = (&self.places, tree) else { return };
+        for (score, place) in scores.iter_mut().zip(places) {
+            if !tree.sees(query, *place, window) {
+                *score = value;
+            }
+        }
     }
 }
 
@@ -106,7 +217,7 @@ impl Rotation<'_> {
         &self,
         turn: Turn,
         scale: f32,
-        positions: std::ops::Range<usize>,
+        positions: Range<usize>,
         (from, from_stride): (*const A, usize),
         (to, to_stride): (*mut B, usize),
     ) {
@@ -205,10 +316,18 @@ fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 /// rotary tables `[positions, rotary / 2]`.
 ///
 /// Gives the outputs `[batch, positions, heads * head_dim]` and the log of the sum of each query's exponentials,
-/// `[batch, heads, positions]`, that the way back needs.
-pub fn attention<E: Element>(shape: AttentionShape, qkv: &[E], cosine: &[f32], sine: &[f32]) -> (Vec<E>, Vec<f32>) {
+/// `[batch, heads, positions]`, that the way back needs. With a tree, the same for all sequences, a query sees what it
+/// follows there, and the work grows with the depth of the places, not with their number.
+pub fn attention<E: Element>(
+    shape: AttentionShape,
+    tree: Option<&AttentionTree>,
+    qkv: &[E],
+    cosine: &[f32],
+    sine: &[f32],
+) -> (Vec<E>, Vec<f32>) {
     shape.check(qkv, cosine, sine);
-    let AttentionShape { batch, positions, heads, key_heads, head_dim, rotary, scale, cap, .. } = shape;
+    tree.inspect(|tree| tree.check(shape.positions));
+    let AttentionShape { batch, positions, heads, key_heads, head_dim, rotary, window, scale, cap, .. } = shape;
     let (width, out_width) = (shape.width(), heads * head_dim);
     let rotation = Rotation { cosine, sine, half: rotary / 2, rest: head_dim - rotary };
     let build = Build::new(batch * positions * out_width);
@@ -229,34 +348,38 @@ pub fn attention<E: Element>(shape: AttentionShape, qkv: &[E], cosine: &[f32], s
             let (key, value) = (head_at(heads + key_head, 0), head_at(heads + key_heads + key_head, 0));
             rotation.rows(Turn::Forward, 1.0, 0..positions, (key, width), (keys.as_mut_ptr(), head_dim));
             rotation.rows(Turn::None, 1.0, 0..positions, (value, width), (values.as_mut_ptr(), head_dim));
-            let keys = transpose(&keys, positions, head_dim);
+            let (keys, values) = (Head::new(keys, positions, head_dim), Head::new(values, positions, head_dim));
             for block in shape.blocks() {
-                let (count, seen) = (block.len(), shape.keys(&block));
+                let (count, seen) = (block.len(), shape.seen(&block, tree));
+                let picked = seen.pick(&keys, &values);
+                let (keys, values) = picked.as_ref().map_or((&keys, &values), |(keys, values)| (keys, values));
                 let from = (head_at(head, block.start), width);
                 rotation.rows(Turn::Forward, scale, block.clone(), from, (queries.as_mut_ptr(), head_dim));
                 multiply(
-                    [count, seen.len(), head_dim],
+                    [count, seen.count, head_dim],
                     (queries.as_ptr(), head_dim, 1),
-                    (keys[seen.start..].as_ptr(), positions),
+                    keys.columns(seen.first),
                     (scores.as_mut_ptr(), positions),
                     false,
                 );
                 let mut sums = [0.0; BLOCK];
                 for (query, position) in block.clone().enumerate() {
-                    let (first, last) = (shape.first_key(position) - seen.start, position + 1 - seen.start);
-                    let scores = scores.as_mut_ptr().add(query * positions);
+                    let Range { start: first, end: last } = shape.part(&seen, &block, position);
+                    let scores = &mut scores[query * positions..][..seen.count];
                     if let Some(cap) = cap {
-                        cap_row(scores.add(first), last - first, cap);
+                        cap_row(scores[first..].as_mut_ptr(), last - first, cap);
                     }
-                    let (largest, sum) = softmax_row(scores, first, last, seen.len());
+                    seen.hide(scores, tree, position, window, HIDDEN);
+                    let (largest, sum) = softmax_row(scores.as_mut_ptr(), first, last, seen.count);
+                    seen.hide(scores, tree, position, window, 0.0);
                     sums[query] = sum;
                     let place = (row * heads + head) * positions + position;
                     log_sums.at(place).write(largest + sum.ln());
                 }
                 multiply(
-                    [count, head_dim, seen.len()],
+                    [count, head_dim, seen.count],
                     (scores.as_ptr(), positions, 1),
-                    (values[seen.start * head_dim..].as_ptr(), head_dim),
+                    values.rows(seen.first),
                     (outputs.as_mut_ptr(), head_dim),
                     false,
                 );
@@ -274,8 +397,10 @@ pub fn attention<E: Element>(shape: AttentionShape, qkv: &[E], cosine: &[f32], s
 }
 
 /// The gradient of `qkv` from that of the outputs, with what [`attention`] was given and gave.
+#[allow(clippy::too_many_arguments, reason = "what the way forward was given and gave")]
 pub fn attention_backward<E: Element, G: Element>(
     shape: AttentionShape,
+    tree: Option<&AttentionTree>,
     qkv: &[E],
     cosine: &[f32],
     sine: &[f32],
@@ -284,7 +409,8 @@ pub fn attention_backward<E: Element, G: Element>(
     gradient: &[G],
 ) -> Vec<E> {
     shape.check(qkv, cosine, sine);
-    let AttentionShape { batch, positions, heads, key_heads, head_dim, rotary, scale, cap, .. } = shape;
+    tree.inspect(|tree| tree.check(shape.positions));
+    let AttentionShape { batch, positions, heads, key_heads, head_dim, rotary, window, scale, cap, .. } = shape;
     let (width, out_width, group) = (shape.width(), heads * head_dim, heads / key_heads);
     assert!(outputs.len() == batch * positions * out_width && gradient.len() == outputs.len(), "outputs that fit");
     assert_eq!(log_sums.len(), batch * heads * positions, "one sum a query");
@@ -306,53 +432,67 @@ pub fn attention_backward<E: Element, G: Element>(
             let mut capped = zeros(if cap.is_some() { positions } else { 0 });
             let mut query_gradients = zeros(BLOCK * head_dim);
             let (mut key_gradients, mut value_gradients) = (zeros(head_size), zeros(head_size));
+            // Of the places of a tree, before they are added to those of all.
+            let mut seen_gradients = zeros(if tree.is_some() { head_size } else { 0 });
             // SAFETY: as in `attention`.
             unsafe {
                 let (key, value) = (head_at(heads + key_head, 0), head_at(heads + key_heads + key_head, 0));
                 rotation.rows(Turn::Forward, 1.0, 0..positions, (key, width), (keys.as_mut_ptr(), head_dim));
                 rotation.rows(Turn::None, 1.0, 0..positions, (value, width), (values.as_mut_ptr(), head_dim));
-                let turned_keys = transpose(&keys, positions, head_dim);
-                let turned_values = transpose(&values, positions, head_dim);
+                let (keys, values) = (Head::new(keys, positions, head_dim), Head::new(values, positions, head_dim));
                 for block in shape.blocks() {
-                    let (count, seen) = (block.len(), shape.keys(&block));
+                    let (count, seen) = (block.len(), shape.seen(&block, tree));
+                    let picked = seen.pick(&keys, &values);
+                    let (keys, values) = picked.as_ref().map_or((&keys, &values), |(keys, values)| (keys, values));
                     let from = (head_at(head, block.start), width);
                     rotation.rows(Turn::Forward, scale, block.clone(), from, (queries.as_mut_ptr(), head_dim));
                     let place = (row * positions + block.start) * out_width + head * head_dim;
                     let from = (gradient[place..].as_ptr(), out_width);
                     rotation.rows(Turn::None, 1.0, block.clone(), from, (given.as_mut_ptr(), head_dim));
-                    let inner = [count, seen.len(), head_dim];
+                    let inner = [count, seen.count, head_dim];
                     let (queries_rows, given_rows) = ((queries.as_ptr(), head_dim, 1), (given.as_ptr(), head_dim, 1));
-                    let turned = (turned_keys[seen.start..].as_ptr(), positions);
-                    multiply(inner, queries_rows, turned, (scores.as_mut_ptr(), positions), false);
-                    let turned = (turned_values[seen.start..].as_ptr(), positions);
-                    multiply(inner, given_rows, turned, (slopes.as_mut_ptr(), positions), false);
+                    let columns = keys.columns(seen.first);
+                    multiply(inner, queries_rows, columns, (scores.as_mut_ptr(), positions), false);
+                    let columns = values.columns(seen.first);
+                    multiply(inner, given_rows, columns, (slopes.as_mut_ptr(), positions), false);
                     for (query, position) in block.clone().enumerate() {
-                        let (first, last) = (shape.first_key(position) - seen.start, position + 1 - seen.start);
+                        let Range { start: first, end: last } = shape.part(&seen, &block, position);
                         let out = outputs[(row * positions + position) * out_width + head * head_dim..].as_ptr();
                         let delta = dot(out, given.as_ptr().add(query * head_dim), head_dim);
                         let log_sum = log_sums[(row * heads + head) * positions + position];
                         let at = query * positions;
-                        let (scores, slopes) = (scores.as_mut_ptr().add(at), slopes.as_mut_ptr().add(at));
+                        let (scores, slopes) = (&mut scores[at..][..seen.count], &mut slopes[at..][..seen.count]);
                         if let Some(cap) = cap {
-                            cap_row(scores.add(first), last - first, cap);
-                            capped[..last - first]
-                                .copy_from_slice(slice::from_raw_parts(scores.add(first), last - first));
+                            cap_row(scores[first..].as_mut_ptr(), last - first, cap);
+                            capped[..last - first].copy_from_slice(&scores[first..last]);
                         }
-                        slope_row(scores, slopes, first, last, seen.len(), log_sum, delta);
+                        seen.hide(scores, tree, position, window, HIDDEN);
+                        let (scores_at, slopes_at) = (scores.as_mut_ptr(), slopes.as_mut_ptr());
+                        slope_row(scores_at, slopes_at, first, last, seen.count, log_sum, delta);
+                        seen.hide(scores, tree, position, window, 0.0);
+                        seen.hide(slopes, tree, position, window, 0.0);
                         if let Some(cap) = cap {
-                            cap_slopes(slopes.add(first), capped.as_ptr(), last - first, 1.0 / cap);
+                            cap_slopes(slopes[first..].as_mut_ptr(), capped.as_ptr(), last - first, 1.0 / cap);
                         }
                     }
-                    let outer = [seen.len(), head_dim, count];
-                    let at = seen.start * head_dim;
-                    let sum = (value_gradients[at..].as_mut_ptr(), head_dim);
-                    multiply(outer, (scores.as_ptr(), 1, positions), (given.as_ptr(), head_dim), sum, true);
-                    let sum = (key_gradients[at..].as_mut_ptr(), head_dim);
-                    multiply(outer, (slopes.as_ptr(), 1, positions), (queries.as_ptr(), head_dim), sum, true);
+                    let outer = [seen.count, head_dim, count];
+                    let (given_rows, query_rows) = ((given.as_ptr(), head_dim), (queries.as_ptr(), head_dim));
+                    let (p, slope) = ((scores.as_ptr(), 1, positions), (slopes.as_ptr(), 1, positions));
+                    if seen.places.is_some() {
+                        let sum = seen_gradients.as_mut_ptr();
+                        multiply(outer, p, given_rows, (sum, head_dim), false);
+                        seen.scatter(&mut value_gradients, &seen_gradients, head_dim);
+                        multiply(outer, slope, query_rows, (sum, head_dim), false);
+                        seen.scatter(&mut key_gradients, &seen_gradients, head_dim);
+                    } else {
+                        let at = seen.first * head_dim;
+                        multiply(outer, p, given_rows, (value_gradients[at..].as_mut_ptr(), head_dim), true);
+                        multiply(outer, slope, query_rows, (key_gradients[at..].as_mut_ptr(), head_dim), true);
+                    }
                     multiply(
-                        [count, head_dim, seen.len()],
+                        [count, head_dim, seen.count],
                         (slopes.as_ptr(), positions, 1),
-                        (keys[at..].as_ptr(), head_dim),
+                        keys.rows(seen.first),
                         (query_gradients.as_mut_ptr(), head_dim),
                         false,
                     );

@@ -24,7 +24,7 @@ mod simd;
 mod swiglu;
 
 pub use adamw::{AdamWStep, adamw, sum_of_squares};
-pub use attention::{AttentionShape, attention, attention_backward};
+pub use attention::{AttentionShape, AttentionTree, attention, attention_backward};
 pub use cross_entropy::{RowStatistics, logits_gradient, scale_and_cap, softmax_statistics};
 pub use element::{Element, convert};
 pub use half::bf16;
@@ -73,8 +73,8 @@ mod tests {
             let norm = rms_norm_backward(&x, &values(inputs, 0.6), &x, 1e-5, true);
             let shape = AttentionShape { batch: 2, positions: 105, ..AttentionShape::new(4, 2, 8) };
             let (qkv, table) = (values(210 * 64, 0.7), values(105 * 4, 0.8));
-            let (out, sums) = attention(shape, &qkv, &table, &table);
-            let attended = attention_backward(shape, &qkv, &table, &table, &out, &sums, &out);
+            let (out, sums) = attention(shape, None, &qkv, &table, &table);
+            let attended = attention_backward(shape, None, &qkv, &table, &table, &out, &sums, &out);
             let logits = values(9 * 5003, 0.9);
             let statistics = softmax_statistics(&logits, 5003, &[7; 9]);
             let squares = vec![sum_of_squares(&values(100_003, 1.0)) as f32];

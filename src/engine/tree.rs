@@ -15,7 +15,7 @@ use crate::model::{Context, Decoder, Visibility};
 
 /// A trie of rows of tokens.
 pub struct Tree {
-    /// The token of each node; a node stands after its parent.
+    /// The token of each node; a node stands after its parent, and all nodes below a node side by side.
     pub ids: Vec<u32>,
     /// Number of tokens before each.
     positions: Vec<usize>,
@@ -40,8 +40,11 @@ impl Tree {
             learned: Vec::new(),
         };
         let mut children: HashMap<(Option<usize>, u32), usize> = HashMap::new();
-        for &index in indices {
-            let example = &examples[index];
+        // In the order of their tokens, rows that begin alike come one after the other, and so do all nodes below a node.
+        let mut rows: Vec<(usize, &Example)> = indices.iter().map(|index| &examples[*index]).enumerate().collect();
+        rows.sort_by(|(_, one), (_, other)| one.ids.cmp(&other.ids));
+        tree.paths = vec![Vec::new(); rows.len()];
+        for (row, example) in rows {
             let length = example.learned.iter().filter(|learned| **learned).count();
             let (mut parent, mut path, mut position) = (None, Vec::with_capacity(example.ids.len()), 0);
             for (depth, (&id, &learned)) in example.ids.iter().zip(&example.learned).enumerate() {
@@ -76,7 +79,7 @@ impl Tree {
                 path.push(node);
                 parent = Some(node);
             }
-            tree.paths.push(path);
+            tree.paths[row] = path;
         }
         tree
     }
@@ -139,6 +142,10 @@ mod tests {
         assert_eq!(tree.positions, [0, 1, 2, 3, 3, 4, 2]);
         assert_eq!(tree.parents, [None, Some(0), Some(1), Some(2), Some(2), Some(4), Some(1)]);
         assert_eq!(tree.paths, [vec![0, 1, 2, 3], vec![0, 1, 2, 4, 5], vec![0, 1, 6]]);
+        // However the rows come, what follows a node stands side by side.
+        let mixed = Tree::new(&examples, &[2, 0, 1]);
+        assert_eq!((mixed.ids, mixed.parents), (tree.ids, tree.parents));
+        assert_eq!(mixed.paths, [vec![0, 1, 6], vec![0, 1, 2, 3], vec![0, 1, 2, 4, 5]]);
         let learned: Vec<(usize, u32, f64)> = tree.learned.iter().map(|l| (l.hidden, l.target, l.weight)).collect();
         assert_eq!(learned, [(1, 3, 0.75), (2, 4, 0.5), (2, 5, 0.25), (4, 6, 0.25), (1, 7, 0.25)]);
     }

@@ -141,7 +141,7 @@ fn attention_is_the_composed_attention() {
             Tensor::<4>::from_data(TensorData::new(data, [1, 1, positions, 6]), &Device::flex())
         };
         let (cosine, sine) = (table(f32::cos), table(f32::sin));
-        let fused = run(&leaves, |l| attention(l[0].clone(), cosine.clone(), sine.clone(), batch, shape));
+        let fused = run(&leaves, |l| attention(l[0].clone(), cosine.clone(), sine.clone(), batch, shape, None));
         let composed = run(&leaves, |l| {
             let rows = l[0].clone().reshape([batch, positions, width]);
             let part = |first: usize, count: usize| {

@@ -12,6 +12,7 @@ use super::linear::{Linear, project_apart, project_onto, project_together};
 use super::matrix::Matrix;
 use super::norm::Norm;
 use super::source::Source;
+use super::visibility::Visibility;
 use crate::fused::{AttentionHeads, attention};
 
 /// The attention half of a block.
@@ -112,7 +113,7 @@ impl Attention {
         let flat = x.reshape([batch * positions, hidden]);
         let packed = matches!(self.o_proj.weight(), Matrix::Packed(_));
         let attended = match cache {
-            None if packed && context.visibility.is_none() => self.attend_together(flat, batch, context),
+            None if packed => self.attend_together(flat, batch, context),
             cache => self.attend(flat, batch, context, cache),
         };
         let residual = residual.map(|residual| residual.reshape([batch * positions, hidden]));
@@ -135,8 +136,9 @@ impl Attention {
         let Self { heads, key_heads, head_dim, window, scale, cap, .. } = *self;
         let rotary = context.rotary(self.local);
         let (cosine, sine) = rotary.tables();
+        let tree = context.visibility.as_ref().and_then(Visibility::as_tree);
         let heads = AttentionHeads { heads, key_heads, head_dim, rotary: rotary.width(), window, scale, cap };
-        attention(qkv, cosine, sine, batch, heads)
+        attention(qkv, cosine, sine, batch, heads, tree)
     }
 
     /// Widths of all queries, keys and values of a position.

@@ -1,10 +1,27 @@
 //! Which positions a position sees, where that is not simply all before it: a tree of continuations packed into one
 //! sequence, or rows of different lengths side by side.
 
+use std::cell::OnceCell;
+use std::sync::Arc;
+
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use kernels::AttentionTree;
 
 /// Which keys each query sees, beside the order in the sequence: none sees what stands after it.
 pub struct Visibility {
+    layout: Layout,
+    device: Device,
+    /// Made when an attention is composed that needs it: it grows with the square of the places.
+    mask: OnceCell<Mask>,
+}
+
+enum Layout {
+    Tree(Arc<AttentionTree>),
+    /// Rows padded on the left, and the numbers of queries and keys.
+    Padded(Vec<usize>, [usize; 2]),
+}
+
+struct Mask {
     /// True where the key is hidden from the query, `[1 or batch, 1, queries, keys]`.
     hidden: Tensor<4, Bool>,
     /// Position of the query less that of the key, `[1, 1, queries, keys]`: what a sliding window goes by.
@@ -14,56 +31,80 @@ pub struct Visibility {
 }
 
 impl Visibility {
-    /// A tree in one sequence: each place sees its ancestors and itself. A place's parent stands before it.
+    /// A tree in one sequence: each place sees its ancestors and itself. A place stands before all that follow it, and
+    /// these side by side.
     pub fn tree(positions: &[usize], parents: &[Option<usize>], device: &Device) -> Self {
-        let places = positions.len();
-        let mut hidden = vec![true; places * places];
-        for (place, parent) in parents.iter().enumerate() {
+        let mut ends: Vec<usize> = (1..=positions.len()).collect();
+        for (place, parent) in parents.iter().enumerate().rev() {
             if let Some(parent) = parent {
-                hidden.copy_within(parent * places..(parent + 1) * places, place * places);
+                ends[*parent] = ends[*parent].max(ends[place]);
             }
-            hidden[place * places + place] = false;
         }
-        let distance: Vec<i32> =
-            positions.iter().flat_map(|query| positions.iter().map(move |key| *query as i32 - *key as i32)).collect();
-        let shape = [1, 1, places, places];
-        Self {
-            hidden: Tensor::from_data(TensorData::new(hidden, shape), device),
-            distance: Tensor::from_data(TensorData::new(distance, shape), device),
-            farthest: positions.iter().copied().max().unwrap_or(0),
-        }
+        let tree = AttentionTree { ends, depths: positions.to_vec() };
+        Self { layout: Layout::Tree(Arc::new(tree)), device: device.clone(), mask: OnceCell::new() }
     }
 
     /// Rows that are padded on the left by so many places each; the queries are the last of `keys` places.
     pub fn padded(padding: &[usize], queries: usize, keys: usize, device: &Device) -> Self {
-        let query_places = keys - queries..keys;
-        let mut hidden = Vec::with_capacity(padding.len() * queries * keys);
-        for &padding in padding {
-            for query in query_places.clone() {
-                // Padding sees itself: a place that saw nothing would not be a number, and spoil what it is multiplied by.
-                hidden.extend((0..keys).map(|key| key < padding && key != query));
-            }
-        }
-        let distance: Vec<i32> =
-            query_places.flat_map(|query| (0..keys).map(move |key| query as i32 - key as i32)).collect();
-        Self {
-            hidden: Tensor::from_data(TensorData::new(hidden, [padding.len(), 1, queries, keys]), device),
-            distance: Tensor::from_data(TensorData::new(distance, [1, 1, queries, keys]), device),
-            farthest: keys.saturating_sub(1),
+        let layout = Layout::Padded(padding.to_vec(), [queries, keys]);
+        Self { layout, device: device.clone(), mask: OnceCell::new() }
+    }
+
+    /// The tree, if it is one.
+    pub(super) fn as_tree(&self) -> Option<Arc<AttentionTree>> {
+        match &self.layout {
+            Layout::Tree(tree) => Some(tree.clone()),
+            Layout::Padded(..) => None,
         }
     }
 
     /// True where the key is hidden, `[batch, heads, queries, keys]`.
     pub(super) fn mask(&self, window: Option<usize>, [batch, heads]: [usize; 2]) -> Tensor<4, Bool> {
-        let hidden = match window.filter(|window| *window <= self.farthest) {
+        let Mask { hidden, distance, farthest } = self.mask.get_or_init(|| match &self.layout {
+            Layout::Tree(tree) => tree_mask(tree, &self.device),
+            Layout::Padded(padding, [queries, keys]) => padded_mask(padding, *queries, *keys, &self.device),
+        });
+        let hidden = match window.filter(|window| window <= farthest) {
             Some(window) => {
-                let far = self.distance.clone().greater_equal_elem(window as i64);
-                let [rows, _, queries, keys] = self.hidden.dims();
-                self.hidden.clone().bool_or(far.expand([rows, 1, queries, keys]))
+                let far = distance.clone().greater_equal_elem(window as i64);
+                let [rows, _, queries, keys] = hidden.dims();
+                hidden.clone().bool_or(far.expand([rows, 1, queries, keys]))
             }
-            None => self.hidden.clone(),
+            None => hidden.clone(),
         };
         let [_, _, queries, keys] = hidden.dims();
         hidden.expand([batch, heads, queries, keys])
+    }
+}
+
+fn tree_mask(tree: &AttentionTree, device: &Device) -> Mask {
+    let places = tree.depths.len();
+    let hidden: Vec<bool> =
+        (0..places).flat_map(|query| (0..places).map(move |key| !tree.follows(query, key))).collect();
+    let depth = |place: &usize| *place as i32;
+    let distances = tree.depths.iter().flat_map(|query| tree.depths.iter().map(move |key| depth(query) - depth(key)));
+    let shape = [1, 1, places, places];
+    Mask {
+        hidden: Tensor::from_data(TensorData::new(hidden, shape), device),
+        distance: Tensor::from_data(TensorData::new(distances.collect::<Vec<i32>>(), shape), device),
+        farthest: tree.depths.iter().copied().max().unwrap_or(0),
+    }
+}
+
+fn padded_mask(padding: &[usize], queries: usize, keys: usize, device: &Device) -> Mask {
+    let query_places = keys - queries..keys;
+    let mut hidden = Vec::with_capacity(padding.len() * queries * keys);
+    for &padding in padding {
+        for query in query_places.clone() {
+            // Padding sees itself: a place that saw nothing would not be a number, and spoil what it is multiplied by.
+            hidden.extend((0..keys).map(|key| key < padding && key != query));
+        }
+    }
+    let distance: Vec<i32> =
+        query_places.flat_map(|query| (0..keys).map(move |key| query as i32 - key as i32)).collect();
+    Mask {
+        hidden: Tensor::from_data(TensorData::new(hidden, [padding.len(), 1, queries, keys]), device),
+        distance: Tensor::from_data(TensorData::new(distance, [1, 1, queries, keys]), device),
+        farthest: keys.saturating_sub(1),
     }
 }
