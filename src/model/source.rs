@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use checkpoints::Weights;
-use faults::Fault;
+use faults::{Fault, Place};
 use kernels::{Packed, Quantised};
 use rand::SeedableRng;
 use rand_distr::{Distribution, Normal};

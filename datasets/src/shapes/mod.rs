@@ -62,8 +62,11 @@ pub(crate) struct Shape {
     /// The model must learn from these rows where to stop.
     pub stops: bool,
     /// Reads one row: its prompts, each as the drafts that answer it.
-    pub read: fn(&Row<'_>, &Context<'_>) -> Result<Vec<Vec<Draft>>, Fault>,
+    pub read: Read,
 }
+
+/// A row's prompts, each as the drafts that answer it.
+pub(crate) type Read = fn(&Row<'_>, &Context<'_>) -> Result<Vec<Vec<Draft>>, Fault>;
 
 /// What a shape needs beside the row.
 pub(crate) struct Context<'a> {
