@@ -45,7 +45,7 @@ pub const LEVELS: [f32; 16] = [
 ];
 
 /// One part of 127, rounded as bitsandbytes rounds it.
-pub const PART: f32 = 7.874_015_7e-3;
+pub const PART: f32 = 7.874_016e-3;
 
 /// A way to keep a matrix in fewer bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,7 +219,7 @@ pub fn dynamic_map() -> &'static [f32; 256] {
             let parts = 1 << exponent;
             // In the order of rounding in which the original's tensors are made: from the nearer of the two ends.
             let step = (1.0 - 0.1f32) / parts as f32;
-            let bound = |i: usize| match i < (parts + 1) / 2 {
+            let bound = |i: usize| match i < parts.div_ceil(2) {
                 true => step.mul_add(i as f32, 0.1),
                 false => (-step).mul_add((parts - i) as f32, 1.0),
             };
