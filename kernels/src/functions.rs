@@ -25,7 +25,7 @@ pub(crate) unsafe fn tanh<L: Lanes>(x: L::V) -> L::V {
         let square = L::mul(near, near);
         // Coefficients of the Cephes library's tanhf.
         let mut p = L::splat(-5.704_988_7e-3);
-        for coefficient in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
+        for coefficient in [2.063_908_8e-2, -5.373_971_5e-2, 1.333_144_2e-1, -3.333_328e-1] {
             p = L::fma(p, square, L::splat(coefficient));
         }
         let near = L::fma(L::mul(p, square), near, near);

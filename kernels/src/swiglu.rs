@@ -53,7 +53,7 @@ struct GeluTanh;
 impl Activation for GeluTanh {
     #[inline(always)]
     unsafe fn inner<L: Lanes>(x: L::V) -> (L::V, L::V) {
-        const FACTOR: f32 = 1.595_769_1;
+        const FACTOR: f32 = 1.595_769_2;
         unsafe {
             // Past 10 the sigmoid is 0 or 1 to the last bit, and the cube must not grow to infinity. Operands in this
             // order give NaN back when `x` is NaN.
