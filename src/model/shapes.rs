@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use checkpoints::Weights;
+use checkpoints::{Dtype, Weights};
 use faults::{Fault, Place};
 
 use super::config::{Config, NormKind, NormPlaces, QueryKeyNorm};
@@ -109,7 +109,7 @@ impl Config {
     /// Compares names and shapes of `weights` with those asked for here, from the files' headers alone.
     ///
     /// # Errors
-    /// A tensor that is missing, has another shape, or has no place here.
+    /// A tensor that is missing, has another shape or no numbers, or has no place here.
     pub fn check_weights(&self, weights: &Weights) -> Result<(), Fault> {
         let block = self.block_tensors();
         let mut known = BTreeSet::new();
@@ -130,8 +130,15 @@ impl Config {
     }
 }
 
-/// Refuses a tensor that is missing or has another shape.
+/// Refuses a tensor that is missing, has another shape, or holds something else than floating point numbers.
 pub(super) fn compare(weights: &Weights, name: &str, shape: &[usize]) -> Result<(), Fault> {
+    let readable = [Dtype::F32, Dtype::BF16, Dtype::F16, Dtype::F64];
+    if let Some(dtype) = weights.dtype(name).filter(|dtype| !readable.contains(dtype)) {
+        let message = format!("the tensor `{name}` holds {dtype}, expected F32, BF16, F16 or F64");
+        return Err(Fault::new(message)
+            .at(weights.place_of(name))
+            .hint("take the model as it was before it was quantised"));
+    }
     let fault = match weights.shape(name) {
         None => Fault::new(format!("the tensor `{name}` is missing from the model's weights"))
             .hint("`config.json` and the weights are not of the same model, or a file is cut short"),

@@ -247,7 +247,6 @@ fn six_steps_in_bf16_stay_near_those_of_peft_in_f32() {
         let rows = expected(model);
         for recompute in [Recompute::None, Recompute::Blocks] {
             let found = train(adapted(model, DType::BF16), &rows, recompute, 3);
-            eprintln!("{model} {found:?} {:?} {:?}", rows.adapter.losses, rows.adapter.norms);
             for (step, (loss, norm)) in found.into_iter().enumerate() {
                 let (expected_loss, expected_norm) = (rows.adapter.losses[step], rows.adapter.norms[step]);
                 assert!((loss / expected_loss - 1.0).abs() < 0.02, "{model} {step}: loss {loss} for {expected_loss}");
