@@ -162,11 +162,12 @@ mod tests {
         let (rows, width) = (19, 45);
         let gate_up: Vec<f32> = (0..rows * 2 * width).map(|i| (i as f32 * 0.37).sin() * 9.0).collect();
         let gradient: Vec<f32> = (0..rows * width).map(|i| (i as f32 * 0.11).cos()).collect();
-        let cases: [(fn(f64) -> f64, Vec<f32>, Vec<f32>); 2] = [
-            (silu, swiglu(&gate_up, width), swiglu_backward(&gate_up, &gradient, width)),
-            (gelu, geglu(&gate_up, width), geglu_backward(&gate_up, &gradient, width)),
+        let functions: [fn(f64) -> f64; 2] = [silu, gelu];
+        let found = [
+            (swiglu(&gate_up, width), swiglu_backward(&gate_up, &gradient, width)),
+            (geglu(&gate_up, width), geglu_backward(&gate_up, &gradient, width)),
         ];
-        for (function, found, back) in cases {
+        for (function, (found, back)) in functions.into_iter().zip(found) {
             for row in 0..rows {
                 for i in 0..width {
                     let (a, b) = (row * 2 * width + i, row * 2 * width + width + i);
