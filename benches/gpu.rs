@@ -78,9 +78,7 @@ fn attentions(device: &Device, dtype: DType, small: bool) {
         let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
         (q.clone(), k.clone(), v.clone(), seed, move || attention(q.clone(), k.clone(), v.clone(), None, None, options))
     };
-    let data = |heads: usize| {
-        random::<4>([batch, heads, positions, head_dim], &Device::flex(), DType::F32).into_data()
-    };
+    let data = |heads: usize| random::<4>([batch, heads, positions, head_dim], &Device::flex(), DType::F32).into_data();
     let data = [data(heads), data(key_heads), data(key_heads), data(heads)];
     let (_, _, _, seed, forward) = run(batch, device, dtype, &data);
     let forward_ms = milliseconds(device, &forward);

@@ -204,9 +204,12 @@ mod tests {
                     expected[0].push(-probabilities[target].ln());
                     expected[1].push(probabilities.iter().map(|p| -p * p.ln()).sum());
                     expected[2].push(sum.ln());
-                    expected[3].extend(probabilities.iter().enumerate().map(|(i, p)| {
-                        f64::from(weights[row]) * (p - f64::from(u8::from(i == target)))
-                    }));
+                    expected[3].extend(
+                        probabilities
+                            .iter()
+                            .enumerate()
+                            .map(|(i, p)| f64::from(weights[row]) * (p - f64::from(u8::from(i == target)))),
+                    );
                 }
                 for (found, expected) in [&nll, &entropy, &log_sum, &on].into_iter().zip(&expected) {
                     close(&device.read(found), expected, device.tolerance(found.element));

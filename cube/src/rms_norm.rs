@@ -274,8 +274,8 @@ mod tests {
         let device = Device::open();
         for (rows, width) in [(47, 31), (1, 1), (1, 4096), (130, 64), (3, 576), (5, 1030)] {
             for element in device.elements() {
-                let [x, weight, gradient] = [(rows * width, 0.3), (width, 0.5), (rows * width, 0.9)]
-                    .map(|(count, seed)| values(count, seed));
+                let [x, weight, gradient] =
+                    [(rows * width, 0.3), (width, 0.5), (rows * width, 0.9)].map(|(count, seed)| values(count, seed));
                 let (x, gradient) = (device.buffer(&x, element), device.buffer(&gradient, element));
                 let weight = device.f32(&weight);
                 let [y, dx] = [0, 1].map(|_| device.empty(rows * width, element));

@@ -29,7 +29,10 @@ pub fn rotate(client: &Client, x: &Buffer, layout: Layout, cosine: &Buffer, sine
         return;
     }
     let tables = cosine.length / (positions * half);
-    assert!(cosine.length == tables * positions * half && (tables == 1 || tables == batch), "tables of these positions");
+    assert!(
+        cosine.length == tables * positions * half && (tables == 1 || tables == batch),
+        "tables of these positions"
+    );
     let last = [batch, heads, positions].iter().zip(strides).map(|(size, stride)| (size - 1) * stride).sum::<usize>();
     assert!(last + head_dim <= x.length, "the layout lies inside of the values");
     let lanes = strides.iter().fold(half, |common, stride| gcd(common, *stride));

@@ -199,12 +199,7 @@ pub(crate) trait DeviceOps: Backend {
 #[backend_extension(Cube, Autodiff, Fusion)]
 pub(crate) trait TrackedOps: Backend {
     #[fusion(meta = |x, _weight, _epsilon, output| TensorSpec::new(x.shape.clone(), *output))]
-    fn rms_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        epsilon: f32,
-        output: DType,
-    ) -> FloatTensor<Self>;
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f32, output: DType) -> FloatTensor<Self>;
 
     #[fusion(dtype = gate, shape = gate)]
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -214,12 +209,7 @@ pub(crate) trait TrackedOps: Backend {
 }
 
 impl<B: DeviceOps, C: CheckpointStrategy> TrackedOps for Autodiff<B, C> {
-    fn rms_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        epsilon: f32,
-        output: DType,
-    ) -> FloatTensor<Self> {
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f32, output: DType) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node()];
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
         let (y, inverse) = B::rms_norm_forward(x.clone(), weight.clone(), epsilon, output);
@@ -262,8 +252,7 @@ impl<B: DeviceOps> Backward<B, 2> for RmsNorm {
         let [x, weight, inverse] = ops.state;
         let [for_x, for_weight] = ops.parents;
         if let Some(node) = for_weight {
-            let dweight =
-                B::rms_norm_weight_backward(x.clone(), weight.clone(), inverse.clone(), gradient.clone());
+            let dweight = B::rms_norm_weight_backward(x.clone(), weight.clone(), inverse.clone(), gradient.clone());
             gradients.register::<B>(node.id, dweight);
         }
         if let Some(node) = for_x {

@@ -137,12 +137,7 @@ impl DeviceOps for CubeBackend {
 }
 
 impl TrackedOps for CubeBackend {
-    fn rms_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        epsilon: f32,
-        output: DType,
-    ) -> FloatTensor<Self> {
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f32, output: DType) -> FloatTensor<Self> {
         Self::rms_norm_forward(x, weight, epsilon, output).0
     }
 

@@ -111,10 +111,7 @@ fn rotation_is_the_composed_rotation() {
             let x = l[0].clone().swap_dims(1, 2);
             let (first, second) = (x.clone().narrow(3, 0, 6), x.narrow(3, 6, 6));
             let [c, s] = [f32::cos, f32::sin].map(|function| angles(function, &Device::flex()).autodiff());
-            let turned = vec![
-                first.clone() * c.clone() - second.clone() * s.clone(),
-                second * c + first * s,
-            ];
+            let turned = vec![first.clone() * c.clone() - second.clone() * s.clone(), second * c + first * s];
             Tensor::cat(turned, 3)
         });
         compare(&found, &composed);
