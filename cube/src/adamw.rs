@@ -51,7 +51,7 @@ pub fn adamw(client: &Client, buffers: &AdamWBuffers<'_>, step: &AdamWStep) {
     let length = values.length;
     assert!([gradient, first, second, updated].iter().all(|buffer| buffer.length == length), "one of each a value");
     assert!(loss.length == 1 && norm.length == 1 && corrections.length == 2, "one loss, one norm, two corrections");
-    let lanes = lanes(client, length);
+    let lanes = lanes(client, length, &[values, gradient, first, second, updated]);
     let units = units(client, UNITS);
     let pieces = length.div_ceil(PIECE).max(1);
     let partial = Buffer::empty(client, pieces, norm.element);

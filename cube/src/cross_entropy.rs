@@ -27,7 +27,7 @@ pub fn softmax_statistics(
     let vocabulary = logits.length / count;
     assert!(logits.length == count * vocabulary && vocabulary > 0, "one target a row");
     assert!([nll, entropy, log_sum].iter().all(|buffer| buffer.length == count), "one of each a row");
-    let lanes = lanes(client, vocabulary);
+    let lanes = lanes(client, vocabulary, &[logits]);
     let units = units(client, vocabulary / lanes);
     // SAFETY: the lengths agree, no unit goes past its row, and targets outside of the vocabulary are not looked up.
     unsafe {
@@ -127,7 +127,7 @@ pub fn logits_gradient(client: &Client, logits: &Buffer, targets: &Buffer, log_s
     let vocabulary = logits.length / count;
     assert!(logits.length == count * vocabulary && vocabulary > 0, "one target a row");
     assert!(log_sum.length == count && weights.length == count, "one of each a row");
-    let lanes = lanes(client, vocabulary);
+    let lanes = lanes(client, vocabulary, &[logits]);
     let vectors = vocabulary / lanes;
     let (cubes, dim) = elementwise(client, count * vectors);
     // SAFETY: the lengths agree, and no unit goes past them.

@@ -43,6 +43,11 @@ impl Buffer {
         Self { handle: client.empty(length * element.size()), length, element }
     }
 
+    /// Bytes from the beginning of its memory, which is aligned for every vector.
+    fn offset(&self) -> usize {
+        self.handle.offset_start.unwrap_or(0) as usize
+    }
+
     fn argument(&self) -> BufferArg {
         // SAFETY: every function here checks the lengths it is given against each other before it launches.
         unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.length) }
@@ -73,10 +78,11 @@ fn elementwise(client: &Client, vectors: usize) -> (CubeCount, CubeDim) {
     (rows(vectors.div_ceil(units)), CubeDim::new_1d(units as u32))
 }
 
-/// How many numbers are read at once: 16 bytes of f32, where the row's width allows it.
-fn lanes(client: &Client, width: usize) -> VectorSize {
+/// How many numbers are read at once: 16 bytes of f32, where the row's width and the places of the buffers allow it.
+fn lanes(client: &Client, width: usize, buffers: &[&Buffer]) -> VectorSize {
     let sizes = client.io_optimized_vector_sizes(size_of::<f32>());
-    sizes.filter(|size| width.is_multiple_of(*size)).max().unwrap_or(1)
+    let aligned = |size: usize| buffers.iter().all(|buffer| buffer.offset().is_multiple_of(size * buffer.element.size()));
+    sizes.filter(|size| width.is_multiple_of(*size) && aligned(*size)).max().unwrap_or(1)
 }
 
 fn address(buffers: &[&Buffer]) -> AddressType {

@@ -18,7 +18,7 @@ pub fn rms_norm(client: &Client, x: &Buffer, weight: &Buffer, epsilon: f32, y: &
     if x.length == 0 {
         return;
     }
-    let lanes = lanes(client, width);
+    let lanes = lanes(client, width, &[x, weight, y]);
     let units = units(client, width / lanes);
     // SAFETY: the lengths agree, and no unit goes past its row.
     unsafe {
@@ -98,7 +98,7 @@ pub fn rms_norm_backward(
     if x.length == 0 {
         return;
     }
-    let lanes = lanes(client, width);
+    let lanes = lanes(client, width, &[x, weight, gradient, dx]);
     let units = units(client, width / lanes);
     // SAFETY: the lengths agree, and no unit goes past its row.
     unsafe {
@@ -175,7 +175,7 @@ pub fn rms_norm_weight_backward(client: &Client, x: &Buffer, inverse: &Buffer, g
     }
     let pieces = count.div_ceil(PIECE).max(1);
     let partial = Buffer::empty(client, pieces * width, dweight.element);
-    let lanes = lanes(client, width);
+    let lanes = lanes(client, width, &[x, gradient, dweight]);
     let vectors = width / lanes;
     let (cubes, dim) = elementwise(client, pieces * vectors);
     // SAFETY: the lengths agree, and no unit goes past its column.

@@ -36,7 +36,7 @@ pub fn rotate(client: &Client, x: &Buffer, layout: Layout, cosine: &Buffer, sine
     let last = [batch, heads, positions].iter().zip(strides).map(|(size, stride)| (size - 1) * stride).sum::<usize>();
     assert!(last + head_dim <= x.length, "the layout lies inside of the values");
     let lanes = strides.iter().fold(half, |common, stride| gcd(common, *stride));
-    let lanes = self::lanes(client, lanes);
+    let lanes = self::lanes(client, lanes, &[x, cosine, sine, y]);
     let [batch_stride, head_stride, position_stride] = strides.map(|stride| stride / lanes);
     let half = half / lanes;
     let (cubes, dim) = elementwise(client, batch * heads * positions * half);

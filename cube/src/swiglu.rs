@@ -16,7 +16,7 @@ pub fn swiglu(client: &Client, gate: &Buffer, up: &Buffer, y: &Buffer) {
     if gate.length == 0 {
         return;
     }
-    let lanes = lanes(client, gate.length);
+    let lanes = lanes(client, gate.length, &[gate, up, y]);
     let (cubes, dim) = elementwise(client, gate.length / lanes);
     // SAFETY: the lengths agree, and no unit goes past them.
     unsafe {
@@ -67,7 +67,7 @@ pub fn swiglu_backward(client: &Client, gate: &Buffer, up: &Buffer, gradient: &B
     if gate.length == 0 {
         return;
     }
-    let lanes = lanes(client, gate.length);
+    let lanes = lanes(client, gate.length, &[gate, up, gradient, dgate, dup]);
     let (cubes, dim) = elementwise(client, gate.length / lanes);
     // SAFETY: the lengths agree, and no unit goes past them.
     unsafe {
