@@ -81,7 +81,8 @@ fn elementwise(client: &Client, vectors: usize) -> (CubeCount, CubeDim) {
 /// How many numbers are read at once: 16 bytes of f32, where the row's width and the places of the buffers allow it.
 fn lanes(client: &Client, width: usize, buffers: &[&Buffer]) -> VectorSize {
     let sizes = client.io_optimized_vector_sizes(size_of::<f32>());
-    let aligned = |size: usize| buffers.iter().all(|buffer| buffer.offset().is_multiple_of(size * buffer.element.size()));
+    let aligned =
+        |size: usize| buffers.iter().all(|buffer| buffer.offset().is_multiple_of(size * buffer.element.size()));
     sizes.filter(|size| width.is_multiple_of(*size) && aligned(*size)).max().unwrap_or(1)
 }
 
