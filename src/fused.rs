@@ -1,11 +1,13 @@
 //! Operations of the CPU with a backward pass of their own, each one pass over memory where a composition of tensor
 //! operations takes five. The mathematics is in the crate `kernels`; here it meets burn's tensors and its graph.
 //!
-//! Everywhere else (a GPU, trained weights) the model composes burn's own operations, and each operation here is tested
-//! against that composition, forward and backward. A kernel for a GPU would be another backend in [`NativeOps`]'s list.
+//! Everywhere else (trained weights, most of a GPU's work) the model composes burn's own operations, and each operation
+//! here is tested against that composition, forward and backward. `gpu` has the same for a GPU.
 
 mod attention;
 mod codes;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 mod norm;
 mod projection;
 mod swiglu;

@@ -105,6 +105,7 @@ impl Named {
                 quantise: None,
                 seed: 0,
                 initializer_range: 0.0,
+                draws_on_device: false,
                 used: Default::default(),
             };
             Decoder::load(config, &source)

@@ -96,11 +96,8 @@ impl Plan {
         let schedule = schedule(&recipe, steps)?;
         let held = (trained_values(&recipe, &config, init_from.as_ref()), held(&recipe, &config, &encoders));
         let estimate = Estimate::new(&recipe, &config, held, &mut order, steps, &device, dtype);
-        if crate::device::is_cpu(&device) {
-            let smaller =
-                "lower `train.micro_batch_size`, `data.max_length` or `adapter.rank`, or take a smaller model";
-            recipe.warnings.extend(room(&estimate.memory).map_err(|fault| fault.hint(smaller))?);
-        }
+        let smaller = "lower `train.micro_batch_size`, `data.max_length` or `adapter.rank`, or take a smaller model";
+        recipe.warnings.extend(room(&estimate.memory, &device).map_err(|fault| fault.hint(smaller))?);
         Ok(Self {
             files,
             config,
@@ -145,6 +142,7 @@ impl Plan {
             quantise: self.recipe.model.quantise,
             seed: self.recipe.seed,
             initializer_range: INITIALIZER_RANGE,
+            draws_on_device: false,
             used: Default::default(),
         };
         let mut decoder = Decoder::load(self.config.clone(), &source)?;

@@ -171,11 +171,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let step =
         Step { config: &config, trained, auxiliaries, full: false, height, width, dtype, quantise, device: &device };
     let memory = step.memory(recompute);
-    if device::is_cpu(&device) {
-        let smaller = "lower `--batch`, `--seq` or `--rank`, or take a smaller model";
-        if let Some(warning) = room(&memory).map_err(|fault| fault.hint(smaller))? {
-            tracing::warn!("{warning}");
-        }
+    let smaller = "lower `--batch`, `--seq` or `--rank`, or take a smaller model";
+    if let Some(warning) = room(&memory, &device).map_err(|fault| fault.hint(smaller))? {
+        tracing::warn!("{warning}");
     }
     let started = Instant::now();
     let mut trainee = build(arguments, config, weights, &device, dtype)?;
@@ -254,6 +252,7 @@ fn build(
         quantise: arguments.quantize.map(Bits::quantise),
         seed: 17,
         initializer_range: INITIALIZER_RANGE,
+        draws_on_device: true,
         used: Default::default(),
     };
     let mut decoder = Decoder::load(config, &source)?;

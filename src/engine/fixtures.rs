@@ -8,21 +8,30 @@ use crate::model::{Decoder, ModelFiles, Source};
 
 /// The fixture of a family with its adapter, on the CPU.
 pub fn decoder(family: &str) -> Decoder {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(family);
+    decoder_on(family, &Device::flex(), false)
+}
+
+/// The fixture of a family on a device: with its adapter, or with every weight trained.
+pub fn decoder_on(family: &str, device: &Device, trained: bool) -> Decoder {
+    // Relative, so that the tests may be run on another machine, in a copy of this folder.
+    let folder = std::path::Path::new("tests/fixtures").join(family);
     let files = ModelFiles::Folder(folder.clone());
     let weights = files.weights().expect("the fixture's weights");
-    let device = Device::flex();
     let source = Source {
         weights: Some(&weights),
         dtype: DType::F32,
-        device: &device,
-        trained: false,
+        device,
+        trained,
         quantise: None,
         seed: 0,
         initializer_range: 0.0,
+        draws_on_device: false,
         used: Default::default(),
     };
     let mut decoder = Decoder::load(files.config().expect("its configuration"), &source).expect("its tensors");
+    if trained {
+        return decoder;
+    }
     decoder.attach(&Adapter::read(&folder.join("adapter")).expect("its adapter"), 0.0).expect("a fitting adapter");
     decoder
 }

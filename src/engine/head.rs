@@ -43,6 +43,9 @@ enum Kept {
     Probabilities { values: Tensor<2>, slopes: Option<Tensor<2>> },
     /// Logits `[rows, vocabulary]`, and the log of each row's sum of exponentials.
     Logits { values: Vec<f32>, log_sum: Vec<f32> },
+    /// The same on a GPU, with the targets.
+    #[cfg(feature = "gpu")]
+    OnDevice { logits: Tensor<2>, targets: Tensor<1, Int>, log_sum: Tensor<1> },
 }
 
 /// Loss and gradients of a micro-batch.
@@ -86,15 +89,15 @@ pub fn loss_and_gradients(
         totals.add(chunk.nll, chunk.entropy, weights.clone(), shared(learned, &device));
         let weights = weights.mul_scalar(scale * head.scale);
         match (head.matrix, chunk.kept) {
-            (Matrix::Codes(codes), Kept::Probabilities { values, slopes }) => {
-                let gradient = logits_gradient(values, slopes, learned, weights, &device);
+            (Matrix::Codes(codes), kept) => {
+                let gradient = logits_gradient(kept, learned, weights, &device);
                 gradients.push(codes.product_back(gradient).cast(dtype));
             }
             (Matrix::Packed(packed), Kept::Logits { values, log_sum }) => {
                 gradients.push(native_gradient(packed, head.cap, &values, &log_sum, learned, weights, &device));
             }
-            (Matrix::Tensor(matrix), Kept::Probabilities { values, slopes }) => {
-                let logits_gradient = logits_gradient(values, slopes, learned, weights, &device).cast(dtype);
+            (Matrix::Tensor(matrix), kept) => {
+                let logits_gradient = logits_gradient(kept, learned, weights, &device).cast(dtype);
                 if decoder.is_trained() {
                     let gradient = logits_gradient.clone().transpose().matmul(inputs);
                     weight_gradient = Some(weight_gradient.map_or(gradient.clone(), |sum| sum + gradient));
@@ -170,13 +173,15 @@ pub fn chunk_rows(vocabulary: usize) -> usize {
 }
 
 /// `weight * (softmax - onehot) * slope`, `[rows, vocabulary]`.
-fn logits_gradient(
-    probabilities: Tensor<2>,
-    slopes: Option<Tensor<2>>,
-    learned: &[Learned],
-    weights: Tensor<1>,
-    device: &Device,
-) -> Tensor<2> {
+fn logits_gradient(kept: Kept, learned: &[Learned], weights: Tensor<1>, device: &Device) -> Tensor<2> {
+    let (probabilities, slopes) = match kept {
+        Kept::Probabilities { values, slopes } => (values, slopes),
+        #[cfg(feature = "gpu")]
+        Kept::OnDevice { logits, targets, log_sum } => {
+            return crate::fused::gpu::logits_gradient(logits, targets, log_sum, weights);
+        }
+        Kept::Logits { .. } => unreachable!("kept for a packed matrix alone"),
+    };
     let rows = learned.len();
     let minus_one = Tensor::<2>::full([rows, 1], -1.0, device);
     let places = targets(learned, device).reshape([rows, 1]);
@@ -203,6 +208,12 @@ fn softmax(head: Head<'_>, inputs: Tensor<2>, learned: &[Learned]) -> Chunk {
 
 fn composed_softmax(logits: Tensor<2>, head: Head<'_>, targets: &Tensor<1, Int>) -> Chunk {
     let rows = logits.dims()[0];
+    #[cfg(feature = "gpu")]
+    if head.cap.is_none() && crate::fused::gpu::wanted(&logits.device()) {
+        let (logits, targets) = (head.bend(logits), targets.clone());
+        let [nll, entropy, log_sum] = crate::fused::gpu::softmax_statistics(logits.clone(), targets.clone());
+        return Chunk { nll, entropy, kept: Kept::OnDevice { logits, targets, log_sum } };
+    }
     let logits = head.bend(logits.cast(DType::F32));
     let slopes = head.cap.map(|cap| {
         let part = logits.clone().div_scalar(cap);

@@ -56,7 +56,47 @@ impl AdamW {
         if crate::device::is_cpu(&values.device()) {
             return self.update_in_one_pass(values, gradient, loss, moments, learning_rate);
         }
+        #[cfg(feature = "gpu")]
+        if crate::fused::gpu::wanted(&values.device()) {
+            return self.update_on_device(values, gradient, loss, moments, learning_rate);
+        }
         self.update_composed(values, gradient, loss, moments, learning_rate)
+    }
+
+    /// The same on a GPU, in three kernels.
+    #[cfg(feature = "gpu")]
+    fn update_on_device(
+        &self,
+        values: Tensor<1>,
+        gradient: Tensor<1>,
+        loss: &Tensor<1>,
+        moments: &mut Moments,
+        learning_rate: f64,
+    ) -> (Tensor<1>, Tensor<1>) {
+        use crate::fused::gpu::AdamWVectors;
+
+        let nothing = Tensor::zeros([0], &values.device());
+        let take = |tensor: &mut Tensor<1>| std::mem::replace(tensor, nothing.clone());
+        let vectors = AdamWVectors {
+            values,
+            first: take(&mut moments.first),
+            second: take(&mut moments.second),
+            corrections: take(&mut moments.corrections),
+        };
+        let (beta1, beta2) = self.betas;
+        let step = cube::AdamWStep {
+            betas: [beta1 as f32, beta2 as f32],
+            shares: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
+            clip_norm: self.clip_norm.map_or(f32::MAX, |clip| clip as f32),
+            rate: learning_rate as f32,
+            epsilon: self.epsilon as f32,
+            keep: (1.0 - learning_rate * self.weight_decay) as f32,
+        };
+        let (vectors, norm) = crate::fused::gpu::adamw(vectors, gradient, loss.clone(), step);
+        moments.first = vectors.first;
+        moments.second = vectors.second;
+        moments.corrections = vectors.corrections;
+        (vectors.values, norm)
     }
 
     /// The same on the CPU, where the host may look at the norm: one pass over memory, in place.

@@ -141,7 +141,7 @@ impl Codes {
     }
 }
 
-#[backend_extension(Cube: cfg(feature = "cuda"), Flex, Autodiff, Fusion: cfg(feature = "cuda"))]
+#[backend_extension(Cube: cfg(feature = "gpu"), Flex, Autodiff, Fusion: cfg(feature = "gpu"))]
 #[allow(clippy::too_many_arguments, reason = "the dispatch takes tensors one by one")]
 pub(crate) trait CodedOps: Backend {
     /// `x W^T`, or `x W` on the way back.
@@ -161,7 +161,7 @@ pub(crate) trait CodedOps: Backend {
 
 impl CodedOps for Flex {}
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 impl CodedOps for burn_cubecl::CubeBackend {}
 
 impl<B: CodedOps, C: CheckpointStrategy> CodedOps for Autodiff<B, C> {

@@ -142,7 +142,7 @@ impl Mlp {
             }
         } else {
             let [gate, up] = project_apart(&self.gate_up, [self.inner; 2], flat, context);
-            self.activation.apply(gate) * up
+            self.activation.gate(gate, up)
         };
         let residual = residual.map(|residual| residual.reshape([batch * positions, hidden]));
         project_onto(residual, &self.down_proj, gated, context).reshape([batch, positions, hidden])
@@ -150,14 +150,17 @@ impl Mlp {
 }
 
 impl Activation {
-    fn apply(self, x: Tensor<2>) -> Tensor<2> {
+    /// `activation(gate) * up`
+    fn gate(self, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Silu => silu(x),
+            #[cfg(feature = "gpu")]
+            Self::Silu if crate::fused::gpu::wanted(&gate.device().inner()) => crate::fused::gpu::swiglu(gate, up),
+            Self::Silu => silu(gate) * up,
             // `x / 2 (1 + tanh(u))` is `x sigmoid(2 u)`.
             Self::GeluTanh => {
                 let factor = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
-                let cube = x.clone() * x.clone() * x.clone();
-                x.clone() * sigmoid((x + cube.mul_scalar(0.044_715)).mul_scalar(factor))
+                let cube = gate.clone() * gate.clone() * gate.clone();
+                gate.clone() * sigmoid((gate + cube.mul_scalar(0.044_715)).mul_scalar(factor)) * up
             }
         }
     }

@@ -58,6 +58,10 @@ impl Norm {
         if let (Some(weight), true) = (&weight, crate::device::is_cpu(&x.device().inner())) {
             return crate::fused::rms_norm(x, weight.clone(), self.epsilon, dtype);
         }
+        #[cfg(feature = "gpu")]
+        if let (Some(weight), true) = (&weight, crate::fused::gpu::wanted(&x.device().inner())) {
+            return crate::fused::gpu::rms_norm(x, weight.clone(), self.epsilon, dtype);
+        }
         let x = x.cast(DType::F32);
         let mean_square = (x.clone() * x.clone()).mean_dim(D - 1);
         let normed = x / (mean_square + self.epsilon).sqrt();

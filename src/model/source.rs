@@ -32,6 +32,8 @@ pub struct Source<'a> {
     pub seed: u64,
     /// Standard deviation of the draw.
     pub initializer_range: f64,
+    /// On a GPU, draw there: in moments where the processor takes minutes, and other numbers than on other machines.
+    pub draws_on_device: bool,
     /// Names asked for so far.
     pub used: RefCell<BTreeSet<String>>,
 }
@@ -71,6 +73,10 @@ impl Source<'_> {
 
     /// A matrix `[out, in]`; drawn from a normal distribution in a new model.
     pub(super) fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, Fault> {
+        if self.draws_on_device && self.weights.is_none() && !crate::device::is_cpu(self.device) {
+            let normal = burn::tensor::Distribution::Normal(0.0, self.initializer_range);
+            return Ok(self.place(Tensor::random(shape, normal, (self.device, self.dtype))));
+        }
         let values = self.matrix_values(name, shape)?;
         Ok(self.place(Tensor::from_data(TensorData::new(values, shape), (self.device, self.dtype))))
     }

@@ -29,7 +29,7 @@ pub struct Estimate {
     pub flop_per_token: f64,
     /// Bytes that the largest micro-batch needs.
     pub memory: Memory,
-    /// Bytes of memory free when the plan was made, if the machine says.
+    /// Bytes of memory free when the plan was made, if the machine says; of a GPU, all that it has.
     pub available_bytes: Option<u64>,
     /// What is kept of the way forward.
     pub recompute: Recompute,
@@ -55,7 +55,7 @@ impl Estimate {
         let Shape { height, width } = shape;
         let quantise = recipe.model.quantise;
         let step = Step { config, trained, auxiliaries, full, height, width, dtype, quantise, device };
-        let available_bytes = available();
+        let available_bytes = available(device);
         let recompute = match recipe.train.recompute {
             recipe::Recompute::None => Recompute::None,
             recipe::Recompute::Blocks => Recompute::Blocks,
@@ -191,20 +191,25 @@ fn measured_flops(device: &Device, dtype: DType, full: bool) -> f64 {
 ///
 /// # Errors
 /// So much more than the machine has that no slack in the estimate could help.
-pub fn room(needed: &Memory) -> Result<Option<String>, Fault> {
+pub fn room(needed: &Memory, device: &Device) -> Result<Option<String>, Fault> {
     let needed = needed.peak();
     let about = format!("the run needs about {} of memory", print::bytes(needed));
-    match (memory("MemTotal:"), available()) {
-        (Some(machine), _) if needed / 2 > machine => {
-            Err(Fault::new(format!("{about}, and this machine has {}", print::bytes(machine))))
+    let (place, all) = match crate::device::is_cpu(device) {
+        true => ("machine", memory("MemTotal:")),
+        false => ("GPU", device.memory_capacity()),
+    };
+    match (all, available(device)) {
+        (Some(all), _) if needed / 2 > all => {
+            Err(Fault::new(format!("{about}, and this {place} has {}", print::bytes(all))))
         }
         (_, Some(free)) if needed > free => Ok(Some(format!("{about}, and {} are free", print::bytes(free)))),
         _ => Ok(None),
     }
 }
 
-fn available() -> Option<u64> {
-    memory("MemAvailable:")
+/// What is free on the machine; of a GPU, all that it has.
+fn available(device: &Device) -> Option<u64> {
+    if crate::device::is_cpu(device) { memory("MemAvailable:") } else { device.memory_capacity() }
 }
 
 /// A line of the system's account of its memory, in bytes; `None` where it keeps none.

@@ -62,7 +62,11 @@ impl Step<'_> {
     /// The memory of a step that keeps what `recompute` says.
     pub fn memory(&self, recompute: Recompute) -> Memory {
         let tokens = (self.height * self.width) as u64;
-        let (kept, passing) = if self.is_fused() { self.fused(recompute) } else { self.composed(recompute) };
+        let (kept, passing) = match (crate::device::is_cpu(self.device), self.is_fused()) {
+            (_, true) => self.fused(recompute),
+            (true, false) => self.composed(recompute),
+            (false, _) => self.on_gpu(recompute),
+        };
         let gradients = if self.full { 4 * self.config.parameters() } else { 0 };
         let beside = self.head().max(tokens * passing);
         let auxiliaries = 4 * (tokens * self.auxiliaries.per_token + self.auxiliaries.passing);
@@ -109,6 +113,23 @@ impl Step<'_> {
         }
     }
 
+    /// What the kernels for a GPU, the projections and their adapters save; attention there keeps no scores. From the
+    /// code, not yet held against a measurement.
+    fn on_gpu(&self, recompute: Recompute) -> (u64, u64) {
+        let config = self.config;
+        let hidden = config.hidden_size as u64;
+        let queries = (config.num_attention_heads * config.head_dim) as u64;
+        let keys = (config.num_key_value_heads * config.head_dim) as u64;
+        let inner = config.intermediate_size as u64;
+        let block = 4 * hidden + 3 * queries + 2 * keys + 3 * inner;
+        let passing = 4 * hidden + 3 * inner;
+        let (layers, size) = (config.num_hidden_layers as u64, self.dtype.size() as u64);
+        match recompute {
+            Recompute::None => (size * layers * block, size * passing),
+            Recompute::Blocks => (size * layers * hidden, size * (block + passing)),
+        }
+    }
+
     /// Compositions of burn's operations keep more: a tensor for each.
     fn composed(&self, recompute: Recompute) -> (u64, u64) {
         let config = self.config;
@@ -130,7 +151,11 @@ impl Step<'_> {
         let tokens = (self.height * self.width) as u64;
         let rows = tokens.min(chunk_rows(self.config.vocab_size) as u64);
         let logits = rows * self.config.vocab_size as u64;
-        let copies = if self.is_fused() { 4 + self.dtype.size() as u64 } else { 6 * 4 };
+        let copies = match (crate::device::is_cpu(self.device), self.is_fused()) {
+            (_, true) => 4 + self.dtype.size() as u64,
+            (true, false) => 6 * 4,
+            (false, _) => 2 * self.dtype.size() as u64,
+        };
         copies * logits + 4 * 4 * tokens * self.config.hidden_size as u64
     }
 }

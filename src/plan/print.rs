@@ -164,6 +164,7 @@ impl fmt::Display for Plan {
             format!("{:e} {:?}, {} steps of warm-up", schedule.learning_rate, schedule.kind, schedule.warmup)
                 .to_lowercase(),
         )?;
+        let place = if crate::device::is_cpu(&self.device) { "free" } else { "on the GPU" };
         line(
             "memory",
             format!(
@@ -173,7 +174,7 @@ impl fmt::Display for Plan {
                 bytes(estimate.memory.optimizer),
                 bytes(estimate.memory.activations),
                 self.recompute_name(),
-                estimate.available_bytes.map(|free| format!("; {} free", bytes(free))).unwrap_or_default()
+                estimate.available_bytes.map(|free| format!("; {} {place}", bytes(free))).unwrap_or_default()
             ),
         )?;
         line(

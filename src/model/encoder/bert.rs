@@ -143,6 +143,7 @@ impl Bert {
             quantise: None,
             seed: 0,
             initializer_range: 0.0,
+            draws_on_device: false,
             used: Default::default(),
         };
         // A model saved with a head of its own has the encoder one level down.

@@ -1,0 +1,307 @@
+//! Root mean square norm: `y = x r w` with `r = 1 / sqrt(mean(x^2) + epsilon)` of each row.
+
+use cubecl::client::Client;
+use cubecl::ir::ElemType;
+use cubecl::prelude::*;
+
+use crate::reduce::cube_sum;
+use crate::{Buffer, address, elementwise, lanes, rows, units};
+
+/// Normalises rows of the weight's length, and keeps the `r` of each row in `inverse`.
+///
+/// # Shapes
+/// - `x`, `y`: `[rows, width]` of any two float types; `weight`: `[width]`, `inverse`: `[rows]`, both f32.
+pub fn rms_norm(client: &Client, x: &Buffer, weight: &Buffer, epsilon: f32, y: &Buffer, inverse: &Buffer) {
+    let width = weight.length;
+    let count = inverse.length;
+    assert!(x.length == count * width && y.length == x.length, "rows of another width");
+    if x.length == 0 {
+        return;
+    }
+    let lanes = lanes(client, width, &[x, weight, y]);
+    let units = units(client, width / lanes);
+    // SAFETY: the lengths agree, and no unit goes past its row.
+    unsafe {
+        forward::launch_unchecked(
+            client,
+            rows(count),
+            CubeDim::new_1d(units as u32),
+            address(&[x]),
+            lanes,
+            x.argument(),
+            weight.argument(),
+            y.argument(),
+            inverse.argument(),
+            width / lanes,
+            width as f32,
+            epsilon,
+            units,
+            [x.element, y.element],
+        );
+    }
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn forward<I: Float, O: Float, N: Size>(
+    x: &[Vector<I, N>],
+    weight: &[Vector<f32, N>],
+    y: &mut [Vector<O, N>],
+    inverse: &mut [f32],
+    vectors: usize,
+    width: f32,
+    epsilon: f32,
+    #[comptime] units: usize,
+    #[define(I, O)] _elements: [ElemType; 2],
+) {
+    let row = CUBE_POS;
+    if row >= inverse.len() {
+        terminate!();
+    }
+    let unit = UNIT_POS as usize;
+    let start = row * vectors;
+    let mut shared = Shared::<[f32]>::new_slice(units);
+    let mut squares = Vector::<f32, N>::new(0.0);
+    let mut i = unit;
+    while i < vectors {
+        let v = Vector::<f32, N>::cast_from(x[start + i]);
+        squares += v * v;
+        i += units;
+    }
+    let sum = cube_sum(squares.vector_sum(), &mut shared, units);
+    let r = 1.0 / (sum / width + epsilon).sqrt();
+    let mut i = unit;
+    while i < vectors {
+        let v = Vector::<f32, N>::cast_from(x[start + i]);
+        y[start + i] = Vector::cast_from(v * Vector::new(r) * weight[i]);
+        i += units;
+    }
+    if unit == 0 {
+        inverse[row] = r;
+    }
+}
+
+/// The gradient of `x` from that of `y`: `dx = r w g - x r^3 mean(w g x)`.
+///
+/// # Shapes
+/// - `x`, `gradient`, `dx`: `[rows, width]`; `weight`: `[width]`, `inverse`: `[rows]`, both f32.
+pub fn rms_norm_backward(
+    client: &Client,
+    x: &Buffer,
+    weight: &Buffer,
+    inverse: &Buffer,
+    gradient: &Buffer,
+    dx: &Buffer,
+) {
+    let width = weight.length;
+    let count = inverse.length;
+    assert!(x.length == count * width && gradient.length == x.length && dx.length == x.length, "rows of another width");
+    if x.length == 0 {
+        return;
+    }
+    let lanes = lanes(client, width, &[x, weight, gradient, dx]);
+    let units = units(client, width / lanes);
+    // SAFETY: the lengths agree, and no unit goes past its row.
+    unsafe {
+        backward::launch_unchecked(
+            client,
+            rows(count),
+            CubeDim::new_1d(units as u32),
+            address(&[x]),
+            lanes,
+            x.argument(),
+            weight.argument(),
+            inverse.argument(),
+            gradient.argument(),
+            dx.argument(),
+            width / lanes,
+            width as f32,
+            units,
+            [x.element, gradient.element, dx.element],
+        );
+    }
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn backward<I: Float, G: Float, O: Float, N: Size>(
+    x: &[Vector<I, N>],
+    weight: &[Vector<f32, N>],
+    inverse: &[f32],
+    gradient: &[Vector<G, N>],
+    dx: &mut [Vector<O, N>],
+    vectors: usize,
+    width: f32,
+    #[comptime] units: usize,
+    #[define(I, G, O)] _elements: [ElemType; 3],
+) {
+    let row = CUBE_POS;
+    if row >= inverse.len() {
+        terminate!();
+    }
+    let unit = UNIT_POS as usize;
+    let start = row * vectors;
+    let mut shared = Shared::<[f32]>::new_slice(units);
+    let mut products = Vector::<f32, N>::new(0.0);
+    let mut i = unit;
+    while i < vectors {
+        let v = Vector::<f32, N>::cast_from(x[start + i]);
+        products += v * weight[i] * Vector::cast_from(gradient[start + i]);
+        i += units;
+    }
+    let dot = cube_sum(products.vector_sum(), &mut shared, units);
+    let r = inverse[row];
+    let factor = dot / width * r * r * r;
+    let mut i = unit;
+    while i < vectors {
+        let v = Vector::<f32, N>::cast_from(x[start + i]);
+        let g = weight[i] * Vector::cast_from(gradient[start + i]);
+        dx[start + i] = Vector::cast_from(g * Vector::new(r) - v * Vector::new(factor));
+        i += units;
+    }
+}
+
+/// Rows of a partial sum of the weight's gradient.
+const PIECE: usize = 64;
+
+/// The gradient of the weight, `dw = sum over the rows of g x r`, in an order that is always the same.
+///
+/// # Shapes
+/// - `x`, `gradient`: `[rows, width]`; `inverse`: `[rows]`, `dweight`: `[width]`, both f32.
+pub fn rms_norm_weight_backward(client: &Client, x: &Buffer, inverse: &Buffer, gradient: &Buffer, dweight: &Buffer) {
+    let width = dweight.length;
+    let count = inverse.length;
+    assert!(x.length == count * width && gradient.length == x.length, "rows of another width");
+    if width == 0 {
+        return;
+    }
+    let pieces = count.div_ceil(PIECE).max(1);
+    let partial = Buffer::empty(client, pieces * width, dweight.element);
+    let lanes = lanes(client, width, &[x, gradient, dweight]);
+    let vectors = width / lanes;
+    let (cubes, dim) = elementwise(client, pieces * vectors);
+    // SAFETY: the lengths agree, and no unit goes past its column.
+    unsafe {
+        weight_partial::launch_unchecked(
+            client,
+            cubes,
+            dim,
+            address(&[x, &partial]),
+            lanes,
+            x.argument(),
+            inverse.argument(),
+            gradient.argument(),
+            partial.argument(),
+            vectors,
+            PIECE,
+            [x.element, gradient.element],
+        );
+        let (cubes, dim) = elementwise(client, vectors);
+        column_sums::launch_unchecked(
+            client,
+            cubes,
+            dim,
+            address(&[&partial]),
+            lanes,
+            partial.argument(),
+            dweight.argument(),
+            pieces,
+        );
+    }
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn weight_partial<I: Float, G: Float, N: Size>(
+    x: &[Vector<I, N>],
+    inverse: &[f32],
+    gradient: &[Vector<G, N>],
+    partial: &mut [Vector<f32, N>],
+    vectors: usize,
+    #[comptime] piece: usize,
+    #[define(I, G)] _elements: [ElemType; 2],
+) {
+    if ABSOLUTE_POS >= partial.len() {
+        terminate!();
+    }
+    let column = ABSOLUTE_POS % vectors;
+    let first = ABSOLUTE_POS / vectors * piece;
+    let last = min(first + piece, inverse.len());
+    let mut sum = Vector::<f32, N>::new(0.0);
+    for row in first..last {
+        let i = row * vectors + column;
+        let r = Vector::new(inverse[row]);
+        sum += Vector::cast_from(x[i]) * Vector::cast_from(gradient[i]) * r;
+    }
+    partial[ABSOLUTE_POS] = sum;
+}
+
+/// The sum of rows, one unit a column.
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn column_sums<N: Size>(partial: &[Vector<f32, N>], total: &mut [Vector<f32, N>], pieces: usize) {
+    if ABSOLUTE_POS >= total.len() {
+        terminate!();
+    }
+    let mut sum = Vector::<f32, N>::new(0.0);
+    for piece in 0..pieces {
+        sum += partial[piece * total.len() + ABSOLUTE_POS];
+    }
+    total[ABSOLUTE_POS] = sum;
+}
+
+#[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
+mod tests {
+    use crate::testing::{Device, close, values};
+
+    const EPSILON: f64 = 1e-5;
+
+    /// Closed forms in f64 of y, r, dx and dw.
+    fn reference(x: &[f64], weight: &[f64], gradient: &[f64]) -> [Vec<f64>; 4] {
+        let width = weight.len();
+        let mut found = [Vec::new(), Vec::new(), Vec::new(), vec![0.0; width]];
+        for (x, g) in x.chunks(width).zip(gradient.chunks(width)) {
+            let r = 1.0 / (x.iter().map(|x| x * x).sum::<f64>() / width as f64 + EPSILON).sqrt();
+            let dot: f64 = x.iter().zip(g).zip(weight).map(|((x, g), w)| x * g * w).sum::<f64>() / width as f64;
+            found[1].push(r);
+            for i in 0..width {
+                found[0].push(x[i] * r * weight[i]);
+                found[2].push(r * weight[i] * g[i] - x[i] * r.powi(3) * dot);
+                found[3][i] += g[i] * x[i] * r;
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn values_and_gradients_match_the_definition() {
+        let device = Device::open();
+        for (rows, width) in [(47, 31), (1, 1), (1, 4096), (130, 64), (3, 576), (5, 1030)] {
+            for element in device.elements() {
+                let [x, weight, gradient] =
+                    [(rows * width, 0.3), (width, 0.5), (rows * width, 0.9)].map(|(count, seed)| values(count, seed));
+                let (x, gradient) = (device.buffer(&x, element), device.buffer(&gradient, element));
+                let weight = device.f32(&weight);
+                let [y, dx] = [0, 1].map(|_| device.empty(rows * width, element));
+                let (inverse, dweight) = (device.empty_f32(rows), device.empty_f32(width));
+                super::rms_norm(&device.client, &x, &weight, EPSILON as f32, &y, &inverse);
+                super::rms_norm_backward(&device.client, &x, &weight, &inverse, &gradient, &dx);
+                super::rms_norm_weight_backward(&device.client, &x, &inverse, &gradient, &dweight);
+                let expected = reference(&device.read(&x), &device.read(&weight), &device.read(&gradient));
+                for (found, expected) in [&y, &inverse, &dx, &dweight].into_iter().zip(&expected) {
+                    close(&device.read(found), expected, device.tolerance(found.element));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_not_a_number_leaves_the_others_alone() {
+        let device = Device::open();
+        let (rows, width) = (3, 40);
+        let mut x = values(rows * width, 0.3);
+        x[width + 7] = f32::NAN;
+        let (x, weight) = (device.f32(&x), device.f32(&values(width, 0.5)));
+        let (y, inverse) = (device.empty_f32(rows * width), device.empty_f32(rows));
+        super::rms_norm(&device.client, &x, &weight, EPSILON as f32, &y, &inverse);
+        let y = device.read(&y);
+        assert!(y[width..2 * width].iter().all(|v| v.is_nan()), "{y:?}");
+        assert!(y[..width].iter().chain(&y[2 * width..]).all(|v| v.is_finite()), "{y:?}");
+    }
+}

@@ -1,0 +1,152 @@
+//! Rotary encoding as published models have it (rotate-half): the first half of a head is turned against the second.
+
+use cubecl::client::Client;
+use cubecl::ir::ElemType;
+use cubecl::prelude::*;
+
+use crate::{Buffer, address, elementwise, lanes};
+
+/// Where the values of `[batch, heads, positions, head_dim]` lie; those of a head one after another.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// Batch, heads, positions and head_dim.
+    pub shape: [usize; 4],
+    /// From one row of the batch, one head and one position to the next, in values.
+    pub strides: [usize; 3],
+}
+
+/// Turns every head by its position, forwards (`sign` 1) or back (`sign` -1), which is also the way back of a gradient.
+///
+/// # Shapes
+/// - `x`: laid out as said; `y`: `[batch, heads, positions, head_dim]`, contiguous, of the type of `x`.
+/// - `cosine`, `sine`: `[1 or batch, positions, head_dim / 2]`, f32.
+pub fn rotate(client: &Client, x: &Buffer, layout: Layout, cosine: &Buffer, sine: &Buffer, sign: f32, y: &Buffer) {
+    let Layout { shape: [batch, heads, positions, head_dim], strides } = layout;
+    let half = head_dim / 2;
+    assert!(head_dim.is_multiple_of(2) && y.length == batch * heads * positions * head_dim, "heads with two halves");
+    assert!(cosine.length == sine.length && x.element == y.element, "one angle, one type");
+    if y.length == 0 {
+        return;
+    }
+    let tables = cosine.length / (positions * half);
+    assert!(
+        cosine.length == tables * positions * half && (tables == 1 || tables == batch),
+        "tables of these positions"
+    );
+    let last = [batch, heads, positions].iter().zip(strides).map(|(size, stride)| (size - 1) * stride).sum::<usize>();
+    assert!(last + head_dim <= x.length, "the layout lies inside of the values");
+    let lanes = strides.iter().fold(half, |common, stride| gcd(common, *stride));
+    let lanes = self::lanes(client, lanes, &[x, cosine, sine, y]);
+    let [batch_stride, head_stride, position_stride] = strides.map(|stride| stride / lanes);
+    let half = half / lanes;
+    let (cubes, dim) = elementwise(client, batch * heads * positions * half);
+    // SAFETY: the lengths agree, the layout lies inside of the values, and no unit goes past them.
+    unsafe {
+        turn::launch_unchecked(
+            client,
+            cubes,
+            dim,
+            address(&[x, y]),
+            lanes,
+            x.argument(),
+            cosine.argument(),
+            sine.argument(),
+            y.argument(),
+            heads,
+            positions,
+            half,
+            batch_stride,
+            head_stride,
+            position_stride,
+            if tables == 1 { 0 } else { positions * half },
+            sign,
+            x.element,
+        );
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn turn<E: Float, N: Size>(
+    x: &[Vector<E, N>],
+    cosine: &[Vector<f32, N>],
+    sine: &[Vector<f32, N>],
+    y: &mut [Vector<E, N>],
+    heads: usize,
+    positions: usize,
+    half: usize,
+    batch_stride: usize,
+    head_stride: usize,
+    position_stride: usize,
+    table_stride: usize,
+    sign: f32,
+    #[define(E)] _element: ElemType,
+) {
+    let pair = ABSOLUTE_POS;
+    if pair >= y.len() / 2 {
+        terminate!();
+    }
+    let i = pair % half;
+    let row = pair / half;
+    let position = row % positions;
+    let head = row / positions % heads;
+    let batch = row / positions / heads;
+    let from = batch * batch_stride + head * head_stride + position * position_stride + i;
+    let to = row * half * 2 + i;
+    let angle = batch * table_stride + position * half + i;
+    let c = cosine[angle];
+    let s = sine[angle] * Vector::new(sign);
+    let first = Vector::<f32, N>::cast_from(x[from]);
+    let second = Vector::<f32, N>::cast_from(x[from + half]);
+    y[to] = Vector::cast_from(first * c - second * s);
+    y[to + half] = Vector::cast_from(second * c + first * s);
+}
+
+#[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
+mod tests {
+    use super::Layout;
+    use crate::testing::{Device, close, values};
+
+    /// Contiguous heads and heads inside of rows, one table for all rows and one for each, and the way back.
+    #[test]
+    fn turns_match_the_definition_and_are_undone_by_their_inverse() {
+        let device = Device::open();
+        for (batch, heads, positions, head_dim, tables) in [(2, 3, 5, 8, 1), (3, 2, 4, 6, 3), (1, 1, 1, 2, 1)] {
+            let half = head_dim / 2;
+            let count = batch * heads * positions * head_dim;
+            let angles: Vec<f32> = values(tables * positions * half, 0.2);
+            let cosine: Vec<f32> = angles.iter().map(|angle| angle.cos()).collect();
+            let sine: Vec<f32> = angles.iter().map(|angle| angle.sin()).collect();
+            let (cosine_on, sine_on) = (device.f32(&cosine), device.f32(&sine));
+            let shape = [batch, heads, positions, head_dim];
+            let contiguous = [heads * positions * head_dim, positions * head_dim, head_dim];
+            let inside_of_rows = [heads * positions * head_dim, head_dim, heads * head_dim];
+            for strides in [contiguous, inside_of_rows] {
+                for element in device.elements() {
+                    let x = device.buffer(&values(count, 0.7), element);
+                    let [y, back] = [0, 1].map(|_| device.empty(count, element));
+                    super::rotate(&device.client, &x, Layout { shape, strides }, &cosine_on, &sine_on, 1.0, &y);
+                    let plain = Layout { shape, strides: contiguous };
+                    super::rotate(&device.client, &y, plain, &cosine_on, &sine_on, -1.0, &back);
+                    let x = device.read(&x);
+                    let (mut turned, mut same) = (Vec::new(), Vec::new());
+                    for row in 0..batch * heads * positions {
+                        let (b, h, p) = (row / positions / heads, row / positions % heads, row % positions);
+                        let from = b * strides[0] + h * strides[1] + p * strides[2];
+                        let at = |i: usize| ((b % tables) * positions + p) * half + i % half;
+                        for i in 0..head_dim {
+                            let other = if i < half { -x[from + i + half] } else { x[from + i - half] };
+                            turned.push(x[from + i] * f64::from(cosine[at(i)]) + other * f64::from(sine[at(i)]));
+                            same.push(x[from + i]);
+                        }
+                    }
+                    close(&device.read(&y), &turned, device.tolerance(element));
+                    close(&device.read(&back), &same, 2.0 * device.tolerance(element));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What runs on a GPU, run on the first CUDA or Vulkan device (which may be the processor) against the CPU's own operations and
+//! against compositions of burn's: operation by operation, then a whole training step.
+
+use burn::tensor::activation::silu;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use losses::Objective;
+
+use super::*;
+use crate::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
+use crate::engine::batch::Batch;
+use crate::engine::optimizer::{AdamW, Moments};
+use crate::engine::parameters::{GradientSum, Layout};
+use crate::engine::totals::Totals;
+use crate::engine::trainee::{Trainee, values as host};
+use crate::engine::{fixtures, head};
+
+fn device() -> Device {
+    #[cfg(feature = "cuda")]
+    return Device::cuda(0);
+    #[cfg(not(feature = "cuda"))]
+    Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
+}
+
+fn numbers(count: usize, seed: f32) -> Vec<f32> {
+    (0..count).map(|i| (i as f32 * 0.7 + seed).sin()).collect()
+}
+
+fn tensor<const D: usize>(shape: [usize; D], seed: f32, device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(numbers(shape.iter().product(), seed), shape), device)
+}
+
+fn flat<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    let length = tensor.dims().iter().product::<usize>();
+    host(tensor.reshape([length]).cast(DType::F32))
+}
+
+#[track_caller]
+fn close(found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len());
+    let scale = expected.iter().fold(1.0f32, |largest, value| largest.max(value.abs()));
+    let error = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(error <= tolerance * scale, "{error} in values up to {scale}");
+    assert!(found.iter().all(|value| value.is_finite()));
+}
+
+/// Output and gradients of leaves of these shapes, with one fixed gradient of the output.
+fn run<const D: usize>(
+    shapes: &[[usize; D]],
+    device: &Device,
+    function: impl Fn(&[Tensor<D>]) -> Tensor<D>,
+) -> Vec<Vec<f32>> {
+    let leaves: Vec<Tensor<D>> = (shapes.iter().enumerate())
+        .map(|(index, shape)| tensor(*shape, index as f32 * 0.4, device).autodiff().require_grad())
+        .collect();
+    let y = function(&leaves);
+    let seed = tensor(y.dims(), 0.77, device).autodiff();
+    let mut gradients = (y.clone() * seed).sum().backward();
+    let mut found = vec![flat(y.inner())];
+    found.extend(leaves.iter().map(|leaf| flat(leaf.grad_remove(&mut gradients).expect("a gradient"))));
+    found
+}
+
+fn compare(found: &[Vec<f32>], expected: &[Vec<f32>]) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        close(found, expected, 3e-6);
+    }
+}
+
+#[test]
+fn norm_is_the_composed_norm() {
+    let shapes = [[37, 43], [1, 43]];
+    let found = run(&shapes, &device(), |l| {
+        // Operations on both sides, so that burn's fusion has something to fuse with.
+        rms_norm(l[0].clone() * 2.0, l[1].clone().reshape([43]), 1e-5, DType::F32) + 1.0
+    });
+    let composed = run(&shapes, &Device::flex(), |l| {
+        let x = l[0].clone() * 2.0;
+        let mean_square = (x.clone() * x.clone()).mean_dim(1);
+        x / (mean_square + 1e-5).sqrt() * l[1].clone() + 1.0
+    });
+    compare(&found, &composed);
+}
+
+#[test]
+fn swiglu_is_the_composed_gate() {
+    let shapes = [[19, 46], [19, 46]];
+    let found = run(&shapes, &device(), |l| swiglu(l[0].clone() * 5.0, l[1].clone()));
+    let composed = run(&shapes, &Device::flex(), |l| silu(l[0].clone() * 5.0) * l[1].clone());
+    compare(&found, &composed);
+    // Halves of one tensor, which are not contiguous.
+    let halves = |l: &[Tensor<2>]| (l[0].clone().narrow(1, 0, 23), l[0].clone().narrow(1, 23, 23));
+    let found = run(&shapes[..1], &device(), |l| swiglu(halves(l).0, halves(l).1));
+    let composed = run(&shapes[..1], &Device::flex(), |l| silu(halves(l).0) * halves(l).1);
+    compare(&found, &composed);
+}
+
+#[test]
+fn rotation_is_the_composed_rotation() {
+    let (batch, heads, positions, head_dim) = (2, 3, 5, 12);
+    for tables in [1, batch] {
+        let angles = |function: fn(f32) -> f32, device: &Device| {
+            let data: Vec<f32> = numbers(tables * positions * 6, 0.2).into_iter().map(function).collect();
+            Tensor::<4>::from_data(TensorData::new(data, [tables, 1, positions, 6]), device)
+        };
+        let shapes = [[batch, positions, heads, head_dim]];
+        let found = run(&shapes, &device(), |l| {
+            rotate(l[0].clone().swap_dims(1, 2), angles(f32::cos, &device()), angles(f32::sin, &device()))
+        });
+        let composed = run(&shapes, &Device::flex(), |l| {
+            let x = l[0].clone().swap_dims(1, 2);
+            let (first, second) = (x.clone().narrow(3, 0, 6), x.narrow(3, 6, 6));
+            let [c, s] = [f32::cos, f32::sin].map(|function| angles(function, &Device::flex()).autodiff());
+            let turned = vec![first.clone() * c.clone() - second.clone() * s.clone(), second * c + first * s];
+            Tensor::cat(turned, 3)
+        });
+        compare(&found, &composed);
+    }
+}
+
+#[test]
+fn cross_entropy_is_the_composed_one() {
+    let (rows, vocabulary) = (13, 301);
+    let ids: Vec<i32> = (0..rows as i32).map(|row| row * 23 % 301).collect();
+    let logits = |device: &Device| tensor([rows, vocabulary], 0.3, device) * 6.0;
+    let on = device();
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(ids.clone(), [rows]), &on);
+    let kept = logits(&on);
+    let before = flat(kept.clone());
+    let [nll, entropy, log_sum] = softmax_statistics(kept.clone(), targets.clone());
+    let gradient = logits_gradient(kept.clone(), targets, log_sum, tensor([rows], 0.9, &on));
+    assert_eq!(flat(kept), before, "logits that are still held are not written to");
+    let x = logits(&Device::flex());
+    let probabilities = burn::tensor::activation::softmax(x.clone(), 1);
+    let logs = burn::tensor::activation::log_softmax(x, 1);
+    let places = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &Device::flex()).reshape([rows, 1]);
+    close(&host(nll), &flat(-logs.clone().gather(1, places.clone())), 3e-6);
+    close(&host(entropy), &flat(-(probabilities.clone() * logs).sum_dim(1)), 3e-6);
+    let onehot = Tensor::<2>::zeros([rows, vocabulary], &Device::flex());
+    let ones = Tensor::<2>::ones([rows, 1], &Device::flex());
+    let onehot = onehot.scatter(1, places, ones, burn::tensor::IndexingUpdateOp::Add);
+    let expected = (probabilities - onehot) * tensor([rows], 0.9, &Device::flex()).reshape([rows, 1]);
+    close(&flat(gradient), &flat(expected), 3e-6);
+}
+
+#[test]
+fn adamw_is_the_one_of_the_cpu() {
+    let settings = AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.01, clip_norm: Some(1.0) };
+    let length = 20_003;
+    let devices = [device(), Device::flex()];
+    let mut states = devices.each_ref().map(|device| (tensor([length], 0.1, device), Moments::zeros(length, device)));
+    for step in 0..5 {
+        // The fourth is skipped; moments that are still held stay as they are.
+        let loss = if step == 3 { f32::NAN } else { 1.0 };
+        let held = states[0].1.first.clone();
+        let before = host(held.clone());
+        let mut norms = Vec::new();
+        for (device, (values, moments)) in devices.iter().zip(&mut states) {
+            let gradient = tensor([length], step as f32, device);
+            let loss = Tensor::from_floats([loss], device);
+            let (updated, norm) = settings.update(values.clone(), gradient, &loss, moments, 0.1);
+            *values = updated;
+            norms.push(host(norm)[0]);
+        }
+        assert_eq!(host(held), before);
+        assert!(norms[0].is_nan() == (step == 3) && (step == 3 || (norms[0] / norms[1] - 1.0).abs() < 1e-6));
+        let [(a, on_device), (b, on_cpu)] = &states;
+        for (a, b) in [
+            (a, b),
+            (&on_device.first, &on_cpu.first),
+            (&on_device.second, &on_cpu.second),
+            (&on_device.corrections, &on_cpu.corrections),
+        ] {
+            close(&host(a.clone()), &host(b.clone()), 3e-6);
+        }
+    }
+}
+
+/// Loss, nll, entropy and flat gradient of a micro-batch.
+fn step(trainee: &mut Trainee, recompute: Recompute) -> ([f64; 3], Vec<f32>) {
+    let ids: [&[u32]; 3] = [&[1, 7, 40, 13, 7, 9, 9, 35, 14], &[1, 3, 5, 8], &[1, 30, 2, 11, 4, 4]];
+    let examples: Vec<_> = ids.iter().map(|ids| example(ids)).collect();
+    let batch = Batch::new(&examples, &[0, 1, 2], 8);
+    let registry = losses::Registry::default();
+    let kind = registry.objectives.iter().find(|kind| kind.name == "cdiv").expect("an objective with weights");
+    let mut objective: Box<dyn Objective> = (kind.build)(&mut faults::Section::probe());
+    let layout = Layout::of(trainee);
+    let mut sums = StepSums {
+        gradients: GradientSum::new(&layout),
+        totals: Totals::zeros(trainee.decoder.device()),
+        auxiliaries: Vec::new(),
+    };
+    let scale = StepScale { objective: 1.0, auxiliaries: Vec::new() };
+    let place = Place { step: 1, seed: 1, step_seed: 1, scale };
+    micro_batch(trainee, objective.as_mut(), &batch, &place, recompute, &mut sums);
+    let totals = sums.totals.read();
+    ([totals.loss, totals.nll, totals.entropy], host(sums.gradients.flatten()))
+}
+
+fn example(ids: &[u32]) -> datasets::Example {
+    datasets::Example {
+        ids: ids.to_vec(),
+        parts: vec![datasets::Part::Response; ids.len()],
+        learned: (0..ids.len()).map(|token| token > 1).collect(),
+        weight: 1.0,
+        group: 0,
+        file: "test".into(),
+        line: 1,
+    }
+}
+
+/// Every architecture, with adapters and with every weight trained, against the CPU.
+#[test]
+fn a_training_step_is_the_one_of_the_cpu() {
+    for family in ["llama", "mistral", "qwen2", "qwen3", "llama3"] {
+        for trained in [false, true] {
+            let on = |device: &Device| {
+                let decoder = fixtures::decoder_on(family, device, trained);
+                Trainee { decoder, auxiliaries: Vec::new() }
+            };
+            let (expected, expected_gradient) = step(&mut on(&Device::flex()), Recompute::None);
+            for recompute in [Recompute::None, Recompute::Blocks] {
+                let (found, gradient) = step(&mut on(&device()), recompute);
+                for (a, b) in found.iter().zip(expected) {
+                    assert!((a - b).abs() < 1e-5 * b.abs(), "{family}: {a} is not {b}");
+                }
+                close(&gradient, &expected_gradient, 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn evaluation_is_the_one_of_the_cpu() {
+    let batch = Batch::new(&[example(&[1, 7, 40, 13, 7, 9])], &[0], 8);
+    let [found, expected] = [device(), Device::flex()].map(|device| {
+        let decoder = fixtures::decoder_on("llama", &device, false);
+        let hidden = tensor([1, 8, decoder.config.hidden_size], 0.4, &device);
+        head::nll(&decoder, hidden, &batch)
+    });
+    close(&found, &expected, 1e-5);
+}
