@@ -97,17 +97,7 @@ impl Named {
     /// Files that are missing, cut or of another model.
     pub fn load(&self, device: &Device, dtype: DType) -> Result<Loaded, Faults> {
         let load = |config: Config, weights: &checkpoints::Weights| {
-            let source = Source {
-                weights: Some(weights),
-                dtype,
-                device,
-                trained: false,
-                quantise: None,
-                seed: 0,
-                initializer_range: 0.0,
-                draws_on_device: false,
-                used: Default::default(),
-            };
+            let source = Source::frozen(weights, dtype, device);
             Decoder::load(config, &source)
         };
         match self {

@@ -17,17 +17,7 @@ pub fn decoder_on(family: &str, device: &Device, trained: bool) -> Decoder {
     let folder = std::path::Path::new("tests/fixtures").join(family);
     let files = ModelFiles::Folder(folder.clone());
     let weights = files.weights().expect("the fixture's weights");
-    let source = Source {
-        weights: Some(&weights),
-        dtype: DType::F32,
-        device,
-        trained,
-        quantise: None,
-        seed: 0,
-        initializer_range: 0.0,
-        draws_on_device: false,
-        used: Default::default(),
-    };
+    let source = Source { trained, ..Source::frozen(&weights, DType::F32, device) };
     let mut decoder = Decoder::load(files.config().expect("its configuration"), &source).expect("its tensors");
     if trained {
         return decoder;

@@ -38,6 +38,23 @@ pub struct Source<'a> {
     pub used: RefCell<BTreeSet<String>>,
 }
 
+impl<'a> Source<'a> {
+    /// A model's files as they are, frozen.
+    pub fn frozen(weights: &'a Weights, dtype: DType, device: &'a Device) -> Self {
+        Self {
+            weights: Some(weights),
+            dtype,
+            device,
+            trained: false,
+            quantise: None,
+            seed: 0,
+            initializer_range: 0.0,
+            draws_on_device: false,
+            used: RefCell::default(),
+        }
+    }
+}
+
 impl Source<'_> {
     /// A matrix of the backbone, `[out, in]`: packed when it is frozen and lives on the CPU, quantised when that is asked
     /// for.

@@ -74,16 +74,7 @@ fn decoder_in(folder: &Path, trained: bool, dtype: DType) -> Decoder {
     let weights = Weights::open(folder).expect("the weights");
     config.check_weights(&weights).unwrap_or_else(|fault| panic!("{fault}"));
     let device = Device::flex();
-    let source = Source {
-        weights: Some(&weights),
-        dtype,
-        device: &device,
-        trained,
-        quantise: None,
-        seed: 0,
-        initializer_range: 0.0,
-        used: Default::default(),
-    };
+    let source = Source { trained, ..Source::frozen(&weights, dtype, &device) };
     Decoder::load(config, &source).unwrap_or_else(|fault| panic!("{fault}"))
 }
 

@@ -102,16 +102,8 @@ fn matrices_take_the_memory_that_is_promised() {
     let files = ModelFiles::Embedded;
     let weights = files.weights().expect("the embedded weights");
     let bytes = |quantise: Option<Quantise>| {
-        let source = Source {
-            weights: Some(&weights),
-            dtype: DType::BF16,
-            device: &Device::flex(),
-            trained: false,
-            quantise,
-            seed: 0,
-            initializer_range: 0.0,
-            used: Default::default(),
-        };
+        let device = Device::flex();
+        let source = Source { quantise, ..Source::frozen(&weights, DType::BF16, &device) };
         let config = files.config().expect("its configuration");
         Decoder::load(config, &source).expect("the embedded model").matrix_bytes() as f64
     };

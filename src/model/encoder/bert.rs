@@ -135,17 +135,7 @@ impl Bert {
     /// # Errors
     /// A tensor that is missing or has another shape than `config` asks for.
     pub fn load(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Self, Fault> {
-        let source = Source {
-            weights: Some(weights),
-            dtype: DType::F32,
-            device,
-            trained: false,
-            quantise: None,
-            seed: 0,
-            initializer_range: 0.0,
-            draws_on_device: false,
-            used: Default::default(),
-        };
+        let source = Source::frozen(weights, DType::F32, device);
         // A model saved with a head of its own has the encoder one level down.
         let root = if weights.contains("bert.embeddings.word_embeddings.weight") { "bert." } else { "" };
         let hidden = config.hidden_size;
