@@ -16,8 +16,3 @@ pub use sentences::{Embeddings, RowVectors, Sentences, Texts};
 
 /// Named tensors that an objective or an auxiliary loss saves with the training state and takes back on resume.
 pub type State = std::collections::BTreeMap<String, burn::tensor::TensorData>;
-
-/// Compiles the example of the README.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
