@@ -6,6 +6,7 @@
 
 mod attention;
 mod codes;
+mod columns;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod norm;
@@ -28,6 +29,7 @@ use burn::tensor::{DType, Element, Tensor, TensorData};
 
 pub use attention::{AttentionHeads, attention};
 pub use codes::Codes;
+pub use columns::scale_columns;
 pub use norm::rms_norm;
 pub use projection::{Adapter, Projection, project};
 pub use swiglu::{geglu, swiglu};

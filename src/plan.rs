@@ -57,6 +57,8 @@ pub struct Plan {
     pub schedule: Schedule,
     /// The adapter that training goes on from, if any.
     pub init_from: Option<checkpoints::Adapter>,
+    /// The adapter of the checkpoint that the run is resumed from, if it is.
+    pub resumed: Option<checkpoints::Adapter>,
     /// For each auxiliary loss, the sentence encoder that it needs.
     pub encoders: Vec<Option<EncoderFiles>>,
     /// Where its embeddings are kept.
@@ -78,10 +80,7 @@ impl Plan {
             config.check_weights(&files.weights()?)?;
         }
         let init_from = match &recipe.adapter {
-            Adapter::Lora(lora) => match &lora.start {
-                Start::From(folder) => Some(checkpoints::Adapter::read(&PathBuf::from(folder))?),
-                Start::Fresh { .. } => None,
-            },
+            Adapter::Lora(lora) => init_from(lora)?,
             Adapter::None => None,
         };
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
@@ -111,6 +110,7 @@ impl Plan {
             width_multiple,
             schedule,
             init_from,
+            resumed: None,
             encoders,
             cache: Cache::from_env(),
             estimate,
@@ -147,9 +147,15 @@ impl Plan {
         };
         let mut decoder = Decoder::load(self.config.clone(), &source)?;
         if let Adapter::Lora(lora) = &self.recipe.adapter {
-            match (&self.init_from, &lora.start) {
-                (Some(adapter), _) => decoder.attach(adapter, lora.dropout)?,
-                (None, start) => decoder.attach_fresh(&fresh(start, lora.dropout), self.recipe.seed)?,
+            if let Some(adapter) = &self.init_from {
+                decoder.attach(adapter, lora.dropout)?;
+            }
+            match fresh(lora) {
+                Some(settings) if settings.principal => {
+                    decoder.attach_principal(&settings, self.recipe.seed, &source, self.resumed.as_ref())?;
+                }
+                Some(settings) => decoder.attach_fresh(&settings, self.recipe.seed)?,
+                None => {}
             }
         }
         let builders = std::mem::take(&mut self.recipe.auxiliaries);
@@ -204,6 +210,10 @@ impl Plan {
                 clip_norm: recipe.optimizer.clip_norm,
             },
             schedule: self.schedule,
+            lora_plus_ratio: match &recipe.adapter {
+                Adapter::Lora(lora) => lora.lora_plus_ratio,
+                Adapter::None => None,
+            },
             evaluate_every: count(recipe.eval.every),
             checkpoint_every: count(recipe.checkpoint.every),
             keep: recipe.checkpoint.keep,
@@ -229,13 +239,14 @@ impl Plan {
             Backbone::Pretrained { path, revision } => (path.clone(), revision.clone()),
             Backbone::Init(_) => (String::new(), None),
         };
-        let config = match &self.init_from {
-            Some(adapter) => AdapterConfig {
+        let config = match (&self.init_from, fresh(lora)) {
+            (_, Some(settings)) => settings.to_config(&base, trainee.decoder.adapted_modules()),
+            (Some(adapter), None) => AdapterConfig {
                 base_model_name_or_path: Some(base),
                 lora_dropout: lora.dropout,
                 ..adapter.config.clone()
             },
-            None => fresh(&lora.start, lora.dropout).to_config(&base, trainee.decoder.adapted_modules()),
+            (None, None) => unreachable!("an adapter is new or goes on from another"),
         };
         Some(AdapterConfig { revision, ..config })
     }
@@ -259,15 +270,38 @@ pub fn order<'a>(recipe: &Recipe, train: &'a Dataset, width_multiple: usize) -> 
     }
 }
 
-fn fresh(start: &Start, dropout: f64) -> AdapterSettings {
-    let Start::Fresh { rank, alpha, targets, rslora } = start else {
-        unreachable!("an adapter that is read has no fresh shape")
-    };
-    let targets = match targets {
-        recipe::Targets::AllLinear => Targets::AllLinear,
-        recipe::Targets::Names(names) => Targets::Named(names.clone()),
-    };
-    AdapterSettings { rank: *rank, alpha: *alpha, dropout, targets, rslora: *rslora }
+/// The shape of a new adapter; `None` for one that goes on from another.
+fn fresh(lora: &recipe::Lora) -> Option<AdapterSettings> {
+    let Start::Fresh(fresh) = &lora.start else { return None };
+    Some(AdapterSettings {
+        rank: fresh.rank,
+        alpha: fresh.alpha,
+        dropout: lora.dropout,
+        targets: match &fresh.targets {
+            recipe::Targets::AllLinear => Targets::AllLinear,
+            recipe::Targets::Names(names) => Targets::Named(names.clone()),
+        },
+        rslora: fresh.rslora,
+        dora: lora.dora,
+        rank_pattern: fresh.rank_pattern.clone(),
+        alpha_pattern: fresh.alpha_pattern.clone(),
+        principal: fresh.pissa,
+    })
+}
+
+/// The adapter to go on from, if it is of the kind that the recipe says.
+fn init_from(lora: &recipe::Lora) -> Result<Option<checkpoints::Adapter>, Faults> {
+    let Start::From(folder) = &lora.start else { return Ok(None) };
+    let adapter = checkpoints::Adapter::read(&PathBuf::from(folder))?;
+    let kind = |dora: bool| if dora { "dora" } else { "lora" };
+    let found = adapter.config.use_dora;
+    if found != lora.dora {
+        return Err(Fault::new(format!("`adapter.kind` is \"{}\", and this is another adapter", kind(lora.dora)))
+            .at(Place::file(folder))
+            .hint(format!("write `kind = \"{}\"`", kind(found)))
+            .into());
+    }
+    Ok(Some(adapter))
 }
 
 /// The encoder that an auxiliary loss asks for; a fault names the place in the recipe where there is no other.

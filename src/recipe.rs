@@ -17,7 +17,7 @@ use std::path::Path;
 use faults::{Document, Fault, Faults, FromToml, Section};
 use losses::{AuxiliaryBuilder, Normalisation, Objective, Registry};
 
-pub use adapter::{Adapter, Lora, Start, Targets};
+pub use adapter::{Adapter, Fresh, Lora, Start, Targets};
 pub use data::{Data, Rename};
 pub use differences::{blocks_resume, differences};
 pub use model::{Architecture, Backbone, DType, Device, Init, Model};

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use faults::{Fault, Faults, Place};
-use regex::Regex;
 
 use crate::adapter_config::{AdapterConfig, TargetModules};
 use crate::files;
@@ -24,6 +23,10 @@ const PREFIX: &str = "base_model.model.";
 const A: &str = ".lora_A.weight";
 const B: &str = ".lora_B.weight";
 const MAGNITUDE: &str = ".lora_magnitude_vector";
+const EMBEDDING_A: &str = ".lora_embedding_A";
+const EMBEDDING_B: &str = ".lora_embedding_B";
+/// What PEFT saves beside an adapter on an embedding or a head: the matrix it was made for.
+const COPY: &str = ".base_layer.weight";
 
 /// An adapter: its configuration, and its tensors under PEFT's names.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,22 +37,25 @@ pub struct Adapter {
     pub tensors: BTreeMap<String, StoredTensor>,
 }
 
-/// One adapted linear module: W becomes W + scale * B A.
+/// One adapted module with a matrix W `[out_features, in_features]`: it becomes W + scale * B A, of an embedding
+/// W + scale * (B A)^T.
 #[derive(Debug, Clone)]
 pub struct Module<'a> {
     /// The module's path in the base model, such as `model.layers.0.self_attn.q_proj`.
     pub path: &'a str,
-    /// A, `[rank, in_features]`.
+    /// A, `[rank, in_features]`; of an embedding `[rank, out_features]`.
     pub a: &'a StoredTensor,
-    /// B, `[out_features, rank]`.
+    /// B, `[out_features, rank]`; of an embedding `[in_features, rank]`.
     pub b: &'a StoredTensor,
     /// DoRA's row norms, `[out_features]`.
     pub magnitude: Option<&'a StoredTensor>,
+    /// True for an embedding: a token for each row of W.
+    pub embedding: bool,
     /// The rank of this module.
     pub rank: usize,
-    /// The length of the module's input.
+    /// The width of W.
     pub in_features: usize,
-    /// The length of the module's output.
+    /// The height of W.
     pub out_features: usize,
     /// alpha / rank, or alpha / sqrt(rank) with rsLoRA.
     pub scale: f64,
@@ -61,6 +67,8 @@ struct Parts<'a> {
     a: Option<&'a StoredTensor>,
     b: Option<&'a StoredTensor>,
     magnitude: Option<&'a StoredTensor>,
+    embedding_a: Option<&'a StoredTensor>,
+    embedding_b: Option<&'a StoredTensor>,
 }
 
 /// PEFT refuses such an adapter at a merge; nothing good comes of sampling from one either.
@@ -87,6 +95,11 @@ impl Adapter {
     /// PEFT's name for the matrix B of a module.
     pub fn key_b(module: &str) -> String {
         format!("{PREFIX}{module}{B}")
+    }
+
+    /// PEFT's names for A and B of an embedding.
+    pub fn keys_of_embedding(module: &str) -> [String; 2] {
+        [EMBEDDING_A, EMBEDDING_B].map(|part| format!("{PREFIX}{module}{part}"))
     }
 
     /// PEFT's name for the magnitudes of a module (DoRA).
@@ -153,22 +166,22 @@ impl Adapter {
     /// No module at all, keys that are not understood, a module with one half missing, shapes that do not fit each other
     /// or the rank in the configuration, a pattern that is no regular expression.
     pub fn modules(&self) -> Result<Vec<Module<'_>>, Faults> {
-        let mut faults = Vec::new();
-        for pattern in self.config.rank_pattern.keys().chain(self.config.alpha_pattern.keys()) {
-            if let Err(error) = expression(pattern) {
-                faults.push(Fault::new(format!("cannot read the pattern {pattern:?}: {error}")));
-            }
-        }
+        let mut faults = self.config.broken_patterns();
         let mut parts: BTreeMap<&str, Parts<'_>> = BTreeMap::new();
         for (key, tensor) in &self.tensors {
             let Some((path, part)) = split(key) else {
                 faults.push(unknown_key(key));
                 continue;
             };
+            if part == COPY {
+                continue;
+            }
             let parts = parts.entry(path).or_default();
             match part {
                 A => parts.a = Some(tensor),
                 B => parts.b = Some(tensor),
+                EMBEDDING_A => parts.embedding_a = Some(tensor),
+                EMBEDDING_B => parts.embedding_b = Some(tensor),
                 _ => parts.magnitude = Some(tensor),
             }
         }
@@ -186,24 +199,34 @@ impl Adapter {
         Ok(modules)
     }
 
-    /// The factor of B A in a module: alpha / rank, or alpha / sqrt(rank) with rsLoRA.
-    ///
-    /// The patterns are those that [`Adapter::modules`] has found to be readable; another matches nothing.
-    pub fn scale(&self, module: &str) -> f64 {
-        let alpha = matching(&self.config.alpha_pattern, module).unwrap_or(self.config.lora_alpha);
-        let rank = self.rank(module) as f64;
-        if self.config.use_rslora { alpha / rank.sqrt() } else { alpha / rank }
+    /// The matrices that PEFT saved beside its adapters, with the paths of their modules: what the adapter is for.
+    pub fn base_copies(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
+        let copies = self.tensors.iter().filter(|(key, _)| Self::is_base_copy(key));
+        copies.filter_map(|(key, tensor)| Some((split(key)?.0, tensor)))
     }
 
-    /// The rank of a module.
-    pub fn rank(&self, module: &str) -> usize {
-        matching(&self.config.rank_pattern, module).unwrap_or(self.config.r)
+    /// True for the key of such a matrix.
+    pub(crate) fn is_base_copy(key: &str) -> bool {
+        split(key).is_some_and(|(_, part)| part == COPY)
     }
 
     fn module<'a>(&self, path: &'a str, parts: &Parts<'a>) -> Result<Module<'a>, Fault> {
+        let embedding = parts.embedding_a.is_some() || parts.embedding_b.is_some();
         let missing = |part: &str| Fault::new(format!("module `{path}` has no `{}`", part.trim_start_matches('.')));
-        let a = parts.a.ok_or_else(|| missing(A))?;
-        let b = parts.b.ok_or_else(|| missing(B))?;
+        let (a, b) = match embedding {
+            false => (parts.a.ok_or_else(|| missing(A))?, parts.b.ok_or_else(|| missing(B))?),
+            true if parts.a.is_some() || parts.b.is_some() => {
+                return Err(Fault::new(format!("module `{path}` is adapted as an embedding and as a projection")));
+            }
+            true if self.config.use_dora => {
+                return Err(Fault::new(format!("module `{path}` is an embedding with DoRA, which is not supported"))
+                    .hint("merge with PEFT instead"));
+            }
+            true => (
+                parts.embedding_a.ok_or_else(|| missing(EMBEDDING_A))?,
+                parts.embedding_b.ok_or_else(|| missing(EMBEDDING_B))?,
+            ),
+        };
         for (part, tensor) in [(A, Some(a)), (B, Some(b)), (MAGNITUDE, parts.magnitude)] {
             let part = part.trim_start_matches('.');
             if let Some(tensor) = tensor
@@ -219,7 +242,7 @@ impl Adapter {
             let shapes = format!("{:?} and {:?}", a.shape, b.shape);
             return Err(Fault::new(format!("module `{path}` has A and B of shape {shapes}, expected two dimensions")));
         };
-        let rank = self.rank(path);
+        let rank = self.config.rank(path);
         if (rank_of_a, rank_of_b) != (rank, rank) {
             return Err(Fault::new(format!(
                 "module `{path}` has A {:?} and B {:?}, but `{CONFIG}` gives it rank {rank}",
@@ -238,8 +261,11 @@ impl Adapter {
             }
             _ => {}
         }
-        let scale = self.scale(path);
-        Ok(Module { path, a, b, magnitude: parts.magnitude, rank, in_features, out_features, scale })
+        let scale = self.config.scale(path);
+        // One token in, one row of W out.
+        let [out_features, in_features] =
+            if embedding { [in_features, out_features] } else { [out_features, in_features] };
+        Ok(Module { path, a, b, magnitude: parts.magnitude, embedding, rank, in_features, out_features, scale })
     }
 
     /// Writes the two files into a folder that no reader looks at yet, and reads them back.
@@ -259,14 +285,14 @@ impl Adapter {
 /// A key as module path and part.
 fn split(key: &str) -> Option<(&str, &'static str)> {
     let path = key.strip_prefix(PREFIX)?;
-    [A, B, MAGNITUDE].into_iter().find_map(|part| Some((path.strip_suffix(part)?, part)))
+    [A, B, MAGNITUDE, EMBEDDING_A, EMBEDDING_B, COPY]
+        .into_iter()
+        .find_map(|part| Some((path.strip_suffix(part)?, part)))
 }
 
 fn unknown_key(key: &str) -> Fault {
     let fault = Fault::new(format!("unknown tensor `{key}` in the adapter"));
-    if key.contains("lora_embedding_") {
-        fault.hint("adapters on embeddings are not supported")
-    } else if key.contains(".modules_to_save.") {
+    if key.contains(".modules_to_save.") {
         fault.hint("modules trained in full beside the adapter are not supported")
     } else {
         fault.hint(format!("expected `{PREFIX}<module>` and one of `{A}`, `{B}`, `{MAGNITUDE}`"))
@@ -277,16 +303,6 @@ fn unknown_key(key: &str) -> Fault {
 fn narrows(config: &[u8]) -> bool {
     let keys: serde_json::Value = serde_json::from_slice(config).unwrap_or_default();
     ["layers_to_transform", "exclude_modules"].iter().any(|key| !keys[*key].is_null())
-}
-
-/// A pattern as PEFT matches it: the whole path, or its end after a dot.
-fn expression(pattern: &str) -> Result<Regex, regex::Error> {
-    Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))
-}
-
-fn matching<T: Copy>(patterns: &indexmap::IndexMap<String, T>, module: &str) -> Option<T> {
-    let first = patterns.iter().find(|(pattern, _)| expression(pattern).is_ok_and(|found| found.is_match(module)));
-    first.map(|(_, value)| *value)
 }
 
 #[cfg(test)]
@@ -300,24 +316,6 @@ mod tests {
             tensors.insert(Adapter::key_b(module), StoredTensor::from_f32([5, *rank], &vec![2.0; 5 * rank]));
         }
         Adapter { config: AdapterConfig::new(4, 8.0, vec!["q_proj".into()]), tensors }
-    }
-
-    #[test]
-    fn the_scale_follows_rslora_and_the_first_matching_pattern() {
-        let mut adapter = adapter(&[]);
-        assert_eq!(adapter.scale("model.layers.0.self_attn.q_proj"), 2.0);
-        adapter.config.use_rslora = true;
-        assert_eq!(adapter.scale("model.layers.0.self_attn.q_proj"), 4.0);
-        adapter.config.use_rslora = false;
-        adapter.config.rank_pattern =
-            [(r"layers\.[01]\.self_attn\.q_proj".to_string(), 2), ("q_proj".to_string(), 8)].into_iter().collect();
-        adapter.config.alpha_pattern = [("k_proj|v_proj".to_string(), 1.0)].into_iter().collect();
-        assert_eq!(adapter.scale("model.layers.1.self_attn.q_proj"), 4.0);
-        assert_eq!(adapter.scale("model.layers.2.self_attn.q_proj"), 1.0);
-        assert_eq!(adapter.scale("model.layers.2.self_attn.v_proj"), 0.25);
-        // PEFT asks for a dot before the match: `xq_proj` is another module.
-        assert_eq!(adapter.rank("model.xq_proj"), 4);
-        assert_eq!(adapter.rank("q_proj"), 8);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use faults::Fault;
 use indexmap::IndexMap;
+use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -191,6 +192,37 @@ impl AdapterConfig {
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
 
+    /// The factor of B A in a module: alpha / rank, or alpha / sqrt(rank) with rsLoRA.
+    ///
+    /// A pattern that cannot be read matches nothing.
+    pub fn scale(&self, module: &str) -> f64 {
+        let alpha = matching(&self.alpha_pattern, module).unwrap_or(self.lora_alpha);
+        let rank = self.rank(module) as f64;
+        if self.use_rslora { alpha / rank.sqrt() } else { alpha / rank }
+    }
+
+    /// The rank of a module.
+    pub fn rank(&self, module: &str) -> usize {
+        matching(&self.rank_pattern, module).unwrap_or(self.r)
+    }
+
+    /// A fault for each pattern that is no regular expression.
+    pub fn broken_patterns(&self) -> Vec<Fault> {
+        let patterns = self.rank_pattern.keys().chain(self.alpha_pattern.keys());
+        let broken = patterns.filter_map(|pattern| Some((pattern, expression(pattern).err()?)));
+        broken.map(|(pattern, error)| Fault::new(format!("cannot read the pattern {pattern:?}: {error}"))).collect()
+    }
+
+    /// The patterns that decide about none of `modules`: nothing matches them, or an earlier one always matches first.
+    pub fn idle_patterns<'a>(&'a self, modules: &[&str]) -> Vec<&'a str> {
+        fn idle<'a, T>(patterns: &'a IndexMap<String, T>, modules: &[&str]) -> impl Iterator<Item = &'a str> {
+            let deciding: Vec<_> = modules.iter().filter_map(|module| first(patterns, module)).collect();
+            let names = patterns.keys().enumerate().filter(move |(index, _)| !deciding.contains(index));
+            names.map(|(_, name)| name.as_str())
+        }
+        idle(&self.rank_pattern, modules).chain(idle(&self.alpha_pattern, modules)).collect()
+    }
+
     /// The content of `adapter_config.json`: every key PEFT, vLLM and llama.cpp look for.
     pub fn to_json(&self) -> Value {
         let alphas: Map<String, Value> =
@@ -218,6 +250,20 @@ impl AdapterConfig {
             "use_rslora": self.use_rslora,
         })
     }
+}
+
+/// A pattern as PEFT matches it: the whole path, or its end after a dot.
+fn expression(pattern: &str) -> Result<Regex, regex::Error> {
+    Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))
+}
+
+/// The place of the first pattern that matches.
+fn first<T>(patterns: &IndexMap<String, T>, module: &str) -> Option<usize> {
+    patterns.keys().position(|pattern| expression(pattern).is_ok_and(|found| found.is_match(module)))
+}
+
+fn matching<T: Copy>(patterns: &IndexMap<String, T>, module: &str) -> Option<T> {
+    first(patterns, module).map(|index| patterns[index])
 }
 
 /// A whole number without a fraction: readers of PEFT's files expect an integer alpha.
@@ -288,5 +334,35 @@ mod tests {
         }
         let short = br#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8.5}"#;
         assert_eq!(AdapterConfig::from_json(short).unwrap().lora_alpha, 8.5);
+    }
+
+    #[test]
+    fn the_scale_follows_rslora_and_the_first_matching_pattern() {
+        let mut config = AdapterConfig::new(4, 8.0, vec!["q_proj".into()]);
+        assert_eq!(config.scale("model.layers.0.self_attn.q_proj"), 2.0);
+        config.use_rslora = true;
+        assert_eq!(config.scale("model.layers.0.self_attn.q_proj"), 4.0);
+        config.use_rslora = false;
+        config.rank_pattern =
+            [(r"layers\.[01]\.self_attn\.q_proj".to_string(), 2), ("q_proj".to_string(), 8)].into_iter().collect();
+        config.alpha_pattern = [("k_proj|v_proj".to_string(), 1.0)].into_iter().collect();
+        assert_eq!(config.scale("model.layers.1.self_attn.q_proj"), 4.0);
+        assert_eq!(config.scale("model.layers.2.self_attn.q_proj"), 1.0);
+        assert_eq!(config.scale("model.layers.2.self_attn.v_proj"), 0.25);
+        // PEFT asks for a dot before the match: `xq_proj` is another module.
+        assert_eq!(config.rank("model.xq_proj"), 4);
+        assert_eq!(config.rank("q_proj"), 8);
+    }
+
+    #[test]
+    fn patterns_that_decide_about_nothing_are_known() {
+        let mut config = AdapterConfig::new(4, 8.0, vec!["q_proj".into()]);
+        let patterns = ["q_proj", "layers.1.q_proj", "k_proj"];
+        config.rank_pattern = patterns.iter().map(|pattern| (pattern.to_string(), 2)).collect();
+        config.alpha_pattern.insert("o_proj".into(), 1.0);
+        assert_eq!(
+            config.idle_patterns(&["layers.0.q_proj", "layers.1.q_proj"]),
+            patterns[1..].iter().copied().chain(["o_proj"]).collect::<Vec<_>>()
+        );
     }
 }

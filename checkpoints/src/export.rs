@@ -2,9 +2,11 @@
 //!
 //! An export appears whole or not at all: it is written into a hidden folder beside the output, synced and renamed.
 
+mod adapter;
+
 use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,17 +16,15 @@ use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
 use crate::adapter::Adapter;
-use crate::checkpoint::Checkpoint;
 use crate::merge::{Update, convert};
 use crate::tensor::float_size;
 use crate::weights::{INDEX, SINGLE, Weights};
 use crate::{files, format, run};
 
+pub use adapter::{Reader, adapter};
+
 /// The size at which a single file of weights is split, as Hugging Face does.
 const SHARD_BYTES: u64 = 5_000_000_000;
-
-/// The ranks vLLM has kernels for.
-const VLLM_RANKS: &[usize] = &[8, 16, 32, 64, 128, 256, 320, 512];
 
 /// The base model of a merge: its weights, and the files that go with them.
 pub struct Base {
@@ -68,9 +68,18 @@ impl Base {
         }
         Ok(Self { weights, files: found })
     }
+
+    /// True when the head has the embedding's weight.
+    fn is_tied(&self) -> Result<bool, Fault> {
+        let config = self.files.iter().find(|(name, _)| name == CONFIG);
+        let keys = config.map(|(_, bytes)| parse_config(bytes)).transpose()?.unwrap_or_default();
+        Ok(keys.get("tie_word_embeddings") == Some(&json!(true)) || !self.weights.contains(HEAD))
+    }
 }
 
 const CONFIG: &str = "config.json";
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
 
 /// True for the files of a model that are not weights and that its readers look for.
 fn goes_along(name: &str) -> bool {
@@ -90,53 +99,8 @@ fn goes_along(name: &str) -> bool {
     NAMES.contains(&name) || name.ends_with(".model") || name.ends_with(".tiktoken")
 }
 
-/// Writes the adapter of a checkpoint as a folder of its own.
-///
-/// llama.cpp ignores `use_rslora`, so an rsLoRA adapter of one rank is written as plain LoRA with alpha * sqrt(rank), which
-/// is the same adapter.
-///
-/// # Errors
-/// `out` is a file or not empty, the checkpoint holds no adapter, or the disk fails.
-pub fn adapter(checkpoint: &Checkpoint, out: &Path) -> Result<Exported, Faults> {
-    check_out(out)?;
-    let mut adapter = checkpoint.adapter()?;
-    let modules = adapter.modules()?;
-    let ranks: BTreeSet<usize> = modules.iter().map(|module| module.rank).collect();
-    let count = modules.len();
-    let all_zero = modules.iter().all(|module| module.b.bytes.iter().all(|byte| *byte == 0));
-    if adapter.config.use_rslora && ranks.len() == 1 {
-        let factor = (ranks.iter().sum::<usize>() as f64).sqrt();
-        adapter.config.use_rslora = false;
-        adapter.config.lora_alpha *= factor;
-        adapter.config.alpha_pattern.values_mut().for_each(|alpha| *alpha *= factor);
-    }
-    let mut warnings = Vec::new();
-    for rank in ranks.iter().filter(|rank| !VLLM_RANKS.contains(rank)) {
-        warnings.push(match VLLM_RANKS.iter().find(|known| *known > rank) {
-            Some(known) => format!("vLLM has no rank {rank} of its own: start it with `--max-lora-rank {known}`"),
-            None => format!("vLLM does not load rank {rank}: merge for it"),
-        });
-    }
-    if ranks.len() > 1 {
-        warnings.push("vLLM takes one rank for all modules: merge for it".into());
-    }
-    if !adapter.config.alpha_pattern.is_empty() {
-        warnings.push("vLLM and llama.cpp take one alpha for all modules: merge for them".into());
-    }
-    if adapter.config.use_dora {
-        warnings.push("vLLM and llama.cpp do not load DoRA adapters: merge for them".into());
-    }
-    if adapter.config.use_rslora {
-        warnings.push("llama.cpp ignores `use_rslora` and scales by alpha / rank: merge for it".into());
-    }
-    if all_zero {
-        warnings.push("every `lora_B` is zero: the adapter changes nothing".into());
-    }
-    stage(out, |folder| adapter.write(folder))?;
-    exported(out, count, warnings)
-}
-
-/// Writes the base with the adapter merged into it, each tensor in type `dtype` or its own.
+/// Writes the base with the adapter merged into it, each tensor in type `dtype` or its own. An adapter on one end of a
+/// model whose ends are tied, on the embedding or the head, unties them: one weight cannot be both.
 ///
 /// # Errors
 /// `out` is a file or not empty; the adapter does not fit the base, or holds NaN or infinity; a number does not fit the
@@ -146,10 +110,20 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
     let modules = adapter.modules()?;
     let mut updates = BTreeMap::new();
     let mut faults = Vec::new();
+    for (path, copy) in adapter.base_copies() {
+        let weight = source(&base.weights, &format!("{path}.weight")).to_owned();
+        let own = base.weights.bytes(&weight).ok().zip(base.weights.dtype(&weight));
+        let rounded = own.and_then(|(bytes, from)| convert(from, bytes, copy.dtype, None).ok());
+        if rounded.is_none_or(|own| own != copy.bytes) {
+            let message = "the adapter brings weights of its own, which are not those of this base";
+            let hint = "merge it with PEFT, or save it there with `save_embedding_layers=False`";
+            faults.push(Fault::new(message).at(Place::Named(path.into())).hint(hint));
+        }
+    }
     for module in &modules {
         let weight = format!("{}.weight", module.path);
         let expected = [module.out_features, module.in_features];
-        match base.weights.shape(&weight) {
+        match base.weights.shape(source(&base.weights, &weight)) {
             None => faults.push(absent(&base.weights, &weight)),
             Some(shape) if shape != expected => faults.push(
                 Fault::new(format!("`{weight}` is {shape:?} in the base, but the adapter is for {expected:?}"))
@@ -169,7 +143,12 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
     if updates.is_empty() {
         warnings.push("every `lora_B` is zero: the merged model is the base".into());
     }
-    write_model(base, &updates, out, dtype, SHARD_BYTES)?;
+    let untied = [EMBEDDING, HEAD].iter().any(|name| updates.contains_key(*name)) && base.is_tied()?;
+    if untied {
+        warnings
+            .push("the embedding and the head of the base are one weight, those of the merged model are two".into());
+    }
+    write_model(base, &Change { updates, untied, dtype }, out, SHARD_BYTES)?;
     exported(out, modules.len(), warnings)
 }
 
@@ -179,20 +158,32 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
 /// `out` is a file or not empty; a number does not fit the output type; the disk fails.
 pub fn model(base: &Base, out: &Path, dtype: Option<Dtype>) -> Result<Exported, Faults> {
     check_out(out)?;
-    write_model(base, &BTreeMap::new(), out, dtype, SHARD_BYTES)?;
+    write_model(base, &Change { updates: BTreeMap::new(), untied: false, dtype }, out, SHARD_BYTES)?;
     exported(out, 0, Vec::new())
 }
 
 fn absent(weights: &Weights, weight: &str) -> Fault {
     let fault = Fault::new(format!("the adapter is on `{weight}`, which the base does not have"))
         .at(Place::File(weights.name().to_owned()));
-    if weight == "lm_head.weight" {
-        return fault.hint("the base's head is tied to its embedding: an adapter on it cannot be merged");
-    }
     match nearest(weight, weights.names()) {
         Some(near) => fault.hint(format!("this adapter was trained on another model; the nearest here is `{near}`")),
         None => fault.hint("this adapter was trained on another model"),
     }
+}
+
+/// The tensor of the base that a tensor of the output is made of: a head without a weight of its own has the embedding's.
+fn source<'a>(weights: &Weights, name: &'a str) -> &'a str {
+    if name == HEAD && !weights.contains(HEAD) { EMBEDDING } else { name }
+}
+
+/// How the output differs from the base.
+struct Change {
+    /// What is added to single tensors.
+    updates: BTreeMap<String, Update>,
+    /// The head gets a weight of its own.
+    untied: bool,
+    /// The type of all tensors; each has its own without.
+    dtype: Option<Dtype>,
 }
 
 /// One file of the output.
@@ -201,15 +192,10 @@ struct Shard<'a> {
     tensors: Vec<&'a str>,
 }
 
-fn write_model(
-    base: &Base,
-    updates: &BTreeMap<String, Update>,
-    out: &Path,
-    dtype: Option<Dtype>,
-    shard_bytes: u64,
-) -> Result<(), Fault> {
-    let weights = &base.weights;
+fn write_model(base: &Base, change: &Change, out: &Path, shard_bytes: u64) -> Result<(), Fault> {
+    let (weights, dtype) = (&base.weights, change.dtype);
     let output = |name: &str| -> (Dtype, Vec<usize>, usize) {
+        let name = source(weights, name);
         let from = weights.dtype(name).expect("the names are the base's");
         let shape = weights.shape(name).expect("the names are the base's");
         let held = weights.bytes(name).expect("the names are the base's").len();
@@ -221,7 +207,7 @@ fn write_model(
             _ => (from, shape, held),
         }
     };
-    let shards = shards(weights, dtype, shard_bytes, |name| output(name).2 as u64);
+    let shards = shards(weights, change, shard_bytes, |name| output(name).2 as u64);
     stage(out, |folder| {
         let mut total = 0;
         for shard in &shards {
@@ -237,7 +223,7 @@ fn write_model(
             let path = folder.join(&shard.name);
             let written = files::write(&path, |file| {
                 format::write(file, &entries, |index| {
-                    tensor(weights, shard.tensors[index], outputs[index].0, updates).map_err(|fault| {
+                    tensor(weights, shard.tensors[index], outputs[index].0, &change.updates).map_err(|fault| {
                         trouble = Some(fault);
                         io::Error::other("a tensor cannot be converted")
                     })
@@ -251,7 +237,7 @@ fn write_model(
             files::write(&folder.join(INDEX), |file| file.write_all(&text))?;
         }
         for (name, bytes) in &base.files {
-            let bytes = if name == CONFIG { config(bytes, dtype)? } else { Cow::Borrowed(&bytes[..]) };
+            let bytes = if name == CONFIG { config(bytes, dtype, change.untied)? } else { Cow::Borrowed(&bytes[..]) };
             files::write(&folder.join(name), |file| file.write_all(&bytes))?;
         }
         Ok(())
@@ -264,28 +250,33 @@ fn tensor<'a>(
     to: Dtype,
     updates: &BTreeMap<String, Update>,
 ) -> Result<Cow<'a, [u8]>, Fault> {
-    let bytes = weights.bytes(name)?;
-    let from = weights.dtype(name).expect("a tensor with bytes has a type");
+    let held = source(weights, name);
+    let bytes = weights.bytes(held)?;
+    let from = weights.dtype(held).expect("a tensor with bytes has a type");
     let update = updates.get(name);
     if from == to && update.is_none() {
         return Ok(Cow::Borrowed(bytes));
     }
     convert(from, bytes, to, update).map(Cow::Owned).map_err(|fault| {
-        Fault { message: format!("tensor `{name}`: {}", fault.message), ..fault }.at(weights.place_of(name))
+        Fault { message: format!("tensor `{name}`: {}", fault.message), ..fault }.at(weights.place_of(held))
     })
 }
 
 /// The files of the output: the base's own, or a single one split where it grows too large.
-fn shards<'a>(
-    weights: &'a Weights,
-    dtype: Option<Dtype>,
-    shard_bytes: u64,
-    size: impl Fn(&str) -> u64,
-) -> Vec<Shard<'a>> {
+fn shards<'a>(weights: &'a Weights, change: &Change, shard_bytes: u64, size: impl Fn(&str) -> u64) -> Vec<Shard<'a>> {
     let mut files = weights.shards();
-    if dtype.is_some() {
+    if change.untied && !weights.contains(HEAD) {
+        // Beside the embedding, which has its type and so its alignment.
+        for (_, names) in &mut files {
+            if let Some(place) = names.iter().position(|name| *name == EMBEDDING) {
+                names.insert(place + 1, HEAD);
+            }
+        }
+    }
+    if let Some(dtype) = change.dtype {
         // Types that are not converted may be narrower than the rest now; wide ones first keep all of them aligned.
-        let width = |name: &str| weights.dtype(name).filter(|from| float_size(*from).is_none()).or(dtype);
+        let own = |name: &str| weights.dtype(source(weights, name)).filter(|from| float_size(*from).is_none());
+        let width = |name: &str| own(name).unwrap_or(dtype);
         files.iter_mut().for_each(|(_, names)| names.sort_by_key(|name| Reverse(width(name))));
     }
     if weights.index().is_some() {
@@ -323,11 +314,23 @@ fn index(base: Option<&Map<String, Value>>, shards: &[Shard<'_>], total: u64) ->
     Value::Object(index)
 }
 
-/// `config.json` with the type the weights have now.
-fn config(bytes: &[u8], dtype: Option<Dtype>) -> Result<Cow<'_, [u8]>, Fault> {
-    let Some(dtype) = dtype else { return Ok(Cow::Borrowed(bytes)) };
+fn parse_config(bytes: &[u8]) -> Result<Map<String, Value>, Fault> {
     let fault = |error| Fault::new(format!("not a JSON object: {error}")).at(Place::File(CONFIG.into()));
-    let mut keys: Map<String, Value> = serde_json::from_slice(bytes).map_err(fault)?;
+    serde_json::from_slice(bytes).map_err(fault)
+}
+
+/// `config.json` with the type the weights have now, and without the tie of a head that has a weight of its own.
+fn config(bytes: &[u8], dtype: Option<Dtype>, untied: bool) -> Result<Cow<'_, [u8]>, Fault> {
+    if dtype.is_none() && !untied {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let mut keys = parse_config(bytes)?;
+    let written =
+        |keys: &Map<String, Value>| Cow::Owned(serde_json::to_vec_pretty(keys).expect("a JSON object can be written"));
+    if untied {
+        keys.insert("tie_word_embeddings".into(), json!(false));
+    }
+    let Some(dtype) = dtype else { return Ok(written(&keys)) };
     let word = match dtype {
         Dtype::F64 => "float64",
         Dtype::F16 => "float16",
@@ -335,11 +338,11 @@ fn config(bytes: &[u8], dtype: Option<Dtype>) -> Result<Cow<'_, [u8]>, Fault> {
         _ => "float32",
     };
     // transformers 5 writes `dtype`, older versions `torch_dtype`; both read either.
-    let written = ["dtype", "torch_dtype"].into_iter().filter(|key| keys.contains_key(*key)).collect::<Vec<_>>();
-    for key in if written.is_empty() { vec!["torch_dtype"] } else { written } {
+    let present = ["dtype", "torch_dtype"].into_iter().filter(|key| keys.contains_key(*key)).collect::<Vec<_>>();
+    for key in if present.is_empty() { vec!["torch_dtype"] } else { present } {
         keys.insert(key.into(), json!(word));
     }
-    Ok(Cow::Owned(serde_json::to_vec_pretty(&keys).expect("a JSON object can be written")))
+    Ok(written(&keys))
 }
 
 fn check_out(out: &Path) -> Result<(), Fault> {

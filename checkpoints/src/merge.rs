@@ -37,9 +37,17 @@ impl Update {
                 None => Ok(values),
             }
         };
+        let (a, b) = match module.embedding {
+            false => (read("lora_A", module.a)?, read("lora_B", module.b)?),
+            // (B A)^T = A^T B^T
+            true => (
+                transposed(&read("lora_embedding_B", module.b)?, module.rank),
+                transposed(&read("lora_embedding_A", module.a)?, module.out_features),
+            ),
+        };
         Ok(Self {
-            a: read("lora_A", module.a)?,
-            b: read("lora_B", module.b)?,
+            a,
+            b,
             magnitude: module.magnitude.map(|tensor| read("lora_magnitude_vector", tensor)).transpose()?,
             rank: module.rank,
             in_features: module.in_features,
@@ -65,10 +73,18 @@ impl Update {
         }
         if let Some(magnitude) = &self.magnitude {
             let norm = weights.iter().map(|weight| f64::from(*weight).powi(2)).sum::<f64>().sqrt();
-            let factor = (f64::from(magnitude[row]) / norm) as f32;
-            weights.iter_mut().for_each(|weight| *weight *= factor);
+            // A row of zeros has no direction to be brought to a length in.
+            if norm > 0.0 {
+                let factor = (f64::from(magnitude[row]) / norm) as f32;
+                weights.iter_mut().for_each(|weight| *weight *= factor);
+            }
         }
     }
+}
+
+/// Rows of `width` numbers, turned.
+fn transposed(values: &[f32], width: usize) -> Vec<f32> {
+    (0..width).flat_map(|column| values.iter().skip(column).step_by(width).copied()).collect()
 }
 
 /// Numbers of one row or of a stretch of a tensor that is converted alone.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use checkpoints::export::{self, Base};
+use checkpoints::export::{self, Base, Reader};
 use checkpoints::{
     Adapter, AdapterConfig, Checkpoint, Contents, Dtype, Retention, Run, StoredTensor, Trained, Weights,
 };
@@ -155,8 +155,8 @@ fn what_cannot_be_merged_is_named_and_leaves_nothing_behind() {
     let module = "model.layers.0.self_attn.q_proj";
     let fault = refused(&with("model.layers.7.self_attn.q_proj", 16, 16, 1.0), &out);
     assert!(fault.contains("`model.layers.7.self_attn.q_proj.weight`, which the base does not have"), "{fault}");
-    let fault = refused(&with("lm_head", 24, 16, 1.0), &out);
-    assert!(fault.contains("tied"), "{fault}");
+    let fault = refused(&with("lm_head", 23, 16, 1.0), &out);
+    assert!(fault.contains("[24, 16]") && fault.contains("[23, 16]"), "{fault}");
     let fault = refused(&with(module, 16, 12, 1.0), &out);
     assert!(fault.contains("[16, 16]") && fault.contains("[16, 12]") && fault.contains(module), "{fault}");
     for value in [f32::NAN, f32::INFINITY] {
@@ -200,6 +200,11 @@ fn an_output_that_exists_is_not_overwritten() {
 
 /// Saves an adapter in a run of its own and exports it from there.
 fn through_a_run(adapter: Adapter) -> (tempfile::TempDir, export::Exported) {
+    let (folder, exported) = exported_for(adapter, Reader::Peft);
+    (folder, exported.unwrap())
+}
+
+fn exported_for(adapter: Adapter, reader: Reader) -> (tempfile::TempDir, Result<export::Exported, Faults>) {
     let folder = tempfile::tempdir().unwrap();
     let run = Run::create(&folder.path().join("run")).unwrap();
     let contents = Contents {
@@ -209,7 +214,7 @@ fn through_a_run(adapter: Adapter) -> (tempfile::TempDir, export::Exported) {
         best: false,
     };
     let saved = run.save(1, &contents, &Retention { keep: 1 }).unwrap();
-    let exported = export::adapter(&Checkpoint::open(&saved).unwrap(), &folder.path().join("out")).unwrap();
+    let exported = export::adapter(&Checkpoint::open(&saved).unwrap(), &folder.path().join("out"), reader);
     (folder, exported)
 }
 
@@ -242,4 +247,76 @@ fn an_rslora_adapter_of_one_rank_leaves_as_plain_lora_of_the_same_scale() {
     assert_eq!(scales(&plain), scales(&stabilised));
     assert!(scales(&plain).contains(&4.0) && scales(&plain).contains(&1.5));
     assert_eq!(plain.tensors, stabilised.tensors);
+}
+
+/// What an adapter adds to each matrix, `scale * B A`, in f64.
+fn deltas(adapter: &Adapter) -> BTreeMap<String, Vec<f64>> {
+    let wide = |tensor: &StoredTensor| tensor.to_f32().unwrap().into_iter().map(f64::from).collect::<Vec<f64>>();
+    let delta = |module: &checkpoints::Module<'_>| {
+        let (a, b) = (wide(module.a), wide(module.b));
+        let (rank, width) = (module.a.shape[0], module.a.shape[1]);
+        let value =
+            |row: usize, column: usize| (0..rank).map(|r| b[row * rank + r] * a[r * width + column]).sum::<f64>();
+        let values = (0..module.b.shape[0]).flat_map(|row| (0..width).map(move |column| (row, column)));
+        values.map(|(row, column)| module.scale * value(row, column)).collect::<Vec<f64>>()
+    };
+    adapter.modules().unwrap().iter().map(|module| (module.path.to_string(), delta(module))).collect()
+}
+
+/// As each of the readers computes the scale: by the global keys alone.
+#[test]
+fn converted_adapters_add_the_same_to_each_matrix() {
+    let mut stabilised = adapter("plain");
+    stabilised.config.use_rslora = true;
+    stabilised.config.lora_alpha = 7.0;
+    for original in [adapter("plain"), adapter("patterns"), stabilised] {
+        for reader in [Reader::Vllm, Reader::LlamaCpp] {
+            let (_guard, exported) = exported_for(original.clone(), reader);
+            let exported = exported.unwrap();
+            assert_eq!(exported.warnings, [""; 0]);
+            let converted = Adapter::read(&exported.folder).unwrap();
+            let config = &converted.config;
+            assert!(!config.use_rslora && config.alpha_pattern.is_empty());
+            for module in converted.modules().unwrap() {
+                assert_eq!(module.scale, config.lora_alpha / module.a.shape[0] as f64);
+                assert!(reader == Reader::LlamaCpp || (module.rank == 8 && config.rank_pattern.is_empty()));
+            }
+            let (before, after) = (deltas(&original), deltas(&converted));
+            assert!(before.keys().eq(after.keys()));
+            for (path, before) in before {
+                let largest = before.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+                for (a, b) in before.iter().zip(&after[&path]) {
+                    assert!((a - b).abs() < 1e-6 * largest, "{path} {reader:?}: {a} {b}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_no_conversion_helps_is_refused_with_the_way_out() {
+    let mut wide = adapter("plain");
+    wide.config.r = 513;
+    for (key, tensor) in &mut wide.tensors {
+        let (shape, length) = match key.contains("lora_A") {
+            true => ([513, tensor.shape[1]], 513 * tensor.shape[1]),
+            false => ([tensor.shape[0], 513], 513 * tensor.shape[0]),
+        };
+        *tensor = StoredTensor::from_f32(shape, &vec![0.5; length]);
+    }
+    let mut ends = adapter("plain");
+    ends.tensors.insert(Adapter::key_a("lm_head"), StoredTensor::from_f32([4, 16], &[0.5; 64]));
+    ends.tensors.insert(Adapter::key_b("lm_head"), StoredTensor::from_f32([24, 4], &[0.5; 96]));
+    let cases = [
+        (adapter("dora"), Reader::Vllm, "DoRA"),
+        (adapter("dora"), Reader::LlamaCpp, "DoRA"),
+        (wide, Reader::Vllm, "rank 513"),
+        (ends, Reader::Vllm, "lm_head"),
+    ];
+    for (adapter, reader, part) in cases {
+        let (guard, exported) = exported_for(adapter, reader);
+        let faults = exported.unwrap_err().to_string();
+        assert!(faults.contains(part) && faults.contains("`--merge`"), "{faults}");
+        assert!(!guard.path().join("out").exists());
+    }
 }

@@ -287,9 +287,9 @@ mod adamw {
             rate: 1e-3,
             root_scale: 1.0,
             epsilon: 1e-8,
-            keep: 1.0,
+            decay: 1e-3,
         };
-        bencher.bench_local(|| kernels::adamw(&mut w, black_box(&g), &mut m, &mut v, &step));
+        bencher.bench_local(|| kernels::adamw(&mut w, black_box(&g), &mut m, &mut v, &[], &step));
     }
 
     #[divan::bench(sample_count = 5)]

@@ -22,21 +22,36 @@ pub struct AdamWStep {
     pub root_scale: f32,
     /// Added to the root.
     pub epsilon: f32,
-    /// 1 less the decay of the values.
-    pub keep: f32,
+    /// What is taken off the values by their decay.
+    pub decay: f32,
 }
 
-/// Updates values and moments in place.
-pub fn adamw(values: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], step: &AdamWStep) {
+/// Updates values and moments in place. `factors` multiply `rate` and `decay` of each value; empty for all the same.
+pub fn adamw(
+    values: &mut [f32],
+    gradient: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+    factors: &[f32],
+    step: &AdamWStep,
+) {
     let length = values.len();
     assert!(gradient.len() == length && first.len() == length && second.len() == length, "one of each a value");
-    (values.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE)))
+    assert!([0, length].contains(&factors.len()), "a factor for each value, or none");
+    (values.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE)).enumerate())
         .zip(first.par_chunks_mut(PIECE).zip(second.par_chunks_mut(PIECE)))
-        .for_each(|((values, gradient), (first, second))| {
+        .for_each(|((index, (values, gradient)), (first, second))| {
             let count = values.len();
-            // SAFETY: the four have the same length.
+            let (values, gradient) = (values.as_mut_ptr(), gradient.as_ptr());
+            let (first, second) = (first.as_mut_ptr(), second.as_mut_ptr());
+            // SAFETY: all have the same length.
             unsafe {
-                update(values.as_mut_ptr(), gradient.as_ptr(), first.as_mut_ptr(), second.as_mut_ptr(), count, step);
+                match factors.get(index * PIECE..) {
+                    Some([first_factor, ..]) => {
+                        update_each(values, gradient, first, second, first_factor, count, step);
+                    }
+                    _ => update(values, gradient, first, second, count, step),
+                }
             }
         });
 }
@@ -56,6 +71,12 @@ multiversion! {
         values: *mut f32, gradient: *const f32, first: *mut f32, second: *mut f32, count: usize, step: &AdamWStep,
     ) = update_body;
 }
+multiversion! {
+    fn update_each(
+        values: *mut f32, gradient: *const f32, first: *mut f32, second: *mut f32, factors: *const f32, count: usize,
+        step: &AdamWStep,
+    ) = update_each_body;
+}
 multiversion! { fn squares(values: *const f32, count: usize) -> f64 = squares_body; }
 
 #[inline(always)]
@@ -69,18 +90,56 @@ unsafe fn update_body<L: Lanes>(
 ) {
     for i in (0..count).step_by(L::WIDTH) {
         unsafe {
-            let left = count - i;
-            let g = L::mul(L::load_part(gradient.add(i), left), L::splat(step.gradient_scale));
-            let decayed = L::mul(L::load_part(first.add(i), left), L::splat(step.betas[0]));
-            let m = L::fma(g, L::splat(step.shares[0]), decayed);
-            let decayed = L::mul(L::load_part(second.add(i), left), L::splat(step.betas[1]));
-            let v = L::fma(L::mul(g, g), L::splat(step.shares[1]), decayed);
-            L::store_part(first.add(i), left, m);
-            L::store_part(second.add(i), left, v);
-            let root = L::fma(L::sqrt(v), L::splat(step.root_scale), L::splat(step.epsilon));
-            let kept = L::mul(L::load_part(values.add(i), left), L::splat(step.keep));
-            L::store_part(values.add(i), left, L::sub(kept, L::div(L::mul(m, L::splat(step.rate)), root)));
+            let (rate, keep) = (L::splat(step.rate), L::splat(1.0 - step.decay));
+            let (value, m, v) = (values.add(i), first.add(i), second.add(i));
+            lanes::<L>(value, gradient.add(i), m, v, (rate, keep), count - i, step);
         }
+    }
+}
+
+#[inline(always)]
+unsafe fn update_each_body<L: Lanes>(
+    values: *mut f32,
+    gradient: *const f32,
+    first: *mut f32,
+    second: *mut f32,
+    factors: *const f32,
+    count: usize,
+    step: &AdamWStep,
+) {
+    for i in (0..count).step_by(L::WIDTH) {
+        unsafe {
+            let factor = L::load_part(factors.add(i), count - i);
+            let keep = L::sub(L::splat(1.0), L::mul(factor, L::splat(step.decay)));
+            let rate = L::mul(factor, L::splat(step.rate));
+            let (value, m, v) = (values.add(i), first.add(i), second.add(i));
+            lanes::<L>(value, gradient.add(i), m, v, (rate, keep), count - i, step);
+        }
+    }
+}
+
+/// One vector of values.
+#[inline(always)]
+unsafe fn lanes<L: Lanes>(
+    values: *mut f32,
+    gradient: *const f32,
+    first: *mut f32,
+    second: *mut f32,
+    (rate, keep): (L::V, L::V),
+    left: usize,
+    step: &AdamWStep,
+) {
+    unsafe {
+        let g = L::mul(L::load_part(gradient, left), L::splat(step.gradient_scale));
+        let decayed = L::mul(L::load_part(first, left), L::splat(step.betas[0]));
+        let m = L::fma(g, L::splat(step.shares[0]), decayed);
+        let decayed = L::mul(L::load_part(second, left), L::splat(step.betas[1]));
+        let v = L::fma(L::mul(g, g), L::splat(step.shares[1]), decayed);
+        L::store_part(first, left, m);
+        L::store_part(second, left, v);
+        let root = L::fma(L::sqrt(v), L::splat(step.root_scale), L::splat(step.epsilon));
+        let kept = L::mul(L::load_part(values, left), keep);
+        L::store_part(values, left, L::sub(kept, L::div(L::mul(m, rate), root)));
     }
 }
 
@@ -105,8 +164,8 @@ mod tests {
         let length = PIECE + 37;
         let mut values: Vec<f32> = (0..length).map(|i| (i as f32 * 0.3).sin()).collect();
         let gradient: Vec<f32> = (0..length).map(|i| (i as f32 * 0.7).cos()).collect();
-        let (mut first, mut second) = (vec![0.1; length], vec![0.2; length]);
         let before = values.clone();
+        let all: Vec<f32> = (0..length).map(|i| if i % 3 == 0 { 16.0 } else { 1.0 }).collect();
         let step = AdamWStep {
             gradient_scale: 0.5,
             betas: [0.9, 0.999],
@@ -114,15 +173,21 @@ mod tests {
             rate: 0.01,
             root_scale: 1.5,
             epsilon: 1e-8,
-            keep: 0.99,
+            decay: 0.01,
         };
-        adamw(&mut values, &gradient, &mut first, &mut second, &step);
-        for i in 0..length {
-            let g = f64::from(gradient[i]) * 0.5;
-            let (m, v) = (0.9 * 0.1 + 0.1 * g, 0.999 * 0.2 + 0.001 * g * g);
-            let expected = f64::from(before[i]) * 0.99 - 0.01 * m / (v.sqrt() * 1.5 + 1e-8);
-            assert!((f64::from(values[i]) - expected).abs() < 1e-6);
-            assert!((f64::from(first[i]) - m).abs() < 1e-6 && (f64::from(second[i]) - v).abs() < 1e-6);
+        for factors in [&[][..], &all] {
+            values.clone_from(&before);
+            let (mut first, mut second) = (vec![0.1; length], vec![0.2; length]);
+            adamw(&mut values, &gradient, &mut first, &mut second, factors, &step);
+            for i in 0..length {
+                let factor = f64::from(factors.get(i).copied().unwrap_or(1.0));
+                let g = f64::from(gradient[i]) * 0.5;
+                let (m, v) = (0.9 * 0.1 + 0.1 * g, 0.999 * 0.2 + 0.001 * g * g);
+                let change = 0.01 * m / (v.sqrt() * 1.5 + 1e-8);
+                let expected = f64::from(before[i]) * (1.0 - 0.01 * factor) - factor * change;
+                assert!((f64::from(values[i]) - expected).abs() < 1e-6);
+                assert!((f64::from(first[i]) - m).abs() < 1e-6 && (f64::from(second[i]) - v).abs() < 1e-6);
+            }
         }
         let expected: f64 = gradient.iter().map(|g| f64::from(*g).powi(2)).sum();
         assert!((sum_of_squares(&gradient) / expected - 1.0).abs() < 1e-6);

@@ -10,6 +10,7 @@
 mod adamw;
 mod attention;
 mod coded;
+mod columns;
 mod cross_entropy;
 mod element;
 mod functions;
@@ -25,6 +26,7 @@ mod swiglu;
 
 pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{AttentionShape, AttentionTree, attention, attention_backward};
+pub use columns::{row_squares, scale_columns, scale_columns_backward};
 pub use cross_entropy::{RowStatistics, logits_gradient, scale_and_cap, softmax_statistics};
 pub use element::{Element, convert};
 pub use half::bf16;
@@ -80,7 +82,8 @@ mod tests {
             let squares = vec![sum_of_squares(&values(100_003, 1.0)) as f32];
             let norm_weight = norm.1.expect("it was asked for");
             let input = back.input.expect("it was asked for");
-            [y, low, coded, input, da, db, norm.0, norm_weight, out, sums, attended, statistics.nll, squares]
+            let (_, gains) = scale_columns_backward(&x, &values(inputs, 1.1), &x);
+            [y, low, coded, input, da, db, norm.0, norm_weight, out, sums, attended, statistics.nll, squares, gains]
         };
         let on =
             |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool").install(all);

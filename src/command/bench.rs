@@ -20,7 +20,7 @@ use crate::engine::batch::Batch;
 use crate::engine::optimizer::{AdamW, Moments};
 use crate::engine::parameters::{GradientSum, Layout};
 use crate::engine::totals::Totals;
-use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Quantise, Source, Targets};
+use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Quantise, Source};
 use crate::plan::{Step, flop_per_token, fresh_parameters, room};
 use crate::{device, recipe};
 
@@ -165,11 +165,21 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     };
     let (config, weights) = backbone(arguments)?;
     let (height, width) = (arguments.batch, arguments.seq);
-    let trained = fresh_parameters(arguments.rank, &recipe::Targets::AllLinear, &config);
+    let trained = fresh_parameters(&adapter(arguments), &config);
     let auxiliaries = losses::Held::default();
     let quantise = arguments.quantize.map(Bits::quantise);
-    let step =
-        Step { config: &config, trained, auxiliaries, full: false, height, width, dtype, quantise, device: &device };
+    let step = Step {
+        config: &config,
+        trained,
+        auxiliaries,
+        full: false,
+        height,
+        width,
+        dtype,
+        quantise,
+        device: &device,
+        dora: false,
+    };
     let memory = step.memory(recompute);
     let smaller = "lower `--batch`, `--seq` or `--rank`, or take a smaller model";
     if let Some(warning) = room(&memory, &device).map_err(|fault| fault.hint(smaller))? {
@@ -237,6 +247,10 @@ fn backbone(arguments: &Arguments) -> Result<(Config, Option<Weights>), Faults> 
     Ok((config, weights))
 }
 
+fn adapter(arguments: &Arguments) -> AdapterSettings {
+    AdapterSettings::new(arguments.rank, 2.0 * arguments.rank as f64)
+}
+
 fn build(
     arguments: &Arguments,
     config: Config,
@@ -256,10 +270,7 @@ fn build(
         used: Default::default(),
     };
     let mut decoder = Decoder::load(config, &source)?;
-    let alpha = 2.0 * arguments.rank as f64;
-    let targets = Targets::AllLinear;
-    let adapter = AdapterSettings { rank: arguments.rank, alpha, dropout: 0.0, targets, rslora: false };
-    decoder.attach_fresh(&adapter, 17)?;
+    decoder.attach_fresh(&adapter(arguments), 17)?;
     Ok(Trainee { decoder, auxiliaries: Vec::new() })
 }
 

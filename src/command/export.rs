@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
+use checkpoints::export::Reader;
 use checkpoints::{Dtype, find_checkpoint};
 use clap::{Args, ValueEnum};
 use faults::{Fault, Faults, Place};
@@ -23,6 +24,9 @@ pub struct Arguments {
     /// Merge the adapter into the base model's weights.
     #[arg(long)]
     merge: bool,
+    /// Convert the adapter to what this program reads, without a change of what it computes.
+    #[arg(long = "for", value_name = "PROGRAM")]
+    reader: Option<Program>,
     /// Type of a whole model's weights; as they are unless given.
     #[arg(long)]
     dtype: Option<OutputType>,
@@ -34,6 +38,14 @@ enum OutputType {
     F32,
     Bf16,
     F16,
+}
+
+/// Programs that do not read all that PEFT does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Program {
+    Vllm,
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
 }
 
 /// What is run through both sides of a merge.
@@ -48,6 +60,16 @@ const NOTICEABLE: f32 = 1e-3;
 /// No complete checkpoint, an output that exists, a base that cannot be found, a full disk.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let checkpoint = find_checkpoint(&arguments.run)?;
+    let reader = match arguments.reader {
+        None => Reader::Peft,
+        Some(_) if arguments.merge || !checkpoint.has_adapter() => {
+            return Err(Fault::new("`--for` has no effect on a whole model: every program reads it")
+                .hint("leave it out")
+                .into());
+        }
+        Some(Program::Vllm) => Reader::Vllm,
+        Some(Program::LlamaCpp) => Reader::LlamaCpp,
+    };
     let dtype = arguments.dtype.map(|dtype| match dtype {
         OutputType::F32 => Dtype::F32,
         OutputType::Bf16 => Dtype::BF16,
@@ -69,7 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
                 .hint("add `--merge`, or leave it out")
                 .into());
         }
-        let exported = checkpoints::export::adapter(&checkpoint, &arguments.out)?;
+        let exported = checkpoints::export::adapter(&checkpoint, &arguments.out, reader)?;
         let base = checkpoint.adapter()?.config.base_model_name_or_path.unwrap_or_default();
         if base.starts_with("builtin:") {
             tracing::warn!("only this program knows the base `{base}`: export with `--merge` for others");

@@ -48,6 +48,8 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     }
     announce(&plan.to_string());
     let interrupted = watch_for_interrupt()?;
+    plan.resumed =
+        checkpoint.as_ref().filter(|checkpoint| checkpoint.has_adapter()).map(Checkpoint::adapter).transpose()?;
     let mut trainee = plan.build()?;
     let settings = plan.settings(&mut trainee);
     let mut run = match &checkpoint {

@@ -126,9 +126,10 @@ fn losses_on(
     sums: &mut StepSums,
 ) -> Tensor<3> {
     let scale = place.scale.objective;
-    let head = head::loss_and_gradients(&trainee.decoder, hidden.clone(), batch, objective, scale, &mut sums.totals);
-    if let Some((name, gradient)) = head.weight {
-        sums.gradients.add(name, gradient.flatten(0, 1));
+    let (decoder, totals) = (&trainee.decoder, &mut sums.totals);
+    let head = head::loss_and_gradients(decoder, hidden.clone(), batch, objective, scale, place.seed, totals);
+    for (name, gradient) in head.own {
+        sums.gradients.add(&name, gradient);
     }
     let mut gradient = head.hidden;
     for (index, auxiliary) in trainee.auxiliaries.iter_mut().enumerate() {

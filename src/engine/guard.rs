@@ -87,7 +87,7 @@ impl Skips {
     }
 }
 
-/// Sees after the first update that every `B` has moved and that no frozen weight has.
+/// Sees after the first update that every factor that starts at zero has moved and that no frozen weight has.
 pub struct Untouched {
     sums: Option<Vec<f32>>,
 }
@@ -122,7 +122,8 @@ impl Untouched {
         }
         let still = |slot: &&Slot| {
             let range = slot.offset..slot.offset + slot.length;
-            slot.name.contains(".lora_B.") && before[range.clone()] == after[range]
+            let zero_at_first = slot.name.contains(".lora_B.") || slot.name.ends_with(".lora_embedding_A");
+            zero_at_first && before[range.clone()] == after[range]
         };
         if let Some(slot) = layout.slots.iter().find(still) {
             return Err(Fault::new("the first update left an adapter where it was")

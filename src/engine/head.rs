@@ -3,13 +3,15 @@
 //! Every objective here is a weighted NLL with detached weights, so the gradient of the logits is
 //! `weight * (softmax - onehot) / normaliser` and needs no graph.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use kernels::{Packed, Precision, bf16};
 use losses::{Objective, Scope, Tokens};
 
 use super::batch::{Batch, Learned};
 use super::totals::Totals;
-use super::trainee::values;
+use super::trainee::values as host;
 use crate::model::{Decoder, Head, Matrix};
 
 /// Logits of a chunk, in values: 32 MiB of f32.
@@ -23,8 +25,25 @@ const LEAST_ROWS: usize = 128;
 pub struct HeadGradients {
     /// Gradient of the loss with respect to the hidden states, `[rows, width, hidden_size]`.
     pub hidden: Tensor<3>,
-    /// Gradient of the head's matrix, when it is trained, with its name.
-    pub weight: Option<(&'static str, Tensor<2>)>,
+    /// Gradients of what is trained of the head, flat, by name: its matrix, or its adapter.
+    pub own: BTreeMap<String, Tensor<1>>,
+}
+
+/// The hidden states of a micro-batch as the head takes them in.
+struct Hidden {
+    /// `[rows * width, hidden_size]`
+    flat: Tensor<2>,
+    /// What they are multiplied with on their way to the adapter, if some are dropped there.
+    mask: Option<Tensor<2>>,
+}
+
+/// Those of a chunk.
+struct Inputs {
+    /// `[rows, hidden_size]`
+    plain: Tensor<2>,
+    /// The same for the adapter, and what the places that are dropped were multiplied with.
+    adapted: Tensor<2>,
+    mask: Option<Tensor<2>>,
 }
 
 /// A softmax over a chunk of rows.
@@ -33,19 +52,52 @@ struct Chunk {
     nll: Tensor<1>,
     /// `[rows]`
     entropy: Tensor<1>,
+    /// What an adapter makes of the inputs, `[rows, rank]`.
+    low: Option<Tensor<2>>,
     kept: Kept,
 }
 
 /// What a chunk's way back needs.
 #[expect(clippy::large_enum_variant, reason = "one at a time, and a tensor's handle is what it is")]
 enum Kept {
-    /// `[rows, vocabulary]`, and the slope of each logit's cap, if it has one.
-    Probabilities { values: Tensor<2>, slopes: Option<Tensor<2>> },
-    /// Logits `[rows, vocabulary]`, and the log of each row's sum of exponentials.
-    Logits { values: Vec<f32>, log_sum: Vec<f32> },
-    /// The same on a GPU, with the targets.
+    /// `[rows, vocabulary]`, the slope of each logit's cap if it has one, and where there are trained lengths the logits
+    /// before them.
+    Probabilities { values: Tensor<2>, slopes: Option<Tensor<2>>, plain: Option<Tensor<2>> },
+    /// Logits `[rows, vocabulary]`, the same before trained lengths (empty where there are none), and the log of each row's
+    /// sum of exponentials.
+    Logits { values: Vec<f32>, plain: Vec<f32>, log_sum: Vec<f32> },
+    /// Logits on a GPU, with the targets and the log of each row's sum of exponentials.
     #[cfg(feature = "gpu")]
     OnDevice { logits: Tensor<2>, targets: Tensor<1, Int>, log_sum: Tensor<1> },
+}
+
+impl Kept {
+    /// The logits before trained lengths, where there are any.
+    fn take_plain(&mut self) -> Option<Tensor<2>> {
+        match self {
+            Self::Probabilities { plain, .. } => plain.take(),
+            _ => None,
+        }
+    }
+}
+
+impl Hidden {
+    fn new(head: &Head, hidden: Tensor<3>, dropout_seed: Option<u64>) -> Self {
+        let [rows, width, hidden_size] = hidden.dims();
+        let flat = hidden.reshape([rows * width, hidden_size]);
+        let mask = head.lora.zip(dropout_seed).filter(|(lora, seed)| lora.drops(Some(*seed)));
+        Self { mask: mask.map(|(lora, seed)| lora.mask("lm_head", &flat, seed)), flat }
+    }
+
+    fn select(&self, learned: &[Learned], device: &Device) -> Inputs {
+        let rows = |tensor: &Tensor<2>| tensor.clone().select(0, places(learned, device));
+        let (plain, mask) = (rows(&self.flat), self.mask.as_ref().map(rows));
+        let adapted = match &mask {
+            Some(mask) => plain.clone() * mask.clone(),
+            None => plain.clone(),
+        };
+        Inputs { plain, adapted, mask }
+    }
 }
 
 /// Loss and gradients of a micro-batch.
@@ -58,22 +110,23 @@ pub fn loss_and_gradients(
     batch: &Batch,
     objective: &mut dyn Objective,
     scale: f64,
+    dropout_seed: u64,
     totals: &mut Totals,
 ) -> HeadGradients {
     let device = decoder.device().clone();
     let [rows, width, hidden_size] = hidden.dims();
     let dtype = hidden.dtype();
-    let flat = hidden.reshape([rows * width, hidden_size]);
     let head = decoder.head();
+    let hidden = Hidden::new(&head, hidden, Some(dropout_seed));
     let row_weights = match objective.scope() {
         Scope::Token => None,
-        Scope::Row => Some(whole_row_weights(head, &flat, batch, objective, &device)),
+        Scope::Row => Some(whole_row_weights(&head, &hidden, batch, objective, &device)),
     };
     let mut gradients = Vec::new();
-    let mut weight_gradient: Option<Tensor<2>> = None;
+    let mut own = BTreeMap::new();
     for (start, learned) in chunks(&batch.learned, head.matrix.shape()[0]) {
-        let inputs = select(&flat, learned, &device);
-        let chunk = softmax(head, inputs.clone(), learned);
+        let inputs = hidden.select(learned, &device);
+        let chunk = softmax(&head, &inputs, learned);
         let weights = match &row_weights {
             Some(weights) => weights.clone().narrow(0, start, learned.len()),
             None => {
@@ -88,24 +141,60 @@ pub fn loss_and_gradients(
         };
         totals.add(chunk.nll, chunk.entropy, weights.clone(), shared(learned, &device));
         let weights = weights.mul_scalar(scale * head.scale);
-        match (head.matrix, chunk.kept) {
-            (Matrix::Codes(codes), kept) => {
-                let gradient = logits_gradient(kept, learned, weights, &device);
-                gradients.push(codes.product_back(gradient).cast(dtype));
+        gradients.push(match (head.matrix, chunk.kept) {
+            (Matrix::Packed(packed), Kept::Logits { values, log_sum, .. }) if head.lora.is_none() => {
+                native_gradient(packed, head.cap, &values, &log_sum, learned, weights, &device)
             }
-            (Matrix::Packed(packed), Kept::Logits { values, log_sum }) => {
-                gradients.push(native_gradient(packed, head.cap, &values, &log_sum, learned, weights, &device));
+            (Matrix::Packed(packed), Kept::Logits { values, plain, log_sum }) => {
+                let targets: Vec<u32> = learned.iter().map(|token| token.target).collect();
+                let vocabulary = packed.shape()[0];
+                let (weights, cap) = (host(weights), head.cap.map(|cap| cap as f32));
+                let logits_gradient: Vec<f32> =
+                    kernels::logits_gradient(&values, vocabulary, &targets, &log_sum, &weights, cap);
+                let logits_gradient = match head.gain() {
+                    Some((norms, gain)) => {
+                        let (scaled, sums) = kernels::scale_columns_backward(&plain, &host(gain), &logits_gradient);
+                        let sums = Tensor::from_data(TensorData::new(sums, [vocabulary]), &device);
+                        add(&mut own, "lora_magnitude_vector", sums / norms);
+                        scaled
+                    }
+                    None => logits_gradient,
+                };
+                let through = kernels::product_transposed(&logits_gradient, learned.len(), packed);
+                let through = Tensor::from_data(TensorData::new(through, [learned.len(), hidden_size]), &device);
+                let logits_gradient =
+                    Tensor::from_data(TensorData::new(logits_gradient, [learned.len(), vocabulary]), &device);
+                through + adapter_gradients(&head, inputs, chunk.low, logits_gradient, &mut own)
             }
-            (Matrix::Tensor(matrix), kept) => {
-                let logits_gradient = logits_gradient(kept, learned, weights, &device).cast(dtype);
-                if decoder.is_trained() {
-                    let gradient = logits_gradient.clone().transpose().matmul(inputs);
-                    weight_gradient = Some(weight_gradient.map_or(gradient.clone(), |sum| sum + gradient));
+            (matrix, mut kept) => {
+                let plain = kept.take_plain();
+                let mut logits_gradient = logits_gradient(kept, learned, weights, &device);
+                if let Some((plain, (norms, gain))) = plain.zip(head.gain()) {
+                    let sums = (plain * logits_gradient.clone()).sum_dim(0).squeeze_dim(0);
+                    add(&mut own, "lora_magnitude_vector", sums / norms);
+                    logits_gradient = logits_gradient * gain.unsqueeze();
                 }
-                gradients.push(logits_gradient.matmul(matrix.clone().inner()));
+                let through = match matrix {
+                    Matrix::Codes(codes) => codes.product_back(logits_gradient.clone()).cast(dtype),
+                    Matrix::Tensor(matrix) => {
+                        let rounded = logits_gradient.clone().cast(dtype);
+                        if decoder.is_trained() {
+                            let gradient = rounded.clone().transpose().matmul(inputs.plain.clone()).flatten(0, 1);
+                            let sum = own.remove(head.name).map_or(gradient.clone(), |sum| sum + gradient);
+                            own.insert(head.name.into(), sum);
+                        }
+                        rounded.matmul(matrix.clone().inner())
+                    }
+                    Matrix::Packed(_) => unreachable!("`native_softmax` keeps logits"),
+                };
+                match head.lora {
+                    Some(_) => {
+                        through + adapter_gradients(&head, inputs, chunk.low, logits_gradient, &mut own).cast(dtype)
+                    }
+                    None => through,
+                }
             }
-            _ => unreachable!("`softmax` keeps what its matrix needs"),
-        }
+        });
     }
     let hidden = Tensor::zeros([rows * width, hidden_size], (&device, dtype));
     let hidden = match gradients.is_empty() {
@@ -114,20 +203,40 @@ pub fn loss_and_gradients(
             hidden.select_assign(0, places(&batch.learned, &device), Tensor::cat(gradients, 0), IndexingUpdateOp::Add)
         }
     };
-    HeadGradients {
-        hidden: hidden.reshape([rows, width, hidden_size]),
-        weight: weight_gradient.map(|gradient| (head.name, gradient)),
+    HeadGradients { hidden: hidden.reshape([rows, width, hidden_size]), own }
+}
+
+/// Adds the gradients of the adapter's factors to `own`, and gives that of the hidden states, f32.
+fn adapter_gradients(
+    head: &Head,
+    inputs: Inputs,
+    low: Option<Tensor<2>>,
+    logits_gradient: Tensor<2>,
+    own: &mut BTreeMap<String, Tensor<1>>,
+) -> Tensor<2> {
+    let low = low.expect("a head with an adapter keeps what it makes of the inputs");
+    let back = head.low_rank_gradients(inputs.adapted, low, logits_gradient).expect("the head has an adapter");
+    add(own, "lora_A.weight", back.a.flatten(0, 1));
+    add(own, "lora_B.weight", back.b.flatten(0, 1));
+    match inputs.mask {
+        Some(mask) => back.input * mask.cast(DType::F32),
+        None => back.input,
     }
+}
+
+fn add(own: &mut BTreeMap<String, Tensor<1>>, part: &str, gradient: Tensor<1>) {
+    let name = format!("lm_head.{part}");
+    let sum = own.remove(&name).map_or(gradient.clone(), |sum| sum + gradient);
+    own.insert(name, sum);
 }
 
 /// The plain nll and entropy of a micro-batch, and its loss by the rows' own weights, for evaluation.
 pub fn evaluate(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch, totals: &mut Totals) {
     let device = decoder.device().clone();
-    let [rows, width, hidden_size] = hidden.dims();
-    let flat = hidden.reshape([rows * width, hidden_size]);
     let head = decoder.head();
+    let hidden = Hidden::new(&head, hidden, None);
     for (_, learned) in chunks(&batch.learned, head.matrix.shape()[0]) {
-        let chunk = softmax(head, select(&flat, learned, &device), learned);
+        let chunk = softmax(&head, &hidden.select(learned, &device), learned);
         let weights = tokens(chunk.nll.clone(), learned, &[], &device).row_weight;
         totals.add(chunk.nll, chunk.entropy, weights, shared(learned, &device));
     }
@@ -136,24 +245,23 @@ pub fn evaluate(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch, totals: &mu
 /// The nll of each learned token of a micro-batch.
 pub fn nll(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch) -> Vec<f32> {
     let device = decoder.device().clone();
-    let [rows, width, hidden_size] = hidden.dims();
-    let flat = hidden.reshape([rows * width, hidden_size]);
     let head = decoder.head();
+    let hidden = Hidden::new(&head, hidden, None);
     chunks(&batch.learned, head.matrix.shape()[0])
-        .flat_map(|(_, learned)| values(softmax(head, select(&flat, learned, &device), learned).nll))
+        .flat_map(|(_, learned)| host(softmax(&head, &hidden.select(learned, &device), learned).nll))
         .collect()
 }
 
 /// A first pass over all chunks for the objectives whose weights depend on whole rows.
 fn whole_row_weights(
-    head: Head<'_>,
-    flat: &Tensor<2>,
+    head: &Head,
+    hidden: &Hidden,
     batch: &Batch,
     objective: &mut dyn Objective,
     device: &Device,
 ) -> Tensor<1> {
     let nll: Vec<Tensor<1>> = chunks(&batch.learned, head.matrix.shape()[0])
-        .map(|(_, learned)| softmax(head, select(flat, learned, device), learned).nll)
+        .map(|(_, learned)| softmax(head, &hidden.select(learned, device), learned).nll)
         .collect();
     if nll.is_empty() {
         return Tensor::zeros([0], device);
@@ -175,7 +283,7 @@ pub fn chunk_rows(vocabulary: usize) -> usize {
 /// `weight * (softmax - onehot) * slope`, `[rows, vocabulary]`.
 fn logits_gradient(kept: Kept, learned: &[Learned], weights: Tensor<1>, device: &Device) -> Tensor<2> {
     let (probabilities, slopes) = match kept {
-        Kept::Probabilities { values, slopes } => (values, slopes),
+        Kept::Probabilities { values, slopes, .. } => (values, slopes),
         #[cfg(feature = "gpu")]
         Kept::OnDevice { logits, targets, log_sum } => {
             return crate::fused::gpu::logits_gradient(logits, targets, log_sum, weights);
@@ -194,27 +302,37 @@ fn logits_gradient(kept: Kept, learned: &[Learned], weights: Tensor<1>, device: 
 }
 
 /// Softmax, nll of the targets and entropy, in f32.
-fn softmax(head: Head<'_>, inputs: Tensor<2>, learned: &[Learned]) -> Chunk {
-    let device = inputs.device();
-    match head.matrix {
-        Matrix::Packed(packed) => native_softmax(packed, head, inputs, learned, &device),
+fn softmax(head: &Head, inputs: &Inputs, learned: &[Learned]) -> Chunk {
+    let (low, more) = head.low_rank(inputs.adapted.clone()).unzip();
+    let plain = inputs.plain.clone();
+    let chunk = match head.matrix {
+        Matrix::Packed(packed) => native_softmax(head, packed, plain, more, learned),
         Matrix::Tensor(matrix) => {
-            let logits = inputs.matmul(matrix.clone().inner().transpose());
-            composed_softmax(logits, head, &targets(learned, &device))
+            composed_softmax(head, plain.matmul(matrix.clone().inner().transpose()), more, learned)
         }
-        Matrix::Codes(codes) => composed_softmax(codes.product(inputs), head, &targets(learned, &device)),
-    }
+        Matrix::Codes(codes) => composed_softmax(head, codes.product(plain), more, learned),
+    };
+    Chunk { low, ..chunk }
 }
 
-fn composed_softmax(logits: Tensor<2>, head: Head<'_>, targets: &Tensor<1, Int>) -> Chunk {
-    let rows = logits.dims()[0];
+fn composed_softmax(head: &Head, logits: Tensor<2>, more: Option<Tensor<2>>, learned: &[Learned]) -> Chunk {
+    let (rows, targets) = (learned.len(), targets(learned, &logits.device()));
     #[cfg(feature = "gpu")]
-    if head.cap.is_none() && crate::fused::gpu::wanted(&logits.device()) {
-        let (logits, targets) = (head.bend(logits), targets.clone());
+    if head.cap.is_none() && head.lora.is_none() && crate::fused::gpu::wanted(&logits.device()) {
+        let logits = head.bend(logits);
         let [nll, entropy, log_sum] = crate::fused::gpu::softmax_statistics(logits.clone(), targets.clone());
-        return Chunk { nll, entropy, kept: Kept::OnDevice { logits, targets, log_sum } };
+        return Chunk { nll, entropy, low: None, kept: Kept::OnDevice { logits, targets, log_sum } };
     }
-    let logits = head.bend(logits.cast(DType::F32));
+    let mut logits = logits.cast(DType::F32);
+    if let Some(more) = more {
+        logits = logits + more;
+    }
+    let mut plain = None;
+    if let Some((_, gain)) = head.gain() {
+        let scaled = logits.clone() * gain.unsqueeze();
+        plain = Some(std::mem::replace(&mut logits, scaled));
+    }
+    let logits = head.bend(logits);
     let slopes = head.cap.map(|cap| {
         let part = logits.clone().div_scalar(cap);
         (part.clone() * part).neg().add_scalar(1.0)
@@ -224,28 +342,39 @@ fn composed_softmax(logits: Tensor<2>, head: Head<'_>, targets: &Tensor<1, Int>)
     let sum = exponentials.clone().sum_dim(1);
     let log_sum = sum.clone().log();
     let probabilities = exponentials / sum;
-    let observed = shifted.clone().gather(1, targets.clone().reshape([rows, 1]));
+    let observed = shifted.clone().gather(1, targets.reshape([rows, 1]));
     let nll = (log_sum.clone() - observed).reshape([rows]);
     let entropy = (log_sum - (probabilities.clone() * shifted).sum_dim(1)).reshape([rows]);
-    Chunk { nll, entropy, kept: Kept::Probabilities { values: probabilities, slopes } }
+    Chunk { nll, entropy, low: None, kept: Kept::Probabilities { values: probabilities, slopes, plain } }
 }
 
 /// The same in few passes over the logits, on the CPU.
-fn native_softmax(packed: &Packed, head: Head<'_>, inputs: Tensor<2>, learned: &[Learned], device: &Device) -> Chunk {
-    let rows = learned.len();
-    let inputs = super::trainee::values(inputs.reshape([-1]).cast(DType::F32));
+fn native_softmax(
+    head: &Head,
+    packed: &Packed,
+    inputs: Tensor<2>,
+    more: Option<Tensor<2>>,
+    learned: &[Learned],
+) -> Chunk {
+    let (rows, device) = (learned.len(), inputs.device());
+    let inputs = host(inputs.reshape([-1]).cast(DType::F32));
     let mut logits: Vec<f32> = kernels::product(&inputs, rows, packed);
+    if let Some(more) = more {
+        logits = kernels::scale_columns(&logits, &vec![1.0; packed.shape()[0]], &host(more.flatten(0, 1)));
+    }
+    let mut plain = Vec::new();
+    if let Some((_, gain)) = head.gain() {
+        let scaled = kernels::scale_columns(&logits, &host(gain), &[]);
+        plain = std::mem::replace(&mut logits, scaled);
+    }
     if head.scale != 1.0 || head.cap.is_some() {
         kernels::scale_and_cap(&mut logits, head.scale as f32, head.cap.map(|cap| cap as f32));
     }
     let targets: Vec<u32> = learned.iter().map(|token| token.target).collect();
     let found = kernels::softmax_statistics(&logits, packed.shape()[0], &targets);
-    let vector = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [rows]), device);
-    Chunk {
-        nll: vector(found.nll),
-        entropy: vector(found.entropy),
-        kept: Kept::Logits { values: logits, log_sum: found.log_sum },
-    }
+    let vector = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [rows]), &device);
+    let kept = Kept::Logits { values: logits, plain, log_sum: found.log_sum };
+    Chunk { nll: vector(found.nll), entropy: vector(found.entropy), low: None, kept }
 }
 
 /// The gradient of the hidden states of a chunk, `[rows, hidden_size]`, on the CPU.
@@ -260,8 +389,7 @@ fn native_gradient(
 ) -> Tensor<2> {
     let (rows, [vocabulary, width]) = (learned.len(), packed.shape());
     let targets: Vec<u32> = learned.iter().map(|token| token.target).collect();
-    let weights = super::trainee::values(weights);
-    let cap = cap.map(|cap| cap as f32);
+    let (weights, cap) = (host(weights), cap.map(|cap| cap as f32));
     let gradient = match packed.precision() {
         Precision::F32 => {
             let gradient: Vec<f32> = kernels::logits_gradient(logits, vocabulary, &targets, log_sum, &weights, cap);
@@ -310,8 +438,4 @@ fn places(learned: &[Learned], device: &Device) -> Tensor<1, Int> {
 
 fn targets(learned: &[Learned], device: &Device) -> Tensor<1, Int> {
     indices(learned.iter().map(|token| token.target as usize), device)
-}
-
-fn select(flat: &Tensor<2>, learned: &[Learned], device: &Device) -> Tensor<2> {
-    flat.clone().select(0, places(learned, device))
 }

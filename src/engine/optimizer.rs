@@ -19,7 +19,7 @@ pub struct AdamW {
     pub clip_norm: Option<f64>,
 }
 
-/// Moments of all trained values, and what corrects their bias. All of it lives on the device, so that a step that is
+/// Moments of all trained values, what corrects their bias, and where learning rates differ. All of it lives on the device, so that a step that is
 /// skipped there needs no word from the host.
 pub struct Moments {
     /// Mean of the gradients, `[length]`.
@@ -29,13 +29,15 @@ pub struct Moments {
     /// `1 - beta^updates` of the two moments, `[2]`, skipped steps not counted. Kept by `c <- beta c + (1 - beta)`, which
     /// loses no digits where the powers are near 1.
     pub corrections: Tensor<1>,
+    /// Factor of the learning rate of each value, `[length]`; `None` where all have the same.
+    pub factors: Option<Tensor<1>>,
 }
 
 impl Moments {
     /// Before the first update.
     pub fn zeros(length: usize, device: &Device) -> Self {
         let zeros = |length| Tensor::zeros([length], device);
-        Self { first: zeros(length), second: zeros(length), corrections: zeros(2) }
+        Self { first: zeros(length), second: zeros(length), corrections: zeros(2), factors: None }
     }
 }
 
@@ -132,10 +134,11 @@ impl AdamW {
             rate: (learning_rate / correction1) as f32,
             root_scale: (1.0 / correction2.sqrt()) as f32,
             epsilon: self.epsilon as f32,
-            keep: (1.0 - learning_rate * self.weight_decay) as f32,
+            decay: (learning_rate * self.weight_decay) as f32,
         };
         let mut updated = host(values);
-        kernels::adamw(&mut updated, &gradient, &mut first, &mut second, &step);
+        let factors = moments.factors.clone().map(host).unwrap_or_default();
+        kernels::adamw(&mut updated, &gradient, &mut first, &mut second, &factors, &step);
         moments.first = vector(first);
         moments.second = vector(second);
         moments.corrections = vector(vec![correction1 as f32, correction2 as f32]);
@@ -167,8 +170,12 @@ impl AdamW {
             |index: usize, beta: f64| corrections.clone().narrow(0, index, 1).mul_scalar(beta).add_scalar(1.0 - beta);
         let (correction1, correction2) = (next(0, beta1), next(1, beta2));
         let denominator = (second.clone() / correction2.clone()).sqrt().add_scalar(self.epsilon);
-        let decayed = values.clone().mul_scalar(1.0 - learning_rate * self.weight_decay);
-        let updated = decayed - first.clone() / denominator * correction1.clone().recip().mul_scalar(learning_rate);
+        let direction = first.clone() / denominator * correction1.clone().recip();
+        let change = (direction + values.clone().mul_scalar(self.weight_decay)).mul_scalar(learning_rate);
+        let updated = match &moments.factors {
+            Some(factors) => values.clone() - change * factors.clone(),
+            None => values.clone() - change,
+        };
         let corrections = Tensor::cat(vec![correction1, correction2], 0);
         let still = finite.bool_not().expand([2]);
         moments.corrections = corrections.mask_where(still, moments.corrections.clone());
@@ -220,9 +227,14 @@ mod tests {
     #[test]
     fn one_pass_gives_what_the_composition_gives() {
         let numbers = |count: usize, seed: f32| (0..count).map(|i| (i as f32 * 0.7 + seed).sin()).collect::<Vec<_>>();
-        let mut moments = [0, 1].map(|_| Moments::zeros(1003, &Device::flex()));
-        let mut current = [0, 1].map(|_| vector(&numbers(1003, 0.1)));
-        for step in 0..5 {
+        let mut moments = [0, 1].map(|_| Moments::zeros(0, &Device::flex()));
+        let mut current = [0, 1].map(|_| vector(&[]));
+        let rates = vector(&[1.0, 16.0, 1.0, 0.5].repeat(251)[..1003]);
+        for (step, factors) in [None, Some(rates)].into_iter().flat_map(|f| (0..5).map(move |step| (step, f.clone()))) {
+            if step == 0 {
+                moments = [0, 1].map(|_| Moments { factors: factors.clone(), ..Moments::zeros(1003, &Device::flex()) });
+                current = [0, 1].map(|_| vector(&numbers(1003, 0.1)));
+            }
             let gradient = vector(&numbers(1003, step as f32));
             let [a, b] = &mut moments;
             let loss = vector(&[1.0]);

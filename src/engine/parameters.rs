@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use burn::tensor::{DType, Device, Gradients, Tensor, s};
+use burn::tensor::{DType, Device, Gradients, Tensor, TensorData, s};
 use losses::Parameter;
 
 use super::trainee::{Trainee, auxiliary_name};
@@ -63,6 +63,15 @@ impl Layout {
             });
         });
         if pieces.is_empty() { Tensor::zeros([0], &self.device) } else { Tensor::cat(pieces, 0) }
+    }
+
+    /// Factors of the learning rate of each trained value, `[length]`: `ratio` for every `B` of a projection (LoRA+, Hayou
+    /// et al. 2024, arXiv 2402.12354), 1 for all else.
+    pub fn rate_factors(&self, ratio: f64) -> Tensor<1> {
+        let factor = |slot: &Slot| if slot.name.ends_with(".lora_B.weight") { ratio as f32 } else { 1.0 };
+        let factors: Vec<f32> =
+            self.slots.iter().flat_map(|slot| std::iter::repeat_n(factor(slot), slot.length)).collect();
+        Tensor::from_data(TensorData::new(factors, [self.length()]), &self.device)
     }
 
     /// `updated` with a part of the update taken back where an auxiliary loss damps its own parameters.

@@ -106,7 +106,7 @@ pub fn restore(
         return Err(misfit(name, "belongs to nothing in this run"));
     }
     layout.scatter(&values, trainee);
-    Ok((values, Moments { first, second, corrections }))
+    Ok((values, Moments { first, second, corrections, factors: None }))
 }
 
 fn misfit(name: &str, what: &str) -> Fault {

@@ -38,6 +38,8 @@ pub struct Settings {
     pub optimizer: AdamW,
     /// The learning rate.
     pub schedule: Schedule,
+    /// The learning rate of every `B` of an adapter as a multiple of that of all else.
+    pub lora_plus_ratio: Option<f64>,
     /// Steps between evaluations.
     pub evaluate_every: Option<usize>,
     /// Steps between checkpoints.
@@ -93,6 +95,7 @@ pub fn train(
             run.mark_best(progress.step)?;
         }
     }
+    moments.factors = settings.lora_plus_ratio.map(|ratio| layout.rate_factors(ratio));
     let mut untouched = Untouched::new(trainee);
     let mut skips = Skips::default();
     if let Some(checkpoint) = resume {

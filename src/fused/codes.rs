@@ -79,6 +79,11 @@ impl Codes {
         self.layout.shape
     }
 
+    /// The device that holds it.
+    pub fn device(&self) -> Device {
+        self.codes.device()
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.codes.dims()[0] + self.scale_codes.dims()[0] + 4 * (self.scales.dims()[0] + self.tables.dims()[0])

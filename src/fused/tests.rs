@@ -178,3 +178,18 @@ fn attention_is_the_composed_attention() {
         close(&fused, &composed, 3e-6);
     }
 }
+
+#[test]
+fn scaled_columns_are_the_composed_product() {
+    let leaves = [leaf(37, 43, 0.1), leaf(1, 43, 0.5), leaf(37, 43, 0.9)];
+    let gain = |l: &[Tensor<2>]| l[1].clone().reshape([43]);
+    let fused = run(&leaves, |l| scale_columns(l[0].clone(), gain(l), None, Some(l[2].clone())));
+    let composed = run(&leaves, |l| l[2].clone() + l[0].clone() * l[1].clone());
+    close(&fused, &composed, 1e-6);
+    let bias: Vec<f32> = values(43, 0.3);
+    let fused = run(&leaves[..2], |l| scale_columns(l[0].clone(), gain(l), Some(Arc::new(bias.clone())), None));
+    let composed = run(&leaves[..2], |l| l[0].clone() * l[1].clone() + plain(1, 43, 0.3));
+    close(&fused, &composed, 1e-6);
+    let half = |l: &[Tensor<2>]| scale_columns(l[0].clone().cast(DType::BF16), gain(l), None, None);
+    close(&run(&leaves[..2], half), &run(&leaves[..2], |l| l[0].clone() * l[1].clone()), 2e-2);
+}

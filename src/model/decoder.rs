@@ -9,7 +9,9 @@ use super::Context;
 use super::attention::LayerCache;
 use super::block::Block;
 use super::config::Config;
+use super::head::Head;
 use super::linear::Linear;
+use super::lora::EmbeddingLora;
 use super::matrix::Matrix;
 use super::norm::Norm;
 use super::rope::Rope;
@@ -17,12 +19,18 @@ use super::rotary::Rotary;
 use super::source::Source;
 use super::visibility::Visibility;
 
+/// The path of the head.
+pub const HEAD: &str = "lm_head";
+/// The path of the embedding.
+pub const EMBEDDING: &str = "model.embed_tokens";
+
 /// A decoder-only language model.
 pub struct Decoder {
     /// Its shape.
     pub config: Config,
     /// `[vocabulary, hidden_size]`
     embed_tokens: Matrix,
+    embedding_lora: Option<EmbeddingLora>,
     /// The blocks, first to last.
     pub layers: Vec<Block>,
     norm: Norm,
@@ -31,19 +39,6 @@ pub struct Decoder {
     /// Factor of the embeddings, rounded to the type of the weights as Gemma was trained.
     embedding_scale: f64,
     device: Device,
-}
-
-/// The way from the last hidden states to the logits.
-#[derive(Clone, Copy)]
-pub struct Head<'a> {
-    /// `[vocabulary, hidden_size]`
-    pub matrix: &'a Matrix,
-    /// Its name.
-    pub name: &'static str,
-    /// Factor of the logits.
-    pub scale: f64,
-    /// Logits become `cap * tanh(logit / cap)`.
-    pub cap: Option<f64>,
 }
 
 impl Decoder {
@@ -59,6 +54,7 @@ impl Decoder {
         };
         let decoder = Self {
             embed_tokens: source.projection("model.embed_tokens.weight", embedding)?,
+            embedding_lora: None,
             layers: (0..config.num_hidden_layers)
                 .map(|layer| Block::load(source, &config, layer))
                 .collect::<Result<_, _>>()?,
@@ -116,7 +112,15 @@ impl Decoder {
     /// - `ids`: `[batch, positions]`; output `[batch, positions, hidden_size]`. Tracked when asked for.
     pub fn embed(&self, ids: Tensor<2, Int>, tracked: bool) -> Tensor<3> {
         let [batch, positions] = ids.dims();
-        let rows = self.embed_tokens.rows(ids.reshape([batch * positions]), tracked, &self.device);
+        let ids = ids.reshape([batch * positions]);
+        let rows = self.embed_tokens.rows(ids.clone(), tracked, &self.device);
+        let rows = match &self.embedding_lora {
+            Some(lora) => {
+                let dtype = rows.dtype();
+                rows + lora.rows(ids, tracked).cast(dtype)
+            }
+            None => rows,
+        };
         let rows = if self.embedding_scale == 1.0 { rows } else { rows.mul_scalar(self.embedding_scale) };
         rows.reshape([batch, positions, self.config.hidden_size])
     }
@@ -162,20 +166,19 @@ impl Decoder {
         self.last_norm(x)
     }
 
-    /// What makes logits of hidden states.
+    /// The way from the last hidden states to the logits, with its adapter if it has one.
     pub fn head(&self) -> Head<'_> {
-        let (matrix, name) = match &self.lm_head {
-            Some(linear) => (linear.weight(), "lm_head.weight"),
-            None => (&self.embed_tokens, "model.embed_tokens.weight"),
+        let (matrix, name, lora) = match &self.lm_head {
+            Some(linear) => (linear.weight(), "lm_head.weight", linear.lora()),
+            None => (&self.embed_tokens, "model.embed_tokens.weight", None),
         };
-        Head { matrix, name, scale: self.config.logit_scale, cap: self.config.logit_cap }
+        Head { matrix, name, lora, scale: self.config.logit_scale, cap: self.config.logit_cap }
     }
 
     /// # Shapes
     /// - `hidden`: `[tokens, hidden_size]`, not tracked; output `[tokens, vocabulary]`, f32.
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let head = self.head();
-        head.bend(head.matrix.product(hidden))
+        self.head().logits(hidden)
     }
 
     /// Bytes of all matrices, the adapter's not counted.
@@ -188,6 +191,32 @@ impl Decoder {
     /// Every projection inside the blocks, first to last.
     pub fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
         self.layers.iter_mut().flat_map(Block::linears)
+    }
+
+    /// The projection at `path`, in a block or the head; a head that shares the embedding's matrix becomes a projection of
+    /// its own, by the same matrix.
+    pub(super) fn linear(&mut self, path: &str) -> Option<&mut Linear> {
+        if path == HEAD {
+            return Some(self.lm_head.get_or_insert_with(|| Linear::sharing(HEAD, self.embed_tokens.clone())));
+        }
+        self.linears().find(|linear| linear.name() == path)
+    }
+
+    /// The embedding's matrix.
+    pub(super) fn embedding(&self) -> &Matrix {
+        &self.embed_tokens
+    }
+
+    /// Puts an adapter beside the embedding.
+    pub(super) fn attach_to_embedding(&mut self, lora: EmbeddingLora) {
+        self.embedding_lora = Some(lora);
+    }
+
+    /// The paths of everything that can be adapted: the projections of the blocks, the embedding and the head.
+    pub fn adaptable(&mut self) -> Vec<String> {
+        let mut paths: Vec<String> = self.linears().map(|linear| linear.name().to_owned()).collect();
+        paths.extend([EMBEDDING, HEAD].map(str::to_owned));
+        paths
     }
 
     /// Shows every weight, trained or not, by its Hugging Face name, in an order that never changes.
@@ -204,6 +233,9 @@ impl Decoder {
         if let Matrix::Tensor(weight) = &mut self.embed_tokens {
             visit("model.embed_tokens.weight", Parameter::Matrix(weight));
         }
+        if let Some(lora) = &mut self.embedding_lora {
+            lora.visit(EMBEDDING, visit);
+        }
     }
 
     /// The part of [`Decoder::visit`] after the blocks.
@@ -217,16 +249,5 @@ impl Decoder {
     /// True when any weight of the backbone itself is trained.
     pub fn is_trained(&self) -> bool {
         matches!(&self.embed_tokens, Matrix::Tensor(weight) if weight.is_require_grad())
-    }
-}
-
-impl Head<'_> {
-    /// Logits, scaled and capped.
-    pub fn bend(&self, logits: Tensor<2>) -> Tensor<2> {
-        let logits = if self.scale == 1.0 { logits } else { logits.mul_scalar(self.scale) };
-        match self.cap {
-            Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
-            None => logits,
-        }
     }
 }

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{DType, Distribution, Tensor};
+use burn::tensor::{DType, Tensor};
 use faults::Fault;
 use losses::Parameter;
 
 use super::Context;
+use super::lora::Lora;
 use super::matrix::Matrix;
 use super::source::Source;
 use crate::fused;
 
-/// `y = x W^T + b + s * dropout(x) A^T B^T`: the frozen (or trained) matrix and the low-rank path (Hu et al. 2021,
-/// arXiv 2106.09685). The product `B A` is never formed.
+/// `y = x W^T + b`, the matrix frozen or trained, with what an adapter adds.
 pub struct Linear {
     name: String,
     /// `[out, in]`
@@ -22,20 +22,16 @@ pub struct Linear {
     lora: Option<Lora>,
 }
 
-struct Lora {
-    /// `[rank, in]`
-    a: Tensor<2>,
-    /// `[out, rank]`
-    b: Tensor<2>,
-    scale: f64,
-    dropout: f64,
-}
-
 impl Linear {
     pub(super) fn load(source: &Source, name: &str, shape: [usize; 2], bias: bool) -> Result<Self, Fault> {
         let weight = source.projection(&format!("{name}.weight"), shape)?;
         let bias = if bias { Some(source.vector(&format!("{name}.bias"), shape[0], 0.0)?) } else { None };
         Ok(Self { name: name.into(), weight, bias, lora: None })
+    }
+
+    /// A projection by a frozen matrix that another part of the model has, too.
+    pub(super) fn sharing(name: &str, weight: Matrix) -> Self {
+        Self { name: name.into(), weight, bias: None, lora: None }
     }
 
     /// The dotted path, for example `model.layers.0.self_attn.q_proj`.
@@ -53,70 +49,94 @@ impl Linear {
         &self.weight
     }
 
-    /// Puts an adapter beside the matrix: leaves that require a gradient.
-    ///
-    /// # Shapes
-    /// - `a`: `[rank, in]`, `b`: `[out, rank]`, f32.
-    pub fn attach(&mut self, a: Tensor<2>, b: Tensor<2>, scale: f64, dropout: f64) {
-        let leaf = |tensor: Tensor<2>| tensor.autodiff().require_grad();
-        self.lora = Some(Lora { a: leaf(a), b: leaf(b), scale, dropout });
+    /// The adapter, if there is one.
+    pub(super) fn lora(&self) -> Option<&Lora> {
+        self.lora.as_ref()
+    }
+
+    /// Puts another matrix of the same shape in the place of a frozen one.
+    pub(super) fn replace_weight(&mut self, weight: Matrix) {
+        assert_eq!(weight.shape(), self.shape(), "a matrix of another shape");
+        self.weight = weight;
+    }
+
+    /// Puts an adapter beside the matrix.
+    pub(super) fn attach(&mut self, lora: Lora) {
+        self.lora = Some(lora);
     }
 
     /// # Shapes
     /// - `x`: `[tokens, in]`; output `[tokens, out]`. Tracked when `x` is.
     pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
-        if let Some(part) = self.packed_part(&x, context) {
-            return fused::project(x, vec![part], None, DType::F32);
+        let scaled = self.lora.as_ref().is_some_and(Lora::has_magnitude);
+        if let Some(part) = self.packed_part(&x, context, !scaled) {
+            let z = fused::project(x.clone(), vec![part], None, DType::F32);
+            return if scaled { fused::scale_columns(z, self.gain(&x), self.host_bias(), None) } else { z };
         }
-        let y = match &self.weight {
-            Matrix::Tensor(weight) => x.clone().matmul(beside(weight, &x).transpose()),
-            Matrix::Packed(weight) => {
-                let frozen = fused::Projection { weight: weight.clone(), bias: None };
-                fused::project(x.clone(), vec![(frozen, None)], None, DType::F32)
-            }
-            Matrix::Codes(weight) => weight.product(x.clone()),
-        };
-        let y = match &self.bias {
+        let y = self.product(x.clone());
+        let dtype = y.dtype();
+        let with_bias = |y: Tensor<2>| match &self.bias {
             Some(bias) => y + beside(bias, &x).unsqueeze(),
             None => y,
         };
-        let Some(lora) = &self.lora else { return y };
-        let dtype = y.dtype();
-        let (a, b) = (beside(&lora.a, &x).cast(dtype), beside(&lora.b, &x).cast(dtype));
-        let x = x.cast(dtype);
-        let dropped = match context.dropout_seed {
-            Some(seed) if lora.dropout > 0.0 => self.drop(x, lora.dropout, seed),
-            _ => x,
+        let Some(lora) = &self.lora else { return with_bias(y) };
+        let (a, b) = (lora.a(&x).cast(dtype), lora.b(&x).cast(dtype));
+        let mask = context.dropout_seed.filter(|_| lora.drops(context.dropout_seed));
+        let x = x.clone().cast(dtype);
+        let dropped = match mask {
+            Some(seed) => x.clone() * lora.mask(&self.name, &x, seed),
+            None => x.clone(),
         };
-        y + dropped.matmul(a.transpose()).matmul(b.transpose()).mul_scalar(lora.scale)
+        let low = dropped.clone().matmul(a.transpose()).matmul(b.transpose()).mul_scalar(lora.scale());
+        if !scaled {
+            return with_bias(y) + low;
+        }
+        let gain: Tensor<2> = self.gain(&x).cast(dtype).unsqueeze();
+        with_bias(match mask {
+            // As PEFT: the rows' new lengths act on what is dropped too, on top of the plain product.
+            Some(_) => y + self.product(dropped) * (gain.clone() - 1.0) + low * gain,
+            None => (y + low) * gain,
+        })
     }
 
-    /// This projection as a part of a fused one; `None` where it has to be composed: the matrix is not packed, or inputs
-    /// of the adapter are dropped.
-    fn packed_part(&self, x: &Tensor<2>, context: &Context) -> Option<(fused::Projection, Option<fused::Adapter>)> {
+    /// `x W^T`
+    fn product(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.weight {
+            Matrix::Tensor(weight) => x.clone().matmul(beside(weight, &x).transpose()),
+            Matrix::Packed(weight) => {
+                let frozen = fused::Projection { weight: weight.clone(), bias: None };
+                fused::project(x, vec![(frozen, None)], None, DType::F32)
+            }
+            Matrix::Codes(weight) => weight.product(x),
+        }
+    }
+
+    /// What the rows of the adapted matrix are multiplied with, `[out]`; ones where they are left as they are.
+    fn gain(&self, x: &Tensor<2>) -> Tensor<1> {
+        let gain = self.lora.as_ref().and_then(|lora| lora.gain(&self.weight, x));
+        gain.map_or_else(|| Tensor::ones([self.shape()[0]], &x.device().inner()), |(_, gain)| gain)
+    }
+
+    fn host_bias(&self) -> Option<Arc<Vec<f32>>> {
+        let host = |bias: &Tensor<1>| Arc::new(crate::engine::trainee::values(bias.clone().inner()));
+        self.bias.as_ref().map(host)
+    }
+
+    /// This projection as a part of a fused one, with its bias or without; `None` where it has to be composed: the matrix
+    /// is not packed, or inputs of the adapter are dropped.
+    fn packed_part(
+        &self,
+        x: &Tensor<2>,
+        context: &Context,
+        with_bias: bool,
+    ) -> Option<(fused::Projection, Option<fused::Adapter>)> {
         let Matrix::Packed(weight) = &self.weight else { return None };
-        let drops = |lora: &Lora| context.dropout_seed.is_some() && lora.dropout > 0.0;
-        if self.lora.as_ref().is_some_and(drops) {
+        if self.lora.as_ref().is_some_and(|lora| lora.drops(context.dropout_seed)) {
             return None;
         }
-        let host = |bias: &Tensor<1>| crate::engine::trainee::values(bias.clone().inner());
-        let bias = self.bias.as_ref().map(|bias| Arc::new(host(bias)));
-        let adapter = self.lora.as_ref().map(|lora| fused::Adapter {
-            a: beside(&lora.a, x),
-            b: beside(&lora.b, x),
-            scale: lora.scale,
-        });
+        let bias = if with_bias { self.host_bias() } else { None };
+        let adapter = self.lora.as_ref().map(|lora| fused::Adapter { a: lora.a(x), b: lora.b(x), scale: lora.scale() });
         Some((fused::Projection { weight: weight.clone(), bias }, adapter))
-    }
-
-    /// The same places are dropped whenever the same micro-batch passes again, so that recomputed blocks and resumed
-    /// runs see what the first pass saw.
-    fn drop(&self, x: Tensor<2>, probability: f64, seed: u64) -> Tensor<2> {
-        let device = x.device().inner();
-        device.seed(crate::random::key(seed, &["dropout", &self.name]));
-        let keep = 1.0 - probability;
-        let mask = Tensor::<2>::random(x.dims(), Distribution::Bernoulli(keep), (&device, x.dtype()));
-        x * mask.div_scalar(keep)
     }
 
     pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
@@ -127,8 +147,7 @@ impl Linear {
             visit(&format!("{}.bias", self.name), Parameter::Vector(bias));
         }
         if let Some(lora) = &mut self.lora {
-            visit(&format!("{}.lora_A.weight", self.name), Parameter::Matrix(&mut lora.a));
-            visit(&format!("{}.lora_B.weight", self.name), Parameter::Matrix(&mut lora.b));
+            lora.visit(&self.name, visit);
         }
     }
 }
@@ -139,10 +158,21 @@ impl Linear {
 /// - `x`: `[tokens, in]`; output `[tokens, sum of out]`, of the type of `x`.
 pub(super) fn project_together(linears: &[Linear], x: Tensor<2>, context: &Context) -> Tensor<2> {
     let dtype = x.dtype();
-    if let Some(parts) = linears.iter().map(|linear| linear.packed_part(&x, context)).collect() {
-        return fused::project(x, parts, None, dtype);
+    let scaled = linears.iter().any(|linear| linear.lora.as_ref().is_some_and(Lora::has_magnitude));
+    let parts: Option<Vec<_>> = linears.iter().map(|linear| linear.packed_part(&x, context, !scaled)).collect();
+    let Some(parts) = parts else {
+        return Tensor::cat(linears.iter().map(|linear| linear.forward(x.clone(), context).cast(dtype)).collect(), 1);
+    };
+    let z = fused::project(x.clone(), parts, None, dtype);
+    if !scaled {
+        return z;
     }
-    Tensor::cat(linears.iter().map(|linear| linear.forward(x.clone(), context).cast(dtype)).collect(), 1)
+    let gain = Tensor::cat(linears.iter().map(|linear| linear.gain(&x)).collect(), 0);
+    let bias = linears.iter().any(|linear| linear.bias.is_some()).then(|| {
+        let own = |linear: &Linear| linear.host_bias().map_or_else(|| vec![0.0; linear.shape()[0]], |b| b.to_vec());
+        Arc::new(linears.iter().flat_map(own).collect())
+    });
+    fused::scale_columns(z, gain, bias, None)
 }
 
 /// Parts of these `widths`, each of a projection of its own, or all of one.
@@ -172,8 +202,12 @@ pub(super) fn project_apart<const N: usize>(
 /// - `x`: `[tokens, in]`; `residual` and output: `[tokens, out]`, of the type of `residual`.
 pub(super) fn project_onto(residual: Option<Tensor<2>>, linear: &Linear, x: Tensor<2>, context: &Context) -> Tensor<2> {
     let Some(residual) = residual else { return linear.forward(x, context) };
-    match linear.packed_part(&x, context) {
+    match linear.packed_part(&x, context, true) {
         Some(part) if linear.bias.is_none() && residual.dtype() == DType::F32 => {
+            if linear.lora.as_ref().is_some_and(Lora::has_magnitude) {
+                let z = fused::project(x.clone(), vec![part], None, x.dtype());
+                return fused::scale_columns(z, linear.gain(&x), None, Some(residual));
+            }
             fused::project(x, vec![part], Some(residual), DType::F32)
         }
         _ => residual + linear.forward(x, context),
@@ -183,4 +217,70 @@ pub(super) fn project_onto(residual: Option<Tensor<2>>, linear: &Linear, x: Tens
 /// A weight on the side of `x`: a tracked leaf in a tracked computation, its plain values in any other.
 pub(super) fn beside<const D: usize, const E: usize>(weight: &Tensor<D>, x: &Tensor<E>) -> Tensor<D> {
     if x.is_autodiff() { weight.clone() } else { weight.clone().inner() }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+    use kernels::{Packed, Precision};
+
+    use super::*;
+
+    fn values(count: usize, seed: f32) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * 0.7 + seed).sin()).collect()
+    }
+
+    fn host(tensor: Tensor<2>) -> Vec<f64> {
+        crate::engine::trainee::values(tensor.flatten(0, 1)).into_iter().map(f64::from).collect()
+    }
+
+    /// DoRA with dropped inputs, as PEFT's `DoraLinearVariant.forward` has it in training:
+    /// `W x + b + (g - 1) W d + g s B A d`, d what is left of x, in plain f64.
+    #[test]
+    fn dora_acts_on_dropped_inputs_as_in_peft() {
+        let (tokens, inputs, outputs, rank, scale) = (5, 6, 7, 2, 0.8);
+        let matrix = |rows: usize, columns: usize, seed: f32| -> Tensor<2> {
+            Tensor::from_data(TensorData::new(values(rows * columns, seed), [rows, columns]), &Device::flex())
+        };
+        let weight = Packed::new(&values(outputs * inputs, 0.1), [outputs, inputs], (inputs, 1), 1.0, Precision::F32);
+        let weight = Matrix::Packed(Arc::new(weight));
+        let lengths = Tensor::from_data(TensorData::new(values(outputs, 2.0), [outputs]), &Device::flex());
+        let (a, b) = (matrix(rank, inputs, 0.2), matrix(outputs, rank, 0.3));
+        let lora = Lora::new(a.clone(), b.clone(), scale, 0.5).with_magnitude(&weight, Some(lengths));
+        let bias = Tensor::from_data(TensorData::new(values(outputs, 0.4), [outputs]), &Device::flex());
+        let (x, seed) = (matrix(tokens, inputs, 0.5), 9);
+        let mask = host(lora.mask("it", &x, seed));
+        assert!(mask.contains(&0.0) && mask.contains(&2.0), "{mask:?}");
+        let mut linear = Linear { name: "it".into(), weight, bias: Some(bias), lora: None };
+        linear.attach(lora);
+        let decoder = crate::engine::fixtures::decoder("llama");
+        let context = |dropout_seed| decoder.context(0, 1, 1, dropout_seed);
+        let (w, a, b, x) = (values(outputs * inputs, 0.1), host(a), host(b), host(x));
+        let expected = |mask: &[f64]| -> Vec<f64> {
+            let dropped: Vec<f64> = x.iter().zip(mask).map(|(x, mask)| x * mask).collect();
+            let mut y = Vec::new();
+            for token in 0..tokens {
+                for output in 0..outputs {
+                    let w: Vec<f64> = w[output * inputs..][..inputs].iter().map(|w| f64::from(*w)).collect();
+                    let more =
+                        |i: usize| scale * (0..rank).map(|r| b[output * rank + r] * a[r * inputs + i]).sum::<f64>();
+                    let norm = (0..inputs).map(|i| (w[i] + more(i)).powi(2)).sum::<f64>().sqrt();
+                    let gain = f64::from(values(outputs, 2.0)[output]) / norm;
+                    let dot = |row: &dyn Fn(usize) -> f64, x: &[f64]| -> f64 {
+                        (0..inputs).map(|i| row(i) * x[token * inputs + i]).sum()
+                    };
+                    let own = dot(&|i| w[i], &x) + (gain - 1.0) * dot(&|i| w[i], &dropped);
+                    y.push(own + gain * dot(&more, &dropped) + f64::from(values(outputs, 0.4)[output]));
+                }
+            }
+            y
+        };
+        let input = || matrix(tokens, inputs, 0.5);
+        let close = |found: Vec<f64>, expected: Vec<f64>| {
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(found.len() == expected.len() && worst < 1e-5, "{worst}");
+        };
+        close(host(linear.forward(input(), &context(Some(seed)))), expected(&mask));
+        close(host(linear.forward(input(), &context(None))), expected(&vec![1.0; tokens * inputs]));
+    }
 }

@@ -39,6 +39,15 @@ impl Matrix {
         }
     }
 
+    /// The inner device it lives on.
+    pub(super) fn device(&self) -> Device {
+        match self {
+            Self::Tensor(tensor) => tensor.clone().inner().device(),
+            Self::Packed(_) => Device::flex(),
+            Self::Codes(codes) => codes.device(),
+        }
+    }
+
     /// Rows of an embedding, in f32 from a packed one.
     ///
     /// # Shapes
@@ -62,13 +71,57 @@ impl Matrix {
         }
     }
 
+    /// True when `values` are this matrix as far as 16 bits tell, which files that copy it may be rounded to; a quantised
+    /// one cannot tell.
+    pub(super) fn is_near(&self, values: &[f32]) -> bool {
+        let width = self.shape()[1].max(1);
+        let near = |own: &[f32], other: &[f32]| {
+            own.iter().zip(other).all(|(own, other)| (own - other).abs() <= own.abs() * 2f32.powi(-7))
+        };
+        match self {
+            Self::Tensor(tensor) => {
+                let own = tensor.clone().inner().into_data().convert::<f32>();
+                own.try_into_vec::<f32>().is_ok_and(|own| own.len() == values.len() && near(&own, values))
+            }
+            Self::Codes(_) => values.len() == self.shape().iter().product::<usize>(),
+            Self::Packed(packed) if packed.is_quantised() => values.len() == packed.shape().iter().product::<usize>(),
+            Self::Packed(packed) => {
+                let mut row = vec![0.0; width];
+                values.len() == packed.shape().iter().product::<usize>()
+                    && values.chunks_exact(width).enumerate().all(|(index, values)| {
+                        packed.row(index, &mut row);
+                        near(&row, values)
+                    })
+            }
+        }
+    }
+
+    /// The sum of the squares of each row, `[out]`, f32.
+    pub(super) fn row_squares(&self) -> Tensor<1> {
+        match self {
+            Self::Tensor(tensor) => {
+                let values = tensor.clone().inner().cast(DType::F32);
+                (values.clone() * values).sum_dim(1).squeeze_dim(1)
+            }
+            Self::Packed(packed) => {
+                let squares = kernels::row_squares(packed);
+                Tensor::from_data(TensorData::new(squares, [packed.shape()[0]]), &Device::flex())
+            }
+            Self::Codes(codes) => {
+                let rows = Tensor::arange(0..codes.shape()[0] as i64, &codes.device());
+                let values = codes.rows(rows).cast(DType::F32);
+                (values.clone() * values).sum_dim(1).squeeze_dim(1)
+            }
+        }
+    }
+
     /// `x W^T`, not tracked, in f32.
     ///
     /// # Shapes
     /// - `x`: `[tokens, in]`; output `[tokens, out]`.
     pub(super) fn product(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Tensor(tensor) => x.matmul(tensor.clone().inner().transpose()).cast(DType::F32),
+            Self::Tensor(tensor) => x.cast(tensor.dtype()).matmul(tensor.clone().inner().transpose()).cast(DType::F32),
             Self::Codes(codes) => codes.product(x).cast(DType::F32),
             Self::Packed(packed) => {
                 let projection = crate::fused::Projection { weight: packed.clone(), bias: None };

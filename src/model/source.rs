@@ -11,6 +11,7 @@ use kernels::{Packed, Quantised};
 use rand::SeedableRng;
 use rand_distr::{Distribution, Normal};
 
+use super::decoder::HEAD;
 use super::matrix::{Matrix, precision};
 use super::quantise::Quantise;
 use super::shapes::{compare, refuse_others};
@@ -62,8 +63,18 @@ impl Source<'_> {
     /// # Errors
     /// A missing tensor, one of another shape, or one that cannot be quantised because a value is not finite.
     pub(super) fn projection(&self, name: &str, shape: [usize; 2]) -> Result<Matrix, Fault> {
+        if !self.packs() && self.quantise.and_then(|quantise| quantise.of(name)).is_none() {
+            return Ok(Matrix::Tensor(self.matrix(name, shape)?));
+        }
+        self.keep(name, self.matrix_values(name, shape)?, shape)
+    }
+
+    /// A frozen matrix of given values, as [`Source::projection`] keeps the one called `name`.
+    ///
+    /// # Errors
+    /// A value is not finite, where the matrix is quantised.
+    pub(super) fn keep(&self, name: &str, values: Vec<f32>, shape: [usize; 2]) -> Result<Matrix, Fault> {
         if let Some(quantisation) = self.quantise.and_then(|quantise| quantise.of(name)) {
-            let values = self.matrix_values(name, shape)?;
             if values.iter().any(|value| !value.is_finite()) {
                 return Err(Fault::new(format!("the tensor `{name}` holds a value that is not finite"))
                     .at(Place::Named(name.into()))
@@ -76,11 +87,19 @@ impl Source<'_> {
             });
         }
         if !self.packs() {
-            return Ok(Matrix::Tensor(self.matrix(name, shape)?));
+            return Ok(Matrix::Tensor(Tensor::from_data(TensorData::new(values, shape), (self.device, self.dtype))));
         }
-        let values = self.matrix_values(name, shape)?;
         let packed = Packed::new(&values, shape, (shape[1], 1), 1.0, precision(self.dtype));
         Ok(Matrix::Packed(Arc::new(packed)))
+    }
+
+    /// The values of the matrix of the module at `path`, `[out, in]`; a head without a matrix of its own has the
+    /// embedding's.
+    pub(super) fn values(&self, path: &str, shape: [usize; 2]) -> Result<Vec<f32>, Fault> {
+        let own = format!("{path}.weight");
+        let absent = self.weights.is_some_and(|weights| !weights.contains(&own));
+        let tied = path == HEAD && absent;
+        self.matrix_values(if tied { "model.embed_tokens.weight" } else { &own }, shape)
     }
 
     /// Frozen matrices of the CPU are packed, and everything else is f32 there.

@@ -12,8 +12,8 @@ use super::memory::{Memory, Step};
 use super::print;
 use crate::engine::backward::Recompute;
 use crate::engine::data::Order;
-use crate::model::{Config, EncoderFiles};
-use crate::recipe::{self, Adapter, Lora, Recipe, Start, Targets};
+use crate::model::{AdapterSettings, Config, EncoderFiles};
+use crate::recipe::{self, Adapter, Recipe};
 
 /// The derived sizes of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,8 +53,9 @@ impl Estimate {
         let full = recipe.adapter == Adapter::None;
         let (shape, tokens) = largest_batch(order, steps);
         let Shape { height, width } = shape;
+        let dora = matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dora);
         let quantise = recipe.model.quantise;
-        let step = Step { config, trained, auxiliaries, full, height, width, dtype, quantise, device };
+        let step = Step { config, trained, auxiliaries, full, height, width, dtype, quantise, device, dora };
         let available_bytes = available(device);
         let recompute = match recipe.train.recompute {
             recipe::Recompute::None => Recompute::None,
@@ -88,10 +89,10 @@ pub(super) fn trained_values(recipe: &Recipe, config: &Config, init_from: Option
         (_, Some(adapter)) => {
             adapter.tensors.values().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()
         }
-        (Adapter::Lora(Lora { start: Start::Fresh { rank, targets, .. }, .. }), None) => {
-            fresh_parameters(*rank, targets, config)
+        (Adapter::Lora(lora), None) => {
+            let settings = super::fresh(lora).expect("an adapter to go on from has been read");
+            fresh_parameters(&settings, config)
         }
-        (Adapter::Lora(_), None) => unreachable!("an adapter to go on from has been read"),
     }
 }
 
@@ -137,20 +138,19 @@ fn largest_batch(order: &mut Order, steps: usize) -> (Shape, u64) {
 }
 
 /// Values of a new adapter.
-pub fn fresh_parameters(rank: usize, targets: &Targets, config: &Config) -> u64 {
-    let mut values = 0;
-    for layer in 0..config.num_hidden_layers {
-        for (name, [outputs, inputs]) in config.projections() {
-            let sides = outputs + inputs;
-            let path = format!("model.layers.{layer}.{name}");
-            let wanted = match targets {
-                Targets::AllLinear => true,
-                Targets::Names(names) => names.iter().any(|name| crate::model::matches_module(&path, name)),
-            };
-            values += if wanted { (rank as u64).saturating_mul(sides as u64) } else { 0 };
-        }
-    }
-    values
+pub fn fresh_parameters(settings: &AdapterSettings, config: &Config) -> u64 {
+    let shape = settings.shape();
+    let projections = config.projections();
+    let in_blocks = (0..config.num_hidden_layers).flat_map(|layer| {
+        projections.iter().map(move |(name, sizes)| (format!("model.layers.{layer}.{name}"), *sizes))
+    });
+    let ends = ["model.embed_tokens", "lm_head"].map(|path| (path.to_owned(), [config.vocab_size, config.hidden_size]));
+    let adapted = in_blocks.chain(ends).filter(|(path, _)| settings.targets.includes(path));
+    let values = adapted.map(|(path, [outputs, inputs])| {
+        let factors = (shape.rank(&path) as u64).saturating_mul((outputs + inputs) as u64);
+        factors.saturating_add(if settings.dora { outputs as u64 } else { 0 })
+    });
+    values.fold(0, u64::saturating_add)
 }
 
 /// Floating-point operations of one token, forward and backward, the adapter's not counted.

@@ -30,6 +30,8 @@ pub struct Step<'a> {
     pub quantise: Option<Quantise>,
     /// The inner device.
     pub device: &'a Device,
+    /// Rows of adapted matrices have trained lengths: what is multiplied with them is kept.
+    pub dora: bool,
 }
 
 /// Bytes that a step holds at once.
@@ -104,7 +106,8 @@ impl Step<'_> {
         let normed = if config.query_key_norm == QueryKeyNorm::None { 0 } else { queries + keys };
         let stream = streams * 4 * hidden;
         let between = inner_size * (2 * hidden + 2 * queries + 2 * keys + normed + 3 * inner);
-        let block = stream + between + 4 * (ranks + config.num_attention_heads as u64);
+        let scaled = if self.dora { inner_size * (2 * hidden + queries + 2 * keys + 2 * inner) } else { 0 };
+        let block = stream + between + scaled + 4 * (ranks + config.num_attention_heads as u64);
         // Gradients of the widest part: of the gated values in f32, of gate and up, of the stream.
         let passing = 4 * inner + inner_size * 2 * inner + 4 * 4 * hidden;
         match recompute {
@@ -137,7 +140,8 @@ impl Step<'_> {
         let queries = (config.num_attention_heads * config.head_dim) as u64;
         let keys = (config.num_key_value_heads * config.head_dim) as u64;
         let scores = (config.num_attention_heads * self.width) as u64;
-        let block = 8 * hidden + 5 * queries + 5 * keys + 6 * config.intermediate_size as u64 + 4 * scores;
+        let scaled = if self.dora { 2 * hidden + queries + 2 * keys + 2 * config.intermediate_size as u64 } else { 0 };
+        let block = scaled + 8 * hidden + 5 * queries + 5 * keys + 6 * config.intermediate_size as u64 + 4 * scores;
         let (layers, size) = (config.num_hidden_layers as u64, self.dtype.size() as u64);
         match recompute {
             Recompute::None => (size * layers * block, 0),

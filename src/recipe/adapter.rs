@@ -9,32 +9,47 @@ use super::{Model, positive};
 pub enum Adapter {
     /// `kind = "none"`: every weight of the model is trained.
     None,
-    /// `kind = "lora"`: `W + scale * B A` beside frozen weights.
+    /// `kind = "lora"` or `"dora"`: `W + scale * B A` in place of frozen weights.
     Lora(Lora),
 }
 
-/// A LoRA adapter.
+/// A LoRA or DoRA adapter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lora {
+    /// `kind = "dora"`: the rows of the adapted matrices have trained lengths.
+    pub dora: bool,
     /// Its shape, or the adapter it goes on from.
     pub start: Start,
     /// Probability that an input of `A` is dropped in training.
     pub dropout: f64,
+    /// The learning rate of every `B` as a multiple of that of all else (LoRA+).
+    pub lora_plus_ratio: Option<f64>,
 }
 
 /// Where an adapter starts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Start {
-    /// A new adapter: `A` random, `B` zero.
-    Fresh {
-        rank: usize,
-        /// `scale = alpha / rank`, or `alpha / sqrt(rank)` with `rslora`.
-        alpha: f64,
-        targets: Targets,
-        rslora: bool,
-    },
+    /// A new adapter.
+    Fresh(Fresh),
     /// `init_from`: the PEFT adapter in this directory, which brings its own rank, alpha, targets and scale.
     From(String),
+}
+
+/// A new adapter's shape.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fresh {
+    pub rank: usize,
+    /// `scale = alpha / rank`, or `alpha / sqrt(rank)` with `rslora`.
+    pub alpha: f64,
+    pub targets: Targets,
+    pub rslora: bool,
+    /// Ranks of the modules that a pattern matches, as PEFT matches it; the first one counts.
+    pub rank_pattern: Vec<(String, usize)>,
+    /// The same of alpha.
+    pub alpha_pattern: Vec<(String, f64)>,
+    /// `init = "pissa"`: the factors start as what is largest in the matrix, which keeps the rest; else `A` is random and
+    /// `B` zero.
+    pub pissa: bool,
 }
 
 /// The linear layers that get an adapter.
@@ -42,7 +57,7 @@ pub enum Start {
 pub enum Targets {
     /// `"all-linear"`: every linear layer of every block, not the head.
     AllLinear,
-    /// The layers whose name ends in one of these, such as `q_proj`.
+    /// The layers whose name ends in one of these, such as `q_proj` or `lm_head`.
     Names(Vec<String>),
 }
 
@@ -65,14 +80,64 @@ impl FromToml for Targets {
     }
 }
 
+/// A table of `pattern = number`, in the order written.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Pattern<T>(Vec<(String, T)>);
+
+/// A rank or an alpha that a pattern can give.
+trait Number: FromToml {
+    const EXPECTED_TABLE: &'static str;
+
+    fn usable(&self) -> bool;
+}
+
+impl Number for usize {
+    const EXPECTED_TABLE: &'static str = "a table of `\"module\" = rank`, ranks of 1 or more";
+
+    fn usable(&self) -> bool {
+        *self > 0
+    }
+}
+
+impl Number for f64 {
+    const EXPECTED_TABLE: &'static str = "a table of `\"module\" = alpha`, each above 0";
+
+    fn usable(&self) -> bool {
+        self.is_finite() && *self > 0.0
+    }
+}
+
+impl<T: Number> FromToml for Pattern<T> {
+    const EXPECTED: &'static str = T::EXPECTED_TABLE;
+
+    fn from_toml(value: &toml::Value) -> Option<Self> {
+        let number = |value| T::from_toml(value).filter(T::usable);
+        let pairs = value.as_table()?.iter();
+        pairs.map(|(pattern, value)| Some((pattern.clone(), number(value)?))).collect::<Option<_>>().map(Pattern)
+    }
+
+    fn to_toml(&self) -> toml::Value {
+        toml::Value::Table(self.0.iter().map(|(pattern, value)| (pattern.clone(), value.to_toml())).collect())
+    }
+}
+
 /// What describes a new adapter, and so is void for one that exists.
-const SHAPE: [&str; 5] = ["rank", "alpha", "targets", "rslora", "init"];
+const SHAPE: [&str; 7] = ["rank", "alpha", "targets", "rslora", "init", "rank_pattern", "alpha_pattern"];
+
+/// What is left of a kind of adapter.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Lora,
+    Dora,
+    None,
+}
 
 pub(super) fn read(section: &mut Section, model: &Model) -> Adapter {
-    if !section.choice("kind", &[("lora", true), ("none", false)], "lora") {
+    let kind = section.choice("kind", &[("lora", Kind::Lora), ("dora", Kind::Dora), ("none", Kind::None)], "lora");
+    if kind == Kind::None {
         let hint = "remove it, or write `kind = \"lora\"`";
         void(section, &SHAPE, "with `adapter.kind = \"none\"`", hint);
-        void(section, &["dropout", "init_from"], "with `adapter.kind = \"none\"`", hint);
+        void(section, &["dropout", "init_from", "lora_plus_ratio"], "with `adapter.kind = \"none\"`", hint);
         let hint = "remove `model.quantize`, or train an adapter beside the frozen weights";
         let message = "`adapter.kind = \"none\"` trains every weight, and quantised ones cannot be trained";
         section.check("kind", model.quantise.is_none(), message, hint);
@@ -83,15 +148,21 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Adapter {
             void(section, &SHAPE, "with `adapter.init_from`", "remove it: the adapter there brings its own");
             Start::From(directory)
         }
-        None => fresh(section),
+        None => Start::Fresh(fresh(section)),
     };
     let dropout = section.value("dropout", 0.0);
     let possible = (0.0..1.0).contains(&dropout);
     section.check("dropout", possible, format!("`adapter.dropout` cannot be {dropout}"), "from 0 to below 1");
-    Adapter::Lora(Lora { start, dropout })
+    let lora_plus_ratio = section.optional("lora_plus_ratio");
+    if let Some(ratio) = lora_plus_ratio {
+        let usable = f64::is_finite(ratio) && ratio > 0.0 && ratio != 1.0;
+        let hint = "above 0, 16 is the paper's; leave it out for the same rate everywhere";
+        section.check("lora_plus_ratio", usable, format!("`adapter.lora_plus_ratio` cannot be {ratio}"), hint);
+    }
+    Adapter::Lora(Lora { dora: kind == Kind::Dora, start, dropout, lora_plus_ratio })
 }
 
-fn fresh(section: &mut Section) -> Start {
+fn fresh(section: &mut Section) -> Fresh {
     let rank = positive(section, "rank", 16);
     let alpha = section.value("alpha", 32.0);
     let usable = alpha.is_finite() && alpha > 0.0;
@@ -103,8 +174,10 @@ fn fresh(section: &mut Section) -> Start {
         section.check("targets", usable, "`adapter.targets` names no module", hint);
     }
     let rslora = section.value("rslora", false);
-    section.choice("init", &[("default", ())], "default");
-    Start::Fresh { rank, alpha, targets, rslora }
+    let rank_pattern = section.optional::<Pattern<usize>>("rank_pattern").unwrap_or_default().0;
+    let alpha_pattern = section.optional::<Pattern<f64>>("alpha_pattern").unwrap_or_default().0;
+    let pissa = section.choice("init", &[("default", false), ("pissa", true)], "default");
+    Fresh { rank, alpha, targets, rslora, rank_pattern, alpha_pattern, pissa }
 }
 
 fn void(section: &mut Section, keys: &[&str], when: &str, hint: &str) {

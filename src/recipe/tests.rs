@@ -54,8 +54,16 @@ fn the_least_recipe_has_the_documented_defaults() {
     assert_eq!(recipe.seed, 17);
     assert_eq!(recipe.model.backbone, Backbone::Pretrained { path: "org/name".into(), revision: None });
     assert_eq!((recipe.model.dtype, recipe.model.device), (DType::Auto, Device::Auto));
-    let start = Start::Fresh { rank: 16, alpha: 32.0, targets: Targets::AllLinear, rslora: false };
-    assert_eq!(recipe.adapter, Adapter::Lora(Lora { start, dropout: 0.0 }));
+    let start = Start::Fresh(Fresh {
+        rank: 16,
+        alpha: 32.0,
+        targets: Targets::AllLinear,
+        rslora: false,
+        rank_pattern: Vec::new(),
+        alpha_pattern: Vec::new(),
+        pissa: false,
+    });
+    assert_eq!(recipe.adapter, Adapter::Lora(Lora { dora: false, start, dropout: 0.0, lora_plus_ratio: None }));
     assert_eq!((recipe.data.format, recipe.data.too_long, recipe.data.shuffle), (Format::Auto, TooLong::Error, true));
     assert_eq!(recipe.data.train_on, TrainOn::Assistant);
     assert_eq!(recipe.objective.name(), "nll");
@@ -72,8 +80,18 @@ fn the_least_recipe_has_the_documented_defaults() {
 fn the_resolved_text_reads_as_the_same_recipe() {
     let init = "[model.init]\ntokenizer = \"t\"\nhidden_size = 64\nlayers = 2\nheads = 4\nkv_heads = 2\n\
                 intermediate_size = 96\n[data]\ntrain = [\"a\"]\neval = [\"b\"]\nrename = { question = \"prompt\" }\n";
-    let cases: [(&str, &[&str]); 5] = [
+    let cases: [(&str, &[&str]); 6] = [
         (LEAST, &[]),
+        (
+            LEAST,
+            &[
+                "adapter.kind=dora",
+                "adapter.init=pissa",
+                "adapter.lora_plus_ratio=16",
+                "adapter.rank_pattern={\"layers.0.mlp.up_proj\"=8, q_proj=4}",
+                "adapter.alpha_pattern={q_proj=1.5}",
+            ],
+        ),
         (LEAST, &["adapter.kind=none", "train.steps=9", "schedule.warmup=0.1", "objective.kind=cut"]),
         (LEAST, &["adapter.init_from=old", "data.eval=[\"b\"]", "checkpoint.every=0", "model.device=cuda"]),
         (LEAST, &["adapter.targets=[\"q_proj\"]", "optimizer.clip_norm=0", "schedule.warmup=7"]),
@@ -107,12 +125,18 @@ fn every_fault_of_a_recipe_is_named_at_once_in_the_order_of_the_file() {
 
 #[test]
 fn impossible_values_and_keys_that_exclude_each_other_are_one_fault_each() {
-    let cases: [(&[&str], &str); 34] = [
+    let cases: [(&[&str], &str); 40] = [
         (&["model.path=3"], "`model.path` must be a string"),
         (&["model.path=\"\""], "`model.path` names no model"),
         (&["model.path=builtin:tiny", "model.revision=main"], "`model.revision` has no effect"),
         (&["model.dtype=f16"], "`model.dtype` cannot be \"f16\""),
-        (&["adapter.kind=dora"], "`adapter.kind` cannot be \"dora\""),
+        (&["adapter.kind=dorra"], "did you mean \"dora\"?"),
+        (&["adapter.kind=none", "adapter.lora_plus_ratio=4"], "`adapter.lora_plus_ratio` has no effect"),
+        (&["adapter.init_from=d", "adapter.rank_pattern={q_proj=4}"], "`adapter.rank_pattern` has no effect"),
+        (&["adapter.init=pisa"], "did you mean \"pissa\"?"),
+        (&["adapter.lora_plus_ratio=0"], "`adapter.lora_plus_ratio` cannot be 0"),
+        (&["adapter.lora_plus_ratio=1"], "`adapter.lora_plus_ratio` cannot be 1"),
+        (&["adapter.rank_pattern={q_proj=0}"], "`adapter.rank_pattern` must be a table"),
         (&["adapter.kind=none", "adapter.rank=8"], "`adapter.rank` has no effect with `adapter.kind = \"none\"`"),
         (&["adapter.init_from=d", "adapter.alpha=8"], "`adapter.alpha` has no effect with `adapter.init_from`"),
         (&["adapter.targets=linear"], "`adapter.targets` must be \"all-linear\" or a list of module names"),

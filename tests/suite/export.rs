@@ -53,6 +53,58 @@ fn every_form_of_a_trained_model_gives_the_same_text() {
     assert_eq!(types(&place, "merged"), [Dtype::F32]);
 }
 
+/// DoRA, PiSSA, patterns, and adapters on both ends of a model whose ends are tied.
+#[test]
+fn adapters_of_every_kind_give_the_same_text_in_every_form() {
+    let kinds = [
+        "adapter.kind=dora",
+        "adapter.init=pissa",
+        "adapter.rank_pattern={q_proj=2} --set adapter.alpha_pattern={up_proj=3} --set adapter.rslora=true",
+        "adapter.targets=[\"embed_tokens\",\"lm_head\",\"down_proj\"]",
+    ];
+    for kind in kinds {
+        let place = trained(&format!("recipe.toml --set {kind}"));
+        let run = text(&place, "run");
+        assert_ne!(run, text(&place, "builtin:tiny"), "{kind}: the adapter changes nothing");
+        place.trainer("export run --out adapter").succeeds();
+        assert_eq!(run, text(&place, "adapter"), "{kind}");
+        let merged = place.trainer("export run --out merged --merge --dtype f32").succeeds();
+        let difference = number_after(&merged, "adapter against merged: ");
+        assert!(difference < 1e-3, "{kind}: {difference}");
+        assert_eq!(run, text(&place, "merged"), "{kind}");
+        let base = SafeTensors::deserialize(&place.read("model/model.safetensors")).expect("a file").len();
+        let tensors = SafeTensors::deserialize(&place.read("merged/model.safetensors")).expect("a file").len();
+        assert_eq!(tensors, base + usize::from(kind.contains("lm_head")), "{kind}");
+    }
+}
+
+#[test]
+fn an_adapter_is_converted_to_what_a_program_reads() {
+    let place = trained("recipe.toml --set adapter.rslora=true --set adapter.rank_pattern={q_proj=2}");
+    let run = text(&place, "run");
+    let said = place.trainer("export run --out adapter").succeeds();
+    said.says(&["vLLM takes one rank", "--for vllm", "llama.cpp ignores `use_rslora`", "--for llama.cpp"]);
+    for program in ["vllm", "llama.cpp"] {
+        let said = place.trainer(&format!("export run --out {program} --for {program}")).succeeds();
+        assert!(!said.stderr.contains("vLLM") && !said.stderr.contains("llama.cpp ignores"), "{}", said.stderr);
+        assert_eq!(run, text(&place, program), "{program}");
+        let config = place.json(&format!("{program}/adapter_config.json"));
+        assert_eq!((&config["use_rslora"], &config["alpha_pattern"]), (&false.into(), &serde_json::json!({})));
+    }
+    let config = place.json("vllm/adapter_config.json");
+    assert_eq!((&config["r"], &config["rank_pattern"]), (&8.into(), &serde_json::json!({})));
+    place.refuses("export run --out other --for vllm --merge", &["`--for` has no effect", "hint: "]);
+    place.refuses("export run --out other --for sglang", &["sglang"]);
+    let place = trained("recipe.toml --set adapter.kind=dora");
+    place.trainer("export run --out adapter").succeeds().says(&["DoRA", "--merge"]);
+    for program in ["vllm", "llama.cpp"] {
+        place.refuses(&format!("export run --out other --for {program}"), &["DoRA", "hint: ", "`--merge`"]);
+    }
+    place.write("goes_on.toml", place.text("recipe.toml").replace("rank = 4\nalpha = 8", "init_from = \"adapter\""));
+    place.refuses("run goes_on.toml --set output.dir=second", &["`adapter.kind` is \"lora\"", "kind = \"dora\""]);
+    place.trainer("run goes_on.toml --set adapter.kind=dora --set output.dir=second --set train.steps=1").succeeds();
+}
+
 #[test]
 fn merged_weights_come_in_the_type_that_is_asked_for() {
     let place = trained("recipe.toml");

@@ -9,7 +9,7 @@ use trainer::recipe::parse;
 use crate::support::Workplace;
 
 /// A base that every key of the list has an effect on, and for each key another value.
-const ALTERNATIVES: [(&str, &str); 33] = [
+const ALTERNATIVES: [(&str, &str); 37] = [
     ("seed", "seed=4"),
     ("model.path", "model.path=model"),
     ("model.dtype", "model.dtype=bf16"),
@@ -19,6 +19,10 @@ const ALTERNATIVES: [(&str, &str); 33] = [
     ("adapter.dropout", "adapter.dropout=0.2"),
     ("adapter.targets", "adapter.targets=[\"q_proj\"]"),
     ("adapter.rslora", "adapter.rslora=true"),
+    ("adapter.rank_pattern", "adapter.rank_pattern={\"0.self_attn.q_proj\"=2}"),
+    ("adapter.alpha_pattern", "adapter.alpha_pattern={q_proj=2}"),
+    ("adapter.init", "adapter.init=pissa"),
+    ("adapter.lora_plus_ratio", "adapter.lora_plus_ratio=4"),
     ("data.train", "data.train=[\"held_out.jsonl\"]"),
     ("data.eval", "data.eval=[\"rows.jsonl\"]"),
     ("data.format", "data.format=text"),
@@ -45,7 +49,8 @@ const ALTERNATIVES: [(&str, &str); 33] = [
     ("checkpoint.keep", "checkpoint.keep=1"),
 ];
 
-const MORE: [(&str, &str); 3] = [
+const MORE: [(&str, &str); 4] = [
+    ("adapter.kind", "adapter.kind=dora"),
     ("checkpoint.keep_best", "checkpoint.keep_best=false"),
     ("eval.every", "eval.every=2"),
     ("output.dir", "output.dir=other"),
@@ -59,7 +64,7 @@ const RECIPES: [(&str, &str); 3] = [
 ];
 
 /// Keys with one possible value here: a single word, or what needs a GPU or the hub.
-const SINGLE: [&str; 4] = ["adapter.init", "optimizer.kind", "model.device", "model.revision"];
+const SINGLE: [&str; 3] = ["optimizer.kind", "model.device", "model.revision"];
 
 const BASE: &str = "--set checkpoint.every=1 --set data.max_length=30 --set data.too_long=truncate";
 
@@ -118,7 +123,8 @@ fn every_key_that_is_read_is_listed() {
     let mut read = BTreeSet::new();
     let texts = [
         "[model]\npath = \"a\"\nrevision = \"b\"\nquantize = \"nf4\"\n[data]\ntrain = [\"a\"]\neval = [\"a\"]\nmax_length = 9\n\
-         rename = { a = \"text\" }\n[train]\nsteps = 3\n[[auxiliary]]\nkind = \"mtp\"\n",
+         rename = { a = \"text\" }\n[train]\nsteps = 3\n[[auxiliary]]\nkind = \"mtp\"\n\
+         [adapter]\nlora_plus_ratio = 4\nrank_pattern = { q_proj = 2 }\nalpha_pattern = { q_proj = 2 }\n",
         "[model]\npath = \"a\"\n[data]\ntrain = [\"a\"]\n[adapter]\ninit_from = \"a\"\n",
     ];
     for text in texts {

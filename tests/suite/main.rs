@@ -1,6 +1,7 @@
 //! The program as a user runs it: recipes, rows and models in a folder of their own, the command line, and what it
 //! leaves behind. One binary, so that the program is linked against once.
 
+mod adapters;
 mod bad_data;
 mod bad_models;
 mod bad_output;

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::Workplace;
 
 /// Recipes whose later steps depend on state of every kind.
-const CASES: [(&str, &str); 5] = [
+const CASES: [(&str, &str); 8] = [
     ("dropout", "recipe.toml --set adapter.dropout=0.1 --set train.micro_batch_size=3 --set schedule.kind=cosine"),
     (
         "quantile",
@@ -19,6 +19,9 @@ const CASES: [(&str, &str); 5] = [
         "sfr",
         "recipe.toml --set auxiliary=[{kind=\"sfr\",encoder=\"builtin:words\",k=4,stride=2,min_suffix=2,head_width=8,control=true,gradient_gate=true,head_ema=0.5,head_warmup=2,lambda_warmup=3}] --set train.micro_batch_size=3",
     ),
+    ("pissa", "recipe.toml --set adapter.init=pissa --set adapter.lora_plus_ratio=4"),
+    ("dora", "recipe.toml --set adapter.kind=dora --set adapter.dropout=0.1"),
+    ("ends", "recipe.toml --set adapter.targets=[\"lm_head\",\"embed_tokens\",\"q_proj\"] --set adapter.dropout=0.1"),
     ("full", "full.toml --set optimizer.learning_rate=1e-3"),
 ];
 

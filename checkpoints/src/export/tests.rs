@@ -18,7 +18,8 @@ fn a_file_that_grows_too_large_is_split_and_listed() {
     let folder = tempfile::tempdir().unwrap();
     let (base, out) = (base(), folder.path().join("out"));
     let limit = 3_000;
-    write_model(&base, &BTreeMap::new(), &out, None, limit).unwrap();
+    let nothing = Change { updates: BTreeMap::new(), untied: false, dtype: None };
+    write_model(&base, &nothing, &out, limit).unwrap();
     assert!(!out.join(SINGLE).exists());
     let split = Weights::open(&out).unwrap();
     assert_eq!(names(&split), names(&base.weights));
@@ -87,10 +88,13 @@ fn types_that_are_not_converted_keep_their_bytes_and_all_are_aligned() {
 
 #[test]
 fn the_configuration_says_the_type_under_the_key_it_uses() {
-    let text =
-        |bytes: &str| String::from_utf8(config(bytes.as_bytes(), Some(Dtype::BF16)).unwrap().into_owned()).unwrap();
+    let text = |bytes: &str| {
+        String::from_utf8(config(bytes.as_bytes(), Some(Dtype::BF16), false).unwrap().into_owned()).unwrap()
+    };
     assert_eq!(text(r#"{"dtype":"float32","z":1}"#), "{\n  \"dtype\": \"bfloat16\",\n  \"z\": 1\n}");
     assert_eq!(text(r#"{"torch_dtype":"float32"}"#), "{\n  \"torch_dtype\": \"bfloat16\"\n}");
     assert_eq!(text("{}"), "{\n  \"torch_dtype\": \"bfloat16\"\n}");
-    assert!(config(b"[]", Some(Dtype::F32)).is_err());
+    assert!(config(b"[]", Some(Dtype::F32), false).is_err());
+    let untied = config(br#"{"tie_word_embeddings":true}"#, None, true).unwrap();
+    assert_eq!(untied, b"{\n  \"tie_word_embeddings\": false\n}".as_slice());
 }

@@ -1,0 +1,168 @@
+//! What is trained beside a frozen matrix: two low-rank factors, and with DoRA the length of each row.
+
+use std::sync::OnceLock;
+
+use burn::tensor::{Distribution, Int, Tensor};
+use losses::Parameter;
+
+use super::linear::beside;
+use super::matrix::Matrix;
+
+/// Beside an embedding, as PEFT has it: row v of the matrix becomes `W_v + s B A_v`. Nothing is dropped.
+pub struct EmbeddingLora {
+    /// `[rank, vocabulary]`
+    a: Tensor<2>,
+    /// `[hidden_size, rank]`
+    b: Tensor<2>,
+    scale: f64,
+}
+
+/// `W + s B A` in place of W (Hu et al. 2021, arXiv 2106.09685). The product `B A` is never formed.
+pub struct Lora {
+    /// `[rank, in]`
+    a: Tensor<2>,
+    /// `[out, rank]`
+    b: Tensor<2>,
+    scale: f64,
+    dropout: f64,
+    magnitude: Option<Magnitude>,
+    /// The factors that were taken out of the matrix before training (PiSSA), `[rank, in]` and `[out, rank]`.
+    taken: Option<(Tensor<2>, Tensor<2>)>,
+}
+
+/// DoRA (Liu et al. 2024, arXiv 2402.09353): the rows of `W + s B A` are brought to trained lengths.
+struct Magnitude {
+    /// m, `[out]`
+    lengths: Tensor<1>,
+    /// Squared lengths of the rows of W, `[out]`.
+    squares: Tensor<1>,
+    /// Lengths of the rows of `W + s B A` as A and B stand, `[out]`; forgotten when these are shown to be changed.
+    norms: OnceLock<Tensor<1>>,
+}
+
+/// Below every length of a row that does anything; a row of zeros stays one.
+const SHORTEST: f32 = 1e-30;
+
+impl Lora {
+    /// Leaves that require a gradient.
+    ///
+    /// # Shapes
+    /// - `a`: `[rank, in]`, `b`: `[out, rank]`, f32.
+    pub(super) fn new(a: Tensor<2>, b: Tensor<2>, scale: f64, dropout: f64) -> Self {
+        let leaf = |tensor: Tensor<2>| tensor.autodiff().require_grad();
+        Self { a: leaf(a), b: leaf(b), scale, dropout, magnitude: None, taken: None }
+    }
+
+    /// With trained lengths of the rows of `W + s B A`: those given, or those they have now.
+    pub(super) fn with_magnitude(mut self, weight: &Matrix, lengths: Option<Tensor<1>>) -> Self {
+        let squares = weight.row_squares();
+        let norms = self.row_norms(weight, &squares);
+        let lengths = lengths.unwrap_or_else(|| norms.clone()).autodiff().require_grad();
+        self.magnitude = Some(Magnitude { lengths, squares, norms: OnceLock::from(norms) });
+        self
+    }
+
+    /// Beside a matrix that factors were taken out of.
+    pub(super) fn with_taken(mut self, a: Tensor<2>, b: Tensor<2>) -> Self {
+        self.taken = Some((a, b));
+        self
+    }
+
+    /// A and B as they are beside the original matrix, `[ranks, in]` and `[out, ranks]`: with what was taken out of it
+    /// taken away again.
+    pub(super) fn beside_original(&self) -> Option<(Tensor<2>, Tensor<2>)> {
+        let (a, b) = self.taken.clone()?;
+        let own = (self.a.clone().inner(), self.b.clone().inner());
+        Some((Tensor::cat(vec![own.0, a], 0), Tensor::cat(vec![own.1, b.neg()], 1)))
+    }
+
+    /// A, `[rank, in]`, on the side of `x`.
+    pub fn a<const D: usize>(&self, x: &Tensor<D>) -> Tensor<2> {
+        beside(&self.a, x)
+    }
+
+    /// B, `[out, rank]`, on the side of `x`.
+    pub fn b<const D: usize>(&self, x: &Tensor<D>) -> Tensor<2> {
+        beside(&self.b, x)
+    }
+
+    /// The factor of `B A`.
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// True when rows have trained lengths.
+    pub fn has_magnitude(&self) -> bool {
+        self.magnitude.is_some()
+    }
+
+    /// The length that each row of `W + s B A` has, which is taken for a constant, and what it is multiplied with to have
+    /// its trained length, both `[out]`.
+    pub fn gain<const D: usize>(&self, weight: &Matrix, x: &Tensor<D>) -> Option<(Tensor<1>, Tensor<1>)> {
+        let magnitude = self.magnitude.as_ref()?;
+        let norms = magnitude.norms.get_or_init(|| self.row_norms(weight, &magnitude.squares)).clone();
+        Some((norms.clone(), beside(&magnitude.lengths, x) / norms))
+    }
+
+    /// True when inputs of A are dropped in a pass with this seed.
+    pub fn drops(&self, seed: Option<u64>) -> bool {
+        seed.is_some() && self.dropout > 0.0
+    }
+
+    /// What inputs of A are multiplied with: zero where they are dropped. The same places are dropped whenever the same
+    /// micro-batch passes again, so that recomputed blocks and resumed runs see what the first pass saw.
+    ///
+    /// # Shapes
+    /// - `x` and output: `[tokens, in]`, the output not tracked.
+    pub fn mask(&self, name: &str, x: &Tensor<2>, seed: u64) -> Tensor<2> {
+        let device = x.device().inner();
+        device.seed(crate::random::key(seed, &["dropout", name]));
+        let keep = 1.0 - self.dropout;
+        Tensor::<2>::random(x.dims(), Distribution::Bernoulli(keep), (&device, x.dtype())).div_scalar(keep)
+    }
+
+    /// `||W + s B A||` of each row from `||W||^2 + 2 s (W A^T) . B + s^2 (B A A^T) . B`, `[out]`.
+    fn row_norms(&self, weight: &Matrix, squares: &Tensor<1>) -> Tensor<1> {
+        let (a, b) = (self.a.clone().inner(), self.b.clone().inner());
+        let row_sums = |product: Tensor<2>| product.sum_dim(1).squeeze_dim::<1>(1);
+        let crossed = row_sums(weight.product(a.clone()).transpose() * b.clone());
+        let own = row_sums(b.clone().matmul(a.clone().matmul(a.transpose())) * b);
+        let squares = squares.clone() + crossed.mul_scalar(2.0 * self.scale) + own.mul_scalar(self.scale * self.scale);
+        squares.clamp_min(0.0).sqrt().clamp_min(SHORTEST)
+    }
+
+    pub(super) fn visit(&mut self, name: &str, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
+        visit(&format!("{name}.lora_A.weight"), Parameter::Matrix(&mut self.a));
+        visit(&format!("{name}.lora_B.weight"), Parameter::Matrix(&mut self.b));
+        if let Some(magnitude) = &mut self.magnitude {
+            visit(&format!("{name}.lora_magnitude_vector"), Parameter::Vector(&mut magnitude.lengths));
+            magnitude.norms.take();
+        }
+    }
+}
+
+impl EmbeddingLora {
+    /// Leaves that require a gradient.
+    ///
+    /// # Shapes
+    /// - `a`: `[rank, vocabulary]`, `b`: `[hidden_size, rank]`, f32.
+    pub(super) fn new(a: Tensor<2>, b: Tensor<2>, scale: f64) -> Self {
+        let leaf = |tensor: Tensor<2>| tensor.autodiff().require_grad();
+        Self { a: leaf(a), b: leaf(b), scale }
+    }
+
+    /// What is added to the rows `ids`, f32.
+    ///
+    /// # Shapes
+    /// - `ids`: `[tokens]`; output `[tokens, hidden_size]`. Tracked when asked for.
+    pub(super) fn rows(&self, ids: Tensor<1, Int>, tracked: bool) -> Tensor<2> {
+        let side = |tensor: &Tensor<2>| if tracked { tensor.clone() } else { tensor.clone().inner() };
+        let low = side(&self.a).select(1, ids).transpose();
+        low.matmul(side(&self.b).transpose()).mul_scalar(self.scale)
+    }
+
+    pub(super) fn visit(&mut self, name: &str, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
+        visit(&format!("{name}.lora_embedding_A"), Parameter::Matrix(&mut self.a));
+        visit(&format!("{name}.lora_embedding_B"), Parameter::Matrix(&mut self.b));
+    }
+}
