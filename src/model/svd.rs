@@ -219,9 +219,9 @@ mod tests {
                 for j in i + 1..outputs {
                     let angle = 0.5 * (2.0 * square[i][j]).atan2(square[i][i] - square[j][j]);
                     let (sine, cosine) = angle.sin_cos();
-                    for k in 0..outputs {
-                        let (a, b) = (square[i][k], square[j][k]);
-                        (square[i][k], square[j][k]) = (cosine * a + sine * b, cosine * b - sine * a);
+                    let (above, below) = square.split_at_mut(j);
+                    for (a, b) in above[i].iter_mut().zip(&mut below[0]) {
+                        (*a, *b) = (cosine * *a + sine * *b, cosine * *b - sine * *a);
                     }
                     for row in &mut square {
                         let (a, b) = (row[i], row[j]);
