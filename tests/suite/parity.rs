@@ -82,6 +82,7 @@ fn decoder_in(folder: &Path, trained: bool, dtype: DType) -> Decoder {
         quantise: None,
         seed: 0,
         initializer_range: 0.0,
+        draws_on_device: false,
         used: Default::default(),
     };
     Decoder::load(config, &source).unwrap_or_else(|fault| panic!("{fault}"))

@@ -110,6 +110,7 @@ fn matrices_take_the_memory_that_is_promised() {
             quantise,
             seed: 0,
             initializer_range: 0.0,
+            draws_on_device: false,
             used: Default::default(),
         };
         let config = files.config().expect("its configuration");
