@@ -71,17 +71,18 @@ fn limits(adapter: &Adapter) -> Result<Vec<String>, Faults> {
     let mut warnings = Vec::new();
     let modules = adapter.modules()?;
     let ranks: BTreeSet<usize> = modules.iter().map(|module| module.rank).collect();
-    for rank in ranks.iter().filter(|rank| !VLLM_RANKS.contains(rank)) {
-        warnings.push(match VLLM_RANKS.iter().find(|known| *known > rank) {
-            Some(known) => format!(
-                "vLLM has no rank {rank} of its own: start it with `--max-lora-rank {known}`, or export with `--for vllm`"
-            ),
-            None => format!("vLLM does not load rank {rank}: export with `--merge` for it"),
-        });
-    }
     if adapter.config.use_dora {
         warnings.push("vLLM and llama.cpp do not load DoRA adapters: export with `--merge` for them".into());
     } else {
+        for rank in ranks.iter().filter(|rank| !VLLM_RANKS.contains(rank)) {
+            warnings.push(match VLLM_RANKS.iter().find(|known| *known > rank) {
+                Some(known) => format!(
+                    "vLLM has no rank {rank} of its own: start it with `--max-lora-rank {known}`, or export with \
+                     `--for vllm`"
+                ),
+                None => format!("vLLM does not load rank {rank}: export with `--merge` for it"),
+            });
+        }
         if ranks.len() > 1 {
             warnings.push("vLLM takes one rank for all modules: export with `--for vllm` for it".into());
         }
