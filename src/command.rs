@@ -144,6 +144,17 @@ fn read_recipe(path: &Path, overrides: &[String], registry: &Registry) -> Result
     recipe::parse(&path.display().to_string(), &text, overrides, registry)
 }
 
+/// More samples of a prompt than anybody reads, and fewer than memory holds.
+const MOST_SAMPLES: usize = 1_000_000;
+
+fn refuse_too_many(samples: usize) -> Result<(), Fault> {
+    if samples <= MOST_SAMPLES {
+        return Ok(());
+    }
+    Err(Fault::new(format!("`--n` cannot be above {MOST_SAMPLES}, found {samples}"))
+        .hint("draw the rest with another `--seed`"))
+}
+
 /// The model at a path, on the device named on the command line.
 fn load_model(path: &str, device: &str) -> Result<Loaded, Faults> {
     let device = open_device(device)?;

@@ -96,6 +96,10 @@ impl Plan {
         let held = (trained_values(&recipe, &config, init_from.as_ref()), held(&recipe, &config, &encoders));
         let estimate = Estimate::new(&recipe, &config, held, &mut order, steps, &device, dtype);
         let smaller = "lower `train.micro_batch_size`, `data.max_length` or `adapter.rank`, or take a smaller model";
+        let own = |paths: &[String]| paths.iter().any(|path| !path.starts_with("builtin:"));
+        if own(&recipe.data.train) && !recipe.data.eval.is_empty() && !own(&recipe.data.eval) {
+            recipe.warnings.push("`data.eval` has built-in rows alone, which say little about rows of your own".into());
+        }
         recipe.warnings.extend(room(&estimate.memory, &device).map_err(|fault| fault.hint(smaller))?);
         Ok(Self {
             files,

@@ -17,6 +17,9 @@ pub use two_temperatures::{Question, Stage, Stated, TwoTemperatures, sample_with
 /// Continuations that run at once.
 const AT_ONCE: usize = 64;
 
+/// Rows that are drawn before the first of them is given out: enough to put those of one length side by side.
+const WINDOW: usize = 8 * AT_ONCE;
+
 /// How tokens are drawn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -56,24 +59,32 @@ pub enum End {
     Limit,
 }
 
-/// `count` continuations of each prompt, none of which may be empty; all of the first prompt first.
+/// `count` continuations of each prompt, none of which may be empty; all of the first prompt first. Each is given to
+/// `take` as soon as those before it are there.
 ///
 /// # Errors
-/// Tokens that the tokenizer cannot turn into text.
+/// Tokens that the tokenizer cannot turn into text, or what `take` has to say.
 pub fn sample(
     model: &mut dyn NextToken,
     tokenizer: &Tokenizer,
     prompts: &[Vec<u32>],
     count: usize,
     settings: &Settings,
-) -> Result<Vec<Sample>, Fault> {
-    let rows = prompts.iter().enumerate().flat_map(|(prompt, ids)| {
+    take: &mut dyn FnMut(Sample) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut rows = prompts.iter().enumerate().flat_map(|(prompt, ids)| {
         (0..count).map(move |index| {
             let key = crate::random::key(settings.seed, &["sample", &prompt.to_string(), &index.to_string()]);
             (ids.clone(), key)
         })
     });
-    continuations(model, tokenizer, &rows.collect::<Vec<_>>(), settings)
+    loop {
+        let part: Vec<(Vec<u32>, u64)> = rows.by_ref().take(WINDOW).collect();
+        if part.is_empty() {
+            return Ok(());
+        }
+        continuations(model, tokenizer, &part, settings)?.into_iter().try_for_each(&mut *take)?;
+    }
 }
 
 /// One continuation of each row, a prompt with the seed of its draws.
@@ -301,6 +312,22 @@ mod tests {
         }
     }
 
+    fn all(
+        model: &mut dyn NextToken,
+        tokenizer: &Tokenizer,
+        prompts: &[Vec<u32>],
+        count: usize,
+        settings: &Settings,
+    ) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        let take = &mut |sample| {
+            samples.push(sample);
+            Ok(())
+        };
+        sample(model, tokenizer, prompts, count, settings, take).expect("text");
+        samples
+    }
+
     #[test]
     fn every_row_goes_on_from_its_own_prompt_whatever_stands_beside_it() {
         let tokenizer = embedded_tokenizer().unwrap_or_else(|faults| panic!("{faults}"));
@@ -315,14 +342,14 @@ mod tests {
         let mut model = Table { next: Box::new(next), rows: Vec::new(), positions: 64 };
         let prompts = [vec![30, 31, 32, 38], vec![39], vec![30, 20]];
         let settings = Settings { max_tokens: 5, ..settings(1.0, 1.0, 0) };
-        let samples = sample(&mut model, &tokenizer, &prompts, 2, &settings).expect("text");
+        let samples = all(&mut model, &tokenizer, &prompts, 2, &settings);
         let ids: Vec<&[u32]> = samples.iter().map(|sample| sample.ids.as_slice()).collect();
         let long: &[u32] = &[21, 22, 23, 24, 25];
         assert_eq!(ids, [&[39u32, 40][..], &[39, 40], &[40], &[40], long, long]);
         let ends: Vec<End> = samples.iter().map(|sample| sample.end).collect();
         assert_eq!(ends, [End::Token, End::Token, End::Token, End::Token, End::Limit, End::Limit]);
         model.positions = 6;
-        let short = sample(&mut model, &tokenizer, &prompts[2..], 1, &settings).expect("text");
+        let short = all(&mut model, &tokenizer, &prompts[2..], 1, &settings);
         assert_eq!(short[0].ids, [21, 22, 23, 24]);
     }
 
@@ -347,7 +374,7 @@ mod tests {
         ] {
             let stop = stop.iter().map(|stop| stop.to_string()).collect();
             let settings = Settings { max_tokens: 40, stop, ..settings(1.0, 1.0, 0) };
-            let found = sample(&mut model, &tokenizer, &[vec![5]], 1, &settings).expect("text").remove(0);
+            let found = all(&mut model, &tokenizer, &[vec![5]], 1, &settings).remove(0);
             assert_eq!((found.text.as_str(), found.end), (expected, why), "{:?}", settings.stop);
         }
     }

@@ -94,6 +94,14 @@ impl Run {
         }
     }
 
+    /// Tells before anything is read or computed that [`Run::lock`] would fail.
+    ///
+    /// # Errors
+    /// Another process trains into `dir`.
+    pub fn refuse_in_use(dir: &Path) -> Result<(), Fault> {
+        if dir.join(LOCK).is_file() { Self { folder: dir.into(), metrics: None, lock: None }.lock() } else { Ok(()) }
+    }
+
     /// The run's directory.
     pub fn folder(&self) -> &Path {
         &self.folder

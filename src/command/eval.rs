@@ -11,7 +11,7 @@ use datasets::{Dataset, Example, Format, Options, PrefixFree, Tokenizer};
 use faults::{Fault, Faults, Place};
 use serde_json::json;
 
-use super::{Outcome, load_model, print};
+use super::{Outcome, load_model, print, refuse_too_many};
 use crate::engine::batch::Batch;
 use crate::engine::data::{Prompt, prompts};
 use crate::engine::head;
@@ -75,6 +75,11 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         samples::run(file, arguments)?;
         return Ok(Outcome::Done);
     }
+    refuse_too_many(arguments.n)?;
+    if arguments.max_tokens == 0 {
+        let hint = "with 0 there is nothing to draw; `--n 0` leaves the samples out";
+        return Err(Fault::new("`--max-tokens` must be at least 1").hint(hint).into());
+    }
     let named = arguments.model.as_deref().expect("the command line asks for a model where there are no samples");
     let model = load_model(named, &arguments.device)?;
     let options = Options {
@@ -137,7 +142,11 @@ fn measure(
         };
         let prompts = [targets[0].ids[..asked].to_vec()];
         let mut rows = DecoderRows::new(&model.decoder);
-        let samples = sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings)?;
+        let mut samples = Vec::new();
+        sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings, &mut |sample| {
+            samples.push(sample);
+            Ok(())
+        })?;
         let samples: Vec<&str> = samples.iter().map(|sample| sample.text.trim()).collect();
         // After a target without an end the model goes on as it likes.
         let last = targets[0].ids.last();

@@ -35,6 +35,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults> {
     let recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
     let folder = recipe.output.dir.clone();
+    Run::refuse_in_use(&folder)?;
     let mut plan = Plan::new(recipe)?;
     for warning in &plan.recipe.warnings {
         tracing::warn!("{warning}");
@@ -138,9 +139,23 @@ fn closing_words(run: &Run, plan: &Plan) -> Result<String, Fault> {
     let metrics = run.metrics()?;
     let evaluations: Vec<f64> =
         metrics.iter().filter(|line| line["split"] == "eval").filter_map(|line| line["nll"].as_f64()).collect();
-    let mut words = format!("done: {} steps", plan.steps);
+    let steps = || metrics.iter().filter(|line| line["split"] == "train");
+    let last = steps().filter_map(|line| line["step"].as_u64()).max().unwrap_or_default();
+    if last > 0 && steps().all(|line| line["objective"]["active_fraction"] == 0.0) {
+        tracing::warn!("no token had a weight above 0 in any step: the objective has taught the model nothing");
+    }
+    let mut words = format!("done: {last} steps");
     if let [first, .., last] = evaluations[..] {
         words += &format!(", nll of the held-out rows {first:.4} -> {last:.4}");
+    }
+    let gap = |split: &str| {
+        let lines = metrics.iter().rev().filter(|line| line["split"] == split);
+        lines.filter_map(|line| line["objective"]["gap"].as_f64()).next()
+    };
+    match (gap("train"), gap("eval")) {
+        (Some(train), Some(eval)) => words += &format!(", gap to the floor {train:.4}, of the held-out rows {eval:.4}"),
+        (Some(train), None) => words += &format!(", gap to the floor {train:.4}"),
+        (None, _) => {}
     }
     let folder = quoted(&run.folder().display().to_string());
     let (trained, merge) = match plan.recipe.adapter {

@@ -7,7 +7,7 @@ use datasets::{Asked, Message, Template, read_prompts};
 use faults::{Fault, Faults};
 use serde_json::json;
 
-use super::{Outcome, load_model, print};
+use super::{Outcome, load_model, print, refuse_too_many};
 use crate::sampling::{DecoderRows, End, Question, Settings, TwoTemperatures, sample, sample_with_intent};
 
 /// Draw continuations of prompts; one JSON object a line.
@@ -94,6 +94,7 @@ impl From<IntentTemplate> for Template {
 /// Settings that are impossible, or a model that cannot be loaded.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     check(arguments)?;
+    refuse_too_many(arguments.n)?;
     let asked = asked(arguments)?;
     let model = load_model(&arguments.model, &arguments.device)?;
     let questions = asked.iter().map(|asked| asked.text(&model.tokenizer)).collect::<Result<Vec<_>, Fault>>()?;
@@ -123,8 +124,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         return Ok(Outcome::Done);
     }
     let settings = settings(arguments, arguments.temperature, arguments.max_tokens);
-    let samples = sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings)?;
-    for (index, sample) in samples.into_iter().enumerate() {
+    let mut drawn = 0;
+    sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings, &mut |sample| {
+        let index = drawn;
+        drawn += 1;
         let line = json!({
             "prompt": prompt_json(&asked[index / arguments.n]),
             "sample": index % arguments.n,
@@ -132,8 +135,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
             "ids": sample.ids,
             "stopped": sample.end != End::Limit,
         });
-        print(&format!("{line}\n"))?;
-    }
+        print(&format!("{line}\n"))
+    })?;
     Ok(Outcome::Done)
 }
 

@@ -39,6 +39,11 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
+    /// How far the loss is above the least that it could be, if the objective has a floor.
+    pub fn gap(&self) -> Option<f64> {
+        self.objective.iter().find(|(name, _)| name == "gap").map(|(_, gap)| *gap)
+    }
+
     /// The line of `metrics.jsonl`. What is not finite is `null`, because JSON has no word for it; `skipped` is there when
     /// it is true, and `objective` and auxiliary groups when they hold something.
     pub fn to_json(&self) -> Value {

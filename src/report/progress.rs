@@ -76,9 +76,10 @@ impl Progress {
         let rates = rates(&self.recent);
         if let Some(bar) = &self.bar {
             bar.set_message(format!(
-                "loss {:.4} nll {:.4} lr {:.2e} | tokens/s {}, real {}, learned {}",
+                "loss {:.4} nll {:.4}{} lr {:.2e} | tokens/s {}, real {}, learned {}",
                 record.loss,
                 record.nll,
+                record.gap().map(|gap| format!(" gap {gap:.4}")).unwrap_or_default(),
                 record.lr.unwrap_or(f64::NAN),
                 short(rates.processed),
                 short(rates.real),
@@ -91,6 +92,7 @@ impl Progress {
                 of = self.total,
                 loss = rounded(record.loss),
                 nll = rounded(record.nll),
+                gap = record.gap().map(rounded),
                 lr = record.lr.map(rounded),
                 tokens_per_s = rates.processed.round() as u64,
                 real_per_s = rates.real.round() as u64,
@@ -108,6 +110,7 @@ impl Progress {
             loss = rounded(record.loss),
             nll = rounded(record.nll),
             entropy = rounded(record.entropy),
+            gap = record.gap().map(rounded),
             seconds = rounded(record.seconds),
             "eval"
         );

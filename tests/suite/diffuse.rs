@@ -105,6 +105,7 @@ fn a_run_ends_early_when_a_pass_is_near_its_floor_and_is_then_done() {
     let (steps, words) = run("near", "99");
     assert_eq!(steps, 4);
     assert!(words.contains("step 4 ends the run early"), "{words}");
+    assert!(words.contains("done: 4 steps") && words.contains("gap to the floor"), "{words}");
     let set = "numbers.toml --set train.epochs=3 --set output.dir=near --set objective.early_stop=99";
     place.trainer(&format!("run {set} --resume")).succeeds().says(&["the run is done already, at step 4"]);
     assert_eq!(place.steps("near").len(), 4);

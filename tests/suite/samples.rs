@@ -137,3 +137,13 @@ fn files_that_are_no_samples_are_refused() {
     place.refuses("eval --samples samples.jsonl --n 3", &["--n"]);
     place.refuses("eval builtin:tiny", &["--data"]);
 }
+
+#[test]
+fn more_samples_than_memory_holds_are_refused() {
+    let place = Workplace::new();
+    for n in ["1000001", "18446744073709551615"] {
+        place.refuses(&format!("sample builtin:tiny --prompt fox --n {n}"), &["`--n`", "hint: "]);
+        place.refuses(&format!("eval builtin:tiny --data builtin:numbers --n {n}"), &["`--n`", "hint: "]);
+    }
+    place.refuses("eval builtin:tiny --data builtin:numbers --max-tokens 0", &["`--max-tokens`", "hint: "]);
+}
