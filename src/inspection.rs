@@ -51,7 +51,11 @@ impl Update {
         Ok(Self {
             path: module.path.into(),
             rank: module.rank,
-            sides: [module.in_features, module.out_features],
+            // Of an embedding, B A is the transpose of what is added: a token comes in.
+            sides: match module.embedding {
+                true => [module.out_features, module.in_features],
+                false => [module.in_features, module.out_features],
+            },
             scale: module.scale,
             a: module.a.to_f32()?,
             b: module.b.to_f32()?,
@@ -64,7 +68,7 @@ impl Update {
         Norms {
             a: norm(&self.a),
             b: norm(&self.b),
-            update: self.inner(self).max(0.0).sqrt(),
+            update: root(self.inner(self)),
             magnitude: self.magnitude.as_deref().map(norm),
         }
     }
@@ -78,6 +82,13 @@ impl Update {
     pub fn is_finite(&self) -> bool {
         let parts = [Some(&self.a), Some(&self.b), self.magnitude.as_ref()];
         parts.into_iter().flatten().flatten().all(|value| value.is_finite())
+    }
+
+    /// Squares of `|m_U - m_V|` and of `|m_U|`, if both have DoRA's magnitudes.
+    pub fn magnitudes_apart(&self, other: &Self) -> Option<[f64; 2]> {
+        let (own, other) = (self.magnitude.as_ref()?, other.magnitude.as_ref()?);
+        let apart = own.iter().zip(other).map(|(u, v)| (f64::from(*u) - f64::from(*v)).powi(2)).sum();
+        Some([apart, own.iter().map(|value| f64::from(*value).powi(2)).sum()])
     }
 
     /// The inner product of two updates of one module, `sum of U_ij V_ij`.
@@ -127,6 +138,11 @@ impl Update {
     }
 }
 
+/// The root of a sum of squares that rounding may have put below zero; NaN stays NaN.
+fn root(square: f64) -> f64 {
+    if square < 0.0 { 0.0 } else { square.sqrt() }
+}
+
 /// The inner product of two rows, in eight sums that a processor's vectors can hold.
 fn dot(left: &[f32], right: &[f32]) -> f64 {
     let (left, left_rest) = left.as_chunks::<8>();
@@ -170,12 +186,12 @@ impl Difference {
 
     /// `|U|`
     pub fn first(&self) -> f64 {
-        self.first.max(0.0).sqrt()
+        root(self.first)
     }
 
     /// `|V|`
     pub fn second(&self) -> f64 {
-        self.second.max(0.0).sqrt()
+        root(self.second)
     }
 
     /// `|U - V| / |U|`, where it is large enough to be told from rounding (1e-7); infinite where only U is zero, and 0
@@ -331,6 +347,9 @@ mod tests {
         let mut bad = first.clone();
         bad.a[3] = f32::NAN;
         assert!(!bad.is_finite() && Difference::new(Some(&bad), Some(&first)).distance().is_nan());
+        assert!(bad.norms().update.is_nan() && Difference::new(Some(&first), Some(&bad)).second().is_nan());
+        let with = |value: f32| Update { magnitude: Some(vec![value; 5]), ..first.clone() };
+        assert_eq!(with(2.0).magnitudes_apart(&with(3.0)), Some([5.0, 20.0]));
     }
 
     #[test]

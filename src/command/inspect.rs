@@ -378,6 +378,8 @@ struct Comparison {
     only: [Vec<String>; 2],
     modules: Vec<(String, Difference)>,
     all: Difference,
+    /// `|m_U - m_V| / |m_U|` of all of DoRA's magnitudes, where both have them.
+    magnitudes: Option<f64>,
 }
 
 impl Comparison {
@@ -413,8 +415,11 @@ impl Comparison {
         let alone = (only[0].iter().map(|update| Difference::new(Some(update), None)))
             .chain(only[1].iter().map(|update| Difference::new(None, Some(update))));
         let alone: Vec<Difference> = alone.collect();
+        let magnitudes = pairs.iter().filter_map(|(u, v)| u.magnitudes_apart(v));
+        let magnitudes = magnitudes.reduce(|[a, b], [c, d]| [a + c, b + d]).map(|[apart, own]| (apart / own).sqrt());
         Ok(Self {
             names: [first.into(), second.into()],
+            magnitudes,
             config,
             only: only.map(|updates| updates.iter().map(|update| update.path.clone()).collect()),
             all: Difference::total(differences.iter().chain(&alone)),
@@ -434,6 +439,10 @@ impl Comparison {
         let names = |side: usize| self.only[side].iter().map(String::as_str).collect::<Vec<_>>();
         text += &line("first alone", &named(&names(0)));
         text += &line("second alone", &named(&names(1)));
+        if let Some(apart) = self.magnitudes {
+            text +=
+                &line("magnitudes", &format!("|m - m'| / |m| {} of all modules (DoRA); not in U and V", number(apart)));
+        }
         let mut rows = vec![["module", "|U|", "|V|", "|U - V| / |U|", "cosine"].map(str::to_owned).to_vec()];
         let row = |name: &str, difference: &Difference| {
             let numbers = [difference.first(), difference.second(), difference.distance()].map(number);
@@ -465,6 +474,7 @@ impl Comparison {
             "only_second": self.only[1],
             "modules": modules.collect::<Vec<_>>(),
             "all": one(&self.all),
+            "magnitudes": self.magnitudes,
         });
         (text, object)
     }

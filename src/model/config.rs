@@ -323,6 +323,7 @@ mod tests {
             ("gemma", r#""final_logit_softcapping": 30.0"#, "final_logit_softcapping"),
             ("gemma", r#""hidden_act": "relu""#, "`hidden_act` is `relu`"),
             ("gemma2", r#""altup_num_inputs": 4"#, "altup_num_inputs"),
+            ("gemma2", r#""is_causal": false"#, "is_causal"),
             ("gemma2", r#""hidden_activation": "silu""#, "`hidden_activation` is `silu`"),
             ("gemma2", r#""use_bidirectional_attention": true"#, "use_bidirectional_attention"),
             ("gemma2", r#""attn_logit_softcapping": -1"#, "soft caps"),

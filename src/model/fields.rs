@@ -186,7 +186,8 @@ impl<'a> Fields<'a> {
         }
         for (name, value) in self.map {
             let known = self.knows(name) || WITHOUT_EFFECT.contains(&name.as_str());
-            let neutral = value.is_null() || *value == Value::Bool(false);
+            // What a model of these families does without being told: nothing, but for seeing what stands before alone.
+            let neutral = value.is_null() || *value == Value::Bool(name == "is_causal");
             if !known && !neutral {
                 let message = format!("the field `{}{name}` of this model is not understood", self.path);
                 return Err(Fault::new(message).hint(

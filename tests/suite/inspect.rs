@@ -65,6 +65,14 @@ fn two_adapters_have_the_distance_and_cosine_of_numpy() {
     }
 }
 
+/// Numpy's `scale * norm(B @ A)` of the fixture's `lora_embedding_A` and `lora_embedding_B`.
+#[test]
+fn an_adapter_on_an_embedding_has_the_norm_of_its_own_product() {
+    let place = Workplace::new();
+    let object = place.trainer(&format!("inspect {} --json", fixture("adapters/embeddings/adapter"))).succeeds().json();
+    close(&module(&object, "model.embed_tokens")["norm_update"], 1.0029349054065009);
+}
+
 /// Modules that one side alone has count as changed by nothing on the other.
 #[test]
 fn modules_of_one_side_are_named() {
