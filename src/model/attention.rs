@@ -190,10 +190,13 @@ impl Attention {
 
     /// True where a key lies too far back for its query; `None` when the window hides nothing, so that the attention
     /// stays on the fast path.
+    ///
+    /// Training on a GPU always has a mask, and with it an attention whose way back is composed: the native one of burn
+    /// 0.23.0-pre.1 gave wrong gradients of causal keys and values wherever it could be run (docs/performance.md).
     fn window_mask(&self, batch: usize, queries: usize, keys: &Tensor<4>) -> Option<Tensor<4, Bool>> {
-        let total = keys.dims()[2];
-        let window = self.window.filter(|window| *window < total)?;
-        let device = keys.device().inner();
+        let (total, device) = (keys.dims()[2], keys.device().inner());
+        let wrong = keys.is_autodiff() && !crate::device::is_cpu(&device);
+        let window = self.window.filter(|window| *window < total).or(wrong.then_some(total))?;
         let query = Tensor::<1, Int>::arange((total - queries) as i64..total as i64, &device).reshape([queries, 1]);
         let key = Tensor::<1, Int>::arange(0..total as i64, &device).reshape([1, total]);
         let distance = query.expand([queries, total]) - key.expand([queries, total]);
