@@ -44,10 +44,10 @@ mod cuda {
     pub fn open(index: usize) -> Result<Device, Fault> {
         match count() {
             Some(count) if index < count => Ok(Device::cuda(index)),
-            Some(count) => Err(Fault::new(format!("there is no GPU {index}: this machine has {count}"))
+            Some(count) if count > 0 => Err(Fault::new(format!("there is no GPU {index}: this machine has {count}"))
                 .hint("see `nvidia-smi`; the first is `cuda:0`")),
-            None => Err(Fault::new("the NVIDIA driver cannot be used on this machine")
-                .hint("install the driver and see that `nvidia-smi` works, or write `device = \"cpu\"`")),
+            _ => Err(Fault::new("this machine has no NVIDIA GPU, or no driver that can be used")
+                .hint("see that `nvidia-smi` works, or write `device = \"cpu\"`")),
         }
     }
 

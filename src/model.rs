@@ -5,6 +5,7 @@
 mod adapter;
 mod attention;
 mod block;
+mod calibration;
 mod config;
 mod decoder;
 mod encoder;
@@ -20,6 +21,7 @@ mod llama;
 mod lora;
 mod matrix;
 mod mistral;
+mod native_attention;
 mod norm;
 mod olmo;
 mod olmo2;
@@ -39,6 +41,7 @@ mod visibility;
 pub use adapter::{AdapterSettings, Targets, matches_module};
 pub use attention::LayerCache;
 pub use block::Block;
+pub use calibration::Inputs;
 pub use config::{Activation, Config, NormKind, NormPlaces, QueryKeyNorm};
 pub use decoder::Decoder;
 pub use encoder::{Encoder, EncoderFiles};
@@ -47,12 +50,18 @@ pub use head::{Head, LoraGradients};
 pub use linear::Linear;
 pub use lora::Lora;
 pub use matrix::Matrix;
+#[cfg(all(test, feature = "gpu"))]
+pub use native_attention::{Heads, is_right};
 pub use quantise::Quantise;
 pub use rope::{Rope, RopeScaling};
 pub use rotary::Rotary;
 pub use scratch::{INITIALIZER_RANGE, config_json};
 pub use source::Source;
 pub use visibility::Visibility;
+
+use std::rc::Rc;
+
+use burn::tensor::Tensor;
 
 /// What all layers of one pass share.
 pub struct Context {
@@ -64,9 +73,18 @@ pub struct Context {
     pub visibility: Option<Visibility>,
     /// Seed of the micro-batch's dropout; `None` drops nothing.
     pub dropout_seed: Option<u64>,
+    /// Where the inputs of projections are summed, while codes are fitted to them.
+    pub inputs: Option<Rc<Inputs>>,
 }
 
 impl Context {
+    /// Sums the input of a projection, where that is asked for.
+    pub(crate) fn watch(&self, name: &str, x: &Tensor<2>) {
+        if let Some(inputs) = &self.inputs {
+            inputs.see(name, x);
+        }
+    }
+
     /// The cosines and sines of the local layers or of the others.
     pub(crate) fn rotary(&self, local: bool) -> &Rotary {
         self.local_rotary.as_ref().filter(|_| local).unwrap_or(&self.rotary)

@@ -150,6 +150,10 @@ impl Plan {
             used: Default::default(),
         };
         let mut decoder = Decoder::load(self.config.clone(), &source)?;
+        let rows = self.calibration_rows();
+        if !rows.is_empty() {
+            decoder.calibrate(&source, &rows)?;
+        }
         if let Adapter::Lora(lora) = &self.recipe.adapter {
             if let Some(adapter) = &self.init_from {
                 decoder.attach(adapter, lora.dropout)?;
@@ -166,6 +170,19 @@ impl Plan {
         let encoders = std::mem::take(&mut self.encoders);
         let built = builders.into_iter().zip(encoders).map(|(builder, encoder)| self.auxiliary(builder, encoder));
         Ok(Trainee { decoder, auxiliaries: built.collect::<Result<_, _>>()? })
+    }
+
+    /// The rows of the training data that nf4's codes are fitted to, spread over all of it; none where the codes are the
+    /// nearest. What PiSSA leaves of a matrix is another matrix, which has the nearest codes.
+    fn calibration_rows(&self) -> Vec<&[u32]> {
+        let principal = matches!(&self.recipe.adapter, Adapter::Lora(lora) if fresh(lora).is_some_and(|s| s.principal));
+        let wanted = self.recipe.model.quantise.filter(|_| !principal).map_or(0, |quantise| quantise.rows);
+        let all = &self.train.examples;
+        let count = wanted.min(all.len());
+        // Few lengths: a GPU tunes its kernels for each.
+        let cut = |ids: &'_ [u32]| ids.len() / self.width_multiple * self.width_multiple;
+        let rows = (0..count).map(|index| &all[index * all.len() / count].ids[..]);
+        rows.map(|ids| &ids[..cut(ids)]).filter(|ids| !ids.is_empty()).collect()
     }
 
     fn auxiliary(

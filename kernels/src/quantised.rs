@@ -111,14 +111,13 @@ impl Quantised {
                 (codes, Scales::Plain(largest))
             }
             Quantisation::Nf4 => {
-                let bounds = midpoints(&LEVELS);
                 let mut codes = vec![0; values.len().div_ceil(2)];
                 codes.par_chunks_mut(BLOCK / 2).zip(blocks).for_each(|(codes, (block, largest))| {
                     let by = 1.0 / largest.max(1e-38);
                     for (code, pair) in codes.iter_mut().zip(block.chunks(2)) {
                         // The first of two in the high bits; a value without a second is filled up with zero.
                         let second = pair.get(1).copied().unwrap_or(0.0);
-                        *code = nearest(&bounds, pair[0] * by) << 4 | nearest(&bounds, second * by);
+                        *code = nearest_level(pair[0] * by) << 4 | nearest_level(second * by);
                     }
                 });
                 (codes, Scales::double(&largest))
@@ -165,6 +164,25 @@ impl Quantised {
             unsafe { dequantise_rows(self, (row, 0), (1, inputs), values.as_mut_ptr(), inputs) }
         });
         values
+    }
+
+    /// The magnitude of every block, as values are multiplied with it.
+    pub(crate) fn magnitudes(&self) -> Vec<f32> {
+        let blocks = (self.shape[0] * self.shape[1]).div_ceil(BLOCK);
+        (0..blocks).map(|block| self.scale(block, dynamic_map())).collect()
+    }
+
+    /// nf4 without values, whose blocks have these magnitudes as far as they can be kept.
+    pub(crate) fn blank(shape: [usize; 2], magnitudes: &[f32]) -> Self {
+        Self { shape, quantisation: Quantisation::Nf4, codes: Vec::new(), scales: Scales::double(magnitudes) }
+    }
+
+    /// The same blocks with one of the [`LEVELS`] for each value.
+    pub(crate) fn with_codes(self, codes: &[u8]) -> Self {
+        assert!(self.quantisation == Quantisation::Nf4 && codes.len() == self.shape[0] * self.shape[1]);
+        let zero = nearest_level(0.0);
+        let pair = |pair: &[u8]| pair[0] << 4 | pair.get(1).copied().unwrap_or(zero);
+        Self { codes: codes.par_chunks(2).map(pair).collect(), ..self }
     }
 
     /// The magnitude of a block.
@@ -238,6 +256,14 @@ pub fn dynamic_map() -> &'static [f32; 256] {
 
 fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
+}
+
+/// The code of the nearest of the [`LEVELS`].
+#[inline(always)]
+pub(crate) fn nearest_level(value: f32) -> u8 {
+    // Between two levels the nearest changes in their middle, and the lower one has the middle itself.
+    let below = |pair: &[f32]| u8::from((pair[0] + pair[1]) / 2.0 < value);
+    LEVELS.windows(2).map(below).sum()
 }
 
 /// Between which values the nearest one changes.

@@ -91,7 +91,8 @@ impl Bits {
             Self::Int8 => Quantisation::Int8,
             Self::Nf4 => Quantisation::Nf4,
         };
-        Quantise { quantisation, embeddings: true }
+        // The time of a step does not depend on how codes were chosen.
+        Quantise { quantisation, embeddings: true, rows: 0 }
     }
 }
 

@@ -10,6 +10,7 @@ use super::Context;
 use super::config::Config;
 use super::linear::{Linear, project_apart, project_onto, project_together};
 use super::matrix::Matrix;
+use super::native_attention::{Heads, is_right};
 use super::norm::Norm;
 use super::source::Source;
 use super::visibility::Visibility;
@@ -191,12 +192,18 @@ impl Attention {
     /// True where a key lies too far back for its query; `None` when the window hides nothing, so that the attention
     /// stays on the fast path.
     ///
-    /// Training on a GPU always has a mask, and with it an attention whose way back is composed: the native one of burn
-    /// 0.23.0-pre.1 gave wrong gradients of causal keys and values wherever it could be run (docs/performance.md).
+    /// Training on a GPU has a mask, and with it an attention whose way back is composed, where the native one is wrong.
     fn window_mask(&self, batch: usize, queries: usize, keys: &Tensor<4>) -> Option<Tensor<4, Bool>> {
         let (total, device) = (keys.dims()[2], keys.device().inner());
-        let wrong = keys.is_autodiff() && !crate::device::is_cpu(&device);
-        let window = self.window.filter(|window| *window < total).or(wrong.then_some(total))?;
+        let (tracked, dtype) = (keys.is_autodiff(), keys.dtype());
+        let wrong = || {
+            let Self { heads: queries, key_heads: keys, head_dim: width, scale, .. } = *self;
+            tracked
+                && self.cap.is_none()
+                && !crate::device::is_cpu(&device)
+                && !is_right(&device, dtype, Heads { queries, keys, width, scale })
+        };
+        let window = self.window.filter(|window| *window < total).or_else(|| wrong().then_some(total))?;
         let query = Tensor::<1, Int>::arange((total - queries) as i64..total as i64, &device).reshape([queries, 1]);
         let key = Tensor::<1, Int>::arange(0..total as i64, &device).reshape([1, total]);
         let distance = query.expand([queries, total]) - key.expand([queries, total]);
@@ -204,12 +211,13 @@ impl Attention {
         Some(hidden.reshape([1, 1, queries, total]).expand([batch, self.heads, queries, total]))
     }
 
-    pub(super) fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
-        self.qkv.iter_mut().chain([&mut self.o_proj])
+    /// Its projections, those of one input together, in the order in which they are met.
+    pub(super) fn linears_by_input(&mut self) -> [&mut [Linear]; 2] {
+        [&mut self.qkv, std::slice::from_mut(&mut self.o_proj)]
     }
 
     pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
-        for linear in self.linears() {
+        for linear in self.linears_by_input().into_iter().flatten() {
             linear.visit(visit);
         }
         for norm in self.norms.iter_mut().flatten() {

@@ -84,8 +84,13 @@ impl Block {
     }
 
     pub(super) fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
-        let Mlp { gate_up, down_proj, .. } = &mut self.mlp;
-        self.self_attn.linears().chain(gate_up).chain([down_proj])
+        self.linears_by_input().into_iter().flatten()
+    }
+
+    /// Its projections, those of one input together, in the order in which they are met.
+    pub(super) fn linears_by_input(&mut self) -> [&mut [Linear]; 4] {
+        let [qkv, o_proj] = self.self_attn.linears_by_input();
+        [qkv, o_proj, &mut self.mlp.gate_up, std::slice::from_mut(&mut self.mlp.down_proj)]
     }
 
     /// Shows every weight, trained or not, by its name.

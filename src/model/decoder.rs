@@ -105,7 +105,13 @@ impl Decoder {
     ) -> Context {
         let rotary = |rope: &Rope| Rotary::at(rope, positions, rows, longest, &self.device);
         let Config { rope, local_rope, .. } = &self.config;
-        Context { rotary: rotary(rope), local_rotary: local_rope.as_ref().map(rotary), visibility, dropout_seed }
+        Context {
+            rotary: rotary(rope),
+            local_rotary: local_rope.as_ref().map(rotary),
+            visibility,
+            dropout_seed,
+            inputs: None,
+        }
     }
 
     /// # Shapes
@@ -200,6 +206,15 @@ impl Decoder {
             return Some(self.lm_head.get_or_insert_with(|| Linear::sharing(HEAD, self.embed_tokens.clone())));
         }
         self.linears().find(|linear| linear.name() == path)
+    }
+
+    /// Puts another matrix of the same shape in the place of the frozen one that gives the logits, which may be the
+    /// embedding.
+    pub(super) fn replace_head(&mut self, weight: Matrix) {
+        match &mut self.lm_head {
+            Some(linear) => linear.replace_weight(weight),
+            None => self.embed_tokens = weight,
+        }
     }
 
     /// The embedding's matrix.

@@ -68,6 +68,7 @@ impl Linear {
     /// # Shapes
     /// - `x`: `[tokens, in]`; output `[tokens, out]`. Tracked when `x` is.
     pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
+        context.watch(&self.name, &x);
         let scaled = self.lora.as_ref().is_some_and(Lora::has_magnitude);
         if let Some(part) = self.packed_part(&x, context, !scaled) {
             let z = fused::project(x.clone(), vec![part], None, DType::F32);
@@ -163,6 +164,7 @@ pub(super) fn project_together(linears: &[Linear], x: Tensor<2>, context: &Conte
     let Some(parts) = parts else {
         return Tensor::cat(linears.iter().map(|linear| linear.forward(x.clone(), context).cast(dtype)).collect(), 1);
     };
+    context.watch(&linears[0].name, &x);
     let z = fused::project(x.clone(), parts, None, dtype);
     if !scaled {
         return z;
@@ -204,6 +206,7 @@ pub(super) fn project_onto(residual: Option<Tensor<2>>, linear: &Linear, x: Tens
     let Some(residual) = residual else { return linear.forward(x, context) };
     match linear.packed_part(&x, context, true) {
         Some(part) if linear.bias.is_none() && residual.dtype() == DType::F32 => {
+            context.watch(&linear.name, &x);
             if linear.lora.as_ref().is_some_and(Lora::has_magnitude) {
                 let z = fused::project(x.clone(), vec![part], None, x.dtype());
                 return fused::scale_columns(z, linear.gain(&x), None, Some(residual));

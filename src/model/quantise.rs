@@ -12,6 +12,8 @@ pub struct Quantise {
     pub quantisation: Quantisation,
     /// The embedding and the head among them.
     pub embeddings: bool,
+    /// Rows of the training data that nf4's codes are fitted to; 0 for the nearest codes.
+    pub rows: usize,
 }
 
 impl Quantise {

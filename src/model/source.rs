@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use checkpoints::Weights;
 use faults::{Fault, Place};
-use kernels::{Packed, Quantised};
+use kernels::{Feedback, Packed, Quantised};
 use rand::SeedableRng;
 use rand_distr::{Distribution, Normal};
 
@@ -74,23 +74,41 @@ impl Source<'_> {
     /// # Errors
     /// A value is not finite, where the matrix is quantised.
     pub(super) fn keep(&self, name: &str, values: Vec<f32>, shape: [usize; 2]) -> Result<Matrix, Fault> {
-        if let Some(quantisation) = self.quantise.and_then(|quantise| quantise.of(name)) {
-            if values.iter().any(|value| !value.is_finite()) {
-                return Err(Fault::new(format!("the tensor `{name}` holds a value that is not finite"))
-                    .at(Place::Named(name.into()))
-                    .hint("it cannot be quantised: leave `model.quantize` out, or repair the model"));
-            }
-            let matrix = Quantised::new(&values, shape, quantisation);
-            return Ok(match self.packs() {
-                true => Matrix::Packed(Arc::new(Packed::quantised(matrix, precision(self.dtype)))),
-                false => Matrix::Codes(Codes::new(&matrix, self.dtype, self.device)),
-            });
-        }
+        let Some(quantisation) = self.quantise.and_then(|quantise| quantise.of(name)) else {
+            return Ok(self.plain(values, shape));
+        };
+        refuse_infinite(name, &values)?;
+        Ok(self.coded(Quantised::new(&values, shape, quantisation)))
+    }
+
+    /// A frozen matrix of given values as they are, quantised or not.
+    pub(super) fn plain(&self, values: Vec<f32>, shape: [usize; 2]) -> Matrix {
         if !self.packs() {
-            return Ok(Matrix::Tensor(Tensor::from_data(TensorData::new(values, shape), (self.device, self.dtype))));
+            return Matrix::Tensor(Tensor::from_data(TensorData::new(values, shape), (self.device, self.dtype)));
         }
-        let packed = Packed::new(&values, shape, (shape[1], 1), 1.0, precision(self.dtype));
-        Ok(Matrix::Packed(Arc::new(packed)))
+        Matrix::Packed(Arc::new(Packed::new(&values, shape, (shape[1], 1), 1.0, precision(self.dtype))))
+    }
+
+    /// The matrix of the module at `path` in nf4 codes that are fitted to inputs.
+    ///
+    /// # Errors
+    /// A value is not finite.
+    pub(super) fn fitted(
+        &self,
+        path: &str,
+        values: &[f32],
+        shape: [usize; 2],
+        feedback: &Feedback,
+    ) -> Result<Matrix, Fault> {
+        refuse_infinite(&format!("{path}.weight"), values)?;
+        Ok(self.coded(Quantised::compensated(values, shape, feedback)))
+    }
+
+    fn coded(&self, matrix: Quantised) -> Matrix {
+        match self.packs() {
+            true => Matrix::Packed(Arc::new(Packed::quantised(matrix, precision(self.dtype)))),
+            false => Matrix::Codes(Codes::new(&matrix, self.dtype, self.device)),
+        }
     }
 
     /// The values of the matrix of the module at `path`, `[out, in]`; a head without a matrix of its own has the
@@ -155,4 +173,13 @@ impl Source<'_> {
     pub(super) fn refuse_unused(&self) -> Result<(), Fault> {
         self.weights.map_or(Ok(()), |weights| refuse_others(weights, &self.used.borrow()))
     }
+}
+
+fn refuse_infinite(name: &str, values: &[f32]) -> Result<(), Fault> {
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    Err(Fault::new(format!("the tensor `{name}` holds a value that is not finite"))
+        .at(Place::Named(name.into()))
+        .hint("it cannot be quantised: leave `model.quantize` out, or repair the model"))
 }

@@ -116,8 +116,8 @@ impl Step<'_> {
         }
     }
 
-    /// What the kernels for a GPU, the projections and their adapters save; attention there keeps no scores. From the
-    /// code, not yet held against a measurement.
+    /// What the kernels for a GPU, the projections and their adapters save, and the scores of layers whose attention is
+    /// composed because it needs a mask or a cap. From the code, not yet held against a measurement.
     fn on_gpu(&self, recompute: Recompute) -> (u64, u64) {
         let config = self.config;
         let hidden = config.hidden_size as u64;
@@ -126,10 +126,13 @@ impl Step<'_> {
         let inner = config.intermediate_size as u64;
         let block = 4 * hidden + 3 * queries + 2 * keys + 3 * inner;
         let passing = 4 * hidden + 3 * inner;
+        let masked = config.sliding_windows.iter().flatten().filter(|window| **window < self.width).count();
         let (layers, size) = (config.num_hidden_layers as u64, self.dtype.size() as u64);
+        let composed = if config.attention_cap.is_some() { layers } else { masked as u64 };
+        let scores = 4 * (config.num_attention_heads * self.width) as u64;
         match recompute {
-            Recompute::None => (size * layers * block, size * passing),
-            Recompute::Blocks => (size * layers * hidden, size * (block + passing)),
+            Recompute::None => (size * (layers * block + composed * scores), size * passing),
+            Recompute::Blocks => (size * layers * hidden, size * (block + composed.min(1) * scores + passing)),
         }
     }
 

@@ -145,14 +145,26 @@ fn read_quantise(section: &mut Section) -> Option<Quantise> {
     // Not in the resolved table unless written: runs of before there was the key are the same runs.
     let quantisation = section.has("quantize").then(|| section.choice("quantize", &known, "nf4"));
     section.skip("quantize");
-    if let Some(quantisation) = quantisation {
-        return Some(Quantise { quantisation, embeddings: section.value("quantize_embeddings", true) });
-    }
-    section.skip("quantize_embeddings");
-    let void = section.has("quantize_embeddings");
-    let message = "`model.quantize_embeddings` has no effect without `model.quantize`";
-    section.check("quantize_embeddings", !void, message, "remove it, or write `quantize = \"nf4\"`");
-    None
+    let without = |section: &mut Section, key: &str, what: &str, hint: &str| {
+        section.skip(key);
+        let void = section.has(key);
+        section.check(key, !void, format!("`model.{key}` has no effect {what}"), hint);
+    };
+    let Some(quantisation) = quantisation else {
+        for key in ["quantize_embeddings", "quantize_rows"] {
+            without(section, key, "without `model.quantize`", "remove it, or write `quantize = \"nf4\"`");
+        }
+        return None;
+    };
+    let embeddings = section.value("quantize_embeddings", true);
+    let rows = match quantisation {
+        Quantisation::Nf4 => section.value("quantize_rows", 128),
+        Quantisation::Int8 => {
+            without(section, "quantize_rows", "on int8, which loses next to nothing", "remove it");
+            0
+        }
+    };
+    Some(Quantise { quantisation, embeddings, rows })
 }
 
 fn read_init(section: &mut Section) -> Init {

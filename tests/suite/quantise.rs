@@ -67,7 +67,8 @@ fn a_run_on_codes_is_the_run_on_their_values() {
     ] {
         let place = Workplace::with_model();
         let shared = format!("run recipe.toml --set model.dtype={dtype} --set model.path=model --set train.steps=3");
-        let quantise = format!("--set model.quantize={name} --set model.quantize_embeddings={embeddings}");
+        let rows = if quantisation == Quantisation::Nf4 { "--set model.quantize_rows=0" } else { "" };
+        let quantise = format!("--set model.quantize={name} --set model.quantize_embeddings={embeddings} {rows}");
         place.trainer(&format!("{shared} {quantise} --set output.dir=codes")).succeeds();
         quantise_files(&place, quantisation, embeddings);
         place.trainer(&format!("{shared} --set output.dir=values")).succeeds();
@@ -87,11 +88,12 @@ fn training_in_fewer_bits_stays_near() {
         lines.iter().filter(|line| line["split"] == "eval").map(|line| line["nll"].as_f64().expect("an nll")).collect()
     };
     let full = run("full", "--set model.dtype=bf16");
-    for (bits, tolerance) in [("int8", 0.01), ("nf4", 0.05)] {
-        let found = run(bits, &format!("--set model.dtype=bf16 --set model.quantize={bits}"));
+    let cases = [("int8", "int8", 0.01), ("nearest", "nf4 --set model.quantize_rows=0", 0.05), ("fitted", "nf4", 0.02)];
+    for (name, bits, tolerance) in cases {
+        let found = run(name, &format!("--set model.dtype=bf16 --set model.quantize={bits}"));
         for (found, full) in [(found[0], full[0]), (found[found.len() - 1], full[full.len() - 1])] {
-            assert!((found / full - 1.0).abs() < tolerance, "{bits}: {found} for {full}");
-            assert!(found != full, "{bits} changed nothing");
+            assert!((found / full - 1.0).abs() < tolerance, "{name}: {found} for {full}");
+            assert!(found != full, "{name} changed nothing");
         }
     }
 }
@@ -108,7 +110,7 @@ fn matrices_take_the_memory_that_is_promised() {
         Decoder::load(config, &source).expect("the embedded model").matrix_bytes() as f64
     };
     let full = bytes(None);
-    let share = |quantisation, embeddings| bytes(Some(Quantise { quantisation, embeddings })) / full;
+    let share = |quantisation, embeddings| bytes(Some(Quantise { quantisation, embeddings, rows: 0 })) / full;
     let nf4 = share(Quantisation::Nf4, true);
     assert!((0.255..0.27).contains(&nf4), "{nf4}");
     let int8 = share(Quantisation::Int8, true);
