@@ -36,7 +36,7 @@ mod source;
 mod svd;
 mod visibility;
 
-pub use adapter::{AdapterSettings, Targets, matches_module};
+pub use adapter::{AdapterSettings, Targets, check_fit, matches_module};
 pub use attention::LayerCache;
 pub use block::Block;
 pub use config::{Activation, Config, NormKind, NormPlaces, QueryKeyNorm};

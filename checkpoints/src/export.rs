@@ -108,18 +108,9 @@ fn goes_along(name: &str) -> bool {
 pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) -> Result<Exported, Faults> {
     check_out(out)?;
     let modules = adapter.modules()?;
+    adapter.check_base_copies(&base.weights)?;
     let mut updates = BTreeMap::new();
     let mut faults = Vec::new();
-    for (path, copy) in adapter.base_copies() {
-        let weight = source(&base.weights, &format!("{path}.weight")).to_owned();
-        let own = base.weights.bytes(&weight).ok().zip(base.weights.dtype(&weight));
-        let rounded = own.and_then(|(bytes, from)| convert(from, bytes, copy.dtype, None).ok());
-        if rounded.is_none_or(|own| own != copy.bytes) {
-            let message = "the adapter brings weights of its own, which are not those of this base";
-            let hint = "merge it with PEFT, or save it there with `save_embedding_layers=False`";
-            faults.push(Fault::new(message).at(Place::Named(path.into())).hint(hint));
-        }
-    }
     for module in &modules {
         let weight = format!("{}.weight", module.path);
         let expected = [module.out_features, module.in_features];

@@ -212,13 +212,6 @@ impl Decoder {
         self.embedding_lora = Some(lora);
     }
 
-    /// The paths of everything that can be adapted: the projections of the blocks, the embedding and the head.
-    pub fn adaptable(&mut self) -> Vec<String> {
-        let mut paths: Vec<String> = self.linears().map(|linear| linear.name().to_owned()).collect();
-        paths.extend([EMBEDDING, HEAD].map(str::to_owned));
-        paths
-    }
-
     /// Shows every weight, trained or not, by its Hugging Face name, in an order that never changes.
     pub fn visit(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
         self.visit_embedding(visit);

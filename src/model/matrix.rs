@@ -71,31 +71,6 @@ impl Matrix {
         }
     }
 
-    /// True when `values` are this matrix as far as 16 bits tell, which files that copy it may be rounded to; a quantised
-    /// one cannot tell.
-    pub(super) fn is_near(&self, values: &[f32]) -> bool {
-        let width = self.shape()[1].max(1);
-        let near = |own: &[f32], other: &[f32]| {
-            own.iter().zip(other).all(|(own, other)| (own - other).abs() <= own.abs() * 2f32.powi(-7))
-        };
-        match self {
-            Self::Tensor(tensor) => {
-                let own = tensor.clone().inner().into_data().convert::<f32>();
-                own.try_into_vec::<f32>().is_ok_and(|own| own.len() == values.len() && near(&own, values))
-            }
-            Self::Codes(_) => values.len() == self.shape().iter().product::<usize>(),
-            Self::Packed(packed) if packed.is_quantised() => values.len() == packed.shape().iter().product::<usize>(),
-            Self::Packed(packed) => {
-                let mut row = vec![0.0; width];
-                values.len() == packed.shape().iter().product::<usize>()
-                    && values.chunks_exact(width).enumerate().all(|(index, values)| {
-                        packed.row(index, &mut row);
-                        near(&row, values)
-                    })
-            }
-        }
-    }
-
     /// The sum of the squares of each row, `[out]`, f32.
     pub(super) fn row_squares(&self) -> Tensor<1> {
         match self {

@@ -313,7 +313,8 @@ fn an_adapter_with_an_embedding_of_its_own_is_refused_by_name() {
     assert!(key.contains("embed_tokens"));
     // The sign of the last number; the first row is that of padding, all zeros.
     *copy.bytes.last_mut().expect("numbers") ^= 0x80;
-    let faults = base("llama").attach(&adapter, 0.0).expect_err("another embedding").to_string();
+    let weights = Weights::open(&fixtures().join("llama")).expect("the weights");
+    let faults = adapter.check_base_copies(&weights).expect_err("another embedding").to_string();
     assert!(faults.contains("model.embed_tokens") && faults.contains("of its own"), "{faults}");
     let folder = tempfile::tempdir().expect("a folder");
     let base = Base::open(&fixtures().join("llama")).expect("a base");
@@ -373,10 +374,7 @@ fn what_cannot_be_adapted_so_is_refused_by_name() {
         assert!(faults.contains(part), "{faults}");
     }
     let refused = |settings: &AdapterSettings| {
-        with_source(&fixtures().join("llama"), DType::F32, |config, source| {
-            let mut decoder = Decoder::load(config, source).unwrap_or_else(|fault| panic!("{fault}"));
-            decoder.attach_principal(settings, 1, source, None).expect_err("a fault").to_string()
-        })
+        settings.check(&base("llama").config).expect_err("singular values that are not there").to_string()
     };
     let rank = refused(&AdapterSettings { principal: true, ..AdapterSettings::new(17, 6.0) });
     assert!(rank.contains("rank 17 is more than a matrix"), "{rank}");
