@@ -26,12 +26,6 @@ fn text(place: &Workplace, model: &str) -> String {
     line["text"].as_str().expect("a text").to_owned()
 }
 
-/// The number after `words` on stderr.
-fn number_after(ended: &Ended, words: &str) -> f64 {
-    let rest = ended.stderr.split(words).nth(1).unwrap_or_else(|| panic!("{words:?} is not in\n{}", ended.stderr));
-    rest.split([' ', ';', '\n']).next().expect("a word").parse().expect("a number")
-}
-
 #[test]
 fn every_form_of_a_trained_model_gives_the_same_text() {
     let place = trained("recipe.toml");
@@ -47,7 +41,7 @@ fn every_form_of_a_trained_model_gives_the_same_text() {
     assert_eq!(run, text(&place, "adapter"));
 
     let merged = place.trainer("export run/checkpoints/step-000008 --out merged --merge --dtype f32").succeeds();
-    let difference = number_after(&merged, "adapter against merged: ");
+    let difference = merged.number_after("adapter against merged: ");
     assert!(difference < 1e-3, "{difference}");
     assert_eq!(run, text(&place, "merged"));
     assert_eq!(types(&place, "merged"), [Dtype::F32]);
@@ -69,7 +63,7 @@ fn adapters_of_every_kind_give_the_same_text_in_every_form() {
         place.trainer("export run --out adapter").succeeds();
         assert_eq!(run, text(&place, "adapter"), "{kind}");
         let merged = place.trainer("export run --out merged --merge --dtype f32").succeeds();
-        let difference = number_after(&merged, "adapter against merged: ");
+        let difference = merged.number_after("adapter against merged: ");
         assert!(difference < 1e-3, "{kind}: {difference}");
         assert_eq!(run, text(&place, "merged"), "{kind}");
         let base = SafeTensors::deserialize(&place.read("model/model.safetensors")).expect("a file").len();
@@ -136,7 +130,7 @@ fn merged_weights_come_in_the_type_that_is_asked_for() {
     for (flag, expected) in [("--dtype bf16", vec![Dtype::BF16]), ("--dtype f16", vec![Dtype::F16]), ("", base)] {
         let out = format!("merged{}", flag.replace("--dtype ", "-"));
         let merged = place.trainer(&format!("export run --out {out} --merge {flag}")).succeeds();
-        let difference = number_after(&merged, "adapter against merged: ");
+        let difference = merged.number_after("adapter against merged: ");
         assert!(difference > 0.0 && difference < 0.5, "{flag}: {difference}");
         assert_eq!(types(&place, &out), expected, "{flag}");
         for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
