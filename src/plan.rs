@@ -316,7 +316,7 @@ fn adapter(
             .hint(format!("write `kind = \"{}\"`", kind(found)))
             .into());
     }
-    check_fit(&adapter, config, lora.dropout)?;
+    check_fit(&adapter, config)?;
     if let Some(weights) = weights {
         adapter.check_base_copies(weights)?;
     }

@@ -51,7 +51,7 @@ pub struct Module<'a> {
     pub a: &'a StoredTensor,
     /// B, `[out_features, rank]`; of an embedding `[in_features, rank]`.
     pub b: &'a StoredTensor,
-    /// DoRA's row norms, `[out_features]`.
+    /// DoRA's row norms, `[out_features]`; of an embedding its column norms, `[in_features]`.
     pub magnitude: Option<&'a StoredTensor>,
     /// True for an embedding: a token for each row of W.
     pub embedding: bool,
@@ -236,10 +236,6 @@ impl Adapter {
             false => (parts.a.ok_or_else(|| missing(A))?, parts.b.ok_or_else(|| missing(B))?),
             true if parts.a.is_some() || parts.b.is_some() => {
                 return Err(Fault::new(format!("module `{path}` is adapted as an embedding and as a projection")));
-            }
-            true if self.config.use_dora => {
-                return Err(Fault::new(format!("module `{path}` is an embedding with DoRA, which is not supported"))
-                    .hint("merge with PEFT instead"));
             }
             true => (
                 parts.embedding_a.ok_or_else(|| missing(EMBEDDING_A))?,

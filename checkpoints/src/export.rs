@@ -121,10 +121,15 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
                     .at(base.weights.place_of(&weight))
                     .hint("this adapter was trained on another model"),
             ),
-            Some(_) => match Update::new(module) {
-                Ok(update) => drop(updates.insert(weight, update)),
-                Err(fault) => faults.push(fault),
-            },
+            Some(_) => {
+                let held = source(&base.weights, &weight);
+                let from = base.weights.dtype(held).expect("a tensor with a shape has a type");
+                match base.weights.bytes(held).and_then(|bytes| Update::new(module, from, bytes)) {
+                    Ok(update) => drop(updates.insert(weight, update)),
+                    Err(fault) if fault.place.is_none() => faults.push(fault.at(Place::Named(weight))),
+                    Err(fault) => faults.push(fault),
+                }
+            }
         }
     }
     Faults::check(faults)?;

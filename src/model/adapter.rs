@@ -103,8 +103,8 @@ impl AdapterSettings {
     /// Looks whether such an adapter can be put on a model, from its configuration alone.
     ///
     /// # Errors
-    /// A target that no matrix matches, a pattern that cannot be read or decides about nothing, DoRA where there is none,
-    /// singular values of a matrix that has too few or of an embedding.
+    /// A target that no matrix matches, a pattern that cannot be read or decides about nothing, singular values of a matrix
+    /// that has too few or of an embedding.
     pub fn check(&self, config: &Config) -> Result<(), Faults> {
         self.check_targets(config)?;
         let (shape, adapted) = (self.shape(), self.adapted(config));
@@ -118,7 +118,6 @@ impl AdapterSettings {
         }
         let keys = "adapter.rank_pattern and adapter.alpha_pattern";
         let mut faults: Vec<Fault> = faults.into_iter().map(|fault| fault.at(Place::Named(keys.into()))).collect();
-        faults.extend(paths.iter().filter_map(|path| unscalable(path, self.dora, self.dropout)));
         if self.principal {
             let of = |(path, sides): &(String, [usize; 2])| without_principal(path, *sides, shape.rank(path));
             faults.extend(adapted.iter().filter_map(of).take(NAMED));
@@ -155,12 +154,11 @@ fn without_principal(path: &str, [outputs, inputs]: [usize; 2], rank: usize) -> 
     Some(fault.at(Place::Named(path.into())))
 }
 
-/// Looks whether an adapter that is there already fits a model, from its configuration alone, and can be trained with
-/// `dropout`.
+/// Looks whether an adapter that is there already fits a model, from its configuration alone.
 ///
 /// # Errors
-/// A module that the model does not have, a factor that does not fit it, DoRA where there is none.
-pub fn check_fit(adapter: &Adapter, config: &Config, dropout: f64) -> Result<(), Faults> {
+/// A module that the model does not have, a factor that does not fit it.
+pub fn check_fit(adapter: &Adapter, config: &Config) -> Result<(), Faults> {
     let sides: BTreeMap<String, [usize; 2]> = config.adaptable().into_iter().collect();
     let mut faults = Vec::new();
     for module in adapter.modules()? {
@@ -172,10 +170,7 @@ pub fn check_fit(adapter: &Adapter, config: &Config, dropout: f64) -> Result<(),
                 Fault::new(format!("the adapter's factors {a:?} and {b:?} do not fit a matrix {sides:?}"))
                     .hint("this adapter was made for another base model")
             }
-            Some(_) => match unscalable(module.path, module.magnitude.is_some(), dropout) {
-                Some(fault) => fault,
-                None => continue,
-            },
+            Some(_) => continue,
         };
         faults.push(fault.at(Place::Named(module.path.into())));
     }
@@ -217,7 +212,9 @@ impl Decoder {
                 // A token comes in: the sides of an embedding are turned.
                 let b: Vec<f32> = (0..inputs * rank).map(|_| StandardNormal.sample(&mut random)).collect();
                 let a = Tensor::zeros([rank, outputs], &device);
-                self.attach_to_embedding(EmbeddingLora::new(a, tensor(b, [inputs, rank]), scale));
+                let lora = EmbeddingLora::new(a, tensor(b, [inputs, rank]), scale);
+                let lora = if settings.dora { lora.with_magnitude(self.embedding(), None) } else { lora };
+                self.attach_to_embedding(lora);
                 continue;
             };
             let bound = 1.0 / (inputs as f32).sqrt();
@@ -234,7 +231,7 @@ impl Decoder {
     /// # Errors
     /// As [`check_fit`].
     pub fn attach(&mut self, adapter: &Adapter, dropout: f64) -> Result<(), Faults> {
-        check_fit(adapter, &self.config, dropout)?;
+        check_fit(adapter, &self.config)?;
         let device = self.device().clone();
         for module in adapter.modules()? {
             let tensor = |stored: &StoredTensor| -> Result<Tensor<2>, Fault> {
@@ -242,18 +239,20 @@ impl Decoder {
                 Ok(Tensor::from_data(TensorData::new(stored.to_f32()?, shape), &device))
             };
             let (a, b) = (tensor(module.a)?, tensor(module.b)?);
+            let lengths = module.magnitude.map(StoredTensor::to_f32).transpose()?.map(|values| {
+                let length = values.len();
+                Tensor::from_data(TensorData::new(values, [length]), &device)
+            });
             let Some(linear) = self.linear(module.path) else {
-                self.attach_to_embedding(EmbeddingLora::new(a, b, module.scale));
+                let lora = EmbeddingLora::new(a, b, module.scale);
+                let dora = lengths.is_some();
+                let lora = if dora { lora.with_magnitude(self.embedding(), lengths) } else { lora };
+                self.attach_to_embedding(lora);
                 continue;
             };
             let lora = Lora::new(a, b, module.scale, dropout);
-            linear.attach(match module.magnitude {
-                Some(stored) => {
-                    let lengths = TensorData::new(stored.to_f32()?, [module.out_features]);
-                    lora.with_magnitude(linear.weight(), Some(Tensor::from_data(lengths, &device)))
-                }
-                None => lora,
-            });
+            let dora = lengths.is_some();
+            linear.attach(if dora { lora.with_magnitude(linear.weight(), lengths) } else { lora });
         }
         Ok(())
     }
@@ -317,17 +316,6 @@ impl Decoder {
         });
         tensors
     }
-}
-
-/// A fault where DoRA has no place.
-fn unscalable(path: &str, dora: bool, dropout: f64) -> Option<Fault> {
-    let message = match path {
-        EMBEDDING if dora => "DoRA on an embedding is not supported",
-        HEAD if dora && dropout > 0.0 => "DoRA on the head is not supported together with `adapter.dropout`",
-        _ => return None,
-    };
-    let hint = "leave it out of `adapter.targets`, or use `kind = \"lora\"`";
-    Some(Fault::new(message).at(Place::Named(path.into())).hint(hint))
 }
 
 fn stored(shape: Vec<usize>, values: &TensorData) -> StoredTensor {

@@ -117,7 +117,11 @@ impl Decoder {
         let rows = match &self.embedding_lora {
             Some(lora) => {
                 let dtype = rows.dtype();
-                rows + lora.rows(ids, tracked).cast(dtype)
+                let rows = rows + lora.rows(ids, tracked).cast(dtype);
+                match lora.gain(&self.embed_tokens, &rows) {
+                    Some(gain) => rows * gain.cast(dtype).unsqueeze(),
+                    None => rows,
+                }
             }
             None => rows,
         };

@@ -12,7 +12,7 @@ use super::memory::{Memory, Step};
 use super::print;
 use crate::engine::backward::Recompute;
 use crate::engine::data::Order;
-use crate::model::{AdapterSettings, Config, EncoderFiles};
+use crate::model::{AdapterSettings, Config, EMBEDDING, EncoderFiles};
 use crate::recipe::{self, Adapter, Recipe};
 
 /// The derived sizes of a run.
@@ -144,7 +144,9 @@ pub fn fresh_parameters(settings: &AdapterSettings, config: &Config) -> u64 {
     let shape = settings.shape();
     let values = settings.adapted(config).into_iter().map(|(path, [outputs, inputs])| {
         let factors = (shape.rank(&path) as u64).saturating_mul((outputs + inputs) as u64);
-        factors.saturating_add(if settings.dora { outputs as u64 } else { 0 })
+        // DoRA has a length for each row, of an embedding for each column.
+        let lengths = if path == EMBEDDING { inputs } else { outputs };
+        factors.saturating_add(if settings.dora { lengths as u64 } else { 0 })
     });
     values.fold(0, u64::saturating_add)
 }
