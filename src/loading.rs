@@ -53,8 +53,7 @@ pub enum Origin {
 /// Nothing that can be loaded, or an adapter whose base cannot be found.
 pub fn named(path: &str) -> Result<Named, Faults> {
     let folder = Path::new(path);
-    let is_run = folder.join("checkpoints").is_dir() || folder.join("MANIFEST.json").is_file();
-    if is_run || folder.is_file() {
+    if is_run(folder) {
         return from_checkpoint(find_checkpoint(folder)?);
     }
     if folder.join("adapter_config.json").is_file() {
@@ -68,6 +67,19 @@ pub fn named(path: &str) -> Result<Named, Faults> {
         return Ok(Named::Adapted { base, adapter: Box::new(adapter) });
     }
     Ok(Named::Base(ModelFiles::locate(path, None)?))
+}
+
+/// True for a run, a checkpoint, or the file that names one.
+pub fn is_run(path: &Path) -> bool {
+    path.join("checkpoints").is_dir() || path.join("MANIFEST.json").is_file() || path.is_file()
+}
+
+/// The adapter that `path` stands for: a PEFT folder, a checkpoint, or a run, of which it is the latest.
+///
+/// # Errors
+/// None of these, or an adapter that cannot be read.
+pub fn adapter(path: &Path) -> Result<Adapter, Faults> {
+    if is_run(path) { find_checkpoint(path)?.adapter() } else { Adapter::read(path) }
 }
 
 /// A checkpoint with the base model that its run's recipe names.
@@ -105,7 +117,9 @@ impl Named {
                 Ok(Loaded { decoder: load(files.config()?, &files.weights()?)?, tokenizer: files.tokenizer()? })
             }
             Self::Adapted { base, adapter } => {
-                let mut decoder = load(base.config()?, &base.weights()?)?;
+                let weights = base.weights()?;
+                adapter.check_base_copies(&weights)?;
+                let mut decoder = load(base.config()?, &weights)?;
                 decoder.attach(adapter, 0.0)?;
                 Ok(Loaded { decoder, tokenizer: base.tokenizer()? })
             }

@@ -38,12 +38,12 @@ mod source;
 mod svd;
 mod visibility;
 
-pub use adapter::{AdapterSettings, Targets, matches_module};
+pub use adapter::{AdapterSettings, Targets, check_fit, matches_module};
 pub use attention::LayerCache;
 pub use block::Block;
 pub use calibration::Inputs;
 pub use config::{Activation, Config, NormKind, NormPlaces, QueryKeyNorm};
-pub use decoder::Decoder;
+pub use decoder::{Decoder, EMBEDDING, HEAD};
 pub use encoder::{Encoder, EncoderFiles};
 pub use files::{ModelFiles, embedded_tokenizer};
 pub use head::{Head, LoraGradients};

@@ -5,11 +5,11 @@ mod memory;
 pub mod print;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
-use checkpoints::{AdapterConfig, Cache};
+use checkpoints::{AdapterConfig, Cache, Weights};
 use datasets::{Dataset, IntentNoise, Options, Tokenizer};
 use faults::{Fault, Faults, Place};
 use losses::{Auxiliary, AuxiliaryBuilder, Normalisation, Scope, Surroundings};
@@ -22,7 +22,10 @@ use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::state::RunState;
 use crate::engine::train::Settings;
-use crate::model::{AdapterSettings, Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source, Targets};
+use crate::loading;
+use crate::model::{
+    AdapterSettings, Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source, Targets, check_fit,
+};
 use crate::recipe::{self, Adapter, Backbone, Recipe, Start};
 
 pub use estimate::{Estimate, flop_per_token, fresh_parameters, room};
@@ -76,11 +79,12 @@ impl Plan {
         let device = crate::device::open(recipe.model.device)?;
         let dtype = crate::device::dtype(recipe.model.dtype, &device);
         let (files, config, tokenizer) = backbone(&recipe.model.backbone)?;
-        if let Some(files) = &files {
-            config.check_weights(&files.weights()?)?;
+        let weights = files.as_ref().map(ModelFiles::weights).transpose()?;
+        if let Some(weights) = &weights {
+            config.check_weights(weights)?;
         }
         let init_from = match &recipe.adapter {
-            Adapter::Lora(lora) => init_from(lora)?,
+            Adapter::Lora(lora) => adapter(lora, &config, weights.as_ref())?,
             Adapter::None => None,
         };
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
@@ -310,17 +314,28 @@ fn fresh(lora: &recipe::Lora) -> Option<AdapterSettings> {
     })
 }
 
-/// The adapter to go on from, if it is of the kind that the recipe says.
-fn init_from(lora: &recipe::Lora) -> Result<Option<checkpoints::Adapter>, Faults> {
-    let Start::From(folder) = &lora.start else { return Ok(None) };
-    let adapter = checkpoints::Adapter::read(&PathBuf::from(folder))?;
+/// The adapter to go on from, if there is one; whether it or a new one can be put on this model.
+fn adapter(
+    lora: &recipe::Lora,
+    config: &Config,
+    weights: Option<&Weights>,
+) -> Result<Option<checkpoints::Adapter>, Faults> {
+    let Start::From(path) = &lora.start else {
+        fresh(lora).expect("it is new or goes on from another").check(config)?;
+        return Ok(None);
+    };
+    let adapter = loading::adapter(Path::new(path))?;
     let kind = |dora: bool| if dora { "dora" } else { "lora" };
     let found = adapter.config.use_dora;
     if found != lora.dora {
         return Err(Fault::new(format!("`adapter.kind` is \"{}\", and this is another adapter", kind(lora.dora)))
-            .at(Place::file(folder))
+            .at(Place::file(path))
             .hint(format!("write `kind = \"{}\"`", kind(found)))
             .into());
+    }
+    check_fit(&adapter, config)?;
+    if let Some(weights) = weights {
+        adapter.check_base_copies(weights)?;
     }
     Ok(Some(adapter))
 }
@@ -337,6 +352,7 @@ fn backbone(backbone: &Backbone) -> Result<(Option<ModelFiles>, Config, Tokenize
         Backbone::Pretrained { path, revision } => {
             let files = ModelFiles::locate(path, revision.as_deref())?;
             let (config, tokenizer) = (files.config()?, files.tokenizer()?);
+            config.check_training().map_err(|fault| fault.at(files.config_place()))?;
             Ok((Some(files), config, tokenizer))
         }
         Backbone::Init(init) => {

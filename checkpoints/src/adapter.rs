@@ -7,16 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use faults::{Fault, Faults, Place};
+use rayon::prelude::*;
 
 use crate::adapter_config::{AdapterConfig, TargetModules};
 use crate::files;
-use crate::tensor::{StoredTensor, float_size};
+use crate::tensor::{StoredTensor, decode_into, float_size};
 use crate::weights::{Weights, read_all, write_tensors};
 
 /// The file of an adapter's tensors.
 pub(crate) const TENSORS: &str = "adapter_model.safetensors";
 /// The file of an adapter's configuration.
 pub(crate) const CONFIG: &str = "adapter_config.json";
+
+/// Numbers that are compared at a time.
+const STRETCH: usize = 1 << 16;
 
 /// What PEFT puts before a module's path in the base model.
 const PREFIX: &str = "base_model.model.";
@@ -47,7 +51,7 @@ pub struct Module<'a> {
     pub a: &'a StoredTensor,
     /// B, `[out_features, rank]`; of an embedding `[in_features, rank]`.
     pub b: &'a StoredTensor,
-    /// DoRA's row norms, `[out_features]`.
+    /// DoRA's row norms, `[out_features]`; of an embedding its column norms, `[in_features]`.
     pub magnitude: Option<&'a StoredTensor>,
     /// True for an embedding: a token for each row of W.
     pub embedding: bool,
@@ -205,6 +209,21 @@ impl Adapter {
         copies.filter_map(|(key, tensor)| Some((split(key)?.0, tensor)))
     }
 
+    /// Compares those matrices with the weights of a base, as far as 16 bits tell, which files that copy them may be rounded
+    /// to.
+    ///
+    /// # Errors
+    /// A copy that is not of this base: it was trained too, or there are more tokens now.
+    pub fn check_base_copies(&self, weights: &Weights) -> Result<(), Faults> {
+        let foreign = self.base_copies().filter(|(path, copy)| !is_copy(weights, path, copy));
+        let fault = |(path, _): (&str, _)| {
+            Fault::new("the adapter brings weights of its own, which are not those of this base")
+                .at(Place::Named(path.into()))
+                .hint("merge it with PEFT and adapt the result, or save it with `save_embedding_layers=False`")
+        };
+        Faults::check(foreign.map(fault).collect())
+    }
+
     /// True for the key of such a matrix.
     pub(crate) fn is_base_copy(key: &str) -> bool {
         split(key).is_some_and(|(_, part)| part == COPY)
@@ -217,10 +236,6 @@ impl Adapter {
             false => (parts.a.ok_or_else(|| missing(A))?, parts.b.ok_or_else(|| missing(B))?),
             true if parts.a.is_some() || parts.b.is_some() => {
                 return Err(Fault::new(format!("module `{path}` is adapted as an embedding and as a projection")));
-            }
-            true if self.config.use_dora => {
-                return Err(Fault::new(format!("module `{path}` is an embedding with DoRA, which is not supported"))
-                    .hint("merge with PEFT instead"));
             }
             true => (
                 parts.embedding_a.ok_or_else(|| missing(EMBEDDING_A))?,
@@ -280,6 +295,25 @@ impl Adapter {
             Err(Fault::new("the adapter read back has other tensors than were written").at(Place::file(folder)))
         }
     }
+}
+
+/// True when `copy` is the matrix of the module at `path`, rounded to 16 bits or not; a head without a matrix of its own has
+/// the embedding's.
+fn is_copy(weights: &Weights, path: &str, copy: &StoredTensor) -> bool {
+    let own = format!("{path}.weight");
+    let own = if weights.contains(&own) { own } else { "model.embed_tokens.weight".into() };
+    let (Some(dtype), Ok(bytes)) = (weights.dtype(&own), weights.bytes(&own)) else { return false };
+    let (Some(size), Some(size_of_copy)) = (float_size(dtype), float_size(copy.dtype)) else { return false };
+    if weights.shape(&own).as_ref() != Some(&copy.shape) {
+        return false;
+    }
+    let stretches = bytes.par_chunks(STRETCH * size).zip(copy.bytes.par_chunks(STRETCH * size_of_copy));
+    stretches.all(|(own, copied)| {
+        let (mut values, mut copies) = (vec![0.0f32; own.len() / size], vec![0.0f32; copied.len() / size_of_copy]);
+        decode_into(dtype, own, &mut values);
+        decode_into(copy.dtype, copied, &mut copies);
+        values.iter().zip(&copies).all(|(own, copied)| (own - copied).abs() <= own.abs() * 2f32.powi(-7))
+    })
 }
 
 /// A key as module path and part.

@@ -108,18 +108,9 @@ fn goes_along(name: &str) -> bool {
 pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) -> Result<Exported, Faults> {
     check_out(out)?;
     let modules = adapter.modules()?;
+    adapter.check_base_copies(&base.weights)?;
     let mut updates = BTreeMap::new();
     let mut faults = Vec::new();
-    for (path, copy) in adapter.base_copies() {
-        let weight = source(&base.weights, &format!("{path}.weight")).to_owned();
-        let own = base.weights.bytes(&weight).ok().zip(base.weights.dtype(&weight));
-        let rounded = own.and_then(|(bytes, from)| convert(from, bytes, copy.dtype, None).ok());
-        if rounded.is_none_or(|own| own != copy.bytes) {
-            let message = "the adapter brings weights of its own, which are not those of this base";
-            let hint = "merge it with PEFT, or save it there with `save_embedding_layers=False`";
-            faults.push(Fault::new(message).at(Place::Named(path.into())).hint(hint));
-        }
-    }
     for module in &modules {
         let weight = format!("{}.weight", module.path);
         let expected = [module.out_features, module.in_features];
@@ -130,10 +121,15 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
                     .at(base.weights.place_of(&weight))
                     .hint("this adapter was trained on another model"),
             ),
-            Some(_) => match Update::new(module) {
-                Ok(update) => drop(updates.insert(weight, update)),
-                Err(fault) => faults.push(fault),
-            },
+            Some(_) => {
+                let held = source(&base.weights, &weight);
+                let from = base.weights.dtype(held).expect("a tensor with a shape has a type");
+                match base.weights.bytes(held).and_then(|bytes| Update::new(module, from, bytes)) {
+                    Ok(update) => drop(updates.insert(weight, update)),
+                    Err(fault) if fault.place.is_none() => faults.push(fault.at(Place::Named(weight))),
+                    Err(fault) => faults.push(fault),
+                }
+            }
         }
     }
     Faults::check(faults)?;

@@ -14,18 +14,28 @@ use crate::tensor::{decode_into, encode_into, float_size};
 pub(crate) struct Update {
     a: Vec<f32>,
     b: Vec<f32>,
-    magnitude: Option<Vec<f32>>,
+    lengths: Lengths,
     rank: usize,
     in_features: usize,
     scale: f32,
 }
 
+/// What DoRA does to the sum.
+enum Lengths {
+    /// Nothing: there is no DoRA.
+    Own,
+    /// Its rows are brought to these.
+    Rows(Vec<f32>),
+    /// Its columns are multiplied with these, as those of an embedding are.
+    Columns(Vec<f32>),
+}
+
 impl Update {
-    /// The update of one module.
+    /// The update of one module, whose matrix has these `bytes` of type `from`.
     ///
     /// # Errors
-    /// A, B or the magnitudes hold a number that is not finite.
-    pub fn new(module: &Module<'_>) -> Result<Self, Fault> {
+    /// A, B or the magnitudes hold a number that is not finite, or the matrix holds no numbers.
+    pub fn new(module: &Module<'_>, from: Dtype, bytes: &[u8]) -> Result<Self, Fault> {
         let read = |name: &str, tensor: &crate::StoredTensor| -> Result<Vec<f32>, Fault> {
             let values = tensor.to_f32()?;
             match values.iter().position(|value| !value.is_finite()) {
@@ -45,23 +55,56 @@ impl Update {
                 transposed(&read("lora_embedding_A", module.a)?, module.out_features),
             ),
         };
-        Ok(Self {
+        let magnitude = module.magnitude.map(|tensor| read("lora_magnitude_vector", tensor)).transpose()?;
+        let mut update = Self {
             a,
             b,
-            magnitude: module.magnitude.map(|tensor| read("lora_magnitude_vector", tensor)).transpose()?,
+            lengths: Lengths::Own,
             rank: module.rank,
             in_features: module.in_features,
             scale: module.scale as f32,
-        })
+        };
+        update.lengths = match magnitude {
+            None => Lengths::Own,
+            Some(magnitude) if module.embedding => Lengths::Columns(update.column_factors(&magnitude, from, bytes)?),
+            Some(magnitude) => Lengths::Rows(magnitude),
+        };
+        Ok(update)
+    }
+
+    /// What brings the columns of `W + s B A` to the lengths `magnitude`; a column of zeros stays one.
+    fn column_factors(&self, magnitude: &[f32], from: Dtype, bytes: &[u8]) -> Result<Vec<f32>, Fault> {
+        let Some(size) = float_size(from) else {
+            return Err(Fault::new(format!("holds {from}, expected F32, BF16, F16 or F64")));
+        };
+        // At least one, because a file may claim that there are none.
+        let width = self.in_features.max(1);
+        let squares = |(index, stretch): (usize, &[u8])| {
+            let (mut weights, mut delta, mut sums) = (vec![0.0; width], vec![0.0; width], vec![0.0f64; width]);
+            for (row, bytes) in stretch.chunks(width * size).enumerate() {
+                decode_into(from, bytes, &mut weights);
+                self.add(index * STRETCH + row, &mut weights, &mut delta);
+                sums.iter_mut().zip(&weights).for_each(|(sum, weight)| *sum += f64::from(*weight).powi(2));
+            }
+            sums
+        };
+        // One order of summation on every machine.
+        let stretches: Vec<Vec<f64>> = bytes.par_chunks(STRETCH * width * size).enumerate().map(squares).collect();
+        let norm = |column: usize| stretches.iter().map(|sums| sums[column]).sum::<f64>().sqrt();
+        let factor = |(column, length): (usize, &f32)| match norm(column) {
+            0.0 => 1.0,
+            norm => (f64::from(*length) / norm) as f32,
+        };
+        Ok(magnitude.iter().enumerate().map(factor).collect())
     }
 
     /// True when merging changes nothing: every number of B is zero.
     pub fn is_zero(&self) -> bool {
-        self.magnitude.is_none() && self.b.iter().all(|value| *value == 0.0)
+        matches!(self.lengths, Lengths::Own) && self.b.iter().all(|value| *value == 0.0)
     }
 
-    /// Row `row` of s B A, added to `weights`, the same row of W; with magnitudes the sum is scaled to them (DoRA).
-    fn apply(&self, row: usize, weights: &mut [f32], delta: &mut [f32]) {
+    /// Row `row` of s B A, added to `weights`, the same row of W.
+    fn add(&self, row: usize, weights: &mut [f32], delta: &mut [f32]) {
         delta.fill(0.0);
         for (factor, a) in self.b[row * self.rank..][..self.rank].iter().zip(self.a.chunks_exact(self.in_features)) {
             for (sum, a) in delta.iter_mut().zip(a) {
@@ -71,7 +114,15 @@ impl Update {
         for (weight, delta) in weights.iter_mut().zip(delta) {
             *weight += self.scale * *delta;
         }
-        if let Some(magnitude) = &self.magnitude {
+    }
+
+    /// [`Update::add`], the sum scaled to the magnitudes where there are some (DoRA).
+    fn apply(&self, row: usize, weights: &mut [f32], delta: &mut [f32]) {
+        self.add(row, weights, delta);
+        if let Lengths::Columns(factors) = &self.lengths {
+            weights.iter_mut().zip(factors).for_each(|(weight, factor)| *weight *= factor);
+        }
+        if let Lengths::Rows(magnitude) = &self.lengths {
             let norm = weights.iter().map(|weight| f64::from(*weight).powi(2)).sum::<f64>().sqrt();
             // A row of zeros has no direction to be brought to a length in.
             if norm > 0.0 {
@@ -87,7 +138,7 @@ fn transposed(values: &[f32], width: usize) -> Vec<f32> {
     (0..width).flat_map(|column| values.iter().skip(column).step_by(width).copied()).collect()
 }
 
-/// Numbers of one row or of a stretch of a tensor that is converted alone.
+/// Numbers of a stretch of a tensor that is converted alone, and rows whose squares are summed one after the other.
 const STRETCH: usize = 1 << 14;
 
 /// A tensor's bytes in type `to`, with the update added.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
 use checkpoints::export::Reader;
-use checkpoints::{Dtype, find_checkpoint};
+use checkpoints::{Adapter, Checkpoint, Dtype, find_checkpoint};
 use clap::{Args, ValueEnum};
 use faults::{Fault, Faults, Place};
 
@@ -91,8 +91,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
                 .hint("add `--merge`, or leave it out")
                 .into());
         }
-        let exported = checkpoints::export::adapter(&checkpoint, &arguments.out, reader)?;
-        let base = checkpoint.adapter()?.config.base_model_name_or_path.unwrap_or_default();
+        let adapter = checkpoint.adapter()?;
+        let tied = is_base_tied(&checkpoint, &adapter)?;
+        let exported = checkpoints::export::adapter(&adapter, &arguments.out, reader, tied)?;
+        let base = adapter.config.base_model_name_or_path.unwrap_or_default();
         if base.starts_with("builtin:") {
             tracing::warn!("only this program knows the base `{base}`: export with `--merge` for others");
         }
@@ -105,6 +107,16 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     tracing::info!("{} holds {list} ({} adapted modules)", exported.folder.display(), exported.modules);
     print(&format!("{}\n", exported.folder.display()))?;
     Ok(Outcome::Done)
+}
+
+/// Whether the base's head is its embedding, where the adapter is on one of them and the base is still to be found.
+fn is_base_tied(checkpoint: &Checkpoint, adapter: &Adapter) -> Result<Option<bool>, Faults> {
+    let on_end = adapter.modules()?.iter().any(|module| ["model.embed_tokens", "lm_head"].contains(&module.path));
+    let base = if on_end { from_checkpoint(checkpoint.clone()).ok() } else { None };
+    Ok(match base {
+        Some(Named::Adapted { base, .. }) => base.config().ok().map(|config| config.tie_word_embeddings),
+        _ => None,
+    })
 }
 
 /// Runs one prompt through base and adapter and through the merged files, and prints how far they are apart.
@@ -136,11 +148,7 @@ fn largest_difference(before: &Loaded, after: &Loaded, ids: &[u32]) -> f32 {
 }
 
 /// A model of which every weight was trained: its weights, beside the configuration and tokenizer it started with.
-fn full(
-    checkpoint: &checkpoints::Checkpoint,
-    out: &Path,
-    dtype: Option<Dtype>,
-) -> Result<checkpoints::export::Exported, Faults> {
+fn full(checkpoint: &Checkpoint, out: &Path, dtype: Option<Dtype>) -> Result<checkpoints::export::Exported, Faults> {
     let Named::Full { origin, checkpoint } = from_checkpoint(checkpoint.clone())? else {
         unreachable!("the checkpoint has no adapter")
     };

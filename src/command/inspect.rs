@@ -1,5 +1,7 @@
 //! `trainer inspect`: what a model, an adapter or a checkpoint holds, from its files alone; no model is built.
 
+mod architecture;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -13,6 +15,7 @@ use super::{Outcome, print};
 use crate::engine::state::RunState;
 use crate::engine::train::read_state;
 use crate::inspection::{Difference, Norms, Tensor, Update, in_order};
+use crate::loading::is_run;
 use crate::model::ModelFiles;
 use crate::plan::print::{bytes, count};
 
@@ -66,8 +69,7 @@ impl Found {
         if folder.extension().is_some_and(|extension| extension == "safetensors") && folder.is_file() {
             return Ok(Self::Model { name: path.into(), files: None, weights: Weights::open_file(folder)? });
         }
-        let is_run = folder.join("checkpoints").is_dir() || folder.join("MANIFEST.json").is_file();
-        if is_run || folder.is_file() {
+        if is_run(folder) {
             let checkpoint = find_checkpoint(folder)?;
             let state = Box::new(read_state(&checkpoint)?);
             return Ok(Self::Checkpoint { checkpoint, state });
@@ -158,28 +160,11 @@ fn model(files: Option<&ModelFiles>, weights: &Weights) -> Result<(String, Value
     }
     let mut text = String::new();
     let mut object = json!({});
-    let mut tied = None;
     if let Some(files) = files {
         match files.config() {
             Ok(config) => {
-                text += &line(
-                    "model",
-                    &format!(
-                        "{}, {} layers, width {}, vocabulary {}, {} parameters",
-                        config.model_type,
-                        config.num_hidden_layers,
-                        config.hidden_size,
-                        config.vocab_size,
-                        count(config.parameters())
-                    ),
-                );
-                tied = Some(config.tie_word_embeddings);
-                object["architecture"] = json!(config.model_type);
-                object["layers"] = json!(config.num_hidden_layers);
-                object["hidden_size"] = json!(config.hidden_size);
-                object["vocabulary"] = json!(config.vocab_size);
-                object["parameters"] = json!(config.parameters());
-                object["tied"] = json!(tied);
+                text += &architecture::lines(&config);
+                architecture::describe(&config, &mut object);
             }
             Err(fault) => {
                 // The weights are there to be looked at all the same.
@@ -190,13 +175,12 @@ fn model(files: Option<&ModelFiles>, weights: &Weights) -> Result<(String, Value
     }
     let kinds: Vec<String> = types.iter().map(|(dtype, values)| format!("{} {dtype}", count(*values))).collect();
     text += &line("weights", &format!("{} tensors, {}, {}", tensors.len(), kinds.join(", "), bytes(size)));
-    if let Some(tied) = tied {
-        text += &line("head", if tied { "tied to the embedding" } else { "a matrix of its own" });
-    }
     let bad: Vec<&str> = tensors.iter().filter(|tensor| tensor.not_finite > 0).map(|t| t.name.as_str()).collect();
     text += &line("not finite", &named(&bad));
     text += "\n";
     text += &table(&groups(&tensors));
+    text += "\n";
+    text += &table(&shapes(&tensors));
     object["values"] = json!(values);
     object["bytes"] = json!(size);
     object["dtypes"] = json!(types);
@@ -228,6 +212,25 @@ fn groups(tensors: &[Tensor]) -> Vec<Vec<String>> {
         ]);
     }
     rows
+}
+
+/// A row for each shape of each tensor, those of all layers together.
+fn shapes(tensors: &[Tensor]) -> Vec<Vec<String>> {
+    let mut counted: Vec<([String; 3], usize)> = Vec::new();
+    for tensor in tensors {
+        let name = match tensor.name.strip_prefix(tensor.group()).zip(tensor.group().rsplit_once('.')) {
+            Some((rest, (stem, number))) if number.parse::<usize>().is_ok() => format!("{stem}.*{rest}"),
+            _ => tensor.name.clone(),
+        };
+        let row = [name, format!("{:?}", tensor.shape), tensor.dtype.to_string()];
+        match counted.iter_mut().find(|(known, _)| *known == row) {
+            Some((_, count)) => *count += 1,
+            None => counted.push((row, 1)),
+        }
+    }
+    let row = |([name, shape, dtype], count): ([String; 3], usize)| vec![name, shape, dtype, count.to_string()];
+    let head = ["tensor", "shape", "type", "of them"].map(str::to_owned).to_vec();
+    [head].into_iter().chain(counted.into_iter().map(row)).collect()
 }
 
 /// An adapter's factors as numbers, layer after layer.

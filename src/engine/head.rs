@@ -12,7 +12,7 @@ use losses::{Objective, Scope, Tokens};
 use super::batch::{Batch, Learned};
 use super::totals::Totals;
 use super::trainee::values as host;
-use crate::model::{Decoder, Head, Matrix};
+use crate::model::{Decoder, Head, Lora, Matrix};
 
 /// Logits of a chunk, in values: 32 MiB of f32.
 const CHUNK_VALUES: usize = 1 << 23;
@@ -44,6 +44,27 @@ struct Inputs {
     /// The same for the adapter, and what the places that are dropped were multiplied with.
     adapted: Tensor<2>,
     mask: Option<Tensor<2>>,
+}
+
+impl Inputs {
+    /// What goes through the matrix to be scaled to trained lengths, and what goes through it beside that. As PEFT's
+    /// `DoraLinearVariant.forward` has it in training: the lengths act on what is left of dropped inputs, `W x - W d` is
+    /// added as it is.
+    fn halves(&self, head: &Head) -> (Tensor<2>, Option<Tensor<2>>) {
+        let apart = self.mask.is_some() && head.lora.is_some_and(Lora::has_magnitude);
+        match apart {
+            true => (self.adapted.clone(), Some(self.plain.clone() - self.adapted.clone())),
+            false => (self.plain.clone(), None),
+        }
+    }
+
+    /// The gradient of the inputs, from those of their two halves: `through` of what is scaled.
+    fn meet(&self, through: Tensor<2>, kept: Option<Tensor<2>>) -> Tensor<2> {
+        match (kept, &self.mask) {
+            (Some(kept), Some(mask)) => kept.clone() + (through.clone() - kept) * mask.clone().cast(through.dtype()),
+            _ => through,
+        }
+    }
 }
 
 /// A softmax over a chunk of rows.
@@ -151,6 +172,11 @@ pub fn loss_and_gradients(
                 let (weights, cap) = (host(weights), head.cap.map(|cap| cap as f32));
                 let logits_gradient: Vec<f32> =
                     kernels::logits_gradient(&values, vocabulary, &targets, &log_sum, &weights, cap);
+                let back = |gradient: &[f32]| {
+                    let through = kernels::product_transposed(gradient, learned.len(), packed);
+                    Tensor::from_data(TensorData::new(through, [learned.len(), hidden_size]), &device)
+                };
+                let kept = inputs.halves(&head).1.map(|_| back(&logits_gradient));
                 let logits_gradient = match head.gain() {
                     Some((norms, gain)) => {
                         let (scaled, sums) = kernels::scale_columns_backward(&plain, &host(gain), &logits_gradient);
@@ -160,8 +186,7 @@ pub fn loss_and_gradients(
                     }
                     None => logits_gradient,
                 };
-                let through = kernels::product_transposed(&logits_gradient, learned.len(), packed);
-                let through = Tensor::from_data(TensorData::new(through, [learned.len(), hidden_size]), &device);
+                let through = inputs.meet(back(&logits_gradient), kept);
                 let logits_gradient =
                     Tensor::from_data(TensorData::new(logits_gradient, [learned.len(), vocabulary]), &device);
                 through + adapter_gradients(&head, inputs, chunk.low, logits_gradient, &mut own)
@@ -169,24 +194,24 @@ pub fn loss_and_gradients(
             (matrix, mut kept) => {
                 let plain = kept.take_plain();
                 let mut logits_gradient = logits_gradient(kept, learned, weights, &device);
+                let back = |gradient: &Tensor<2>| match matrix {
+                    Matrix::Codes(codes) => codes.product_back(gradient.clone()).cast(dtype),
+                    Matrix::Tensor(matrix) => gradient.clone().cast(dtype).matmul(matrix.clone().inner()),
+                    Matrix::Packed(_) => unreachable!("`native_softmax` keeps logits"),
+                };
+                let kept = inputs.halves(&head).1.map(|_| back(&logits_gradient));
                 if let Some((plain, (norms, gain))) = plain.zip(head.gain()) {
                     let sums = (plain * logits_gradient.clone()).sum_dim(0).squeeze_dim(0);
                     add(&mut own, "lora_magnitude_vector", sums / norms);
                     logits_gradient = logits_gradient * gain.unsqueeze();
                 }
-                let through = match matrix {
-                    Matrix::Codes(codes) => codes.product_back(logits_gradient.clone()).cast(dtype),
-                    Matrix::Tensor(matrix) => {
-                        let rounded = logits_gradient.clone().cast(dtype);
-                        if decoder.is_trained() {
-                            let gradient = rounded.clone().transpose().matmul(inputs.plain.clone()).flatten(0, 1);
-                            let sum = own.remove(head.name).map_or(gradient.clone(), |sum| sum + gradient);
-                            own.insert(head.name.into(), sum);
-                        }
-                        rounded.matmul(matrix.clone().inner())
-                    }
-                    Matrix::Packed(_) => unreachable!("`native_softmax` keeps logits"),
-                };
+                if matches!(matrix, Matrix::Tensor(_)) && decoder.is_trained() {
+                    let rounded = logits_gradient.clone().cast(dtype);
+                    let gradient = rounded.transpose().matmul(inputs.plain.clone()).flatten(0, 1);
+                    let sum = own.remove(head.name).map_or(gradient.clone(), |sum| sum + gradient);
+                    own.insert(head.name.into(), sum);
+                }
+                let through = inputs.meet(back(&logits_gradient), kept);
                 match head.lora {
                     Some(_) => {
                         through + adapter_gradients(&head, inputs, chunk.low, logits_gradient, &mut own).cast(dtype)
@@ -304,18 +329,28 @@ fn logits_gradient(kept: Kept, learned: &[Learned], weights: Tensor<1>, device: 
 /// Softmax, nll of the targets and entropy, in f32.
 fn softmax(head: &Head, inputs: &Inputs, learned: &[Learned]) -> Chunk {
     let (low, more) = head.low_rank(inputs.adapted.clone()).unzip();
-    let plain = inputs.plain.clone();
+    let (scaled, kept) = inputs.halves(head);
     let chunk = match head.matrix {
-        Matrix::Packed(packed) => native_softmax(head, packed, plain, more, learned),
+        Matrix::Packed(packed) => native_softmax(head, packed, scaled, kept, more, learned),
         Matrix::Tensor(matrix) => {
-            composed_softmax(head, plain.matmul(matrix.clone().inner().transpose()), more, learned)
+            let product = |x: Tensor<2>| x.matmul(matrix.clone().inner().transpose());
+            composed_softmax(head, product(scaled), kept.map(product), more, learned)
         }
-        Matrix::Codes(codes) => composed_softmax(head, codes.product(plain), more, learned),
+        Matrix::Codes(codes) => {
+            let product = |x: Tensor<2>| codes.product(x);
+            composed_softmax(head, product(scaled), kept.map(product), more, learned)
+        }
     };
     Chunk { low, ..chunk }
 }
 
-fn composed_softmax(head: &Head, logits: Tensor<2>, more: Option<Tensor<2>>, learned: &[Learned]) -> Chunk {
+fn composed_softmax(
+    head: &Head,
+    logits: Tensor<2>,
+    kept: Option<Tensor<2>>,
+    more: Option<Tensor<2>>,
+    learned: &[Learned],
+) -> Chunk {
     let (rows, targets) = (learned.len(), targets(learned, &logits.device()));
     #[cfg(feature = "gpu")]
     if head.cap.is_none() && head.lora.is_none() && crate::fused::gpu::wanted(&logits.device()) {
@@ -331,6 +366,9 @@ fn composed_softmax(head: &Head, logits: Tensor<2>, more: Option<Tensor<2>>, lea
     if let Some((_, gain)) = head.gain() {
         let scaled = logits.clone() * gain.unsqueeze();
         plain = Some(std::mem::replace(&mut logits, scaled));
+    }
+    if let Some(kept) = kept {
+        logits = logits + kept.cast(DType::F32);
     }
     let logits = head.bend(logits);
     let slopes = head.cap.map(|cap| {
@@ -353,18 +391,20 @@ fn native_softmax(
     head: &Head,
     packed: &Packed,
     inputs: Tensor<2>,
+    kept: Option<Tensor<2>>,
     more: Option<Tensor<2>>,
     learned: &[Learned],
 ) -> Chunk {
     let (rows, device) = (learned.len(), inputs.device());
-    let inputs = host(inputs.reshape([-1]).cast(DType::F32));
-    let mut logits: Vec<f32> = kernels::product(&inputs, rows, packed);
+    let product =
+        |x: Tensor<2>| -> Vec<f32> { kernels::product(&host(x.reshape([-1]).cast(DType::F32)), rows, packed) };
+    let mut logits = product(inputs);
     if let Some(more) = more {
         logits = kernels::scale_columns(&logits, &vec![1.0; packed.shape()[0]], &host(more.flatten(0, 1)));
     }
     let mut plain = Vec::new();
     if let Some((_, gain)) = head.gain() {
-        let scaled = kernels::scale_columns(&logits, &host(gain), &[]);
+        let scaled = kernels::scale_columns(&logits, &host(gain), &kept.map_or_else(Vec::new, product));
         plain = std::mem::replace(&mut logits, scaled);
     }
     if head.scale != 1.0 || head.cap.is_some() {

@@ -9,8 +9,12 @@ use losses::Parameter;
 use rand::{Rng, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 
+use super::config::Config;
 use super::decoder::{Decoder, EMBEDDING, HEAD};
 use super::lora::{EmbeddingLora, Lora};
+
+/// Modules named one by one.
+const NAMED: usize = 8;
 
 /// The key of PEFT files before the module's own path.
 const PREFIX: &str = "base_model.model.";
@@ -90,6 +94,88 @@ impl AdapterSettings {
         }
         config
     }
+
+    /// The matrices of a model that get an adapter: path and shape `[out, in]`, embedding and head last.
+    pub fn adapted(&self, config: &Config) -> Vec<(String, [usize; 2])> {
+        config.adaptable().into_iter().filter(|(path, _)| self.targets.includes(path)).collect()
+    }
+
+    /// Looks whether such an adapter can be put on a model, from its configuration alone.
+    ///
+    /// # Errors
+    /// A target that no matrix matches, a pattern that cannot be read or decides about nothing, singular values of a matrix
+    /// that has too few or of an embedding.
+    pub fn check(&self, config: &Config) -> Result<(), Faults> {
+        self.check_targets(config)?;
+        let (shape, adapted) = (self.shape(), self.adapted(config));
+        let paths: Vec<&str> = adapted.iter().map(|(path, _)| path.as_str()).collect();
+        let mut faults = shape.broken_patterns();
+        if faults.is_empty() {
+            faults.extend(shape.idle_patterns(&paths).into_iter().map(|pattern| {
+                Fault::new(format!("the pattern {pattern:?} has no effect: it decides about no adapted module"))
+                    .hint("a pattern is a regular expression for the end of a path; the first that matches counts")
+            }));
+        }
+        let keys = "adapter.rank_pattern and adapter.alpha_pattern";
+        let mut faults: Vec<Fault> = faults.into_iter().map(|fault| fault.at(Place::Named(keys.into()))).collect();
+        if self.principal {
+            let of = |(path, sides): &(String, [usize; 2])| without_principal(path, *sides, shape.rank(path));
+            faults.extend(adapted.iter().filter_map(of).take(NAMED));
+        }
+        Faults::check(faults)
+    }
+
+    fn check_targets(&self, config: &Config) -> Result<(), Faults> {
+        let Targets::Named(names) = &self.targets else { return Ok(()) };
+        let paths: Vec<String> = config.adaptable().into_iter().map(|(path, _)| path).collect();
+        let mut known: Vec<&str> = paths.iter().filter_map(|path| path.rsplit('.').next()).collect();
+        known.sort_unstable();
+        known.dedup();
+        let unmatched = names.iter().filter(|name| !paths.iter().any(|path| matches_module(path, name)));
+        let faults = unmatched.map(|name| {
+            let near = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`? "));
+            Fault::new(format!("`adapter.targets` names `{name}`, which no projection of this model matches"))
+                .hint(format!("{}known: {}", near.unwrap_or_default(), known.join(", ")))
+        });
+        Faults::check(faults.collect())
+    }
+}
+
+/// A fault where a matrix has no `rank` singular values to start from.
+fn without_principal(path: &str, [outputs, inputs]: [usize; 2], rank: usize) -> Option<Fault> {
+    let fault = if path == EMBEDDING {
+        Fault::new("`adapter.init = \"pissa\"` cannot start an adapter on an embedding")
+            .hint("leave it out of `adapter.targets`, or use `init = \"default\"`")
+    } else if rank > outputs.min(inputs) {
+        Fault::new(format!("rank {rank} is more than a matrix [{outputs}, {inputs}] has")).hint("lower `adapter.rank`")
+    } else {
+        return None;
+    };
+    Some(fault.at(Place::Named(path.into())))
+}
+
+/// Looks whether an adapter that is there already fits a model, from its configuration alone.
+///
+/// # Errors
+/// A module that the model does not have, a factor that does not fit it.
+pub fn check_fit(adapter: &Adapter, config: &Config) -> Result<(), Faults> {
+    let sides: BTreeMap<String, [usize; 2]> = config.adaptable().into_iter().collect();
+    let mut faults = Vec::new();
+    for module in adapter.modules()? {
+        let fault = match sides.get(module.path) {
+            None => Fault::new(format!("the adapter has a module `{}` that this model does not have", module.path))
+                .hint("this adapter was made for another base model, or for modules that cannot be adapted here"),
+            Some(sides) if *sides != [module.out_features, module.in_features] => {
+                let (a, b) = (&module.a.shape, &module.b.shape);
+                Fault::new(format!("the adapter's factors {a:?} and {b:?} do not fit a matrix {sides:?}"))
+                    .hint("this adapter was made for another base model")
+            }
+            Some(_) => continue,
+        };
+        faults.push(fault.at(Place::Named(module.path.into())));
+    }
+    faults.truncate(NAMED);
+    Faults::check(faults)
 }
 
 impl Targets {
@@ -112,25 +198,25 @@ impl Decoder {
     /// all f32 (PEFT's default). Each is drawn from a stream of its own, so that other targets leave it as it is.
     ///
     /// # Errors
-    /// A target that no projection matches, a pattern that cannot be read or decides about nothing, DoRA where there is
-    /// none.
+    /// As [`AdapterSettings::check`].
     pub fn attach_fresh(&mut self, settings: &AdapterSettings, seed: u64) -> Result<(), Faults> {
-        self.check(settings)?;
+        settings.check(&self.config)?;
         let device = self.device().clone();
         let shape = settings.shape();
-        for path in self.targeted(&settings.targets) {
+        for (path, [outputs, inputs]) in settings.adapted(&self.config) {
             let (rank, scale) = (shape.rank(&path), shape.scale(&path));
             let key = crate::random::key(seed, &["adapter", &path]);
             let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(key);
             let tensor = |values, shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values, shape), &device);
             let Some(linear) = self.linear(&path) else {
-                let [vocabulary, hidden] = self.embedding().shape();
-                let b: Vec<f32> = (0..hidden * rank).map(|_| StandardNormal.sample(&mut random)).collect();
-                let a = Tensor::zeros([rank, vocabulary], &device);
-                self.attach_to_embedding(EmbeddingLora::new(a, tensor(b, [hidden, rank]), scale));
+                // A token comes in: the sides of an embedding are turned.
+                let b: Vec<f32> = (0..inputs * rank).map(|_| StandardNormal.sample(&mut random)).collect();
+                let a = Tensor::zeros([rank, outputs], &device);
+                let lora = EmbeddingLora::new(a, tensor(b, [inputs, rank]), scale);
+                let lora = if settings.dora { lora.with_magnitude(self.embedding(), None) } else { lora };
+                self.attach_to_embedding(lora);
                 continue;
             };
-            let [outputs, inputs] = linear.shape();
             let bound = 1.0 / (inputs as f32).sqrt();
             let a: Vec<f32> = (0..rank * inputs).map(|_| random.random_range(-bound..bound)).collect();
             let b = Tensor::zeros([outputs, rank], &device);
@@ -140,111 +226,35 @@ impl Decoder {
         Ok(())
     }
 
-    /// The paths that `targets` mean, embedding and head last.
-    pub(super) fn targeted(&mut self, targets: &Targets) -> Vec<String> {
-        self.adaptable().into_iter().filter(|path| targets.includes(path)).collect()
-    }
-
-    /// Looks whether such an adapter can be put on this model.
-    pub(super) fn check(&mut self, settings: &AdapterSettings) -> Result<(), Faults> {
-        self.check_targets(&settings.targets)?;
-        let (shape, paths) = (settings.shape(), self.targeted(&settings.targets));
-        let adapted: Vec<&str> = paths.iter().map(String::as_str).collect();
-        let mut faults = shape.broken_patterns();
-        if faults.is_empty() {
-            faults.extend(shape.idle_patterns(&adapted).into_iter().map(|pattern| {
-                Fault::new(format!("the pattern {pattern:?} has no effect: it decides about no adapted module"))
-                    .hint("a pattern is a regular expression for the end of a path; the first that matches counts")
-            }));
-        }
-        let keys = "adapter.rank_pattern and adapter.alpha_pattern";
-        let mut faults: Vec<Fault> = faults.into_iter().map(|fault| fault.at(Place::Named(keys.into()))).collect();
-        faults.extend(paths.iter().filter_map(|path| unscalable(path, settings.dora, settings.dropout)));
-        Faults::check(faults)
-    }
-
-    fn check_targets(&mut self, targets: &Targets) -> Result<(), Faults> {
-        let Targets::Named(names) = targets else { return Ok(()) };
-        let paths = self.adaptable();
-        let mut known: Vec<&str> = paths.iter().filter_map(|path| path.rsplit('.').next()).collect();
-        known.sort_unstable();
-        known.dedup();
-        let unmatched = names.iter().filter(|name| !paths.iter().any(|path| matches_module(path, name)));
-        let faults = unmatched.map(|name| {
-            let near = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`? "));
-            Fault::new(format!("`adapter.targets` names `{name}`, which no projection of this model matches"))
-                .hint(format!("{}known: {}", near.unwrap_or_default(), known.join(", ")))
-        });
-        Faults::check(faults.collect())
-    }
-
     /// Attaches the adapter of a PEFT folder, to be used or trained further.
     ///
     /// # Errors
-    /// A module that the model does not have, a factor that does not fit it, a value that is not finite, an adapter that
-    /// brings weights of its own for an embedding or a head.
+    /// As [`check_fit`].
     pub fn attach(&mut self, adapter: &Adapter, dropout: f64) -> Result<(), Faults> {
+        check_fit(adapter, &self.config)?;
         let device = self.device().clone();
-        let known = self.adaptable();
-        let mut faults = Vec::new();
-        let mut unknown = 0;
         for module in adapter.modules()? {
-            if !known.iter().any(|path| path == module.path) {
-                unknown += 1;
-                if unknown <= 8 {
-                    let message = format!("the adapter has a module `{}` that this model does not have", module.path);
-                    faults.push(Fault::new(message).at(Place::Named(module.path.into())).hint(
-                        "this adapter was made for another base model, or for modules that cannot be adapted here",
-                    ));
-                }
-                continue;
-            }
-            let shape = match self.linear(module.path) {
-                Some(linear) => linear.shape(),
-                None => self.embedding().shape(),
-            };
-            if [module.out_features, module.in_features] != shape {
-                let (a, b) = (&module.a.shape, &module.b.shape);
-                let fault = Fault::new(format!("the adapter's factors {a:?} and {b:?} do not fit a matrix {shape:?}"));
-                let hint = "this adapter was made for another base model";
-                faults.push(fault.at(Place::Named(module.path.into())).hint(hint));
-                continue;
-            }
-            faults.extend(unscalable(module.path, module.magnitude.is_some(), dropout));
             let tensor = |stored: &StoredTensor| -> Result<Tensor<2>, Fault> {
                 let shape = [stored.shape[0], stored.shape[1]];
                 Ok(Tensor::from_data(TensorData::new(stored.to_f32()?, shape), &device))
             };
             let (a, b) = (tensor(module.a)?, tensor(module.b)?);
+            let lengths = module.magnitude.map(StoredTensor::to_f32).transpose()?.map(|values| {
+                let length = values.len();
+                Tensor::from_data(TensorData::new(values, [length]), &device)
+            });
             let Some(linear) = self.linear(module.path) else {
-                self.attach_to_embedding(EmbeddingLora::new(a, b, module.scale));
+                let lora = EmbeddingLora::new(a, b, module.scale);
+                let dora = lengths.is_some();
+                let lora = if dora { lora.with_magnitude(self.embedding(), lengths) } else { lora };
+                self.attach_to_embedding(lora);
                 continue;
             };
             let lora = Lora::new(a, b, module.scale, dropout);
-            linear.attach(match module.magnitude {
-                Some(stored) => {
-                    let lengths = Tensor::from_data(TensorData::new(stored.to_f32()?, [shape[0]]), &device);
-                    lora.with_magnitude(linear.weight(), Some(lengths))
-                }
-                None => lora,
-            });
+            let dora = lengths.is_some();
+            linear.attach(if dora { lora.with_magnitude(linear.weight(), lengths) } else { lora });
         }
-        for (path, copy) in adapter.base_copies() {
-            let own = match path {
-                EMBEDDING => Some(self.embedding()),
-                HEAD => Some(self.head().matrix),
-                _ => None,
-            };
-            if !own.is_some_and(|own| copy.to_f32().is_ok_and(|copy| own.is_near(&copy))) {
-                let message = "the adapter brings weights of its own, which are not those of this base";
-                faults.push(
-                    Fault::new(message)
-                        .at(Place::Named(path.into()))
-                        .hint("merge it with PEFT and adapt the result, or save it with `save_embedding_layers=False`"),
-                );
-            }
-        }
-        Faults::check(faults)
+        Ok(())
     }
 
     /// The adapter's tensors under PEFT's keys, as they are beside the original base.
@@ -306,17 +316,6 @@ impl Decoder {
         });
         tensors
     }
-}
-
-/// A fault where DoRA has no place.
-fn unscalable(path: &str, dora: bool, dropout: f64) -> Option<Fault> {
-    let message = match path {
-        EMBEDDING if dora => "DoRA on an embedding is not supported",
-        HEAD if dora && dropout > 0.0 => "DoRA on the head is not supported together with `adapter.dropout`",
-        _ => return None,
-    };
-    let hint = "leave it out of `adapter.targets`, or use `kind = \"lora\"`";
-    Some(Fault::new(message).at(Place::Named(path.into())).hint(hint))
 }
 
 fn stored(shape: Vec<usize>, values: &TensorData) -> StoredTensor {

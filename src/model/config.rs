@@ -71,6 +71,9 @@ pub struct Config {
     pub logit_scale: f64,
     /// Logits become `cap * tanh(logit / cap)`.
     pub logit_cap: Option<f64>,
+    /// The fields that have transformers drop parts of the activations in training, with their probabilities; those that
+    /// drop nothing are left out.
+    pub dropouts: Vec<(&'static str, f64)>,
 }
 
 /// A norm's formula.
@@ -223,6 +226,7 @@ impl Config {
             residual_scale: 1.0,
             logit_scale: 1.0,
             logit_cap: None,
+            dropouts: dropouts(fields),
             model_type,
             hidden_size,
             num_hidden_layers,
@@ -234,6 +238,20 @@ impl Config {
     pub(super) fn rope_defaults(&self) -> RopeDefaults {
         let (head_dim, positions) = (self.head_dim, self.max_position_embeddings);
         RopeDefaults { head_dim, theta: 10_000.0, partial: 1.0, positions, original: None }
+    }
+
+    /// Whether such a model can be trained as it describes itself; to run it needs nothing of this.
+    ///
+    /// # Errors
+    /// A dropout inside of the model, which transformers applies in training. The fault has no place.
+    pub fn check_training(&self) -> Result<(), Fault> {
+        let Some((name, probability)) = self.dropouts.first() else { return Ok(()) };
+        Err(Fault::new(format!(
+            "`{name}` of this model is {probability}, and dropout inside of the model is not supported"
+        ))
+        .hint(format!(
+            "set `{name}` to 0 in the folder's `config.json` to train without it; `adapter.dropout` is there"
+        )))
     }
 
     fn check(&self, fields: &mut Fields) {
@@ -262,6 +280,13 @@ impl Config {
             fields.reject("`sliding_window` must be at least 1".into());
         }
     }
+}
+
+/// Every spelling of a dropout inside of a decoder that a family here may have.
+fn dropouts(fields: &mut Fields) -> Vec<(&'static str, f64)> {
+    let names = ["attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "embedding_dropout"];
+    let found = names.map(|name| (name, fields.number(name, 0.0)));
+    found.into_iter().filter(|(_, probability)| *probability != 0.0).collect()
 }
 
 #[cfg(test)]
@@ -322,6 +347,15 @@ mod tests {
             ("qwen2", r#""qk_layernorm": true"#, "qk_layernorm"),
             ("gemma", r#""final_logit_softcapping": 30.0"#, "final_logit_softcapping"),
             ("gemma", r#""hidden_act": "relu""#, "`hidden_act` is `relu`"),
+            ("llama", r#""rope_scaling": {"rope_type": "yarn"}"#, "`rope_scaling.factor` is missing"),
+            ("llama", r#""attention_dropout": "0.1""#, "`attention_dropout` must be a number"),
+            (
+                "qwen2",
+                r#""layer_types": ["full_attention", "sliding_attention", "full_attention", "full_attention", "full_attention"]"#,
+                "no `sliding_window`",
+            ),
+            ("gemma2", r#""sliding_window": null"#, "`sliding_window` is null"),
+            ("gemma3_text", r#""sliding_window": null"#, "`sliding_window` is null"),
             ("gemma2", r#""altup_num_inputs": 4"#, "altup_num_inputs"),
             ("gemma2", r#""is_causal": false"#, "is_causal"),
             ("gemma2", r#""hidden_activation": "silu""#, "`hidden_activation` is `silu`"),
@@ -355,6 +389,25 @@ mod tests {
         }
     }
 
+    /// transformers 5.23 takes the ratio of the lengths there: 64 / 16, of which the attention factor is 0.1 ln(4) + 1.
+    #[test]
+    fn a_yarn_factor_of_null_is_the_ratio_of_the_lengths() {
+        let text = r#", "max_position_embeddings": 64, "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0,
+            "original_max_position_embeddings": 16, "factor": null}"#;
+        let rope = Config::parse(&llama(text), "c").expect("a configuration").rope;
+        assert!((rope.attention_factor() - 1.138629436111989).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_model_with_dropout_is_read_and_not_trained() {
+        let parse = |extra: &str| Config::parse(&llama(extra), "c").expect("a configuration");
+        parse(r#", "attention_dropout": 0.0, "resid_pdrop": 0"#).check_training().expect("nothing is dropped");
+        for name in ["attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "embedding_dropout"] {
+            let fault = parse(&format!(r#", "{name}": 0.1"#)).check_training().expect_err(name);
+            assert!(fault.message.contains(&format!("`{name}` of this model is 0.1")), "{}", fault.message);
+        }
+    }
+
     /// Fields that are null are switched off, and absent ones have the family's own default.
     #[test]
     fn what_a_file_leaves_out_is_what_transformers_fills_in() {
@@ -366,8 +419,7 @@ mod tests {
         );
         assert_eq!((gemma2.attention_scale, gemma2.embedding_scale, gemma2.head_dim), (Some(0.0625), 8.0, 256));
         assert_eq!(gemma2.sliding_windows, [Some(4096), None, Some(4096), None, Some(4096)]);
-        let off = parse("gemma2", r#", "final_logit_softcapping": null, "sliding_window": null"#);
-        assert_eq!((off.logit_cap, off.sliding_windows), (None, vec![None; 5]));
+        assert_eq!(parse("gemma2", r#", "final_logit_softcapping": null"#).logit_cap, None);
         // Both spellings of Gemma 3, as the published files have them and as transformers 5 saves them.
         let old = r#", "rope_theta": 1000000, "rope_local_base_freq": 10000, "sliding_window_pattern": 2,
             "rope_scaling": {"rope_type": "linear", "factor": 8.0}"#;

@@ -123,7 +123,11 @@ impl Decoder {
         let rows = match &self.embedding_lora {
             Some(lora) => {
                 let dtype = rows.dtype();
-                rows + lora.rows(ids, tracked).cast(dtype)
+                let rows = rows + lora.rows(ids, tracked).cast(dtype);
+                match lora.gain(&self.embed_tokens, &rows) {
+                    Some(gain) => rows * gain.cast(dtype).unsqueeze(),
+                    None => rows,
+                }
             }
             None => rows,
         };
@@ -225,13 +229,6 @@ impl Decoder {
     /// Puts an adapter beside the embedding.
     pub(super) fn attach_to_embedding(&mut self, lora: EmbeddingLora) {
         self.embedding_lora = Some(lora);
-    }
-
-    /// The paths of everything that can be adapted: the projections of the blocks, the embedding and the head.
-    pub fn adaptable(&mut self) -> Vec<String> {
-        let mut paths: Vec<String> = self.linears().map(|linear| linear.name().to_owned()).collect();
-        paths.extend([EMBEDDING, HEAD].map(str::to_owned));
-        paths
     }
 
     /// Shows every weight, trained or not, by its Hugging Face name, in an order that never changes.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 /// Fields of any `config.json` that do not change the forward pass of a decoder in training, or that are read elsewhere
 /// (the tokens by the tokenizer).
-const WITHOUT_EFFECT: [&str; 34] = [
+const WITHOUT_EFFECT: [&str; 29] = [
     "architectures",
     "model_type",
     "torch_dtype",
@@ -20,8 +20,6 @@ const WITHOUT_EFFECT: [&str; 34] = [
     "unk_token_id",
     "_name_or_path",
     "pretraining_tp",
-    "attention_dropout",
-    "hidden_dropout",
     "attn_implementation",
     "_attn_implementation",
     "is_llama_config",
@@ -37,9 +35,6 @@ const WITHOUT_EFFECT: [&str; 34] = [
     "is_encoder_decoder",
     "use_mrope",
     "cache_implementation",
-    "resid_pdrop",
-    "embd_pdrop",
-    "embedding_dropout",
 ];
 
 /// The fields of a `config.json`, which remember what was asked for and keep the first fault.
@@ -123,6 +118,14 @@ impl<'a> Fields<'a> {
         self.required(name, "a number", Value::as_f64)
     }
 
+    /// A number that is not left out, but may be null.
+    pub(super) fn present_number(&mut self, name: &str) -> Option<f64> {
+        if !self.map.contains_key(name) {
+            self.reject(format!("`{}{name}` is missing", self.path));
+        }
+        self.optional_number(name)
+    }
+
     pub(super) fn numbers(&mut self, name: &str) -> Option<Vec<f64>> {
         self.read(name, "a list of numbers", |value| value.as_array()?.iter().map(Value::as_f64).collect())
     }
@@ -158,7 +161,12 @@ impl<'a> Fields<'a> {
             self.reject(format!("`layer_types` names {} layers of {layers}", types.len()));
         }
         let mut window_of = |layer_type: &String| match layer_type.as_str() {
-            "sliding_attention" => window,
+            "sliding_attention" => {
+                if window.is_none() {
+                    self.reject("`layer_types` has `sliding_attention`, and there is no `sliding_window`".into());
+                }
+                window
+            }
             "full_attention" => None,
             other => {
                 self.reject(format!("the layer type `{other}` is not supported"));

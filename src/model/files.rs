@@ -62,6 +62,14 @@ impl ModelFiles {
         }
     }
 
+    /// Where the configuration stands.
+    pub fn config_place(&self) -> Place {
+        match self {
+            Self::Embedded => Place::File("builtin:tiny/config.json".into()),
+            Self::Folder(folder) => Place::file(folder.join("config.json")),
+        }
+    }
+
     /// Opens the weights; they are read when they are asked for.
     ///
     /// # Errors

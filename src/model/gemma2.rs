@@ -30,5 +30,9 @@ pub(super) fn blocks(fields: &mut Fields, config: &mut Config, pattern: usize) {
     let usual = (1..=layers).map(|layer| if layer % pattern == 0 { "full_attention" } else { "sliding_attention" });
     let types = fields.words("layer_types").unwrap_or_else(|| usual.map(str::to_owned).collect());
     let window = fields.nullable("sliding_window", Fields::optional_size, 4096);
+    if window.is_none() {
+        // transformers makes a mask of it even where no layer is local, and fails.
+        fields.reject("`sliding_window` is null, and this architecture has no form without one".into());
+    }
     config.sliding_windows = fields.layer_windows(&types, layers, window);
 }

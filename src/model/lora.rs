@@ -8,13 +8,15 @@ use losses::Parameter;
 use super::linear::beside;
 use super::matrix::Matrix;
 
-/// Beside an embedding, as PEFT has it: row v of the matrix becomes `W_v + s B A_v`. Nothing is dropped.
+/// Beside an embedding, as PEFT has it: row v of the matrix becomes `W_v + s B A_v`. Nothing is dropped. The lengths that
+/// DoRA trains are those of the columns, one for each value of the hidden states.
 pub struct EmbeddingLora {
     /// `[rank, vocabulary]`
     a: Tensor<2>,
     /// `[hidden_size, rank]`
     b: Tensor<2>,
     scale: f64,
+    magnitude: Option<Magnitude>,
 }
 
 /// `W + s B A` in place of W (Hu et al. 2021, arXiv 2106.09685). The product `B A` is never formed.
@@ -30,7 +32,8 @@ pub struct Lora {
     taken: Option<(Tensor<2>, Tensor<2>)>,
 }
 
-/// DoRA (Liu et al. 2024, arXiv 2402.09353): the rows of `W + s B A` are brought to trained lengths.
+/// DoRA (Liu et al. 2024, arXiv 2402.09353): the rows of `W + s B A` are brought to trained lengths; of an embedding, the
+/// columns of `W + s (B A)^T`.
 struct Magnitude {
     /// m, `[out]`
     lengths: Tensor<1>,
@@ -57,8 +60,7 @@ impl Lora {
     pub(super) fn with_magnitude(mut self, weight: &Matrix, lengths: Option<Tensor<1>>) -> Self {
         let squares = weight.row_squares();
         let norms = self.row_norms(weight, &squares);
-        let lengths = lengths.unwrap_or_else(|| norms.clone()).autodiff().require_grad();
-        self.magnitude = Some(Magnitude { lengths, squares, norms: OnceLock::from(norms) });
+        self.magnitude = Some(Magnitude::new(squares, norms, lengths));
         self
     }
 
@@ -121,14 +123,10 @@ impl Lora {
         Tensor::<2>::random(x.dims(), Distribution::Bernoulli(keep), (&device, x.dtype())).div_scalar(keep)
     }
 
-    /// `||W + s B A||` of each row from `||W||^2 + 2 s (W A^T) . B + s^2 (B A A^T) . B`, `[out]`.
+    /// `||W + s B A||` of each row, `[out]`.
     fn row_norms(&self, weight: &Matrix, squares: &Tensor<1>) -> Tensor<1> {
         let (a, b) = (self.a.clone().inner(), self.b.clone().inner());
-        let row_sums = |product: Tensor<2>| product.sum_dim(1).squeeze_dim::<1>(1);
-        let crossed = row_sums(weight.product(a.clone()).transpose() * b.clone());
-        let own = row_sums(b.clone().matmul(a.clone().matmul(a.transpose())) * b);
-        let squares = squares.clone() + crossed.mul_scalar(2.0 * self.scale) + own.mul_scalar(self.scale * self.scale);
-        squares.clamp_min(0.0).sqrt().clamp_min(SHORTEST)
+        norms(weight.product(a.clone()), a, b, squares, self.scale)
     }
 
     pub(super) fn visit(&mut self, name: &str, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
@@ -141,6 +139,26 @@ impl Lora {
     }
 }
 
+/// `||W + s B A||` of each row from `||W||^2 + 2 s (W A^T) . B + s^2 (B A A^T) . B`, `[out]`.
+///
+/// # Shapes
+/// - `crossed`: `A W^T`, `[rank, out]`; `a`: `[rank, in]`, `b`: `[out, rank]`, `squares`: `[out]`.
+fn norms(crossed: Tensor<2>, a: Tensor<2>, b: Tensor<2>, squares: &Tensor<1>, scale: f64) -> Tensor<1> {
+    let row_sums = |product: Tensor<2>| product.sum_dim(1).squeeze_dim::<1>(1);
+    let crossed = row_sums(crossed.transpose() * b.clone());
+    let own = row_sums(b.clone().matmul(a.clone().matmul(a.transpose())) * b);
+    let squares = squares.clone() + crossed.mul_scalar(2.0 * scale) + own.mul_scalar(scale * scale);
+    squares.clamp_min(0.0).sqrt().clamp_min(SHORTEST)
+}
+
+impl Magnitude {
+    /// A leaf that requires a gradient, of the lengths given or of those that the rows have.
+    fn new(squares: Tensor<1>, norms: Tensor<1>, lengths: Option<Tensor<1>>) -> Self {
+        let lengths = lengths.unwrap_or_else(|| norms.clone()).autodiff().require_grad();
+        Self { lengths, squares, norms: OnceLock::from(norms) }
+    }
+}
+
 impl EmbeddingLora {
     /// Leaves that require a gradient.
     ///
@@ -148,7 +166,28 @@ impl EmbeddingLora {
     /// - `a`: `[rank, vocabulary]`, `b`: `[hidden_size, rank]`, f32.
     pub(super) fn new(a: Tensor<2>, b: Tensor<2>, scale: f64) -> Self {
         let leaf = |tensor: Tensor<2>| tensor.autodiff().require_grad();
-        Self { a: leaf(a), b: leaf(b), scale }
+        Self { a: leaf(a), b: leaf(b), scale, magnitude: None }
+    }
+
+    /// With trained lengths of the columns of `W + s (B A)^T`: those given, or those they have now.
+    pub(super) fn with_magnitude(mut self, weight: &Matrix, lengths: Option<Tensor<1>>) -> Self {
+        let squares = weight.column_squares();
+        let norms = self.column_norms(weight, &squares);
+        self.magnitude = Some(Magnitude::new(squares, norms, lengths));
+        self
+    }
+
+    /// `||W + s (B A)^T||` of each column, `[hidden_size]`.
+    fn column_norms(&self, weight: &Matrix, squares: &Tensor<1>) -> Tensor<1> {
+        let (a, b) = (self.a.clone().inner(), self.b.clone().inner());
+        norms(weight.product_back(a.clone()), a, b, squares, self.scale)
+    }
+
+    /// What the embedding's rows are multiplied with, with the adapter's part in them, `[hidden_size]`.
+    pub(super) fn gain(&self, weight: &Matrix, rows: &Tensor<2>) -> Option<Tensor<1>> {
+        let magnitude = self.magnitude.as_ref()?;
+        let norms = magnitude.norms.get_or_init(|| self.column_norms(weight, &magnitude.squares)).clone();
+        Some(beside(&magnitude.lengths, rows) / norms)
     }
 
     /// What is added to the rows `ids`, f32.
@@ -164,5 +203,9 @@ impl EmbeddingLora {
     pub(super) fn visit(&mut self, name: &str, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
         visit(&format!("{name}.lora_embedding_A"), Parameter::Matrix(&mut self.a));
         visit(&format!("{name}.lora_embedding_B"), Parameter::Matrix(&mut self.b));
+        if let Some(magnitude) = &mut self.magnitude {
+            visit(&format!("{name}.lora_magnitude_vector"), Parameter::Vector(&mut magnitude.lengths));
+            magnitude.norms.take();
+        }
     }
 }

@@ -71,31 +71,6 @@ impl Matrix {
         }
     }
 
-    /// True when `values` are this matrix as far as 16 bits tell, which files that copy it may be rounded to; a quantised
-    /// one cannot tell.
-    pub(super) fn is_near(&self, values: &[f32]) -> bool {
-        let width = self.shape()[1].max(1);
-        let near = |own: &[f32], other: &[f32]| {
-            own.iter().zip(other).all(|(own, other)| (own - other).abs() <= own.abs() * 2f32.powi(-7))
-        };
-        match self {
-            Self::Tensor(tensor) => {
-                let own = tensor.clone().inner().into_data().convert::<f32>();
-                own.try_into_vec::<f32>().is_ok_and(|own| own.len() == values.len() && near(&own, values))
-            }
-            Self::Codes(_) => values.len() == self.shape().iter().product::<usize>(),
-            Self::Packed(packed) if packed.is_quantised() => values.len() == packed.shape().iter().product::<usize>(),
-            Self::Packed(packed) => {
-                let mut row = vec![0.0; width];
-                values.len() == packed.shape().iter().product::<usize>()
-                    && values.chunks_exact(width).enumerate().all(|(index, values)| {
-                        packed.row(index, &mut row);
-                        near(&row, values)
-                    })
-            }
-        }
-    }
-
     /// The sum of the squares of each row, `[out]`, f32.
     pub(super) fn row_squares(&self) -> Tensor<1> {
         match self {
@@ -111,6 +86,45 @@ impl Matrix {
                 let rows = Tensor::arange(0..codes.shape()[0] as i64, &codes.device());
                 let values = codes.rows(rows).cast(DType::F32);
                 (values.clone() * values).sum_dim(1).squeeze_dim(1)
+            }
+        }
+    }
+
+    /// The sum of the squares of each column, `[in]`, f32.
+    pub(super) fn column_squares(&self) -> Tensor<1> {
+        let sums = |values: Tensor<2>| (values.clone() * values).sum_dim(0).squeeze_dim(0);
+        match self {
+            Self::Tensor(tensor) => sums(tensor.clone().inner().cast(DType::F32)),
+            Self::Codes(codes) => {
+                let rows = Tensor::arange(0..codes.shape()[0] as i64, &codes.device());
+                sums(codes.rows(rows).cast(DType::F32))
+            }
+            Self::Packed(packed) => {
+                let [outputs, inputs] = packed.shape();
+                let (mut row, mut squares) = (vec![0.0; inputs], vec![0.0f64; inputs]);
+                for output in 0..outputs {
+                    packed.row(output, &mut row);
+                    squares.iter_mut().zip(&row).for_each(|(sum, value)| *sum += f64::from(*value).powi(2));
+                }
+                let squares: Vec<f32> = squares.into_iter().map(|sum| sum as f32).collect();
+                Tensor::from_data(TensorData::new(squares, [inputs]), &Device::flex())
+            }
+        }
+    }
+
+    /// `x W`, not tracked, in f32.
+    ///
+    /// # Shapes
+    /// - `x`: `[tokens, out]`; output `[tokens, in]`.
+    pub(super) fn product_back(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Tensor(tensor) => x.cast(tensor.dtype()).matmul(tensor.clone().inner()).cast(DType::F32),
+            Self::Codes(codes) => codes.product_back(x).cast(DType::F32),
+            Self::Packed(packed) => {
+                let (rows, device) = (x.dims()[0], x.device());
+                let values = crate::engine::trainee::values(x.flatten(0, 1));
+                let product = kernels::product_transposed(&values, rows, packed);
+                Tensor::from_data(TensorData::new(product, [rows, packed.shape()[1]]), &device)
             }
         }
     }

@@ -27,7 +27,7 @@ impl Decoder {
     /// factors of a run that goes on are those of its checkpoint, `saved`; whatever the machine, they are the same.
     ///
     /// # Errors
-    /// As [`Decoder::attach_fresh`]; a rank above that of a matrix; a checkpoint of another adapter.
+    /// As [`AdapterSettings::check`]; a checkpoint of another adapter.
     pub fn attach_principal(
         &mut self,
         settings: &AdapterSettings,
@@ -35,24 +35,11 @@ impl Decoder {
         source: &Source,
         saved: Option<&Adapter>,
     ) -> Result<(), Faults> {
-        self.check(settings)?;
+        settings.check(&self.config)?;
         let shape = settings.shape();
         let device = self.device().clone();
-        for path in self.targeted(&settings.targets) {
-            let Some(linear) = self.linear(&path) else {
-                return Err(Fault::new("`adapter.init = \"pissa\"` cannot start an adapter on an embedding")
-                    .at(Place::Named(path))
-                    .hint("leave it out of `adapter.targets`, or use `init = \"default\"`")
-                    .into());
-            };
-            let [outputs, inputs] = linear.shape();
+        for (path, [outputs, inputs]) in settings.adapted(&self.config) {
             let (rank, scale) = (shape.rank(&path), shape.scale(&path));
-            if rank > outputs.min(inputs) {
-                return Err(Fault::new(format!("rank {rank} is more than a matrix [{outputs}, {inputs}] has"))
-                    .at(Place::Named(path))
-                    .hint("lower `adapter.rank`")
-                    .into());
-            }
             let weight = source.values(&path, [outputs, inputs])?;
             let taken = match saved {
                 Some(adapter) => read(adapter, &path, [outputs, inputs], rank)?,
@@ -61,6 +48,7 @@ impl Decoder {
                     factors(&svd::largest(&weight, [outputs, inputs], rank, key), outputs, scale)
                 }
             };
+            let linear = self.linear(&path).expect("an embedding has been refused");
             let rest = without(weight, &taken, [outputs, inputs], rank, scale as f32);
             linear.replace_weight(source.keep(&format!("{path}.weight"), rest, [outputs, inputs])?);
             let tensor = |values, shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values, shape), &device);

@@ -210,7 +210,8 @@ impl RopeScaling {
             },
             "yarn" => {
                 let original = original(fields, defaults);
-                let factor = fields.optional_number("factor").unwrap_or(positions / original);
+                // transformers asks for it, and takes the ratio of the lengths where it is null.
+                let factor = fields.present_number("factor").unwrap_or(positions / original);
                 let growth = |weight: f64| if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 };
                 let given = fields.optional_number("attention_factor");
                 // Zero is as good as absent there.

@@ -66,7 +66,8 @@ pub fn config_json(init: &Init, tokenizer: &Tokenizer) -> Value {
             "hidden_act": gemma,
             "hidden_activation": gemma,
             "query_pre_attn_scalar": init.head_dim,
-            "sliding_window": null,
+            // Asked for by transformers, and used by no layer here.
+            "sliding_window": init.max_positions,
             "layer_types": vec!["full_attention"; init.layers],
         }),
         // Its norms have nothing to set.

@@ -7,6 +7,7 @@ use checkpoints::{Dtype, Weights};
 use faults::{Fault, Place};
 
 use super::config::{Config, NormKind, NormPlaces, QueryKeyNorm};
+use super::decoder::{EMBEDDING, HEAD};
 
 impl Config {
     /// The projections of a block, first to last: each with its path inside of the block and its shape `[out, in]`.
@@ -28,6 +29,17 @@ impl Config {
             ("mlp.up_proj", [inner, hidden]),
             down,
         ]
+    }
+
+    /// Every matrix that can be adapted: its path and its shape `[out, in]`. The projections of the blocks, first to last,
+    /// then the embedding and the head, whether it has a matrix of its own or not.
+    pub fn adaptable(&self) -> Vec<(String, [usize; 2])> {
+        let projections = self.projections();
+        let in_blocks = (0..self.num_hidden_layers).flat_map(|layer| {
+            projections.iter().map(move |(name, sides)| (format!("model.layers.{layer}.{name}"), *sides))
+        });
+        let ends = [EMBEDDING, HEAD].map(|path| (path.to_owned(), [self.vocab_size, self.hidden_size]));
+        in_blocks.chain(ends).collect()
     }
 
     /// True when the projection at this path inside of a block has a bias.

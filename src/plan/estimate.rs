@@ -12,7 +12,7 @@ use super::memory::{Memory, Step};
 use super::print;
 use crate::engine::backward::Recompute;
 use crate::engine::data::Order;
-use crate::model::{AdapterSettings, Config, EncoderFiles};
+use crate::model::{AdapterSettings, Config, EMBEDDING, EncoderFiles};
 use crate::recipe::{self, Adapter, Recipe};
 
 /// The derived sizes of a run.
@@ -87,7 +87,9 @@ pub(super) fn trained_values(recipe: &Recipe, config: &Config, init_from: Option
     match (&recipe.adapter, init_from) {
         (Adapter::None, _) => config.parameters(),
         (_, Some(adapter)) => {
-            adapter.tensors.values().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()
+            let modules = adapter.modules().expect("an adapter that was read has modules");
+            let tensors = modules.iter().flat_map(|module| [Some(module.a), Some(module.b), module.magnitude]);
+            tensors.flatten().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()
         }
         (Adapter::Lora(lora), None) => {
             let settings = super::fresh(lora).expect("an adapter to go on from has been read");
@@ -140,15 +142,11 @@ fn largest_batch(order: &mut Order, steps: usize) -> (Shape, u64) {
 /// Values of a new adapter.
 pub fn fresh_parameters(settings: &AdapterSettings, config: &Config) -> u64 {
     let shape = settings.shape();
-    let projections = config.projections();
-    let in_blocks = (0..config.num_hidden_layers).flat_map(|layer| {
-        projections.iter().map(move |(name, sizes)| (format!("model.layers.{layer}.{name}"), *sizes))
-    });
-    let ends = ["model.embed_tokens", "lm_head"].map(|path| (path.to_owned(), [config.vocab_size, config.hidden_size]));
-    let adapted = in_blocks.chain(ends).filter(|(path, _)| settings.targets.includes(path));
-    let values = adapted.map(|(path, [outputs, inputs])| {
+    let values = settings.adapted(config).into_iter().map(|(path, [outputs, inputs])| {
         let factors = (shape.rank(&path) as u64).saturating_mul((outputs + inputs) as u64);
-        factors.saturating_add(if settings.dora { outputs as u64 } else { 0 })
+        // DoRA has a length for each row, of an embedding for each column.
+        let lengths = if path == EMBEDDING { inputs } else { outputs };
+        factors.saturating_add(if settings.dora { lengths as u64 } else { 0 })
     });
     values.fold(0, u64::saturating_add)
 }

@@ -165,14 +165,14 @@ impl fmt::Display for Plan {
                 .to_lowercase(),
         )?;
         let place = if crate::device::is_cpu(&self.device) { "free" } else { "on the GPU" };
+        let memory = &estimate.memory;
+        let parts = [memory.weights, memory.optimizer, memory.activations, memory.program];
+        let (all, [weights, optimizer, activations, program]) = sum_of_bytes(parts);
         line(
             "memory",
             format!(
-                "about {}: weights {}, optimizer {}, activations {} (recompute {}){}",
-                bytes(estimate.memory.peak()),
-                bytes(estimate.memory.weights),
-                bytes(estimate.memory.optimizer),
-                bytes(estimate.memory.activations),
+                "about {all}: weights {weights}, optimizer {optimizer}, activations {activations} (recompute {}), the \
+                 program {program}{}",
                 self.recompute_name(),
                 estimate.available_bytes.map(|free| format!("; {} {place}", bytes(free))).unwrap_or_default()
             ),
@@ -209,10 +209,49 @@ pub fn bytes(value: u64) -> String {
     }
 }
 
+/// Parts and their sum in one unit, the sum that of the parts as they are shown.
+fn sum_of_bytes<const N: usize>(parts: [u64; N]) -> (String, [String; N]) {
+    let (unit, decimals, name) = match parts.iter().sum::<u64>() {
+        0..1_073_741_824 => (1_048_576.0, 1, "MiB"),
+        _ => (1_073_741_824.0, 2, "GiB"),
+    };
+    let fine = 10f64.powi(decimals);
+    let rounded = parts.map(|part| (part as f64 / unit * fine).round());
+    let show = |value: f64| format!("{:.*} {name}", decimals as usize, value / fine);
+    (show(rounded.iter().sum()), rounded.map(show))
+}
+
 fn duration(seconds: f64) -> String {
     match seconds {
         ..90.0 => format!("{seconds:.0} s"),
         90.0..5400.0 => format!("{:.0} min", seconds / 60.0),
         _ => format!("{:.1} h", seconds / 3600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sum_of_bytes;
+
+    #[test]
+    fn parts_of_memory_add_up_to_what_is_shown_as_their_sum() {
+        let number = |text: &str| text.split(' ').next().and_then(|word| word.parse::<f64>().ok()).expect("a number");
+        for parts in [
+            [3_543_600, 933_888, 11_534_336, 80 << 20],
+            [52_428, 52_429, 52_430, 157_286],
+            [5 << 30, 7 << 27, 11, 80 << 20],
+        ] {
+            let (sum, parts) = sum_of_bytes(parts);
+            assert!(
+                parts.iter().all(|part| part.split(' ').next_back() == sum.split(' ').next_back()),
+                "{sum}: {parts:?}"
+            );
+            assert!(
+                (number(&sum) - parts.iter().map(|part| number(part)).sum::<f64>()).abs() < 1e-9,
+                "{sum}: {parts:?}"
+            );
+        }
+        assert_eq!(sum_of_bytes([1 << 20, 80 << 20]).0, "81.0 MiB");
+        assert_eq!(sum_of_bytes([1 << 30, 512 << 20]).0, "1.50 GiB");
     }
 }

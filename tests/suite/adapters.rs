@@ -231,6 +231,13 @@ fn dora_on_the_head_trains_as_in_peft() {
     assert_magnitudes("dora_head", &mut decoder);
 }
 
+/// The lengths are those of the columns, and the head of a tied base stays as it is.
+#[test]
+fn dora_on_an_embedding_trains_as_in_peft() {
+    let mut decoder = assert_steps("dora_embedding", STEPS, || adapted("dora_embedding"));
+    assert_magnitudes("dora_embedding", &mut decoder);
+}
+
 /// The settings that `adapters.py` gives PEFT.
 fn principal() -> AdapterSettings {
     AdapterSettings { rslora: true, principal: true, ..AdapterSettings::new(4, 6.0) }
@@ -291,14 +298,14 @@ fn pissa_goes_on_from_its_checkpoint_to_the_bit() {
 /// is adapted, they are tied no more.
 #[test]
 fn merged_adapters_have_the_logits_of_peft() {
-    for case in ["dora", "dora_head", "patterns", "embeddings", "tied", "plus"] {
+    for case in ["dora", "dora_head", "dora_embedding", "patterns", "embeddings", "tied", "plus"] {
         let expected = expected(case);
         let base = Base::open(&fixtures().join(&expected.base)).expect("a base");
         let folder = tempfile::tempdir().expect("a folder");
         let out = folder.path().join("merged");
         let exported = export::merged(&base, &adapter(case), &out, None).unwrap_or_else(|faults| panic!("{faults}"));
         assert_logits(case, &load(&out), &expected.base, &expected.before, 1e-4);
-        let untied = ["tied", "dora_head"].contains(&case);
+        let untied = ["tied", "dora_head", "dora_embedding"].contains(&case);
         assert_eq!(exported.warnings.iter().any(|warning| warning.contains("two")), untied, "{case}");
         let config = std::fs::read_to_string(out.join("config.json")).expect("a configuration");
         assert_eq!(config.contains("\"tie_word_embeddings\": false"), expected.base == "llama" || untied, "{case}");
@@ -313,7 +320,8 @@ fn an_adapter_with_an_embedding_of_its_own_is_refused_by_name() {
     assert!(key.contains("embed_tokens"));
     // The sign of the last number; the first row is that of padding, all zeros.
     *copy.bytes.last_mut().expect("numbers") ^= 0x80;
-    let faults = base("llama").attach(&adapter, 0.0).expect_err("another embedding").to_string();
+    let weights = Weights::open(&fixtures().join("llama")).expect("the weights");
+    let faults = adapter.check_base_copies(&weights).expect_err("another embedding").to_string();
     assert!(faults.contains("model.embed_tokens") && faults.contains("of its own"), "{faults}");
     let folder = tempfile::tempdir().expect("a folder");
     let base = Base::open(&fixtures().join("llama")).expect("a base");
@@ -329,6 +337,7 @@ fn new_adapters_of_every_kind_start_as_the_base() {
         AdapterSettings { dora: true, ..plain() },
         AdapterSettings { dora: true, targets: names(&["lm_head", "v_proj"]), ..plain() },
         AdapterSettings { targets: names(&["lm_head", "embed_tokens"]), ..plain() },
+        AdapterSettings { dora: true, targets: names(&["lm_head", "embed_tokens"]), ..plain() },
         AdapterSettings {
             rank_pattern: vec![("q_proj".into(), 2)],
             alpha_pattern: vec![("0.mlp.up_proj".into(), 2.0)],
@@ -362,8 +371,6 @@ fn what_cannot_be_adapted_so_is_refused_by_name() {
     let plain = || AdapterSettings::new(3, 6.0);
     let pattern = |pattern: &str| vec![(pattern.to_string(), 2)];
     let cases = [
-        (AdapterSettings { dora: true, targets: names(&["embed_tokens"]), ..plain() }, "DoRA on an embedding"),
-        (AdapterSettings { dora: true, dropout: 0.1, targets: names(&["lm_head"]), ..plain() }, "adapter.dropout"),
         (AdapterSettings { targets: names(&["lm_haed"]), ..plain() }, "did you mean `lm_head`?"),
         (AdapterSettings { rank_pattern: pattern("lm_head"), ..plain() }, "\"lm_head\" has no effect"),
         (AdapterSettings { rank_pattern: pattern("(q_proj"), ..plain() }, "cannot read the pattern"),
@@ -373,10 +380,7 @@ fn what_cannot_be_adapted_so_is_refused_by_name() {
         assert!(faults.contains(part), "{faults}");
     }
     let refused = |settings: &AdapterSettings| {
-        with_source(&fixtures().join("llama"), DType::F32, |config, source| {
-            let mut decoder = Decoder::load(config, source).unwrap_or_else(|fault| panic!("{fault}"));
-            decoder.attach_principal(settings, 1, source, None).expect_err("a fault").to_string()
-        })
+        settings.check(&base("llama").config).expect_err("singular values that are not there").to_string()
     };
     let rank = refused(&AdapterSettings { principal: true, ..AdapterSettings::new(17, 6.0) });
     assert!(rank.contains("rank 17 is more than a matrix"), "{rank}");

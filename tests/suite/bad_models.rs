@@ -197,18 +197,64 @@ fn an_adapter_of_another_shape_is_refused() {
         }
     };
     copy(&described("\"r\": 4", "\"r\": 8"));
-    place.refuses(run, &["adapter", "rank", "hint: "]);
+    let refuses = |set: &str, expected: &[&str]| {
+        for command in ["check", "run"] {
+            let ended = place.refuses(&format!("{command} goes_on.toml {set}"), expected);
+            assert!(!ended.stderr.contains("memory  "), "the plan comes before the fault:\n{}", ended.stderr);
+        }
+    };
+    refuses("", &["adapter", "rank", "hint: "]);
     copy(&described("\"peft_type\": \"LORA\"", "\"peft_type\": \"IA3\""));
-    place.refuses(run, &["adapter_config.json", "IA3"]);
+    refuses("", &["adapter_config.json", "IA3"]);
     copy(&described("{", "{,"));
-    place.refuses(run, &["adapter_config.json"]);
+    refuses("", &["adapter_config.json"]);
     copy(&|name, bytes| if name.ends_with("safetensors") { bytes[..bytes.len() / 2].to_vec() } else { bytes });
-    place.refuses(run, &["adapter_model.safetensors"]);
+    refuses("", &["adapter_model.safetensors"]);
 
     // Of another model.
     let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/llama/adapter");
-    place.refuses(&format!("{run} --set adapter.init_from={other}"), &["fit", "hint: "]);
-    place.refuses(&format!("{run} --set adapter.init_from=nowhere"), &["nowhere", "hint: "]);
-    place.refuses(&format!("{run} --set adapter.init_from=first"), &["first", "hint: "]);
-    place.refuses(&format!("{run} --set adapter.rank=4"), &["`adapter.rank`", "hint: "]);
+    refuses(&format!("--set adapter.init_from={other}"), &["fit", "hint: "]);
+    refuses("--set adapter.init_from=nowhere", &["nowhere", "hint: "]);
+    refuses("--set adapter.init_from=rows.jsonl", &["rows.jsonl"]);
+    refuses("--set adapter.rank=4", &["`adapter.rank`", "hint: "]);
+}
+
+/// What `run` refuses before it trains, `check` refuses, and neither prints a plan that will not be done.
+#[test]
+fn adapters_that_do_not_fit_the_model_are_refused_before_the_plan() {
+    let place = Workplace::new();
+    let cases = [
+        ("adapter.targets=[\"q_prj\"]", &["`q_prj`", "did you mean `q_proj`?", "hint: "][..]),
+        ("adapter.rank_pattern={lm_head=2}", &["\"lm_head\" has no effect", "adapter.rank_pattern", "hint: "]),
+        ("adapter.alpha_pattern={\"(q_proj\"=2}", &["cannot read the pattern", "adapter.alpha_pattern"]),
+        ("adapter.init=pissa --set adapter.rank=129", &["rank 129 is more than a matrix [128, 128] has", "hint: "]),
+        (
+            "adapter.init=pissa --set adapter.targets=[\"embed_tokens\"]",
+            &["model.embed_tokens", "cannot start an adapter on an embedding", "hint: "],
+        ),
+    ];
+    for (set, expected) in cases {
+        for command in ["check", "run"] {
+            let ended = place.refuses(&format!("{command} recipe.toml --set {set}"), expected);
+            assert!(!ended.stderr.contains("memory  "), "the plan comes before the fault:\n{}", ended.stderr);
+        }
+    }
+}
+
+/// transformers, and so PEFT, drops in training what such a model says; here it would be trained as another.
+#[test]
+fn dropout_inside_of_a_model_is_refused_for_training_alone() {
+    let place = Workplace::with_model();
+    let config = place.text("model/config.json");
+    let set = |name: &str| config.replacen('{', &format!("{{\"{name}\": 0.1,"), 1);
+    for name in ["attention_dropout", "resid_pdrop"] {
+        place.write("model/config.json", set(name));
+        for command in ["check", "run"] {
+            let expected = [&format!("`{name}` of this model is 0.1"), "model/config.json", "hint: set "];
+            place.refuses(&format!("{command} recipe.toml --set model.path=model"), &expected);
+        }
+        place.trainer("sample model --prompt fox --max-tokens 2").succeeds();
+    }
+    place.write("model/config.json", config.replacen('{', "{\"attention_dropout\": 0.0,", 1));
+    place.trainer("check recipe.toml --set model.path=model").succeeds();
 }

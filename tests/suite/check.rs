@@ -46,6 +46,12 @@ fn the_plan_as_json_has_the_numbers_of_the_text() {
     let bytes = |key: &str| memory[key].as_u64().expect("bytes");
     let parts = ["weights", "optimizer", "activations", "program"];
     assert_eq!(bytes("peak"), parts.into_iter().map(bytes).sum::<u64>());
+    // The parts that are printed add up to what is printed as their sum.
+    let memory = text.lines().find_map(|line| line.strip_prefix("memory ")).expect("a line on memory");
+    let sizes = memory.split(" MiB").map_while(|before| before.rsplit(' ').next()?.parse::<f64>().ok());
+    let sizes: Vec<f64> = sizes.take(5).collect();
+    assert_eq!(sizes.len(), 5, "{memory}");
+    assert!((sizes[0] - sizes[1..].iter().sum::<f64>()).abs() < 1e-9, "{memory}");
     let example = &json["example"];
     assert_eq!(example["ids"].as_array().map(Vec::len), example["learned"].as_array().map(Vec::len));
     assert!(text.contains(example["text"].as_str().expect("a text")), "{text}");

@@ -26,12 +26,6 @@ fn text(place: &Workplace, model: &str) -> String {
     line["text"].as_str().expect("a text").to_owned()
 }
 
-/// The number after `words` on stderr.
-fn number_after(ended: &Ended, words: &str) -> f64 {
-    let rest = ended.stderr.split(words).nth(1).unwrap_or_else(|| panic!("{words:?} is not in\n{}", ended.stderr));
-    rest.split([' ', ';', '\n']).next().expect("a word").parse().expect("a number")
-}
-
 #[test]
 fn every_form_of_a_trained_model_gives_the_same_text() {
     let place = trained("recipe.toml");
@@ -47,7 +41,7 @@ fn every_form_of_a_trained_model_gives_the_same_text() {
     assert_eq!(run, text(&place, "adapter"));
 
     let merged = place.trainer("export run/checkpoints/step-000008 --out merged --merge --dtype f32").succeeds();
-    let difference = number_after(&merged, "adapter against merged: ");
+    let difference = merged.number_after("adapter against merged: ");
     assert!(difference < 1e-3, "{difference}");
     assert_eq!(run, text(&place, "merged"));
     assert_eq!(types(&place, "merged"), [Dtype::F32]);
@@ -69,7 +63,7 @@ fn adapters_of_every_kind_give_the_same_text_in_every_form() {
         place.trainer("export run --out adapter").succeeds();
         assert_eq!(run, text(&place, "adapter"), "{kind}");
         let merged = place.trainer("export run --out merged --merge --dtype f32").succeeds();
-        let difference = number_after(&merged, "adapter against merged: ");
+        let difference = merged.number_after("adapter against merged: ");
         assert!(difference < 1e-3, "{kind}: {difference}");
         assert_eq!(run, text(&place, "merged"), "{kind}");
         let base = SafeTensors::deserialize(&place.read("model/model.safetensors")).expect("a file").len();
@@ -83,7 +77,8 @@ fn an_adapter_is_converted_to_what_a_program_reads() {
     let place = trained("recipe.toml --set adapter.rslora=true --set adapter.rank_pattern={q_proj=2}");
     let run = text(&place, "run");
     let said = place.trainer("export run --out adapter").succeeds();
-    said.says(&["vLLM takes one rank", "--for vllm", "llama.cpp ignores `use_rslora`", "--for llama.cpp"]);
+    assert_eq!(said.stderr.matches("WARN vLLM").count(), 1, "{}", said.stderr);
+    said.says(&["vLLM takes one rank", "has 2, 4:", "--for vllm", "ignores `use_rslora`", "--for llama.cpp"]);
     for program in ["vllm", "llama.cpp"] {
         let said = place.trainer(&format!("export run --out {program} --for {program}")).succeeds();
         assert!(!said.stderr.contains("vLLM") && !said.stderr.contains("llama.cpp ignores"), "{}", said.stderr);
@@ -105,6 +100,29 @@ fn an_adapter_is_converted_to_what_a_program_reads() {
     place.trainer("run goes_on.toml --set adapter.kind=dora --set output.dir=second --set train.steps=1").succeeds();
 }
 
+/// llama.cpp loads a tied matrix under the embedding's name: it finds no `output.weight` to adapt, and would multiply the
+/// head with what is meant for the embedding.
+#[test]
+fn an_adapter_on_tied_ends_is_not_for_llama_cpp() {
+    for target in ["lm_head", "embed_tokens"] {
+        let place =
+            trained(&format!("recipe.toml --set model.path=model --set adapter.targets=[\"{target}\",\"q_proj\"]"));
+        let expected = ["llama.cpp reads no adapter on", target, "hint: export with `--merge`"];
+        place.refuses("export run --out other --for llama.cpp", &expected);
+        place.trainer("export run --out adapter").succeeds().says(&["llama.cpp reads no adapter on"]);
+        place.refuses("export run --out other --for vllm", &["vLLM", target, "hint: "]);
+        // With a head of its own: nothing is said.
+        let merged = place.trainer("export run --out untied --merge").succeeds();
+        merged.says(&["those of the merged model are two"]);
+        let again = format!("--set model.path=untied --set adapter.targets=[\"{target}\"] --set output.dir=again");
+        place.trainer(&format!("run recipe.toml {again} --set train.steps=2")).succeeds();
+        let said = place.trainer("export again --out for_it --for llama.cpp").succeeds();
+        assert!(!said.stderr.contains("llama.cpp"), "{}", said.stderr);
+        let said = place.trainer("export again --out plain").succeeds();
+        assert!(!said.stderr.contains("llama.cpp"), "{}", said.stderr);
+    }
+}
+
 #[test]
 fn merged_weights_come_in_the_type_that_is_asked_for() {
     let place = trained("recipe.toml");
@@ -112,7 +130,7 @@ fn merged_weights_come_in_the_type_that_is_asked_for() {
     for (flag, expected) in [("--dtype bf16", vec![Dtype::BF16]), ("--dtype f16", vec![Dtype::F16]), ("", base)] {
         let out = format!("merged{}", flag.replace("--dtype ", "-"));
         let merged = place.trainer(&format!("export run --out {out} --merge {flag}")).succeeds();
-        let difference = number_after(&merged, "adapter against merged: ");
+        let difference = merged.number_after("adapter against merged: ");
         assert!(difference > 0.0 && difference < 0.5, "{flag}: {difference}");
         assert_eq!(types(&place, &out), expected, "{flag}");
         for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
@@ -251,11 +269,20 @@ fn a_new_adapter_goes_on_from_an_exported_one() {
     place.trainer("export run --out adapter").succeeds();
     let recipe = place.text("recipe.toml").replace("rank = 4\nalpha = 8", "init_from = \"adapter\"");
     place.write("goes_on.toml", recipe);
-    place.trainer("run goes_on.toml --set output.dir=second --set train.steps=1").succeeds();
     let last = place.metrics("run").pop().expect("the last evaluation");
-    let first = place.metrics("second").remove(0);
-    assert_eq!((&first["step"], &first["split"]), (&0.into(), &"eval".into()));
-    assert_eq!((&first["nll"], &first["entropy"]), (&last["nll"], &last["entropy"]));
+    // As `sample` and `eval` name it: an adapter, a run, a checkpoint, or the file that names one.
+    for (index, from) in ["adapter", "run", "run/checkpoints/step-000008", "run/checkpoints/best"].iter().enumerate() {
+        let set = format!("--set adapter.init_from={from} --set output.dir=next-{index} --set train.steps=1");
+        place.trainer(&format!("run goes_on.toml {set}")).succeeds();
+        let first = place.metrics(&format!("next-{index}")).remove(0);
+        assert_eq!((&first["step"], &first["split"]), (&0.into(), &"eval".into()));
+        if !from.ends_with("best") {
+            assert_eq!((&first["nll"], &first["entropy"]), (&last["nll"], &last["entropy"]), "{from}");
+        }
+    }
+    place.trainer("run full.toml --set output.dir=whole --set train.steps=1").succeeds();
+    let whole = "run goes_on.toml --set adapter.init_from=whole --set output.dir=other";
+    place.refuses(whole, &["holds a whole model and no adapter", "whole", "hint: "]);
 }
 
 /// The same weights in two files with an index, as large models come.

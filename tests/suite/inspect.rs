@@ -125,6 +125,70 @@ fn a_model_has_its_shape_types_and_norms() {
     assert!(file.contains("35 tensors, 5.7 k F32"), "{file}");
 }
 
+/// The fields of the fixtures' `config.json`, under what they do.
+#[test]
+fn a_model_shows_its_architecture() {
+    let place = Workplace::new();
+    let of = |name: &str| {
+        let object = place.trainer(&format!("inspect {} --json", fixture(name))).succeeds().json();
+        (object, place.trainer(&format!("inspect {}", fixture(name))).succeeds().stdout)
+    };
+    let (object, text) = of("gemma3");
+    let config: Value =
+        serde_json::from_str(&std::fs::read_to_string(fixture("gemma3/config.json")).expect("a file")).expect("JSON");
+    for (field, own) in [
+        ("architecture", "model_type"),
+        ("layers", "num_hidden_layers"),
+        ("hidden_size", "hidden_size"),
+        ("intermediate_size", "intermediate_size"),
+        ("heads", "num_attention_heads"),
+        ("kv_heads", "num_key_value_heads"),
+        ("head_dim", "head_dim"),
+        ("vocabulary", "vocab_size"),
+        ("tied", "tie_word_embeddings"),
+        ("max_positions", "max_position_embeddings"),
+        ("logit_cap", "final_logit_softcapping"),
+        ("norm_epsilon", "rms_norm_eps"),
+    ] {
+        assert_eq!(object[field], config[own], "{field}");
+    }
+    assert_eq!(object["sliding_windows"], json!([5, null]));
+    assert_eq!(object["rope"], json!({"theta": 1000.0, "width": 8, "scaling": "linear", "factor": 4.0}));
+    assert_eq!(object["local_rope"], json!({"theta": 100.0, "width": 8, "scaling": "none"}));
+    close(&object["embedding_scale"], 12f64.sqrt());
+    close(&object["attention_scale"], 5f64.powf(-0.5));
+    assert_eq!(object["parameters"], object["values"]);
+    for part in [
+        "attention    2 heads of 8, 1 for keys and values, norms on queries and keys (each head), scores times 0.447",
+        "mlp          width 14, gated by gelu (tanh)",
+        "norms        rms (1 + weight) before and after attention and mlp, epsilon 1e-5",
+        "rope, global theta 1000, 8 values of a head, scaling linear factor 4.0",
+        "rope, local  theta 100, 8 values of a head, scaling none",
+        "windows      5 on layers 0\n",
+        "soft caps    logits 4",
+        "scales       embeddings times 3.464",
+        "head         tied to the embedding",
+        "model.layers.*.self_attn.q_proj.weight",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    let row = text.lines().find(|line| line.starts_with("model.layers.*.self_attn.q_proj.weight")).expect("a row");
+    assert_eq!(row.split_whitespace().skip(1).collect::<Vec<_>>(), ["[16,", "12]", "F32", "2"]);
+    let (object, text) = of("granite");
+    let scales = ["embedding_scale", "residual_scale", "attention_scale", "logit_scale"];
+    for (field, expected) in scales.into_iter().zip([3.0, 0.7, 0.4, 1.0 / 0.6]) {
+        close(&object[field], expected);
+    }
+    assert_eq!((&object["rope"]["scaling"], &object["rope"]["beta_fast"]), (&json!("yarn"), &json!(2.0)));
+    assert!(text.contains("windows      none, every layer sees all"), "{text}");
+    let (object, text) = of("olmo");
+    assert_eq!((&object["clip_qkv"], &object["norm"]), (&json!(0.9), &json!("layer (no weights)")));
+    assert!(text.contains("cut off at 0.9"), "{text}");
+    let (object, text) = of("qwen2");
+    assert_eq!((&object["biases"]["qkv"], &object["sliding_windows"]), (&json!(true), &json!([null, 6])));
+    assert!(text.contains("windows      6 on layers 1\n"), "{text}");
+}
+
 #[test]
 fn a_run_shows_where_it_stands() {
     let place = Workplace::new();

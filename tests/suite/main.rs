@@ -10,6 +10,7 @@ mod batching;
 mod check;
 mod diffuse;
 mod divergence;
+mod dropout;
 mod export;
 mod files;
 mod inspect;

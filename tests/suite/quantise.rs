@@ -66,9 +66,12 @@ fn a_run_on_codes_is_the_run_on_their_values() {
         (Quantisation::Nf4, "nf4", "f32", false),
     ] {
         let place = Workplace::with_model();
+        // The lengths of DoRA, too, are those of the values.
+        let kind = if embeddings { "lora" } else { "dora" };
         let shared = format!("run recipe.toml --set model.dtype={dtype} --set model.path=model --set train.steps=3");
         let rows = if quantisation == Quantisation::Nf4 { "--set model.quantize_rows=0" } else { "" };
         let quantise = format!("--set model.quantize={name} --set model.quantize_embeddings={embeddings} {rows}");
+        let shared = format!("{shared} --set adapter.kind={kind}");
         place.trainer(&format!("{shared} {quantise} --set output.dir=codes")).succeeds();
         quantise_files(&place, quantisation, embeddings);
         place.trainer(&format!("{shared} --set output.dir=values")).succeeds();
@@ -118,33 +121,150 @@ fn matrices_take_the_memory_that_is_promised() {
     assert!(share(Quantisation::Nf4, false) > nf4 + 0.02);
 }
 
-/// Merging takes the original weights: what is merged is W + s B A to a rounding of f32.
+/// The tensors of an adapter: A, B and the trained lengths of the module of a weight.
+struct Factors<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    lengths: Option<&'a [f32]>,
+    rank: usize,
+    inputs: usize,
+}
+
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// alpha / rank of the tests' recipe.
+const SCALE: f64 = 2.0;
+
+impl<'a> Factors<'a> {
+    fn of(adapter: &'a Tensors, weight: &str) -> Option<Self> {
+        let module = format!("base_model.model.{}", weight.strip_suffix(".weight")?);
+        let (shape, a) = adapter.get(&format!("{module}.lora_A.weight"))?;
+        let (_, b) = adapter.get(&format!("{module}.lora_B.weight"))?;
+        let lengths = adapter.get(&format!("{module}.lora_magnitude_vector")).map(|(_, lengths)| &lengths[..]);
+        Some(Self { a, b, lengths, rank: shape[0], inputs: shape[1] })
+    }
+
+    /// `s B A` of the ranks in `ranks`, at a place of the matrix.
+    fn update(&self, place: usize, ranks: std::ops::Range<usize>) -> f64 {
+        let (o, i) = (place / self.inputs, place % self.inputs);
+        let term = |r: usize| f64::from(self.b[o * self.rank + r]) * f64::from(self.a[r * self.inputs + i]);
+        SCALE * ranks.map(term).sum::<f64>()
+    }
+}
+
+/// Merging takes the original weights, whatever the adapter: what is merged is W + s B A to a rounding of f32, its rows
+/// brought to DoRA's lengths; and it has the logits of the original base with the exported adapter beside it.
 #[test]
 fn an_adapter_of_a_quantised_run_is_merged_into_the_original_weights() {
-    let place = Workplace::with_model();
-    place.trainer("run recipe.toml --set model.path=model --set model.quantize=nf4").succeeds();
-    place.trainer("export run --out merged --merge --dtype f32").succeeds();
-    let before = tensors(&place.read("model/model.safetensors"));
-    let after = tensors(&place.read("merged/model.safetensors"));
-    let adapter = tensors(&place.read("run/checkpoints/step-000006/adapter_model.safetensors"));
-    let mut adapted = 0;
-    for (name, (shape, values)) in &before {
-        let module = name.strip_suffix(".weight").expect("a weight");
-        let factor = |part: &str| adapter.get(&format!("base_model.model.{module}.lora_{part}.weight"));
-        let (Some((_, a)), Some((_, b))) = (factor("A"), factor("B")) else {
-            assert_eq!(*values, after[name].1, "{name} has no adapter");
-            continue;
-        };
-        adapted += 1;
-        let (rank, inputs) = (4, shape[1]);
-        for (place, (found, original)) in after[name].1.iter().zip(values).enumerate() {
-            let (o, i) = (place / inputs, place % inputs);
-            let update: f64 = (0..rank).map(|r| f64::from(b[o * rank + r]) * f64::from(a[r * inputs + i])).sum();
-            let expected = f64::from(*original) + 2.0 * update;
-            assert!((f64::from(*found) - expected).abs() < 1e-6, "{name}: {found} for {expected}");
+    for (bits, kind, ranks) in [
+        ("nf4", "adapter.init=default", 4),
+        ("nf4", "adapter.kind=dora", 4),
+        ("int8", "adapter.kind=dora", 4),
+        ("nf4", "adapter.init=pissa", 8),
+        ("int8", "adapter.init=pissa", 8),
+    ] {
+        let place = Workplace::with_model();
+        let set = format!("--set model.path=model --set model.quantize={bits} --set {kind}");
+        place.trainer(&format!("run recipe.toml {set}")).succeeds();
+        let losses: Vec<f64> = place.steps("run").iter().map(|line| line["loss"].as_f64().expect("a loss")).collect();
+        assert!(losses.len() == 6 && losses.iter().all(|loss| loss.is_finite()), "{bits} {kind}: {losses:?}");
+        place.trainer("export run --out adapter").succeeds();
+        let merged = place.trainer("export run --out merged --merge --dtype f32").succeeds();
+        let apart = merged.number_after("adapter against merged: ");
+        assert!(apart < 1e-3, "{bits} {kind}: {apart}");
+        let before = tensors(&place.read("model/model.safetensors"));
+        let after = tensors(&place.read("merged/model.safetensors"));
+        let adapter = tensors(&place.read("adapter/adapter_model.safetensors"));
+        let mut adapted = 0;
+        for (name, (_, values)) in &before {
+            let Some(factors) = Factors::of(&adapter, name) else {
+                assert_eq!(*values, after[name].1, "{name} has no adapter");
+                continue;
+            };
+            adapted += 1;
+            assert_eq!(factors.rank, ranks, "{bits} {kind}");
+            let sum = |(place, value): (usize, &f32)| f64::from(*value) + factors.update(place, 0..factors.rank);
+            let mut expected: Vec<f64> = values.iter().enumerate().map(sum).collect();
+            assert_eq!(factors.lengths.is_some(), kind.ends_with("dora"), "{kind}");
+            for (row, length) in expected.chunks_mut(factors.inputs).zip(factors.lengths.into_iter().flatten()) {
+                let norm = row.iter().map(|value| value * value).sum::<f64>().sqrt();
+                row.iter_mut().for_each(|value| *value *= f64::from(*length) / norm);
+            }
+            let worst = after[name].1.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+            assert!(worst < 2e-6, "{bits} {kind} {name}: {worst}");
         }
+        assert_eq!(adapted, 28);
     }
-    assert_eq!(adapted, 28);
+}
+
+/// PiSSA takes what is largest in the original matrices, not in their codes, and quantises the rest: `Q(W - s B0 A0)` with
+/// `s B0 A0` beside it is what is trained.
+#[test]
+fn pissa_on_codes_decomposes_the_original_weights() {
+    let place = Workplace::with_model();
+    for (bits, quantisation) in [("nf4", Quantisation::Nf4), ("int8", Quantisation::Int8)] {
+        let set = format!("--set adapter.init=pissa --set model.quantize={bits} --set output.dir={bits}");
+        place.trainer(&format!("run recipe.toml --set model.path=model {set}")).succeeds();
+        place.trainer(&format!("export {bits} --out {bits}-adapter")).succeeds();
+        let adapter = tensors(&place.read(&format!("{bits}-adapter/adapter_model.safetensors")));
+        let start = tensors(&place.read("model/model.safetensors")).into_iter().map(|(name, (shape, values))| {
+            let Some(factors) = Factors::of(&adapter, &name) else {
+                let quantised = || Quantised::new(&values, [shape[0], shape[1]], quantisation).dequantise();
+                let values = if shape.len() == 2 { quantised() } else { values };
+                return (name, Plain(shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()));
+            };
+            // The second half of the ranks takes away again what was taken out.
+            let taken: Vec<f64> = (0..values.len()).map(|place| -factors.update(place, 4..8)).collect();
+            let rest: Vec<f64> = values.iter().zip(&taken).map(|(value, taken)| f64::from(*value) - taken).collect();
+            assert_largest(&name, &factors, &rest);
+            let narrow: Vec<f32> = rest.iter().map(|value| *value as f32).collect();
+            let codes = Quantised::new(&narrow, [shape[0], shape[1]], quantisation).dequantise();
+            let sum = codes.iter().zip(&taken).map(|(code, taken)| (f64::from(*code) + taken) as f32);
+            (name, Plain(shape, sum.flat_map(f32::to_le_bytes).collect()))
+        });
+        let bytes = serialize(start, None).expect("a file");
+        place.model(&format!("{bits}-start"));
+        place.write(&format!("{bits}-start/model.safetensors"), bytes);
+        let plain = format!("--set model.path={bits}-start --set train.steps=1 --set output.dir={bits}-plain");
+        place.trainer(&format!("run recipe.toml {plain}")).succeeds();
+        let before = |run: &str| place.metrics(run)[0]["nll"].as_f64().expect("an nll");
+        let apart = (before(bits) - before(&format!("{bits}-plain"))).abs();
+        assert!(apart < 1e-4, "{bits}: {apart}");
+    }
+}
+
+/// What is left of a matrix has nothing in the directions that were taken out, and no direction as large as they.
+#[track_caller]
+fn assert_largest(name: &str, factors: &Factors, rest: &[f64]) {
+    let (rank, inputs) = (factors.rank, factors.inputs);
+    let length = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>().sqrt();
+    let through = |left: &[f64]| -> Vec<f64> {
+        let mut sums = vec![0.0; inputs];
+        for (value, row) in left.iter().zip(rest.chunks_exact(inputs)) {
+            sums.iter_mut().zip(row).for_each(|(sum, weight)| *sum += value * weight);
+        }
+        sums
+    };
+    let back = |right: &[f64]| -> Vec<f64> {
+        rest.chunks_exact(inputs).map(|row| row.iter().zip(right).map(|(a, b)| a * b).sum()).collect()
+    };
+    let mut smallest = f64::INFINITY;
+    for r in rank / 2..rank {
+        let left: Vec<f64> = factors.b.iter().skip(r).step_by(rank).map(|value| f64::from(*value)).collect();
+        let right: Vec<f64> = factors.a[r * inputs..(r + 1) * inputs].iter().map(|value| f64::from(*value)).collect();
+        let left_over = length(&through(&left)) / length(&left) / length(rest);
+        assert!(left_over < 1e-5, "{name}: {left_over}");
+        smallest = smallest.min(SCALE * length(&left) * length(&right));
+    }
+    // The largest singular value of the rest, by powers.
+    let mut left = vec![1.0; rest.len() / inputs];
+    for _ in 0..30 {
+        left = back(&through(&left));
+        let norm = length(&left);
+        left.iter_mut().for_each(|value| *value /= norm);
+    }
+    let largest = length(&through(&left));
+    assert!(largest < smallest * 1.01, "{name}: {largest} is left, {smallest} was taken");
 }
 
 #[test]

@@ -257,6 +257,12 @@ impl Ended {
         self
     }
 
+    /// The number after `words` on stderr.
+    pub fn number_after(&self, words: &str) -> f64 {
+        let rest = self.stderr.split(words).nth(1).unwrap_or_else(|| panic!("{words:?} is not in\n{}", self.stderr));
+        rest.split([' ', ';', '\n']).next().expect("a word").parse().expect("a number")
+    }
+
     /// Stdout as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}:\n{}", self.stdout))

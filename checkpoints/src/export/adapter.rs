@@ -2,7 +2,9 @@
 //!
 //! vLLM (its `PEFTHelper` and its kernels) takes one rank, of those it has kernels for, and one scale for all modules, and
 //! neither DoRA nor, in all its architectures, embeddings. llama.cpp (`convert_lora_to_gguf.py` and its loader) takes the
-//! rank of each module from its tensors, one alpha for all, ignores `use_rslora` and knows no DoRA.
+//! rank of each module from its tensors, one alpha for all, ignores `use_rslora` and knows no DoRA. A base whose head is its
+//! embedding has one matrix there, under the embedding's name: llama.cpp finds no head to adapt in it, and multiplies with
+//! the head what is meant for the embedding.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,7 +13,6 @@ use faults::{Fault, Faults, Place};
 
 use super::{Exported, check_out, exported, stage};
 use crate::adapter::{Adapter, Module};
-use crate::checkpoint::Checkpoint;
 use crate::tensor::StoredTensor;
 
 /// The ranks vLLM has kernels for.
@@ -19,6 +20,10 @@ const VLLM_RANKS: &[usize] = &[8, 16, 32, 64, 128, 256, 320, 512];
 
 /// The modules that are no projection of a block.
 const ENDS: [&str; 2] = ["embed_tokens", "lm_head"];
+
+/// What llama.cpp has no place for.
+const TIED_IN_LLAMA_CPP: &str =
+    "llama.cpp reads no adapter on `embed_tokens` or `lm_head` of a base whose head is its embedding";
 
 /// Who an adapter is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,29 +36,28 @@ pub enum Reader {
     LlamaCpp,
 }
 
-/// Writes the adapter of a checkpoint as a folder of its own, converted to what `reader` takes, without any change of what
-/// it computes.
+/// Writes an adapter as a folder of its own, converted to what `reader` takes, without any change of what it computes.
+/// `tied` says whether the base's head is its embedding, if that is known; it matters to adapters on one of them alone.
 ///
 /// llama.cpp ignores `use_rslora`, so an rsLoRA adapter of one rank is written as plain LoRA with alpha * sqrt(rank) for
 /// every reader, which is the same adapter.
 ///
 /// # Errors
-/// `out` is a file or not empty, the checkpoint holds no adapter or one that cannot be converted, or the disk fails.
-pub fn adapter(checkpoint: &Checkpoint, out: &Path, reader: Reader) -> Result<Exported, Faults> {
+/// `out` is a file or not empty, the adapter cannot be converted, or the disk fails.
+pub fn adapter(adapter: &Adapter, out: &Path, reader: Reader, tied: Option<bool>) -> Result<Exported, Faults> {
     check_out(out)?;
-    let adapter = checkpoint.adapter()?;
     let modules = adapter.modules()?;
     let count = modules.len();
     let all_zero = modules.iter().all(|module| is_zero(module.b) || is_zero(module.a));
     let converted = match reader {
-        Reader::Peft => without_rslora(&adapter)?,
-        Reader::Vllm => for_vllm(&adapter)?,
-        Reader::LlamaCpp => for_llama_cpp(&adapter)?,
+        Reader::Peft => without_rslora(adapter)?,
+        Reader::Vllm => for_vllm(adapter)?,
+        Reader::LlamaCpp => for_llama_cpp(adapter, tied)?,
     };
     let mut warnings = match reader {
-        Reader::Peft => limits(&converted)?,
+        Reader::Peft => limits(&converted, tied)?,
         Reader::Vllm => Vec::new(),
-        Reader::LlamaCpp => head_warning(&converted).into_iter().collect(),
+        Reader::LlamaCpp => tied_warning(&modules, tied).into_iter().collect(),
     };
     if all_zero {
         warnings.push("every `lora_B` is zero: the adapter changes nothing".into());
@@ -67,25 +71,13 @@ fn is_zero(tensor: &StoredTensor) -> bool {
 }
 
 /// What vLLM and llama.cpp cannot read of an adapter, one sentence each.
-fn limits(adapter: &Adapter) -> Result<Vec<String>, Faults> {
+fn limits(adapter: &Adapter, tied: Option<bool>) -> Result<Vec<String>, Faults> {
     let mut warnings = Vec::new();
     let modules = adapter.modules()?;
-    let ranks: BTreeSet<usize> = modules.iter().map(|module| module.rank).collect();
     if adapter.config.use_dora {
         warnings.push("vLLM and llama.cpp do not load DoRA adapters: export with `--merge` for them".into());
     } else {
-        for rank in ranks.iter().filter(|rank| !VLLM_RANKS.contains(rank)) {
-            warnings.push(match VLLM_RANKS.iter().find(|known| *known > rank) {
-                Some(known) => format!(
-                    "vLLM has no rank {rank} of its own: start it with `--max-lora-rank {known}`, or export with \
-                     `--for vllm`"
-                ),
-                None => format!("vLLM does not load rank {rank}: export with `--merge` for it"),
-            });
-        }
-        if ranks.len() > 1 {
-            warnings.push("vLLM takes one rank for all modules: export with `--for vllm` for it".into());
-        }
+        warnings.extend(rank_warning(&modules));
         if !adapter.config.alpha_pattern.is_empty() {
             warnings.push(
                 "vLLM and llama.cpp take one alpha for all modules: export with `--for vllm` or `--for llama.cpp`"
@@ -106,15 +98,34 @@ fn limits(adapter: &Adapter) -> Result<Vec<String>, Faults> {
                 .into(),
         );
     }
-    warnings.extend(head_warning(adapter));
+    warnings.extend(tied_warning(&modules, tied));
     Ok(warnings)
 }
 
-fn head_warning(adapter: &Adapter) -> Option<String> {
-    let on_head = adapter.tensors.contains_key(&Adapter::key_a("lm_head"));
-    let message =
-        "llama.cpp refuses an adapter on an `lm_head` that is tied to the embedding: export with `--merge` then";
-    on_head.then(|| message.into())
+/// What vLLM makes of the ranks.
+fn rank_warning(modules: &[Module<'_>]) -> Option<String> {
+    let ranks: BTreeSet<usize> = modules.iter().map(|module| module.rank).collect();
+    let largest = *ranks.last()?;
+    let Some(known) = VLLM_RANKS.iter().find(|known| **known >= largest) else {
+        return Some(format!("vLLM does not load rank {largest}: export with `--merge` for it"));
+    };
+    if ranks.len() > 1 {
+        let ranks = ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        return Some(format!(
+            "vLLM takes one rank for all modules, and this adapter has {ranks}: export with `--for vllm` for it"
+        ));
+    }
+    (*known != largest).then(|| {
+        format!(
+            "vLLM has no rank {largest} of its own: start it with `--max-lora-rank {known}`, or export with `--for vllm`"
+        )
+    })
+}
+
+/// What llama.cpp makes of an adapter on an end of a base that ties them.
+fn tied_warning(modules: &[Module<'_>], tied: Option<bool>) -> Option<String> {
+    let on_end = tied != Some(false) && modules.iter().any(is_end);
+    on_end.then(|| format!("{}: export with `--merge` then", TIED_IN_LLAMA_CPP))
 }
 
 fn is_end(module: &Module<'_>) -> bool {
@@ -184,11 +195,18 @@ fn for_vllm(adapter: &Adapter) -> Result<Adapter, Faults> {
 }
 
 /// One alpha over each module's own rank.
-fn for_llama_cpp(adapter: &Adapter) -> Result<Adapter, Faults> {
+fn for_llama_cpp(adapter: &Adapter, tied: Option<bool>) -> Result<Adapter, Faults> {
     if adapter.config.use_dora {
         return Err(no_dora("llama.cpp").into());
     }
     let modules = adapter.modules()?;
+    let on_tied = |module: &&Module<'_>| tied == Some(true) && is_end(module);
+    if let Some(module) = modules.iter().find(on_tied) {
+        return Err(Fault::new(TIED_IN_LLAMA_CPP)
+            .at(Place::Named(module.path.into()))
+            .hint("export with `--merge` in place of `--for`: the merged model has two matrices there")
+            .into());
+    }
     let alpha = |module: &Module<'_>| module.scale * module.rank as f64;
     let common = most_common(modules.iter().map(alpha));
     let mut converted = own_tensors(adapter);
