@@ -124,7 +124,11 @@ impl fmt::Display for Plan {
         )?;
         let quantised = recipe.model.quantise.map(|quantise| {
             let except = if quantise.embeddings { "" } else { " but for embedding and head" };
-            format!(", the frozen matrices in {}{except}", quantise.name())
+            let fitted = match self.calibration_rows().len() {
+                0 => String::new(),
+                rows => format!(", fitted to {rows} rows"),
+            };
+            format!(", the frozen matrices in {}{except}{fitted}", quantise.name())
         });
         let quantised = quantised.unwrap_or_default();
         line("runs on", format!("{} in {}{quantised}", self.device_name(), self.dtype_name()))?;

@@ -57,10 +57,11 @@ const MORE: [(&str, &str); 4] = [
 ];
 
 /// Keys that exclude others, as recipes of their own.
-const RECIPES: [(&str, &str); 3] = [
+const RECIPES: [(&str, &str); 4] = [
     ("adapter.kind", "full.toml"),
     ("adapter.init_from", "goes_on.toml"),
     ("model.quantize_embeddings", "quantised.toml"),
+    ("model.quantize_rows", "fitted.toml"),
 ];
 
 /// Keys with one possible value here: a single word, or what needs a GPU or the hub.
@@ -103,6 +104,7 @@ fn every_key_of_a_recipe_changes_the_run() {
     place.write("goes_on.toml", recipe.replace("rank = 4\nalpha = 8", "init_from = \"first/checkpoints/step-000001\""));
     let model = "[model]\nquantize = \"int8\"\nquantize_embeddings = false";
     place.write("quantised.toml", recipe.replace("[model]", model));
+    place.write("fitted.toml", recipe.replace("[model]", "[model]\nquantize = \"nf4\"\nquantize_rows = 1"));
     place.write("full.toml", recipe.replace("rank = 4\nalpha = 8", "kind = \"none\""));
     place.write("recipe.toml", recipe);
     let base = traces(&place, "base", "recipe.toml", "");

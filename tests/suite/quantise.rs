@@ -280,6 +280,8 @@ fn what_cannot_be_quantised_is_refused() {
     refuses("recipe.toml --set model.quantize=4", &["`model.quantize`"]);
     let alone = "recipe.toml --set model.quantize_embeddings=false";
     refuses(alone, &["`model.quantize_embeddings` has no effect without `model.quantize`", "hint: "]);
+    let int8 = "recipe.toml --set model.quantize=int8 --set model.quantize_rows=9";
+    refuses(int8, &["`model.quantize_rows` has no effect on int8", "hint: remove it"]);
     // A value that has no nearest code.
     let bytes = place.read("model/model.safetensors");
     let mut values = tensors(&bytes);
@@ -314,7 +316,9 @@ fn a_quantised_run_is_resumed_as_what_it_is() {
 fn the_plan_says_what_is_quantised() {
     let place = Workplace::new();
     let plan = |set: &str| place.trainer(&format!("check recipe.toml {set}")).succeeds().stdout;
-    assert!(plan("--set model.quantize=nf4").contains("cpu in f32, the frozen matrices in nf4\n"));
+    assert!(plan("--set model.quantize=nf4").contains("cpu in f32, the frozen matrices in nf4, fitted to "));
+    let nearest = plan("--set model.quantize=nf4 --set model.quantize_rows=0");
+    assert!(nearest.contains("cpu in f32, the frozen matrices in nf4\n"), "{nearest}");
     let kept = plan("--set model.quantize=int8 --set model.quantize_embeddings=false");
     assert!(kept.contains("the frozen matrices in int8 but for embedding and head\n"), "{kept}");
     let bytes = |set: &str| {
