@@ -89,7 +89,8 @@ pub fn train(
     let mut progress = settings.origin.clone();
     if let Some(checkpoint) = resume {
         progress = read_state(checkpoint)?;
-        (values, moments) = state::restore(checkpoint.training_state()?, &layout, objective, trainee)?;
+        (values, moments) = state::restore(checkpoint.training_state()?, &layout, objective, trainee)
+            .map_err(|fault| fault.at(FaultPlace::file(&checkpoint.folder)))?;
         run.cut_metrics(progress.step)?;
         if settings.keep_best && progress.best.is_some_and(|(best, _)| best == progress.step) {
             run.mark_best(progress.step)?;
@@ -98,9 +99,6 @@ pub fn train(
     moments.factors = settings.lora_plus_ratio.map(|ratio| layout.rate_factors(ratio));
     let mut untouched = Untouched::new(trainee);
     let mut skips = Skips::default();
-    if let Some(checkpoint) = resume {
-        skips.saved(checkpoint.step, checkpoint.folder.clone());
-    }
     let mut pending: Option<Pending> = None;
 
     if progress.step == 0 && !evaluation.is_empty() {
@@ -174,7 +172,7 @@ pub fn train(
             }
             progress.skipped += usize::from(record.skipped);
             reporter.step(run, &record)?;
-            skips.take(&record)?;
+            skips.take(&record, run)?;
         }
         if let Some(pending) = &mut pending {
             pending.seconds = Some(started.elapsed().as_secs_f64());
@@ -201,7 +199,7 @@ pub fn train(
         }
         // What a skipped step would save is there already, and retention would let go of a good one for it.
         if (save_now || best) && (!skips.is_skipping() || stop || last) {
-            skips.check_values(&values, step)?;
+            skips.check_values(&values, step, run)?;
             let contents = Contents {
                 weights: weights(settings, trainee),
                 training_state: state::save(&layout, &values, &moments, objective, trainee),
@@ -210,7 +208,6 @@ pub fn train(
             };
             let folder = run.save(step, &contents, &Retention { keep: settings.keep })?;
             info!("checkpoint {}", folder.display());
-            skips.saved(step, folder);
         }
         if stop && !last {
             return Ok(Outcome::Interrupted { step });
