@@ -173,6 +173,7 @@ impl Decoder {
         let faults = unmatched.map(|name| {
             let near = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`? "));
             Fault::new(format!("`adapter.targets` names `{name}`, which no projection of this model matches"))
+                .at(Place::Named("adapter.targets".into()))
                 .hint(format!("{}known: {}", near.unwrap_or_default(), known.join(", ")))
         });
         Faults::check(faults.collect())
@@ -187,16 +188,11 @@ impl Decoder {
         let device = self.device().clone();
         let known = self.adaptable();
         let mut faults = Vec::new();
-        let mut unknown = 0;
         for module in adapter.modules()? {
             if !known.iter().any(|path| path == module.path) {
-                unknown += 1;
-                if unknown <= 8 {
-                    let message = format!("the adapter has a module `{}` that this model does not have", module.path);
-                    faults.push(Fault::new(message).at(Place::Named(module.path.into())).hint(
-                        "this adapter was made for another base model, or for modules that cannot be adapted here",
-                    ));
-                }
+                let message = format!("the adapter has a module `{}` that this model does not have", module.path);
+                let hint = "this adapter was made for another base model, or for modules that cannot be adapted here";
+                faults.push(Fault::new(message).at(Place::Named(module.path.into())).hint(hint));
                 continue;
             }
             let shape = match self.linear(module.path) {
@@ -244,7 +240,7 @@ impl Decoder {
                 );
             }
         }
-        Faults::check(faults)
+        Faults::check_first(faults)
     }
 
     /// The adapter's tensors under PEFT's keys, as they are beside the original base.

@@ -140,17 +140,22 @@ fn largest_batch(order: &mut Order, steps: usize) -> (Shape, u64) {
 /// Values of a new adapter.
 pub fn fresh_parameters(settings: &AdapterSettings, config: &Config) -> u64 {
     let shape = settings.shape();
-    let projections = config.projections();
-    let in_blocks = (0..config.num_hidden_layers).flat_map(|layer| {
-        projections.iter().map(move |(name, sizes)| (format!("model.layers.{layer}.{name}"), *sizes))
-    });
-    let ends = ["model.embed_tokens", "lm_head"].map(|path| (path.to_owned(), [config.vocab_size, config.hidden_size]));
-    let adapted = in_blocks.chain(ends).filter(|(path, _)| settings.targets.includes(path));
-    let values = adapted.map(|(path, [outputs, inputs])| {
+    let values = adapted(settings, config).map(|(path, [outputs, inputs])| {
         let factors = (shape.rank(&path) as u64).saturating_mul((outputs + inputs) as u64);
         factors.saturating_add(if settings.dora { outputs as u64 } else { 0 })
     });
     values.fold(0, u64::saturating_add)
+}
+
+/// The matrices that get an adapter: path and `[out, in]`.
+pub(super) fn adapted(settings: &AdapterSettings, config: &Config) -> impl Iterator<Item = (String, [usize; 2])> {
+    let projections = config.projections();
+    let in_blocks = (0..config.num_hidden_layers).flat_map(move |layer| {
+        let of_layer = projections.iter().map(move |(name, sizes)| (format!("model.layers.{layer}.{name}"), *sizes));
+        of_layer.collect::<Vec<_>>()
+    });
+    let ends = ["model.embed_tokens", "lm_head"].map(|path| (path.to_owned(), [config.vocab_size, config.hidden_size]));
+    in_blocks.chain(ends).filter(|(path, _)| settings.targets.includes(path))
 }
 
 /// Floating-point operations of one token, forward and backward, the adapter's not counted.
