@@ -20,8 +20,8 @@ use crate::engine::backward::Recompute;
 use crate::engine::data::{Order, Prompt, prompts};
 use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
+use crate::engine::settings::Settings;
 use crate::engine::state::RunState;
-use crate::engine::train::Settings;
 use crate::model::{AdapterSettings, Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source, Targets};
 use crate::recipe::{self, Adapter, Backbone, Recipe, Start};
 
@@ -395,13 +395,17 @@ fn rows(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<(Data
     };
     let noise = data.intent.noise.map(|(kind, fraction)| IntentNoise { kind, fraction, seed: recipe.seed });
     let mut faults = Vec::new();
-    let mut read = |paths: &[String], options: &Options| {
+    let mut read = |key: &str, paths: &[String], options: &Options| {
         let read = datasets::read(&paths.iter().map(PathBuf::from).collect::<Vec<_>>(), options, tokenizer);
-        read.map_err(|fault| faults.extend(fault.into_list())).ok()
+        let placed = |fault: Fault| {
+            let about = if fault.message.starts_with("`data.rename`") { "data.rename" } else { key };
+            fault.or_at(recipe.places.of(about))
+        };
+        read.map_err(|found| faults.extend(found.into_list().into_iter().map(placed))).ok()
     };
-    let train = read(&data.train, &Options { intent_noise: noise, ..options.clone() });
+    let train = read("data.train", &data.train, &Options { intent_noise: noise, ..options.clone() });
     // Evaluation is by the rows as they are.
-    let eval = if data.eval.is_empty() { None } else { read(&data.eval, &options) };
+    let eval = if data.eval.is_empty() { None } else { read("data.eval", &data.eval, &options) };
     faults.extend(train.as_ref().map(|train| unfit_shapes(recipe, train)).unwrap_or_default());
     faults.extend(eval.as_ref().map(|eval| unfit_files(recipe, eval)).unwrap_or_default());
     // What is wrong with the keys is wrong with both data sets.
@@ -411,7 +415,7 @@ fn rows(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<(Data
             named.push(fault);
         }
     }
-    Faults::check(named.into_iter().map(|fault| fault.or_at(recipe.places.of("data.rename"))).collect())?;
+    Faults::check(named)?;
     let train = train.expect("a data set that could not be read has left a fault");
     if train.examples.is_empty() {
         let fault = Fault::new("no row is left to train on").at(recipe.places.of("data.train"));

@@ -242,6 +242,9 @@ impl Run {
                 Err(fault) => damaged.push(fault),
             }
         }
+        // One that `latest` names and that is gone is not damaged.
+        let gone = named.filter(|named| !named.exists()).map(Place::file);
+        damaged.retain(|fault| gone.is_none() || fault.place != gone);
         let (count, first) = (damaged.len(), damaged.into_iter().next());
         match first {
             Some(fault) => {

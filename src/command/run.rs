@@ -10,9 +10,9 @@ use faults::{Fault, Faults, Place};
 use losses::Registry;
 
 use super::{Outcome, announce, read_recipe, tell};
-use crate::engine::train::{self, read_state, train};
+use crate::engine::train::{self, Learner, Log, Rows, read_state, train};
 use crate::plan::{Plan, order};
-use crate::recipe::{Adapter, blocks_resume};
+use crate::recipe::{Adapter, Backbone, blocks_resume};
 use crate::report::Reporter;
 
 /// Train as a recipe says.
@@ -63,13 +63,10 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let mut reporter = Reporter::new(plan.steps, done);
     let trained = train(
         &settings,
-        &mut trainee,
-        plan.recipe.objective.as_mut(),
-        &mut order,
-        plan.eval.as_ref().map_or(&[], |eval| eval.examples.as_slice()),
-        &mut run,
+        Learner { trainee: &mut trainee, objective: plan.recipe.objective.as_mut() },
+        Rows { order: &mut order, evaluation: plan.eval.as_ref().map_or(&[], |eval| eval.examples.as_slice()) },
+        Log { run: &mut run, reporter: &mut reporter },
         checkpoint.as_ref(),
-        &mut reporter,
         &interrupted,
     );
     let reported = reporter.finish(&run, &plan.recipe.resolved);
@@ -168,7 +165,12 @@ fn closing_words(run: &Run, plan: &Plan) -> Result<String, Fault> {
         Adapter::None => ("model", ""),
     };
     let prompt = prompt_to_try(plan);
-    words += &format!("\n\n{trained} and training state are in {folder}, the curves in {folder}/report.html\nnext:\n");
+    words += &format!("\n\n{trained} and training state are in {folder}, the curves in {folder}/report.html\n");
+    if let (Backbone::Init(_), Adapter::Lora(_)) = (&plan.recipe.model.backbone, &plan.recipe.adapter) {
+        // Nothing can be made of an adapter whose base is gone; the recipe was warned of.
+        return Ok(words);
+    }
+    words += "next:\n";
     words += &format!("  trainer sample {folder} {prompt} --n 5\n");
     words += &format!("  trainer export {folder} --out exported{merge}\n");
     Ok(words)

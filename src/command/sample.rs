@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use datasets::{Asked, Message, Template, read_prompts};
-use faults::{Fault, Faults};
+use faults::{Fault, Faults, Place};
 use serde_json::json;
 
 use super::{Outcome, argument, load_model, print, refuse_too_many};
@@ -107,7 +107,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     if let Some(settings) = two_temperatures(arguments) {
         let questions: Vec<Question> =
             questions.into_iter().map(|(text, special)| Question { text, special }).collect();
-        let stated = sample_with_intent(&mut rows, &model.tokenizer, &questions, arguments.n, &settings)?;
+        let stated = sample_with_intent(&mut rows, &model.tokenizer, &questions, arguments.n, &settings)
+            .map_err(|fault| fault.or_at(Place::file(&arguments.model)))?;
         for (index, stated) in stated.into_iter().enumerate() {
             let stages = stated.stages.iter();
             let responses: Vec<&str> = stages.clone().map(|stage| stage.response.as_str()).collect();
@@ -136,7 +137,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
             "stopped": sample.end != End::Limit,
         });
         print(&format!("{line}\n"))
-    })?;
+    })
+    .map_err(|fault| fault.or_at(Place::file(&arguments.model)))?;
     Ok(Outcome::Done)
 }
 

@@ -17,7 +17,9 @@ pub fn fault(refusal: &clap::Error) -> Fault {
         ErrorKind::InvalidSubcommand => {
             format!("there is no command {}", listed(&words(refusal, ContextKind::InvalidSubcommand)))
         }
-        ErrorKind::MissingRequiredArgument => format!("{named} is missing"),
+        ErrorKind::MissingRequiredArgument => {
+            format!("{named} {} missing", if argument.len() == 1 { "is" } else { "are" })
+        }
         ErrorKind::InvalidValue if value.is_empty() => format!("{named} needs a value"),
         ErrorKind::InvalidValue => format!("{named} cannot be `{value}`"),
         ErrorKind::ValueValidation => {

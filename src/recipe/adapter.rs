@@ -2,7 +2,7 @@
 
 use faults::{FromToml, Section};
 
-use super::{Model, positive};
+use super::{Backbone, Model, positive};
 
 /// `[adapter]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,6 +142,9 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Adapter {
         section.check("kind", model.quantise.is_none(), message, hint);
         return Adapter::None;
     }
+    let saved = !matches!(model.backbone, Backbone::Init(_));
+    let message = "an adapter on `[model.init]` is of no use after the run: its base is not saved";
+    section.warn("kind", saved, message, "train a base with `adapter.kind = \"none\"` first, then adapt that");
     let start = match section.optional::<String>("init_from") {
         Some(directory) => {
             let why = "the adapter there brings its own";
