@@ -129,7 +129,7 @@ pub(super) fn read_optimizer(section: &mut Section) -> Optimizer {
     section.check("weight_decay", weight_decay.is_finite() && weight_decay >= 0.0, message, "zero or more");
     section.check_single("weight_decay", weight_decay, "0 for none; 0.01 is usual");
     let message = format!("`optimizer.weight_decay` = {weight_decay:e} takes a whole weight off in one step, or more");
-    let possible = !(learning_rate * weight_decay >= 1.0);
+    let possible = learning_rate * weight_decay < 1.0;
     section.warn("weight_decay", possible, message, "0.01 is usual: its product with the learning rate is taken off");
     let clip_norm = section.value("clip_norm", 1.0);
     let message = format!("`optimizer.clip_norm` cannot be {clip_norm}");
