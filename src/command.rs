@@ -11,6 +11,7 @@ mod inspect;
 mod recipes;
 mod run;
 mod sample;
+mod usage;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
@@ -18,6 +19,7 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use faults::{Fault, Faults, FromToml, Place};
 use losses::Registry;
@@ -99,14 +101,31 @@ pub fn main(registry: &Registry) -> ExitCode {
     panic::set_hook(Box::new(report_panic));
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
-        Err(message) => {
-            // Help and the version go to stdout and are no fault. Nobody is left to hear of a closed stream.
-            let _ = message.print();
-            return if message.use_stderr() { USER.into() } else { ExitCode::SUCCESS };
-        }
+        Err(message) => return refused(&message),
     };
     // The hook has told what there is to tell.
     panic::catch_unwind(AssertUnwindSafe(|| execute(command_line, registry))).unwrap_or(OURS.into())
+}
+
+/// Tells of arguments that cannot be read, or gives the help that was asked for.
+fn refused(message: &clap::Error) -> ExitCode {
+    // Help and the version go to stdout and are no fault. Nobody is left to hear of a closed stream.
+    if !message.use_stderr() {
+        let _ = message.print();
+        return ExitCode::SUCCESS;
+    }
+    let json = logging::asks_for_json(std::env::args_os().skip(1));
+    if message.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !json {
+        let _ = message.print();
+        return USER.into();
+    }
+    let mut faults = vec![usage::fault(message)];
+    let format = if json { Format::Json } else { Format::Text };
+    faults.extend(logging::start(format, Verbosity::Normal).err());
+    if let Err(faults) = Faults::check(faults) {
+        tell_faults(&faults);
+    }
+    USER.into()
 }
 
 fn execute(command_line: CommandLine, registry: &Registry) -> ExitCode {
@@ -131,17 +150,30 @@ fn execute(command_line: CommandLine, registry: &Registry) -> ExitCode {
 /// Reads and checks the recipe in a file.
 fn read_recipe(path: &Path, overrides: &[String], registry: &Registry) -> Result<Recipe, Faults> {
     if std::fs::metadata(path).is_ok_and(|file| !file.is_file()) {
-        return Err(Fault::new("the recipe is not a file").at(Place::file(path)).into());
+        let own = path.join("recipe.toml");
+        let hint = match own.is_file() {
+            true => format!("the recipe of this run is `{}`", own.display()),
+            false => "give the recipe's file; `trainer recipes` lists recipes to start from".into(),
+        };
+        return Err(Fault::new("the recipe is not a file").at(Place::file(path)).hint(hint).into());
     }
     let text = fs_err::read_to_string(path).map_err(|error| {
-        let fault = Fault::new(format!("cannot read the recipe: {}", error.kind())).at(Place::file(path));
+        let fault = Fault::of_file("cannot read the recipe", path, &error);
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         match recipes::RECIPES.iter().any(|recipe| recipe.name == name) {
             true => fault.hint(format!("`trainer recipes cp {name}` writes the recipe of this name here")),
-            false => fault.hint("`trainer recipes` lists recipes to start from"),
+            false if error.kind() == io::ErrorKind::NotFound => {
+                fault.hint("check the path for a typing error; `trainer recipes` lists recipes to start from")
+            }
+            false => fault,
         }
     })?;
     recipe::parse(&path.display().to_string(), &text, overrides, registry)
+}
+
+/// The place that is an option of the command line.
+fn argument(name: &str) -> Place {
+    Place::Named(format!("--{name}"))
 }
 
 /// More samples of a prompt than anybody reads, and fewer than memory holds.
@@ -152,6 +184,7 @@ fn refuse_too_many(samples: usize) -> Result<(), Fault> {
         return Ok(());
     }
     Err(Fault::new(format!("`--n` cannot be above {MOST_SAMPLES}, found {samples}"))
+        .at(argument("n"))
         .hint("draw the rest with another `--seed`"))
 }
 
@@ -165,9 +198,11 @@ fn load_model(path: &str, device: &str) -> Result<Loaded, Faults> {
 /// The device named on the command line.
 fn open_device(device: &str) -> Result<burn::tensor::Device, Fault> {
     let wanted = recipe::Device::from_toml(&toml::Value::String(device.into())).ok_or_else(|| {
-        Fault::new(format!("`--device` cannot be `{device}`")).hint("one of: auto, cpu, cuda, cuda:N")
+        Fault::new(format!("`--device` cannot be `{device}`"))
+            .at(argument("device"))
+            .hint("one of: auto, cpu, cuda, cuda:N")
     })?;
-    device::open(wanted)
+    device::open(wanted).map_err(|fault| fault.or_at(argument("device")))
 }
 
 /// Writes data to stdout. A reader that has gone away, as `head` does, has what it wanted.
@@ -178,7 +213,7 @@ pub fn print(text: &str) -> Result<(), Fault> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Fault::new(format!("cannot write to stdout: {error}")))
+            Err(Fault::of_file("cannot write there", "stdout", &error))
         }
         _ => Ok(()),
     }

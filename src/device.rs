@@ -47,7 +47,7 @@ mod cuda {
             Some(count) if count > 0 => Err(Fault::new(format!("there is no GPU {index}: this machine has {count}"))
                 .hint("see `nvidia-smi`; the first is `cuda:0`")),
             _ => Err(Fault::new("this machine has no NVIDIA GPU, or no driver that can be used")
-                .hint("see that `nvidia-smi` works, or write `device = \"cpu\"`")),
+                .hint("see that `nvidia-smi` works, or take the device `cpu`")),
         }
     }
 
@@ -72,6 +72,6 @@ mod cuda {
 
     pub fn open(_index: usize) -> Result<Device, Fault> {
         Err(Fault::new("this program was built without CUDA")
-            .hint("build it with `cargo build --release --features cuda`, or write `device = \"cpu\"`"))
+            .hint("build it with `cargo build --release --features cuda`, or take the device `cpu`"))
     }
 }

@@ -110,7 +110,7 @@ impl Work<'_> {
         let tensor = match cache.get(key) {
             Ok(tensors) => tensors?.remove(VECTORS)?,
             Err(fault) => {
-                warn!("computing embeddings again: {fault}");
+                warn!("computing embeddings again: {}", fault.line());
                 return None;
             }
         };
@@ -137,7 +137,7 @@ impl Work<'_> {
             let tensor = StoredTensor::from_f32([texts.len(), self.files.dimension()], &values);
             match cache.put(key, BTreeMap::from([(VECTORS.to_string(), tensor)])) {
                 Ok(()) => info!("embeddings are kept in {}", cache.path(key).display()),
-                Err(fault) => warn!("the embeddings are not kept for the next run: {fault}"),
+                Err(fault) => warn!("the embeddings are not kept for the next run: {}", fault.line()),
             }
         }
         Ok(values)

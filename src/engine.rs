@@ -14,6 +14,7 @@ pub mod optimizer;
 pub mod parameters;
 pub mod record;
 pub mod schedule;
+pub mod settings;
 pub mod state;
 pub mod totals;
 pub mod train;

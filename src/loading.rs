@@ -63,10 +63,11 @@ pub fn named(path: &str) -> Result<Named, Faults> {
                 .at(Place::file(folder))
                 .hint("write its path or name under `base_model_name_or_path`")
         })?;
-        let base = ModelFiles::locate(&base, adapter.config.revision.as_deref())?;
+        let base = ModelFiles::locate(&base, adapter.config.revision.as_deref())
+            .map_err(|fault| fault.or_at(Place::file(folder.join("adapter_config.json"))))?;
         return Ok(Named::Adapted { base, adapter: Box::new(adapter) });
     }
-    Ok(Named::Base(ModelFiles::locate(path, None)?))
+    Ok(Named::Base(ModelFiles::locate(path, None).map_err(|fault| fault.or_at(Place::file(path)))?))
 }
 
 /// True for a run, a checkpoint, or the file that names one.
@@ -89,7 +90,10 @@ pub fn adapter(path: &Path) -> Result<Adapter, Faults> {
 pub fn from_checkpoint(checkpoint: Checkpoint) -> Result<Named, Faults> {
     let state = read_state(&checkpoint)?;
     let origin = match recipe::backbone("recipe.toml", &state.recipe)? {
-        Backbone::Pretrained { path, revision } => Origin::Files(ModelFiles::locate(&path, revision.as_deref())?),
+        Backbone::Pretrained { path, revision } => Origin::Files(
+            ModelFiles::locate(&path, revision.as_deref())
+                .map_err(|fault| fault.or_at(Place::file(&checkpoint.folder)))?,
+        ),
         Backbone::Init(init) => Origin::Init(init),
     };
     match (origin, checkpoint.has_adapter()) {

@@ -1,9 +1,10 @@
 //! Logs on stderr, as text for a person or JSON for a program, never torn by the progress bar.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use faults::Fault;
+use faults::{Fault, Place};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -52,6 +53,13 @@ pub fn colour_on_stdout() -> bool {
     anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }
 
+/// Whether a command line that cannot be read asks for JSON all the same.
+pub fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    let arguments: Vec<OsString> = arguments.take_while(|argument| argument != "--").collect();
+    arguments.iter().any(|argument| argument == "--log-format=json")
+        || arguments.windows(2).any(|pair| pair[0] == "--log-format" && pair[1] == "json")
+}
+
 /// Starts logging for the whole program. `RUST_LOG` comes before `verbosity`.
 ///
 /// # Errors
@@ -81,6 +89,7 @@ fn filter(verbosity: Verbosity) -> Result<EnvFilter, Fault> {
     let written = std::env::var("RUST_LOG").ok().filter(|written| !written.is_empty());
     EnvFilter::builder().parse(written.unwrap_or(default)).map_err(|error| {
         Fault::new(format!("cannot read `RUST_LOG`: {error}"))
+            .at(Place::Named("RUST_LOG".into()))
             .hint("for example `RUST_LOG=debug` or `RUST_LOG=warn,trainer=debug`")
     })
 }

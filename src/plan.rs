@@ -20,8 +20,8 @@ use crate::engine::backward::Recompute;
 use crate::engine::data::{Order, Prompt, prompts};
 use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
+use crate::engine::settings::Settings;
 use crate::engine::state::RunState;
-use crate::engine::train::Settings;
 use crate::loading;
 use crate::model::{
     AdapterSettings, Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source, Targets, check_fit,
@@ -76,9 +76,12 @@ impl Plan {
     /// # Errors
     /// All that is wrong with the model's files, the rows, or the two together.
     pub fn new(mut recipe: Recipe) -> Result<Self, Faults> {
-        let device = crate::device::open(recipe.model.device)?;
+        let device =
+            crate::device::open(recipe.model.device).map_err(|fault| fault.or_at(recipe.places.of("model.device")))?;
         let dtype = crate::device::dtype(recipe.model.dtype, &device);
-        let (files, config, tokenizer) = backbone(&recipe.model.backbone)?;
+        let place = |key: &str| recipe.places.of(key);
+        let (files, config, tokenizer) =
+            backbone(&recipe.model.backbone).map_err(|faults| faults.map(|fault| fault.or_at(place("model.path"))))?;
         let weights = files.as_ref().map(ModelFiles::weights).transpose()?;
         if let Some(weights) = &weights {
             config.check_weights(weights)?;
@@ -104,7 +107,10 @@ impl Plan {
         if own(&recipe.data.train) && !recipe.data.eval.is_empty() && !own(&recipe.data.eval) {
             recipe.warnings.push("`data.eval` has built-in rows alone, which say little about rows of your own".into());
         }
-        recipe.warnings.extend(room(&estimate.memory, &device).map_err(|fault| fault.hint(smaller))?);
+        recipe.warnings.extend(
+            room(&estimate.memory, &device).map_err(|fault| fault.at(recipe.places.of("train")).hint(smaller))?,
+        );
+        recipe.warnings.extend(wasted_rank(&recipe, &config));
         Ok(Self {
             files,
             config,
@@ -391,7 +397,8 @@ pub fn init_tokenizer_files(init: &recipe::Init) -> Result<Vec<(String, Vec<u8>)
     present
         .map(|path| {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let bytes = fs_err::read(&path).map_err(|error| Fault::new(error.to_string()).at(Place::file(&path)))?;
+            let bytes =
+                fs_err::read(&path).map_err(|error| Fault::of_file("cannot read the tokenizer", &path, &error))?;
             Ok((name, bytes))
         })
         .collect()
@@ -402,7 +409,8 @@ fn rows(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<(Data
     let limit = config.max_position_embeddings;
     if let Some(length) = data.max_length.filter(|length| *length > limit) {
         let message = format!("`data.max_length` = {length} is more than the model's {limit} positions");
-        return Err(Fault::new(message).hint(format!("lower it to {limit}, or leave it out")).into());
+        let fault = Fault::new(message).at(recipe.places.of("data.max_length"));
+        return Err(fault.hint(format!("lower it to {limit}, or leave it out")).into());
     }
     let options = Options {
         format: data.format,
@@ -416,22 +424,35 @@ fn rows(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<(Data
         template: data.intent.template,
         allow_empty_intent: data.intent.allow_empty,
         intent_noise: None,
+        of_recipe: true,
     };
     let noise = data.intent.noise.map(|(kind, fraction)| IntentNoise { kind, fraction, seed: recipe.seed });
     let mut faults = Vec::new();
-    let mut read = |paths: &[String], options: &Options| {
+    let mut read = |key: &str, paths: &[String], options: &Options| {
         let read = datasets::read(&paths.iter().map(PathBuf::from).collect::<Vec<_>>(), options, tokenizer);
-        read.map_err(|fault| faults.extend(fault.into_list())).ok()
+        let placed = |fault: Fault| {
+            let about = if fault.message.starts_with("`data.rename`") { "data.rename" } else { key };
+            fault.or_at(recipe.places.of(about))
+        };
+        read.map_err(|found| faults.extend(found.into_list().into_iter().map(placed))).ok()
     };
-    let train = read(&data.train, &Options { intent_noise: noise, ..options.clone() });
+    let train = read("data.train", &data.train, &Options { intent_noise: noise, ..options.clone() });
     // Evaluation is by the rows as they are.
-    let eval = if data.eval.is_empty() { None } else { read(&data.eval, &options) };
+    let eval = if data.eval.is_empty() { None } else { read("data.eval", &data.eval, &options) };
     faults.extend(train.as_ref().map(|train| unfit_shapes(recipe, train)).unwrap_or_default());
     faults.extend(eval.as_ref().map(|eval| unfit_files(recipe, eval)).unwrap_or_default());
-    Faults::check(faults)?;
+    // What is wrong with the keys is wrong with both data sets.
+    let mut named: Vec<Fault> = Vec::new();
+    for fault in faults {
+        if !named.contains(&fault) {
+            named.push(fault);
+        }
+    }
+    Faults::check(named)?;
     let train = train.expect("a data set that could not be read has left a fault");
     if train.examples.is_empty() {
-        return Err(Fault::new("no row is left to train on").at(Place::Named("data.train".into())).into());
+        let fault = Fault::new("no row is left to train on").at(recipe.places.of("data.train"));
+        return Err(fault.hint("all were dropped: see `data.too_long` and `data.max_length`").into());
     }
     Ok((train, eval))
 }
@@ -468,10 +489,22 @@ fn unfit_shapes(recipe: &Recipe, train: &Dataset) -> Vec<Fault> {
     ] {
         if written && !train.report.files.iter().any(|file| file.format.starts_with(shape)) {
             let message = format!("{keys} have no effect: no file of `data.train` has rows of `{shape}`");
-            faults.push(Fault::new(message).hint("remove them"));
+            faults.push(Fault::new(message).at(recipe.places.of("data")).hint("remove them"));
         }
     }
     faults
+}
+
+/// A warning of a rank that no adapted matrix can have: PEFT takes it as well.
+fn wasted_rank(recipe: &Recipe, config: &Config) -> Option<String> {
+    let Adapter::Lora(lora) = &recipe.adapter else { return None };
+    let (settings, rank) = (fresh(lora)?, fresh(lora)?.rank);
+    let smaller_sides = settings.adapted(config).into_iter().map(|(_, sides)| sides.into_iter().min().unwrap_or(0));
+    let most = smaller_sides.max().filter(|most| rank > *most)?;
+    let message =
+        format!("`adapter.rank` = {rank} is above the rank that any of the adapted matrices can have, {most}");
+    let warning = Fault::new(message).at(recipe.places.of("adapter.rank"));
+    Some(warning.hint(format!("{most} or less: more takes memory and time, and changes nothing")).line())
 }
 
 fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {
@@ -487,6 +520,7 @@ fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {
     };
     if warmup >= steps && warmup > 0 {
         return Err(Fault::new(format!("`schedule.warmup` takes {warmup} steps of a run of {steps}"))
+            .at(recipe.places.of("schedule.warmup"))
             .hint("shorten it, or train longer"));
     }
     Ok(Schedule { kind, learning_rate: recipe.optimizer.learning_rate, warmup, total: steps })

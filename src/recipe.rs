@@ -14,7 +14,7 @@ mod run;
 
 use std::path::Path;
 
-use faults::{Document, Fault, Faults, FromToml, Section};
+use faults::{Document, Fault, Faults, FromToml, Places, Section};
 use losses::{AuxiliaryBuilder, Normalisation, Objective, Registry};
 
 pub use adapter::{Adapter, Fresh, Lora, Start, Targets};
@@ -50,8 +50,10 @@ pub struct Recipe {
     pub eval: Eval,
     /// `[output]`
     pub output: Output,
-    /// Settings that are allowed and have no effect, one sentence each.
+    /// Settings that are allowed and have no effect or cannot be meant, one sentence each.
     pub warnings: Vec<String>,
+    /// Where the values stand, for faults that are found when more than the recipe is known.
+    pub places: Places,
     /// Every key that has a meaning in this recipe, with its value.
     pub resolved: toml::Table,
 }
@@ -92,12 +94,17 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
     let output = in_table(&mut root, "output", |section| run::read_output(section, &default_directory(name)));
 
     let resolved = root.end();
+    let places = document.places();
+    warnings.extend(document.warnings().iter().map(Fault::line));
     let read = document.finish();
     // An objective that could not be built has filed its fault: `finish` gives it.
     let objective = match (read, objective) {
         (Err(faults), _) => return Err(faults),
         (Ok(()), Some(objective)) => objective,
-        (Ok(()), None) => return Err(Fault::new("no objective is known").into()),
+        (Ok(()), None) => {
+            let fault = Fault::new("no objective is known").at(places.of("objective.kind"));
+            return Err(fault.hint("this program was built without any").into());
+        }
     };
     Ok(Recipe {
         seed,
@@ -113,6 +120,7 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
         eval,
         output,
         warnings,
+        places,
         resolved,
     })
 }

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use crate::adapter_config::{AdapterConfig, TargetModules};
 use crate::files;
 use crate::tensor::{StoredTensor, decode_into, float_size};
-use crate::weights::{Weights, read_all, write_tensors};
+use crate::weights::{DISK, Weights, read_all, write_tensors};
 
 /// The file of an adapter's tensors.
 pub(crate) const TENSORS: &str = "adapter_model.safetensors";
@@ -75,6 +75,9 @@ struct Parts<'a> {
     embedding_b: Option<&'a StoredTensor>,
 }
 
+/// What to do about an adapter's folder that holds no adapter, where nothing better is known.
+const BROKEN: &str = "the folder is not as PEFT or `trainer` writes it: take it from where it comes from again";
+
 /// PEFT refuses such an adapter at a merge; nothing good comes of sampling from one either.
 fn refuse_not_finite(tensors: &BTreeMap<String, StoredTensor>) -> Result<(), Fault> {
     let mut bad = Vec::new();
@@ -134,16 +137,19 @@ impl Adapter {
         }
         if !tensors_path.is_file() {
             let fault = Fault::new(format!("the adapter has no `{TENSORS}`")).at(Place::file(folder));
-            return Err(if folder.join("adapter_model.bin").exists() {
-                fault.hint("it is in PyTorch's own format; load and save it with PEFT to get safetensors").into()
-            } else {
-                fault.into()
-            });
+            let hint = match folder.join("adapter_model.bin").exists() {
+                true => "it is in PyTorch's own format; load and save it with PEFT to get safetensors",
+                false => "the folder was not copied completely: fetch or write it again",
+            };
+            return Err(fault.hint(hint).into());
         }
         let mut config = AdapterConfig::from_json(&files::read(&config_path)?).map_err(|faults| {
-            let placed = faults.into_iter().map(|fault| fault.at(Place::file(&config_path))).collect();
+            let placed = faults.into_iter().map(|fault| fault.at(Place::file(&config_path)).or_hint(BROKEN)).collect();
             Faults::check(placed).expect_err("a refused configuration has faults")
         })?;
+        // Before the tensors are looked at: what a broken pattern says of their ranks is nothing.
+        let broken = config.broken_patterns().into_iter().map(|fault| fault.at(Place::file(&config_path)));
+        Faults::check(broken.collect())?;
         let weights = Weights::open_file(&tensors_path)?;
         let tensors = read_all(&weights)?;
         let narrowed = narrows(&files::read(&config_path)?);
@@ -156,11 +162,9 @@ impl Adapter {
             config.target_modules = TargetModules::Names(names.into_iter().map(str::to_owned).collect());
         }
         let adapter = Self { config, tensors };
-        let at_file = |fault: Fault| if fault.place.is_none() { fault.at(Place::file(&tensors_path)) } else { fault };
         match adapter.modules() {
             Ok(_) => Ok(adapter),
-            Err(faults) => Err(Faults::check(faults.into_list().into_iter().map(at_file).collect())
-                .expect_err("a broken adapter has faults")),
+            Err(faults) => Err(faults.map(|fault| fault.or_at(Place::file(&tensors_path)).or_hint(BROKEN))),
         }
     }
 
@@ -190,7 +194,7 @@ impl Adapter {
             }
         }
         if parts.is_empty() && faults.is_empty() {
-            faults.push(Fault::new("the adapter has no tensors"));
+            faults.push(Fault::new("the adapter has no tensors").hint("save it again with PEFT's `save_pretrained`"));
         }
         let mut modules = Vec::with_capacity(parts.len());
         for (path, parts) in parts {
@@ -199,7 +203,7 @@ impl Adapter {
                 Err(fault) => faults.push(fault),
             }
         }
-        Faults::check(faults)?;
+        Faults::check_first(faults)?;
         Ok(modules)
     }
 
@@ -268,7 +272,9 @@ impl Adapter {
         match (self.config.use_dora, parts.magnitude) {
             (true, None) => return Err(missing(MAGNITUDE)),
             (false, Some(_)) => {
-                return Err(Fault::new(format!("module `{path}` has magnitudes, but `use_dora` is false")));
+                return Err(Fault::new(format!("module `{path}` has magnitudes, but `use_dora` is false")).hint(
+                    format!("write `\"use_dora\": true` into `{CONFIG}` if it is DoRA, else remove these tensors"),
+                ));
             }
             (true, Some(magnitude)) if magnitude.shape.iter().product::<usize>() != out_features => {
                 let found = &magnitude.shape;
@@ -292,7 +298,8 @@ impl Adapter {
         if back.tensors.keys().eq(self.tensors.keys()) {
             Ok(())
         } else {
-            Err(Fault::new("the adapter read back has other tensors than were written").at(Place::file(folder)))
+            let fault = Fault::new("the adapter read back has other tensors than were written");
+            Err(fault.at(Place::file(folder)).hint(DISK))
         }
     }
 }

@@ -3,7 +3,7 @@
 //! PEFT has some sixty keys. Those that decide what the adapter computes and that we do not implement are refused by
 //! name when they are set: an adapter read as something else than it is would be worse than none.
 
-use faults::Fault;
+use faults::{Fault, shortened};
 use indexmap::IndexMap;
 use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -144,7 +144,11 @@ impl AdapterConfig {
         let mut faults = Vec::new();
         match keys.get("peft_type") {
             Some(Value::String(kind)) if kind == "LORA" => {}
-            Some(kind) => faults.push(Fault::new(format!("`peft_type` is {kind}, expected \"LORA\""))),
+            Some(kind) => {
+                faults.push(Fault::new(format!("`peft_type` is {kind}, expected \"LORA\"")).hint(
+                    "adapters of other kinds are not supported: merge it with PEFT and take the result as a model",
+                ))
+            }
             None => faults.push(Fault::new("`peft_type` is missing").hint("is this a PEFT adapter?")),
         }
         match keys.get("bias") {
@@ -156,6 +160,7 @@ impl AdapterConfig {
         }
         for (key, hint) in REFUSED {
             if let Some(value) = keys.get(*key).filter(|value| is_set(value)) {
+                let value = shortened(&value.to_string());
                 faults.push(Fault::new(format!("`{key}` is set to {value}, which is not supported")).hint(*hint));
             }
         }
@@ -176,18 +181,29 @@ impl AdapterConfig {
                 tracing::warn!("`adapter_config.json` has an unknown key, which is ignored: `{key}` = {value}");
             }
         }
+        let wrong = wrong_numbers(&keys);
+        if !wrong.is_empty() {
+            faults.extend(wrong);
+            return Err(faults);
+        }
         let config = match serde_json::from_slice::<Self>(text) {
             Ok(config) => config,
             Err(error) => {
-                faults.push(Fault::new(format!("cannot read the configuration: {error}")));
+                let hint =
+                    "`r` is a whole number, `lora_alpha` a number; the patterns are objects of module and number";
+                faults.push(Fault::new(format!("cannot read the configuration: {error}")).hint(hint));
                 return Err(faults);
             }
         };
         if config.r == 0 || config.rank_pattern.values().any(|rank| *rank == 0) {
-            faults.push(Fault::new("a rank is 0, expected at least 1"));
+            let key = if config.r == 0 { "r" } else { "rank_pattern" };
+            let hint = "write the rank that the tensors have: the rows of `lora_A`";
+            faults.push(Fault::new(format!("a rank of `{key}` is 0, expected at least 1")).hint(hint));
         }
         if !config.lora_alpha.is_finite() || !config.alpha_pattern.values().all(|alpha| alpha.is_finite()) {
-            faults.push(Fault::new("an alpha is not a finite number"));
+            let key = if config.lora_alpha.is_finite() { "alpha_pattern" } else { "lora_alpha" };
+            let hint = "write the alpha that the adapter was trained with";
+            faults.push(Fault::new(format!("an alpha of `{key}` is not a finite number")).hint(hint));
         }
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
@@ -210,7 +226,19 @@ impl AdapterConfig {
     pub fn broken_patterns(&self) -> Vec<Fault> {
         let patterns = self.rank_pattern.keys().chain(self.alpha_pattern.keys());
         let broken = patterns.filter_map(|pattern| Some((pattern, expression(pattern).err()?)));
-        broken.map(|(pattern, error)| Fault::new(format!("cannot read the pattern {pattern:?}: {error}"))).collect()
+        // The expression is shown with what we put around it: the last line says what is wrong with it.
+        let reason = |error: regex::Error| error.to_string().lines().last().unwrap_or_default().trim().to_owned();
+        broken
+            .map(|(pattern, error)| {
+                Fault::new(format!(
+                    "cannot read the pattern {pattern:?}: {}",
+                    reason(error).trim_start_matches("error: ")
+                ))
+                .hint(
+                    "a pattern is a regular expression for the end of a module's path, such as `layers.0.mlp.up_proj`",
+                )
+            })
+            .collect()
     }
 
     /// The patterns that decide about none of `modules`: nothing matches them, or an earlier one always matches first.
@@ -250,6 +278,38 @@ impl AdapterConfig {
             "use_rslora": self.use_rslora,
         })
     }
+}
+
+/// Ranks and alphas that are none, each by its key.
+fn wrong_numbers(keys: &Map<String, Value>) -> Vec<Fault> {
+    type Numbers = (&'static str, &'static str, &'static str, fn(&Value) -> bool);
+    let kinds: [Numbers; 2] = [
+        ("r", "rank_pattern", "a whole number", |value| {
+            value.as_u64().is_some_and(|rank| usize::try_from(rank).is_ok())
+        }),
+        ("lora_alpha", "alpha_pattern", "a number", Value::is_number),
+    ];
+    let mut faults = Vec::new();
+    let mut wrong = |name: String, value: &Value, expected: &str| {
+        let hint = "write the number that the adapter was trained with";
+        let value = shortened(&value.to_string());
+        faults.push(Fault::new(format!("{name} is {value}, expected {expected}")).hint(hint));
+    };
+    for (single, pattern, expected, fits) in kinds {
+        if let Some(value) = keys.get(single).filter(|value| !fits(value)) {
+            wrong(format!("`{single}`"), value, expected);
+        }
+        match keys.get(pattern) {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(entries)) => {
+                for (module, value) in entries.iter().filter(|(_, value)| !fits(value)) {
+                    wrong(format!("`{pattern}` of {module:?}"), value, expected);
+                }
+            }
+            Some(other) => wrong(format!("`{pattern}`"), other, "an object of modules and their numbers"),
+        }
+    }
+    faults
 }
 
 /// A pattern as PEFT matches it: the whole path, or its end after a dot.
@@ -310,6 +370,9 @@ mod tests {
             ("init_lora_weights", json!("pissa_niter_4")),
             ("r", json!(0)),
             ("r", json!(-1)),
+            ("lora_alpha", json!("eight")),
+            ("rank_pattern", json!({"q_proj": "four"})),
+            ("alpha_pattern", json!([1])),
         ];
         for (key, value) in cases {
             let faults = with(key, value.clone()).expect_err(key);

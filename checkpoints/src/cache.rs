@@ -54,7 +54,9 @@ impl Cache {
         let mut tensors = read_all(&Weights::open_file(&path)?)?;
         let found = tensors.remove(CHECKSUM).map(|tensor| tensor.bytes);
         if found.as_deref() != Some(&checksum(&tensors)[..]) {
-            return Err(Fault::new("its checksum is not that of its content").at(Place::file(&path)));
+            return Err(Fault::new("its checksum is not that of its content")
+                .at(Place::file(&path))
+                .hint("the file is damaged: remove it, and it is made again"));
         }
         Ok(Some(tensors))
     }

@@ -62,8 +62,9 @@ impl Checkpoint {
         let has = |name: &str| manifest.files.contains_key(name);
         let has_adapter = has(adapter::TENSORS) && has(adapter::CONFIG);
         if !(has(STATE) && has(TRAINING_STATE) && (has_adapter || has(weights::SINGLE))) {
-            let fault = Fault::new("the manifest does not list the files of a checkpoint");
-            return Err(fault.at(Place::file(folder.join(MANIFEST))));
+            return Err(Fault::new("the manifest does not list the files of a checkpoint")
+                .at(Place::file(folder.join(MANIFEST)))
+                .hint("another program or version wrote it: use another checkpoint"));
         }
         Ok(Self { folder: folder.into(), step: manifest.step, has_adapter })
     }
@@ -91,7 +92,9 @@ impl Checkpoint {
     /// The checkpoint holds an adapter.
     pub fn model(&self) -> Result<Weights, Fault> {
         if self.has_adapter {
-            return Err(Fault::new("the checkpoint holds an adapter, no whole model").at(Place::file(&self.folder)));
+            return Err(Fault::new("the checkpoint holds an adapter, no whole model")
+                .at(Place::file(&self.folder))
+                .hint("`trainer export --merge` makes a whole model of it and its base"));
         }
         Weights::open_file(&self.folder.join(weights::SINGLE))
     }
@@ -110,8 +113,9 @@ impl Checkpoint {
     /// The file cannot be read.
     pub fn state(&self) -> Result<serde_json::Value, Fault> {
         let path = self.folder.join(STATE);
-        serde_json::from_slice(&files::read(&path)?)
-            .map_err(|error| Fault::new(format!("not JSON: {error}")).at(Place::file(&path)))
+        serde_json::from_slice(&files::read(&path)?).map_err(|error| {
+            Fault::new(format!("not JSON: {error}")).at(Place::file(&path)).hint("use another checkpoint")
+        })
     }
 }
 
@@ -152,9 +156,29 @@ pub fn find_checkpoint(path: &Path) -> Result<Checkpoint, Fault> {
     if let Some(target) = folder.and_then(|folder| run::pointed(folder, path.file_name()?.to_str()?)) {
         return Checkpoint::open(&target);
     }
+    if path.is_file() {
+        return Err(no_folder(path));
+    }
     match Run::open(path)?.latest()? {
         Some(checkpoint) => Ok(checkpoint),
         None => Err(fault("the run has no complete checkpoint yet")
             .hint("`checkpoint.every` of the recipe says after how many steps one is written")),
     }
+}
+
+/// A file where a run or a model is expected; a recipe is what is most easily mistaken for one.
+fn no_folder(path: &Path) -> Fault {
+    let expected = "expected a run, a checkpoint or a model";
+    if path.extension().is_none_or(|extension| extension != "toml") {
+        let hint = "give its folder: that of a run, of a checkpoint, of an adapter or of a model";
+        return Fault::new(format!("this is a file, {expected}")).at(Place::file(path)).hint(hint);
+    }
+    let run =
+        path.parent().filter(|folder| Run::open(folder).is_ok_and(|run| run.folder().join("checkpoints").is_dir()));
+    let hint = match run {
+        Some(run) if !run.as_os_str().is_empty() => format!("its run is the folder `{}`", run.display()),
+        Some(_) => "its run is the folder `.`".into(),
+        None => format!("`trainer run {}` trains it into a run: give the folder of that", path.display()),
+    };
+    Fault::new(format!("this is a recipe, {expected}")).at(Place::file(path)).hint(hint)
 }

@@ -64,7 +64,9 @@ impl Base {
         }
         found.sort();
         if !found.iter().any(|(name, _)| name == CONFIG) {
-            return Err(Fault::new(format!("the model has no `{CONFIG}`")).at(Place::file(folder)));
+            return Err(Fault::new(format!("the model has no `{CONFIG}`"))
+                .at(Place::file(folder))
+                .hint("a model folder holds `config.json`, `tokenizer.json` and safetensors weights"));
         }
         Ok(Self { weights, files: found })
     }
@@ -132,7 +134,7 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
             }
         }
     }
-    Faults::check(faults)?;
+    Faults::check_first(faults)?;
     // What the adapter does not change keeps its bytes, down to the sign of a zero.
     updates.retain(|_, update| !update.is_zero());
     let mut warnings = Vec::new();
@@ -311,7 +313,10 @@ fn index(base: Option<&Map<String, Value>>, shards: &[Shard<'_>], total: u64) ->
 }
 
 fn parse_config(bytes: &[u8]) -> Result<Map<String, Value>, Fault> {
-    let fault = |error| Fault::new(format!("not a JSON object: {error}")).at(Place::File(CONFIG.into()));
+    let fault = |error| {
+        let fault = Fault::new(format!("not a JSON object: {error}")).at(Place::File(CONFIG.into()));
+        fault.hint("take the file from the model's repository again")
+    };
     serde_json::from_slice(bytes).map_err(fault)
 }
 
@@ -349,7 +354,12 @@ fn check_out(out: &Path) -> Result<(), Fault> {
     if out.is_dir() && !run::is_empty(out)? {
         return fault("the output folder is not empty");
     }
-    Ok(())
+    match out.ancestors().skip(1).find(|folder| folder.exists()) {
+        Some(file) if !file.is_dir() => {
+            fault(&format!("the output folder cannot lie in `{}`, which is a file", file.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Fills a hidden folder beside `out` and renames it when all of it is on the disk.
@@ -363,7 +373,7 @@ fn stage(out: &Path, fill: impl FnOnce(&Path) -> Result<(), Fault>) -> Result<()
         None => Path::new("."),
     };
     let staging = parent.join(format!(".{}.partial", name.to_string_lossy()));
-    files::remove_folder(&staging)?;
+    files::remove_folder(&staging).map_err(|fault| files::unhidden(fault, &staging, out))?;
     let written = files::create_folder(&staging).and_then(|()| fill(&staging)).and_then(|()| {
         files::sync_folder(&staging)?;
         if out.is_dir() {
@@ -375,7 +385,7 @@ fn stage(out: &Path, fill: impl FnOnce(&Path) -> Result<(), Fault>) -> Result<()
     if let Err(fault) = written {
         // The first fault says what is wrong.
         let _ = files::remove_folder(&staging);
-        return Err(fault);
+        return Err(files::unhidden(fault, &staging, out));
     }
     files::sync_folder(parent)
 }

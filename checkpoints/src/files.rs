@@ -6,17 +6,21 @@ use std::path::{Component, Path};
 
 use faults::{Fault, Place};
 
-/// What went wrong with a file, for its user. `verb` completes "cannot ... this file".
+/// What went wrong with a file, for its user. `verb` completes "cannot ... this".
 pub(crate) fn fault(verb: &str, path: &Path, error: &io::Error) -> Fault {
-    let fault = Fault::new(format!("cannot {verb} this: {error}")).at(Place::file(path));
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            fault.hint("free some space, keep fewer checkpoints, or write to another disk")
+    Fault::of_file(&format!("cannot {verb} this"), path, error)
+}
+
+/// The fault of a file in a hidden folder, placed where the user will look for it: `staging` becomes `target`.
+pub(crate) fn unhidden(fault: Fault, staging: &Path, target: &Path) -> Fault {
+    let Some(Place::File(name)) = &fault.place else { return fault };
+    match Path::new(name).strip_prefix(staging) {
+        Ok(inside) if inside.as_os_str().is_empty() => fault.at(Place::file(target)),
+        Ok(inside) => {
+            let place = Place::file(target.join(inside));
+            fault.at(place)
         }
-        ErrorKind::PermissionDenied => fault.hint("check who owns it and its permissions"),
-        ErrorKind::ReadOnlyFilesystem => fault.hint("write to another folder"),
-        ErrorKind::NotFound => fault.hint("check the path for a typing error"),
-        _ => fault,
+        Err(_) => fault,
     }
 }
 
@@ -67,7 +71,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
         // The first fault says what is wrong; that the rest stays too changes nothing.
         let _ = remove_file(&partial);
     }
-    replaced?;
+    replaced.map_err(|fault| unhidden(fault, &partial, path))?;
     sync_folder(folder)
 }
 

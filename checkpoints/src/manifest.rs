@@ -66,17 +66,18 @@ impl Manifest {
     pub fn verify(folder: &Path) -> Result<Self, Fault> {
         let path = folder.join(MANIFEST);
         if !path.is_file() {
-            return Err(
-                Fault::new(format!("not a complete checkpoint: there is no `{MANIFEST}`")).at(Place::file(folder))
-            );
+            return Err(Fault::new(format!("not a complete checkpoint: there is no `{MANIFEST}`"))
+                .at(Place::file(folder))
+                .hint(HINT));
         }
-        let manifest: Self = serde_json::from_slice(&files::read(&path)?)
-            .map_err(|error| Fault::new(format!("the manifest is broken: {error}")).at(Place::file(&path)))?;
+        let manifest: Self = serde_json::from_slice(&files::read(&path)?).map_err(|error| {
+            Fault::new(format!("the manifest is broken: {error}")).at(Place::file(&path)).hint(HINT)
+        })?;
         for (name, sum) in &manifest.files {
             if !files::is_plain_name(name) {
-                return Err(
-                    Fault::new(format!("the manifest lists {name:?}, no plain file name")).at(Place::file(&path))
-                );
+                return Err(Fault::new(format!("the manifest lists {name:?}, no plain file name"))
+                    .at(Place::file(&path))
+                    .hint(HINT));
             }
             let file = folder.join(name);
             let fault = |message: String| Fault::new(message).at(Place::file(&file)).hint(HINT);
@@ -96,4 +97,4 @@ impl Manifest {
     }
 }
 
-const HINT: &str = "use another checkpoint of the run";
+const HINT: &str = "the checkpoint is damaged: use another one of the run";

@@ -3,7 +3,7 @@
 //! Rows are worked on side by side and go from the base's bytes to the output's bytes, so that a merge holds one output
 //! tensor in memory and never a whole model.
 
-use faults::Fault;
+use faults::{Fault, Place};
 use rayon::prelude::*;
 use safetensors::Dtype;
 
@@ -43,6 +43,7 @@ impl Update {
                     "`{name}` of module `{}` holds {} at position {index}",
                     module.path, values[index]
                 ))
+                .at(Place::Named(module.path.into()))
                 .hint("the training has diverged; export an earlier checkpoint")),
                 None => Ok(values),
             }
@@ -147,7 +148,8 @@ const STRETCH: usize = 1 << 14;
 /// A number that is finite in the base does not fit the output type, or W + s B A is not finite. The fault has no place.
 pub(crate) fn convert(from: Dtype, bytes: &[u8], to: Dtype, update: Option<&Update>) -> Result<Vec<u8>, Fault> {
     let (Some(size_from), Some(size_to)) = (float_size(from), float_size(to)) else {
-        return Err(Fault::new(format!("holds {from}, which cannot be written as {to}")));
+        return Err(Fault::new(format!("holds {from}, which cannot be written as {to}"))
+            .hint("merge into the model as it was before it was quantised"));
     };
     let width = update.map_or(STRETCH, |update| update.in_features).max(1);
     let mut out = vec![0; bytes.len() / size_from * size_to];

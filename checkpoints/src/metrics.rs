@@ -37,7 +37,9 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Value>, Fault> {
             (Ok(value), true) => values.push(value),
             (_, false) => {}
             (Err(error), true) => {
-                return Err(Fault::new(format!("not a JSON object: {error}")).at(Place::line(path, number)));
+                return Err(Fault::new(format!("not a JSON object: {error}"))
+                    .at(Place::line(path, number))
+                    .hint("the line was damaged or changed: remove it"));
             }
         }
     }

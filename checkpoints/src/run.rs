@@ -69,7 +69,7 @@ impl Run {
     pub fn open(dir: &Path) -> Result<Self, Fault> {
         if !dir.join(RECIPE).is_file() && !dir.join(CHECKPOINTS).is_dir() {
             let what = if dir.is_dir() { "not a run's directory" } else { "there is no such directory" };
-            let hint = format!("a run's directory holds `{RECIPE}` and `{CHECKPOINTS}`");
+            let hint = format!("a run's directory, which `trainer run` writes, holds `{RECIPE}` and `{CHECKPOINTS}`");
             return Err(Fault::new(what).at(Place::file(dir)).hint(hint));
         }
         Ok(Self { folder: dir.into(), metrics: None, lock: None })
@@ -198,7 +198,7 @@ impl Run {
         if let Err(fault) = saved {
             // The first fault says what is wrong; the next save sweeps what could not be removed now.
             let _ = files::remove_folder(&staging);
-            return Err(fault);
+            return Err(files::unhidden(fault, &staging, &target));
         }
         files::replace(&folder.join(LATEST), folder_name(step).as_bytes())?;
         if contents.best {
@@ -219,20 +219,43 @@ impl Run {
     /// The checkpoint to go on from: the one `latest` names, or else the newest that is complete; `None` before the first.
     ///
     /// # Errors
-    /// The folder of checkpoints cannot be read.
+    /// The folder of checkpoints cannot be read, or all of them are damaged.
     pub fn latest(&self) -> Result<Option<Checkpoint>, Fault> {
         let folder = self.folder.join(CHECKPOINTS);
         let named = pointed(&folder, LATEST);
         let mut candidates: Vec<PathBuf> = named.iter().cloned().collect();
         let newest_first = self.checkpoints()?.into_iter().rev().map(|(_, path)| path);
         candidates.extend(newest_first.filter(|path| named.as_ref() != Some(path)));
+        let mut damaged = Vec::new();
         for candidate in candidates {
             match Checkpoint::open(&candidate) {
-                Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(fault) => tracing::warn!("passing over a checkpoint that is not complete: {fault}"),
+                Ok(checkpoint) => {
+                    for fault in damaged {
+                        let step = checkpoint.step;
+                        let passed = Fault { hint: None, ..fault }.hint(format!(
+                            "the one of step {step} is taken in its place; put the file back, or remove the checkpoint"
+                        ));
+                        tracing::warn!("passing over a damaged checkpoint: {}", passed.line());
+                    }
+                    return Ok(Some(checkpoint));
+                }
+                Err(fault) => damaged.push(fault),
             }
         }
-        Ok(None)
+        // One that `latest` names and that is gone is not damaged.
+        let gone = named.filter(|named| !named.exists()).map(Place::file);
+        damaged.retain(|fault| gone.is_none() || fault.place != gone);
+        let (count, first) = (damaged.len(), damaged.into_iter().next());
+        match first {
+            Some(fault) => {
+                let message = match count {
+                    1 => format!("the run's only checkpoint is damaged: {}", fault.message),
+                    _ => format!("all {count} checkpoints of the run are damaged, the latest so: {}", fault.message),
+                };
+                Err(Fault { message, ..fault }.hint("put the file back from a copy, or train again"))
+            }
+            None => Ok(None),
+        }
     }
 
     /// The best checkpoint, when one was marked so.
@@ -285,7 +308,9 @@ impl Run {
     fn inside(&self, name: &Path) -> Result<PathBuf, Fault> {
         let normal = name.components().all(|part| matches!(part, std::path::Component::Normal(_)));
         if !normal || name.as_os_str().is_empty() {
-            return Err(Fault::new("the name of a file of the run leaves the run's directory").at(Place::file(name)));
+            return Err(Fault::new("the name of a file of the run leaves the run's directory")
+                .at(Place::file(name))
+                .hint("give a path without `..` that does not begin with `/`"));
         }
         let path = self.folder.join(name);
         files::create_folder(path.parent().expect("a file of the run lies in the run's directory"))?;

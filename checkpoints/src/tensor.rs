@@ -49,10 +49,12 @@ pub(crate) fn float_size(dtype: Dtype) -> Option<usize> {
 /// Floating point numbers as f32, on all cores.
 pub(crate) fn decode(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>, Fault> {
     let Some(size) = float_size(dtype) else {
-        return Err(Fault::new(format!("holds {dtype}, expected F32, BF16, F16 or F64")));
+        return Err(Fault::new(format!("holds {dtype}, expected F32, BF16, F16 or F64"))
+            .hint("take the model or adapter as it was before it was quantised"));
     };
     if !bytes.len().is_multiple_of(size) {
-        return Err(Fault::new(format!("{} bytes are no whole number of {dtype} values", bytes.len())));
+        return Err(Fault::new(format!("{} bytes are no whole number of {dtype} values", bytes.len()))
+            .hint("the file is damaged: fetch or write it again"));
     }
     let mut values = vec![0.0; bytes.len() / size];
     values

@@ -60,7 +60,9 @@ impl Source {
         let read = |error| files::fault("read", path, &error);
         let file = File::open(path).map_err(read)?;
         if file.metadata().map_err(read)?.is_dir() {
-            return Err(Fault::new("expected a file of weights, found a folder").at(Place::file(path)));
+            return Err(Fault::new("expected a file of weights, found a folder")
+                .at(Place::file(path))
+                .hint("take the model's files from where they come from again"));
         }
         // SAFETY: nobody may cut the file while it is mapped, as `Weights` documents; no reader of weights can check it.
         let mapped = unsafe { Mmap::map(&file) }.map_err(read)?;
@@ -91,7 +93,7 @@ impl Weights {
         }
         let fault = Fault::new(format!("no weights here: neither `{SINGLE}` nor `{INDEX}`")).at(Place::file(folder));
         Err(if !folder.is_dir() {
-            Fault::new("no such model folder").at(Place::file(folder))
+            Fault::new("no such model folder").at(Place::file(folder)).hint("check the path for a typing error")
         } else if folder.join("pytorch_model.bin").exists() || folder.join("pytorch_model.bin.index.json").exists() {
             fault.hint("the model is in PyTorch's own format; save it with `save_pretrained` to get safetensors")
         } else {
@@ -122,7 +124,7 @@ impl Weights {
     }
 
     fn open_shards(folder: &Path, index: &Path) -> Result<Self, Fault> {
-        let fault = |message: String| Fault::new(message).at(Place::file(index));
+        let fault = |message: String| Fault::new(message).at(Place::file(index)).hint("download the model again");
         let text = files::read(index)?;
         let whole = serde_json::from_slice(&text).map_err(|error| fault(format!("not a JSON object: {error}")))?;
         let Index { weight_map } =
@@ -139,8 +141,7 @@ impl Weights {
                     }
                     let path = folder.join(shard);
                     if !path.exists() {
-                        return Err(fault(format!("the shard `{shard}` is missing, which holds tensor `{name}`"))
-                            .hint("download the model again"));
+                        return Err(fault(format!("the shard `{shard}` is missing, which holds tensor `{name}`")));
                     }
                     let source = Source::map(&path, shard)?;
                     held.push(Tensor::all(&source, sources.len())?.collect());
@@ -199,7 +200,8 @@ impl Weights {
         let bytes = self.bytes(name)?;
         let dtype = self.dtype(name).ok_or_else(|| self.missing(name))?;
         tensor::decode(dtype, bytes)
-            .map_err(|fault| Fault::new(format!("tensor `{name}`: {}", fault.message)).at(self.place_of(name)))
+            .map_err(|fault| Fault { message: format!("tensor `{name}`: {}", fault.message), ..fault })
+            .map_err(|fault| fault.at(self.place_of(name)))
     }
 
     /// How many numbers all tensors hold together.
@@ -238,7 +240,7 @@ impl Weights {
         let fault = Fault::new(format!("there is no tensor `{name}`")).at(Place::File(self.name.clone()));
         match nearest(name, self.names()) {
             Some(near) => fault.hint(format!("the nearest is `{near}`")),
-            None => fault,
+            None => fault.hint("the file holds no tensor at all"),
         }
     }
 }
@@ -276,8 +278,15 @@ pub(crate) fn write_tensors(path: &Path, tensors: &BTreeMap<String, StoredTensor
                 && back.shape(name).as_ref() == Some(&tensor.shape)
                 && back.bytes(name).is_ok_and(|bytes| bytes == tensor.bytes)
         });
-    if same { Ok(()) } else { Err(Fault::new("what was read back is not what was written").at(Place::file(path))) }
+    if same {
+        Ok(())
+    } else {
+        Err(Fault::new("what was read back is not what was written").at(Place::file(path)).hint(DISK))
+    }
 }
+
+/// What to do about files that do not keep what is written into them.
+pub(crate) const DISK: &str = "the disk does not keep what it is given: write to another one";
 
 /// All tensors of a file, copied out of it.
 pub(crate) fn read_all(weights: &Weights) -> Result<BTreeMap<String, StoredTensor>, Fault> {

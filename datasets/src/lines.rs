@@ -27,7 +27,7 @@ enum Source<R> {
 impl<'a, R: BufRead> Rows<'a, R> {
     /// Rows of the file shown as `name`. The whole of a JSON array is held, of JSON Lines one line at a time.
     pub fn new(name: &'a str, mut reader: R) -> Result<Self, Fault> {
-        let unreadable = |error: std::io::Error| Fault::new(error.to_string()).at(Place::file(name));
+        let unreadable = |error: std::io::Error| Fault::of_file("cannot read the rows", name, &error);
         if reader.fill_buf().map_err(unreadable)?.starts_with(b"\xef\xbb\xbf") {
             reader.consume(3);
         }
@@ -66,7 +66,7 @@ impl<'a, R: BufRead> Rows<'a, R> {
                 Ok(_) => {}
                 Err(error) => {
                     self.source = Source::Done;
-                    return Some(Err(Fault::new(error.to_string()).at(place)));
+                    return Some(Err(Fault::of_file("cannot read the row", self.name, &error).at(place)));
                 }
             }
             let trimmed = bytes.trim_ascii();
@@ -105,7 +105,7 @@ impl<'a, R: BufRead> Rows<'a, R> {
         let place = Place::line(self.name, self.line);
         let expected = |what: &str| {
             let column = text[..*at].chars().rev().take_while(|c| *c != '\n').count() + 1;
-            Fault::new(format!("broken JSON at column {column}: expected {what}")).at(place.clone())
+            Fault::new(format!("broken JSON at column {column}: expected {what}")).at(place.clone()).hint(ONE_LIST)
         };
         let fault = match rest.as_bytes().first() {
             Some(b'[') if first => None,
@@ -146,7 +146,7 @@ impl<'a, R: BufRead> Rows<'a, R> {
             }
             None => {
                 self.source = Source::Done;
-                Some(Err(Fault::new("the list ends without `]`").at(Place::line(self.name, line))))
+                Some(Err(Fault::new("the list ends without `]`").at(Place::line(self.name, line)).hint(ONE_LIST)))
             }
         }
     }
@@ -188,13 +188,14 @@ fn after_blanks(text: &str) -> (&str, &str) {
 fn broken(error: &serde_json::Error, column: usize) -> Fault {
     let text = error.to_string();
     let reason = text.split(" at line ").next().unwrap_or_default();
-    Fault::new(format!("broken JSON at column {column}: {reason}"))
-        .hint("each line holds one JSON object, or the whole file one list of them")
+    Fault::new(format!("broken JSON at column {column}: {reason}")).hint(ONE_LIST)
 }
+
+const ONE_LIST: &str = "each line holds one JSON object, or the whole file one list of them";
 
 fn object(value: Value) -> Result<Map<String, Value>, Fault> {
     match value {
         Value::Object(object) => Ok(object),
-        other => Err(Fault::new(format!("the row must be an object, found {}", described(&other)))),
+        other => Err(Fault::new(format!("the row must be an object, found {}", described(&other))).hint(ONE_LIST)),
     }
 }

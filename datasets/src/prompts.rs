@@ -18,7 +18,7 @@ pub fn read_prompts(path: &Path) -> Result<Vec<Asked>, Faults> {
     let text = if name.starts_with(builtin::PREFIX) {
         builtin::rows(&name)?
     } else {
-        fs_err::read_to_string(path).map_err(|error| Fault::new(error.to_string()).at(Place::file(path)))?
+        fs_err::read_to_string(path).map_err(|error| Fault::of_file("cannot read the prompts", path, &error))?
     };
     let mut faults = Vec::new();
     let mut prompts = Vec::new();
@@ -32,7 +32,9 @@ pub fn read_prompts(path: &Path) -> Result<Vec<Asked>, Faults> {
         }
     }
     if prompts.is_empty() && faults.is_empty() {
-        faults.push(Fault::new("the file has no rows").at(Place::file(path)));
+        faults.push(
+            Fault::new("the file has no rows").at(Place::file(path)).hint("write `{\"prompt\": \"..\"}`, one a line"),
+        );
     }
     Faults::check(faults)?;
     Ok(prompts)

@@ -103,6 +103,8 @@ pub struct Options {
     pub allow_empty_intent: bool,
     /// `data.intent_noise`
     pub intent_noise: Option<IntentNoise>,
+    /// These are a recipe's, so that hints may name its keys.
+    pub of_recipe: bool,
 }
 
 impl Default for Options {
@@ -119,6 +121,7 @@ impl Default for Options {
             template: None,
             allow_empty_intent: false,
             intent_noise: None,
+            of_recipe: true,
         }
     }
 }
@@ -157,11 +160,7 @@ pub fn read(paths: &[PathBuf], options: &Options, tokenizer: &Tokenizer) -> Resu
         }
         match std::fs::File::open(path) {
             Ok(file) => reading.file(&name, std::io::BufReader::with_capacity(1 << 20, file)),
-            Err(error) => reading.fault(
-                Fault::new(format!("cannot open the data file: {}", error.kind()))
-                    .at(Place::file(path))
-                    .hint("paths are relative to the current directory, not to the recipe"),
-            ),
+            Err(error) => reading.fault(Fault::of_file("cannot open the data file", path, &error)),
         }
     }
     reading.finish()
@@ -205,7 +204,8 @@ impl<'a> Reading<'a> {
                 });
             }
             if options.rename.iter().filter(|(_, other)| other == key).count() > 1 {
-                faults.push(Fault::new(format!("`data.rename` gives two columns the key `{key}`")));
+                let message = format!("`data.rename` gives two columns the key `{key}`");
+                faults.push(Fault::new(message).hint("each key takes one column"));
             }
         }
         Faults::check(faults)?;
@@ -269,7 +269,7 @@ impl<'a> Reading<'a> {
         }
         self.report.rows += counted;
         if counted == 0 {
-            self.fault(Fault::new("the file has no rows").at(Place::file(name)));
+            self.fault(Fault::new("the file has no rows").at(Place::file(name)).hint("is this the right file?"));
         }
         if let Some(shape) = shape {
             self.report.files.push(FileReport { file: name.into(), format: shape.word.into(), rows: counted });
@@ -311,7 +311,10 @@ impl<'a> Reading<'a> {
         let (options, context) = (self.options, &self.context);
         let read: Vec<Result<Vec<Vec<Outcome>>, Fault>> = rows
             .par_iter()
-            .map(|(_, object)| outcomes(shape, &Row::new(object, &options.rename), options, context))
+            .map(|(line, object)| {
+                let place = || Place::line(&**file, *line);
+                outcomes(shape, &Row::new(object, &options.rename), options, context, &place)
+            })
             .collect();
         for ((line, _), outcomes) in rows.iter().zip(read) {
             match outcomes {
@@ -378,7 +381,8 @@ impl<'a> Reading<'a> {
     fn finish(mut self) -> Result<Dataset, Faults> {
         if self.unnamed > 0 {
             let message = format!("and {} more faults in the data", self.unnamed);
-            self.faults.push(Fault::new(message));
+            let place = self.faults.last().and_then(|last| last.place.clone());
+            self.faults.push(Fault { place, ..Fault::new(message).hint("mend those above first") });
         }
         if self.faults.is_empty() && self.examples.is_empty() {
             let fault = Fault::new(format!("no example is left of {} rows", self.report.rows));
@@ -394,12 +398,13 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The examples of each prompt of one row, no longer than allowed.
+/// The examples of each prompt of one row, no longer than allowed; `place` is the row's, for warnings.
 fn outcomes(
     shape: &Shape,
     row: &Row<'_>,
     options: &Options,
     context: &Context<'_>,
+    place: &dyn Fn() -> Place,
 ) -> Result<Vec<Vec<Outcome>>, Fault> {
     let limit = options.max_length;
     let outcome = |draft: &Draft| {
@@ -409,10 +414,13 @@ fn outcomes(
             return Ok(Outcome::Kept { tokens, weight, truncated: false });
         }
         match options.too_long {
-            TooLong::Error if options.model_limit => {
-                Err(Fault::new(format!("the row has {length} tokens, more than the model's {limit} positions"))
-                    .hint("shorten it, or set `data.too_long` to \"drop\" or \"truncate\""))
-            }
+            TooLong::Error if options.model_limit => Err(Fault::new(format!(
+                "the row has {length} tokens, more than the model's {limit} positions"
+            ))
+            .hint(match options.of_recipe {
+                true => "shorten it, or set `data.too_long` to \"drop\" or \"truncate\"",
+                false => "shorten it, or take it out",
+            })),
             TooLong::Error => Err(Fault::new(format!("the row has {length} tokens, more than {limit}"))
                 .hint("raise `data.max_length`, or set `data.too_long` to \"drop\" or \"truncate\"")),
             TooLong::Drop => Ok(Outcome::Dropped(format!("{length} tokens, more than {limit}"))),
@@ -428,13 +436,22 @@ fn outcomes(
     };
     let prompt = |drafts: Vec<Draft>| {
         let outcomes: Vec<Outcome> = drafts.iter().map(outcome).collect::<Result<_, _>>()?;
-        if shape.format == Format::Targets { whole_distribution(&drafts, outcomes, options) } else { Ok(outcomes) }
+        if shape.format == Format::Targets {
+            whole_distribution(&drafts, outcomes, options, place)
+        } else {
+            Ok(outcomes)
+        }
     };
     shape.drafts(row, context)?.into_iter().map(prompt).collect()
 }
 
 /// Targets are a distribution together: none is dropped alone, and none begins another.
-fn whole_distribution(drafts: &[Draft], outcomes: Vec<Outcome>, options: &Options) -> Result<Vec<Outcome>, Fault> {
+fn whole_distribution(
+    drafts: &[Draft],
+    outcomes: Vec<Outcome>,
+    options: &Options,
+    place: &dyn Fn() -> Place,
+) -> Result<Vec<Outcome>, Fault> {
     let mut dropped = outcomes.iter().filter_map(|outcome| match outcome {
         Outcome::Dropped(reason) => Some(reason.clone()),
         Outcome::Kept { .. } => None,
@@ -453,7 +470,8 @@ fn whole_distribution(drafts: &[Draft], outcomes: Vec<Outcome>, options: &Option
     match targets::check(&names, &tokens.collect::<Vec<_>>()) {
         Err(fault) if options.prefix_free == PrefixFree::Error => Err(fault),
         Err(fault) => {
-            tracing::warn!("{}", fault.message);
+            let hint = "close each target with a mark of its own (`{7}`) where that is not meant";
+            tracing::warn!("{}", Fault { hint: None, ..fault }.at(place()).hint(hint).line());
             Ok(outcomes)
         }
         Ok(()) => Ok(outcomes),

@@ -87,7 +87,7 @@ pub(crate) fn string<'a>(key: &str, value: &'a Value) -> Result<&'a str, Fault> 
 
 /// The fault of a field of another type.
 pub(crate) fn wrong_type(key: &str, expected: &str, found: &Value) -> Fault {
-    Fault::new(format!("`{key}` must be {expected}, found {}", described(found)))
+    Fault::new(format!("`{key}` must be {expected}, found {}", described(found))).hint("change the row, or take it out")
 }
 
 /// What a value is, in words.

@@ -56,8 +56,7 @@ struct Verdict {
 /// A file that cannot be read or has no rows, and every row that is neither a sample nor a judge's word, with its line.
 pub fn read_samples(path: &Path) -> Result<Vec<Sampled>, Faults> {
     let name = path.display().to_string();
-    let file = std::fs::File::open(path)
-        .map_err(|error| Fault::new(format!("cannot open the samples: {}", error.kind())).at(Place::file(path)))?;
+    let file = std::fs::File::open(path).map_err(|error| Fault::of_file("cannot open the samples", path, &error))?;
     let mut faults = Vec::new();
     let mut drafts: Vec<Draft> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
@@ -69,7 +68,7 @@ pub fn read_samples(path: &Path) -> Result<Vec<Sampled>, Faults> {
         faults.extend(taken.err());
     }
     if drafts.is_empty() && faults.is_empty() {
-        faults.push(Fault::new("the file has no rows").at(Place::file(path)));
+        faults.push(Fault::new("the file has no rows").at(Place::file(path)).hint("`trainer sample` writes such rows"));
     }
     let finished = drafts.into_iter().filter_map(|draft| finish(draft).map_err(|fault| faults.push(fault)).ok());
     let sampled = finished.collect();
@@ -123,7 +122,8 @@ fn verdict(row: &Row<'_>, place: &Place) -> Result<Verdict, Fault> {
     let same = row.list("same")?.iter().enumerate().map(pair).collect::<Result<_, _>>()?;
     let count = row.get("n").map(|value| index("n", value)).transpose()?;
     if let Some(count) = count.filter(|count| !(1..=MOST).contains(count)) {
-        return Err(Fault::new(format!("`n` = {count} samples must be from 1 to {MOST}")));
+        let message = format!("`n` = {count} samples must be from 1 to {MOST}");
+        return Err(Fault::new(message).hint("write how many samples the judge has seen"));
     }
     Ok(Verdict { count, same, place: place.clone() })
 }
@@ -137,7 +137,8 @@ fn finish(draft: Draft) -> Result<Sampled, Fault> {
         (_, count) => count,
     };
     if let Some(verdict) = &verdict {
-        let misfit = |message: String| Err(Fault::new(message).at(verdict.place.clone()));
+        let hint = "the judge has to have seen the samples of this prompt, all of them";
+        let misfit = |message: String| Err(Fault::new(message).at(verdict.place.clone()).hint(hint));
         if let Some(written) = verdict.count.filter(|written| *written != count) {
             return misfit(format!("`n` = {written}, and the prompt has {count} samples"));
         }

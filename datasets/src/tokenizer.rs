@@ -67,7 +67,7 @@ impl Tokenizer {
             match fs_err::read_to_string(&path) {
                 Ok(text) => texts.push((path.display().to_string(), text)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Fault::new(error.to_string()).at(Place::file(&path)).into()),
+                Err(error) => return Err(Fault::of_file("cannot read the tokenizer", &path, &error).into()),
             }
         }
         let files: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
@@ -85,16 +85,14 @@ impl Tokenizer {
         let find = |wanted: &str| files.iter().find(|(name, _)| file_name(name) == wanted).copied();
         let (name, text) = find("tokenizer.json").ok_or_else(|| missing_tokenizer("the files in memory"))?;
         let mut inner = tokenizers::Tokenizer::from_str(text).map_err(|error| {
-            Fault::new(format!("cannot read the tokenizer: {error}"))
-                .at(Place::file(name))
-                .hint("download the model again, or save its tokenizer again with a recent transformers")
+            Fault::new(format!("cannot read the tokenizer: {error}")).at(Place::file(name)).hint(AGAIN)
         })?;
         let fingerprint = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
         forget_lengths(&mut inner);
         let vocabulary = inner.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
         if vocabulary > i32::MAX as usize {
             let message = format!("the token id {} is too large", vocabulary - 1);
-            return Err(Fault::new(message).at(Place::file(name)).into());
+            return Err(Fault::new(message).at(Place::file(name)).hint(AGAIN).into());
         }
 
         let object = |wanted: &str| -> Result<Map<String, Value>, Fault> {
@@ -268,6 +266,9 @@ impl Tokenizer {
     }
 }
 
+/// What to do about a tokenizer's file that is broken.
+const AGAIN: &str = "download the model again, or save its tokenizer again with a recent transformers";
+
 fn file_name(name: &str) -> &str {
     name.rsplit(['/', '\\']).next().unwrap_or(name)
 }
@@ -304,7 +305,7 @@ fn keep_blanks(processor: PostProcessorWrapper) -> PostProcessorWrapper {
 
 fn parse_object(name: &str, text: &str) -> Result<Map<String, Value>, Fault> {
     serde_json::from_str(text)
-        .map_err(|error| Fault::new(format!("expected a JSON object: {error}")).at(Place::file(name)))
+        .map_err(|error| Fault::new(format!("expected a JSON object: {error}")).at(Place::file(name)).hint(AGAIN))
 }
 
 /// A special token is written as its text or as an object with `content`.

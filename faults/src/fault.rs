@@ -1,6 +1,7 @@
 //! One user error and lists of them, and how they are printed.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -86,6 +87,47 @@ impl Fault {
         self
     }
 
+    /// The same fault, with a place if it had none.
+    pub fn or_at(self, place: Place) -> Self {
+        if self.place.is_some() { self } else { self.at(place) }
+    }
+
+    /// The same fault, with a hint if it had none.
+    pub fn or_hint(self, hint: impl Into<String>) -> Self {
+        if self.hint.is_some() { self } else { self.hint(hint) }
+    }
+
+    /// A file or folder that the system will not have used: `doing` says for what, as in `cannot read the rows`.
+    pub fn of_file(doing: &str, path: impl AsRef<Path>, error: &io::Error) -> Self {
+        // `fs_err` names the path once more; what caused its error does not.
+        let cause = error.get_ref().and_then(|inner| inner.source()).map(ToString::to_string);
+        let told = || cause.unwrap_or_else(|| error.to_string());
+        let check = "check the path, and the disk that it is on";
+        let (reason, hint) = match error.kind() {
+            ErrorKind::NotFound => {
+                let hint = "check the path for a typing error; relative paths are meant from the current directory";
+                ("there is no such file or folder".into(), hint)
+            }
+            ErrorKind::PermissionDenied => ("permission denied".into(), "check who owns it and its permissions"),
+            ErrorKind::IsADirectory => ("it is a folder".into(), "name a file in it"),
+            ErrorKind::NotADirectory => ("a part of its path is a file".into(), check),
+            ErrorKind::InvalidData => {
+                ("it is not UTF-8 text".into(), "is this the right file? save it as UTF-8 if it is")
+            }
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                (told(), "free some space, keep fewer checkpoints, or write to another disk")
+            }
+            ErrorKind::ReadOnlyFilesystem => (told(), "write to another folder"),
+            _ => (told(), check),
+        };
+        Self::new(format!("{doing}: {reason}")).at(Place::file(path)).hint(hint)
+    }
+
+    /// The fault in one line, as warnings are: place, message, hint.
+    pub fn line(&self) -> String {
+        self.to_string().replace("\nhint: ", "; hint: ")
+    }
+
     /// The fault as printed for a person: message, place with the line drawn, `hint:`.
     pub fn render(&self, colour: bool) -> String {
         let title = Level::ERROR.primary_title(self.message.as_str());
@@ -129,6 +171,23 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
+/// A text as it is shown in a message: of a long one, how it begins, how much is left out, and how it ends.
+pub fn shortened(text: &str) -> String {
+    const BEGINNING: usize = 50;
+    const END: usize = 20;
+    let count = text.chars().count();
+    // What takes the place of the middle is not shorter than a few characters.
+    if count <= BEGINNING + END + 30 {
+        return text.into();
+    }
+    let beginning: String = text.chars().take(BEGINNING).collect();
+    let end: String = text.chars().skip(count - END).collect();
+    format!("{beginning} [.. {} characters ..] {end}", count - BEGINNING - END)
+}
+
+/// Faults of one kind that are named one by one.
+const NAMED: usize = 20;
+
 /// At least one fault, in the order they were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults(Vec<Fault>);
@@ -137,6 +196,22 @@ impl Faults {
     /// `Ok` when the list is empty, the faults otherwise.
     pub fn check(faults: Vec<Fault>) -> Result<(), Faults> {
         if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
+    }
+
+    /// The same of faults that a file can have by the thousand: the first twenty, and the number of the others.
+    pub fn check_first(mut faults: Vec<Fault>) -> Result<(), Faults> {
+        if let Some(more) = faults.len().checked_sub(NAMED).filter(|more| *more > 0) {
+            let place = faults.swap_remove(NAMED).place;
+            faults.truncate(NAMED);
+            let rest = Fault::new(format!("and {more} more of this kind"));
+            faults.push(Fault { place, ..rest.hint("mend those above first") });
+        }
+        Self::check(faults)
+    }
+
+    /// The same faults, each changed.
+    pub fn map(self, change: impl FnMut(Fault) -> Fault) -> Self {
+        Self(self.0.into_iter().map(change).collect())
     }
 
     /// The faults, never none.
@@ -196,6 +271,37 @@ mod tests {
         let fault = Fault::new("cut short").at(Place::Span(source, 5..9));
         assert!(fault.render(false).contains("cut short"));
         assert!(fault.to_string().contains("r.toml:1:2"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_told_of_in_words() {
+        let missing = std::fs::read("no/such.file").expect_err("no such file");
+        let fault = Fault::of_file("cannot read the rows", "no/such.file", &missing);
+        assert_eq!(
+            fault.to_string().lines().next(),
+            Some("no/such.file: cannot read the rows: there is no such file or folder")
+        );
+        assert!(fault.line().contains("; hint: check the path") && !fault.line().contains('\n'));
+        let full = Fault::of_file("cannot write it", "a", &io::Error::from_raw_os_error(28));
+        assert!(full.hint.is_some_and(|hint| hint.starts_with("free some space")), "{}", full.message);
+    }
+
+    #[test]
+    fn a_long_text_is_shortened_in_the_middle_with_a_count() {
+        assert_eq!(shortened("ä short one"), "ä short one");
+        let long = format!("{}{}{}", "ä".repeat(50), "b".repeat(930), "ü".repeat(20));
+        assert_eq!(shortened(&long), format!("{} [.. 930 characters ..] {}", "ä".repeat(50), "ü".repeat(20)));
+    }
+
+    #[test]
+    fn of_many_faults_the_first_are_named_and_the_others_counted() {
+        let many = |count: usize| (0..count).map(|n| Fault::new(format!("{n}")).at(Place::line("f", n))).collect();
+        let list = |count| Faults::check_first(many(count)).expect_err("faults").into_list();
+        assert_eq!(list(20).len(), 20);
+        let cut = list(28);
+        assert_eq!((cut.len(), cut[20].message.as_str()), (21, "and 8 more of this kind"));
+        assert_eq!(cut[20].place, Some(Place::line("f", 20)));
+        assert_eq!(Faults::check_first(Vec::new()), Ok(()));
     }
 
     #[test]

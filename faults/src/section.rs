@@ -5,6 +5,7 @@
 //! the plan and what was read cannot differ.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ pub struct Document {
 #[derive(Default)]
 struct Shared {
     faults: Vec<Fault>,
+    /// What is no table where a table must be: all else may be wrong because of it alone.
+    shapeless: Vec<Fault>,
+    warnings: Vec<Fault>,
     unknown: Vec<(String, Entry, Vec<String>)>,
     asked: Vec<(String, String)>,
     foreign: Vec<(String, String, String)>,
@@ -69,12 +73,25 @@ impl Document {
         }
     }
 
+    /// What [`Section::warn`] has filed so far.
+    pub fn warnings(&self) -> Vec<Fault> {
+        self.shared.borrow().warnings.clone()
+    }
+
+    /// The place of every value, for faults that are found when the reading is over.
+    pub fn places(&self) -> Places {
+        let mut places = BTreeMap::new();
+        note_places(&self.root, "", &mut places);
+        Places(places)
+    }
+
     /// Ends the reading.
     ///
     /// # Errors
     /// Every fault that any section of this document filed, and every key that nothing asked for.
     pub fn finish(self) -> Result<(), Faults> {
         let mut shared = self.shared.borrow_mut();
+        Faults::check(std::mem::take(&mut shared.shapeless))?;
         let mut faults = std::mem::take(&mut shared.faults);
         faults.extend(shared.unknown.iter().map(|(path, entry, known)| unknown_key(&shared, path, entry, known)));
         faults.sort_by_key(|fault| match &fault.place {
@@ -82,6 +99,38 @@ impl Document {
             _ => (true, usize::MAX),
         });
         Faults::check(faults)
+    }
+}
+
+/// Where the values of a document stand, by their dotted names.
+#[derive(Debug, Clone, Default)]
+pub struct Places(BTreeMap<String, Place>);
+
+impl Places {
+    /// The place of the value of `key`, of the table that it would stand in, or else its name.
+    pub fn of(&self, key: &str) -> Place {
+        let mut name = key;
+        loop {
+            match (self.0.get(name), name.rsplit_once('.')) {
+                (Some(place), _) => return place.clone(),
+                (None, Some((table, _))) => name = table,
+                (None, None) => return Place::Named(key.into()),
+            }
+        }
+    }
+}
+
+fn note_places(entries: &[Entry], path: &str, places: &mut BTreeMap<String, Place>) {
+    for entry in entries {
+        let name = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
+        let place = match &entry.node.value {
+            Value::Table(entries) => {
+                note_places(entries, &name, places);
+                &entry.key_place
+            }
+            _ => &entry.node.place,
+        };
+        places.insert(name, place.clone());
     }
 }
 
@@ -100,7 +149,10 @@ fn unknown_key(shared: &Shared, path: &str, entry: &Entry, known: &[String]) -> 
         let table = if table.is_empty() { "the top of the recipe".into() } else { format!("`[{table}]`") };
         return fault.hint(format!("`{key}` belongs to {table}"));
     }
-    if known.is_empty() { fault } else { fault.hint(format!("known keys: {}", known.join(", "))) }
+    fault.hint(match known.is_empty() {
+        true => "remove it: no key has a meaning here".into(),
+        false => format!("known keys: {}", known.join(", ")),
+    })
 }
 
 /// One table of a recipe, read key by key.
@@ -199,9 +251,8 @@ impl Section {
             Some(Entry { node: Node { value: Value::Table(entries), .. }, key_place, .. }) => (entries, key_place),
             Some(entry) => {
                 let message = format!("`{full}` must be a table, found {}", entry.node.value.describe());
-                self.file(
-                    Fault::new(message).at(entry.node.place).hint(format!("write `[{full}]` on a line of its own")),
-                );
+                let hint = format!("write `[{full}]` on a line of its own, or `--set {full}.KEY=VALUE`");
+                self.shapeless(Fault::new(message).at(entry.node.place).hint(hint));
                 (Vec::new(), self.place.clone())
             }
             None => (Vec::new(), self.place.clone()),
@@ -223,7 +274,8 @@ impl Section {
         let path = self.full(key);
         let Value::Array(items) = entry.node.value else {
             let message = format!("`{path}` must be an array of tables");
-            self.file(Fault::new(message).at(entry.key_place).hint(format!("write `[[{path}]]`")));
+            let hint = format!("write `[[{path}]]`, or `--set '{path}=[{{kind=\"NAME\"}}]'`");
+            self.shapeless(Fault::new(message).at(entry.key_place).hint(hint));
             return Vec::new();
         };
         let mut sections = Vec::new();
@@ -239,7 +291,7 @@ impl Section {
                 }),
                 other => {
                     let message = format!("`{path}` must hold tables, found {}", other.describe());
-                    self.file(Fault::new(message).at(item.place).hint(format!("write `[[{path}]]`")));
+                    self.shapeless(Fault::new(message).at(item.place).hint(format!("write `[[{path}]]`")));
                 }
             }
         }
@@ -291,6 +343,27 @@ impl Section {
         self.file(Fault::new(message.to_string()).at(self.place_of(key)).hint(hint.to_string()));
     }
 
+    /// Files a warning at the place of `key` unless `holds`.
+    pub fn warn(&self, key: &str, holds: bool, message: impl Display, hint: impl Display) {
+        if !holds {
+            let warning = Fault::new(message.to_string()).at(self.place_of(key)).hint(hint.to_string());
+            self.shared.borrow_mut().warnings.push(warning);
+        }
+    }
+
+    /// Files a fault at `key` where `value`, which is computed with as f32, would be 0 or infinite there and is not.
+    pub fn check_single(&self, key: &str, value: f64, hint: impl Display) {
+        let single = value as f32;
+        let lost = value.is_finite() && (single.is_infinite() || value != 0.0 && !single.is_normal());
+        let what = if value.abs() < 1.0 { "0" } else { "infinite" };
+        self.check(
+            key,
+            !lost,
+            format!("`{}` = {value:e} is {what} as f32, which is computed with", self.full(key)),
+            hint,
+        );
+    }
+
     /// The place of the value of `key`, or of this table when the key is not written.
     pub fn place_of(&self, key: &str) -> Place {
         let entry = self.entries.iter().find(|entry| entry.key == key);
@@ -305,6 +378,10 @@ impl Section {
     /// The dotted name of `key` from the top of the recipe.
     pub fn full(&self, key: &str) -> String {
         if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn shapeless(&self, fault: Fault) {
+        self.shared.borrow_mut().shapeless.push(fault);
     }
 
     fn ask(&mut self, key: &str) {
@@ -325,7 +402,8 @@ impl Section {
         if value.is_none() {
             let message =
                 format!("`{}` must be {}, found {}", self.full(key), T::EXPECTED, entry.node.value.describe());
-            self.file(Fault::new(message).at(entry.node.place.clone()));
+            let hint = format!("write {} there, or remove it for the default", T::EXPECTED);
+            self.file(Fault::new(message).at(entry.node.place.clone()).hint(hint));
         }
         value
     }
@@ -378,7 +456,8 @@ mod tests {
         let faults = read("[adapter]\nrank = \"four\"\n", &[]).2.expect_err("a fault");
         assert_eq!(
             faults.to_string(),
-            "r.toml:2:8: `adapter.rank` must be a whole number, zero or more, found the string \"four\""
+            "r.toml:2:8: `adapter.rank` must be a whole number, zero or more, found the string \"four\"\n\
+             hint: write a whole number, zero or more there, or remove it for the default"
         );
         assert!(read("[adapter]\nrank = -1\n", &[]).2.is_err());
         assert!(read("adapter = 3\n", &[]).2.is_err());
@@ -397,6 +476,42 @@ mod tests {
         assert_eq!(resolved["adapter"]["rank"].as_integer(), Some(8));
         let bare = Document::parse("r.toml", "", &["output.dir=runs/a b".into()]).expect("a bare word is a string");
         assert_eq!(bare.root().section("output").value("dir", String::new()), "runs/a b");
+    }
+
+    #[test]
+    fn what_is_no_table_is_one_fault_whatever_it_takes_away() {
+        let document = Document::parse("r.toml", "data = 3\n", &[]).expect("valid TOML");
+        let mut root = document.root();
+        let mut data = root.section("data");
+        data.required::<String>("train", "a file");
+        root.close(data);
+        root.end();
+        let faults = document.finish().expect_err("a fault");
+        assert_eq!(faults.list().len(), 1, "{faults}");
+        assert!(faults.to_string().starts_with("r.toml:1:8: `data` must be a table"), "{faults}");
+    }
+
+    #[test]
+    fn places_are_known_when_the_reading_is_over() {
+        let text = "[adapter]\nrank = 4\n";
+        let places = Document::parse("r.toml", text, &["data.train=[]".into()]).expect("valid TOML").places();
+        let of = |key: &str| places.of(key).to_string();
+        assert_eq!(of("adapter.rank"), "r.toml:2:8");
+        assert_eq!(of("adapter.alpha"), "r.toml:1:2");
+        assert_eq!(of("data.train"), "--set:1:14");
+        assert_eq!(of("model.path"), "model.path");
+    }
+
+    #[test]
+    fn a_number_that_f32_does_not_hold_is_refused() {
+        let document = Document::parse("r.toml", "", &[]).expect("valid TOML");
+        let root = document.root();
+        for (value, holds) in
+            [(1e-300, false), (1e300, false), (1e-40, false), (0.0, true), (-1e-5, true), (3e38, true)]
+        {
+            root.check_single("x", value, "a hint");
+            assert_eq!(std::mem::take(&mut root.shared.borrow_mut().faults).is_empty(), holds, "{value}");
+        }
     }
 
     #[test]

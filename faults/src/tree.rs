@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
-use crate::{Fault, Place, Source};
+use crate::{Fault, Place, Source, shortened};
 
 /// A value with its place.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl Value {
             Value::Boolean(value) => format!("the boolean `{value}`"),
             Value::Integer(value) => format!("the integer `{value}`"),
             Value::Float(value) => format!("the number `{value}`"),
-            Value::String(value) => format!("the string {value:?}"),
+            Value::String(value) => format!("the string {:?}", shortened(value)),
             Value::Array(_) => "an array".into(),
             Value::Table(_) => "a table".into(),
             Value::Unreadable(text) => format!("`{text}`"),
@@ -72,7 +72,11 @@ pub(crate) fn parse_table(source: &Arc<Source>, faults: &mut Vec<Fault>) -> Vec<
     let (table, errors) = DeTable::parse_recoverable(&source.text);
     for error in errors {
         let span = error.span().unwrap_or(source.text.len()..source.text.len());
-        faults.push(Fault::new(format!("not valid TOML: {}", error.message())).at(Place::Span(source.clone(), span)));
+        faults.push(
+            Fault::new(format!("not valid TOML: {}", error.message()))
+                .at(Place::Span(source.clone(), span))
+                .hint("`trainer recipes` lists recipes to compare it with"),
+        );
     }
     entries(source, table.get_ref())
 }

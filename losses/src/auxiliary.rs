@@ -105,7 +105,8 @@ pub trait Auxiliary: Send {
         if state.is_empty() {
             Ok(())
         } else {
-            Err(Fault::new(format!("auxiliary loss `{}` has no state to restore", self.name())))
+            Err(Fault::new(format!("auxiliary loss `{}` has no state to restore", self.name()))
+                .hint("resume with the recipe that saved it, or start again without `--resume`"))
         }
     }
 }

@@ -15,7 +15,7 @@ mod testing;
 mod trunc;
 mod trunc_r;
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use burn::tensor::Tensor;
 use faults::{Fault, Section};
@@ -118,9 +118,21 @@ pub trait Objective: Send {
         if state.is_empty() {
             Ok(())
         } else {
-            Err(Fault::new(format!("objective `{}` has no state to restore", self.name())))
+            Err(Fault::new(format!("objective `{}` has no state to restore", self.name()))
+                .hint("resume with the recipe that saved it, or start again without `--resume`"))
         }
     }
+}
+
+/// The value of `key`, which must be above 0, with a warning where nobody has tried it.
+fn positive(section: &mut Section, key: &str, default: f64, tried: RangeInclusive<f64>, hint: &str) -> f64 {
+    let value = section.value(key, default);
+    let possible = value.is_finite() && value > 0.0;
+    section.check(key, possible, format!("`{}` must be a finite number above 0", section.full(key)), hint);
+    section.check_single(key, value, hint);
+    let message = format!("`{}` = {value:e} is far from all that has been tried", section.full(key));
+    section.warn(key, !possible || tried.contains(&value), message, hint);
+    value
 }
 
 /// The value of `key`, which must lie between 0 and 1.

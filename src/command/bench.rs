@@ -8,12 +8,12 @@ use burn::tensor::{DType, Device};
 use checkpoints::Weights;
 use clap::{Args, ValueEnum};
 use datasets::{Example, Part};
-use faults::{Fault, Faults, FromToml, Section};
+use faults::{Fault, Faults, Section};
 use kernels::Quantisation;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 
-use super::{Outcome, print};
+use super::{Outcome, argument, open_device, print};
 use crate::engine::Trainee;
 use crate::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
 use crate::engine::batch::Batch;
@@ -147,13 +147,11 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     ];
     for (name, value, most) in sizes {
         if !(1..=most).contains(&value) {
-            return Err(Fault::new(format!("`--{name}` cannot be {value}")).hint(format!("from 1 to {most}")).into());
+            let fault = Fault::new(format!("`--{name}` cannot be {value}")).at(argument(name));
+            return Err(fault.hint(format!("from 1 to {most}")).into());
         }
     }
-    let wanted = recipe::Device::from_toml(&toml::Value::String(arguments.device.clone())).ok_or_else(|| {
-        Fault::new(format!("`--device` cannot be `{}`", arguments.device)).hint("one of: auto, cpu, cuda, cuda:N")
-    })?;
-    let device = device::open(wanted)?;
+    let device = open_device(&arguments.device)?;
     let dtype = match arguments.dtype.as_str() {
         "f32" => recipe::DType::F32,
         "bf16" => recipe::DType::Bf16,
@@ -235,7 +233,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
 fn backbone(arguments: &Arguments) -> Result<(Config, Option<Weights>), Faults> {
     let (config, weights) = match (&arguments.model, arguments.shape) {
         (Some(path), _) => {
-            let files = ModelFiles::locate(path, None)?;
+            let files = ModelFiles::locate(path, None).map_err(|fault| fault.or_at(argument("model")))?;
             (files.config()?, Some(files.weights()?))
         }
         (None, shape) => (shape.expect("the command line asks for one of the two").config()?, None),
@@ -243,7 +241,8 @@ fn backbone(arguments: &Arguments) -> Result<(Config, Option<Weights>), Faults> 
     if arguments.seq > config.max_position_embeddings {
         let limit = config.max_position_embeddings;
         let hint = format!("lower it to {limit}");
-        return Err(Fault::new(format!("`--seq` is more than the model's {limit} positions")).hint(hint).into());
+        let fault = Fault::new(format!("`--seq` is more than the model's {limit} positions"));
+        return Err(fault.at(argument("seq")).hint(hint).into());
     }
     Ok((config, weights))
 }

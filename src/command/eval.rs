@@ -11,7 +11,7 @@ use datasets::{Dataset, Example, Format, Options, PrefixFree, Tokenizer};
 use faults::{Fault, Faults, Place};
 use serde_json::json;
 
-use super::{Outcome, load_model, print, refuse_too_many};
+use super::{Outcome, argument, load_model, print, refuse_too_many};
 use crate::engine::batch::Batch;
 use crate::engine::data::{Prompt, prompts};
 use crate::engine::head;
@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     refuse_too_many(arguments.n)?;
     if arguments.max_tokens == 0 {
         let hint = "with 0 there is nothing to draw; `--n 0` leaves the samples out";
-        return Err(Fault::new("`--max-tokens` must be at least 1").hint(hint).into());
+        return Err(Fault::new("`--max-tokens` must be at least 1").at(argument("max-tokens")).hint(hint).into());
     }
     let named = arguments.model.as_deref().expect("the command line asks for a model where there are no samples");
     let model = load_model(named, &arguments.device)?;
@@ -88,6 +88,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         prefix_free: PrefixFree::Warn,
         max_length: model.decoder.config.max_position_embeddings,
         model_limit: true,
+        of_recipe: false,
         ..Options::default()
     };
     let data: Dataset = datasets::read(&arguments.data, &options, &model.tokenizer)?;

@@ -8,7 +8,7 @@ use checkpoints::{Adapter, Checkpoint, Dtype, find_checkpoint};
 use clap::{Args, ValueEnum};
 use faults::{Fault, Faults, Place};
 
-use super::{Outcome, print};
+use super::{Outcome, argument, print};
 use crate::loading::{Loaded, Named, Origin, from_checkpoint};
 use crate::model::{ModelFiles, config_json};
 use crate::sampling::last_logits;
@@ -64,6 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         None => Reader::Peft,
         Some(_) if arguments.merge || !checkpoint.has_adapter() => {
             return Err(Fault::new("`--for` has no effect on a whole model: every program reads it")
+                .at(argument("for"))
                 .hint("leave it out")
                 .into());
         }
@@ -88,6 +89,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     } else {
         if dtype.is_some() {
             return Err(Fault::new("`--dtype` has no effect on an adapter, which stays in f32")
+                .at(argument("dtype"))
                 .hint("add `--merge`, or leave it out")
                 .into());
         }

@@ -11,7 +11,7 @@ use faults::{Fault, Faults, Place};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Outcome, print};
+use super::{Outcome, argument, print};
 use crate::engine::state::RunState;
 use crate::engine::train::read_state;
 use crate::inspection::{Difference, Norms, Tensor, Update, in_order};
@@ -43,11 +43,11 @@ const NAMED: usize = 8;
 /// # Errors
 /// A path that is nothing of these, files that are broken, or two sides that cannot be compared.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
-    let found = Found::at(&arguments.path)?;
+    let found = Found::at(&arguments.path).map_err(|faults| faults.map(|f| f.or_at(Place::file(&arguments.path))))?;
     let (text, object) = match &arguments.diff {
         None => found.show()?,
         Some(other) => {
-            let second = Found::at(other)?;
+            let second = Found::at(other).map_err(|faults| faults.map(|fault| fault.or_at(argument("diff"))))?;
             let sides = (found.adapter(&arguments.path)?, second.adapter(other)?);
             Comparison::new((&arguments.path, &sides.0), (other, &sides.1))?.show()
         }

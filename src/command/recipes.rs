@@ -117,10 +117,10 @@ fn copy(name: &str, dir: PathBuf) -> Result<PathBuf, Fault> {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("one of: {}", names.join(", ")),
         };
-        return Err(Fault::new(format!("no recipe is named `{name}`")).hint(hint));
+        return Err(Fault::new(format!("no recipe is named `{name}`")).at(Place::Named(name.into())).hint(hint));
     };
     let path = dir.join(format!("{name}.toml"));
-    let unwritable = |error: std::io::Error| Fault::new(format!("cannot write it: {error}")).at(Place::file(&path));
+    let unwritable = |error: std::io::Error| Fault::of_file("cannot write the recipe", &path, &error);
     fs_err::create_dir_all(&dir).map_err(unwritable)?;
     // `create_new` looks and writes in one go: no file of the user's is ever lost.
     match std::fs::File::create_new(&path) {

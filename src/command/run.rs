@@ -10,9 +10,9 @@ use faults::{Fault, Faults, Place};
 use losses::Registry;
 
 use super::{Outcome, announce, read_recipe, tell};
-use crate::engine::train::{self, read_state, train};
+use crate::engine::train::{self, Learner, Log, Rows, read_state, train};
 use crate::plan::{Plan, order};
-use crate::recipe::{Adapter, blocks_resume};
+use crate::recipe::{Adapter, Backbone, blocks_resume};
 use crate::report::Reporter;
 
 /// Train as a recipe says.
@@ -63,13 +63,10 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let mut reporter = Reporter::new(plan.steps, done);
     let trained = train(
         &settings,
-        &mut trainee,
-        plan.recipe.objective.as_mut(),
-        &mut order,
-        plan.eval.as_ref().map_or(&[], |eval| eval.examples.as_slice()),
-        &mut run,
+        Learner { trainee: &mut trainee, objective: plan.recipe.objective.as_mut() },
+        Rows { order: &mut order, evaluation: plan.eval.as_ref().map_or(&[], |eval| eval.examples.as_slice()) },
+        Log { run: &mut run, reporter: &mut reporter },
         checkpoint.as_ref(),
-        &mut reporter,
         &interrupted,
     );
     let reported = reporter.finish(&run, &plan.recipe.resolved);
@@ -103,7 +100,9 @@ fn checkpoint_to_resume(folder: &Path, plan: &Plan) -> Result<Checkpoint, Faults
     })?;
     let state = read_state(&checkpoint)?;
     let old: toml::Table = toml::from_str(&state.recipe).map_err(|error| {
-        Fault::new(format!("the checkpoint's recipe cannot be read: {error}")).at(Place::file(&checkpoint.folder))
+        Fault::new(format!("the checkpoint's recipe cannot be read: {error}"))
+            .at(Place::file(checkpoint.folder.join("state.json")))
+            .hint("another version wrote it: start a new run in another `output.dir`")
     })?;
     let mut changed = blocks_resume(&old, &plan.recipe.resolved);
     if state.train_fingerprint != plan.train.fingerprint {
@@ -131,7 +130,10 @@ fn watch_for_interrupt() -> Result<Arc<AtomicBool>, Fault> {
         }
         tracing::warn!("stopping after this step, with a checkpoint; press Ctrl-C again to stop at once");
     })
-    .map_err(|error| Fault::new(format!("cannot watch for Ctrl-C: {error}")))?;
+    .map_err(|error| {
+        let fault = Fault::new(format!("cannot watch for Ctrl-C: {error}")).at(Place::Named("SIGINT".into()));
+        fault.hint("start the program by itself, not inside of another that watches for it")
+    })?;
     Ok(interrupted)
 }
 
@@ -162,31 +164,44 @@ fn closing_words(run: &Run, plan: &Plan) -> Result<String, Fault> {
         Adapter::Lora(_) => ("adapter", " --merge"),
         Adapter::None => ("model", ""),
     };
-    let prompt = first_prompt(plan).unwrap_or_else(|| "...".into());
-    words += &format!("\n\n{trained} and training state are in {folder}, the curves in {folder}/report.html\nnext:\n");
-    words += &format!("  trainer sample {folder} --prompt {} --n 5\n", quoted(&prompt));
+    let prompt = prompt_to_try(plan);
+    words += &format!("\n\n{trained} and training state are in {folder}, the curves in {folder}/report.html\n");
+    if let (Backbone::Init(_), Adapter::Lora(_)) = (&plan.recipe.model.backbone, &plan.recipe.adapter) {
+        // Nothing can be made of an adapter whose base is gone; the recipe was warned of.
+        return Ok(words);
+    }
+    words += "next:\n";
+    words += &format!("  trainer sample {folder} {prompt} --n 5\n");
     words += &format!("  trainer export {folder} --out exported{merge}\n");
     Ok(words)
 }
 
-/// The prompt of the first training row, if it is short enough to be typed.
-fn first_prompt(plan: &Plan) -> Option<String> {
-    let example = plan.train.examples.first()?;
-    let learned = example.learned.iter().position(|learned| *learned)?;
-    let text = plan.tokenizer.decode(&example.ids[..learned], true).ok()?;
-    (!text.trim().is_empty() && text.len() < 80).then_some(text)
+/// A prompt of the training rows as an argument of `trainer sample`, which reads it as training did; one of our own where
+/// none is short and plain enough to be typed.
+fn prompt_to_try(plan: &Plan) -> String {
+    let of_row = |example: &datasets::Example| {
+        let asked = &example.ids[..example.learned.iter().position(|learned| *learned)?];
+        let text = plan.tokenizer.decode(asked, true).ok()?;
+        let typed = !text.trim().is_empty() && text.len() < 80 && text.chars().all(|c| c == '\n' || !c.is_control());
+        (typed && plan.tokenizer.encode(&text, true).ok()? == asked).then_some(text)
+    };
+    if let Some(text) = plan.train.examples.iter().take(PROMPTS_TRIED).find_map(of_row) {
+        // In one word, so that a prompt may begin with a dash.
+        return format!("--prompt={}", quoted(&text));
+    }
+    match plan.tokenizer.has_chat_template() {
+        true => "--chat --prompt='Tell me a story.'".into(),
+        false => "--prompt='Once upon a time'".into(),
+    }
 }
 
+/// Rows that are looked at for a prompt to try.
+const PROMPTS_TRIED: usize = 1000;
+
+/// A word as every shell reads it.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.into()
-    } else if text.contains('\n') {
-        // The form of bash and zsh, so that the command stays on one line.
-        format!("$'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n"))
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
+    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]
@@ -198,6 +213,7 @@ mod tests {
         assert_eq!(quoted("runs/a.toml"), "runs/a.toml");
         assert_eq!(quoted("data.train=[\"a b\"]"), "'data.train=[\"a b\"]'");
         assert_eq!(quoted("it's"), "'it'\\''s'");
-        assert_eq!(quoted("it's\n"), "$'it\\'s\\n'");
+        // A line break stands for itself: `$'..'` is not of every shell.
+        assert_eq!(quoted("it's\n"), "'it'\\''s\n'");
     }
 }

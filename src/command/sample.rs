@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use datasets::{Asked, Message, Template, read_prompts};
-use faults::{Fault, Faults};
+use faults::{Fault, Faults, Place};
 use serde_json::json;
 
-use super::{Outcome, load_model, print, refuse_too_many};
+use super::{Outcome, argument, load_model, print, refuse_too_many};
 use crate::sampling::{DecoderRows, End, Question, Settings, TwoTemperatures, sample, sample_with_intent};
 
 /// Draw continuations of prompts; one JSON object a line.
@@ -107,7 +107,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     if let Some(settings) = two_temperatures(arguments) {
         let questions: Vec<Question> =
             questions.into_iter().map(|(text, special)| Question { text, special }).collect();
-        let stated = sample_with_intent(&mut rows, &model.tokenizer, &questions, arguments.n, &settings)?;
+        let stated = sample_with_intent(&mut rows, &model.tokenizer, &questions, arguments.n, &settings)
+            .map_err(|fault| fault.or_at(Place::file(&arguments.model)))?;
         for (index, stated) in stated.into_iter().enumerate() {
             let stages = stated.stages.iter();
             let responses: Vec<&str> = stages.clone().map(|stage| stage.response.as_str()).collect();
@@ -136,7 +137,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
             "stopped": sample.end != End::Limit,
         });
         print(&format!("{line}\n"))
-    })?;
+    })
+    .map_err(|fault| fault.or_at(Place::file(&arguments.model)))?;
     Ok(Outcome::Done)
 }
 
@@ -197,32 +199,31 @@ fn two_temperatures(arguments: &Arguments) -> Option<TwoTemperatures> {
 
 fn check(arguments: &Arguments) -> Result<(), Faults> {
     let mut faults = Vec::new();
-    let mut check = |holds: bool, message: &str, hint: &str| {
+    let mut check = |flag: &str, holds: bool, must: &str, hint: &str| {
         if !holds {
-            faults.push(Fault::new(message).hint(hint));
+            faults.push(Fault::new(format!("`--{flag}` must {must}")).at(argument(flag)).hint(hint));
         }
     };
     let possible = |temperature: f64| temperature.is_finite() && temperature >= 0.0;
-    check(possible(arguments.temperature), "`--temperature` must be 0 or more", "1 is the model's own");
-    let message = "`--intent-temperature` must be 0 or more";
-    check(possible(arguments.intent_temperature), message, "0.73 is the paper's for code");
-    let message = "`--response-temperature` must be 0 or more";
-    check(possible(arguments.response_temperature), message, "0.6 is the paper's for code");
-    check(
-        arguments.top_p > 0.0 && arguments.top_p <= 1.0,
-        "`--top-p` must be above 0 and at most 1",
-        "1 draws from all",
-    );
-    check(arguments.n > 0, "`--n` must be at least 1", "leave it out for one");
+    for (flag, temperature, hint) in [
+        ("temperature", arguments.temperature, "1 is the model's own"),
+        ("intent-temperature", arguments.intent_temperature, "0.73 is the paper's for code"),
+        ("response-temperature", arguments.response_temperature, "0.6 is the paper's for code"),
+    ] {
+        check(flag, possible(temperature), "be 0 or more", hint);
+    }
+    let top_p = arguments.top_p > 0.0 && arguments.top_p <= 1.0;
+    check("top-p", top_p, "be above 0 and at most 1", "1 draws from all");
+    check("n", arguments.n > 0, "be at least 1", "leave it out for one");
     for (flag, most) in [
         ("max-tokens", Some(arguments.max_tokens)),
         ("intent-max-tokens", Some(arguments.intent_max_tokens)),
         ("response-max-tokens", arguments.response_max_tokens),
         ("max-stages", Some(arguments.max_stages)),
     ] {
-        check(most != Some(0), &format!("`--{flag}` must be at least 1"), "with 0 there is nothing to draw");
+        check(flag, most != Some(0), "be at least 1", "with 0 there is nothing to draw");
     }
-    check(!arguments.stop.iter().any(String::is_empty), "`--stop` must not be empty", "leave it out");
+    check("stop", !arguments.stop.iter().any(String::is_empty), "not be empty", "leave it out");
     Faults::check(faults)
 }
 

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::engine::data::Order;
-use crate::engine::train::{Settings, train};
+use crate::engine::settings::Settings;
+use crate::engine::train::{Learner, Log, Rows, train};
 use crate::plan::Plan;
 use crate::report::Reporter;
 
@@ -59,8 +60,10 @@ fn run(folder: &Path, auxiliary: &str, until: usize, resume: Option<&Checkpoint>
     let objective = plan.recipe.objective.as_mut();
     let mut reporter = Reporter::new(until, 0);
     let flag = AtomicBool::new(false);
-    train(&settings, &mut trainee, objective, &mut order, eval, &mut run, resume, &mut reporter, &flag)
-        .unwrap_or_else(|faults| panic!("{faults}"));
+    let learner = Learner { trainee: &mut trainee, objective };
+    let rows = Rows { order: &mut order, evaluation: eval };
+    let log = Log { run: &mut run, reporter: &mut reporter };
+    train(&settings, learner, rows, log, resume, &flag).unwrap_or_else(|faults| panic!("{faults}"));
     run.latest().expect("a readable run").expect("a checkpoint")
 }
 
@@ -149,8 +152,10 @@ fn micro_batches_do_not_change_the_gradient() {
         let mut order = Order::new(&plan.train.examples, 4, size, None, plan.width_multiple);
         let objective = plan.recipe.objective.as_mut();
         let (mut reporter, flag) = (Reporter::new(3, 0), AtomicBool::new(false));
-        train(&settings, &mut trainee, objective, &mut order, &[], &mut run, None, &mut reporter, &flag)
-            .unwrap_or_else(|faults| panic!("{faults}"));
+        let learner = Learner { trainee: &mut trainee, objective };
+        let rows = Rows { order: &mut order, evaluation: &[] };
+        let log = Log { run: &mut run, reporter: &mut reporter };
+        train(&settings, learner, rows, log, None, &flag).unwrap_or_else(|faults| panic!("{faults}"));
         let lines = metrics(folder.path());
         lines.iter().map(|line| line["sfr"]["head"].as_f64().expect("a loss")).collect::<Vec<_>>()
     };

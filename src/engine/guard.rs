@@ -1,9 +1,8 @@
 //! What is checked while a run goes on: that losses stay finite, that the first update reached every adapter, and that it
 //! left the frozen weights alone.
 
-use std::path::{Path, PathBuf};
-
 use burn::tensor::Tensor;
+use checkpoints::Run;
 use faults::{Fault, Place};
 use tracing::warn;
 
@@ -14,49 +13,39 @@ use crate::report::StepRecord;
 /// Steps in a row that may be skipped because a loss or gradient is not finite; one more stops the run.
 const SKIPS_ALLOWED: usize = 2;
 
-/// Counts the steps that were skipped, and knows the last checkpoint that a later finite step has shown to be good.
+/// Counts the steps that were skipped.
 #[derive(Default)]
 pub struct Skips {
     in_a_row: usize,
     any_kept: bool,
-    saved: Option<(usize, PathBuf)>,
-    good: Option<PathBuf>,
 }
 
 impl Skips {
-    /// Takes a checkpoint that was written, or gone on from, at `step`.
-    pub fn saved(&mut self, step: usize, folder: PathBuf) {
-        self.saved = Some((step, folder));
-    }
-
     /// True while the last step was skipped.
     pub fn is_skipping(&self) -> bool {
         self.in_a_row > 0
     }
 
-    /// Takes the record of a step.
+    /// Takes the record of a step, which `run` has in its metrics already.
     ///
     /// # Errors
     /// One step too many in a row was skipped.
-    pub fn take(&mut self, record: &StepRecord) -> Result<(), Fault> {
+    pub fn take(&mut self, record: &StepRecord, run: &Run) -> Result<(), Fault> {
         if record.skipped {
             self.in_a_row += 1;
             warn!("step {} skipped: its loss or gradient is not finite", record.step);
         } else {
             self.in_a_row = 0;
             self.any_kept = true;
-            // A later step with a finite loss is what shows that the weights saved were still good.
-            if let Some((step, folder)) = &self.saved
-                && *step < record.step
-            {
-                self.good = Some(folder.clone());
-            }
         }
         match self.in_a_row > SKIPS_ALLOWED {
-            true => Err(self.diverged(format!(
-                "the loss or its gradient was not finite for {} steps in a row, the last one step {}",
-                self.in_a_row, record.step
-            ))),
+            true => Err(diverged(
+                format!(
+                    "the loss or its gradient was not finite for {} steps in a row, the last one step {}",
+                    self.in_a_row, record.step
+                ),
+                run,
+            )),
             false => Ok(()),
         }
     }
@@ -65,26 +54,38 @@ impl Skips {
     ///
     /// # Errors
     /// A value is not finite, or no step so far was.
-    pub fn check_values(&self, values: &Tensor<1>, step: usize) -> Result<(), Fault> {
+    pub fn check_values(&self, values: &Tensor<1>, step: usize, run: &Run) -> Result<(), Fault> {
         if !self.any_kept && self.in_a_row > 0 {
-            return Err(self.diverged(format!("no step up to {step} had a finite loss and gradient")));
+            return Err(diverged(format!("no step up to {step} had a finite loss and gradient"), run));
         }
         match read(values.clone()).iter().all(|value| value.is_finite()) {
             true => Ok(()),
-            false => Err(self.diverged(format!("the weights after step {step} are not finite"))),
+            false => Err(diverged(format!("the weights after step {step} are not finite"), run)),
         }
     }
+}
 
-    fn diverged(&self, message: String) -> Fault {
-        let fault = Fault::new(message);
-        match self.good.as_deref().filter(|folder: &&Path| folder.exists()) {
-            Some(folder) => fault.hint(format!(
-                "the last good checkpoint is {}; lower `optimizer.learning_rate` and go on from there",
-                folder.display()
-            )),
-            None => fault.hint("lower `optimizer.learning_rate`, or look at the data with `trainer check`"),
-        }
-    }
+/// Names the last checkpoint that a later finite step has shown to be good, if there is one.
+fn diverged(message: String, run: &Run) -> Fault {
+    let fault = Fault::new(message).at(Place::file(run.folder()));
+    // Nothing that is wrong with the run's files is worse news than this.
+    let checkpoints = run.checkpoints().unwrap_or_default();
+    let lines = run.metrics().unwrap_or_default();
+    let finite = lines.iter().filter(|line| line["split"] == "train" && line["skipped"] != true);
+    let last_finite = finite.filter_map(|line| line["step"].as_u64()).max().unwrap_or(0);
+    let good = checkpoints.iter().rev().find(|(step, _)| (*step as u64) < last_finite);
+    fault.hint(match (good, checkpoints.last()) {
+        (Some((_, folder)), _) => format!(
+            "the last good checkpoint is {}; lower `optimizer.learning_rate` and go on from there",
+            folder.display()
+        ),
+        (None, Some((_, folder))) => format!(
+            "the last checkpoint is {}, and no step after it was finite; lower `optimizer.learning_rate`, or look at the \
+             data with `trainer check`",
+            folder.display()
+        ),
+        (None, None) => "lower `optimizer.learning_rate`, or look at the data with `trainer check`".into(),
+    })
 }
 
 /// Sees after the first update that every factor that starts at zero has moved and that no frozen weight has.

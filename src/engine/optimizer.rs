@@ -41,7 +41,22 @@ impl Moments {
     }
 }
 
+/// What every way of making an update derives from the settings and the step's learning rate.
+struct Derived {
+    /// How much of the moments is kept.
+    betas: [f64; 2],
+    /// How much of the gradient comes to them. Derived in f64: 1 - 0.999 in f32 is off in the fifth digit.
+    shares: [f64; 2],
+    /// How much is taken off the values.
+    decay: f64,
+}
+
 impl AdamW {
+    fn derived(&self, learning_rate: f64) -> Derived {
+        let betas = [self.betas.0, self.betas.1];
+        Derived { betas, shares: betas.map(|beta| 1.0 - beta), decay: learning_rate * self.weight_decay }
+    }
+
     /// One update. Gives the new values and the gradient's global norm before clipping, `[1]`. Where the norm or the loss
     /// is not finite, the norm given back is not finite either, and values and moments stay as they were.
     ///
@@ -85,14 +100,14 @@ impl AdamW {
             second: take(&mut moments.second),
             corrections: take(&mut moments.corrections),
         };
-        let (beta1, beta2) = self.betas;
+        let Derived { betas, shares, decay } = self.derived(learning_rate);
         let step = cube::AdamWStep {
-            betas: [beta1 as f32, beta2 as f32],
-            shares: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
+            betas: betas.map(|beta| beta as f32),
+            shares: shares.map(|share| share as f32),
             clip_norm: self.clip_norm.map_or(f32::MAX, |clip| clip as f32),
             rate: learning_rate as f32,
             epsilon: self.epsilon as f32,
-            keep: (1.0 - learning_rate * self.weight_decay) as f32,
+            keep: (1.0 - decay) as f32,
         };
         let (vectors, norm) = crate::fused::gpu::adamw(vectors, gradient, loss.clone(), step);
         moments.first = vectors.first;
@@ -123,18 +138,17 @@ impl AdamW {
         }
         let take = |tensor: &mut Tensor<1>| host(std::mem::replace(tensor, Tensor::zeros([0], &device)));
         let (mut first, mut second) = (take(&mut moments.first), take(&mut moments.second));
-        let (beta1, beta2) = self.betas;
+        let Derived { betas, shares, decay } = self.derived(learning_rate);
         let before = take(&mut moments.corrections);
-        let correction1 = f64::from(before[0]) * beta1 + (1.0 - beta1);
-        let correction2 = f64::from(before[1]) * beta2 + (1.0 - beta2);
+        let [correction1, correction2] = [0, 1].map(|of| f64::from(before[of]) * betas[of] + shares[of]);
         let step = AdamWStep {
             gradient_scale: self.clip_norm.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0)) as f32,
-            betas: [beta1 as f32, beta2 as f32],
-            shares: [(1.0 - beta1) as f32, (1.0 - beta2) as f32],
+            betas: betas.map(|beta| beta as f32),
+            shares: shares.map(|share| share as f32),
             rate: (learning_rate / correction1) as f32,
             root_scale: (1.0 / correction2.sqrt()) as f32,
             epsilon: self.epsilon as f32,
-            decay: (learning_rate * self.weight_decay) as f32,
+            decay: decay as f32,
         };
         let mut updated = host(values);
         let factors = moments.factors.clone().map(host).unwrap_or_default();
@@ -162,16 +176,15 @@ impl AdamW {
             Some(clip) => gradient * (norm.clone() + 1e-6).recip().mul_scalar(clip).clamp_max(1.0),
             None => gradient,
         };
-        let (beta1, beta2) = self.betas;
-        let first = moments.first.clone().mul_scalar(beta1) + gradient.clone().mul_scalar(1.0 - beta1);
-        let second = moments.second.clone().mul_scalar(beta2) + (gradient.clone() * gradient).mul_scalar(1.0 - beta2);
+        let Derived { betas, shares, decay } = self.derived(learning_rate);
+        let first = moments.first.clone().mul_scalar(betas[0]) + gradient.clone().mul_scalar(shares[0]);
+        let second = moments.second.clone().mul_scalar(betas[1]) + (gradient.clone() * gradient).mul_scalar(shares[1]);
         let corrections = moments.corrections.clone();
-        let next =
-            |index: usize, beta: f64| corrections.clone().narrow(0, index, 1).mul_scalar(beta).add_scalar(1.0 - beta);
-        let (correction1, correction2) = (next(0, beta1), next(1, beta2));
+        let [correction1, correction2] =
+            [0, 1].map(|of| corrections.clone().narrow(0, of, 1).mul_scalar(betas[of]).add_scalar(shares[of]));
         let denominator = (second.clone() / correction2.clone()).sqrt().add_scalar(self.epsilon);
         let direction = first.clone() / denominator * correction1.clone().recip();
-        let change = (direction + values.clone().mul_scalar(self.weight_decay)).mul_scalar(learning_rate);
+        let change = direction.mul_scalar(learning_rate) + values.clone().mul_scalar(decay);
         let updated = match &moments.factors {
             Some(factors) => values.clone() - change * factors.clone(),
             None => values.clone() - change,

@@ -7,8 +7,8 @@ use burn::tensor::Tensor;
 use super::backward::StepScale;
 use super::data::prompts;
 use super::evaluate::{HeldOutLosses, batches, evaluate};
+use super::settings::Settings;
 use super::totals::Totals;
-use super::train::Settings;
 use super::trainee::{Trainee, values as read};
 use crate::report::StepRecord;
 

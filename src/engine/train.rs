@@ -3,56 +3,23 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use checkpoints::{AdapterConfig, Checkpoint, Contents, Retention, Run, Trained};
+use checkpoints::{Checkpoint, Contents, Retention, Run, Trained};
+use datasets::Example;
 use faults::{Fault, Faults, Place as FaultPlace};
 use losses::{Normalisation, Objective};
 use tracing::info;
 
-use super::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
+use super::backward::{Place, StepScale, StepSums, micro_batch};
 use super::data::Order;
 use super::guard::{Skips, Untouched};
-use super::optimizer::{AdamW, Moments};
+use super::optimizer::Moments;
 use super::parameters::{GradientSum, Layout};
 use super::record::{Pending, evaluation_record};
-use super::schedule::Schedule;
+use super::settings::Settings;
 use super::state::{self, RunState};
 use super::totals::Totals;
 use super::trainee::Trainee;
 use crate::report::Reporter;
-
-/// What the loop needs to know, all of it derived from the recipe.
-pub struct Settings {
-    /// Seed of every random stream.
-    pub seed: u64,
-    /// Optimizer steps of the whole run.
-    pub steps: usize,
-    /// Rows that run at once; targets where steps are made of prompts.
-    pub micro_batch_size: usize,
-    /// Steps are made of prompts with all their targets, which share what they begin with if it says so.
-    pub by_prompt: Option<bool>,
-    /// Rows are padded to a multiple of this.
-    pub width_multiple: usize,
-    /// What is kept of the way forward.
-    pub recompute: Recompute,
-    /// The optimizer.
-    pub optimizer: AdamW,
-    /// The learning rate.
-    pub schedule: Schedule,
-    /// The learning rate of every `B` of an adapter as a multiple of that of all else.
-    pub lora_plus_ratio: Option<f64>,
-    /// Steps between evaluations.
-    pub evaluate_every: Option<usize>,
-    /// Steps between checkpoints.
-    pub checkpoint_every: Option<usize>,
-    /// Checkpoints kept.
-    pub keep: usize,
-    /// The checkpoint with the lowest evaluation loss is kept too.
-    pub keep_best: bool,
-    /// The adapter's description in checkpoints; `None` when every weight is trained.
-    pub adapter: Option<AdapterConfig>,
-    /// Fingerprints of the data and the resolved recipe, for checkpoints.
-    pub origin: RunState,
-}
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,22 +33,45 @@ pub enum Outcome {
     },
 }
 
-/// Trains from the start or from a checkpoint to the last step.
+/// What learns.
+pub struct Learner<'a> {
+    /// The model, its adapter and the auxiliary losses.
+    pub trainee: &'a mut Trainee,
+    /// What is minimised.
+    pub objective: &'a mut dyn Objective,
+}
+
+/// What is learned from, and what that is measured on.
+pub struct Rows<'a, 'b> {
+    /// The training rows in the order of the run.
+    pub order: &'a mut Order<'b>,
+    /// The held-out rows; may be none.
+    pub evaluation: &'a [Example],
+}
+
+/// Where all that happens is written down.
+pub struct Log<'a> {
+    /// The run's directory.
+    pub run: &'a mut Run,
+    /// Progress, metrics and events.
+    pub reporter: &'a mut Reporter,
+}
+
+/// Trains from the start or from the checkpoint `resume` to the last step, or until `interrupted` is set.
 ///
 /// # Errors
 /// A checkpoint that does not fit, a disk that cannot be written, losses that are not finite for three steps in a row.
-#[expect(clippy::too_many_arguments, reason = "the loop is where all parts of a run meet")]
 pub fn train(
     settings: &Settings,
-    trainee: &mut Trainee,
-    objective: &mut dyn Objective,
-    order: &mut Order,
-    evaluation: &[datasets::Example],
-    run: &mut Run,
+    learner: Learner,
+    rows: Rows,
+    log: Log,
     resume: Option<&Checkpoint>,
-    reporter: &mut Reporter,
     interrupted: &AtomicBool,
 ) -> Result<Outcome, Faults> {
+    let Learner { trainee, objective } = learner;
+    let Rows { order, evaluation } = rows;
+    let Log { run, reporter } = log;
     let device = trainee.decoder.device().clone();
     let layout = Layout::of(trainee);
     let mut values = layout.gather(trainee);
@@ -89,7 +79,8 @@ pub fn train(
     let mut progress = settings.origin.clone();
     if let Some(checkpoint) = resume {
         progress = read_state(checkpoint)?;
-        (values, moments) = state::restore(checkpoint.training_state()?, &layout, objective, trainee)?;
+        (values, moments) = state::restore(checkpoint.training_state()?, &layout, objective, trainee)
+            .map_err(|fault| fault.at(FaultPlace::file(&checkpoint.folder)))?;
         run.cut_metrics(progress.step)?;
         if settings.keep_best && progress.best.is_some_and(|(best, _)| best == progress.step) {
             run.mark_best(progress.step)?;
@@ -98,9 +89,6 @@ pub fn train(
     moments.factors = settings.lora_plus_ratio.map(|ratio| layout.rate_factors(ratio));
     let mut untouched = Untouched::new(trainee);
     let mut skips = Skips::default();
-    if let Some(checkpoint) = resume {
-        skips.saved(checkpoint.step, checkpoint.folder.clone());
-    }
     let mut pending: Option<Pending> = None;
 
     if progress.step == 0 && !evaluation.is_empty() {
@@ -174,7 +162,7 @@ pub fn train(
             }
             progress.skipped += usize::from(record.skipped);
             reporter.step(run, &record)?;
-            skips.take(&record)?;
+            skips.take(&record, run)?;
         }
         if let Some(pending) = &mut pending {
             pending.seconds = Some(started.elapsed().as_secs_f64());
@@ -201,7 +189,7 @@ pub fn train(
         }
         // What a skipped step would save is there already, and retention would let go of a good one for it.
         if (save_now || best) && (!skips.is_skipping() || stop || last) {
-            skips.check_values(&values, step)?;
+            skips.check_values(&values, step, run)?;
             let contents = Contents {
                 weights: weights(settings, trainee),
                 training_state: state::save(&layout, &values, &moments, objective, trainee),
@@ -210,7 +198,6 @@ pub fn train(
             };
             let folder = run.save(step, &contents, &Retention { keep: settings.keep })?;
             info!("checkpoint {}", folder.display());
-            skips.saved(step, folder);
         }
         if stop && !last {
             return Ok(Outcome::Interrupted { step });

@@ -13,9 +13,6 @@ use super::config::Config;
 use super::decoder::{Decoder, EMBEDDING, HEAD};
 use super::lora::{EmbeddingLora, Lora};
 
-/// Modules named one by one.
-const NAMED: usize = 8;
-
 /// The key of PEFT files before the module's own path.
 const PREFIX: &str = "base_model.model.";
 
@@ -120,9 +117,9 @@ impl AdapterSettings {
         let mut faults: Vec<Fault> = faults.into_iter().map(|fault| fault.at(Place::Named(keys.into()))).collect();
         if self.principal {
             let of = |(path, sides): &(String, [usize; 2])| without_principal(path, *sides, shape.rank(path));
-            faults.extend(adapted.iter().filter_map(of).take(NAMED));
+            faults.extend(adapted.iter().filter_map(of));
         }
-        Faults::check(faults)
+        Faults::check_first(faults)
     }
 
     fn check_targets(&self, config: &Config) -> Result<(), Faults> {
@@ -135,6 +132,7 @@ impl AdapterSettings {
         let faults = unmatched.map(|name| {
             let near = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`? "));
             Fault::new(format!("`adapter.targets` names `{name}`, which no projection of this model matches"))
+                .at(Place::Named("adapter.targets".into()))
                 .hint(format!("{}known: {}", near.unwrap_or_default(), known.join(", ")))
         });
         Faults::check(faults.collect())
@@ -174,8 +172,7 @@ pub fn check_fit(adapter: &Adapter, config: &Config) -> Result<(), Faults> {
         };
         faults.push(fault.at(Place::Named(module.path.into())));
     }
-    faults.truncate(NAMED);
-    Faults::check(faults)
+    Faults::check_first(faults)
 }
 
 impl Targets {

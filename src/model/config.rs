@@ -136,6 +136,9 @@ const FAMILIES: [(&str, Configure); 11] = [
     ("phi3", phi3::configure),
 ];
 
+/// What to do about a configuration that cannot be meant.
+const AGAIN: &str = "it is not as its model has it: take `config.json` from where the weights come from again";
+
 impl Config {
     /// Reads the text of a `config.json`, shown as `place` in faults.
     ///
@@ -145,11 +148,11 @@ impl Config {
     pub fn parse(text: &str, place: &str) -> Result<Self, Fault> {
         let at = || Place::File(place.into());
         let value: Value = serde_json::from_str(text)
-            .map_err(|error| Fault::new(format!("`config.json` is not valid JSON: {error}")).at(at()))?;
+            .map_err(|error| Fault::new(format!("`config.json` is not valid JSON: {error}")).at(at()).hint(AGAIN))?;
         let Value::Object(map) = value else {
-            return Err(Fault::new("`config.json` must hold a JSON object").at(at()));
+            return Err(Fault::new("`config.json` must hold a JSON object").at(at()).hint(AGAIN));
         };
-        Self::from_map(&map).map_err(|fault| fault.at(at()))
+        Self::from_map(&map).map_err(|fault| fault.at(at()).or_hint(AGAIN))
     }
 
     fn from_map(map: &Map<String, Value>) -> Result<Self, Fault> {
@@ -261,6 +264,10 @@ impl Config {
         let heads = (self.num_attention_heads, self.num_key_value_heads);
         if heads.1 == 0 || !heads.0.is_multiple_of(heads.1) {
             fields.reject(format!("{} query heads cannot share {} key heads evenly", heads.0, heads.1));
+        }
+        let (hidden, heads) = (self.hidden_size, self.num_attention_heads.max(1));
+        if !fields.has("head_dim") && self.head_dim == hidden / heads && !hidden.is_multiple_of(heads) {
+            fields.reject(format!("`hidden_size` = {hidden} is not a multiple of `num_attention_heads` = {heads}"));
         }
         if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
             fields.reject(format!("`head_dim` must be even, found {}", self.head_dim));

@@ -103,7 +103,7 @@ impl EncoderFiles {
                     match fs_err::read(&path) {
                         Ok(bytes) => hash.update(Sha256::digest(bytes)),
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => hash.update([0; 32]),
-                        Err(error) => return Err(Fault::new(error.to_string()).at(Place::file(&path))),
+                        Err(error) => return Err(Fault::of_file("cannot read the encoder", &path, &error)),
                     }
                 }
                 let weights = Weights::open(folder)?;
@@ -130,6 +130,7 @@ impl EncoderFiles {
                 "the encoder's tokenizer has {known} tokens and its embedding {rows} rows"
             ))
             .at(Place::file(folder))
+            .hint(AGAIN)
             .into());
         }
         let pooling = pooling(&folder.join(POOLING_FILE))?;
@@ -196,6 +197,9 @@ impl Pipeline {
     }
 }
 
+/// What to do about an encoder whose files do not go together.
+const AGAIN: &str = "download the encoder again, or choose another";
+
 /// Where sentence-transformers writes how a model pools.
 const POOLING_FILE: &str = "1_Pooling/config.json";
 
@@ -212,10 +216,11 @@ fn pooling(path: &std::path::Path) -> Result<Pooling, Fault> {
     let text = match fs_err::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Pooling::Mean),
-        Err(error) => return Err(Fault::new(error.to_string()).at(Place::file(path))),
+        Err(error) => return Err(Fault::of_file("cannot read how the encoder pools", path, &error)),
     };
-    let read: PoolingConfig = serde_json::from_str(&text)
-        .map_err(|error| Fault::new(format!("cannot read how the encoder pools: {error}")).at(Place::file(path)))?;
+    let read: PoolingConfig = serde_json::from_str(&text).map_err(|error| {
+        Fault::new(format!("cannot read how the encoder pools: {error}")).at(Place::file(path)).hint(AGAIN)
+    })?;
     match (read.pooling_mode_cls_token, read.pooling_mode_mean_tokens) {
         (true, false) => Ok(Pooling::Cls),
         (false, true) => Ok(Pooling::Mean),

@@ -1,6 +1,6 @@
 //! The fields of a `config.json`, read one by one: what was never asked for is refused at the end.
 
-use faults::Fault;
+use faults::{Fault, shortened};
 use serde_json::{Map, Value};
 
 /// Fields of any `config.json` that do not change the forward pass of a decoder in training, or that are read elsewhere
@@ -63,6 +63,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// True when the file has a value for `name`.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// True when `name` was asked for.
     pub(super) fn knows(&self, name: &str) -> bool {
         self.asked.iter().any(|asked| asked == name)
@@ -74,6 +79,7 @@ impl<'a> Fields<'a> {
         let value = self.map.get(name).filter(|value| !value.is_null())?;
         let converted = convert(value);
         if converted.is_none() {
+            let value = shortened(&value.to_string());
             self.reject(format!("`{}{name}` must be {expected}, found `{value}`", self.path));
         }
         converted

@@ -2,7 +2,7 @@
 
 use faults::{FromToml, Section};
 
-use super::{Model, positive};
+use super::{Backbone, Model, positive};
 
 /// `[adapter]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,23 +135,26 @@ enum Kind {
 pub(super) fn read(section: &mut Section, model: &Model) -> Adapter {
     let kind = section.choice("kind", &[("lora", Kind::Lora), ("dora", Kind::Dora), ("none", Kind::None)], "lora");
     if kind == Kind::None {
-        let hint = "remove it, or write `kind = \"lora\"`";
-        void(section, &SHAPE, "with `adapter.kind = \"none\"`", hint);
-        void(section, &["dropout", "init_from", "lora_plus_ratio"], "with `adapter.kind = \"none\"`", hint);
+        let keys: Vec<&str> = SHAPE.into_iter().chain(["dropout", "init_from", "lora_plus_ratio"]).collect();
+        void(section, &keys, "with `adapter.kind = \"none\"`", "or write `kind = \"lora\"`");
         let hint = "remove `model.quantize`, or train an adapter beside the frozen weights";
         let message = "`adapter.kind = \"none\"` trains every weight, and quantised ones cannot be trained";
         section.check("kind", model.quantise.is_none(), message, hint);
         return Adapter::None;
     }
+    let saved = !matches!(model.backbone, Backbone::Init(_));
+    let message = "an adapter on `[model.init]` is of no use after the run: its base is not saved";
+    section.warn("kind", saved, message, "train a base with `adapter.kind = \"none\"` first, then adapt that");
     let start = match section.optional::<String>("init_from") {
         Some(directory) => {
-            void(section, &SHAPE, "with `adapter.init_from`", "remove it: the adapter there brings its own");
+            let why = "the adapter there brings its own";
+            void(section, &SHAPE, "with `adapter.init_from`", why);
             Start::From(directory)
         }
         None => Start::Fresh(fresh(section)),
     };
     let dropout = section.value("dropout", 0.0);
-    let possible = (0.0..1.0).contains(&dropout);
+    let possible = (0.0..1.0).contains(&dropout) && (dropout as f32) < 1.0;
     section.check("dropout", possible, format!("`adapter.dropout` cannot be {dropout}"), "from 0 to below 1");
     let lora_plus_ratio = section.optional("lora_plus_ratio");
     if let Some(ratio) = lora_plus_ratio {
@@ -166,7 +169,9 @@ fn fresh(section: &mut Section) -> Fresh {
     let rank = positive(section, "rank", 16);
     let alpha = section.value("alpha", 32.0);
     let usable = alpha.is_finite() && alpha > 0.0;
-    section.check("alpha", usable, format!("`adapter.alpha` cannot be {alpha}"), "above 0; twice the rank is usual");
+    let hint = "above 0; twice the rank is usual";
+    section.check("alpha", usable, format!("`adapter.alpha` cannot be {alpha}"), hint);
+    section.check_single("alpha", alpha, hint);
     let targets = section.value("targets", Targets::AllLinear);
     if let Targets::Names(names) = &targets {
         let usable = !names.is_empty() && names.iter().all(|name| !name.is_empty());
@@ -180,9 +185,14 @@ fn fresh(section: &mut Section) -> Fresh {
     Fresh { rank, alpha, targets, rslora, rank_pattern, alpha_pattern, pissa }
 }
 
-fn void(section: &mut Section, keys: &[&str], when: &str, hint: &str) {
+/// Files one fault for all of `keys` that are written: one setting has made them void.
+fn void(section: &mut Section, keys: &[&str], when: &str, why: &str) {
     for key in keys {
         section.skip(key);
-        section.check(key, !section.has(key), format!("`adapter.{key}` has no effect {when}"), hint);
     }
+    let written: Vec<&str> = keys.iter().copied().filter(|key| section.has(key)).collect();
+    let Some((first, others)) = written.split_first() else { return };
+    let names: Vec<String> = written.iter().map(|key| format!("`adapter.{key}`")).collect();
+    let (has, remove) = if others.is_empty() { ("has", "remove it") } else { ("have", "remove them") };
+    section.reject(first, format!("{} {has} no effect {when}", names.join(", ")), format!("{remove}, {why}"));
 }

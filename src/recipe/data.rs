@@ -80,7 +80,9 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Data {
     if !section.has("train") || train.as_ref().is_some_and(Vec::is_empty) {
         section.reject("train", "`data.train` names no file", "write `train = [\"rows.jsonl\"]`");
     }
-    let eval = section.value("eval", Vec::new());
+    // What cannot be read stands for a file: that there is none would be a second fault.
+    let unread = if section.has("eval") { vec![String::new()] } else { Vec::new() };
+    let eval = section.value("eval", unread);
     let format = section.choice("format", &Format::words(), "auto");
     let train_on = read_train_on(section);
     let max_length = section.optional("max_length");

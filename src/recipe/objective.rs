@@ -7,7 +7,9 @@ use losses::{AuxiliaryBuilder, Objective, Registry};
 
 pub(super) fn read(section: &mut Section, registry: &Registry) -> Option<Box<dyn Objective>> {
     let names: Vec<&str> = registry.objectives.iter().map(|kind| kind.name).collect();
-    let word = section.value("kind", "nll".to_string());
+    // A kind that cannot be read is one fault: the other keys may be those of the kind that was meant.
+    let unread = if section.has("kind") { "" } else { "nll" };
+    let word = section.value("kind", unread.to_string());
     let keys = registry.objectives.iter().map(|kind| {
         let mut probe = Section::probe();
         (kind.build)(&mut probe);

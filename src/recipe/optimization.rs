@@ -106,20 +106,35 @@ pub(super) fn read_optimizer(section: &mut Section) -> Optimizer {
     let learning_rate = section.value("learning_rate", 2e-4);
     let usable = learning_rate.is_finite() && learning_rate > 0.0;
     let message = format!("`optimizer.learning_rate` cannot be {learning_rate}");
-    section.check("learning_rate", usable, message, "above 0; 1e-4 to 5e-4 is usual for an adapter");
+    let hint = "above 0; 1e-4 to 5e-4 is usual for an adapter";
+    section.check("learning_rate", usable, message, hint);
+    section.check_single("learning_rate", learning_rate, hint);
+    let message = format!("`optimizer.learning_rate` = {learning_rate:e} is far from what is usual");
+    section.warn(
+        "learning_rate",
+        !usable || (1e-9..=1.0).contains(&learning_rate),
+        message,
+        "1e-4 to 5e-4 for an adapter",
+    );
     let written = section.value("betas", vec![0.9, 0.999]);
     let betas = <[f64; 2]>::try_from(written.as_slice()).unwrap_or([f64::NAN; 2]);
-    let possible = betas.iter().all(|beta| (0.0..1.0).contains(beta));
+    let possible = betas.iter().all(|beta| (0.0..1.0).contains(beta) && (*beta as f32) < 1.0);
     let message = "`optimizer.betas` must be two numbers from 0 to below 1";
     section.check("betas", possible, message, "the usual ones are [0.9, 0.999]");
     let eps = section.value("eps", 1e-8);
     section.check("eps", eps.is_finite() && eps > 0.0, format!("`optimizer.eps` cannot be {eps}"), "1e-8 is usual");
+    section.check_single("eps", eps, "1e-8 is usual");
     let weight_decay = section.value("weight_decay", 0.0);
     let message = format!("`optimizer.weight_decay` cannot be {weight_decay}");
     section.check("weight_decay", weight_decay.is_finite() && weight_decay >= 0.0, message, "zero or more");
+    section.check_single("weight_decay", weight_decay, "0 for none; 0.01 is usual");
+    let message = format!("`optimizer.weight_decay` = {weight_decay:e} takes a whole weight off in one step, or more");
+    let possible = learning_rate * weight_decay < 1.0;
+    section.warn("weight_decay", possible, message, "0.01 is usual: its product with the learning rate is taken off");
     let clip_norm = section.value("clip_norm", 1.0);
     let message = format!("`optimizer.clip_norm` cannot be {clip_norm}");
     section.check("clip_norm", clip_norm.is_finite() && clip_norm >= 0.0, message, "above 0, or 0 for no clipping");
+    section.check_single("clip_norm", clip_norm, "1 is usual, 0 for no clipping");
     Optimizer { learning_rate, betas, eps, weight_decay, clip_norm: (clip_norm > 0.0).then_some(clip_norm) }
 }
 

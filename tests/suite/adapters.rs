@@ -1,12 +1,11 @@
 //! Adapters of every kind against PEFT: the numbers in `tests/fixtures/adapters`, made by `adapters.py` beside it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use checkpoints::export::{self, Base};
 use checkpoints::{Adapter, Weights};
-use datasets::{Example, Part};
+use datasets::Example;
 use serde::Deserialize;
 use trainer::engine::Trainee;
 use trainer::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
@@ -16,6 +15,8 @@ use trainer::engine::parameters::{GradientSum, Layout};
 use trainer::engine::totals::Totals;
 use trainer::engine::trainee::values;
 use trainer::model::{AdapterSettings, Config, Decoder, Source};
+
+use crate::support::{FixtureRow, examples};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -32,13 +33,7 @@ struct Expected {
 
 #[derive(Deserialize)]
 struct Rows {
-    rows: Vec<Row>,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    ids: Vec<u32>,
-    learned: Vec<bool>,
+    rows: Vec<FixtureRow>,
 }
 
 fn fixtures() -> PathBuf {
@@ -82,23 +77,14 @@ fn adapted(case: &str) -> Decoder {
     decoder
 }
 
-fn examples(model: &str) -> Vec<Example> {
-    let example = |(line, row): (usize, &Row)| Example {
-        ids: row.ids.clone(),
-        parts: vec![Part::Response; row.ids.len()],
-        learned: row.learned.clone(),
-        weight: 1.0,
-        group: line,
-        file: Arc::from("rows"),
-        line: line + 1,
-    };
-    read::<Rows>(model).rows.iter().enumerate().map(example).collect()
+fn examples_of(model: &str) -> Vec<Example> {
+    examples(&read::<Rows>(model).rows)
 }
 
 /// The largest difference between the logits of the first row and those expected.
 #[track_caller]
 fn assert_logits(case: &str, decoder: &Decoder, model: &str, expected: &[Vec<f32>], tolerance: f32) {
-    let row: Vec<i32> = examples(model)[0].ids.iter().map(|id| *id as i32).collect();
+    let row: Vec<i32> = examples_of(model)[0].ids.iter().map(|id| *id as i32).collect();
     let width = row.len();
     let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(row, [1, width]), &Device::flex());
     let hidden = decoder.hidden(ids, false, None).flatten(0, 1);
@@ -133,7 +119,7 @@ fn train(trainee: &mut Trainee, model: &str, steps: Steps) -> Vec<(f64, f64)> {
     let mut parameters = layout.gather(trainee);
     let mut moments = Moments::zeros(layout.length(), &device);
     moments.factors = steps.lora_plus_ratio.map(|ratio| layout.rate_factors(ratio));
-    let examples = examples(model);
+    let examples = examples_of(model);
     let order: Vec<usize> = (0..examples.len()).collect();
     let tokens: usize = examples.iter().flat_map(|example| &example.learned).filter(|learned| **learned).count();
     let scale = StepScale { objective: 1.0 / tokens as f64, auxiliaries: Vec::new() };

@@ -27,9 +27,8 @@ fn a_learning_rate_that_is_far_too_large_ends_the_run_at_the_third_skipped_step(
     assert!(place.path(&format!("run/checkpoints/step-{good:06}/MANIFEST.json")).exists());
 }
 
-#[test]
-fn a_model_with_a_weight_that_is_nan_changes_nothing_and_is_reported() {
-    let place = Workplace::with_model();
+/// Writes NaN into the last norm of `model/`.
+fn spoil(place: &Workplace) {
     let bytes = place.read("model/model.safetensors");
     let file = SafeTensors::deserialize(&bytes).expect("the embedded model");
     let broken = file.tensor("model.norm.weight").expect("the last norm");
@@ -46,6 +45,12 @@ fn a_model_with_a_weight_that_is_nan_changes_nothing_and_is_reported() {
     });
     let bytes = safetensors::serialize(tensors.collect::<Vec<_>>(), None).expect("a file");
     place.write("model/model.safetensors", bytes);
+}
+
+#[test]
+fn a_model_with_a_weight_that_is_nan_changes_nothing_and_is_reported() {
+    let place = Workplace::with_model();
+    spoil(&place);
     let set = "--set model.path=model --set eval.every=1 --set checkpoint.every=1";
     place.trainer(&format!("run recipe.toml {set}")).fails(&["not finite for 3 steps in a row", "hint: "]);
     assert_eq!(skipped(&place), [1, 2, 3]);
@@ -54,4 +59,19 @@ fn a_model_with_a_weight_that_is_nan_changes_nothing_and_is_reported() {
     place.refuses("sample model --prompt fox", &["the model's logits are not finite", "hint: "]);
     place.refuses("sample model --prompt fox --temperature 0", &["the model's logits are not finite"]);
     place.refuses("eval model --data builtin:numbers", &["the model's loss is NaN", "builtin:numbers:1", "hint: "]);
+}
+
+#[test]
+fn a_resumed_run_whose_every_step_is_skipped_names_a_checkpoint() {
+    let place = Workplace::with_model();
+    let run = "run recipe.toml --set model.path=model --set eval.every=0 --set checkpoint.every=1";
+    place.trainer(&format!("{run} --set train.steps=2")).succeeds();
+    spoil(&place);
+    // Of the second checkpoint no step was finite after it, of the first one was.
+    let ended = place.trainer(&format!("{run} --set train.steps=9 --resume"));
+    let good = "the last good checkpoint is run/checkpoints/step-000001;";
+    ended.fails(&["not finite for 3 steps in a row", good, "--> run"]);
+    place
+        .trainer(&format!("{run} --set train.steps=1 --set output.dir=other"))
+        .fails(&["no step up to 1", "--> other"]);
 }

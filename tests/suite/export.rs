@@ -256,7 +256,7 @@ fn impossible_settings_of_sample_are_refused() {
     // With intents there are two temperatures and lengths, and none of these.
     for flag in ["--temperature=0.5", "--max-tokens=5"] {
         let flags = format!("sample builtin:tiny --prompt fox --intent chat {flag}");
-        place.trainer(&flags).fails(&["cannot be used with", "--intent"]);
+        place.trainer(&flags).fails(&["exclude each other", "--intent"]);
     }
     place.refuses("sample nowhere --prompt fox", &["nowhere"]);
     place.refuses("sample builtin:tinny --prompt fox", &["builtin model", "hint: ", "builtin:tiny"]);

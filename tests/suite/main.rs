@@ -16,6 +16,7 @@ mod files;
 mod inspect;
 mod intents;
 mod keys;
+mod messages;
 mod objectives;
 mod parity;
 mod quantise;

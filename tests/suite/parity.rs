@@ -2,11 +2,9 @@
 //! `make.py` there.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use checkpoints::{Adapter, Weights};
-use datasets::{Example, Part};
 use serde::Deserialize;
 use trainer::engine::Trainee;
 use trainer::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
@@ -16,6 +14,8 @@ use trainer::engine::parameters::{GradientSum, Layout};
 use trainer::engine::totals::Totals;
 use trainer::engine::trainee::values;
 use trainer::model::{Config, Decoder, Source};
+
+use crate::support::{FixtureRow, examples};
 
 const MODELS: [&str; 14] = [
     "llama", "llama3", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "olmo", "olmo2", "granite", "phi3",
@@ -27,7 +27,7 @@ const BY_LENGTH: [&str; 2] = ["longrope", "dynamic"];
 
 #[derive(Deserialize)]
 struct Expected {
-    rows: Vec<Row>,
+    rows: Vec<FixtureRow>,
     /// For each row, for each position, the logits.
     logits: Vec<Vec<Vec<f32>>>,
     /// Of the second row, with the adapter.
@@ -43,12 +43,6 @@ struct Expected {
 struct Steps {
     losses: Vec<f64>,
     norms: Vec<f64>,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    ids: Vec<u32>,
-    learned: Vec<bool>,
 }
 
 fn folder(model: &str) -> PathBuf {
@@ -76,19 +70,6 @@ fn decoder_in(folder: &Path, trained: bool, dtype: DType) -> Decoder {
     let device = Device::flex();
     let source = Source { trained, ..Source::frozen(&weights, dtype, &device) };
     Decoder::load(config, &source).unwrap_or_else(|fault| panic!("{fault}"))
-}
-
-fn examples(expected: &Expected) -> Vec<Example> {
-    let example = |(line, row): (usize, &Row)| Example {
-        ids: row.ids.clone(),
-        parts: vec![Part::Response; row.ids.len()],
-        learned: row.learned.clone(),
-        weight: 1.0,
-        group: line,
-        file: Arc::from("rows"),
-        line: line + 1,
-    };
-    expected.rows.iter().enumerate().map(example).collect()
 }
 
 fn ids(row: &[u32]) -> Tensor<2, Int> {
@@ -163,7 +144,7 @@ fn train(decoder: Decoder, rows: &Expected, recompute: Recompute, micro_batch_si
     let layout = Layout::of(&mut trainee);
     let mut parameters = layout.gather(&mut trainee);
     let mut moments = Moments::zeros(layout.length(), &device);
-    let examples = examples(rows);
+    let examples = examples(&rows.rows);
     let order: Vec<usize> = (0..examples.len()).collect();
     let tokens: usize = examples.iter().flat_map(|example| &example.learned).filter(|learned| **learned).count();
     let scale = StepScale { objective: 1.0 / tokens as f64, auxiliaries: Vec::new() };
@@ -259,7 +240,7 @@ fn gradients_do_not_depend_on_what_is_kept() {
                 let layout = Layout::of(&mut trainee);
                 let totals = Totals::zeros(&Device::flex());
                 let mut sums = StepSums { gradients: GradientSum::new(&layout), totals, auxiliaries: Vec::new() };
-                let batch = Batch::new(&examples(&rows), &[0, 1, 2], 8);
+                let batch = Batch::new(&examples(&rows.rows), &[0, 1, 2], 8);
                 let scale = StepScale { objective: 0.1, auxiliaries: Vec::new() };
                 let place = Place { step: 1, seed: 0, step_seed: 0, scale };
                 micro_batch(&mut trainee, &mut *objective, &batch, &place, recompute, &mut sums);

@@ -243,7 +243,7 @@ fn a_checkpoint_that_was_damaged_is_passed_over() {
     bytes[middle] ^= 1;
     place.write(last, bytes);
     let adapter = place.read("run/checkpoints/step-000006/adapter_model.safetensors");
-    place.trainer("run recipe.toml --resume").succeeds().says(&["passing over a checkpoint", "step-000006"]);
+    place.trainer("run recipe.toml --resume").succeeds().says(&["passing over a damaged checkpoint", "step-000006"]);
     assert!(adapter == place.read("run/checkpoints/step-000006/adapter_model.safetensors"));
     assert_eq!(place.text("run/checkpoints/latest"), "step-000006");
 }

@@ -172,6 +172,7 @@ fn for_vllm(adapter: &Adapter) -> Result<Adapter, Faults> {
         let most = VLLM_RANKS.last().expect("vLLM has ranks");
         faults.push(
             Fault::new(format!("vLLM has no rank above {most}, and the adapter has rank {largest}"))
+                .at(for_flag())
                 .hint("export with `--merge` in place of `--for`"),
         );
     }
@@ -227,7 +228,13 @@ fn for_llama_cpp(adapter: &Adapter, tied: Option<bool>) -> Result<Adapter, Fault
 
 fn no_dora(reader: &str) -> Fault {
     Fault::new(format!("{reader} does not load DoRA adapters, and nothing else is the same"))
+        .at(for_flag())
         .hint("export with `--merge` in place of `--for`")
+}
+
+/// Where the reader was named.
+fn for_flag() -> Place {
+    Place::Named("--for".into())
 }
 
 /// The value that most have, so that the fewest tensors are changed for it.

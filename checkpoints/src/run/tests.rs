@@ -198,7 +198,8 @@ fn a_manifest_cannot_lead_out_of_its_folder() {
     fs::write(&path, r#"{"step": 1, "files": {}}"#).unwrap();
     assert!(Checkpoint::open(&folder).unwrap_err().message.contains("does not list"));
     fs::write(folder.with_file_name("latest"), "../../../etc").unwrap();
-    assert_eq!(run.latest().unwrap(), None);
+    let fault = run.latest().unwrap_err();
+    assert!(fault.message.contains("only checkpoint is damaged") && fault.hint.is_some(), "{fault}");
 }
 
 #[test]

@@ -55,7 +55,9 @@ pub(super) fn parse(
         }
         let (role, content) = (field(role_key)?, field(content_key)?);
         if role.is_empty() {
-            return Err(Fault::new(format!("`{name}.{role_key}` is empty")));
+            return Err(
+                Fault::new(format!("`{name}.{role_key}` is empty")).hint("say whose turn it is: `user`, `assistant`")
+            );
         }
         Ok(Message::new(rename_role(role), content))
     };

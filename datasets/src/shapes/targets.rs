@@ -9,7 +9,7 @@
 //! The loss of such a prompt is a divergence only when no answer, as tokens, is the beginning of another: else the model
 //! would have to end and to go on at the same place. That is checked here, where the tokens are known.
 
-use faults::Fault;
+use faults::{Fault, shortened};
 use serde_json::Value;
 
 use super::asked::Asked;
@@ -150,9 +150,9 @@ pub(crate) fn check(names: &[String], tokens: &[&Tokens]) -> Result<(), Fault> {
             if pairs.len() == NAMED {
                 unnamed += 1;
             } else if tokens[long].ids.len() == tokens[short].ids.len() {
-                pairs.push(format!("`{}` stands there twice", names[short]));
+                pairs.push(format!("`{}` stands there twice", shortened(&names[short])));
             } else {
-                pairs.push(format!("`{}` begins `{}`", names[short], names[long]));
+                pairs.push(format!("`{}` begins `{}`", shortened(&names[short]), shortened(&names[long])));
             }
         }
     }

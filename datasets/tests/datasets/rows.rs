@@ -59,7 +59,7 @@ fn every_bad_row_is_named() {
         faults(&text, &Options::default()),
         [
             "rows.jsonl:3: broken JSON at column 36: trailing characters hint: each line holds one JSON object, or the whole file one list of them",
-            "rows.jsonl:5: the row must be an object, found a list",
+            "rows.jsonl:5: the row must be an object, found a list hint: each line holds one JSON object, or the whole file one list of them",
             "rows.jsonl:2: `completion` is missing hint: the row has `prompt`",
             "rows.jsonl:4: `completion` is empty hint: a row must have something to learn: take it out",
         ]

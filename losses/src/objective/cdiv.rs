@@ -9,6 +9,7 @@
 
 use burn::tensor::Tensor;
 
+use crate::objective::positive;
 use crate::{Objective, ObjectiveKind, Tokens};
 
 /// `cdiv` as listed in the registry.
@@ -16,14 +17,8 @@ pub const CDIV: ObjectiveKind = ObjectiveKind {
     name: "cdiv",
     purpose: "more diverse samples: learns most from the tokens the model finds unlikely; `alpha` sets how strongly",
     build: |section| {
-        let alpha = section.value("alpha", 1.4);
-        let usable = alpha.is_finite() && alpha > 0.0;
-        section.check(
-            "alpha",
-            usable,
-            format!("`{}` must be a finite number above 0", section.full("alpha")),
-            "1 is plain nll, 1.4 the best value of the paper; below 1 favours precision",
-        );
+        let hint = "1 is plain nll, 1.4 the best value of the paper; below 1 favours precision";
+        let alpha = positive(section, "alpha", 1.4, 0.01..=4.0, hint);
         let max_weight = section.optional::<f64>("max_weight");
         section.check(
             "max_weight",
@@ -31,6 +26,7 @@ pub const CDIV: ObjectiveKind = ObjectiveKind {
             format!("`{}` must be a finite number above 0", section.full("max_weight")),
             "leave it out for no limit, or start with 100",
         );
+        section.check_single("max_weight", max_weight.unwrap_or(1.0), "leave it out for no limit, or start with 100");
         Box::new(CDiv { alpha, max_weight, clamped: None, tokens: 0, warned: false })
     },
 };

@@ -25,6 +25,7 @@ pub const DIFFUSE: ObjectiveKind = ObjectiveKind {
             format!("`{}` must be 0 or more", section.full("early_stop")),
             "0.2 ends the run when the loss is within 20 % of its floor; leave it out where the targets are all there are",
         );
+        section.check_single("early_stop", early_stop.unwrap_or(0.0), "0.2 ends the run within 20 % of its floor");
         Box::new(Diffuse { early_stop })
     },
 };

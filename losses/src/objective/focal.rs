@@ -19,6 +19,10 @@ pub const FOCAL: ObjectiveKind = ObjectiveKind {
             format!("`{}` must be a finite number, 0 or above", section.full("gamma")),
             "0 is plain nll, 2 the usual value",
         );
+        section.check_single("gamma", gamma, "0 is plain nll, 2 the usual value");
+        let message = format!("`{}` = {gamma:e} is far from all that has been tried", section.full("gamma"));
+        let tried = !(gamma > 20.0 && gamma.is_finite());
+        section.warn("gamma", tried, message, "0 is plain nll, 2 the usual value");
         Box::new(Focal { gamma })
     },
 };

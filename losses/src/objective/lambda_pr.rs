@@ -10,7 +10,7 @@
 use burn::tensor::Tensor;
 
 use crate::objective::tailr::ratio;
-use crate::objective::{expm1, fraction};
+use crate::objective::{expm1, fraction, positive};
 use crate::{Objective, ObjectiveKind, Tokens};
 
 /// `lambda_pr` as listed in the registry.
@@ -18,13 +18,8 @@ pub const LAMBDA_PR: ObjectiveKind = ObjectiveKind {
     name: "lambda_pr",
     purpose: "chooses between diverse (`lambda` below 1) and precise samples (`lambda` = 1, which is tailr)",
     build: |section| {
-        let lambda = section.value("lambda", 0.1);
-        section.check(
-            "lambda",
-            (lambda as f32).is_normal() && lambda > 0.0,
-            format!("`{}` must be a finite number above 0", section.full("lambda")),
-            "useful values lie between 0.1 and 1; 1 is tailr",
-        );
+        let hint = "useful values lie between 0.1 and 1; 1 is tailr";
+        let lambda = positive(section, "lambda", 0.1, 1e-4..=10.0, hint);
         let gamma = fraction(section, "gamma", 1e-5, "useful values lie between 1e-7 and 1e-5");
         section.check(
             "gamma",

@@ -54,7 +54,7 @@ impl RollingQuantile {
         let drop = fraction(section, "drop", 0.4, "0 is plain nll, 0.4 the usual value");
         section.check(
             "drop",
-            drop < 1.0,
+            drop != 1.0,
             format!("`{}` must be below 1: nothing would be learned", section.full("drop")),
             "0.4 drops four losses of ten",
         );

@@ -8,7 +8,7 @@ use faults::{Fault, Faults};
 use serde_json::{Map, Value, json};
 
 use super::Arguments;
-use crate::command::{open_device, print};
+use crate::command::{argument, open_device, print};
 use crate::metrics::{clusters, entropy, pass_at_k, relaxed_semantic_entropy};
 use crate::model::EncoderFiles;
 
@@ -48,10 +48,12 @@ pub fn run(file: &Path, arguments: &Arguments) -> Result<(), Faults> {
 fn check(arguments: &Arguments) -> Result<(), Faults> {
     let mut faults = Vec::new();
     if arguments.k.contains(&0) {
-        faults.push(Fault::new("`--k` must be at least 1").hint("pass@1 is the part of the samples that is right"));
+        let fault = Fault::new("`--k` must be at least 1").at(argument("k"));
+        faults.push(fault.hint("pass@1 is the part of the samples that is right"));
     }
     if !(arguments.threshold > 0.0 && arguments.threshold <= 1.0) {
-        faults.push(Fault::new("`--threshold` must be above 0 and at most 1").hint("1 asks for equal embeddings"));
+        let fault = Fault::new("`--threshold` must be above 0 and at most 1").at(argument("threshold"));
+        faults.push(fault.hint("1 asks for equal embeddings"));
     }
     Faults::check(faults)
 }
@@ -82,9 +84,10 @@ fn judge(sampled: &[Sampled], arguments: &Arguments) -> Result<Judge, Faults> {
     };
     if has_verdicts || texts.is_empty() {
         let why = if has_verdicts { "the file says what is the `same`" } else { "the samples have no `text`" };
-        return Err(Fault::new(format!("`--encoder` has nothing to judge: {why}")).hint("leave it out").into());
+        let fault = Fault::new(format!("`--encoder` has nothing to judge: {why}")).at(argument("encoder"));
+        return Err(fault.hint("leave it out").into());
     }
-    let files = EncoderFiles::locate(encoder)?;
+    let files = EncoderFiles::locate(encoder).map_err(|fault| fault.or_at(argument("encoder")))?;
     let dimension = files.dimension();
     let values = files.load(&open_device(&arguments.device)?)?.embed(&texts, &mut |_| {})?;
     let mut left = &values[..];
@@ -103,6 +106,7 @@ fn ks(sampled: &[Sampled], asked: &[usize]) -> Result<BTreeSet<usize>, Fault> {
         return match asked {
             [] => Ok(BTreeSet::new()),
             _ => Err(Fault::new("`--k` has no effect: the samples do not say what is `correct`")
+                .at(argument("k"))
                 .hint("write `\"correct\": true` or `false` into each row")),
         };
     };

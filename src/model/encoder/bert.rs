@@ -50,8 +50,8 @@ impl BertConfig {
 
     fn parse(text: &str) -> Result<Self, Fault> {
         let class = "MiniLM, BGE, E5 and other sentence encoders of the class `bert` are known";
-        let value: serde_json::Value =
-            serde_json::from_str(text).map_err(|error| Fault::new(format!("not a JSON object: {error}")))?;
+        let value: serde_json::Value = serde_json::from_str(text)
+            .map_err(|error| Fault::new(format!("not a JSON object: {error}")).hint(class))?;
         match value.get("model_type").and_then(serde_json::Value::as_str) {
             Some("bert") => {}
             Some(other) => {
@@ -60,7 +60,7 @@ impl BertConfig {
             None => return Err(Fault::new("`model_type` is missing").hint(class)),
         }
         let config: Self = serde_json::from_value(value)
-            .map_err(|error| Fault::new(format!("not a configuration of a BERT-class model: {error}")))?;
+            .map_err(|error| Fault::new(format!("not a configuration of a BERT-class model: {error}")).hint(class))?;
         config.check().map_err(|message| Fault::new(message).hint(class))?;
         Ok(config)
     }

@@ -54,7 +54,10 @@ impl Gate {
             Some(data) if data.dtype() == DType::F32 && data.shape().to_vec() == [2] => {
                 Some(Tensor::from_data(data, &self.device))
             }
-            Some(_) => return Err(Fault::new("the saved state of the gradient gate is not two numbers")),
+            Some(_) => {
+                return Err(Fault::new("the saved state of the gradient gate is not two numbers")
+                    .hint("resume with the recipe that saved it, or start again without `--resume`"));
+            }
             None => None,
         };
         Ok(())

@@ -1,0 +1,42 @@
+//! What a run is set to: all that the loop and its records need to know, derived from the recipe.
+
+use checkpoints::AdapterConfig;
+
+use super::backward::Recompute;
+use super::optimizer::AdamW;
+use super::schedule::Schedule;
+use super::state::RunState;
+
+/// What the loop needs to know, all of it derived from the recipe.
+pub struct Settings {
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// Optimizer steps of the whole run.
+    pub steps: usize,
+    /// Rows that run at once; targets where steps are made of prompts.
+    pub micro_batch_size: usize,
+    /// Steps are made of prompts with all their targets, which share what they begin with if it says so.
+    pub by_prompt: Option<bool>,
+    /// Rows are padded to a multiple of this.
+    pub width_multiple: usize,
+    /// What is kept of the way forward.
+    pub recompute: Recompute,
+    /// The optimizer.
+    pub optimizer: AdamW,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// The learning rate of every `B` of an adapter as a multiple of that of all else.
+    pub lora_plus_ratio: Option<f64>,
+    /// Steps between evaluations.
+    pub evaluate_every: Option<usize>,
+    /// Steps between checkpoints.
+    pub checkpoint_every: Option<usize>,
+    /// Checkpoints kept.
+    pub keep: usize,
+    /// The checkpoint with the lowest evaluation loss is kept too.
+    pub keep_best: bool,
+    /// The adapter's description in checkpoints; `None` when every weight is trained.
+    pub adapter: Option<AdapterConfig>,
+    /// Fingerprints of the data and the resolved recipe, for checkpoints.
+    pub origin: RunState,
+}
