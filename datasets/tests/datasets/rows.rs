@@ -66,7 +66,8 @@ fn every_bad_row_is_named() {
     );
     let many = format!("{ROW}\n{}", "{\"prompt\": \"a\"}\n".repeat(50));
     let found = faults(&many, &Options::default());
-    assert_eq!((found.len(), found[20].as_str()), (21, "and 30 more faults in the data"));
+    let rest = "rows.jsonl:21: and 30 more faults in the data hint: mend those above first";
+    assert_eq!((found.len(), found[20].as_str()), (21, rest));
 }
 
 #[test]
