@@ -205,6 +205,7 @@ mod tests {
             batch.learned.iter().map(|l| (l.hidden, l.target, l.position, l.length)).collect();
         assert_eq!(seen, [(2, 11, 1, 2), (3, 12, 2, 2), (9, 7, 1, 1)]);
         assert_eq!(batch.ranges, [0..2, 2..3]);
+            alone: None,
         assert_eq!(batch.ids[8..16], [5, 6, 7, 0, 0, 0, 0, 0]);
     }
 

@@ -117,6 +117,7 @@ mod tests {
     use super::*;
     use crate::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
     use crate::engine::batch::Batch;
+            alone: None,
     use crate::engine::fixtures;
     use crate::engine::parameters::{GradientSum, Layout};
     use crate::engine::totals::Totals;

@@ -142,6 +142,45 @@ fn files_that_are_no_samples_are_refused() {
 fn more_samples_than_memory_holds_are_refused() {
     let place = Workplace::new();
     for n in ["1000001", "18446744073709551615"] {
+/// Columns of the prompts go along, so that what is known of a prompt can be told of its samples; those whose names are
+/// the samples' own stay behind, and that is said.
+#[test]
+fn samples_carry_the_columns_of_their_prompts() {
+    let place = Workplace::new();
+    let prompts = [
+        json!({"id": "a", "prompt": "The fox", "answer": 4}),
+        json!({"id": "b", "messages": [{"role": "user", "content": "hello"}], "response": "x", "ids": [1]}),
+    ];
+    place.write("prompts.jsonl", rows(prompts));
+    let command = "sample builtin:tiny --prompts prompts.jsonl --n 2 --max-tokens 3";
+    let drawn = place.trainer(command).succeeds();
+    let drawn = drawn.says(&["`ids`, `response` of the prompts are left out: these names are the samples' own"]);
+    let lines: Vec<Value> = drawn.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 4);
+    for (index, line) in lines.iter().enumerate() {
+        let (id, prompt) = if index < 2 { ("a", "The fox") } else { ("b", "hello") };
+        assert_eq!((&line["id"], &line["prompt"], &line["sample"]), (&json!(id), &json!(prompt), &json!(index % 2)));
+        assert_eq!(line.get("answer"), (index < 2).then(|| json!(4)).as_ref());
+        assert!(
+            line.get("response").is_none() && line.get("messages").is_none() && line["ids"] != json!([1]),
+            "{line}"
+        );
+    }
+    // Joined with what is right, they are counted by their `id`.
+    let judged = lines.into_iter().enumerate().map(|(index, mut line)| {
+        line["correct"] = json!(index == 0);
+        line
+    });
+    place.write("samples.jsonl", rows(judged));
+    let counted = eval(&place, "--k 1");
+    assert_eq!((&counted[0]["id"], &counted[0]["pass_at_k"]["1"]), (&json!("a"), &json!(0.5)));
+    let stated = "--intent chat --intent-max-tokens 3 --response-max-tokens 3";
+    let line = place.trainer(&format!("sample builtin:tiny --prompts prompts.jsonl {stated}")).succeeds().stdout;
+    assert!(line.contains("\"id\":\"a\"") && line.contains("\"answer\":4"), "{line}");
+    let stages = format!("sample builtin:tiny --prompt fox {stated} --max-stages 4");
+    place.refuses(&stages, &["`--max-stages` must not be given with", "hint: leave it out"]);
+}
+
         place.refuses(&format!("sample builtin:tiny --prompt fox --n {n}"), &["`--n`", "hint: "]);
         place.refuses(&format!("eval builtin:tiny --data builtin:numbers --n {n}"), &["`--n`", "hint: "]);
     }
