@@ -138,7 +138,6 @@ pub fn train(
             tokens: batches.iter().map(|batch| batch.tokens()).sum(),
             tokens_real: batches.iter().map(|batch| batch.tokens_real()).sum(),
             tokens_loss: batches.iter().map(|batch| batch.tokens_learned()).sum(),
-            weights: batches.iter().map(|batch| batch.learned.len()).sum(),
             started,
             seconds: None,
         };
