@@ -113,7 +113,10 @@ pub fn train(
         let learning_rate = settings.schedule.at(step);
         let gradient = sums.gradients.flatten();
         let loss = sums.totals.loss();
-        let (updated, norm) = settings.optimizer.update(values.clone(), gradient, &loss, &mut moments, learning_rate);
+        let (values_now, controls) = (values.clone(), layout.controls);
+        let optimizer = &settings.optimizer;
+        let (updated, norm) =
+            optimizer.update_with_controls(values_now, gradient, &loss, &mut moments, learning_rate, controls);
         let updated = layout.damp(&values, updated, trainee, step);
         layout.scatter(&updated, trainee);
         for auxiliary in &mut trainee.auxiliaries {

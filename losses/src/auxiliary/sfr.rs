@@ -57,6 +57,9 @@ pub const SFR: AuxiliaryKind = AuxiliaryKind {
 const HELD_OUT_DRAWS: u64 = 4;
 
 /// An output of the head shorter than this has no direction yet: it starts at zero, where a cosine has no gradient.
+/// What the names of the control head's parameters begin with.
+const CONTROL: &str = "control";
+
 const SHORTEST: f64 = 1e-3;
 
 /// What the head's output is compared with.
@@ -215,7 +218,7 @@ impl Sfr {
         }
         Self {
             head: head("head"),
-            control: settings.control.then(|| head("control")),
+            control: settings.control.then(|| head(CONTROL)),
             gate: settings.gate.then(|| Gate::new(&surroundings.device)),
             embeddings,
             device: surroundings.device.clone(),
@@ -365,6 +368,10 @@ impl Auxiliary for Sfr {
     fn loss(&mut self, batch: &HiddenBatch) -> Tensor<1> {
         let [rows, width, hidden_size] = batch.hidden.dims();
         let found = self.batch(batch.rows, &self.embeddings.train);
+    fn is_control(&self, parameter: &str) -> bool {
+        parameter.starts_with(CONTROL)
+    }
+
         self.weight = self.weight(batch.step);
         if found.count == 0 {
             return self.head.zero();
@@ -392,8 +399,9 @@ impl Auxiliary for Sfr {
             let beside = self.sum(control, &found, &noise, borrowed, true);
             let value = beside.clone().inner();
             add(&mut self.step.control, value.clone());
-            // The control learns in the same pass and adds nothing to the value.
-            loss = loss + (beside - value.autodiff());
+            // The control learns in the same pass and adds nothing to the value, not even where it is not a number.
+            let nothing = beside - value.clone().autodiff();
+            loss = loss + nothing.mask_fill(value.is_finite().bool_not().autodiff(), 0.0);
         }
         self.step.units += found.positions.iter().flatten().map(|position| f64::from(position.weight)).sum::<f64>();
         loss
