@@ -347,10 +347,12 @@ fn adapter(
 }
 
 /// The encoder that an auxiliary loss asks for; a fault names the place in the recipe where there is no other.
-fn encoder(builder: &AuxiliaryBuilder) -> Result<Option<EncoderFiles>, Fault> {
+fn encoder(builder: &AuxiliaryBuilder) -> Result<Option<EncoderFiles>, Faults> {
     let Some(sentences) = &builder.sentences else { return Ok(None) };
-    let found = EncoderFiles::locate(&sentences.encoder);
-    found.map(Some).map_err(|fault| if fault.place.is_some() { fault } else { fault.at(sentences.place.clone()) })
+    let found = EncoderFiles::locate(&sentences.encoder)
+        .map_err(|fault| if fault.place.is_some() { fault } else { fault.at(sentences.place.clone()) })?;
+    found.check()?;
+    Ok(Some(found))
 }
 
 fn backbone(backbone: &Backbone) -> Result<(Option<ModelFiles>, Config, Tokenizer), Faults> {
