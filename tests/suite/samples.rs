@@ -86,6 +86,10 @@ fn without_a_judge_equal_words_mean_the_same_and_with_an_encoder_near_ones() {
     let near = eval(&place, "--encoder builtin:words --threshold 0.4");
     assert_eq!((&near[0]["clusters"], &near[1]["judge"]), (&json!([3, 2, 1]), &json!("encoder")));
     assert_eq!(eval(&place, "--encoder builtin:words --threshold 0.9999").remove(0)["clusters"], json!([2, 2, 1, 1]));
+    // Case, blanks and marks count for nothing, signs and points inside of numbers for all they mean.
+    let texts = ["Hi.", "HI !", "hi", " hi ?!", "5", "-5", "3.5", "35", "!", "?", "yes, no", "Yes no."];
+    place.write("samples.jsonl", rows(texts.map(|text| json!({"prompt": "q", "text": text}))));
+    assert_eq!(eval(&place, "").remove(0)["clusters"], json!([4, 2, 1, 1, 1, 1, 1, 1]));
     // What `sample` writes is what is read.
     let drawn = place.trainer_with(&["sample", "builtin:tiny", "--prompt", "The fox", "--n", "4"], &[]).succeeds();
     place.write("samples.jsonl", &drawn.stdout);
@@ -138,10 +142,6 @@ fn files_that_are_no_samples_are_refused() {
     place.refuses("eval builtin:tiny", &["--data"]);
 }
 
-#[test]
-fn more_samples_than_memory_holds_are_refused() {
-    let place = Workplace::new();
-    for n in ["1000001", "18446744073709551615"] {
 /// Columns of the prompts go along, so that what is known of a prompt can be told of its samples; those whose names are
 /// the samples' own stay behind, and that is said.
 #[test]
@@ -181,6 +181,10 @@ fn samples_carry_the_columns_of_their_prompts() {
     place.refuses(&stages, &["`--max-stages` must not be given with", "hint: leave it out"]);
 }
 
+#[test]
+fn more_samples_than_memory_holds_are_refused() {
+    let place = Workplace::new();
+    for n in ["1000001", "18446744073709551615"] {
         place.refuses(&format!("sample builtin:tiny --prompt fox --n {n}"), &["`--n`", "hint: "]);
         place.refuses(&format!("eval builtin:tiny --data builtin:numbers --n {n}"), &["`--n`", "hint: "]);
     }
