@@ -88,7 +88,7 @@ pub fn train(
     }
     moments.factors = settings.lora_plus_ratio.map(|ratio| layout.rate_factors(ratio));
     let mut untouched = Untouched::new(trainee);
-    let mut skips = Skips::default();
+    let mut skips = Skips::new(objective.overflow_hint());
     let mut pending: Option<Pending> = None;
 
     if progress.step == 0 && !evaluation.is_empty() {

@@ -84,6 +84,13 @@ fn sharing_prefixes_and_cutting_into_parts_changes_nothing_but_the_tokens() {
                 assert!((found / expected - 1.0).abs() < 1e-4, "{key}: {found} is not {expected}");
             }
         }
+        for key in ["weight_mean", "weight_max", "active_fraction", "effective_sample_size"] {
+            let pointer = format!("/objective/{key}");
+            let expected = number(plain, &pointer);
+            for found in [number(tree, &pointer), number(parts, &pointer)] {
+                assert!((found / expected - 1.0).abs() < 1e-5, "{key}: {found} is not {expected}");
+            }
+        }
         let tokens = |line| number(line, "/tokens_real");
         assert!(tokens(tree) * 4.0 < tokens(plain) && tokens(tree) < tokens(parts), "{tree} {parts} {plain}");
         assert_eq!(tree["tokens_loss"], plain["tokens_loss"]);
@@ -177,13 +184,6 @@ fn each_beginning_of_a_row_is_a_prompt() {
     assert!(!plan.contains("-0.0") && !evaluated.contains("-0.0"), "{plan} {evaluated}");
 }
 
-#[test]
-fn rows_and_objective_must_fit_each_other() {
-    let place = workplace();
-    let numbers = "--set data.train=[\"builtin:numbers\"] --set data.eval=[]";
-    place.refuses(
-        &format!("check recipe.toml {numbers}"),
-        &["rows of `targets` need objective `diffuse`, not `nll`", "hint: set `objective.kind = \"diffuse\"`"],
 /// A prompt and targets that meet inside of the token ` fox`: trained on as one text, and sampled from the prompt alone,
 /// in the same way whether targets are known or not.
 #[test]
@@ -225,6 +225,13 @@ fn a_prompt_has_one_distribution() {
     place.trainer(cut).succeeds().says(&["training rows: 1 of 1 rows have targets that lose their end token"]);
 }
 
+#[test]
+fn rows_and_objective_must_fit_each_other() {
+    let place = workplace();
+    let numbers = "--set data.train=[\"builtin:numbers\"] --set data.eval=[]";
+    place.refuses(
+        &format!("check recipe.toml {numbers}"),
+        &["rows of `targets` need objective `diffuse`, not `nll`", "hint: set `objective.kind = \"diffuse\"`"],
     );
     place.refuses(
         "check recipe.toml --set objective.kind=diffuse --set data.eval=[]",

@@ -34,8 +34,8 @@ use self::head::{FlowHead, HeadShape};
 use self::schedule::{Decay, Phases};
 use self::targets::{Position, TargetRule};
 use crate::{
-    Auxiliary, AuxiliaryBuilder, AuxiliaryKind, Embeddings, Held, HeldOut, HiddenBatch, Parameter, Row, RowVectors,
-    Sentences, State, Surroundings, Widths,
+    Auxiliary, AuxiliaryBuilder, AuxiliaryKind, Embeddings, Extent, Held, HeldOut, HiddenBatch, Parameter, Row,
+    RowVectors, Sentences, State, Surroundings, Widths,
 };
 
 /// `sfr` as listed in the registry.
@@ -49,6 +49,7 @@ pub const SFR: AuxiliaryKind = AuxiliaryKind {
         let texts = Box::new(move |row: &Row| rule.texts(row));
         AuxiliaryBuilder::new(move |surroundings| Box::new(Sfr::new(surroundings, settings)))
             .holding(move |widths| held(widths, &settings))
+            .remarking(move |extent| remarks(extent, settings.phases.head_warmup))
             .with_sentences(Sentences { encoder, place, prefix, texts })
     },
 };
@@ -56,10 +57,10 @@ pub const SFR: AuxiliaryKind = AuxiliaryKind {
 /// Draws of noise and time for each held-out row: a single time would leave the sum to chance.
 const HELD_OUT_DRAWS: u64 = 4;
 
-/// An output of the head shorter than this has no direction yet: it starts at zero, where a cosine has no gradient.
 /// What the names of the control head's parameters begin with.
 const CONTROL: &str = "control";
 
+/// An output of the head shorter than this has no direction yet: it starts at zero, where a cosine has no gradient.
 const SHORTEST: f64 = 1e-3;
 
 /// What the head's output is compared with.
@@ -142,6 +143,17 @@ fn read_settings(section: &mut Section, rule: TargetRule) -> Settings {
     Settings { rule, flow, width, layers: layers.max(2), phases, gate, damping, control }
 }
 
+fn remarks(extent: &Extent, head_warmup: usize) -> Vec<String> {
+    let all = (head_warmup >= extent.steps).then(|| {
+        let steps = extent.steps;
+        format!(
+            "`auxiliary.head_warmup` = {head_warmup} takes all {steps} steps, in which the head learns alone: the adapter is \
+             not trained; lower it, or train longer"
+        )
+    });
+    all.into_iter().collect()
+}
+
 fn held(widths: &Widths, settings: &Settings) -> Held {
     let shape = HeadShape {
         dimension: widths.embedding.unwrap_or_default(),
@@ -204,9 +216,6 @@ impl Sfr {
             layers: settings.layers,
         };
         let head = |name| FlowHead::new(shape, name, surroundings.seed, &surroundings.device);
-        if settings.phases.head_warmup >= surroundings.steps {
-            tracing::warn!("`head_warmup` takes all {} steps: the adapter will not be trained", surroundings.steps);
-        }
         if settings.flow == Flow::Velocity {
             let deviation = 1.0 / (dimension as f64).sqrt();
             tracing::info!(
@@ -359,6 +368,10 @@ impl Auxiliary for Sfr {
         if self.settings.phases.head_alone(step) { 0.0 } else { self.settings.damping }
     }
 
+    fn is_control(&self, parameter: &str) -> bool {
+        parameter.starts_with(CONTROL)
+    }
+
     /// The sum of `rho`.
     fn units(&self, rows: &[Row]) -> f64 {
         let positions = rows.iter().flat_map(|row| self.settings.rule.positions(row, &self.embeddings.train));
@@ -368,10 +381,6 @@ impl Auxiliary for Sfr {
     fn loss(&mut self, batch: &HiddenBatch) -> Tensor<1> {
         let [rows, width, hidden_size] = batch.hidden.dims();
         let found = self.batch(batch.rows, &self.embeddings.train);
-    fn is_control(&self, parameter: &str) -> bool {
-        parameter.starts_with(CONTROL)
-    }
-
         self.weight = self.weight(batch.step);
         if found.count == 0 {
             return self.head.zero();
