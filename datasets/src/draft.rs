@@ -31,8 +31,8 @@ pub struct Example {
     pub learned: Vec<bool>,
     /// The row's share of its group, 1 unless the file gives another.
     pub weight: f64,
-    /// The tokens of the first prompt in the row that is read otherwise alone than here, where it goes on: what a sampler
-    /// begins from. `None` where each prompt is the beginning of the row token by token.
+    /// The tokens of the prompt as it is read alone, which is what a sampler begins from; `None` where the row begins with
+    /// them. Of several prompts, the first.
     pub alone: Option<Arc<[u32]>>,
     /// Examples of one prompt share a number; numbers rise in the order of the files.
     pub group: usize,
@@ -43,7 +43,7 @@ pub struct Example {
 }
 
 impl Example {
-    /// The tokens of the first prompt, as a sampler reads it that has nothing else.
+    /// The tokens of the prompt, of several the first, as a sampler reads it that has nothing else.
     pub fn prompt(&self) -> &[u32] {
         let answer = self.parts.iter().position(|part| *part != Part::Prompt).unwrap_or(self.parts.len());
         self.alone.as_deref().unwrap_or(&self.ids[..answer])
@@ -79,6 +79,8 @@ pub(crate) struct Tokens {
     pub learned: Vec<bool>,
     /// [`Example::alone`].
     pub alone: Option<Arc<[u32]>>,
+    /// Some prompt of the row is other tokens alone.
+    pub seam: bool,
 }
 
 impl Draft {
@@ -94,10 +96,10 @@ impl Draft {
             ends.push(text.len());
         }
         let encoded = tokenizer.encode_with_offsets(&text, self.special && !tokenizer.begins(&text))?;
-        let alone = self.prompt_alone(&text, &ends, &encoded, tokenizer)?;
+        let (alone, seam) = self.prompt_alone(&text, &ends, &encoded, tokenizer)?;
         let last = self.pieces.last().map_or((Part::Response, false), |piece| (piece.part, piece.learned));
 
-        let mut tokens = Tokens { ids: encoded.ids, parts: Vec::new(), learned: Vec::new(), alone };
+        let mut tokens = Tokens { ids: encoded.ids, parts: Vec::new(), learned: Vec::new(), alone, seam };
         for (offset, inserted) in encoded.offsets.iter().zip(&encoded.inserted) {
             let piece = self.pieces.get(ends.partition_point(|end| *end < offset.end));
             tokens.parts.push(piece.map_or(last.0, |piece| piece.part));
@@ -123,17 +125,19 @@ impl Draft {
         Ok(tokens)
     }
 
-    /// The tokens of the first prompt that alone is not what stands before its answer. Where they meet inside a token
-    /// that token differs, and a tokenizer that looks ahead may cut blanks otherwise before a word than at the end.
+    /// The tokens of the first prompt if alone it is not what stands before its answer, and whether that holds of any
+    /// prompt. Where prompt and answer meet inside a token, that token differs, and a tokenizer that looks ahead may
+    /// split blanks otherwise before a word than at the end.
     fn prompt_alone(
         &self,
         text: &str,
         ends: &[usize],
         whole: &Encoded,
         tokenizer: &Tokenizer,
-    ) -> Result<Option<Arc<[u32]>>, Fault> {
+    ) -> Result<(Option<Arc<[u32]>>, bool), Fault> {
         let filled = self.pieces.iter().zip(ends).filter(|(piece, _)| !piece.text.is_empty());
         let mut filled = filled.peekable();
+        let mut is_first = true;
         while let Some((piece, &end)) = filled.next() {
             let is_answered = filled.peek().is_some_and(|(next, _)| next.part != Part::Prompt);
             if piece.part != Part::Prompt || !is_answered {
@@ -142,10 +146,11 @@ impl Draft {
             let alone = tokenizer.encode_beginning(&text[..end], self.special)?;
             let within = whole.offsets.iter().take_while(|offset| offset.end <= end).count();
             if alone != whole.ids[..within] {
-                return Ok(Some(alone.into()));
+                return Ok((is_first.then(|| alone.into()), true));
             }
+            is_first = false;
         }
-        Ok(None)
+        Ok((None, false))
     }
 }
 

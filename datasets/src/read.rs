@@ -347,7 +347,7 @@ impl<'a> Reading<'a> {
             Outcome::Dropped(reason) => {
                 self.report.dropped.push(Dropped { file: file.to_string(), line, reason });
             }
-            Outcome::Kept { tokens: Tokens { ids, parts, learned, alone }, weight, truncated } => {
+            Outcome::Kept { tokens: Tokens { ids, parts, learned, alone, .. }, weight, truncated } => {
                 self.report.truncated += usize::from(truncated);
                 let (file, group) = (file.clone(), self.groups);
                 self.examples.push(Example { ids, parts, learned, weight, alone, group, file, line });
@@ -464,7 +464,7 @@ fn outcomes(
     };
     let stops = context.tokenizer.stop_tokens();
     let is_open = |tokens: &Tokens| tokens.ids.last().is_none_or(|last| !stops.contains(last));
-    if kept().any(|(tokens, _)| tokens.alone.is_some()) {
+    if kept().any(|(tokens, _)| tokens.seam) {
         oddities.push((Oddity::Seam, String::new()));
     }
     if shape.format == Format::Targets && ends && kept().any(|(tokens, truncated)| truncated && is_open(tokens)) {

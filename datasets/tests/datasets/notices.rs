@@ -53,10 +53,9 @@ fn a_prompt_that_ends_inside_a_token_is_counted_and_read_alone_for_samples() {
     assert_eq!(notices(&[targets], &Options::default(), &tokenizer), [notice(Oddity::Seam, 1, 1, 1, "")]);
 }
 
-/// GPT-2's splitting leaves the last of several blanks before a word by itself: two line breaks are one token at the end
-/// of a text and two inside of it, so that the end of a token alone does not tell.
-#[test]
-fn blanks_that_are_cut_otherwise_inside_a_text_are_seen() {
+/// A few letters, and two line breaks as one token. Blanks are split as GPT-2 does: the last of several before a word
+/// stands by itself.
+fn breaks() -> Tokenizer {
     let letters = ["a", "b", ":", "Ċ", "ĊĊ", "."];
     let vocabulary: serde_json::Map<_, _> =
         letters.iter().enumerate().map(|(id, token)| ((*token).to_owned(), id.into())).collect();
@@ -65,13 +64,41 @@ fn blanks_that_are_cut_otherwise_inside_a_text_are_seen() {
         "version": "1.0", "added_tokens": [], "pre_tokenizer": blanks, "decoder": blanks,
         "model": {"type": "BPE", "vocab": vocabulary, "merges": ["Ċ Ċ"]}
     });
-    let (file, config) = (file.to_string(), r#"{"eos_token": "."}"#);
-    let files = [("tokenizer.json", file.as_str()), ("tokenizer_config.json", config)];
-    let tokenizer = Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"));
+    let template = "{% for m in messages %}{% if m.role == 'user' %}a:{{ '\\n' }}{% else %}{{ m.content }}.{% endif %}\
+                    {% endfor %}";
+    let files = [
+        ("tokenizer.json", &*file.to_string()),
+        ("tokenizer_config.json", r#"{"eos_token": "."}"#),
+        ("chat_template.jinja", template),
+    ];
+    Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// Two line breaks are one token at the end of a text and two before a word: that a token ends with the prompt is not
+/// enough.
+#[test]
+fn blanks_that_are_split_otherwise_inside_a_text_are_seen() {
+    let tokenizer = breaks();
     assert_eq!(tokenizer.encode("a:\n\n", true), Ok(vec![0, 2, 4]));
     assert_eq!(tokenizer.encode("a:\n\nb", true), Ok(vec![0, 2, 3, 3, 1]));
     let rows = [json!({"prompt": "a:\n", "completion": "b"}), json!({"prompt": "a:\n\n", "completion": "b"})];
     assert_eq!(notices(&rows, &Options::default(), &tokenizer), [notice(Oddity::Seam, 1, 2, 2, "")]);
+}
+
+/// Of a conversation every prompt is looked at; what a row is asked by is the first.
+#[test]
+fn a_later_turn_that_runs_into_its_answer_is_counted() {
+    let tokenizer = breaks();
+    let row = |first: &str, last: &str| {
+        let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+        json!({"messages": [turn("user", ""), turn("assistant", first), turn("user", ""), turn("assistant", last)]})
+    };
+    let rows = [row("b", "b"), row("b", "\n\nb"), row("\n\nb", "b")];
+    let data = read_text("rows.jsonl", &text(&rows), &Options::default(), &tokenizer).expect("rows");
+    assert_eq!(data.examples[1].ids, [0, 2, 3, 1, 5, 0, 2, 4, 3, 1, 5]);
+    assert_eq!(data.report.notices, [notice(Oddity::Seam, 2, 3, 2, "")]);
+    assert!(data.examples.iter().all(|example| example.prompt() == [0, 2, 3]));
+    assert_eq!(data.examples.iter().map(|example| example.alone.is_some()).collect::<Vec<_>>(), [false, false, true]);
 }
 
 /// A template that writes a blank before every answer and none where it opens the turn: the blank is the answer's.
