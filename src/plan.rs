@@ -4,15 +4,17 @@ mod estimate;
 mod memory;
 pub mod print;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
 use checkpoints::{AdapterConfig, Cache, Weights};
-use datasets::{Dataset, IntentNoise, Options, Tokenizer};
+use datasets::{Dataset, Example, IntentNoise, Options, Tokenizer};
 use faults::{Fault, Faults, Place};
-use losses::{Auxiliary, AuxiliaryBuilder, Normalisation, Scope, Surroundings};
+use losses::{Auxiliary, AuxiliaryBuilder, Extent, Normalisation, Scope, Surroundings};
 
 use crate::embeddings;
 use crate::engine::Trainee;
@@ -31,6 +33,9 @@ use crate::recipe::{self, Adapter, Backbone, Recipe, Start};
 pub use estimate::{Estimate, flop_per_token, fresh_parameters, room};
 use estimate::{held, trained_values};
 pub use memory::{Memory, Step};
+
+/// Prompts that are named one by one when they stand twice.
+const NAMED: usize = 20;
 
 /// A run as it will be done.
 pub struct Plan {
@@ -107,6 +112,17 @@ impl Plan {
         if own(&recipe.data.train) && !recipe.data.eval.is_empty() && !own(&recipe.data.eval) {
             recipe.warnings.push("`data.eval` has built-in rows alone, which say little about rows of your own".into());
         }
+        let sets = [("training", Some(&train)), ("evaluation", eval.as_ref())];
+        for (name, set) in sets.into_iter().filter_map(|(name, set)| Some((name, set?))) {
+            recipe.warnings.extend(set.report.notices.iter().map(|notice| format!("{name} rows: {notice}")));
+        }
+        let extent = Extent {
+            steps,
+            tokens: train.report.learned_tokens.saturating_mul(steps).div_ceil(steps_per_epoch.max(1)),
+            rows: train.report.examples.saturating_mul(steps).div_ceil(steps_per_epoch.max(1)),
+        };
+        recipe.warnings.extend(recipe.objective.remarks(&extent));
+        recipe.warnings.extend(recipe.auxiliaries.iter().flat_map(|auxiliary| (auxiliary.remarks)(&extent)));
         recipe.warnings.extend(
             room(&estimate.memory, &device).map_err(|fault| fault.at(recipe.places.of("train")).hint(smaller))?,
         );
@@ -347,10 +363,12 @@ fn adapter(
 }
 
 /// The encoder that an auxiliary loss asks for; a fault names the place in the recipe where there is no other.
-fn encoder(builder: &AuxiliaryBuilder) -> Result<Option<EncoderFiles>, Fault> {
+fn encoder(builder: &AuxiliaryBuilder) -> Result<Option<EncoderFiles>, Faults> {
     let Some(sentences) = &builder.sentences else { return Ok(None) };
-    let found = EncoderFiles::locate(&sentences.encoder);
-    found.map(Some).map_err(|fault| if fault.place.is_some() { fault } else { fault.at(sentences.place.clone()) })
+    let found = EncoderFiles::locate(&sentences.encoder)
+        .map_err(|fault| if fault.place.is_some() { fault } else { fault.at(sentences.place.clone()) })?;
+    found.check()?;
+    Ok(Some(found))
 }
 
 fn backbone(backbone: &Backbone) -> Result<(Option<ModelFiles>, Config, Tokenizer), Faults> {
@@ -441,6 +459,9 @@ fn rows(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<(Data
     let eval = if data.eval.is_empty() { None } else { read("data.eval", &data.eval, &options) };
     faults.extend(train.as_ref().map(|train| unfit_shapes(recipe, train)).unwrap_or_default());
     faults.extend(eval.as_ref().map(|eval| unfit_files(recipe, eval)).unwrap_or_default());
+    if by_prompt(recipe).is_some() {
+        faults.extend(train.iter().chain(&eval).flat_map(repeated_prompts));
+    }
     // What is wrong with the keys is wrong with both data sets.
     let mut named: Vec<Fault> = Vec::new();
     for fault in faults {
@@ -475,6 +496,27 @@ fn unfit_files(recipe: &Recipe, dataset: &Dataset) -> Vec<Fault> {
             _ => continue,
         };
         faults.push(fault.at(Place::file(&file.file)));
+    }
+    faults
+}
+
+/// Prompts of a data set that stand there more than once: each would have a distribution and a floor of its own, and the
+/// model can have but one.
+fn repeated_prompts(dataset: &Dataset) -> Vec<Fault> {
+    let mut first: HashMap<&[u32], &Example> = HashMap::new();
+    let mut faults = Vec::new();
+    for targets in dataset.examples.chunk_by(|a, b| a.group == b.group) {
+        let example = &targets[0];
+        match first.entry(example.prompt()) {
+            Entry::Vacant(place) => drop(place.insert(example)),
+            Entry::Occupied(known) if faults.len() < NAMED => {
+                let known = known.get();
+                let message = format!("the prompt stands in {}:{} already", known.file, known.line);
+                let hint = "write all targets of a prompt, with their weights, into one row";
+                faults.push(Fault::new(message).at(Place::line(&*example.file, example.line)).hint(hint));
+            }
+            Entry::Occupied(_) => {}
+        }
     }
     faults
 }

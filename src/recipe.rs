@@ -78,7 +78,8 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
     let seed = root.value("seed", 17);
     let model = in_table(&mut root, "model", model::read);
     let adapter = in_table(&mut root, "adapter", |section| adapter::read(section, &model));
-    let data = in_table(&mut root, "data", |section| data::read(section, &model));
+    let (data, eval_written) =
+        in_table(&mut root, "data", |section| (data::read(section, &model), section.has("eval")));
     let objective = in_table(&mut root, "objective", |section| objective::read(section, registry));
     let auxiliaries = objective::read_auxiliaries(&mut root, registry);
     let optimizer = in_table(&mut root, "optimizer", optimization::read_optimizer);
@@ -87,10 +88,16 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
     let schedule = in_table(&mut root, "schedule", |section| optimization::read_schedule(section, last_step));
     let has_eval = !data.eval.is_empty();
     let mut warnings = Vec::new();
-    let checkpoint =
-        in_table(&mut root, "checkpoint", |section| run::read_checkpoint(section, has_eval, last_step, &mut warnings));
-    let eval =
-        in_table(&mut root, "eval", |section| run::read_eval(section, &checkpoint, has_eval, last_step, &mut warnings));
+    // An empty list says that there is to be no evaluation: what else is said of it goes with it.
+    let switched_off = eval_written && !has_eval;
+    let checkpoint = in_table(&mut root, "checkpoint", |section| {
+        warnings.extend(switched_off.then(|| run::lay_aside(section, "keep_best", false)).flatten());
+        run::read_checkpoint(section, has_eval, last_step, &mut warnings)
+    });
+    let eval = in_table(&mut root, "eval", |section| {
+        warnings.extend(switched_off.then(|| run::lay_aside(section, "every", 0)).flatten());
+        run::read_eval(section, &checkpoint, has_eval, last_step, &mut warnings)
+    });
     let output = in_table(&mut root, "output", |section| run::read_output(section, &default_directory(name)));
 
     let resolved = root.end();

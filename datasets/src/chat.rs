@@ -59,6 +59,12 @@ impl ChatTemplate {
         Ok(Self { environment, tokens, file: file.to_string() })
     }
 
+    /// True when the template speaks of `role`.
+    pub fn names(&self, role: &str) -> bool {
+        let template = self.environment.get_template("chat").expect("the template was added at the start");
+        [format!("'{role}'"), format!("\"{role}\"")].iter().any(|word| template.source().contains(word))
+    }
+
     /// The text of a conversation.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Fault> {
         let mut context = self.tokens.clone();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use faults::Fault;
 
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Encoded, Tokenizer};
 
 /// What a token belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +31,23 @@ pub struct Example {
     pub learned: Vec<bool>,
     /// The row's share of its group, 1 unless the file gives another.
     pub weight: f64,
+    /// The tokens of the prompt as it is read alone, which is what a sampler begins from; `None` where the row begins with
+    /// them. Of several prompts, the first.
+    pub alone: Option<Arc<[u32]>>,
     /// Examples of one prompt share a number; numbers rise in the order of the files.
     pub group: usize,
     /// The file that the row stands in, as the recipe names it.
     pub file: Arc<str>,
     /// The line of the file; the first is 1.
     pub line: usize,
+}
+
+impl Example {
+    /// The tokens of the prompt, of several the first, as a sampler reads it that has nothing else.
+    pub fn prompt(&self) -> &[u32] {
+        let answer = self.parts.iter().position(|part| *part != Part::Prompt).unwrap_or(self.parts.len());
+        self.alone.as_deref().unwrap_or(&self.ids[..answer])
+    }
 }
 
 /// A part of a row's text.
@@ -66,6 +77,10 @@ pub(crate) struct Tokens {
     pub ids: Vec<u32>,
     pub parts: Vec<Part>,
     pub learned: Vec<bool>,
+    /// [`Example::alone`].
+    pub alone: Option<Arc<[u32]>>,
+    /// Some prompt of the row is other tokens alone.
+    pub seam: bool,
 }
 
 impl Draft {
@@ -80,11 +95,11 @@ impl Draft {
             text.push_str(&piece.text);
             ends.push(text.len());
         }
-        let begun = tokenizer.bos_text().is_some_and(|bos| !bos.is_empty() && text.starts_with(bos));
-        let encoded = tokenizer.encode_with_offsets(&text, self.special && !begun)?;
+        let encoded = tokenizer.encode_with_offsets(&text, self.special && !tokenizer.begins(&text))?;
+        let (alone, seam) = self.prompt_alone(&text, &ends, &encoded, tokenizer)?;
         let last = self.pieces.last().map_or((Part::Response, false), |piece| (piece.part, piece.learned));
 
-        let mut tokens = Tokens { ids: encoded.ids, parts: Vec::new(), learned: Vec::new() };
+        let mut tokens = Tokens { ids: encoded.ids, parts: Vec::new(), learned: Vec::new(), alone, seam };
         for (offset, inserted) in encoded.offsets.iter().zip(&encoded.inserted) {
             let piece = self.pieces.get(ends.partition_point(|end| *end < offset.end));
             tokens.parts.push(piece.map_or(last.0, |piece| piece.part));
@@ -108,6 +123,34 @@ impl Draft {
             return Err(Fault::new("no token of this row is learned").hint("look at `data.train_on` and at the row"));
         }
         Ok(tokens)
+    }
+
+    /// The tokens of the first prompt if alone it is not what stands before its answer, and whether that holds of any
+    /// prompt. Where prompt and answer meet inside a token, that token differs, and a tokenizer that looks ahead may
+    /// split blanks otherwise before a word than at the end.
+    fn prompt_alone(
+        &self,
+        text: &str,
+        ends: &[usize],
+        whole: &Encoded,
+        tokenizer: &Tokenizer,
+    ) -> Result<(Option<Arc<[u32]>>, bool), Fault> {
+        let filled = self.pieces.iter().zip(ends).filter(|(piece, _)| !piece.text.is_empty());
+        let mut filled = filled.peekable();
+        let mut is_first = true;
+        while let Some((piece, &end)) = filled.next() {
+            let is_answered = filled.peek().is_some_and(|(next, _)| next.part != Part::Prompt);
+            if piece.part != Part::Prompt || !is_answered {
+                continue;
+            }
+            let alone = tokenizer.encode_beginning(&text[..end], self.special)?;
+            let within = whole.offsets.iter().take_while(|offset| offset.end <= end).count();
+            if alone != whole.ids[..within] {
+                return Ok((is_first.then(|| alone.into()), true));
+            }
+            is_first = false;
+        }
+        Ok((None, false))
     }
 }
 

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::builtin;
 use crate::draft::{Draft, Example, Part, Tokens};
 use crate::lines::{NumberedRow, Rows};
+use crate::notices::{self, Oddity};
 use crate::report::{Dropped, FileReport, Report};
 use crate::row::{Row, listed};
 use crate::shapes::intent::{self, IntentNoise, Template};
@@ -192,6 +193,13 @@ enum Outcome {
     Dropped(String),
 }
 
+/// What became of one row.
+struct Outcomes {
+    /// Of each prompt, its answers.
+    prompts: Vec<Vec<Outcome>>,
+    oddities: Vec<(Oddity, String)>,
+}
+
 impl<'a> Reading<'a> {
     fn new(options: &'a Options, tokenizer: &'a Tokenizer) -> Result<Self, Faults> {
         let mut faults = Vec::new();
@@ -309,7 +317,7 @@ impl<'a> Reading<'a> {
 
     fn chunk(&mut self, file: &Arc<str>, shape: &Shape, rows: &[NumberedRow]) {
         let (options, context) = (self.options, &self.context);
-        let read: Vec<Result<Vec<Vec<Outcome>>, Fault>> = rows
+        let read: Vec<Result<Outcomes, Fault>> = rows
             .par_iter()
             .map(|(line, object)| {
                 let place = || Place::line(&**file, *line);
@@ -318,7 +326,10 @@ impl<'a> Reading<'a> {
             .collect();
         for ((line, _), outcomes) in rows.iter().zip(read) {
             match outcomes {
-                Ok(prompts) => {
+                Ok(Outcomes { prompts, oddities }) => {
+                    for (oddity, what) in oddities {
+                        self.report.notice(oddity, what, file, *line);
+                    }
                     for outcomes in prompts {
                         for outcome in outcomes {
                             self.keep(file, *line, outcome);
@@ -336,10 +347,10 @@ impl<'a> Reading<'a> {
             Outcome::Dropped(reason) => {
                 self.report.dropped.push(Dropped { file: file.to_string(), line, reason });
             }
-            Outcome::Kept { tokens: Tokens { ids, parts, learned }, weight, truncated } => {
+            Outcome::Kept { tokens: Tokens { ids, parts, learned, alone, .. }, weight, truncated } => {
                 self.report.truncated += usize::from(truncated);
                 let (file, group) = (file.clone(), self.groups);
-                self.examples.push(Example { ids, parts, learned, weight, group, file, line });
+                self.examples.push(Example { ids, parts, learned, weight, alone, group, file, line });
             }
         }
     }
@@ -405,8 +416,9 @@ fn outcomes(
     options: &Options,
     context: &Context<'_>,
     place: &dyn Fn() -> Place,
-) -> Result<Vec<Vec<Outcome>>, Fault> {
+) -> Result<Outcomes, Fault> {
     let limit = options.max_length;
+    let ends = row.flag("eos").ok().flatten().unwrap_or(options.end_token);
     let outcome = |draft: &Draft| {
         let mut tokens = draft.tokenise(context.tokenizer)?;
         let (length, weight) = (tokens.ids.len(), draft.weight);
@@ -442,7 +454,23 @@ fn outcomes(
             Ok(outcomes)
         }
     };
-    shape.drafts(row, context)?.into_iter().map(prompt).collect()
+    let prompts: Vec<Vec<Outcome>> = shape.drafts(row, context)?.into_iter().map(prompt).collect::<Result<_, _>>()?;
+    let mut oddities = notices::of_row(row, shape, context.tokenizer);
+    let kept = || {
+        prompts.iter().flatten().filter_map(|outcome| match outcome {
+            Outcome::Kept { tokens, truncated, .. } => Some((tokens, *truncated)),
+            Outcome::Dropped(_) => None,
+        })
+    };
+    let stops = context.tokenizer.stop_tokens();
+    let is_open = |tokens: &Tokens| tokens.ids.last().is_none_or(|last| !stops.contains(last));
+    if kept().any(|(tokens, _)| tokens.seam) {
+        oddities.push((Oddity::Seam, String::new()));
+    }
+    if shape.format == Format::Targets && ends && kept().any(|(tokens, truncated)| truncated && is_open(tokens)) {
+        oddities.push((Oddity::CutTarget, String::new()));
+    }
+    Ok(Outcomes { prompts, oddities })
 }
 
 /// Targets are a distribution together: none is dropped alone, and none begins another.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::draft::Example;
+use crate::notices::{Notice, Oddity};
 
 /// Bars of the histogram of lengths.
 const BARS: usize = 10;
@@ -29,6 +30,8 @@ pub struct Report {
     pub truncated: usize,
     /// Examples left out, with the reason.
     pub dropped: Vec<Dropped>,
+    /// What is odd about rows and yet allowed, each with how many rows have it.
+    pub notices: Vec<Notice>,
     /// Tokens of the shortest example.
     pub shortest: usize,
     /// Tokens of the longest example.
@@ -81,6 +84,9 @@ impl Report {
     pub(crate) fn count(&mut self, examples: &[Example]) {
         let lengths = || examples.iter().map(|example| example.ids.len());
         self.examples = examples.len();
+        for notice in &mut self.notices {
+            notice.of = self.rows;
+        }
         self.tokens = lengths().sum();
         self.learned_tokens =
             examples.iter().map(|example| example.learned.iter().filter(|learned| **learned).count()).sum();
@@ -94,6 +100,14 @@ impl Report {
             bars[(length - self.shortest) / width].examples += 1;
         }
         self.lengths = bars;
+    }
+
+    /// Counts a row with an oddity; the first one is named.
+    pub(crate) fn notice(&mut self, oddity: Oddity, what: String, file: &str, line: usize) {
+        match self.notices.iter_mut().find(|notice| notice.oddity == oddity) {
+            Some(notice) => notice.rows += 1,
+            None => self.notices.push(Notice { oddity, rows: 1, of: 0, file: file.into(), line, what }),
+        }
     }
 
     /// The report as JSON.

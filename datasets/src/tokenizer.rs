@@ -40,6 +40,7 @@ pub struct Tokenizer {
     /// Ids from here on have no row in the model's embedding.
     rows: usize,
     added: Vec<String>,
+    special: Vec<String>,
     template: Option<ChatTemplate>,
     fingerprint: String,
 }
@@ -124,9 +125,11 @@ impl Tokenizer {
         let end = stop.first().copied();
         let bos = token("bos_token");
         let pad = token("pad_token").map(|(id, _)| id).or(end).unwrap_or(0);
-        let mut added: Vec<String> =
-            inner.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
-        added.sort();
+        let mut tokens: Vec<_> = inner.get_added_tokens_decoder().into_values().collect();
+        tokens.sort_by(|a, b| a.content.cmp(&b.content));
+        let is_special = |token: &&tokenizers::AddedToken| token.special && !token.content.is_empty();
+        let special = tokens.iter().filter(is_special).map(|token| token.content.clone()).collect();
+        let added = tokens.into_iter().map(|token| token.content).collect();
 
         let template = match find("chat_template.jinja") {
             Some((name, text)) => Some(ChatTemplate::new(name, text, &named)?),
@@ -136,7 +139,7 @@ impl Tokenizer {
             },
         };
         let (name, rows) = (name.to_string(), vocabulary);
-        Ok(Self { inner, name, bos, end, pad, stop, vocabulary, rows, added, template, fingerprint })
+        Ok(Self { inner, name, bos, end, pad, stop, vocabulary, rows, added, special, template, fingerprint })
     }
 
     /// This tokenizer for a model whose embedding has so many `rows`.
@@ -163,6 +166,26 @@ impl Tokenizer {
     /// The tokenizer cannot represent the text, or the text holds a token that the model does not have.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, Fault> {
         Ok(self.encode_with_offsets(text, special)?.ids)
+    }
+
+    /// The ids of a text that goes on, such as a prompt: with `special`, what the tokenizer puts before a text, unless
+    /// the text begins with it, and nothing that it puts after one.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_beginning(&self, text: &str, special: bool) -> Result<Vec<u32>, Fault> {
+        let Encoded { mut ids, inserted, .. } = self.encode_with_offsets(text, special && !self.begins(text))?;
+        let length = match inserted.iter().rposition(|inserted| !inserted) {
+            Some(last) => last + 1,
+            None => usize::from(ids.first().copied() == self.bos() && !ids.is_empty()),
+        };
+        ids.truncate(length);
+        Ok(ids)
+    }
+
+    /// True when a text begins with the token that begins a text.
+    pub(crate) fn begins(&self, text: &str) -> bool {
+        self.bos_text().is_some_and(|bos| !bos.is_empty() && text.starts_with(bos))
     }
 
     /// The ids of `text` with the bytes of the text that each stands for.
@@ -241,6 +264,18 @@ impl Tokenizer {
     /// The texts of tokens that are matched whole, before any splitting.
     pub(crate) fn added_tokens(&self) -> &[String] {
         &self.added
+    }
+
+    /// The first special token that a text spells out.
+    pub(crate) fn special_token_in(&self, text: &str) -> Option<&str> {
+        let firsts: Vec<char> = self.special.iter().filter_map(|token| token.chars().next()).collect();
+        let spelled = |(at, _): (usize, &str)| self.special.iter().find(|token| text[at..].starts_with(token.as_str()));
+        text.match_indices(&firsts[..]).find_map(spelled).map(String::as_str)
+    }
+
+    /// True when the chat template has a word for this role.
+    pub(crate) fn template_names(&self, role: &str) -> bool {
+        self.template.as_ref().is_some_and(|template| template.names(role))
     }
 
     /// A conversation as the model was trained to read it; `add_generation_prompt` opens the assistant's next turn.

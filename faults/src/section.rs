@@ -226,6 +226,13 @@ impl Section {
         self.ask(key);
     }
 
+    /// Forgets what the user wrote under `key` unless it is `neutral`; true when there was something to forget.
+    pub fn forget_unless(&mut self, key: &str, neutral: &toml::Value) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.key != key || plain(&entry.node).as_ref() == Some(neutral));
+        self.entries.len() < before
+    }
+
     /// One of a few words, each standing for a value; files a fault with the nearest word for any other.
     pub fn choice<T: Clone>(&mut self, key: &str, choices: &[(&str, T)], default: &str) -> T {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();

@@ -67,6 +67,12 @@ pub trait Auxiliary: Send {
         0.0
     }
 
+    /// True for a parameter that is there to compare with and changes nothing else that is trained: its gradient is not
+    /// in the norm that the others are clipped by.
+    fn is_control(&self, _parameter: &str) -> bool {
+        false
+    }
+
     /// What these rows add to the step's normaliser. Known before the forward pass.
     fn units(&self, rows: &[Row]) -> f64;
 

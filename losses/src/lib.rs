@@ -10,7 +10,7 @@ mod registry;
 mod sentences;
 
 pub use auxiliary::{Auxiliary, HeldOut, HiddenBatch, Parameter, Row};
-pub use objective::{Normalisation, Objective, Scope, Tokens};
+pub use objective::{Extent, Normalisation, Objective, Scope, Tokens};
 pub use registry::{AuxiliaryBuilder, AuxiliaryKind, Build, Held, ObjectiveKind, Registry, Surroundings, Widths};
 pub use sentences::{Embeddings, RowVectors, Sentences, Texts};
 

@@ -67,6 +67,17 @@ pub enum Normalisation {
     Prompts,
 }
 
+/// How much a run will learn, known before anything is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Learned tokens of all steps, about.
+    pub tokens: usize,
+    /// Rows of all steps, about.
+    pub rows: usize,
+}
+
 /// A rule for the detached weights of a weighted negative log-likelihood, `L = sum_l w_l * nll_l / normaliser`.
 ///
 /// The weights carry no gradient: the engine multiplies `softmax - onehot` by them.
@@ -96,6 +107,16 @@ pub trait Objective: Send {
     /// Training ends after a pass whose loss, summed over the prompts, is at most `1 + this` times the least possible
     /// loss; `None` for never. For [`Normalisation::Prompts`].
     fn early_stop(&self) -> Option<f64> {
+        None
+    }
+
+    /// What a user should know before a run of this extent, a sentence each.
+    fn remarks(&self, _extent: &Extent) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What to change in the recipe when weights have overflowed: the plain nll is finite and the loss is not.
+    fn overflow_hint(&self) -> Option<String> {
         None
     }
 

@@ -7,7 +7,7 @@ use faults::Section;
 
 use crate::auxiliary::{MTP, SFR};
 use crate::objective::{CDIV, DIFFUSE, FOCAL, GOLD, INTENT, LAMBDA_PR, MIXCE, NLL, TAILR, TRUNC, TRUNC_R};
-use crate::{Auxiliary, Embeddings, Objective, Sentences};
+use crate::{Auxiliary, Embeddings, Extent, Objective, Sentences};
 
 /// One objective as listed: its name, what it is for, and how it is built from its keys in `[objective]`.
 #[derive(Clone, Copy)]
@@ -76,6 +76,8 @@ pub struct AuxiliaryBuilder {
     pub sentences: Option<Sentences>,
     /// What it will hold, for the plan's estimate of memory.
     pub held: Box<dyn Fn(&Widths) -> Held>,
+    /// What a user should know before a run of this extent, a sentence each.
+    pub remarks: Box<dyn Fn(&Extent) -> Vec<String>>,
     /// Builds it.
     pub build: Build,
 }
@@ -86,12 +88,22 @@ pub type Build = Box<dyn FnOnce(&Surroundings) -> Box<dyn Auxiliary>>;
 impl AuxiliaryBuilder {
     /// A loss that needs nothing computed before training and holds nothing worth counting.
     pub fn new(build: impl FnOnce(&Surroundings) -> Box<dyn Auxiliary> + 'static) -> Self {
-        Self { sentences: None, held: Box::new(|_| Held::default()), build: Box::new(build) }
+        Self {
+            sentences: None,
+            held: Box::new(|_| Held::default()),
+            remarks: Box::new(|_| Vec::new()),
+            build: Box::new(build),
+        }
     }
 
     /// The same with what it holds.
     pub fn holding(self, held: impl Fn(&Widths) -> Held + 'static) -> Self {
         Self { held: Box::new(held), ..self }
+    }
+
+    /// The same with remarks on the run it is to be part of.
+    pub fn remarking(self, remarks: impl Fn(&Extent) -> Vec<String> + 'static) -> Self {
+        Self { remarks: Box::new(remarks), ..self }
     }
 
     /// The same with sentence embeddings in [`Surroundings::embeddings`].

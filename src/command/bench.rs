@@ -328,6 +328,7 @@ fn random_rows(arguments: &Arguments, vocabulary: usize) -> Vec<Example> {
             parts: vec![Part::Response; arguments.seq],
             learned: (0..arguments.seq).map(|token| token > 0).collect(),
             weight: 1.0,
+            alone: None,
             group: row,
             file: "random".into(),
             line: row + 1,

@@ -92,6 +92,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         ..Options::default()
     };
     let data: Dataset = datasets::read(&arguments.data, &options, &model.tokenizer)?;
+    for notice in &data.report.notices {
+        tracing::warn!("{notice}");
+    }
     for prompt in prompts(&data.examples) {
         let line = measure(&model, &data.examples, &prompt, arguments)?;
         print(&format!("{line}\n"))?;
@@ -132,7 +135,12 @@ fn measure(
     });
     if arguments.n > 0 {
         let texts = targets.iter().map(|target| answer(target, &model.tokenizer)).collect::<Result<Vec<_>, Fault>>()?;
-        let asked = targets[0].learned.iter().position(|learned| *learned).unwrap_or(0);
+        let asked = targets[0].prompt();
+        if asked.is_empty() {
+            return Err(Fault::new("a prompt without any token")
+                .at(Place::line(&*targets[0].file, targets[0].line))
+                .hint("give each prompt some text; `--n 0` leaves the samples out"));
+        }
         let settings = Settings {
             temperature: 1.0,
             top_p: 1.0,
@@ -141,7 +149,7 @@ fn measure(
             stop: Vec::new(),
             seed: arguments.seed,
         };
-        let prompts = [targets[0].ids[..asked].to_vec()];
+        let prompts = [asked.to_vec()];
         let mut rows = DecoderRows::new(&model.decoder);
         let mut samples = Vec::new();
         sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings, &mut |sample| {

@@ -180,10 +180,10 @@ fn closing_words(run: &Run, plan: &Plan) -> Result<String, Fault> {
 /// none is short and plain enough to be typed.
 fn prompt_to_try(plan: &Plan) -> String {
     let of_row = |example: &datasets::Example| {
-        let asked = &example.ids[..example.learned.iter().position(|learned| *learned)?];
+        let asked = example.prompt();
         let text = plan.tokenizer.decode(asked, true).ok()?;
         let typed = !text.trim().is_empty() && text.len() < 80 && text.chars().all(|c| c == '\n' || !c.is_control());
-        (typed && plan.tokenizer.encode(&text, true).ok()? == asked).then_some(text)
+        (typed && plan.tokenizer.encode_beginning(&text, true).ok()? == asked).then_some(text)
     };
     if let Some(text) = plan.train.examples.iter().take(PROMPTS_TRIED).find_map(of_row) {
         // In one word, so that a prompt may begin with a dash.

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use datasets::{Asked, Message, Template, read_prompts};
+use datasets::{Asked, Message, PromptRow, Template, read_prompts};
 use faults::{Fault, Faults, Place};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{Outcome, argument, load_model, print, refuse_too_many};
 use crate::sampling::{DecoderRows, End, Question, Settings, TwoTemperatures, sample, sample_with_intent};
@@ -19,7 +19,7 @@ pub struct Arguments {
     /// A prompt; may be given several times.
     #[arg(long, required_unless_present = "prompts")]
     prompt: Vec<String>,
-    /// A file of prompts: JSON Lines with `prompt` or `messages`.
+    /// A file of prompts: JSON Lines with `prompt` or `messages`. Other columns, such as `id`, go along into the output.
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// Put each prompt into the model's chat template, as the user's turn.
@@ -58,9 +58,9 @@ pub struct Arguments {
     /// Most tokens of a response [default: 300, and 500 for each step]
     #[arg(long, requires = "intent", value_name = "TOKENS")]
     response_max_tokens: Option<usize>,
-    /// Most stages of a stepwise answer, an intent or a response each.
-    #[arg(long, default_value_t = 20, requires = "intent", value_name = "STAGES")]
-    max_stages: usize,
+    /// Most stages of a stepwise answer, an intent or a response each [default: 20]
+    #[arg(long, requires = "intent", value_name = "STAGES")]
+    max_stages: Option<usize>,
     /// Seed of the draws.
     #[arg(long, default_value_t = 17)]
     seed: u64,
@@ -97,8 +97,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     refuse_too_many(arguments.n)?;
     let asked = asked(arguments)?;
     let model = load_model(&arguments.model, &arguments.device)?;
-    let questions = asked.iter().map(|asked| asked.text(&model.tokenizer)).collect::<Result<Vec<_>, Fault>>()?;
-    let encode = |(text, special): &(String, bool)| model.tokenizer.encode(text, *special);
+    let text = |row: &PromptRow| row.asked.text(&model.tokenizer);
+    let questions = asked.iter().map(text).collect::<Result<Vec<_>, Fault>>()?;
+    let encode = |(text, special): &(String, bool)| model.tokenizer.encode_beginning(text, *special);
     let prompts = questions.iter().map(encode).collect::<Result<Vec<_>, Fault>>()?;
     // An answer with intents ends where the model's positions do: it has no length to plan with.
     let planned = if arguments.intent.is_some() { 1 } else { arguments.max_tokens };
@@ -112,14 +113,16 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         for (index, stated) in stated.into_iter().enumerate() {
             let stages = stated.stages.iter();
             let responses: Vec<&str> = stages.clone().map(|stage| stage.response.as_str()).collect();
-            let line = json!({
-                "prompt": prompt_json(&asked[index / arguments.n]),
-                "sample": index % arguments.n,
-                "text": stated.text,
-                "response": responses.join("\n").trim_end(),
-                "stages": stages.map(|s| json!({"intent": s.intent, "response": s.response})).collect::<Vec<_>>(),
-                "stopped": stated.stopped,
-            });
+            let line = line(
+                &asked[index / arguments.n],
+                index % arguments.n,
+                &[
+                    ("text", json!(stated.text)),
+                    ("response", json!(responses.join("\n").trim_end())),
+                    ("stages", stages.map(|s| json!({"intent": s.intent, "response": s.response})).collect()),
+                    ("stopped", json!(stated.stopped)),
+                ],
+            );
             print(&format!("{line}\n"))?;
         }
         return Ok(Outcome::Done);
@@ -129,33 +132,50 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings, &mut |sample| {
         let index = drawn;
         drawn += 1;
-        let line = json!({
-            "prompt": prompt_json(&asked[index / arguments.n]),
-            "sample": index % arguments.n,
-            "text": sample.text,
-            "ids": sample.ids,
-            "stopped": sample.end != End::Limit,
-        });
+        let line = line(
+            &asked[index / arguments.n],
+            index % arguments.n,
+            &[("text", json!(sample.text)), ("ids", json!(sample.ids)), ("stopped", json!(sample.end != End::Limit))],
+        );
         print(&format!("{line}\n"))
     })
     .map_err(|fault| fault.or_at(Place::file(&arguments.model)))?;
     Ok(Outcome::Done)
 }
 
-/// The prompts of the command line, then those of the file.
-fn asked(arguments: &Arguments) -> Result<Vec<Asked>, Faults> {
-    let mut asked: Vec<Asked> = arguments.prompt.iter().cloned().map(Asked::Text).collect();
+/// The prompts of the command line, then those of the file with their columns.
+fn asked(arguments: &Arguments) -> Result<Vec<PromptRow>, Faults> {
+    let typed = arguments.prompt.iter().cloned().map(Asked::Text);
+    let mut rows: Vec<PromptRow> = typed.map(|asked| PromptRow { asked, columns: Map::new() }).collect();
     if let Some(file) = &arguments.prompts {
-        asked.extend(read_prompts(file)?);
+        rows.extend(read_prompts(file)?);
     }
-    if arguments.chat {
-        for asked in &mut asked {
-            if let Asked::Text(text) = asked {
-                *asked = Asked::Conversation(vec![Message::new("user", text.as_str())]);
-            }
+    let mut hidden: Vec<&str> =
+        OWN.into_iter().filter(|key| rows.iter().any(|r| r.columns.contains_key(*key))).collect();
+    hidden.sort_unstable();
+    if !hidden.is_empty() {
+        let names: Vec<String> = hidden.iter().map(|key| format!("`{key}`")).collect();
+        tracing::warn!("{} of the prompts are left out: these names are the samples' own", names.join(", "));
+    }
+    for row in &mut rows {
+        row.columns.retain(|column, _| !OWN.contains(&column.as_str()));
+        if let (Asked::Text(text), true) = (&row.asked, arguments.chat) {
+            row.asked = Asked::Conversation(vec![Message::new("user", text.as_str())]);
         }
     }
-    Ok(asked)
+    Ok(rows)
+}
+
+/// Keys that say something of a sample, here or where samples are counted: a prompt's column of this name stays behind.
+const OWN: [&str; 8] = ["prompt", "sample", "text", "ids", "stopped", "response", "stages", "same"];
+
+/// A sample as it is printed: the columns of its prompt, and what was drawn.
+fn line(row: &PromptRow, sample: usize, drawn: &[(&str, Value)]) -> Value {
+    let mut line = row.columns.clone();
+    line.insert("prompt".into(), prompt_json(&row.asked));
+    line.insert("sample".into(), json!(sample));
+    line.extend(drawn.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    Value::Object(line)
 }
 
 /// The prompt as it was given: its text, or the turns before the answer.
@@ -193,7 +213,7 @@ fn two_temperatures(arguments: &Arguments) -> Option<TwoTemperatures> {
         template,
         intent: settings(arguments, intent, arguments.intent_max_tokens),
         response: settings(arguments, response, most),
-        max_stages: arguments.max_stages,
+        max_stages: arguments.max_stages.unwrap_or(20),
     })
 }
 
@@ -219,11 +239,18 @@ fn check(arguments: &Arguments) -> Result<(), Faults> {
         ("max-tokens", Some(arguments.max_tokens)),
         ("intent-max-tokens", Some(arguments.intent_max_tokens)),
         ("response-max-tokens", arguments.response_max_tokens),
-        ("max-stages", Some(arguments.max_stages)),
+        ("max-stages", arguments.max_stages),
     ] {
         check(flag, most != Some(0), "be at least 1", "with 0 there is nothing to draw");
     }
     check("stop", !arguments.stop.iter().any(String::is_empty), "not be empty", "leave it out");
+    let takes_turns = arguments.intent.is_none_or(|template| Template::from(template).is_stepwise());
+    check(
+        "max-stages",
+        takes_turns || arguments.max_stages.is_none(),
+        "not be given with an `--intent` of one intent and one response",
+        "leave it out; `mathematics` and `code` take turns",
+    );
     Faults::check(faults)
 }
 

@@ -128,6 +128,36 @@ fn metrics_hold_the_losses_of_head_and_control_and_the_phases() {
     assert_eq!(eval[0]["loss"], eval[0]["nll"]);
 }
 
+/// A control is there to compare with: with and without it, whatever is trained and logged besides is the same to the bit.
+#[test]
+fn a_control_changes_nothing_else_that_is_trained() {
+    let (with, without) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let keys = |control: bool| sfr(&format!("weight = 20\ngradient_gate = true\nhead_ema = 0.5\ncontrol = {control}"));
+    let first = run(with.path(), &keys(true), 6, None);
+    let second = run(without.path(), &keys(false), 6, None);
+    let (mut lines, expected) = (metrics(with.path()), metrics(without.path()));
+    // Clipping acts, and the control has numbers of its own to learn by.
+    assert!(expected.iter().any(|line| line["grad_norm"].as_f64() > Some(1.0)));
+    assert_ne!(lines[lines.len() - 1]["sfr"]["control"], lines[lines.len() - 1]["sfr"]["head"]);
+    for line in &mut lines {
+        assert!(line["sfr"].as_object_mut().expect("an object").remove("control").is_some());
+    }
+    let timeless = |lines: Vec<Value>| -> Vec<Value> {
+        let without_time = |mut line: Value| {
+            line.as_object_mut().expect("an object").remove("seconds");
+            line
+        };
+        lines.into_iter().map(without_time).collect()
+    };
+    assert_eq!(timeless(lines), timeless(expected));
+    let state = |checkpoint: &Checkpoint| checkpoint.training_state().expect("a training state");
+    let (mut state_with, state_without) = (state(&first), state(&second));
+    state_with.retain(|name, _| !name.contains(".control."));
+    assert!(state_with == state_without);
+    let adapter = |checkpoint: &Checkpoint| checkpoint.adapter().expect("an adapter").tensors;
+    assert!(adapter(&first) == adapter(&second));
+}
+
 #[test]
 fn the_adapter_holds_no_head_and_is_that_of_a_run_without_one_where_the_weight_is_zero() {
     let (with, without) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));

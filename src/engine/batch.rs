@@ -43,8 +43,28 @@ pub struct Learned {
     pub length: usize,
     /// The row's own weight; the sum of those of the rows that share the token.
     pub weight: f64,
+    /// The square of the row's own weight; the sum of the squares.
+    pub weight_squared: f64,
+    /// The row's own weight; the largest of them.
+    pub largest_weight: f64,
     /// Number of rows that share the token.
     pub rows: usize,
+}
+
+impl Learned {
+    /// A token of one row of this weight.
+    pub fn new(hidden: usize, target: u32, position: usize, length: usize, weight: f64) -> Self {
+        let (weight_squared, largest_weight) = (weight * weight, weight);
+        Self { hidden, target, position, length, weight, weight_squared, largest_weight, rows: 1 }
+    }
+
+    /// Adds a row of this weight that shares the token.
+    pub fn share(&mut self, weight: f64) {
+        self.weight += weight;
+        self.weight_squared += weight * weight;
+        self.largest_weight = self.largest_weight.max(weight);
+        self.rows += 1;
+    }
 }
 
 impl Batch {
@@ -93,13 +113,8 @@ impl Batch {
         }
         let targets: Vec<usize> = (1..example.ids.len()).filter(|&token| example.learned[token]).collect();
         let first = self.learned.len();
-        self.learned.extend(targets.iter().enumerate().map(|(place, &token)| Learned {
-            hidden: start + token - 1,
-            target: example.ids[token],
-            position: place + 1,
-            length: targets.len(),
-            weight: example.weight,
-            rows: 1,
+        self.learned.extend(targets.iter().enumerate().map(|(place, &token)| {
+            Learned::new(start + token - 1, example.ids[token], place + 1, targets.len(), example.weight)
         }));
         self.groups.push(example.group);
         self.ranges.push(first..self.learned.len());
@@ -190,6 +205,7 @@ mod tests {
             parts: vec![Part::Response; ids.len()],
             learned: (0..ids.len()).map(|i| i >= learned_from && i > 0).collect(),
             weight: 1.0,
+            alone: None,
             group: 0,
             file: "rows".into(),
             line: 1,

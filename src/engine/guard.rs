@@ -18,9 +18,18 @@ const SKIPS_ALLOWED: usize = 2;
 pub struct Skips {
     in_a_row: usize,
     any_kept: bool,
+    /// What to change when weights overflow, if the objective knows.
+    overflow_hint: Option<String>,
+    /// The plain nll of the last step was finite.
+    nll_is_finite: bool,
 }
 
 impl Skips {
+    /// No step yet; `overflow_hint` is what the objective would change when its weights overflow.
+    pub fn new(overflow_hint: Option<String>) -> Self {
+        Self { overflow_hint, ..Self::default() }
+    }
+
     /// True while the last step was skipped.
     pub fn is_skipping(&self) -> bool {
         self.in_a_row > 0
@@ -33,13 +42,14 @@ impl Skips {
     pub fn take(&mut self, record: &StepRecord, run: &Run) -> Result<(), Fault> {
         if record.skipped {
             self.in_a_row += 1;
+            self.nll_is_finite = record.nll.is_finite();
             warn!("step {} skipped: its loss or gradient is not finite", record.step);
         } else {
             self.in_a_row = 0;
             self.any_kept = true;
         }
         match self.in_a_row > SKIPS_ALLOWED {
-            true => Err(diverged(
+            true => Err(self.diverged(
                 format!(
                     "the loss or its gradient was not finite for {} steps in a row, the last one step {}",
                     self.in_a_row, record.step
@@ -56,36 +66,37 @@ impl Skips {
     /// A value is not finite, or no step so far was.
     pub fn check_values(&self, values: &Tensor<1>, step: usize, run: &Run) -> Result<(), Fault> {
         if !self.any_kept && self.in_a_row > 0 {
-            return Err(diverged(format!("no step up to {step} had a finite loss and gradient"), run));
+            return Err(self.diverged(format!("no step up to {step} had a finite loss and gradient"), run));
         }
         match read(values.clone()).iter().all(|value| value.is_finite()) {
             true => Ok(()),
-            false => Err(diverged(format!("the weights after step {step} are not finite"), run)),
+            false => Err(self.diverged(format!("the weights after step {step} are not finite"), run)),
         }
     }
-}
 
-/// Names the last checkpoint that a later finite step has shown to be good, if there is one.
-fn diverged(message: String, run: &Run) -> Fault {
-    let fault = Fault::new(message).at(Place::file(run.folder()));
-    // Nothing that is wrong with the run's files is worse news than this.
-    let checkpoints = run.checkpoints().unwrap_or_default();
-    let lines = run.metrics().unwrap_or_default();
-    let finite = lines.iter().filter(|line| line["split"] == "train" && line["skipped"] != true);
-    let last_finite = finite.filter_map(|line| line["step"].as_u64()).max().unwrap_or(0);
-    let good = checkpoints.iter().rev().find(|(step, _)| (*step as u64) < last_finite);
-    fault.hint(match (good, checkpoints.last()) {
-        (Some((_, folder)), _) => format!(
-            "the last good checkpoint is {}; lower `optimizer.learning_rate` and go on from there",
-            folder.display()
-        ),
-        (None, Some((_, folder))) => format!(
-            "the last checkpoint is {}, and no step after it was finite; lower `optimizer.learning_rate`, or look at the \
-             data with `trainer check`",
-            folder.display()
-        ),
-        (None, None) => "lower `optimizer.learning_rate`, or look at the data with `trainer check`".into(),
-    })
+    /// Names the last checkpoint that a later finite step has shown to be good, if there is one, and what to change.
+    fn diverged(&self, message: String, run: &Run) -> Fault {
+        let fault = Fault::new(message).at(Place::file(run.folder()));
+        // Nothing that is wrong with the run's files is worse news than this.
+        let checkpoints = run.checkpoints().unwrap_or_default();
+        let lines = run.metrics().unwrap_or_default();
+        let finite = lines.iter().filter(|line| line["split"] == "train" && line["skipped"] != true);
+        let last_finite = finite.filter_map(|line| line["step"].as_u64()).max().unwrap_or(0);
+        let good = checkpoints.iter().rev().find(|(step, _)| (*step as u64) < last_finite);
+        // With a finite nll it is the weights that overflow, in the loss or in its gradient.
+        let overflow = self.overflow_hint.as_deref().filter(|_| self.nll_is_finite);
+        let change = overflow.unwrap_or("lower `optimizer.learning_rate`");
+        fault.hint(match (good, checkpoints.last()) {
+            (Some((_, folder)), _) => {
+                format!("the last good checkpoint is {}; {change} and go on from there", folder.display())
+            }
+            (None, Some((_, folder))) => format!(
+                "the last checkpoint is {}, and no step after it was finite; {change}, or look at the data with `trainer check`",
+                folder.display()
+            ),
+            (None, None) => format!("{change}, or look at the data with `trainer check`"),
+        })
+    }
 }
 
 /// Sees after the first update that every factor that starts at zero has moved and that no frozen weight has.

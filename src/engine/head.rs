@@ -10,7 +10,7 @@ use kernels::{Packed, Precision, bf16};
 use losses::{Objective, Scope, Tokens};
 
 use super::batch::{Batch, Learned};
-use super::totals::Totals;
+use super::totals::{Shared, Totals};
 use super::trainee::values as host;
 use crate::model::{Decoder, Head, Lora, Matrix};
 
@@ -457,11 +457,18 @@ fn tokens<'a>(nll: Tensor<1>, learned: &[Learned], rows: &'a [std::ops::Range<us
     }
 }
 
-/// How many rows share each token; `None` where each has its own.
-fn shared(learned: &[Learned], device: &Device) -> Option<Tensor<1>> {
+/// What tokens stand for that several rows share; `None` where each has its own.
+fn shared(learned: &[Learned], device: &Device) -> Option<Shared> {
     learned.iter().any(|token| token.rows > 1).then(|| {
-        let rows: Vec<f32> = learned.iter().map(|token| token.rows as f32).collect();
-        Tensor::from_data(TensorData::new(rows, [learned.len()]), device)
+        let vector = |value: fn(&Learned) -> f64| {
+            let values: Vec<f32> = learned.iter().map(|token| value(token) as f32).collect();
+            Tensor::from_data(TensorData::new(values, [learned.len()]), device)
+        };
+        Shared {
+            rows: vector(|token| token.rows as f64),
+            squares: vector(|token| token.weight_squared / (token.weight * token.weight).max(f64::MIN_POSITIVE)),
+            largest: vector(|token| token.largest_weight / token.weight),
+        }
     })
 }
 

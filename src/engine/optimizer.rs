@@ -57,6 +57,42 @@ impl AdamW {
         Derived { betas, shares: betas.map(|beta| 1.0 - beta), decay: learning_rate * self.weight_decay }
     }
 
+    /// One update of values of which the last `controls` are there to compare with: these are clipped by a norm of their
+    /// own and left as they are where that is not finite, so that without them all others would become the same. The norm
+    /// given back is that of the others; else as [`AdamW::update`].
+    pub fn update_with_controls(
+        &self,
+        values: Tensor<1>,
+        gradient: Tensor<1>,
+        loss: &Tensor<1>,
+        moments: &mut Moments,
+        learning_rate: f64,
+        controls: usize,
+    ) -> (Tensor<1>, Tensor<1>) {
+        if controls == 0 {
+            return self.update(values, gradient, loss, moments, learning_rate);
+        }
+        let first = values.dims()[0] - controls;
+        let part = |tensor: &Tensor<1>, start: usize, length: usize| tensor.clone().narrow(0, start, length);
+        let update = |start: usize, length: usize| {
+            let mut moments = Moments {
+                first: part(&moments.first, start, length),
+                second: part(&moments.second, start, length),
+                corrections: moments.corrections.clone(),
+                factors: moments.factors.as_ref().map(|factors| part(factors, start, length)),
+            };
+            let (values, gradient) = (part(&values, start, length), part(&gradient, start, length));
+            let (updated, norm) = self.update(values, gradient, loss, &mut moments, learning_rate);
+            (updated, norm, moments)
+        };
+        let ((updated, norm, own), (of_controls, _, theirs)) = (update(0, first), update(first, controls));
+        let together = |own, theirs| Tensor::cat(vec![own, theirs], 0);
+        moments.first = together(own.first, theirs.first);
+        moments.second = together(own.second, theirs.second);
+        moments.corrections = own.corrections;
+        (together(updated, of_controls), norm)
+    }
+
     /// One update. Gives the new values and the gradient's global norm before clipping, `[1]`. Where the norm or the loss
     /// is not finite, the norm given back is not finite either, and values and moments stay as they were.
     ///
@@ -262,6 +298,33 @@ mod tests {
             close(&a.corrections, &b.corrections);
             close(&a.second, &b.second);
             current = [next_a, next_b];
+        }
+    }
+
+    /// Controls behind the others leave these as they become without them, and are clipped by a norm of their own.
+    #[test]
+    fn controls_are_updated_by_themselves() {
+        let device = Device::flex();
+        let factors = |count: usize| Some(vector(&[1.0, 16.0, 1.0, 0.5][..count]));
+        for theirs in [[30.0, 40.0], [f32::NAN, 1.0]] {
+            let [mut alone, mut theirs_alone, mut together] =
+                [2, 2, 4].map(|count| Moments { factors: factors(count), ..Moments::zeros(count, &device) });
+            theirs_alone.factors = Some(vector(&[1.0, 0.5]));
+            let (mut expected, mut expected_theirs) = (vector(&[1.0, -2.0]), vector(&[0.5, 0.25]));
+            let mut found = vector(&[1.0, -2.0, 0.5, 0.25]);
+            for own in [[0.3, -0.2], [3.0, 4.0]] {
+                let loss = vector(&[1.0]);
+                let both = vector(&[own[0], own[1], theirs[0], theirs[1]]);
+                let (next, norm) = SETTINGS.update(expected, vector(&own), &loss, &mut alone, 0.1);
+                expected = next;
+                expected_theirs = SETTINGS.update(expected_theirs, vector(&theirs), &loss, &mut theirs_alone, 0.1).0;
+                let (next, norm_together) = SETTINGS.update_with_controls(found, both, &loss, &mut together, 0.1, 2);
+                found = next;
+                assert_eq!(values(norm), values(norm_together));
+            }
+            assert_eq!(values(found), [values(expected), values(expected_theirs)].concat());
+            assert_eq!(values(together.corrections), values(alone.corrections));
+            assert_eq!(values(together.second), [values(alone.second), values(theirs_alone.second)].concat());
         }
     }
 

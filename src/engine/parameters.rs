@@ -27,6 +27,8 @@ pub struct Slot {
 pub struct Layout {
     /// In the order of [`Trainee::visit_trained`], without gaps.
     pub slots: Vec<Slot>,
+    /// Number of values at the end that are controls.
+    pub controls: usize,
     index: HashMap<String, usize>,
     device: Device,
 }
@@ -45,7 +47,8 @@ impl Layout {
             slots.push(Slot { name: name.into(), length: shape.iter().product(), shape, offset });
         });
         let index = slots.iter().enumerate().map(|(index, slot)| (slot.name.clone(), index)).collect();
-        Self { slots, index, device }
+        let controls = slots.iter().filter(|slot| trainee.is_control(&slot.name)).map(|slot| slot.length).sum();
+        Self { slots, controls, index, device }
     }
 
     /// Number of trained values.
@@ -80,11 +83,11 @@ impl Layout {
         for (index, auxiliary) in trainee.auxiliaries.iter().enumerate() {
             let damping = auxiliary.damping(step);
             let prefix = auxiliary_name(index, "");
-            let own: Vec<&Slot> = self.slots.iter().filter(|slot| slot.name.starts_with(&prefix)).collect();
-            let (Some(first), Some(last)) = (own.first(), own.last()) else { continue };
-            if damping > 0.0 {
-                // The slots of one auxiliary loss lie side by side.
-                let (start, length) = (first.offset, last.offset + last.length - first.offset);
+            if damping == 0.0 {
+                continue;
+            }
+            for slot in self.slots.iter().filter(|slot| slot.name.starts_with(&prefix)) {
+                let (start, length) = (slot.offset, slot.length);
                 let old = before.clone().narrow(0, start, length);
                 let new = updated.clone().narrow(0, start, length);
                 let kept = old.clone() + (new - old).mul_scalar(1.0 - damping);

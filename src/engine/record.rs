@@ -38,8 +38,6 @@ pub struct Pending {
     pub tokens_real: usize,
     /// Learned tokens of all rows.
     pub tokens_loss: usize,
-    /// Number of weights: learned tokens, one that rows share counted once.
-    pub weights: usize,
     /// When it began.
     pub started: Instant,
     /// How long its turn of the loop took, once that is over.
@@ -51,7 +49,7 @@ impl Pending {
     pub fn read(self) -> (StepRecord, f64) {
         let sums = self.totals.read();
         let tokens = self.tokens_loss.max(1) as f64;
-        let mut objective = sums.weight_diagnostics(self.weights);
+        let mut objective = sums.weight_diagnostics(self.tokens_loss);
         objective.extend(self.diagnostics);
         let mut loss = sums.loss * self.scale.objective;
         if let Some(floor) = self.floor {

@@ -11,6 +11,17 @@ pub struct Totals {
     sums: Tensor<1>,
 }
 
+/// What tokens stand for that several rows share, `[tokens]` each: a weight is parted among its rows as their own weights
+/// are, so that sums are those of the rows one by one.
+pub struct Shared {
+    /// Number of rows.
+    pub rows: Tensor<1>,
+    /// The sum of the squares of the rows' parts of the weight, as a part of its square.
+    pub squares: Tensor<1>,
+    /// The largest part.
+    pub largest: Tensor<1>,
+}
+
 /// [`Totals`] on the host.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sums {
@@ -39,27 +50,21 @@ impl Totals {
     /// Adds a chunk of tokens.
     ///
     /// # Shapes
-    /// - `nll`, `entropy`, `weights`: `[tokens]`, f32. `rows` says how many rows share each token, if not one: its plain nll
-    ///   and entropy count for each.
-    pub fn add(&mut self, nll: Tensor<1>, entropy: Tensor<1>, weights: Tensor<1>, rows: Option<Tensor<1>>) {
-        let active = weights.clone().greater_elem(0.0).float().sum();
+    /// - `nll`, `entropy`, `weights`: `[tokens]`, f32. `shared` says which tokens stand for several rows, if some do: they
+    ///   count for each.
+    pub fn add(&mut self, nll: Tensor<1>, entropy: Tensor<1>, weights: Tensor<1>, shared: Option<Shared>) {
+        let mut active = weights.clone().greater_elem(0.0).float();
         let loss = (weights.clone() * nll.clone()).sum();
-        let (nll, entropy) = match rows {
-            Some(rows) => (nll * rows.clone(), entropy * rows),
-            None => (nll, entropy),
-        };
-        let chunk = Tensor::cat(
-            vec![
-                loss,
-                nll.sum(),
-                entropy.sum(),
-                weights.clone().sum(),
-                (weights.clone() * weights.clone()).sum(),
-                active,
-            ],
-            0,
-        );
-        let largest = weights.max().max_pair(self.sums.clone().narrow(0, LENGTH - 1, 1));
+        let (mut nll, mut entropy) = (nll, entropy);
+        let mut squares = weights.clone() * weights.clone();
+        let mut largest = weights.clone();
+        if let Some(shared) = shared {
+            (nll, entropy) = (nll * shared.rows.clone(), entropy * shared.rows.clone());
+            (active, squares, largest) = (active * shared.rows, squares * shared.squares, largest * shared.largest);
+        }
+        let sums = [loss, nll.sum(), entropy.sum(), weights.sum(), squares.sum(), active.sum()];
+        let chunk = Tensor::cat(sums.to_vec(), 0);
+        let largest = largest.max().max_pair(self.sums.clone().narrow(0, LENGTH - 1, 1));
         let sums = self.sums.clone().narrow(0, 0, LENGTH - 1) + chunk;
         self.sums = Tensor::cat(vec![sums, largest], 0);
     }
@@ -86,7 +91,7 @@ impl Totals {
 
 impl Sums {
     /// What is logged of the weights of every objective: mean, largest, fraction above zero, and the effective sample
-    /// size `(sum w)^2 / sum w^2`.
+    /// size `(sum w)^2 / sum w^2`; over the learned tokens of every row, of which there are `tokens`.
     pub fn weight_diagnostics(&self, tokens: usize) -> Vec<(String, f64)> {
         let tokens = tokens.max(1) as f64;
         let effective = if self.weight_squared > 0.0 { self.weight * self.weight / self.weight_squared } else { 0.0 };
@@ -114,5 +119,20 @@ mod tests {
         assert_eq!((sums.loss, sums.nll, sums.entropy, sums.largest_weight), (10.0, 7.0, 1.25, 3.0));
         let diagnostics: Vec<f64> = sums.weight_diagnostics(3).into_iter().map(|(_, value)| value).collect();
         assert_eq!(diagnostics, [4.0 / 3.0, 3.0, 2.0 / 3.0, 1.6]);
+    }
+
+    /// Weights 3 and 1 on one token that two rows share, and 2 on one of a row by itself: the sums of 3, 1 and 2.
+    #[test]
+    fn a_shared_token_counts_for_each_of_its_rows() {
+        let device = Device::flex();
+        let vector = |values: &[f32]| Tensor::<1>::from_floats(values, &device);
+        let mut totals = Totals::zeros(&device);
+        let shared =
+            Shared { rows: vector(&[2.0, 1.0]), squares: vector(&[0.625, 1.0]), largest: vector(&[0.75, 1.0]) };
+        totals.add(vector(&[0.5, 1.0]), vector(&[0.25, 1.0]), vector(&[4.0, 2.0]), Some(shared));
+        let sums = totals.read();
+        assert_eq!((sums.loss, sums.nll, sums.entropy), (4.0, 2.0, 1.5));
+        let diagnostics: Vec<f64> = sums.weight_diagnostics(3).into_iter().map(|(_, value)| value).collect();
+        assert_eq!(diagnostics, [2.0, 3.0, 1.0, 36.0 / 14.0]);
     }
 }

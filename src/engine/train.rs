@@ -88,7 +88,7 @@ pub fn train(
     }
     moments.factors = settings.lora_plus_ratio.map(|ratio| layout.rate_factors(ratio));
     let mut untouched = Untouched::new(trainee);
-    let mut skips = Skips::default();
+    let mut skips = Skips::new(objective.overflow_hint());
     let mut pending: Option<Pending> = None;
 
     if progress.step == 0 && !evaluation.is_empty() {
@@ -113,7 +113,10 @@ pub fn train(
         let learning_rate = settings.schedule.at(step);
         let gradient = sums.gradients.flatten();
         let loss = sums.totals.loss();
-        let (updated, norm) = settings.optimizer.update(values.clone(), gradient, &loss, &mut moments, learning_rate);
+        let (values_now, controls) = (values.clone(), layout.controls);
+        let optimizer = &settings.optimizer;
+        let (updated, norm) =
+            optimizer.update_with_controls(values_now, gradient, &loss, &mut moments, learning_rate, controls);
         let updated = layout.damp(&values, updated, trainee, step);
         layout.scatter(&updated, trainee);
         for auxiliary in &mut trainee.auxiliaries {
@@ -138,7 +141,6 @@ pub fn train(
             tokens: batches.iter().map(|batch| batch.tokens()).sum(),
             tokens_real: batches.iter().map(|batch| batch.tokens_real()).sum(),
             tokens_loss: batches.iter().map(|batch| batch.tokens_learned()).sum(),
-            weights: batches.iter().map(|batch| batch.learned.len()).sum(),
             started,
             seconds: None,
         };

@@ -58,21 +58,10 @@ impl Tree {
                 if let (Some(parent), true) = (parent, learned) {
                     position += 1;
                     match tree.places[node] {
-                        Some(place) => {
-                            tree.learned[place].weight += example.weight;
-                            tree.learned[place].rows += 1;
-                        }
+                        Some(place) => tree.learned[place].share(example.weight),
                         None => {
-                            let weight = example.weight;
                             tree.places[node] = Some(tree.learned.len());
-                            tree.learned.push(Learned {
-                                hidden: parent,
-                                target: id,
-                                position,
-                                length,
-                                weight,
-                                rows: 1,
-                            });
+                            tree.learned.push(Learned::new(parent, id, position, length, example.weight));
                         }
                     }
                 }
@@ -119,7 +108,7 @@ mod tests {
     use crate::engine::batch::Batch;
     use crate::engine::fixtures;
     use crate::engine::parameters::{GradientSum, Layout};
-    use crate::engine::totals::Totals;
+    use crate::engine::totals::{Sums, Totals};
     use crate::engine::trainee::{Trainee, values};
 
     fn example(ids: &[u32], weight: f64) -> Example {
@@ -128,6 +117,7 @@ mod tests {
             parts: vec![Part::Response; ids.len()],
             learned: (0..ids.len()).map(|token| token >= 2).collect(),
             weight,
+            alone: None,
             group: 0,
             file: "rows".into(),
             line: 1,
@@ -162,8 +152,8 @@ mod tests {
         endings.iter().zip(weights).map(row).collect()
     }
 
-    /// Loss and flat gradient of a step over `batches`.
-    fn step(trainee: &mut Trainee, batches: &[Batch], recompute: Recompute) -> (f64, Vec<f32>, f64) {
+    /// Sums and flat gradient of a step over `batches`.
+    fn step(trainee: &mut Trainee, batches: &[Batch], recompute: Recompute) -> (Sums, Vec<f32>) {
         let document = Document::parse("recipe.toml", "", &[]).expect("an empty recipe");
         let mut objective = (losses::objective::DIFFUSE.build)(&mut document.root());
         let layout = Layout::of(trainee);
@@ -177,8 +167,7 @@ mod tests {
             let place = Place { step: 1, seed: 1, step_seed: 1, scale: scale.clone() };
             micro_batch(trainee, objective.as_mut(), batch, &place, recompute, &mut sums);
         }
-        let totals = sums.totals.read();
-        (totals.loss, values(sums.gradients.flatten()), totals.nll)
+        (sums.totals.read(), values(sums.gradients.flatten()))
     }
 
     #[test]
@@ -189,15 +178,22 @@ mod tests {
         for family in families.into_iter().chain(["phi3"]) {
             let mut trainee = fixtures::trainee(family);
             let plain = [Batch::new(&examples, &[0, 1, 2, 3, 4], 8)];
-            let (loss, gradient, nll) = step(&mut trainee, &plain, Recompute::None);
+            let (sums, gradient) = step(&mut trainee, &plain, Recompute::None);
             let whole = [Batch::packed(&examples, &[0, 1, 2, 3, 4], 8)];
             let parts = [Batch::packed(&examples, &[3, 0], 8), Batch::packed(&examples, &[1, 2, 4], 8)];
             for (batches, recompute) in
                 [(&whole[..], Recompute::None), (&whole, Recompute::Blocks), (&parts, Recompute::None)]
             {
-                let (found, found_gradient, found_nll) = step(&mut trainee, batches, recompute);
-                assert!((found - loss).abs() < 1e-5 * loss, "{family}: loss {found} is not {loss}");
-                assert!((found_nll - nll).abs() < 1e-5 * nll, "{family}: nll {found_nll} is not {nll}");
+                let (found, found_gradient) = step(&mut trainee, batches, recompute);
+                let numbers = |sums: &Sums| {
+                    let tokens = plain[0].tokens_learned();
+                    let of_the_model = [("loss", sums.loss), ("nll", sums.nll), ("entropy", sums.entropy)];
+                    let of_the_model = of_the_model.map(|(name, value)| (name.to_owned(), value));
+                    [of_the_model.to_vec(), sums.weight_diagnostics(tokens)].concat()
+                };
+                for ((name, found), (_, expected)) in numbers(&found).into_iter().zip(numbers(&sums)) {
+                    assert!((found - expected).abs() < 1e-5 * expected, "{family}: {name} {found} is not {expected}");
+                }
                 assert_near(family, &found_gradient, &gradient);
             }
             assert!(whole[0].tokens_real() == 9 + 15 && plain[0].tokens_real() == 5 * 9 + 18);
@@ -218,8 +214,8 @@ mod tests {
         };
         let builder = (losses::auxiliary::MTP.build)(&mut Section::probe());
         trainee.auxiliaries = vec![(builder.build)(&surroundings)];
-        let (_, gradient, _) = step(&mut trainee, &[Batch::new(&examples, &[0, 1, 2, 3, 4], 8)], Recompute::None);
-        let (_, found, _) = step(&mut trainee, &[Batch::packed(&examples, &[0, 1, 2, 3, 4], 8)], Recompute::None);
+        let (_, gradient) = step(&mut trainee, &[Batch::new(&examples, &[0, 1, 2, 3, 4], 8)], Recompute::None);
+        let (_, found) = step(&mut trainee, &[Batch::packed(&examples, &[0, 1, 2, 3, 4], 8)], Recompute::None);
         assert_near("llama", &found, &gradient);
     }
 

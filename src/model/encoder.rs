@@ -7,7 +7,7 @@ mod bert;
 mod words;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use checkpoints::Weights;
@@ -117,12 +117,33 @@ impl EncoderFiles {
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
+    /// Looks at all that [`EncoderFiles::load`] will read, at the weights by their names and shapes alone.
+    ///
+    /// # Errors
+    /// Files that are missing, cut or of another model.
+    pub fn check(&self) -> Result<(), Faults> {
+        let Self::Bert { folder, config } = self else { return Ok(()) };
+        Self::tokenizer(folder, config)?;
+        pooling(&folder.join(POOLING_FILE))?;
+        let weights = Weights::open(folder)?;
+        config.check_weights(&weights).map_err(|fault| fault.at(Place::file(weights.name())))?;
+        Ok(())
+    }
+
     /// Loads the weights onto `device`, in f32.
     ///
     /// # Errors
     /// Files that are missing, cut or of another model.
     pub fn load(&self, device: &Device) -> Result<Encoder, Faults> {
         let Self::Bert { folder, config } = self else { return Ok(Encoder::Words) };
+        let tokenizer = Self::tokenizer(folder, config)?;
+        let pooling = pooling(&folder.join(POOLING_FILE))?;
+        let model = Bert::load(config, &Weights::open(folder)?, device)?;
+        Ok(Encoder::Bert(Box::new(Pipeline { model, tokenizer, pooling, longest: config.max_position_embeddings })))
+    }
+
+    /// The encoder's tokenizer, which must be of its own weights.
+    fn tokenizer(folder: &Path, config: &BertConfig) -> Result<Tokenizer, Faults> {
         let tokenizer = Tokenizer::load(folder)?;
         if tokenizer.vocabulary() > config.vocab_size {
             let (known, rows) = (tokenizer.vocabulary(), config.vocab_size);
@@ -133,9 +154,7 @@ impl EncoderFiles {
             .hint(AGAIN)
             .into());
         }
-        let pooling = pooling(&folder.join(POOLING_FILE))?;
-        let model = Bert::load(config, &Weights::open(folder)?, device)?;
-        Ok(Encoder::Bert(Box::new(Pipeline { model, tokenizer, pooling, longest: config.max_position_embeddings })))
+        Ok(tokenizer)
     }
 }
 
@@ -212,7 +231,7 @@ struct PoolingConfig {
 }
 
 /// The pooling of a folder; the mean where it does not say.
-fn pooling(path: &std::path::Path) -> Result<Pooling, Fault> {
+fn pooling(path: &Path) -> Result<Pooling, Fault> {
     let text = match fs_err::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Pooling::Mean),

@@ -71,6 +71,12 @@ pub(super) fn read_output(section: &mut Section, default: &str) -> Output {
     Output { dir: dir.into() }
 }
 
+/// Forgets a key of evaluation, where there is to be none, with a warning if it asked for more than `nothing`.
+pub(super) fn lay_aside(section: &mut Section, key: &str, nothing: impl Into<toml::Value>) -> Option<String> {
+    let forgotten = section.forget_unless(key, &nothing.into());
+    forgotten.then(|| format!("`{}` has no effect: `data.eval` is empty", section.full(key)))
+}
+
 /// A setting that is no mistake and yet changes nothing: the run ends before `every`.
 fn warn_of_no_effect(
     section: &Section,

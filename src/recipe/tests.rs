@@ -80,7 +80,7 @@ fn the_least_recipe_has_the_documented_defaults() {
 fn the_resolved_text_reads_as_the_same_recipe() {
     let init = "[model.init]\ntokenizer = \"t\"\nhidden_size = 64\nlayers = 2\nheads = 4\nkv_heads = 2\n\
                 intermediate_size = 96\n[data]\ntrain = [\"a\"]\neval = [\"b\"]\nrename = { question = \"prompt\" }\n";
-    let cases: [(&str, &[&str]); 6] = [
+    let cases: [(&str, &[&str]); 8] = [
         (LEAST, &[]),
         (
             LEAST,
@@ -94,6 +94,8 @@ fn the_resolved_text_reads_as_the_same_recipe() {
         ),
         (LEAST, &["adapter.kind=none", "train.steps=9", "schedule.warmup=0.1", "objective.kind=cut"]),
         (LEAST, &["adapter.init_from=old", "data.eval=[\"b\"]", "checkpoint.every=0", "model.device=cuda"]),
+        (LEAST, &["data.eval=[]", "eval.every=5", "checkpoint.keep_best=true"]),
+        (LEAST, &["eval.every=0"]),
         (LEAST, &["adapter.targets=[\"q_proj\"]", "optimizer.clip_norm=0", "schedule.warmup=7"]),
         (init, &["auxiliary=[{kind=\"features\",weight=0.5}]", "data.train_on=[\"response\"]"]),
     ];
@@ -106,6 +108,19 @@ fn the_resolved_text_reads_as_the_same_recipe() {
         assert_eq!((&again.optimizer, &again.checkpoint), (&first.optimizer, &first.checkpoint));
         assert_eq!(again.output, first.output);
     }
+}
+
+#[test]
+fn an_empty_list_switches_evaluation_off_with_all_that_is_said_of_it() {
+    let written = "data.eval=[\"b\"]";
+    let on = good(LEAST, &[written, "eval.every=5", "checkpoint.keep_best=true"]);
+    assert!(on.warnings.is_empty() && on.checkpoint.keep_best && on.eval.every.is_some());
+    let off = good(LEAST, &[written, "eval.every=5", "checkpoint.keep_best=true", "data.eval=[]"]);
+    assert_eq!((off.eval.every, off.checkpoint.keep_best), (None, false));
+    let expected =
+        ["checkpoint.keep_best", "eval.every"].map(|key| format!("`{key}` has no effect: `data.eval` is empty"));
+    assert_eq!(off.warnings, expected);
+    assert_eq!(good(LEAST, &["data.eval=[]"]).warnings, Vec::<String>::new());
 }
 
 #[test]

@@ -91,7 +91,7 @@ pub fn sample_with_intent(
         let open: Vec<usize> = (0..drafts.len()).filter(|index| !drafts[*index].done).collect();
         let row = |index: &usize| {
             let words = ["intent", &(index / count).to_string(), &(index % count).to_string(), &stage.to_string()];
-            let ids = tokenizer.encode(&drafts[*index].text, special[*index])?;
+            let ids = tokenizer.encode_beginning(&drafts[*index].text, special[*index])?;
             Ok((ids, crate::random::key(settings.intent.seed, &words)))
         };
         let rows = open.iter().map(row).collect::<Result<Vec<_>, Fault>>()?;

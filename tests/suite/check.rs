@@ -112,7 +112,11 @@ fn stand_in(place: &Workplace, name: &str) -> String {
     let data = recipe["data"].as_table().expect("a table");
     let row = match recipe["objective"]["kind"].as_str().expect("a kind") {
         "diffuse" => json!({"prompt": "A number:", "targets": ["{1}", "{2}"]}),
-        "intent" => json!({"prompt": "The fox", "intent": "red", "response": "is red."}),
+        "intent" => json!({"prompt": "The fox\n", "intent": "red", "response": "is red."}),
+        _ if data.get("format").and_then(toml::Value::as_str) == Some("messages") => {
+            let turn = |role: &str, content: &str| json!({"role": role, "content": content});
+            json!({"messages": [turn("user", "The fox"), turn("assistant", "is red.")]})
+        }
         _ => {
             let columns = data["rename"].as_table().expect("a table");
             let column = |key: &str| {
@@ -133,6 +137,9 @@ fn stand_in(place: &Workplace, name: &str) -> String {
     if data.contains_key("max_length") {
         set += " --set data.max_length=64";
     }
+    if recipe["objective"].get("buffer").is_some() {
+        set += " --set objective.buffer=9";
+    }
     if name == "sfr_gsm8k" {
         set += " --set auxiliary=[{kind=\"sfr\",encoder=\"builtin:words\"}]";
     }
@@ -144,4 +151,84 @@ fn a_setting_without_effect_is_warned_of() {
     let place = Workplace::new();
     let plan = place.trainer("check recipe.toml --set checkpoint.every=9").succeeds();
     plan.says(&["`checkpoint.every` = 9 has no effect", "step 6"]);
+}
+
+/// What is allowed and seldom meant: said of the rows with the first of them, by `check` and by `run`.
+#[test]
+fn odd_rows_are_counted_and_warned_of() {
+    let place = Workplace::new();
+    let rows = [
+        json!({"prompt": "Tell me about a fox.\n", "completion": "red"}),
+        json!({"prompt": "Tell me about a fo", "completion": "x."}),
+        json!({"prompt": "Tell me about a fo", "completion": "x<|im_end|>es."}),
+    ];
+    place.write("rows.jsonl", rows.map(|row| format!("{row}\n")).concat());
+    let expected = [
+        "training rows: 2 of 3 rows have a prompt that alone is other tokens than before its answer, first rows.jsonl:2",
+        "end the prompt with one line break",
+        "training rows: 1 of 3 rows spell out a special token, first `<|im_end|>` in rows.jsonl:3",
+    ];
+    place.trainer("check recipe.toml").succeeds().says(&expected);
+    place.trainer("run recipe.toml --set train.steps=1").succeeds().says(&expected);
+    let json = place.trainer("check recipe.toml --json").succeeds().json();
+    assert_eq!(json["warnings"].as_array().map(Vec::len), Some(2));
+    let notice = &json["data"]["train"]["notices"][0];
+    assert_eq!((&notice["oddity"], &notice["rows"], &notice["line"]), (&json!("seam"), &json!(2), &json!(2)));
+    let turn = |role: &str| json!({"role": role, "content": "red"});
+    let chat = json!({"messages": [turn("robot"), turn("user"), turn("assistant")]});
+    place.write("held_out.jsonl", format!("{chat}\n"));
+    place.trainer("check recipe.toml").succeeds().says(&["evaluation rows: 1 of 1 rows have a role", "first `robot`"]);
+}
+
+/// Settings that leave nothing of what was asked for.
+#[test]
+fn a_run_too_short_for_its_settings_is_warned_of() {
+    let place = Workplace::new();
+    let check = |set: &str| place.trainer(&format!("check recipe.toml --set {set}")).succeeds();
+    let sfr = "auxiliary=[{kind=\"sfr\",encoder=\"builtin:words\",k=0,head_warmup=6}]";
+    check(sfr).says(&["`auxiliary.head_warmup` = 6 takes all 6 steps", "the adapter is not trained"]);
+    assert_eq!(check(&sfr.replace('6', "5")).stderr, "");
+    for kind in ["trunc", "trunc_r"] {
+        check(&format!("objective.kind={kind}")).says(&["`objective.buffer` = 10000 is never full", "learned tokens"]);
+        let rows = format!("objective.kind={kind} --set objective.granularity=sequence --set objective.buffer=");
+        check(&format!("{rows}24")).says(&["`objective.buffer` = 24 is never full in a run of about 24 rows"]);
+        assert_eq!(check(&format!("{rows}23")).stderr, "");
+        assert_eq!(check(&format!("objective.kind={kind} --set objective.drop=0")).stderr, "");
+    }
+    // Evaluation is switched off by an empty list, whatever else the recipe says of it.
+    let off = "data.eval=[] --set eval.every=2 --set checkpoint.keep_best=true";
+    check(off).says(&["`eval.every` has no effect: `data.eval` is empty"]);
+    place.trainer(&format!("run recipe.toml --set train.steps=2 --set {off}")).succeeds();
+    assert!(place.metrics("run").iter().all(|line| line["split"] == "train"));
+}
+
+/// A broken encoder is found by `check`, and by `run` before it leaves anything.
+#[test]
+fn an_encoder_is_looked_at_before_a_run() {
+    let place = Workplace::new();
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/bert");
+    let copy = |name: &str| {
+        place.write(&format!("encoder/{name}"), std::fs::read(format!("{fixture}/{name}")).expect("the fixture"));
+    };
+    ["config.json", "tokenizer.json", "model.safetensors"].into_iter().for_each(copy);
+    let set = "recipe.toml --set auxiliary=[{kind=\"sfr\",encoder=\"./encoder\",k=0,head_width=8}]";
+    place.trainer(&format!("check {set}")).succeeds();
+    for (name, content, expected) in [
+        ("config.json", None, "`config.json`"),
+        ("config.json", Some("{\"model_type\": \"roberta\"}"), "`roberta` is not a sentence encoder known here"),
+        ("tokenizer.json", None, "`tokenizer.json` is missing"),
+        ("tokenizer.json", Some("{}"), "cannot read the tokenizer"),
+        ("model.safetensors", None, "no weights here"),
+        ("model.safetensors", Some("not one"), "model.safetensors"),
+    ] {
+        match content {
+            Some(content) => place.write(&format!("encoder/{name}"), content),
+            None => std::fs::remove_file(place.path(&format!("encoder/{name}"))).expect("a file"),
+        }
+        for command in ["check", "run"] {
+            place.refuses(&format!("{command} {set}"), &["encoder", expected]);
+        }
+        copy(name);
+    }
+    place.refuses("check recipe.toml --set auxiliary=[{kind=\"sfr\",encoder=\"./none\",k=0}]", &["./none", "hint: "]);
 }

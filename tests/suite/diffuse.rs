@@ -1,5 +1,7 @@
 //! Distributions over targets from the recipe to the samples: what is learned, what is refused, when it ends.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::support::Workplace;
@@ -80,6 +82,13 @@ fn sharing_prefixes_and_cutting_into_parts_changes_nothing_but_the_tokens() {
             let expected = number(plain, key);
             for found in [number(tree, key), number(parts, key)] {
                 assert!((found / expected - 1.0).abs() < 1e-4, "{key}: {found} is not {expected}");
+            }
+        }
+        for key in ["weight_mean", "weight_max", "active_fraction", "effective_sample_size"] {
+            let pointer = format!("/objective/{key}");
+            let expected = number(plain, &pointer);
+            for found in [number(tree, &pointer), number(parts, &pointer)] {
+                assert!((found / expected - 1.0).abs() < 1e-5, "{key}: {found} is not {expected}");
             }
         }
         let tokens = |line| number(line, "/tokens_real");
@@ -173,6 +182,47 @@ fn each_beginning_of_a_row_is_a_prompt() {
     let evaluated = place.trainer("eval builtin:tiny --data one.json --n 0").succeeds().stdout;
     assert!(plan.contains("0.0000 nats for 1 targets") && evaluated.contains("\"floor\":0.0"), "{plan} {evaluated}");
     assert!(!plan.contains("-0.0") && !evaluated.contains("-0.0"), "{plan} {evaluated}");
+}
+
+/// A prompt and targets that meet inside of the token ` fox`: trained on as one text, and sampled from the prompt alone,
+/// in the same way whether targets are known or not.
+#[test]
+fn evaluation_samples_from_the_prompt_alone_as_sampling_does() {
+    let place = workplace();
+    place.write("seam.jsonl", r#"{"prompt": "Tell me about a fo", "targets": ["x.", "xes."]}"#);
+    let seam = "1 of 1 rows have a prompt that alone is other tokens than before its answer, first seam.jsonl:1";
+    let ended = place.trainer("eval builtin:tiny --data seam.jsonl --n 40 --max-tokens 6").succeeds().says(&[seam]);
+    let line: Value = serde_json::from_str(&ended.stdout).expect("a line");
+    let sample = ["sample", "builtin:tiny", "--prompt", "Tell me about a fo", "--n", "40", "--max-tokens", "6"];
+    let drawn = place.trainer_with(&sample, &[]).succeeds().stdout;
+    let mut counts = BTreeMap::<String, f64>::new();
+    for sample in drawn.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")) {
+        *counts.entry(sample["text"].as_str().expect("a text").trim().to_owned()).or_default() += 1.0;
+    }
+    let entropy: f64 = -counts.values().map(|count| count / 40.0 * (count / 40.0).ln()).sum::<f64>();
+    assert_eq!(number(&line, "/distinct"), counts.len() as f64);
+    assert!((number(&line, "/entropy") - entropy).abs() < 1e-9, "{line} {entropy}");
+}
+
+#[test]
+fn a_prompt_has_one_distribution() {
+    let place = workplace();
+    let row = |prompt: &str, target: &str| format!("{{\"prompt\": \"{prompt}\\n\", \"targets\": [\"{target}\"]}}\n");
+    place.write("one.jsonl", row("A:", "{1}"));
+    place.write("two.jsonl", row("B:", "{1}") + &row("A:", "{2}"));
+    let set = |train: &str, eval: &str| format!("check numbers.toml --set data.train={train} --set data.eval={eval}");
+    let expected = ["two.jsonl:2", "the prompt stands in one.jsonl:1 already", "hint: write all targets"];
+    place.refuses(&set("[\"one.jsonl\",\"two.jsonl\"]", "[]"), &expected);
+    place.refuses(&set("[\"builtin:numbers\"]", "[\"one.jsonl\",\"two.jsonl\"]"), &expected);
+    place.write("both.jsonl", row("A:", "{1}") + &row("A:", "{1}"));
+    place.refuses(&set("[\"both.jsonl\"]", "[]"), &["both.jsonl:2", "the prompt stands in both.jsonl:1 already"]);
+    // Training and evaluation may ask the same.
+    place.trainer(&set("[\"one.jsonl\"]", "[\"two.jsonl\"]")).succeeds();
+    let cut = r#"{"prompt": "A:\n", "targets": ["{1}", "{2 and the owl sleeps near the river}"]}"#;
+    place.write("cut.jsonl", cut);
+    let cut =
+        "check numbers.toml --set data.train=[\"cut.jsonl\"] --set data.max_length=12 --set data.too_long=truncate";
+    place.trainer(cut).succeeds().says(&["training rows: 1 of 1 rows have targets that lose their end token"]);
 }
 
 #[test]

@@ -34,6 +34,20 @@ fn cdiv_lowers_the_nll_of_held_out_rows_and_reports_its_weights() {
     ended.says(&["done: 30 steps", "nll of the held-out rows", "trainer sample run", "trainer export run"]);
 }
 
+/// Weights that overflow while the nll does not are no matter of the learning rate.
+#[test]
+fn an_overflow_of_weights_names_what_bounds_them() {
+    let place = Workplace::new();
+    let set = "--set objective.kind=cdiv --set data.eval=[] --set objective.alpha=";
+    place.refuses(&format!("check recipe.toml {set}1e308"), &["`objective.alpha`", "hint: 1 is plain nll"]);
+    place.refuses(&format!("check recipe.toml {set}10.1"), &["`objective.alpha` must be at most 10"]);
+    // A rate that makes the model's nll so large, and no larger than a number can be.
+    let run = |set: &str| place.trainer(&format!("run full.toml --set optimizer.learning_rate=1 {set}"));
+    let ended = run(&format!("{set}4")).exits(1);
+    ended.says(&["not finite for 3 steps in a row", "`objective.max_weight`", "`objective.alpha` = 4"]);
+    run(&format!("{set}4 --set objective.max_weight=100 --set output.dir=bounded")).succeeds();
+}
+
 /// One step from the same start: every objective sees the same nll, and weighs it by its own rule.
 #[test]
 fn every_objective_weighs_the_same_first_step_by_its_own_rule() {

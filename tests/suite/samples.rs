@@ -86,6 +86,10 @@ fn without_a_judge_equal_words_mean_the_same_and_with_an_encoder_near_ones() {
     let near = eval(&place, "--encoder builtin:words --threshold 0.4");
     assert_eq!((&near[0]["clusters"], &near[1]["judge"]), (&json!([3, 2, 1]), &json!("encoder")));
     assert_eq!(eval(&place, "--encoder builtin:words --threshold 0.9999").remove(0)["clusters"], json!([2, 2, 1, 1]));
+    // Case, blanks and marks count for nothing, signs and points inside of numbers for all they mean.
+    let texts = ["Hi.", "HI !", "hi", " hi ?!", "5", "-5", "3.5", "35", "!", "?", "yes, no", "Yes no."];
+    place.write("samples.jsonl", rows(texts.map(|text| json!({"prompt": "q", "text": text}))));
+    assert_eq!(eval(&place, "").remove(0)["clusters"], json!([4, 2, 1, 1, 1, 1, 1, 1]));
     // What `sample` writes is what is read.
     let drawn = place.trainer_with(&["sample", "builtin:tiny", "--prompt", "The fox", "--n", "4"], &[]).succeeds();
     place.write("samples.jsonl", &drawn.stdout);
@@ -136,6 +140,45 @@ fn files_that_are_no_samples_are_refused() {
     place.refuses("eval --samples samples.jsonl --encoder nowhere/at/all", &["nowhere/at/all", "hint: "]);
     place.refuses("eval --samples samples.jsonl --n 3", &["--n"]);
     place.refuses("eval builtin:tiny", &["--data"]);
+}
+
+/// Columns of the prompts go along, so that what is known of a prompt can be told of its samples; those whose names are
+/// the samples' own stay behind, and that is said.
+#[test]
+fn samples_carry_the_columns_of_their_prompts() {
+    let place = Workplace::new();
+    let prompts = [
+        json!({"id": "a", "prompt": "The fox", "answer": 4}),
+        json!({"id": "b", "messages": [{"role": "user", "content": "hello"}], "response": "x", "ids": [1]}),
+    ];
+    place.write("prompts.jsonl", rows(prompts));
+    let command = "sample builtin:tiny --prompts prompts.jsonl --n 2 --max-tokens 3";
+    let drawn = place.trainer(command).succeeds();
+    let drawn = drawn.says(&["`ids`, `response` of the prompts are left out: these names are the samples' own"]);
+    let lines: Vec<Value> = drawn.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 4);
+    for (index, line) in lines.iter().enumerate() {
+        let (id, prompt) = if index < 2 { ("a", "The fox") } else { ("b", "hello") };
+        assert_eq!((&line["id"], &line["prompt"], &line["sample"]), (&json!(id), &json!(prompt), &json!(index % 2)));
+        assert_eq!(line.get("answer"), (index < 2).then(|| json!(4)).as_ref());
+        assert!(
+            line.get("response").is_none() && line.get("messages").is_none() && line["ids"] != json!([1]),
+            "{line}"
+        );
+    }
+    // Joined with what is right, they are counted by their `id`.
+    let judged = lines.into_iter().enumerate().map(|(index, mut line)| {
+        line["correct"] = json!(index == 0);
+        line
+    });
+    place.write("samples.jsonl", rows(judged));
+    let counted = eval(&place, "--k 1");
+    assert_eq!((&counted[0]["id"], &counted[0]["pass_at_k"]["1"]), (&json!("a"), &json!(0.5)));
+    let stated = "--intent chat --intent-max-tokens 3 --response-max-tokens 3";
+    let line = place.trainer(&format!("sample builtin:tiny --prompts prompts.jsonl {stated}")).succeeds().stdout;
+    assert!(line.contains("\"id\":\"a\"") && line.contains("\"answer\":4"), "{line}");
+    let stages = format!("sample builtin:tiny --prompt fox {stated} --max-stages 4");
+    place.refuses(&stages, &["`--max-stages` must not be given with", "hint: leave it out"]);
 }
 
 #[test]

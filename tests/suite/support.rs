@@ -223,6 +223,7 @@ pub fn examples(rows: &[FixtureRow]) -> Vec<Example> {
         parts: vec![Part::Response; row.ids.len()],
         learned: row.learned.clone(),
         weight: 1.0,
+        alone: None,
         group: line,
         file: "rows".into(),
         line: line + 1,

@@ -63,9 +63,13 @@ impl Asked {
                 if !end {
                     (vec![question(before)], false)
                 } else {
-                    let (before, after) = around(turns, &before, &answer, context.tokenizer)?;
+                    let (blank, after) = around(turns, &before, &answer, context.tokenizer)?;
                     let mut pieces = vec![question(before)];
                     pieces.extend(answer);
+                    // It belongs to what follows: a sampler is given the opened turn without it.
+                    if let Some(first) = pieces[1..].iter_mut().find(|piece| !piece.text.is_empty()) {
+                        first.text.insert_str(0, &blank);
+                    }
                     let last = pieces.last().map_or((Part::Response, true), |piece| (piece.part, piece.learned));
                     pieces.push(Piece { text: after, part: last.0, learned: last.1 });
                     return Ok(Draft { pieces, special: false, end: false, weight: 1.0 });
@@ -77,7 +81,8 @@ impl Asked {
     }
 }
 
-/// What the template writes before the answer, and after it up to the mark that ends the turn.
+/// The blank that the template puts between the opened turn and the answer, and what it writes after the answer up to
+/// the mark that ends the turn.
 fn around(turns: &[Message], before: &str, answer: &[Piece], tokenizer: &Tokenizer) -> Result<(String, String), Fault> {
     let answer: String = answer.iter().map(|piece| piece.text.as_str()).collect();
     let mut whole = turns.to_vec();
@@ -93,5 +98,5 @@ fn around(turns: &[Message], before: &str, answer: &[Piece], tokenizer: &Tokeniz
         return Err(Fault::new("the chat template does not write this answer as it is")
             .hint("take blanks off the ends of the answer, or convert the row to `prompt`"));
     };
-    Ok((format!("{before}{blank}"), messages::until_end_mark(after, tokenizer).into()))
+    Ok((blank.into(), messages::until_end_mark(after, tokenizer).into()))
 }

@@ -10,6 +10,7 @@ pub(crate) mod targets;
 mod text;
 
 use faults::Fault;
+use serde_json::Value;
 
 use crate::draft::Draft;
 use crate::read::{Options, TrainOn};
@@ -115,6 +116,15 @@ impl Shape {
         }
         (self.read)(row, context)
     }
+}
+
+/// Who speaks in the turns of a row, as chat templates name them.
+pub(crate) fn speakers<'a>(row: &Row<'a>) -> Vec<&'a str> {
+    let turns = |list: &str, role_key: &'static str| {
+        let turns = row.get(list).and_then(Value::as_array).into_iter().flatten();
+        turns.filter_map(move |turn| turn.get(role_key)?.as_str())
+    };
+    turns("messages", "role").chain(turns("conversations", "from").map(sharegpt::role)).collect()
 }
 
 /// Every key that some shape knows.

@@ -14,7 +14,7 @@ pub(super) const SHAPE: Shape = Shape {
     },
 };
 
-fn role(from: &str) -> &str {
+pub(super) fn role(from: &str) -> &str {
     match from {
         "human" => "user",
         "gpt" | "chatgpt" | "bard" | "bing" | "model" | "bot" => "assistant",

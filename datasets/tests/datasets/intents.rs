@@ -1,6 +1,7 @@
 //! Rows with an intent: the four templates, their masks, what is refused, and noise.
 
-use datasets::{Example, IntentNoise, NoiseKind, Options, Part, Template, TrainOn, read_prompts};
+use datasets::{Asked, Example, IntentNoise, Message, NoiseKind, Options, Part, Template, TrainOn, read_prompts};
+use serde_json::{Value, json};
 
 use super::{byte_level, dataset, faults};
 
@@ -129,9 +130,14 @@ fn noise_spoils_the_asked_part_of_the_intents_and_nothing_else() {
 fn prompts_are_read_from_any_rows_that_ask_something() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("prompts.jsonl");
-    std::fs::write(&path, "{\"prompt\": \"a\"}\n{\"messages\": [{\"role\": \"user\", \"content\": \"b\"}]}\n")
-        .expect("written");
-    assert_eq!(read_prompts(&path).unwrap_or_else(|faults| panic!("{faults}")).len(), 2);
+    let rows = "{\"prompt\": \"a\", \"id\": 7, \"answer\": \"c\"}\n\
+                {\"messages\": [{\"role\": \"user\", \"content\": \"b\"}]}\n";
+    std::fs::write(&path, rows).expect("written");
+    let read = read_prompts(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    let asked = [Asked::Text("a".into()), Asked::Conversation(vec![Message::new("user", "b")])];
+    assert_eq!(read.iter().map(|row| &row.asked).collect::<Vec<_>>(), asked.iter().collect::<Vec<_>>());
+    let columns: Vec<Value> = read.into_iter().map(|row| Value::Object(row.columns)).collect();
+    assert_eq!(columns, [json!({"id": 7, "answer": "c"}), json!({})]);
     std::fs::write(&path, "{\"prompt\": \"a\"}\n{\"text\": \"b\"}\n").expect("written");
     let found = read_prompts(&path).expect_err("a fault").to_string();
     assert!(found.contains(":2: `prompt` is missing"), "{found}");

@@ -2,6 +2,7 @@
 
 mod chat;
 mod intents;
+mod notices;
 mod order;
 mod rows;
 mod targets;

@@ -34,8 +34,8 @@ use self::head::{FlowHead, HeadShape};
 use self::schedule::{Decay, Phases};
 use self::targets::{Position, TargetRule};
 use crate::{
-    Auxiliary, AuxiliaryBuilder, AuxiliaryKind, Embeddings, Held, HeldOut, HiddenBatch, Parameter, Row, RowVectors,
-    Sentences, State, Surroundings, Widths,
+    Auxiliary, AuxiliaryBuilder, AuxiliaryKind, Embeddings, Extent, Held, HeldOut, HiddenBatch, Parameter, Row,
+    RowVectors, Sentences, State, Surroundings, Widths,
 };
 
 /// `sfr` as listed in the registry.
@@ -49,12 +49,16 @@ pub const SFR: AuxiliaryKind = AuxiliaryKind {
         let texts = Box::new(move |row: &Row| rule.texts(row));
         AuxiliaryBuilder::new(move |surroundings| Box::new(Sfr::new(surroundings, settings)))
             .holding(move |widths| held(widths, &settings))
+            .remarking(move |extent| remarks(extent, settings.phases.head_warmup))
             .with_sentences(Sentences { encoder, place, prefix, texts })
     },
 };
 
 /// Draws of noise and time for each held-out row: a single time would leave the sum to chance.
 const HELD_OUT_DRAWS: u64 = 4;
+
+/// What the names of the control head's parameters begin with.
+const CONTROL: &str = "control";
 
 /// An output of the head shorter than this has no direction yet: it starts at zero, where a cosine has no gradient.
 const SHORTEST: f64 = 1e-3;
@@ -139,6 +143,17 @@ fn read_settings(section: &mut Section, rule: TargetRule) -> Settings {
     Settings { rule, flow, width, layers: layers.max(2), phases, gate, damping, control }
 }
 
+fn remarks(extent: &Extent, head_warmup: usize) -> Vec<String> {
+    let all = (head_warmup >= extent.steps).then(|| {
+        let steps = extent.steps;
+        format!(
+            "`auxiliary.head_warmup` = {head_warmup} takes all {steps} steps, in which the head learns alone: the adapter is \
+             not trained; lower it, or train longer"
+        )
+    });
+    all.into_iter().collect()
+}
+
 fn held(widths: &Widths, settings: &Settings) -> Held {
     let shape = HeadShape {
         dimension: widths.embedding.unwrap_or_default(),
@@ -201,9 +216,6 @@ impl Sfr {
             layers: settings.layers,
         };
         let head = |name| FlowHead::new(shape, name, surroundings.seed, &surroundings.device);
-        if settings.phases.head_warmup >= surroundings.steps {
-            tracing::warn!("`head_warmup` takes all {} steps: the adapter will not be trained", surroundings.steps);
-        }
         if settings.flow == Flow::Velocity {
             let deviation = 1.0 / (dimension as f64).sqrt();
             tracing::info!(
@@ -215,7 +227,7 @@ impl Sfr {
         }
         Self {
             head: head("head"),
-            control: settings.control.then(|| head("control")),
+            control: settings.control.then(|| head(CONTROL)),
             gate: settings.gate.then(|| Gate::new(&surroundings.device)),
             embeddings,
             device: surroundings.device.clone(),
@@ -356,6 +368,10 @@ impl Auxiliary for Sfr {
         if self.settings.phases.head_alone(step) { 0.0 } else { self.settings.damping }
     }
 
+    fn is_control(&self, parameter: &str) -> bool {
+        parameter.starts_with(CONTROL)
+    }
+
     /// The sum of `rho`.
     fn units(&self, rows: &[Row]) -> f64 {
         let positions = rows.iter().flat_map(|row| self.settings.rule.positions(row, &self.embeddings.train));
@@ -392,8 +408,9 @@ impl Auxiliary for Sfr {
             let beside = self.sum(control, &found, &noise, borrowed, true);
             let value = beside.clone().inner();
             add(&mut self.step.control, value.clone());
-            // The control learns in the same pass and adds nothing to the value.
-            loss = loss + (beside - value.autodiff());
+            // The control learns in the same pass and adds nothing to the value, not even where it is not a number.
+            let nothing = beside - value.clone().autodiff();
+            loss = loss + nothing.mask_fill(value.is_finite().bool_not().autodiff(), 0.0);
         }
         self.step.units += found.positions.iter().flatten().map(|position| f64::from(position.weight)).sum::<f64>();
         loss

@@ -5,7 +5,8 @@
 //! `u = p/q`. `alpha = 1` is `nll`, and its weights are then exactly 1.
 //!
 //! A weight is finite while `(alpha - 1) * nll < 88.7`, the range of f32: at `alpha = 1.4` up to `nll` 221. Beyond, it is
-//! infinite, and the step's loss with it; `max_weight` bounds it.
+//! infinite, and the step's loss with it; `max_weight` bounds it. At `alpha = 10`, the most that a recipe may ask for,
+//! that is any token less likely than one in nineteen thousand.
 
 use burn::tensor::Tensor;
 
@@ -19,6 +20,10 @@ pub const CDIV: ObjectiveKind = ObjectiveKind {
     build: |section| {
         let hint = "1 is plain nll, 1.4 the best value of the paper; below 1 favours precision";
         let alpha = positive(section, "alpha", 1.4, 0.01..=4.0, hint);
+        // What is more than f32 holds is a fault already.
+        let overflows = alpha > LARGEST_ALPHA && alpha <= f64::from(f32::MAX);
+        let message = format!("`{}` must be at most {LARGEST_ALPHA}: weights overflow", section.full("alpha"));
+        section.check("alpha", !overflows, message, hint);
         let max_weight = section.optional::<f64>("max_weight");
         section.check(
             "max_weight",
@@ -30,6 +35,9 @@ pub const CDIV: ObjectiveKind = ObjectiveKind {
         Box::new(CDiv { alpha, max_weight, clamped: None, tokens: 0, warned: false })
     },
 };
+
+/// The largest `alpha` that a recipe may ask for.
+const LARGEST_ALPHA: f64 = 10.0;
 
 struct CDiv {
     alpha: f64,
@@ -56,6 +64,16 @@ impl Objective for CDiv {
         });
         self.tokens += tokens.nll.dims()[0];
         weights.clamp_max(limit)
+    }
+
+    fn overflow_hint(&self) -> Option<String> {
+        let unbounded = self.max_weight.is_none() && self.alpha > 1.0;
+        unbounded.then(|| {
+            let alpha = self.alpha;
+            format!(
+                "bound the weights with `objective.max_weight`, for example 100, or lower `objective.alpha` = {alpha}"
+            )
+        })
     }
 
     fn diagnostics(&mut self) -> Vec<(String, f64)> {
@@ -134,7 +152,10 @@ mod tests {
         let found = weights(&mut *objective, &[221.0, 223.0]);
         assert!(found[0].is_finite() && found[0] > 2e38 && found[1] == f32::INFINITY, "{found:?}");
 
+        assert!(objective.overflow_hint().is_some_and(|hint| hint.contains("`objective.max_weight`")));
+
         let mut objective = build(CDIV, "alpha = 1.4\nmax_weight = 10").expect("valid keys");
+        assert_eq!(objective.overflow_hint(), None);
         assert_close(&weights(&mut *objective, &[1.0, 223.0]), &[0.4f64.exp(), 10.0], 1e-6);
         assert_eq!(weights(&mut *objective, &[6.0, 0.0]), [10.0, 1.0]);
         assert_eq!(objective.diagnostics(), [("clamped".to_string(), 0.5)]);
@@ -143,8 +164,10 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused() {
-        for keys in ["alpha = 0", "alpha = -1.0", "alpha = nan", "alpha = inf", "max_weight = 0", "alhpa = 1"] {
+        let keys = ["alpha = 0", "alpha = -1.0", "alpha = nan", "alpha = inf", "alpha = 1e308", "alpha = 10.1"];
+        for keys in keys.into_iter().chain(["max_weight = 0", "alhpa = 1"]) {
             assert!(build(CDIV, keys).is_err(), "{keys}");
         }
+        assert!(build(CDIV, "alpha = 10").is_ok());
     }
 }

@@ -11,7 +11,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use faults::{Fault, Section};
 
 use crate::objective::fraction;
-use crate::{Scope, State, Tokens};
+use crate::{Extent, Scope, State, Tokens};
 
 /// The largest buffer that a recipe may ask for: 40 MB.
 const LARGEST_BUFFER: usize = 10_000_000;
@@ -87,6 +87,23 @@ impl RollingQuantile {
             since: 0,
             cutoff: None,
         }
+    }
+
+    /// A buffer that the run cannot fill, so that nothing is ever dropped.
+    pub(super) fn remarks(&self, extent: &Extent) -> Vec<String> {
+        let (losses, unit) = match self.granularity {
+            Granularity::Token => (extent.tokens, "learned tokens"),
+            Granularity::Row => (extent.rows, "rows"),
+        };
+        let void = self.drop > 0.0 && losses <= self.buffer;
+        let remark = || {
+            format!(
+                "`objective.buffer` = {} is never full in a run of about {losses} {unit}: nothing is left out, and the run is \
+                 one of `nll`; lower it to a tenth of that, or train longer",
+                self.buffer
+            )
+        };
+        void.then(remark).into_iter().collect()
     }
 
     pub(super) fn scope(&self) -> Scope {

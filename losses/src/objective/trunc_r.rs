@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use faults::Fault;
 
 use crate::objective::quantile::{Dropped, RollingQuantile};
-use crate::{Objective, ObjectiveKind, Scope, State, Tokens};
+use crate::{Extent, Objective, ObjectiveKind, Scope, State, Tokens};
 
 /// `trunc_r` as listed in the registry.
 pub const TRUNC_R: ObjectiveKind = ObjectiveKind {
@@ -29,6 +29,10 @@ impl Objective for TruncR {
 
     fn scope(&self) -> Scope {
         self.0.scope()
+    }
+
+    fn remarks(&self, extent: &Extent) -> Vec<String> {
+        self.0.remarks(extent)
     }
 
     fn diagnostics(&mut self) -> Vec<(String, f64)> {

@@ -19,7 +19,7 @@ const USUAL: [usize; 3] = [1, 5, 10];
 enum Judge {
     /// The file, for each ordered pair.
     File,
-    /// Equal words: letter case, blanks and a mark at the end do not count.
+    /// Equal words: letter case, blanks and marks at the end of a word do not count.
     Exact,
     /// Sentence embeddings, of every prompt the vectors of its samples, that are near each other.
     Encoder { vectors: Vec<Vec<f32>>, dimension: usize, threshold: f64 },
@@ -172,12 +172,15 @@ impl Judge {
     }
 }
 
-/// Each text with the first one that it equals, but for letter case, blanks and a mark at its end.
+/// Each text with the first one that it equals, but for letter case, blanks and marks at the end of words. What stands
+/// inside of a word or before it counts: `-5` is not `5`, and `3.5` not `35`.
 fn equal(texts: &[String]) -> Vec<(usize, usize)> {
     let mut first: BTreeMap<String, usize> = BTreeMap::new();
     let words = |text: &str| {
-        let words = text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
-        words.trim_end_matches(['.', ',', ';', ':', '!', '?']).to_owned()
+        let bare = text.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ':', '!', '?']));
+        let words: Vec<&str> = bare.filter(|word| !word.is_empty()).collect();
+        // A text of marks alone is what it is.
+        if words.is_empty() { text.trim().to_owned() } else { words.join(" ").to_lowercase() }
     };
     texts.iter().enumerate().map(|(index, text)| (*first.entry(words(text)).or_insert(index), index)).collect()
 }

@@ -10,6 +10,7 @@ use checkpoints::Weights;
 use faults::{Fault, Place};
 use serde::Deserialize;
 
+use crate::model::shapes::compare;
 use crate::model::source::Source;
 
 /// Layers that no encoder has: a file that names more is not believed.
@@ -96,6 +97,55 @@ impl BertConfig {
     }
 }
 
+/// What stands before every name of a model that was saved with a head of its own: the encoder is one level down.
+fn root(weights: &Weights) -> &'static str {
+    if weights.contains("bert.embeddings.word_embeddings.weight") { "bert." } else { "" }
+}
+
+impl BertConfig {
+    /// Compares names and shapes of `weights` with those asked for here, from the files' headers alone. What else they
+    /// hold, such as a head, is not read.
+    ///
+    /// # Errors
+    /// A tensor that is missing, has another shape or no numbers.
+    pub fn check_weights(&self, weights: &Weights) -> Result<(), Fault> {
+        let (root, hidden, inner) = (root(weights), self.hidden_size, self.intermediate_size);
+        let matrix = |name: String, shape: [usize; 2]| compare(weights, &format!("{root}{name}.weight"), &shape);
+        let vector = |name: String, length: usize| compare(weights, &format!("{root}{name}"), &[length]);
+        let norm = |name: &str| {
+            vector(format!("{name}.LayerNorm.weight"), hidden)?;
+            vector(format!("{name}.LayerNorm.bias"), hidden)
+        };
+        let tables = [
+            ("word_embeddings", self.vocab_size),
+            ("position_embeddings", self.max_position_embeddings),
+            ("token_type_embeddings", self.type_vocab_size),
+        ];
+        for (name, rows) in tables {
+            matrix(format!("embeddings.{name}"), [rows, hidden])?;
+        }
+        norm("embeddings")?;
+        for layer in 0..self.num_hidden_layers {
+            for (name, [out, width]) in [
+                ("attention.self.query", [hidden, hidden]),
+                ("attention.self.key", [hidden, hidden]),
+                ("attention.self.value", [hidden, hidden]),
+                ("attention.output.dense", [hidden, hidden]),
+                ("intermediate.dense", [inner, hidden]),
+                ("output.dense", [hidden, inner]),
+            ] {
+                let path = format!("encoder.layer.{layer}.{name}");
+                matrix(path.clone(), [out, width])?;
+                vector(format!("{path}.bias"), out)?;
+            }
+            for name in ["attention.output", "output"] {
+                norm(&format!("encoder.layer.{layer}.{name}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The model with its weights, in f32 and frozen.
 pub struct Bert {
     heads: usize,
@@ -136,8 +186,7 @@ impl Bert {
     /// A tensor that is missing or has another shape than `config` asks for.
     pub fn load(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Self, Fault> {
         let source = Source::frozen(weights, DType::F32, device);
-        // A model saved with a head of its own has the encoder one level down.
-        let root = if weights.contains("bert.embeddings.word_embeddings.weight") { "bert." } else { "" };
+        let root = root(weights);
         let hidden = config.hidden_size;
         let dense = |name: String, shape: [usize; 2]| -> Result<Dense, Fault> {
             let weight = source.matrix(&format!("{root}{name}.weight"), shape)?;

@@ -95,3 +95,45 @@ fn what_is_no_encoder_is_refused() {
     let fault = files.load(&Device::flex()).err().expect("weights of another shape");
     assert!(fault.to_string().contains("embeddings"), "{fault}");
 }
+
+/// What loading reads is looked at before: a fault of the one is a fault of the other.
+#[test]
+fn a_look_at_the_files_finds_what_loading_would() {
+    let located = |folder: &tempfile::TempDir| {
+        EncoderFiles::locate(folder.path().to_str().expect("a plain path")).expect("a configuration")
+    };
+    assert!(located(&copy_of_fixture()).check().is_ok() && EncoderFiles::Words.check().is_ok());
+    let weights = fs_err::read(fixture().join("model.safetensors")).expect("weights");
+    let config = fs_err::read_to_string(fixture().join("config.json")).expect("a configuration");
+    let renamed = |from: &str, to: &str| {
+        let places = weights.windows(from.len()).position(|window| window == from.as_bytes()).expect("a name");
+        [&weights[..places], to.as_bytes(), &weights[places + from.len()..]].concat()
+    };
+    let cases: [(&str, Option<Vec<u8>>, &str); 6] = [
+        ("model.safetensors", None, "no weights here"),
+        ("model.safetensors", Some(weights[..weights.len() - 9].to_vec()), "model.safetensors"),
+        (
+            "model.safetensors",
+            Some(renamed("layer.0.output.dense.bias", "layer.0.output.dense.bios")),
+            "output.dense.bias",
+        ),
+        ("tokenizer.json", None, "`tokenizer.json` is missing"),
+        ("tokenizer.json", Some(b"{".to_vec()), "cannot read the tokenizer"),
+        (
+            "config.json",
+            Some(config.replace("\"intermediate_size\": ", "\"intermediate_size\": 1").into()),
+            "intermediate",
+        ),
+    ];
+    for (name, content, expected) in cases {
+        let folder = copy_of_fixture();
+        match &content {
+            Some(content) => fs_err::write(folder.path().join(name), content).expect("a write"),
+            None => fs_err::remove_file(folder.path().join(name)).expect("a file"),
+        }
+        let files = located(&folder);
+        let fault = files.check().expect_err(expected).to_string();
+        assert!(fault.contains(expected), "{fault}");
+        assert!(files.load(&Device::flex()).is_err(), "{fault}");
+    }
+}
