@@ -140,7 +140,7 @@ fn numbers_that_cannot_be_meant_are_refused_or_warned_of() {
         ("optimizer.learning_rate=30", "`optimizer.learning_rate` = 3e1 is far from what is usual"),
         ("optimizer.weight_decay=1000", "`optimizer.weight_decay` = 1e3"),
         ("objective={kind=\"lambda_pr\",lambda=1e-30}", "`objective.lambda` = 1e-30 is far from"),
-        ("objective={kind=\"cdiv\",alpha=50}", "`objective.alpha` = 5e1 is far from"),
+        ("objective={kind=\"cdiv\",alpha=8}", "`objective.alpha` = 8e0 is far from"),
         ("adapter.rank=200", "`adapter.rank` = 200 is above the rank that any of the adapted matrices can have, 128"),
     ] {
         let ended = place.trainer(&format!("check recipe.toml --set {set}")).succeeds();
