@@ -5,16 +5,23 @@
 //! Queries, keys and values come side by side as their projection leaves them; the rotary encoding (rotate-half layout,
 //! Su et al. 2021, arXiv 2104.09864) is applied while they are read, and taken back while gradients are written.
 
+mod rotation;
+mod rows;
+mod seen;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use crate::element::Element;
-use crate::functions::{cap_slope, capped};
 use crate::packed::STRIP;
 use crate::parallel::{Build, Shared};
 use crate::product::{Kernel, Segment, Start, Target};
-use crate::simd::{Lanes, multiversion};
+
+use rotation::{Rotation, Turn};
+use rows::{cap_row, cap_slopes, dot, slope_row, softmax_row};
+pub use seen::AttentionTree;
+use seen::{Head, Seen};
 
 /// Queries of a block: whole register tiles.
 const BLOCK: usize = 48;
@@ -90,195 +97,8 @@ impl AttentionShape {
     }
 }
 
-/// Continuations of one beginning packed into one sequence: each place stands before all that follow it in the tree, these
-/// side by side, and sees nothing but what it follows and itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttentionTree {
-    /// Behind the last place of the tree that begins at each place.
-    pub ends: Vec<usize>,
-    /// Number of places that each follows: what a window goes by.
-    pub depths: Vec<usize>,
-}
-
-impl AttentionTree {
-    fn check(&self, positions: usize) {
-        assert!(self.ends.len() == positions && self.depths.len() == positions, "a tree of another length");
-        let inside = |(place, end): (usize, &usize)| (place + 1..=positions).contains(end);
-        assert!(self.ends.iter().enumerate().all(inside), "a place ends behind itself and inside of the sequence");
-    }
-
-    /// Whether `query` stands in the tree that begins at `key`.
-    pub fn follows(&self, query: usize, key: usize) -> bool {
-        key <= query && query < self.ends[key]
-    }
-
-    fn sees(&self, query: usize, key: usize, window: Option<usize>) -> bool {
-        self.follows(query, key) && window.is_none_or(|window| self.depths[query] - self.depths[key] < window)
-    }
-
-    /// What a query of `block` may see: a place before the block that any of them follows, all of its first one does.
-    fn places(&self, block: &Range<usize>) -> Vec<usize> {
-        (0..block.start).filter(|place| self.ends[*place] > block.start).chain(block.clone()).collect()
-    }
-}
-
 /// A score that adds nothing to any sum.
 const HIDDEN: f32 = -1e30;
-
-/// The keys that a block of queries sees.
-struct Seen {
-    /// The first of those that lie side by side.
-    first: usize,
-    count: usize,
-    /// Places of a tree, which do not lie side by side.
-    places: Option<Vec<usize>>,
-}
-
-/// Keys or values of one head, by rows and by columns.
-struct Head {
-    /// `[count, width]`
-    rows: Vec<f32>,
-    /// `[width, count]`
-    columns: Vec<f32>,
-    count: usize,
-    width: usize,
-}
-
-impl Head {
-    fn new(rows: Vec<f32>, count: usize, width: usize) -> Self {
-        Self { columns: transpose(&rows, count, width), rows, count, width }
-    }
-
-    fn pick(&self, places: &[usize]) -> Self {
-        let rows = places.iter().flat_map(|place| &self.rows[place * self.width..(place + 1) * self.width]);
-        Self::new(rows.copied().collect(), places.len(), self.width)
-    }
-
-    /// Rows from `first` on, with their stride.
-    fn rows(&self, first: usize) -> (*const f32, usize) {
-        (self.rows[first * self.width..].as_ptr(), self.width)
-    }
-
-    /// Columns from row `first` on, with their stride.
-    fn columns(&self, first: usize) -> (*const f32, usize) {
-        (self.columns[first..].as_ptr(), self.count)
-    }
-}
-
-impl Seen {
-    /// Copies of the keys and values that are seen, where they do not lie side by side.
-    fn pick(&self, keys: &Head, values: &Head) -> Option<(Head, Head)> {
-        self.places.as_ref().map(|places| (keys.pick(places), values.pick(places)))
-    }
-
-    /// Adds the gradients of what is seen to those of all, `[positions, width]`.
-    fn scatter(&self, gradients: &mut [f32], seen: &[f32], width: usize) {
-        for (place, row) in self.places.iter().flatten().zip(seen.chunks_exact(width)) {
-            let sums = &mut gradients[place * width..(place + 1) * width];
-            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-        }
-    }
-
-    /// Puts `value` where `query` does not see one of the places.
-    fn hide(&self, scores: &mut [f32], tree: Option<&AttentionTree>, query: usize, window: Option<usize>, value: f32) {
-        let (Some(places), Some(tree)) = (&self.places, tree) else { return };
-        for (score, place) in scores.iter_mut().zip(places) {
-            if !tree.sees(query, *place, window) {
-                *score = value;
-            }
-        }
-    }
-}
-
-/// One head of queries, keys or values inside of the packed rows, and where its rows go.
-struct Rotation<'a> {
-    cosine: &'a [f32],
-    sine: &'a [f32],
-    half: usize,
-    /// Values of a head behind those that are turned.
-    rest: usize,
-}
-
-/// Which way [`Rotation::rows`] turns.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Forward,
-    Back,
-    /// The values pass as they are.
-    None,
-}
-
-impl Rotation<'_> {
-    /// Copies rows, turned by their positions and scaled.
-    ///
-    /// # Safety
-    /// `from` and `to` have as many rows as there are positions, of their strides; `to` is nobody else's.
-    unsafe fn rows<A: Element, B: Element>(
-        &self,
-        turn: Turn,
-        scale: f32,
-        positions: Range<usize>,
-        (from, from_stride): (*const A, usize),
-        (to, to_stride): (*mut B, usize),
-    ) {
-        for (row, position) in positions.enumerate() {
-            unsafe {
-                let (from, to) = (from.add(row * from_stride), to.add(row * to_stride));
-                let sign = match turn {
-                    Turn::Forward => 1.0,
-                    Turn::Back => -1.0,
-                    Turn::None => 0.0,
-                };
-                let table = position * self.half;
-                let (cosine, sine) = (self.cosine[table..].as_ptr(), self.sine[table..].as_ptr());
-                rotate(from, to, cosine, sine, self.half, self.rest, sign, scale);
-            }
-        }
-    }
-}
-
-multiversion! {
-    fn rotate<A: Element, B: Element>(
-        from: *const A, to: *mut B, cosine: *const f32, sine: *const f32, half: usize, rest: usize, sign: f32, scale: f32,
-    ) = rotate_body;
-}
-
-/// A `sign` of 0 does not turn.
-#[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "as `multiversion!` takes them")]
-unsafe fn rotate_body<L: Lanes, A: Element, B: Element>(
-    from: *const A,
-    to: *mut B,
-    cosine: *const f32,
-    sine: *const f32,
-    half: usize,
-    rest: usize,
-    sign: f32,
-    scale: f32,
-) {
-    for i in (0..half).step_by(L::WIDTH) {
-        unsafe {
-            let left = half - i;
-            let (first, second) = (A::load::<L>(from.add(i), left), A::load::<L>(from.add(half + i), left));
-            let (mut a, mut b) = (first, second);
-            if sign != 0.0 {
-                let cosine = L::load_part(cosine.add(i), left);
-                let sine = L::mul(L::load_part(sine.add(i), left), L::splat(sign));
-                a = L::sub(L::mul(first, cosine), L::mul(second, sine));
-                b = L::fma(first, sine, L::mul(second, cosine));
-            }
-            B::store::<L>(to.add(i), left, L::mul(a, L::splat(scale)));
-            B::store::<L>(to.add(half + i), left, L::mul(b, L::splat(scale)));
-        }
-    }
-    for i in (0..rest).step_by(L::WIDTH) {
-        unsafe {
-            let place = 2 * half + i;
-            let passed = A::load::<L>(from.add(place), rest - i);
-            B::store::<L>(to.add(place), rest - i, L::mul(passed, L::splat(scale)));
-        }
-    }
-}
 
 /// `out (+)= left right` on this thread: left by rows and steps of its strides, right by rows of its stride.
 ///
@@ -297,19 +117,6 @@ unsafe fn multiply(
     for strip in 0..columns.div_ceil(STRIP) {
         unsafe { Kernel::strip(&[segment], 0..rows, strip, STRIP.min(columns - strip * STRIP), start, target) }
     }
-}
-
-/// `[rows, columns]` to `[columns, rows]`.
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut turned = vec![0.0; values.len()];
-    for first in (0..rows).step_by(16) {
-        for column in 0..columns {
-            for row in first..(first + 16).min(rows) {
-                turned[column * rows + row] = values[row * columns + column];
-            }
-        }
-    }
-    turned
 }
 
 /// Attention of `qkv`, `[batch, positions, (heads + 2 * key_heads) * head_dim]` (queries, then keys, then values), with
@@ -522,125 +329,6 @@ pub fn attention_backward<E: Element, G: Element>(
     });
     // SAFETY: queries, keys and values of all heads were written.
     unsafe { build.finish() }
-}
-
-multiversion! {
-    fn softmax_row(scores: *mut f32, first: usize, last: usize, total: usize) -> (f32, f32) = softmax_row_body;
-}
-multiversion! {
-    fn slope_row(
-        scores: *mut f32, slopes: *mut f32, first: usize, last: usize, total: usize, log_sum: f32, delta: f32,
-    ) = slope_row_body;
-}
-multiversion! { fn cap_row(scores: *mut f32, count: usize, cap: f32) = cap_row_body; }
-multiversion! {
-    fn cap_slopes(slopes: *mut f32, scores: *const f32, count: usize, reciprocal: f32) = cap_slopes_body;
-}
-multiversion! { fn dot<E: Element>(a: *const E, b: *const f32, count: usize) -> f32 = dot_body; }
-
-/// Exponentials of the scores `first..last` in place, zero elsewhere; the largest score and their sum.
-#[inline(always)]
-unsafe fn softmax_row_body<L: Lanes>(scores: *mut f32, first: usize, last: usize, total: usize) -> (f32, f32) {
-    unsafe {
-        clear::<L>(scores, first, last, total);
-        let whole = first + (last - first) / L::WIDTH * L::WIDTH;
-        let mut largest = L::splat(f32::NEG_INFINITY);
-        for i in (first..whole).step_by(L::WIDTH) {
-            largest = L::max(L::load(scores.add(i)), largest);
-        }
-        let mut top = L::largest(largest);
-        for i in whole..last {
-            top = top.max(*scores.add(i));
-        }
-        let mut sum = L::splat(0.0);
-        for i in (first..whole).step_by(L::WIDTH) {
-            let e = L::exp(L::sub(L::load(scores.add(i)), L::splat(top)));
-            L::store(scores.add(i), e);
-            sum = L::add(sum, e);
-        }
-        let mut sum = L::sum(sum);
-        if whole < last {
-            let mut rest = [0.0f32; 16];
-            L::store_part(rest.as_mut_ptr(), L::WIDTH, {
-                let part = L::load_part(scores.add(whole), last - whole);
-                L::exp(L::sub(part, L::splat(top)))
-            });
-            for (i, e) in rest.iter().enumerate().take(last - whole) {
-                *scores.add(whole + i) = *e;
-                sum += e;
-            }
-        }
-        (top, sum)
-    }
-}
-
-/// Scores to probabilities, and the gradient of the probabilities to that of the scores: `p = e^(s - log_sum)`,
-/// `ds = p (dp - delta)`; both zero outside of `first..last`.
-#[inline(always)]
-unsafe fn slope_row_body<L: Lanes>(
-    scores: *mut f32,
-    slopes: *mut f32,
-    first: usize,
-    last: usize,
-    total: usize,
-    log_sum: f32,
-    delta: f32,
-) {
-    unsafe {
-        clear::<L>(scores, first, last, total);
-        clear::<L>(slopes, first, last, total);
-        for i in (first..last).step_by(L::WIDTH) {
-            let left = last - i;
-            let p = L::exp(L::sub(L::load_part(scores.add(i), left), L::splat(log_sum)));
-            let slope = L::mul(p, L::sub(L::load_part(slopes.add(i), left), L::splat(delta)));
-            L::store_part(scores.add(i), left, p);
-            L::store_part(slopes.add(i), left, slope);
-        }
-    }
-}
-
-/// Scores to capped scores, in place.
-#[inline(always)]
-unsafe fn cap_row_body<L: Lanes>(scores: *mut f32, count: usize, cap: f32) {
-    for i in (0..count).step_by(L::WIDTH) {
-        unsafe {
-            let score = L::load_part(scores.add(i), count - i);
-            L::store_part(scores.add(i), count - i, capped::<L>(score, cap));
-        }
-    }
-}
-
-/// Gradients of capped scores to those of the scores before, in place.
-#[inline(always)]
-unsafe fn cap_slopes_body<L: Lanes>(slopes: *mut f32, scores: *const f32, count: usize, reciprocal: f32) {
-    for i in (0..count).step_by(L::WIDTH) {
-        unsafe {
-            let slope = cap_slope::<L>(L::load_part(scores.add(i), count - i), reciprocal);
-            let slope = L::mul(L::load_part(slopes.add(i), count - i), slope);
-            L::store_part(slopes.add(i), count - i, slope);
-        }
-    }
-}
-
-/// Zeros in `0..first` and `last..total`.
-#[inline(always)]
-unsafe fn clear<L: Lanes>(values: *mut f32, first: usize, last: usize, total: usize) {
-    for (from, to) in [(0, first), (last, total)] {
-        for i in (from..to).step_by(L::WIDTH) {
-            unsafe { L::store_part(values.add(i), to - i, L::splat(0.0)) }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn dot_body<L: Lanes, E: Element>(a: *const E, b: *const f32, count: usize) -> f32 {
-    unsafe {
-        let mut sum = L::splat(0.0);
-        for i in (0..count).step_by(L::WIDTH) {
-            sum = L::fma(E::load::<L>(a.add(i), count - i), L::load_part(b.add(i), count - i), sum);
-        }
-        L::sum(sum)
-    }
 }
 
 #[cfg(test)]
