@@ -83,6 +83,14 @@ pub(crate) struct Tokens {
     pub seam: bool,
 }
 
+/// Prompts that alone are other tokens than before their answers.
+struct Seams {
+    /// [`Example::alone`].
+    alone: Option<Arc<[u32]>>,
+    /// There is such a prompt.
+    any: bool,
+}
+
 impl Draft {
     /// Encodes the text once and marks every token by its end offset.
     ///
@@ -96,7 +104,7 @@ impl Draft {
             ends.push(text.len());
         }
         let encoded = tokenizer.encode_with_offsets(&text, self.special && !tokenizer.begins(&text))?;
-        let (alone, seam) = self.prompt_alone(&text, &ends, &encoded, tokenizer)?;
+        let Seams { alone, any: seam } = self.seams(&text, &ends, &encoded, tokenizer)?;
         let last = self.pieces.last().map_or((Part::Response, false), |piece| (piece.part, piece.learned));
 
         let mut tokens = Tokens { ids: encoded.ids, parts: Vec::new(), learned: Vec::new(), alone, seam };
@@ -125,16 +133,9 @@ impl Draft {
         Ok(tokens)
     }
 
-    /// The tokens of the first prompt if alone it is not what stands before its answer, and whether that holds of any
-    /// prompt. Where prompt and answer meet inside a token, that token differs, and a tokenizer that looks ahead may
-    /// split blanks otherwise before a word than at the end.
-    fn prompt_alone(
-        &self,
-        text: &str,
-        ends: &[usize],
-        whole: &Encoded,
-        tokenizer: &Tokenizer,
-    ) -> Result<(Option<Arc<[u32]>>, bool), Fault> {
+    /// Compares each prompt alone with what stands before its answer. Where prompt and answer meet inside a token, that
+    /// token differs, and a tokenizer that looks ahead may split blanks otherwise before a word than at the end.
+    fn seams(&self, text: &str, ends: &[usize], whole: &Encoded, tokenizer: &Tokenizer) -> Result<Seams, Fault> {
         let filled = self.pieces.iter().zip(ends).filter(|(piece, _)| !piece.text.is_empty());
         let mut filled = filled.peekable();
         let mut is_first = true;
@@ -146,11 +147,11 @@ impl Draft {
             let alone = tokenizer.encode_beginning(&text[..end], self.special)?;
             let within = whole.offsets.iter().take_while(|offset| offset.end <= end).count();
             if alone != whole.ids[..within] {
-                return Ok((is_first.then(|| alone.into()), true));
+                return Ok(Seams { alone: is_first.then(|| alone.into()), any: true });
             }
             is_first = false;
         }
-        Ok((None, false))
+        Ok(Seams { alone: None, any: false })
     }
 }
 

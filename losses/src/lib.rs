@@ -11,7 +11,9 @@ mod sentences;
 
 pub use auxiliary::{Auxiliary, HeldOut, HiddenBatch, Parameter, Row};
 pub use objective::{Extent, Normalisation, Objective, Scope, Tokens};
-pub use registry::{AuxiliaryBuilder, AuxiliaryKind, Build, Held, ObjectiveKind, Registry, Surroundings, Widths};
+pub use registry::{
+    AuxiliaryBuilder, AuxiliaryKind, Build, Held, ObjectiveKind, Registry, Remarks, Surroundings, Widths,
+};
 pub use sentences::{Embeddings, RowVectors, Sentences, Texts};
 
 /// Named tensors that an objective or an auxiliary loss saves with the training state and takes back on resume.

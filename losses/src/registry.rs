@@ -77,10 +77,13 @@ pub struct AuxiliaryBuilder {
     /// What it will hold, for the plan's estimate of memory.
     pub held: Box<dyn Fn(&Widths) -> Held>,
     /// What a user should know before a run of this extent, a sentence each.
-    pub remarks: Box<dyn Fn(&Extent) -> Vec<String>>,
+    pub remarks: Remarks,
     /// Builds it.
     pub build: Build,
 }
+
+/// What a user should know before a run of some extent, a sentence each.
+pub type Remarks = Box<dyn Fn(&Extent) -> Vec<String>>;
 
 /// What builds an auxiliary loss from all that it may depend on.
 pub type Build = Box<dyn FnOnce(&Surroundings) -> Box<dyn Auxiliary>>;
