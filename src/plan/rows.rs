@@ -1,0 +1,138 @@
+//! The rows of a run, and whether they go with its objective.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::PathBuf;
+
+use datasets::{Dataset, Example, IntentNoise, Options, Tokenizer};
+use faults::{Fault, Faults, Place};
+
+use super::by_prompt;
+use crate::model::Config;
+use crate::recipe::Recipe;
+
+/// Prompts that are named one by one when they stand twice.
+const NAMED: usize = 20;
+
+/// The rows to train on and to evaluate by, tokenised.
+///
+/// # Errors
+/// Every row that cannot be used, and every file that does not go with the rest of the recipe.
+pub(super) fn rows(
+    recipe: &Recipe,
+    config: &Config,
+    tokenizer: &Tokenizer,
+) -> Result<(Dataset, Option<Dataset>), Faults> {
+    let data = &recipe.data;
+    let limit = config.max_position_embeddings;
+    if let Some(length) = data.max_length.filter(|length| *length > limit) {
+        let message = format!("`data.max_length` = {length} is more than the model's {limit} positions");
+        let fault = Fault::new(message).at(recipe.places.of("data.max_length"));
+        return Err(fault.hint(format!("lower it to {limit}, or leave it out")).into());
+    }
+    let options = Options {
+        format: data.format,
+        train_on: data.train_on,
+        max_length: data.max_length.unwrap_or(limit),
+        model_limit: data.max_length.is_none_or(|length| length == limit),
+        too_long: data.too_long,
+        rename: data.rename.0.iter().map(|(column, key)| (column.clone(), key.clone())).collect(),
+        end_token: data.targets.end_token,
+        prefix_free: data.targets.prefix_free,
+        template: data.intent.template,
+        allow_empty_intent: data.intent.allow_empty,
+        intent_noise: None,
+        of_recipe: true,
+    };
+    let noise = data.intent.noise.map(|(kind, fraction)| IntentNoise { kind, fraction, seed: recipe.seed });
+    let mut faults = Vec::new();
+    let mut read = |key: &str, paths: &[String], options: &Options| {
+        let read = datasets::read(&paths.iter().map(PathBuf::from).collect::<Vec<_>>(), options, tokenizer);
+        let placed = |fault: Fault| {
+            let about = if fault.message.starts_with("`data.rename`") { "data.rename" } else { key };
+            fault.or_at(recipe.places.of(about))
+        };
+        read.map_err(|found| faults.extend(found.into_list().into_iter().map(placed))).ok()
+    };
+    let train = read("data.train", &data.train, &Options { intent_noise: noise, ..options.clone() });
+    // Evaluation is by the rows as they are.
+    let eval = if data.eval.is_empty() { None } else { read("data.eval", &data.eval, &options) };
+    faults.extend(train.as_ref().map(|train| unfit_shapes(recipe, train)).unwrap_or_default());
+    faults.extend(eval.as_ref().map(|eval| unfit_files(recipe, eval)).unwrap_or_default());
+    if by_prompt(recipe).is_some() {
+        faults.extend(train.iter().chain(&eval).flat_map(repeated_prompts));
+    }
+    // What is wrong with the keys is wrong with both data sets.
+    let mut named: Vec<Fault> = Vec::new();
+    for fault in faults {
+        if !named.contains(&fault) {
+            named.push(fault);
+        }
+    }
+    Faults::check(named)?;
+    let train = train.expect("a data set that could not be read has left a fault");
+    if train.examples.is_empty() {
+        let fault = Fault::new("no row is left to train on").at(recipe.places.of("data.train"));
+        return Err(fault.hint("all were dropped: see `data.too_long` and `data.max_length`").into());
+    }
+    Ok((train, eval))
+}
+
+/// Row shapes that do not go with the objective.
+fn unfit_files(recipe: &Recipe, dataset: &Dataset) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let objective = &recipe.objective;
+    for file in &dataset.report.files {
+        let fault = match objective.row_shape() {
+            Some(shape) if !file.format.starts_with(shape) => {
+                let message =
+                    format!("objective `{}` needs rows of `{shape}`, not `{}`", objective.name(), file.format);
+                Fault::new(message).hint("convert the rows, or choose another `objective.kind`")
+            }
+            None if file.format == "targets" => {
+                let message = format!("rows of `targets` need objective `diffuse`, not `{}`", objective.name());
+                Fault::new(message).hint("set `objective.kind = \"diffuse\"`: no other knows the weights of targets")
+            }
+            _ => continue,
+        };
+        faults.push(fault.at(Place::file(&file.file)));
+    }
+    faults
+}
+
+/// Prompts of a data set that stand there more than once: each would have a distribution and a floor of its own, and the
+/// model can have but one.
+fn repeated_prompts(dataset: &Dataset) -> Vec<Fault> {
+    let mut first: HashMap<&[u32], &Example> = HashMap::new();
+    let mut faults = Vec::new();
+    for targets in dataset.examples.chunk_by(|a, b| a.group == b.group) {
+        let example = &targets[0];
+        match first.entry(example.prompt()) {
+            Entry::Vacant(place) => drop(place.insert(example)),
+            Entry::Occupied(known) if faults.len() < NAMED => {
+                let known = known.get();
+                let message = format!("the prompt stands in {}:{} already", known.file, known.line);
+                let hint = "write all targets of a prompt, with their weights, into one row";
+                faults.push(Fault::new(message).at(Place::line(&*example.file, example.line)).hint(hint));
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+    faults
+}
+
+/// The same of the training rows, and keys of `[data]` that none of them has a use for.
+fn unfit_shapes(recipe: &Recipe, train: &Dataset) -> Vec<Fault> {
+    let mut faults = unfit_files(recipe, train);
+    let (targets, intent) = (recipe.data.targets.written, recipe.data.intent.written);
+    for (written, shape, keys) in [
+        (targets, "targets", "`data.end_token` and `data.prefix_free`"),
+        (intent, "intent", "`data.template`, `data.allow_empty_intent` and `data.intent_noise`"),
+    ] {
+        if written && !train.report.files.iter().any(|file| file.format.starts_with(shape)) {
+            let message = format!("{keys} have no effect: no file of `data.train` has rows of `{shape}`");
+            faults.push(Fault::new(message).at(recipe.places.of("data")).hint("remove them"));
+        }
+    }
+    faults
+}
