@@ -51,7 +51,7 @@ pub use linear::Linear;
 pub use lora::Lora;
 pub use matrix::Matrix;
 #[cfg(all(test, feature = "gpu"))]
-pub use native_attention::{Heads, is_right};
+pub use native_attention::{Sizes, is_right};
 pub use quantise::Quantise;
 pub use rope::{Rope, RopeScaling};
 pub use rotary::Rotary;

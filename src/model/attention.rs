@@ -10,7 +10,7 @@ use super::Context;
 use super::config::Config;
 use super::linear::{Linear, project_apart, project_onto, project_together};
 use super::matrix::Matrix;
-use super::native_attention::{Heads, is_right};
+use super::native_attention::{Sizes, is_right};
 use super::norm::Norm;
 use super::source::Source;
 use super::visibility::Visibility;
@@ -197,11 +197,9 @@ impl Attention {
         let (total, device) = (keys.dims()[2], keys.device().inner());
         let (tracked, dtype) = (keys.is_autodiff(), keys.dtype());
         let wrong = || {
-            let Self { heads: queries, key_heads: keys, head_dim: width, scale, .. } = *self;
-            tracked
-                && self.cap.is_none()
-                && !crate::device::is_cpu(&device)
-                && !is_right(&device, dtype, Heads { queries, keys, width, scale })
+            let Self { heads, key_heads, head_dim: width, .. } = *self;
+            let sizes = Sizes { rows: batch, positions: total, heads, key_heads, width };
+            tracked && self.cap.is_none() && !crate::device::is_cpu(&device) && !is_right(&device, dtype, sizes)
         };
         let window = self.window.filter(|window| *window < total).or_else(|| wrong().then_some(total))?;
         let query = Tensor::<1, Int>::arange((total - queries) as i64..total as i64, &device).reshape([queries, 1]);
