@@ -1,6 +1,8 @@
 //! How much memory a step takes, from the shapes alone.
 //!
-//! The terms are the tensors themselves; what is measured (see `docs/performance.md`) lies within 15 % of their sum.
+//! The terms are the tensors themselves; what is measured of steps of some hundred tokens and more (see
+//! `docs/performance.md`) lies within 15 % of their sum. Of smaller ones the largest moment is that of loading, when pages of
+//! the model's file lie in memory beside what is made of them; the system takes such pages back where it needs them.
 
 use burn::tensor::{DType, Device};
 use losses::Held;
@@ -32,6 +34,8 @@ pub struct Step<'a> {
     pub device: &'a Device,
     /// Rows of adapted matrices have trained lengths: what is multiplied with them is kept.
     pub dora: bool,
+    /// Inputs of the adapter are dropped: it is composed beside the matrix, and keeps what is left and the mask.
+    pub dropout: bool,
 }
 
 /// Bytes that a step holds at once.
@@ -77,8 +81,9 @@ impl Step<'_> {
                 Some(quantise) => quantise.bytes(self.config, self.dtype),
                 None => self.config.parameters() * self.dtype.size() as u64,
             },
-            // Values, two moments, the gradients and their flat copy, one more vector while an update is made.
-            optimizer: (self.trained + self.auxiliaries.parameters) * 4 * 6,
+            // Values, two moments, the gradients and their flat copy, one more vector while an update is made. Of a whole
+            // backbone these are large enough to be seen in copies that come and go: as many as were measured.
+            optimizer: (self.trained * if self.full { 11 } else { 6 } + self.auxiliaries.parameters * 6) * 4,
             activations: ((tokens * kept + beside.max(auxiliaries)) as f64 * ROUNDING) as u64 + gradients,
             program: PROGRAM,
         }
@@ -107,7 +112,16 @@ impl Step<'_> {
         let stream = streams * 4 * hidden;
         let between = inner_size * (2 * hidden + 2 * queries + 2 * keys + normed + 3 * inner);
         let scaled = if self.dora { inner_size * (2 * hidden + queries + 2 * keys + 2 * inner) } else { 0 };
-        let block = stream + between + scaled + 4 * (ranks + config.num_attention_heads as u64);
+        let (inputs, outputs) = projections.iter().fold((0, 0), |sums, (_, sides)| {
+            let [out, input] = sides.map(|side| side as u64);
+            (sums.0 + input, sums.1 + out)
+        });
+        let dropped = match (self.dropout, self.dora) {
+            (false, _) => 0,
+            (true, false) => 8 * inputs,
+            (true, true) => 8 * (inputs + outputs),
+        };
+        let block = stream + between + scaled + dropped + 4 * (ranks + config.num_attention_heads as u64);
         // Gradients of the widest part: of the gated values in f32, of gate and up, of the stream.
         let passing = 4 * inner + inner_size * 2 * inner + 4 * 4 * hidden;
         match recompute {

@@ -69,5 +69,10 @@ fn recomputed_blocks_give_the_gradients_of_kept_activations() {
         for (a, b) in losses[0].iter().flatten().zip(losses[1].iter().flatten()) {
             assert!((a - b).abs() < 1e-6 * a.abs(), "{recipe}: {a} and {b}");
         }
+        if recipe == "recipe" {
+            let adapter =
+                |mode: &str| place.read(&format!("{recipe}-{mode}/checkpoints/step-000003/adapter_model.safetensors"));
+            assert!(adapter("none") == adapter("blocks"), "the adapters differ");
+        }
     }
 }
