@@ -8,6 +8,7 @@ mod rows;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{DType, Device};
 use checkpoints::{AdapterConfig, Cache, Weights};
@@ -33,6 +34,9 @@ pub use estimate::{Estimate, flop_per_token, fresh_parameters, room};
 use estimate::{held, trained_values};
 pub use memory::{Memory, Step};
 use rows::rows;
+
+/// Tokens of a row, from its beginning, that codes are fitted to.
+const LONGEST_FITTED: usize = 512;
 
 /// A run as it will be done.
 pub struct Plan {
@@ -78,6 +82,13 @@ impl Plan {
     /// # Errors
     /// All that is wrong with the model's files, the rows, or the two together.
     pub fn new(mut recipe: Recipe) -> Result<Self, Faults> {
+        let principal = matches!(&recipe.adapter, Adapter::Lora(lora) if fresh(lora).is_some_and(|s| s.principal));
+        if principal && recipe.model.quantise.is_some_and(|quantise| ![0, recipe::FITTED_ROWS].contains(&quantise.rows))
+        {
+            let warning = "`model.quantize_rows` has no effect with `adapter.init = \"pissa\"`: what is left of a matrix has the \
+                           nearest codes";
+            recipe.warnings.push(warning.into());
+        }
         let device =
             crate::device::open(recipe.model.device).map_err(|fault| fault.or_at(recipe.places.of("model.device")))?;
         let dtype = crate::device::dtype(recipe.model.dtype, &device);
@@ -159,7 +170,7 @@ impl Plan {
     ///
     /// # Errors
     /// Weights that do not fit the configuration, targets that match nothing, an adapter that does not fit.
-    pub fn build(&mut self) -> Result<Trainee, Faults> {
+    pub fn build(&mut self, interrupted: &AtomicBool) -> Result<Trainee, Faults> {
         let weights = self.files.as_ref().map(ModelFiles::weights).transpose()?;
         let source = Source {
             weights: weights.as_ref(),
@@ -175,7 +186,7 @@ impl Plan {
         let mut decoder = Decoder::load(self.config.clone(), &source)?;
         let rows = self.calibration_rows();
         if !rows.is_empty() {
-            decoder.calibrate(&source, &rows)?;
+            decoder.calibrate(&source, &rows, interrupted)?;
         }
         if let Adapter::Lora(lora) = &self.recipe.adapter {
             if let Some(adapter) = &self.init_from {
@@ -202,8 +213,8 @@ impl Plan {
         let wanted = self.recipe.model.quantise.filter(|_| !principal).map_or(0, |quantise| quantise.rows);
         let all = &self.train.examples;
         let count = wanted.min(all.len());
-        // Few lengths: a GPU tunes its kernels for each.
-        let cut = |ids: &'_ [u32]| ids.len() / self.width_multiple * self.width_multiple;
+        // Few lengths: a GPU tunes its kernels for each. And none so long that what all of them hold does not fit.
+        let cut = |ids: &'_ [u32]| ids.len().min(LONGEST_FITTED) / self.width_multiple * self.width_multiple;
         let rows = (0..count).map(|index| &all[index * all.len() / count].ids[..]);
         rows.map(|ids| &ids[..cut(ids)]).filter(|ids| !ids.is_empty()).collect()
     }

@@ -75,7 +75,10 @@ impl Base {
     fn is_tied(&self) -> Result<bool, Fault> {
         let config = self.files.iter().find(|(name, _)| name == CONFIG);
         let keys = config.map(|(_, bytes)| parse_config(bytes)).transpose()?.unwrap_or_default();
-        Ok(keys.get("tie_word_embeddings") == Some(&json!(true)) || !self.weights.contains(HEAD))
+        // As transformers has it: families of Gemma are tied unless they say otherwise, even beside a copy of the head.
+        let is_gemma = keys.get("model_type").and_then(Value::as_str).is_some_and(|family| family.starts_with("gemma"));
+        let says = keys.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(is_gemma);
+        Ok(says || !self.weights.contains(HEAD))
     }
 }
 

@@ -140,6 +140,31 @@ fn a_sharded_base_keeps_its_files_and_its_index() {
     assert_eq!(index["metadata"]["total_parameters"], 2);
 }
 
+/// Gemma is tied where nothing is said, also beside a copy of the head; with an adapter on it the merged model says that it
+/// is tied no more. Other families with a head of their own are left as they are.
+#[test]
+fn a_head_that_is_tied_by_its_family_is_untied_by_a_merge() {
+    for (family, said) in [("gemma2", Some(false)), ("llama", None)] {
+        let folder = tempfile::tempdir().unwrap();
+        let two = folder.path().join("two");
+        fs::create_dir(&two).unwrap();
+        let bytes: Vec<u8> = [0.5f32, -1.0, 2.0, 0.25].iter().flat_map(|value| value.to_le_bytes()).collect();
+        let views = ["model.embed_tokens.weight", "lm_head.weight"]
+            .map(|name| (name, safetensors::tensor::TensorView::new(Dtype::F32, vec![2, 2], &bytes).unwrap()));
+        safetensors::serialize_to_file(views, None, &two.join("model.safetensors")).unwrap();
+        fs::write(two.join("config.json"), format!("{{\"model_type\": \"{family}\"}}")).unwrap();
+        let mut adapter =
+            Adapter { config: AdapterConfig::new(1, 1.0, vec!["lm_head".into()]), tensors: BTreeMap::new() };
+        for (key, shape) in [(Adapter::key_a("lm_head"), vec![1, 2]), (Adapter::key_b("lm_head"), vec![2, 1])] {
+            adapter.tensors.insert(key, StoredTensor::from_f32(shape, &[1.0, 2.0]));
+        }
+        let merged = folder.path().join("merged");
+        export::merged(&Base::open(&two).unwrap(), &adapter, &merged, None).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&fs::read(merged.join("config.json")).unwrap()).unwrap();
+        assert_eq!(config.get("tie_word_embeddings").and_then(serde_json::Value::as_bool), said, "{family}");
+    }
+}
+
 #[test]
 fn what_cannot_be_merged_is_named_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();

@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let interrupted = watch_for_interrupt()?;
     plan.resumed =
         checkpoint.as_ref().filter(|checkpoint| checkpoint.has_adapter()).map(Checkpoint::adapter).transpose()?;
-    let mut trainee = plan.build()?;
+    let mut trainee = plan.build(&interrupted)?;
     let settings = plan.settings(&mut trainee);
     let mut run = match &checkpoint {
         Some(_) => Run::open(&folder)?,

@@ -85,7 +85,13 @@ impl Skips {
         let good = checkpoints.iter().rev().find(|(step, _)| (*step as u64) < last_finite);
         // With a finite nll it is the weights that overflow, in the loss or in its gradient.
         let overflow = self.overflow_hint.as_deref().filter(|_| self.nll_is_finite);
-        let change = overflow.unwrap_or("lower `optimizer.learning_rate`");
+        let change = overflow.unwrap_or(match self.any_kept {
+            true => "lower `optimizer.learning_rate`",
+            false => {
+                "see with `trainer inspect` whether what the run starts from holds values that are not finite, or lower \
+                 `optimizer.learning_rate`"
+            }
+        });
         fault.hint(match (good, checkpoints.last()) {
             (Some((_, folder)), _) => {
                 format!("the last good checkpoint is {}; {change} and go on from there", folder.display())

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
@@ -63,8 +64,8 @@ impl Decoder {
     /// codes.
     ///
     /// # Errors
-    /// A tensor that cannot be read again, or has a value that is not finite.
-    pub fn calibrate(&mut self, source: &Source, rows: &[&[u32]]) -> Result<(), Fault> {
+    /// A tensor that cannot be read again, or has a value that is not finite; the user has stopped it.
+    pub fn calibrate(&mut self, source: &Source, rows: &[&[u32]], interrupted: &AtomicBool) -> Result<(), Fault> {
         let started = Instant::now();
         let tokens: usize = rows.iter().map(|row| row.len()).sum();
         info!("fitting the codes of {} blocks to {} rows of {tokens} tokens", self.layers.len(), rows.len());
@@ -77,7 +78,12 @@ impl Decoder {
         self.calibrate_ends(source, &ids, tokens)?;
         let mut contexts: Vec<Context> = rows.iter().map(|row| self.context(0, row.len(), row.len(), None)).collect();
         let mut states: Vec<Tensor<3>> = ids.into_iter().map(|ids| self.embed(ids, false)).collect();
-        for block in &mut self.layers {
+        let blocks = self.layers.len();
+        for (index, block) in self.layers.iter_mut().enumerate() {
+            if interrupted.load(Ordering::SeqCst) {
+                let message = "stopped while codes were fitted: nothing is trained yet, and nothing was written";
+                return Err(Fault::new(message).hint("start the run again as it was started"));
+            }
             for linear in block.linears() {
                 let values = source.values(linear.name(), linear.shape())?;
                 linear.replace_weight(source.plain(values, linear.shape()));
@@ -97,6 +103,9 @@ impl Decoder {
             }
             for (context, x) in contexts.iter().zip(&mut states) {
                 *x = block.forward(x.clone(), context, None);
+            }
+            if (index + 1) % blocks.div_ceil(8) == 0 {
+                info!("fitted {} of {blocks} blocks", index + 1);
             }
         }
         info!("fitted in {:.1} s", started.elapsed().as_secs_f64());

@@ -126,6 +126,7 @@ impl fmt::Display for Plan {
             let except = if quantise.embeddings { "" } else { " but for embedding and head" };
             let fitted = match self.calibration_rows().len() {
                 0 => String::new(),
+                1 => ", fitted to 1 row".into(),
                 rows => format!(", fitted to {rows} rows"),
             };
             format!(", the frozen matrices in {}{except}{fitted}", quantise.name())

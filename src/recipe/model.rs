@@ -140,6 +140,9 @@ pub(super) fn read(section: &mut Section) -> Model {
     Model { backbone, dtype, device, quantise: read_quantise(section) }
 }
 
+/// Rows that nf4's codes are fitted to where no other number is asked for.
+pub const FITTED_ROWS: usize = 128;
+
 fn read_quantise(section: &mut Section) -> Option<Quantise> {
     let known = [("int8", Quantisation::Int8), ("nf4", Quantisation::Nf4)];
     // Not in the resolved table unless written: runs of before there was the key are the same runs.
@@ -158,7 +161,12 @@ fn read_quantise(section: &mut Section) -> Option<Quantise> {
     };
     let embeddings = section.value("quantize_embeddings", true);
     let rows = match quantisation {
-        Quantisation::Nf4 => section.value("quantize_rows", 128),
+        Quantisation::Nf4 => {
+            let rows = section.value("quantize_rows", FITTED_ROWS);
+            let hint = "128 is as good as any more; 0 takes the nearest codes";
+            section.check("quantize_rows", rows <= 1024, "`model.quantize_rows` must be at most 1024", hint);
+            rows
+        }
         Quantisation::Int8 => {
             without(section, "quantize_rows", "on int8, which loses next to nothing", "remove it");
             0

@@ -16,7 +16,7 @@ use trainer::engine::totals::Totals;
 use trainer::engine::trainee::values;
 use trainer::model::{AdapterSettings, Config, Decoder, Source};
 
-use crate::support::{FixtureRow, examples};
+use crate::support::{FixtureRow, examples, larger};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -177,7 +177,7 @@ fn assert_magnitudes(case: &str, decoder: &mut Decoder) {
     for (name, lengths) in expected {
         let key = name.replace(".default.weight", "");
         let found = tensors[&key].to_f32().expect("f32");
-        let worst = found.iter().zip(&lengths).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let worst = found.iter().zip(&lengths).map(|(a, b)| (a - b).abs()).fold(0.0, larger);
         assert!(found.len() == lengths.len() && worst < 1e-4, "{case}: {key}: {worst}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use checkpoints::Adapter;
 
-use crate::support::Workplace;
+use crate::support::{Workplace, larger};
 
 /// Losses and gradient norms of the steps, and the adapter after the last.
 struct Trained {
@@ -30,7 +30,7 @@ fn assert_alike(one: &Trained, other: &Trained, tolerance: f64, what: &str) {
     assert_eq!(one.adapter.keys().collect::<Vec<_>>(), other.adapter.keys().collect::<Vec<_>>());
     for (name, a) in &one.adapter {
         let b = &other.adapter[name];
-        let largest = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+        let largest = a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, larger);
         assert!(largest < tolerance, "{what}: {name} differs by {largest}");
     }
 }

@@ -13,6 +13,8 @@ use trainer::engine::totals::Totals;
 use trainer::engine::trainee::values;
 use trainer::model::{Config, Decoder, Source};
 
+use crate::support::larger;
+
 const SEED: u64 = 5;
 
 /// The parts of a head: the hidden states `[tokens, width]`, A, B and m.
@@ -72,7 +74,7 @@ impl Reference {
 
 #[track_caller]
 fn close(name: &str, found: Vec<f32>, expected: &[f64]) {
-    let worst = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+    let worst = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, larger);
     assert!(found.len() == expected.len() && worst < 1e-4, "{name}: {worst}");
     assert!(expected.iter().any(|value| value.abs() > 1e-2), "{name}: nothing to see");
 }

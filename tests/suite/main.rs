@@ -13,6 +13,7 @@ mod divergence;
 mod dropout;
 mod export;
 mod files;
+mod head;
 mod inspect;
 mod intents;
 mod keys;

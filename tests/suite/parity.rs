@@ -15,7 +15,7 @@ use trainer::engine::totals::Totals;
 use trainer::engine::trainee::values;
 use trainer::model::{Config, Decoder, Source};
 
-use crate::support::{FixtureRow, examples};
+use crate::support::{FixtureRow, examples, larger};
 
 const MODELS: [&str; 14] = [
     "llama", "llama3", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "olmo", "olmo2", "granite", "phi3",
@@ -83,7 +83,7 @@ fn logits_differ_by(found: Tensor<2>, expected: &[Vec<f32>]) -> f32 {
     let found = values(found.flatten(0, 1));
     let expected: Vec<f32> = expected.concat();
     assert_eq!(found.len(), expected.len());
-    found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, larger)
 }
 
 #[test]

@@ -7,7 +7,7 @@ use kernels::{Quantisation, Quantised};
 use safetensors::tensor::{Dtype, SafeTensors, View, serialize};
 use trainer::model::{Decoder, ModelFiles, Quantise, Source};
 
-use crate::support::Workplace;
+use crate::support::{Workplace, larger};
 
 /// A model's tensors with their numbers; the embedded model is kept in bf16.
 fn tensors(bytes: &[u8]) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
@@ -190,7 +190,7 @@ fn an_adapter_of_a_quantised_run_is_merged_into_the_original_weights() {
                 let norm = row.iter().map(|value| value * value).sum::<f64>().sqrt();
                 row.iter_mut().for_each(|value| *value *= f64::from(*length) / norm);
             }
-            let worst = after[name].1.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+            let worst = after[name].1.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, larger);
             assert!(worst < 2e-6, "{bits} {kind} {name}: {worst}");
         }
         assert_eq!(adapted, 28);

@@ -292,3 +292,8 @@ impl Ended {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}:\n{}", self.stdout))
     }
 }
+
+/// The larger of two errors; NaN is larger than all, where `f32::max` passes over it.
+pub fn larger<T: PartialOrd>(most: T, error: T) -> T {
+    if error <= most { most } else { error }
+}

@@ -1,0 +1,87 @@
+//! The head of a large vocabulary goes over the learned tokens in chunks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use datasets::{Example, Part};
+use trainer::engine::batch::Batch;
+use trainer::engine::head::{chunk_rows, loss_and_gradients};
+use trainer::engine::totals::Totals;
+use trainer::engine::trainee::values;
+use trainer::model::{Config, Decoder, Source};
+
+use crate::support::larger;
+
+const VOCABULARY: usize = 66_000;
+
+fn example(length: usize, line: usize) -> Example {
+    Example {
+        ids: (0..length).map(|place| ((place * 7919 + line * 104_729) % VOCABULARY) as u32).collect(),
+        parts: vec![Part::Response; length],
+        learned: (0..length).map(|place| place > 0).collect(),
+        weight: 1.0,
+        alone: None,
+        group: line,
+        file: Arc::from("rows"),
+        line,
+    }
+}
+
+/// Rows that are cut by the ends of chunks have the loss and the gradients that each has alone, in one chunk; of an objective
+/// without weights, and of one whose weights go by a token's place in its row.
+#[test]
+fn chunks_change_neither_loss_nor_gradients() {
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama3/config.json");
+    let text = std::fs::read_to_string(text).expect("the configuration");
+    let mut config = Config::parse(&text, "config.json").expect("a configuration");
+    config.vocab_size = VOCABULARY;
+    let device = Device::flex();
+    let source = Source {
+        weights: None,
+        dtype: DType::F32,
+        device: &device,
+        trained: false,
+        quantise: None,
+        seed: 3,
+        initializer_range: 0.3,
+        draws_on_device: false,
+        used: Default::default(),
+    };
+    let decoder = Decoder::load(config, &source).expect("a drawn model");
+    let hidden_size = decoder.config.hidden_size;
+    let examples: Vec<Example> = (1..=3).map(|line| example(88 + 8 * line, line)).collect();
+    let learned: usize = examples.iter().map(|example| example.ids.len() - 1).sum();
+    let chunk = chunk_rows(VOCABULARY);
+    assert!(learned > 2 * chunk && examples.iter().all(|example| example.ids.len() < chunk), "{learned} of {chunk}");
+
+    for objective in [losses::objective::NLL, losses::objective::LAMBDA_PR] {
+        let run = |rows: &[usize]| {
+            let batch = Batch::new(&examples, rows, 8);
+            let numbers: Vec<f32> = (rows.iter())
+                .flat_map(|row| (0..batch.width * hidden_size).map(move |i| ((i + row * 31) as f32 * 0.7).sin()))
+                .collect();
+            let states = TensorData::new(numbers, [rows.len(), batch.width, hidden_size]);
+            let mut totals = Totals::zeros(&device);
+            let mut objective = (objective.build)(&mut faults::Section::probe());
+            let states = Tensor::from_data(states, &device);
+            let found = loss_and_gradients(&decoder, states, &batch, &mut *objective, 1.0, 0, &mut totals);
+            let gradient = values(found.hidden.flatten(0, 2));
+            let width = batch.width * hidden_size;
+            let kept = rows
+                .iter()
+                .enumerate()
+                .map(|(place, row)| gradient[place * width..][..examples[*row].ids.len() * hidden_size].to_vec());
+            (totals.read().loss, kept.collect::<Vec<_>>())
+        };
+        let (loss, gradients) = run(&[0, 1, 2]);
+        let alone: Vec<_> = (0..3).map(|row| run(&[row])).collect();
+        let sum: f64 = alone.iter().map(|(loss, _)| loss).sum();
+        assert!((loss / sum - 1.0).abs() < 1e-6, "{}: {loss} for {sum}", objective.name);
+        for (found, (_, expected)) in gradients.iter().zip(&alone) {
+            let scale = expected[0].iter().map(|value| value.abs()).fold(0.0, larger);
+            let worst = found.iter().zip(&expected[0]).map(|(a, b)| (a - b).abs()).fold(0.0, larger);
+            assert!(found.len() == expected[0].len() && scale > 0.0 && worst <= 1e-5 * scale, "{worst} in {scale}");
+        }
+    }
+}
