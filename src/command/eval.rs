@@ -95,8 +95,14 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     for notice in &data.report.notices {
         tracing::warn!("{notice}");
     }
-    for prompt in prompts(&data.examples) {
-        let line = measure(&model, &data.examples, &prompt, arguments)?;
+    for (index, prompt) in prompts(&data.examples).iter().enumerate() {
+        // A stream of its own for each prompt: with one for all, their sampling errors would be one. The first has that of
+        // `trainer sample`.
+        let seed = match index {
+            0 => arguments.seed,
+            _ => crate::random::key(arguments.seed, &["prompt", &index.to_string()]),
+        };
+        let line = measure(&model, &data.examples, prompt, seed, arguments)?;
         print(&format!("{line}\n"))?;
     }
     Ok(Outcome::Done)
@@ -106,6 +112,7 @@ fn measure(
     model: &Loaded,
     examples: &[Example],
     prompt: &Prompt,
+    seed: u64,
     arguments: &Arguments,
 ) -> Result<serde_json::Value, Fault> {
     let targets = &examples[prompt.targets.clone()];
@@ -147,7 +154,7 @@ fn measure(
             top_k: 0,
             max_tokens: arguments.max_tokens,
             stop: Vec::new(),
-            seed: arguments.seed,
+            seed,
         };
         let prompts = [asked.to_vec()];
         let mut rows = DecoderRows::new(&model.decoder);

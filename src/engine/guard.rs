@@ -74,6 +74,19 @@ impl Skips {
         }
     }
 
+    /// Looks back from the end of a run.
+    ///
+    /// # Errors
+    /// The last step was skipped: nobody knows whether what was saved is any good.
+    pub fn check_end(&self, run: &Run) -> Result<(), Fault> {
+        match self.in_a_row {
+            0 => Ok(()),
+            steps => {
+                Err(self.diverged(format!("the run ended with a loss or gradient not finite, {steps} in a row"), run))
+            }
+        }
+    }
+
     /// Names the last checkpoint that a later finite step has shown to be good, if there is one, and what to change.
     fn diverged(&self, message: String, run: &Run) -> Fault {
         let fault = Fault::new(message).at(Place::file(run.folder()));

@@ -208,6 +208,7 @@ pub fn train(
             break;
         }
     }
+    skips.check_end(run)?;
     Ok(Outcome::Finished)
 }
 

@@ -163,7 +163,7 @@ impl Encoder {
     /// once, and texts of like length together. `done` is told how many texts are ready, each time some are.
     ///
     /// # Errors
-    /// A text that the tokenizer cannot represent.
+    /// A text that the tokenizer cannot represent; an embedding that is not finite.
     pub fn embed(&self, texts: &[String], done: &mut dyn FnMut(usize)) -> Result<Vec<f32>, Fault> {
         let pipeline = match self {
             Self::Words => {
@@ -191,6 +191,11 @@ impl Encoder {
             let batch: Vec<_> = rows.drain(..(BATCH_TOKENS / width).clamp(1, rows.len())).collect();
             let ids: Vec<&[u32]> = batch.iter().map(|(ids, _)| &ids[..]).collect();
             let vectors = pipeline.model.embed(&ids, pipeline.pooling == Pooling::Cls);
+            if vectors.iter().any(|value| !value.is_finite()) {
+                return Err(Fault::new("an embedding of the sentence encoder is not finite")
+                    .at(Place::Named("the sentence encoder".into()))
+                    .hint("its weights may be damaged: `trainer inspect` names tensors that hold NaN"));
+            }
             for ((_, places), vector) in batch.iter().zip(vectors.chunks(dimension)) {
                 for place in places {
                     values[place * dimension..][..dimension].copy_from_slice(vector);

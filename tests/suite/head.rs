@@ -85,3 +85,58 @@ fn chunks_change_neither_loss_nor_gradients() {
         }
     }
 }
+
+/// What a weighted objective sends back to the hidden states, in f64 from its definition: the weight of a token, which takes
+/// no part in the differentiation, times the gradient of its nll.
+#[test]
+fn gradients_carry_the_weights_of_the_definition() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama3");
+    let text = std::fs::read_to_string(folder.join("config.json")).expect("the configuration");
+    let weights = checkpoints::Weights::open(&folder).expect("the weights");
+    let device = Device::flex();
+    let source = Source::frozen(&weights, DType::F32, &device);
+    let decoder =
+        Decoder::load(Config::parse(&text, "config.json").expect("a configuration"), &source).expect("a model");
+    let (width, vocabulary) = (decoder.config.hidden_size, decoder.config.vocab_size);
+    let matrix = weights.f32("model.embed_tokens.weight").expect("the tied matrix");
+    let mut example = example(12, 1);
+    example.ids = (0..12).map(|place| (3 + 5 * place) % vocabulary as u32).collect();
+    let batch = Batch::new(&[example], &[0], 8);
+    let hidden: Vec<f32> = (0..batch.width * width).map(|i| 3.0 * (i as f32 * 0.7).sin()).collect();
+
+    type Weight = fn(f64) -> f64;
+    let cases: [(_, Weight); 4] = [
+        (losses::objective::NLL, |_| 1.0),
+        (losses::objective::CDIV, |q| q.powf(-0.4)),
+        (losses::objective::FOCAL, |q| (1.0 - q).powi(2)),
+        (losses::objective::GOLD, |q| q),
+    ];
+    for (objective, weight) in cases {
+        let mut expected = vec![0.0; hidden.len()];
+        let mut expected_loss = 0.0;
+        for token in &batch.learned {
+            let row = &hidden[token.hidden * width..][..width];
+            let logit = |entry: &[f32]| row.iter().zip(entry).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum::<f64>();
+            let logits: Vec<f64> = matrix.chunks_exact(width).map(logit).collect();
+            let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
+            let q = logits[token.target as usize].exp() / sum;
+            expected_loss -= weight(q) * q.ln();
+            for (entry, logit) in logits.iter().enumerate() {
+                let slope = weight(q) * (logit.exp() / sum - f64::from(u8::from(entry == token.target as usize)));
+                for i in 0..width {
+                    expected[token.hidden * width + i] += slope * f64::from(matrix[entry * width + i]);
+                }
+            }
+        }
+        let states = Tensor::from_data(TensorData::new(hidden.clone(), [1, batch.width, width]), &device);
+        let mut totals = Totals::zeros(&device);
+        let mut built = (objective.build)(&mut faults::Section::probe());
+        let found = loss_and_gradients(&decoder, states, &batch, &mut *built, 1.0, 0, &mut totals);
+        let loss = totals.read().loss;
+        assert!((loss / expected_loss - 1.0).abs() < 1e-5, "{}: {loss} for {expected_loss}", objective.name);
+        let scale = expected.iter().map(|value: &f64| value.abs()).fold(0.0, larger);
+        let found = values(found.hidden.flatten(0, 2));
+        let worst = found.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, larger);
+        assert!(worst < 1e-5 * scale, "{}: {worst} in {scale}", objective.name);
+    }
+}

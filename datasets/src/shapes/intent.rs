@@ -118,7 +118,7 @@ pub(super) const SHAPE: Shape = Shape {
         if template.is_stepwise() {
             return Err(misfit(template, "`steps`, a list of `intent` and `text`"));
         }
-        let intent = checked("intent", row.text("intent")?, context)?;
+        let intent = checked("intent", row.text("intent")?, template, context)?;
         let response = row.filled_text("response")?;
         if !template.response_end().is_empty() && response.contains(SEPARATOR) {
             return Err(Fault::new(format!("`response` holds the separator `{SEPARATOR}`"))
@@ -167,7 +167,7 @@ fn steps(values: &[Value], template: Template, context: &Context<'_>) -> Result<
             let value = step.get(key).ok_or_else(|| Fault::new(format!("`{full}` is missing")));
             string(&full, value?)
         };
-        let intent = checked(&format!("{name}.intent"), field("intent")?, context)?;
+        let intent = checked(&format!("{name}.intent"), field("intent")?, template, context)?;
         let text = field("text")?;
         if text.trim().is_empty() || text.contains(SEPARATOR) {
             let what = if text.contains(SEPARATOR) { "holds the separator `###`" } else { "is empty" };
@@ -200,8 +200,13 @@ fn misfit(template: Template, fields: &str) -> Fault {
     Fault::new(format!("the template `{word}` needs {fields}")).hint("set `data.template`, or the row's own `template`")
 }
 
-fn checked<'a>(name: &str, intent: &'a str, context: &Context<'_>) -> Result<&'a str, Fault> {
+fn checked<'a>(name: &str, intent: &'a str, template: Template, context: &Context<'_>) -> Result<&'a str, Fault> {
     let intent = intent.trim();
+    let ends = |mark: &str| template == Template::Code && intent.starts_with(mark);
+    if template.end_mark().is_some_and(ends) {
+        return Err(Fault::new(format!("`{name}` is the mark that ends the answer, `{intent}`"))
+            .hint("the sampler would stop there: say it in other words"));
+    }
     if intent.contains(SEPARATOR) {
         return Err(Fault::new(format!("`{name}` holds the separator `{SEPARATOR}`"))
             .hint("the sampler could not tell where the intent ends: take it out"));
