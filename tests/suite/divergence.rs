@@ -61,6 +61,17 @@ fn a_model_with_a_weight_that_is_nan_changes_nothing_and_is_reported() {
     place.refuses("eval model --data builtin:numbers", &["the model's loss is NaN", "builtin:numbers:1", "hint: "]);
 }
 
+/// Fewer skips than stop a run, but its last steps: nobody knows whether what was saved is any good.
+#[test]
+fn a_run_that_ends_in_skipped_steps_is_not_done() {
+    let place = Workplace::new();
+    let set =
+        "--set optimizer.learning_rate=1e30 --set schedule.warmup=0 --set train.steps=3 --set objective.kind=cdiv";
+    let ended = place.trainer(&format!("run recipe.toml {set}"));
+    let ended = ended.fails(&["the run ended with a loss or gradient not finite", "hint: "]);
+    assert!(!ended.stdout.contains("done:") && skipped(&place).last() == Some(&3), "{}", ended.stderr);
+}
+
 #[test]
 fn a_resumed_run_whose_every_step_is_skipped_names_a_checkpoint() {
     let place = Workplace::with_model();

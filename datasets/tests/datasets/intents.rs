@@ -81,6 +81,10 @@ fn what_would_break_the_sampler_is_refused() {
             "`steps[1].intent` holds",
         ),
         (r##""steps": [{"intent": "a", "text": "x ### y"}]"##, "`steps[0].text` holds the separator"),
+        (
+            r##""steps": [{"intent": "End of code.", "text": "x"}], "template": "code""##,
+            "`steps[0].intent` is the mark that ends the answer, `End of code.`",
+        ),
         (r##""steps": [{"intent": "a"}]"##, "`steps[0].text` is missing"),
         (r##""steps": [3]"##, "`steps[0]` must be an object"),
         (r##""steps": [{"intent": "a", "text": "b"}], "template": "chat""##, "needs `intent` and `response`"),
