@@ -214,7 +214,10 @@ impl Plan {
         let all = &self.train.examples;
         let count = wanted.min(all.len());
         // Few lengths: a GPU tunes its kernels for each. And none so long that what all of them hold does not fit.
-        let cut = |ids: &'_ [u32]| ids.len().min(LONGEST_FITTED) / self.width_multiple * self.width_multiple;
+        let cut = |ids: &'_ [u32]| match ids.len().min(LONGEST_FITTED) {
+            short if short < self.width_multiple => short,
+            length => length / self.width_multiple * self.width_multiple,
+        };
         let rows = (0..count).map(|index| &all[index * all.len() / count].ids[..]);
         rows.map(|ids| &ids[..cut(ids)]).filter(|ids| !ids.is_empty()).collect()
     }

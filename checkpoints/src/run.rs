@@ -47,6 +47,16 @@ impl Run {
     /// # Errors
     /// `dir` is a file, holds something, or cannot be created.
     pub fn create(dir: &Path) -> Result<Self, Fault> {
+        Self::refuse_used(dir)?;
+        files::create_folder(&dir.join(CHECKPOINTS))?;
+        Ok(Self { folder: dir.into(), metrics: None, lock: None })
+    }
+
+    /// Looks whether [`Run::create`] could begin a run in `dir`, and makes nothing.
+    ///
+    /// # Errors
+    /// `dir` is a file or holds something.
+    pub fn refuse_used(dir: &Path) -> Result<(), Fault> {
         let fault = |message: &str| Fault::new(message).at(Place::file(dir));
         if dir.exists() && !dir.is_dir() {
             return Err(fault("the output directory is a file").hint("choose another `output.dir`"));
@@ -58,8 +68,7 @@ impl Run {
                 false => "continue the run in it with `--resume`, or choose another `output.dir`",
             }));
         }
-        files::create_folder(&dir.join(CHECKPOINTS))?;
-        Ok(Self { folder: dir.into(), metrics: None, lock: None })
+        Ok(())
     }
 
     /// The run that is in `dir` already.

@@ -40,7 +40,14 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     for warning in &plan.recipe.warnings {
         tracing::warn!("{warning}");
     }
-    let checkpoint = if arguments.resume { Some(checkpoint_to_resume(&folder, &plan)?) } else { None };
+    // Before anything is built: fitting codes may take minutes.
+    let checkpoint = match arguments.resume {
+        true => Some(checkpoint_to_resume(&folder, &plan)?),
+        false => {
+            Run::refuse_used(&folder)?;
+            None
+        }
+    };
     let done = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.step);
     let stopped_early = checkpoint.as_ref().map(read_state).transpose()?.is_some_and(|state| state.stopped_early);
     if done >= plan.steps || stopped_early {

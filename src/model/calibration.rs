@@ -75,15 +75,12 @@ impl Decoder {
             Tensor::<2, Int>::from_data(TensorData::new(ids, [1, row.len()]), &device)
         });
         let ids: Vec<_> = ids.collect();
-        self.calibrate_ends(source, &ids, tokens)?;
+        self.calibrate_ends(source, &ids, tokens, interrupted)?;
         let mut contexts: Vec<Context> = rows.iter().map(|row| self.context(0, row.len(), row.len(), None)).collect();
         let mut states: Vec<Tensor<3>> = ids.into_iter().map(|ids| self.embed(ids, false)).collect();
         let blocks = self.layers.len();
         for (index, block) in self.layers.iter_mut().enumerate() {
-            if interrupted.load(Ordering::SeqCst) {
-                let message = "stopped while codes were fitted: nothing is trained yet, and nothing was written";
-                return Err(Fault::new(message).hint("start the run again as it was started"));
-            }
+            refuse_interrupted(interrupted)?;
             for linear in block.linears() {
                 let values = source.values(linear.name(), linear.shape())?;
                 linear.replace_weight(source.plain(values, linear.shape()));
@@ -113,12 +110,19 @@ impl Decoder {
     }
 
     /// Embedding and head, by the last hidden states that the model gives with the codes it has.
-    fn calibrate_ends(&mut self, source: &Source, ids: &[Tensor<2, Int>], tokens: usize) -> Result<(), Fault> {
+    fn calibrate_ends(
+        &mut self,
+        source: &Source,
+        ids: &[Tensor<2, Int>],
+        tokens: usize,
+        interrupted: &AtomicBool,
+    ) -> Result<(), Fault> {
         if !source.quantise.is_some_and(|quantise| quantise.embeddings) {
             return Ok(());
         }
         let inputs = Inputs::default();
         for ids in ids {
+            refuse_interrupted(interrupted)?;
             inputs.see(HEAD, &self.hidden(ids.clone(), false, None).flatten(0, 1));
         }
         let shape = [self.config.vocab_size, self.config.hidden_size];
@@ -130,4 +134,12 @@ impl Decoder {
         self.replace_head(fitted);
         Ok(())
     }
+}
+
+fn refuse_interrupted(interrupted: &AtomicBool) -> Result<(), Fault> {
+    if interrupted.load(Ordering::SeqCst) {
+        let message = "stopped while codes were fitted: no step was made, and nothing was written";
+        return Err(Fault::new(message).hint("start the run again as it was started"));
+    }
+    Ok(())
 }
