@@ -192,6 +192,9 @@ pub fn train(
         // What a skipped step would save is there already, and retention would let go of a good one for it.
         if (save_now || best) && (!skips.is_skipping() || stop || last) {
             skips.check_values(&values, step, run)?;
+            if last {
+                skips.check_end(run)?;
+            }
             let contents = Contents {
                 weights: weights(settings, trainee),
                 training_state: state::save(&layout, &values, &moments, objective, trainee),
@@ -208,7 +211,6 @@ pub fn train(
             break;
         }
     }
-    skips.check_end(run)?;
     Ok(Outcome::Finished)
 }
 

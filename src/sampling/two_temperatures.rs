@@ -122,7 +122,8 @@ impl Draft {
         self.text += intent;
         self.text += template.intent_end();
         self.stages.push(Stage { intent: intent.trim_start().into(), response: String::new() });
-        let last = template == Template::Code && template.end_mark().is_some_and(|mark| intent.contains(mark));
+        let last =
+            template == Template::Code && template.end_mark().is_some_and(|mark| intent.trim_start().starts_with(mark));
         // In steps, the end token in place of an intent ends the answer.
         if last || template.is_stepwise() && sample.end == End::Token {
             (self.done, self.stopped) = (true, true);

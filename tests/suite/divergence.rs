@@ -70,6 +70,8 @@ fn a_run_that_ends_in_skipped_steps_is_not_done() {
     let ended = place.trainer(&format!("run recipe.toml {set}"));
     let ended = ended.fails(&["the run ended with a loss or gradient not finite", "hint: "]);
     assert!(!ended.stdout.contains("done:") && skipped(&place).last() == Some(&3), "{}", ended.stderr);
+    // Nothing was saved that a retry could take for the end.
+    place.trainer(&format!("run recipe.toml {set} --resume")).fails(&["hint: "]);
 }
 
 #[test]
