@@ -8,14 +8,11 @@ use checkpoints::{Adapter, Weights};
 use datasets::Example;
 use serde::Deserialize;
 use trainer::engine::Trainee;
-use trainer::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
-use trainer::engine::batch::Batch;
-use trainer::engine::optimizer::{AdamW, Moments};
-use trainer::engine::parameters::{GradientSum, Layout};
-use trainer::engine::totals::Totals;
+use trainer::engine::backward::Recompute;
 use trainer::engine::trainee::values;
 use trainer::model::{AdapterSettings, Config, Decoder, Source};
 
+use crate::six_steps::{STEPS, Steps, train};
 use crate::support::{FixtureRow, examples, larger};
 
 #[derive(Deserialize)]
@@ -96,52 +93,6 @@ fn assert_logits(case: &str, decoder: &Decoder, model: &str, expected: &[Vec<f32
     assert!(far.is_empty(), "{case}: {far:?}");
 }
 
-/// How six steps are taken.
-#[derive(Clone, Copy)]
-struct Steps {
-    rate: f64,
-    weight_decay: f64,
-    lora_plus_ratio: Option<f64>,
-    recompute: Recompute,
-    micro_batch_size: usize,
-}
-
-const STEPS: Steps =
-    Steps { rate: 5e-3, weight_decay: 0.0, lora_plus_ratio: None, recompute: Recompute::None, micro_batch_size: 3 };
-
-/// Losses and gradient norms of six steps on all rows of `model`.
-fn train(trainee: &mut Trainee, model: &str, steps: Steps) -> Vec<(f64, f64)> {
-    let mut objective = (losses::objective::NLL.build)(&mut faults::Section::probe());
-    let optimizer =
-        AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: steps.weight_decay, clip_norm: Some(1.0) };
-    let device = Device::flex();
-    let layout = Layout::of(trainee);
-    let mut parameters = layout.gather(trainee);
-    let mut moments = Moments::zeros(layout.length(), &device);
-    moments.factors = steps.lora_plus_ratio.map(|ratio| layout.rate_factors(ratio));
-    let examples = examples_of(model);
-    let order: Vec<usize> = (0..examples.len()).collect();
-    let tokens: usize = examples.iter().flat_map(|example| &example.learned).filter(|learned| **learned).count();
-    let scale = StepScale { objective: 1.0 / tokens as f64, auxiliaries: Vec::new() };
-    let mut found = Vec::new();
-    for step in 1..=6 {
-        let gradients = GradientSum::new(&layout);
-        let mut sums = StepSums { gradients, totals: Totals::zeros(&device), auxiliaries: Vec::new() };
-        for indices in order.chunks(steps.micro_batch_size) {
-            let batch = Batch::new(&examples, indices, 8);
-            let place = Place { step, seed: 0, step_seed: 0, scale: scale.clone() };
-            micro_batch(trainee, &mut *objective, &batch, &place, steps.recompute, &mut sums);
-        }
-        assert_eq!(sums.gradients.missing(), Vec::<&str>::new());
-        let (gradient, loss) = (sums.gradients.flatten(), sums.totals.loss());
-        let (updated, norm) = optimizer.update(parameters, gradient, &loss, &mut moments, steps.rate);
-        layout.scatter(&updated, trainee);
-        parameters = updated;
-        found.push((sums.totals.read().loss / tokens as f64, f64::from(values(norm)[0])));
-    }
-    found
-}
-
 /// In both ways of going back, and with the rows one by one and together; gives the last trained model.
 #[track_caller]
 fn assert_steps(case: &str, steps: Steps, decoder: impl Fn() -> Decoder) -> Decoder {
@@ -152,7 +103,8 @@ fn assert_steps(case: &str, steps: Steps, decoder: impl Fn() -> Decoder) -> Deco
     for recompute in [Recompute::None, Recompute::Blocks] {
         for micro_batch_size in [1, 3] {
             let mut trainee = Trainee { decoder: decoder(), auxiliaries: Vec::new() };
-            let found = train(&mut trainee, &expected.base, Steps { recompute, micro_batch_size, ..steps });
+            let found =
+                train(&mut trainee, &examples_of(&expected.base), Steps { recompute, micro_batch_size, ..steps });
             for (step, (loss, norm)) in found.into_iter().enumerate() {
                 let case = format!("{case}, recompute {recompute:?}, {micro_batch_size} rows at once, step {step}");
                 let (expected_loss, expected_norm) = (expected.losses[step], expected.norms[step]);
@@ -258,9 +210,10 @@ fn pissa_trains_as_in_peft_and_leaves_as_plain_lora_on_the_original_base() {
     assert_logits("merged", &load(&out), "llama", &expected, 1e-3);
     // Training goes on from it as from any other adapter.
     let mut trainee = Trainee { decoder: plain, auxiliaries: Vec::new() };
-    let losses: Vec<f64> = train(&mut trainee, "llama", STEPS).into_iter().map(|(loss, _)| loss).collect();
+    let losses: Vec<f64> =
+        train(&mut trainee, &examples_of("llama"), STEPS).into_iter().map(|(loss, _)| loss).collect();
     let mut longer = Trainee { decoder, auxiliaries: Vec::new() };
-    assert!((losses[0] - train(&mut longer, "llama", STEPS)[0].0).abs() < 1e-4);
+    assert!((losses[0] - train(&mut longer, &examples_of("llama"), STEPS)[0].0).abs() < 1e-4);
     assert!(losses.is_sorted_by(|a, b| a > b), "{losses:?}");
 }
 
@@ -274,7 +227,7 @@ fn pissa_goes_on_from_its_checkpoint_to_the_bit() {
         let steps = |saved| {
             let decoder = started_from_principal(dtype, saved);
             let mut trainee = Trainee { decoder, auxiliaries: Vec::new() };
-            (train(&mut trainee, "llama", STEPS), as_saved(&mut trainee.decoder))
+            (train(&mut trainee, &examples_of("llama"), STEPS), as_saved(&mut trainee.decoder))
         };
         assert!(steps(None) == steps(Some(&adapter)), "{dtype:?}");
     }
@@ -338,7 +291,8 @@ fn new_adapters_of_every_kind_start_as_the_base() {
             decoder.attach_fresh(settings, 1).unwrap_or_else(|faults| panic!("{faults}"));
             assert_logits(&format!("{settings:?}"), &decoder, model, &expected, 1e-4);
             let mut trainee = Trainee { decoder, auxiliaries: Vec::new() };
-            let losses: Vec<f64> = train(&mut trainee, model, STEPS).into_iter().map(|(loss, _)| loss).collect();
+            let losses: Vec<f64> =
+                train(&mut trainee, &examples_of(model), STEPS).into_iter().map(|(loss, _)| loss).collect();
             assert!(losses[5] < losses[0] - 0.05, "{settings:?}: {losses:?}");
             let adapter = Adapter {
                 config: settings.to_config(model, trainee.decoder.adapted_modules()),

@@ -23,5 +23,6 @@ mod parity;
 mod quantise;
 mod resume;
 mod samples;
+mod six_steps;
 mod streams;
 mod support;

@@ -9,12 +9,12 @@ use serde::Deserialize;
 use trainer::engine::Trainee;
 use trainer::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
 use trainer::engine::batch::Batch;
-use trainer::engine::optimizer::{AdamW, Moments};
 use trainer::engine::parameters::{GradientSum, Layout};
 use trainer::engine::totals::Totals;
 use trainer::engine::trainee::values;
 use trainer::model::{Config, Decoder, Source};
 
+use crate::six_steps;
 use crate::support::{FixtureRow, examples, larger};
 
 const MODELS: [&str; 14] = [
@@ -135,36 +135,11 @@ fn logits_from_the_cache_are_those_of_transformers() {
     }
 }
 
-/// Losses and gradient norms of six steps on all rows, as `make.py` takes them.
-fn train(decoder: Decoder, rows: &Expected, recompute: Recompute, micro_batch_size: usize) -> Vec<(f64, f64)> {
+/// The six steps of a decoder on the rows of its fixture.
+fn six_steps(decoder: Decoder, rows: &Expected, recompute: Recompute, micro_batch_size: usize) -> Vec<(f64, f64)> {
     let mut trainee = Trainee { decoder, auxiliaries: Vec::new() };
-    let mut objective = (losses::objective::NLL.build)(&mut faults::Section::probe());
-    let optimizer = AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) };
-    let device = Device::flex();
-    let layout = Layout::of(&mut trainee);
-    let mut parameters = layout.gather(&mut trainee);
-    let mut moments = Moments::zeros(layout.length(), &device);
-    let examples = examples(&rows.rows);
-    let order: Vec<usize> = (0..examples.len()).collect();
-    let tokens: usize = examples.iter().flat_map(|example| &example.learned).filter(|learned| **learned).count();
-    let scale = StepScale { objective: 1.0 / tokens as f64, auxiliaries: Vec::new() };
-    let mut found = Vec::new();
-    for step in 1..=6 {
-        let gradients = GradientSum::new(&layout);
-        let mut sums = StepSums { gradients, totals: Totals::zeros(&device), auxiliaries: Vec::new() };
-        for indices in order.chunks(micro_batch_size) {
-            let batch = Batch::new(&examples, indices, 8);
-            let place = Place { step, seed: 0, step_seed: 0, scale: scale.clone() };
-            micro_batch(&mut trainee, &mut *objective, &batch, &place, recompute, &mut sums);
-        }
-        assert_eq!(sums.gradients.missing(), Vec::<&str>::new());
-        let (gradient, loss) = (sums.gradients.flatten(), sums.totals.loss());
-        let (updated, norm) = optimizer.update(parameters, gradient, &loss, &mut moments, 5e-3);
-        layout.scatter(&updated, &mut trainee);
-        parameters = updated;
-        found.push((sums.totals.read().loss / tokens as f64, f64::from(values(norm)[0])));
-    }
-    found
+    let steps = six_steps::Steps { recompute, micro_batch_size, ..six_steps::STEPS };
+    six_steps::train(&mut trainee, &examples(&rows.rows), steps)
 }
 
 /// In both ways of going back, and with the rows one by one and together.
@@ -172,7 +147,7 @@ fn assert_steps(case: &str, expected: &Steps, rows: &Expected, decoder: impl Fn(
     assert_eq!((expected.losses.len(), expected.norms.len()), (6, 6));
     for recompute in [Recompute::None, Recompute::Blocks] {
         for micro_batch_size in if BY_LENGTH.contains(&case) { vec![3] } else { vec![1, 3] } {
-            let found = train(decoder(), rows, recompute, micro_batch_size);
+            let found = six_steps(decoder(), rows, recompute, micro_batch_size);
             for (step, (loss, norm)) in found.into_iter().enumerate() {
                 let case = format!("{case}, recompute {recompute:?}, {micro_batch_size} rows at once, step {step}");
                 let (expected_loss, expected_norm) = (expected.losses[step], expected.norms[step]);
@@ -218,7 +193,7 @@ fn six_steps_in_bf16_stay_near_those_of_peft_in_f32() {
     for model in MODELS {
         let rows = expected(model);
         for recompute in [Recompute::None, Recompute::Blocks] {
-            let found = train(adapted(model, DType::BF16), &rows, recompute, 3);
+            let found = six_steps(adapted(model, DType::BF16), &rows, recompute, 3);
             for (step, (loss, norm)) in found.into_iter().enumerate() {
                 let (expected_loss, expected_norm) = (rows.adapter.losses[step], rows.adapter.norms[step]);
                 assert!((loss / expected_loss - 1.0).abs() < 0.02, "{model} {step}: loss {loss} for {expected_loss}");
