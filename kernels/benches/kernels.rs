@@ -3,7 +3,7 @@
 //! `cargo bench -p kernels`; the column `fastest` is the one to read on a machine that others use too.
 
 use divan::{Bencher, black_box};
-use kernels::{AttentionShape, Factors, Packed, Part, Precision, Quantisation, Quantised, bf16};
+use kernels::{AttentionShape, Dropped, Factors, Packed, Part, Precision, Quantisation, Quantised, bf16};
 
 fn main() {
     divan::main();
@@ -106,7 +106,8 @@ mod projection {
     fn with_parts<R>(precision: Precision, run: impl FnOnce(&[Part]) -> R) -> R {
         let (w, a, b) = (values(INNER * HIDDEN), values(16 * HIDDEN), values(INNER * 16));
         let weight = Packed::new(&w, [INNER, HIDDEN], (HIDDEN, 1), 1.0, precision);
-        let part = Part { weight: &weight, bias: None, factors: Some(Factors { a: &a, b: &b, scale: 2.0 }) };
+        let factors = Some(Factors { a: &a, b: &b, scale: 2.0 });
+        let part = Part { weight: &weight, bias: None, factors, dropped: Dropped::Nothing };
         run(&[part, part])
     }
 

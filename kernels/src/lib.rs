@@ -13,6 +13,7 @@ mod coded;
 mod columns;
 mod compensated;
 mod cross_entropy;
+mod dropout;
 mod element;
 mod functions;
 mod norm;
@@ -30,6 +31,7 @@ pub use attention::{AttentionShape, AttentionTree, attention, attention_backward
 pub use columns::{row_squares, scale_columns, scale_columns_backward};
 pub use compensated::{Feedback, feedback_parts};
 pub use cross_entropy::{RowStatistics, logits_gradient, scale_and_cap, softmax_statistics};
+pub use dropout::{Dropout, Dropped};
 pub use element::{Element, convert};
 pub use half::bf16;
 pub use norm::{rms_norm, rms_norm_backward};
@@ -67,7 +69,8 @@ mod tests {
             let weight =
                 Packed::new(&values(outputs * inputs, 0.1), [outputs, inputs], (inputs, 1), 1.0, Precision::Bf16);
             let (a, b) = (values(rank * inputs, 0.2), values(outputs * rank, 0.3));
-            let part = Part { weight: &weight, bias: None, factors: Some(Factors { a: &a, b: &b, scale: 0.5 }) };
+            let factors = Some(Factors { a: &a, b: &b, scale: 0.5 });
+            let part = Part { weight: &weight, bias: None, factors, dropped: Dropped::Both(Dropout::new(5, 0.1)) };
             let (x, gradient) = (values(rows * inputs, 0.4), values(rows * outputs, 0.5));
             let (y, low): (Vec<f32>, _) = project(&x, rows, &[part], None);
             let back = project_backward(&x, rows, &[part], &low, &gradient, true);

@@ -3,6 +3,9 @@
 //! Several projections of the same input (queries, keys and values; gate and up) are one call: their outputs stand side
 //! by side, their `A` are one product, and their ways back to the input are one sum in registers.
 
+use rayon::prelude::*;
+
+use crate::dropout::Dropped;
 use crate::element::Element;
 use crate::packed::{Packed, Precision};
 use crate::parallel::{Build, Shared};
@@ -17,6 +20,8 @@ pub struct Part<'a> {
     pub bias: Option<&'a [f32]>,
     /// The adapter.
     pub factors: Option<Factors<'a>>,
+    /// Which inputs its two paths do not see.
+    pub dropped: Dropped,
 }
 
 /// The two factors of an adapter.
@@ -89,15 +94,14 @@ pub fn project<E: Element, O: Element>(
     let alone = parts.len() == 1 && first.bias.is_none();
     assert!(residual.is_none_or(|residual| alone && residual.len() == rows * outputs), "a residual of another shape");
     let left = Left::new(x, inputs, precision);
-    let low: Vec<f32> = match stacked(parts, inputs, precision) {
-        Some(a) => multiply(&left, inputs, rows, &a),
-        None => Vec::new(),
-    };
+    let low = low_rank(x, &left, rows, parts, inputs);
     let build = Build::new(rows * outputs);
     for (index, part) in parts.iter().enumerate() {
         let width = part.rank();
+        let seen = part.dropped.of_matrix(x, inputs);
+        let seen = seen.as_ref().map(|seen| Left::new(seen, inputs, precision));
         let share;
-        let mut pairs = vec![Pair { left: &left, inputs, offset: 0, right: part.weight }];
+        let mut pairs = vec![Pair { left: seen.as_ref().unwrap_or(&left), inputs, offset: 0, right: part.weight }];
         let b;
         if let Some(factors) = part.factors {
             let shape = [part.weight.outputs, width];
@@ -120,6 +124,33 @@ pub fn project<E: Element, O: Element>(
     (unsafe { build.finish() }, low)
 }
 
+/// `x A^T` of all parts side by side, `[rows, sum of ranks]`: one product where all adapters see the same inputs.
+fn low_rank<E: Element>(x: &[E], left: &Left, rows: usize, parts: &[Part], inputs: usize) -> Vec<f32> {
+    let precision = parts[0].weight.precision();
+    let (ranks, rank) = offsets(parts, Part::rank);
+    let build = Build::new(rows * rank);
+    let fill = |left: &Left, first: usize, a: &Packed| {
+        let target = Target { pointer: Shared::new(unsafe { build.at(first) }), stride: rank };
+        // SAFETY: the columns from `first` on are those of the rows of `a`.
+        unsafe { sum_of_products(&[Pair { left, inputs, offset: 0, right: a }], rows, Start::ZERO, target) }
+    };
+    if parts.iter().all(|part| matches!(part.dropped, Dropped::Nothing)) {
+        if let Some(a) = stacked(parts, inputs, precision) {
+            fill(left, 0, &a);
+        }
+    } else {
+        for (part, first) in parts.iter().zip(ranks) {
+            let seen = part.dropped.of_adapter(x, inputs);
+            let seen = seen.as_ref().map(|seen| Left::new(seen, inputs, precision));
+            if let Some(a) = stacked(&[*part], inputs, precision) {
+                fill(seen.as_ref().unwrap_or(left), first, &a);
+            }
+        }
+    }
+    // SAFETY: all adapters together have all columns.
+    unsafe { build.finish() }
+}
+
 /// Columns of low-rank activations as the left side of a product.
 fn columns_of(values: &[f32], stride: usize, first: usize, width: usize, precision: Precision) -> Left<'static> {
     let share: Vec<f32> = values.chunks_exact(stride).flat_map(|row| &row[first..first + width]).copied().collect();
@@ -129,12 +160,13 @@ fn columns_of(values: &[f32], stride: usize, first: usize, width: usize, precisi
     }
 }
 
-fn multiply(left: &Left, inputs: usize, rows: usize, right: &Packed) -> Vec<f32> {
-    let build = Build::new(rows * right.outputs);
+fn multiply(pairs: &[Pair], rows: usize) -> Vec<f32> {
+    let outputs = pairs[0].right.outputs;
+    let build = Build::new(rows * outputs);
     // SAFETY: the product fills the output.
     unsafe {
-        let target = Target { pointer: Shared::new(build.at(0)), stride: right.outputs };
-        sum_of_products(&[Pair { left, inputs, offset: 0, right }], rows, Start::ZERO, target);
+        let target = Target { pointer: Shared::new(build.at(0)), stride: outputs };
+        sum_of_products(pairs, rows, Start::ZERO, target);
         build.finish()
     }
 }
@@ -184,14 +216,11 @@ pub fn project_backward<E: Element, G: Element>(
         // Row r of the transpose of B: value (r, o) stands at o * rank + r.
         let b = Packed::new(own.b, [width, out], (1, width), own.scale, precision);
         let (left, stride, offset) = left(index);
-        let build = Build::new(rows * width);
-        // SAFETY: the product fills the output.
-        let low_gradient: Vec<f32> = unsafe {
-            let target = Target { pointer: Shared::new(build.at(0)), stride: width };
-            sum_of_products(&[Pair { left, inputs: stride, offset, right: &b }], rows, Start::ZERO, target);
-            build.finish()
+        let low_gradient = multiply(&[Pair { left, inputs: stride, offset, right: &b }], rows);
+        let da = match part.dropped.of_adapter(x, inputs) {
+            Some(seen) => outer(rows, (&low_gradient, width, 0..width), (&seen, inputs, 0..inputs)),
+            None => outer(rows, (&low_gradient, width, 0..width), (x, inputs, 0..inputs)),
         };
-        let da = outer(rows, (&low_gradient, width, 0..width), (x, inputs, 0..inputs));
         let turned = outer(
             rows,
             (low, rank, ranks[index]..ranks[index] + width),
@@ -219,19 +248,45 @@ pub fn project_backward<E: Element, G: Element>(
             })
             .collect();
         let mut pairs = Vec::with_capacity(2 * parts.len());
-        for (index, turned) in turned.iter().enumerate() {
+        // What comes back through dropped inputs of single parts.
+        let mut dropped: Option<Vec<f32>> = None;
+        for (index, (part, turned)) in parts.iter().zip(&turned).enumerate() {
             let (left, stride, offset) = left(index);
-            pairs.push(Pair { left, inputs: stride, offset, right: turned });
-            if let Some((left, a, width)) = &lows[index] {
-                pairs.push(Pair { left, inputs: *width, offset: 0, right: a });
+            let matrix = Pair { left, inputs: stride, offset, right: turned };
+            let adapter =
+                (lows[index].as_ref()).map(|(left, a, width)| Pair { left, inputs: *width, offset: 0, right: a });
+            let mut own = Vec::with_capacity(2);
+            match part.dropped {
+                Dropped::Nothing | Dropped::Adapter(_) => pairs.push(matrix),
+                Dropped::Both(_) | Dropped::Rest(_) => own.push(matrix),
+            }
+            match part.dropped {
+                Dropped::Nothing => pairs.extend(adapter),
+                _ => own.extend(adapter),
+            }
+            if !own.is_empty() {
+                let through = part.dropped.back(multiply(&own, rows), inputs);
+                dropped = Some(match dropped {
+                    Some(sum) => sum.into_par_iter().zip(through).map(|(sum, through)| sum + through).collect(),
+                    None => through,
+                });
             }
         }
-        let build = Build::new(rows * inputs);
-        // SAFETY: the product fills the output.
-        unsafe {
-            let target = Target { pointer: Shared::new(build.at(0)), stride: inputs };
-            sum_of_products(&pairs, rows, Start::ZERO, target);
-            build.finish()
+        match dropped {
+            Some(sum) if pairs.is_empty() => crate::convert(&sum),
+            sum => {
+                let start = match &sum {
+                    Some(sum) => Start { pointer: sum.as_ptr(), stride: inputs },
+                    None => Start::ZERO,
+                };
+                let build = Build::new(rows * inputs);
+                // SAFETY: the product fills the output, and the start has its shape.
+                unsafe {
+                    let target = Target { pointer: Shared::new(build.at(0)), stride: inputs };
+                    sum_of_products(&pairs, rows, start, target);
+                    build.finish()
+                }
+            }
         }
     });
     ProjectionGradients { input, factors }
@@ -242,6 +297,7 @@ mod tests {
     use half::bf16;
 
     use super::*;
+    use crate::dropout::Dropout;
 
     fn values(count: usize, seed: f32) -> Vec<f32> {
         (0..count).map(|i| bf16::from_f32((i as f32 * 0.7 + seed).sin()).to_f32()).collect()
@@ -271,13 +327,33 @@ mod tests {
         }
     }
 
+    /// What the matrix and the adapter see of inputs of ones.
+    fn seen(dropped: Dropped, rows: usize, inputs: usize) -> [Vec<f64>; 2] {
+        let ones = vec![1.0; rows * inputs];
+        let kept = |dropout: Dropout| wide(&dropout.mask(rows, inputs));
+        match dropped {
+            Dropped::Nothing => [ones.clone(), ones],
+            Dropped::Adapter(dropout) => [ones, kept(dropout)],
+            Dropped::Both(dropout) => [kept(dropout), kept(dropout)],
+            Dropped::Rest(dropout) => [0, 1].map(|_| kept(dropout).iter().map(|kept| 1.0 - kept).collect()),
+        }
+    }
+
     /// Three projections of different widths, the second without an adapter, the third with a bias.
     #[test]
     fn outputs_and_gradients_match_plain_products() {
         let (rows, inputs) = (31, 47);
         let (outs, ranks) = ([33, 8, 70], [3, 0, 5]);
         let total: usize = outs.iter().sum();
-        for (precision, tolerance) in [(Precision::F32, 3e-6), (Precision::Bf16, 8e-3)] {
+        let dropout = |key| Dropout::new(key, 0.3);
+        let precisions = [(Precision::F32, 3e-6), (Precision::Bf16, 8e-3)];
+        let cases = [
+            [Dropped::Nothing; 3],
+            [Dropped::Adapter(dropout(1)), Dropped::Nothing, Dropped::Adapter(dropout(2))],
+            [Dropped::Both(dropout(1)), Dropped::Rest(dropout(2)), Dropped::Adapter(dropout(3))],
+            [Dropped::Both(dropout(1)), Dropped::Rest(dropout(1)), Dropped::Both(dropout(2))],
+        ];
+        for ((precision, tolerance), dropped) in precisions.into_iter().flat_map(|p| cases.map(|case| (p, case))) {
             let x = values(rows * inputs, 0.1);
             let gradient = values(rows * total, 0.4);
             let weights: Vec<Vec<f32>> = outs.iter().map(|out| values(out * inputs, 0.2)).collect();
@@ -292,6 +368,7 @@ mod tests {
                     weight: &packed[i],
                     bias: (i == 2).then_some(bias.as_slice()),
                     factors: (ranks[i] > 0).then(|| Factors { a: &a[i], b: &b[i], scale: 0.5 }),
+                    dropped: dropped[i],
                 })
                 .collect();
             let (y, low): (Vec<f32>, _) = project(&x, rows, &parts, None);
@@ -303,9 +380,12 @@ mod tests {
                 let (out, r) = (outs[i], ranks[i]);
                 let (w, a, b) = (wide(&weights[i]), wide(&a[i]), wide(&b[i]));
                 let dy: Vec<f64> = gradient.chunks(total).flat_map(|row| wide(&row[column..column + out])).collect();
-                let u = matmul((&x, inputs, 1), (&a, 1, inputs), [rows, inputs, r]);
+                let masks = seen(dropped[i], rows, inputs);
+                let [by_matrix, by_adapter] =
+                    masks.each_ref().map(|mask| x.iter().zip(mask).map(|(x, mask)| x * mask).collect::<Vec<f64>>());
+                let u = matmul((&by_adapter, inputs, 1), (&a, 1, inputs), [rows, inputs, r]);
                 let low_rank = matmul((&u, r, 1), (&b, 1, r), [rows, r, out]);
-                let base = matmul((&x, inputs, 1), (&w, 1, inputs), [rows, inputs, out]);
+                let base = matmul((&by_matrix, inputs, 1), (&w, 1, inputs), [rows, inputs, out]);
                 let expected: Vec<f64> = (base.iter().zip(low_rank).enumerate())
                     .map(|(j, (base, low))| base + 0.5 * low + if i == 2 { f64::from(bias[j % out]) } else { 0.0 })
                     .collect();
@@ -314,11 +394,11 @@ mod tests {
                 let du = matmul((&dy, out, 1), (&b, r, 1), [rows, out, r]);
                 let through_w = matmul((&dy, out, 1), (&w, inputs, 1), [rows, out, inputs]);
                 let through_a = matmul((&du, r, 1), (&a, inputs, 1), [rows, r, inputs]);
-                for (sum, (w, a)) in dx.iter_mut().zip(through_w.iter().zip(through_a)) {
-                    *sum += w + 0.5 * a;
+                for (place, (w, a)) in through_w.iter().zip(through_a).enumerate() {
+                    dx[place] += masks[0][place] * w + 0.5 * masks[1][place] * a;
                 }
                 if let Some((da, db)) = &back.factors[i] {
-                    let expected = matmul((&du, 1, r), (&x, inputs, 1), [r, rows, inputs]);
+                    let expected = matmul((&du, 1, r), (&by_adapter, inputs, 1), [r, rows, inputs]);
                     close(da, &expected.iter().map(|v| 0.5 * v).collect::<Vec<_>>(), tolerance);
                     let expected = matmul((&dy, 1, out), (&u, r, 1), [out, rows, r]);
                     close(db, &expected.iter().map(|v| 0.5 * v).collect::<Vec<_>>(), tolerance);
@@ -349,7 +429,8 @@ mod tests {
             let both = [coded, plain].map(|weights| {
                 let part = |i: usize| {
                     let factors = Factors { a: &a, b: &b[..outs[i] * 4], scale: 0.5 };
-                    Part { weight: &weights[i], bias: None, factors: (i != 1).then_some(factors) }
+                    let factors = (i != 1).then_some(factors);
+                    Part { weight: &weights[i], bias: None, factors, dropped: Dropped::Nothing }
                 };
                 let parts = [part(0), part(1), part(2)];
                 let (y, low): (Vec<f32>, _) = project(&x, rows, &parts, None);
@@ -365,7 +446,7 @@ mod tests {
         let (rows, inputs, outputs) = (50, 16, 34);
         let (x, w, residual) = (values(rows * inputs, 0.1), values(outputs * inputs, 0.5), values(rows * outputs, 0.9));
         let weight = Packed::new(&w, [outputs, inputs], (inputs, 1), 1.0, Precision::F32);
-        let part = Part { weight: &weight, bias: None, factors: None };
+        let part = Part { weight: &weight, bias: None, factors: None, dropped: Dropped::Nothing };
         let (plain, _): (Vec<f32>, _) = project(&x, rows, &[part], None);
         let (added, _): (Vec<f32>, _) = project(&x, rows, &[part], Some(&residual));
         let expected: Vec<f64> = plain.iter().zip(&residual).map(|(y, r)| f64::from(*y) + f64::from(*r)).collect();

@@ -178,7 +178,6 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         quantise,
         device: &device,
         dora: false,
-        dropout: false,
     };
     let memory = step.memory(recompute);
     let smaller = "lower `--batch`, `--seq` or `--rank`, or take a smaller model";

@@ -106,8 +106,7 @@ impl Hidden {
     fn new(head: &Head, hidden: Tensor<3>, dropout_seed: Option<u64>) -> Self {
         let [rows, width, hidden_size] = hidden.dims();
         let flat = hidden.reshape([rows * width, hidden_size]);
-        let mask = head.lora.zip(dropout_seed).filter(|(lora, seed)| lora.drops(Some(*seed)));
-        Self { mask: mask.map(|(lora, seed)| lora.mask("lm_head", &flat, seed)), flat }
+        Self { mask: head.lora.and_then(|lora| lora.mask("lm_head", &flat, dropout_seed)), flat }
     }
 
     fn select(&self, learned: &[Learned], device: &Device) -> Inputs {

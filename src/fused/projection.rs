@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor};
-use kernels::{Factors, Packed, Part};
+use kernels::{Dropped, Factors, Packed, Part};
 
 use super::swiglu::shape;
 use super::{Call, INPUTS, Operation, gathered, slice, tensor, with_values};
@@ -16,6 +16,15 @@ pub struct Projection {
     pub weight: Arc<Packed>,
     /// `[out]`
     pub bias: Option<Arc<Vec<f32>>>,
+    /// Which inputs it and its adapter do not see.
+    pub dropped: Dropped,
+}
+
+impl Projection {
+    /// Without a bias, of all inputs.
+    pub fn plain(weight: Arc<Packed>) -> Self {
+        Self { weight, bias: None, dropped: Dropped::Nothing }
+    }
 }
 
 /// The trained factors beside a projection.
@@ -76,6 +85,7 @@ impl Project {
                 b: slice(&factors[2 * index + 1]),
                 scale,
             }),
+            dropped: projection.dropped,
         });
         parts.collect()
     }

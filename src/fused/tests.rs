@@ -101,7 +101,8 @@ fn projections_are_the_composed_products_with_adapters_bias_and_residual() {
             .map(|i| {
                 let shape = [outs[i], inputs];
                 let weight = Packed::new(&values(outs[i] * inputs, 0.3), shape, (inputs, 1), 1.0, precision);
-                Projection { weight: Arc::new(weight), bias: (i == 2).then(|| Arc::new(bias.clone())) }
+                let bias = (i == 2).then(|| Arc::new(bias.clone()));
+                Projection { bias, ..Projection::plain(Arc::new(weight)) }
             })
             .collect();
         let fused = run(&leaves, |l| {
@@ -114,7 +115,7 @@ fn projections_are_the_composed_products_with_adapters_bias_and_residual() {
         close(&fused, &composed, tolerance);
     }
     let weight = Packed::new(&values(33 * inputs, 0.3), [33, inputs], (inputs, 1), 1.0, Precision::F32);
-    let projection = Projection { weight: Arc::new(weight), bias: None };
+    let projection = Projection::plain(Arc::new(weight));
     let leaves = [leaf(rows, inputs, 0.1), leaf(rows, 33, 0.4)];
     let fused =
         run(&leaves, |l| project(l[0].clone(), vec![(projection.clone(), None)], Some(l[1].clone()), DType::F32));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
 use faults::Fault;
+use kernels::{Dropout, Dropped};
 use losses::Parameter;
 
 use super::Context;
@@ -69,10 +70,12 @@ impl Linear {
     /// - `x`: `[tokens, in]`; output `[tokens, out]`. Tracked when `x` is.
     pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
         context.watch(&self.name, &x);
-        let scaled = self.lora.as_ref().is_some_and(Lora::has_magnitude);
+        let scaled = self.is_scaled();
         if let Some(part) = self.packed_part(&x, context, !scaled) {
-            let z = fused::project(x.clone(), vec![part], None, DType::F32);
-            return if scaled { fused::scale_columns(z, self.gain(&x), self.host_bias(), None) } else { z };
+            return match scaled {
+                true => project_scaled(&[self], vec![part], x, None, DType::F32, context),
+                false => fused::project(x, vec![part], None, DType::F32),
+            };
         }
         let y = self.product(x.clone());
         let dtype = y.dtype();
@@ -82,12 +85,9 @@ impl Linear {
         };
         let Some(lora) = &self.lora else { return with_bias(y) };
         let (a, b) = (lora.a(&x).cast(dtype), lora.b(&x).cast(dtype));
-        let mask = context.dropout_seed.filter(|_| lora.drops(context.dropout_seed));
         let x = x.clone().cast(dtype);
-        let dropped = match mask {
-            Some(seed) => x.clone() * lora.mask(&self.name, &x, seed),
-            None => x.clone(),
-        };
+        let mask = lora.mask(&self.name, &x, context.dropout_seed);
+        let dropped = mask.clone().map_or_else(|| x.clone(), |mask| x.clone() * mask);
         let low = dropped.clone().matmul(a.transpose()).matmul(b.transpose()).mul_scalar(lora.scale());
         if !scaled {
             return with_bias(y) + low;
@@ -105,8 +105,7 @@ impl Linear {
         match &self.weight {
             Matrix::Tensor(weight) => x.clone().matmul(beside(weight, &x).transpose()),
             Matrix::Packed(weight) => {
-                let frozen = fused::Projection { weight: weight.clone(), bias: None };
-                fused::project(x, vec![(frozen, None)], None, DType::F32)
+                fused::project(x, vec![(fused::Projection::plain(weight.clone()), None)], None, DType::F32)
             }
             Matrix::Codes(weight) => weight.product(x),
         }
@@ -123,21 +122,35 @@ impl Linear {
         self.bias.as_ref().map(host)
     }
 
-    /// This projection as a part of a fused one, with its bias or without; `None` where it has to be composed: the matrix
-    /// is not packed, or inputs of the adapter are dropped.
-    fn packed_part(
-        &self,
-        x: &Tensor<2>,
-        context: &Context,
-        with_bias: bool,
-    ) -> Option<(fused::Projection, Option<fused::Adapter>)> {
+    /// True when rows of the adapted matrix have trained lengths.
+    fn is_scaled(&self) -> bool {
+        self.lora.as_ref().is_some_and(Lora::has_magnitude)
+    }
+
+    /// What drops inputs of the adapter in this pass.
+    fn dropout(&self, context: &Context) -> Option<Dropout> {
+        self.lora.as_ref().and_then(|lora| lora.dropout(&self.name, context.dropout_seed))
+    }
+
+    /// This projection as a part of a fused one, with its bias or without; `None` where it has to be composed, because the
+    /// matrix is not packed. With trained lengths and dropped inputs it is the half of it that has these lengths.
+    fn packed_part(&self, x: &Tensor<2>, context: &Context, with_bias: bool) -> Option<FusedPart> {
         let Matrix::Packed(weight) = &self.weight else { return None };
-        if self.lora.as_ref().is_some_and(|lora| lora.drops(context.dropout_seed)) {
-            return None;
-        }
         let bias = if with_bias { self.host_bias() } else { None };
+        let dropped = match self.dropout(context) {
+            Some(dropout) if self.is_scaled() => Dropped::Both(dropout),
+            Some(dropout) => Dropped::Adapter(dropout),
+            None => Dropped::Nothing,
+        };
         let adapter = self.lora.as_ref().map(|lora| fused::Adapter { a: lora.a(x), b: lora.b(x), scale: lora.scale() });
-        Some((fused::Projection { weight: weight.clone(), bias }, adapter))
+        Some((fused::Projection { weight: weight.clone(), bias, dropped }, adapter))
+    }
+
+    /// The other half: the matrix alone, of what the first does not see.
+    fn rest_part(&self, context: &Context) -> Option<FusedPart> {
+        let (Matrix::Packed(weight), Some(dropout)) = (&self.weight, self.dropout(context)) else { return None };
+        let bias = self.host_bias();
+        Some((fused::Projection { weight: weight.clone(), bias, dropped: Dropped::Rest(dropout) }, None))
     }
 
     pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
@@ -153,28 +166,52 @@ impl Linear {
     }
 }
 
+/// A frozen projection and the adapter beside it.
+type FusedPart = (fused::Projection, Option<fused::Adapter>);
+
 /// Projections of one input, side by side.
 ///
 /// # Shapes
 /// - `x`: `[tokens, in]`; output `[tokens, sum of out]`, of the type of `x`.
 pub(super) fn project_together(linears: &[Linear], x: Tensor<2>, context: &Context) -> Tensor<2> {
     let dtype = x.dtype();
-    let scaled = linears.iter().any(|linear| linear.lora.as_ref().is_some_and(Lora::has_magnitude));
+    let scaled = linears.iter().any(Linear::is_scaled);
+    let dropping = linears.iter().filter(|linear| linear.dropout(context).is_some()).count();
+    // The second half of projections with trained lengths is there for all or for none.
+    let alike = !scaled || [0, linears.len()].contains(&dropping);
     let parts: Option<Vec<_>> = linears.iter().map(|linear| linear.packed_part(&x, context, !scaled)).collect();
-    let Some(parts) = parts else {
+    let Some(parts) = parts.filter(|_| alike) else {
         return Tensor::cat(linears.iter().map(|linear| linear.forward(x.clone(), context).cast(dtype)).collect(), 1);
     };
     context.watch(&linears[0].name, &x);
-    let z = fused::project(x.clone(), parts, None, dtype);
-    if !scaled {
-        return z;
+    match scaled {
+        true => project_scaled(&linears.iter().collect::<Vec<_>>(), parts, x, None, dtype, context).cast(dtype),
+        false => fused::project(x, parts, None, dtype),
     }
+}
+
+/// [`fused::project`] where rows have trained lengths. Where inputs `d` of the adapter are left by dropout, PEFT's
+/// `W x + b + (g - 1) W d + g s B A d` is `W (x - d) + b + g (W + s B A) d`: two halves that keep nothing but `x`.
+fn project_scaled(
+    linears: &[&Linear],
+    parts: Vec<FusedPart>,
+    x: Tensor<2>,
+    residual: Option<Tensor<2>>,
+    dtype: DType,
+    context: &Context,
+) -> Tensor<2> {
     let gain = Tensor::cat(linears.iter().map(|linear| linear.gain(&x)).collect(), 0);
+    let rests: Option<Vec<_>> = linears.iter().map(|linear| linear.rest_part(context)).collect();
+    let z = fused::project(x.clone(), parts, None, dtype);
+    if let Some(rests) = rests {
+        let rest = fused::project(x, rests, residual, DType::F32);
+        return fused::scale_columns(z, gain, None, Some(rest));
+    }
     let bias = linears.iter().any(|linear| linear.bias.is_some()).then(|| {
-        let own = |linear: &Linear| linear.host_bias().map_or_else(|| vec![0.0; linear.shape()[0]], |b| b.to_vec());
+        let own = |linear: &&Linear| linear.host_bias().map_or_else(|| vec![0.0; linear.shape()[0]], |b| b.to_vec());
         Arc::new(linears.iter().flat_map(own).collect())
     });
-    fused::scale_columns(z, gain, bias, None)
+    fused::scale_columns(z, gain, bias, residual)
 }
 
 /// Parts of these `widths`, each of a projection of its own, or all of one.
@@ -207,11 +244,11 @@ pub(super) fn project_onto(residual: Option<Tensor<2>>, linear: &Linear, x: Tens
     match linear.packed_part(&x, context, true) {
         Some(part) if linear.bias.is_none() && residual.dtype() == DType::F32 => {
             context.watch(&linear.name, &x);
-            if linear.lora.as_ref().is_some_and(Lora::has_magnitude) {
-                let z = fused::project(x.clone(), vec![part], None, x.dtype());
-                return fused::scale_columns(z, linear.gain(&x), None, Some(residual));
+            let dtype = x.dtype();
+            match linear.is_scaled() {
+                true => project_scaled(&[linear], vec![part], x, Some(residual), dtype, context),
+                false => fused::project(x, vec![part], Some(residual), DType::F32),
             }
-            fused::project(x, vec![part], Some(residual), DType::F32)
         }
         _ => residual + linear.forward(x, context),
     }
@@ -252,7 +289,7 @@ mod tests {
         let lora = Lora::new(a.clone(), b.clone(), scale, 0.5).with_magnitude(&weight, Some(lengths));
         let bias = Tensor::from_data(TensorData::new(values(outputs, 0.4), [outputs]), &Device::flex());
         let (x, seed) = (matrix(tokens, inputs, 0.5), 9);
-        let mask = host(lora.mask("it", &x, seed));
+        let mask = host(lora.mask("it", &x, Some(seed)).expect("inputs are dropped"));
         assert!(mask.contains(&0.0) && mask.contains(&2.0), "{mask:?}");
         let mut linear = Linear { name: "it".into(), weight, bias: Some(bias), lora: None };
         linear.attach(lora);
@@ -285,5 +322,68 @@ mod tests {
         };
         close(host(linear.forward(input(), &context(Some(seed)))), expected(&mask));
         close(host(linear.forward(input(), &context(None))), expected(&vec![1.0; tokens * inputs]));
+    }
+
+    /// Projections of packed matrices beside those that are composed of burn's operations, with the same inputs dropped:
+    /// alone, side by side, and onto a residual, forward and backward.
+    #[test]
+    fn dropped_inputs_are_those_of_the_composed_projections() {
+        let (tokens, inputs, outputs, rank) = (9, 12, [7, 5], 3);
+        let matrix = |rows: usize, columns: usize, seed: f32| -> Tensor<2> {
+            Tensor::from_data(TensorData::new(values(rows * columns, seed), [rows, columns]), &Device::flex())
+        };
+        let decoder = crate::engine::fixtures::decoder("llama");
+        let context = decoder.context(0, 1, 1, Some(3));
+        for (scaled, bias) in [(false, true), (true, false), (true, true)] {
+            let linears = |packed: bool| -> Vec<Linear> {
+                let linear = |(index, outputs): (usize, usize)| {
+                    let seed = index as f32;
+                    let shape = [outputs, inputs];
+                    let plain = values(outputs * inputs, seed);
+                    let plain = match packed {
+                        true => Matrix::Packed(Arc::new(Packed::new(&plain, shape, (inputs, 1), 1.0, Precision::F32))),
+                        false => Matrix::Tensor(matrix(outputs, inputs, seed).autodiff()),
+                    };
+                    let lora = Lora::new(matrix(rank, inputs, seed + 0.2), matrix(outputs, rank, seed + 0.3), 0.8, 0.4);
+                    let lengths = Tensor::from_data(TensorData::new(values(outputs, 2.0), [outputs]), &Device::flex());
+                    let lora = if scaled { lora.with_magnitude(&plain, Some(lengths)) } else { lora };
+                    let bias = Tensor::from_data(TensorData::new(values(outputs, 0.4), [outputs]), &Device::flex());
+                    Linear { name: format!("{index}"), weight: plain, bias: Some(bias), lora: Some(lora) }
+                };
+                let both = outputs.into_iter().enumerate().map(linear);
+                both.map(|linear| if bias { linear } else { Linear { bias: None, ..linear } }).collect()
+            };
+            let run = |mut linears: Vec<Linear>| -> Vec<Vec<f64>> {
+                let x = matrix(tokens, inputs, 0.5).autodiff().require_grad();
+                let residual = matrix(tokens, outputs[0], 0.9).autodiff().require_grad();
+                let together = project_together(&linears, x.clone(), &context);
+                let onto = project_onto(Some(residual.clone()), &linears[0], x.clone(), &context);
+                let alone = linears[1].forward(x.clone(), &context);
+                let y = Tensor::cat(vec![together, onto, alone], 1);
+                let weights = matrix(tokens, y.dims()[1], 0.7).autodiff();
+                let mut gradients = (y.clone() * weights).sum().backward();
+                let mut found = vec![host(y.inner())];
+                found.extend([&x, &residual].map(|leaf| host(leaf.grad(&gradients).expect("a gradient"))));
+                for linear in &mut linears {
+                    let lora = linear.lora.as_mut().expect("an adapter");
+                    lora.visit("", &mut |_, parameter| {
+                        found.push(match parameter {
+                            Parameter::Matrix(leaf) => host(leaf.grad_remove(&mut gradients).expect("a gradient")),
+                            Parameter::Vector(leaf) => {
+                                host(leaf.grad_remove(&mut gradients).expect("a gradient").unsqueeze())
+                            }
+                        });
+                    });
+                }
+                found
+            };
+            let (fused, composed) = (run(linears(true)), run(linears(false)));
+            assert_eq!(fused.len(), if scaled { 9 } else { 7 });
+            for (fused, composed) in fused.iter().zip(&composed) {
+                let scale = composed.iter().fold(1.0f64, |largest, value| largest.max(value.abs()));
+                let worst = fused.iter().zip(composed).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+                assert!(fused.len() == composed.len() && worst < 2e-6 * scale, "{scaled} {bias}: {worst}");
+            }
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-use burn::tensor::{Distribution, Int, Tensor};
+use burn::tensor::{Distribution, Int, Tensor, TensorData};
+use kernels::Dropout;
 use losses::Parameter;
 
 use super::linear::beside;
@@ -106,21 +107,28 @@ impl Lora {
         Some((norms.clone(), beside(&magnitude.lengths, x) / norms))
     }
 
-    /// True when inputs of A are dropped in a pass with this seed.
-    pub fn drops(&self, seed: Option<u64>) -> bool {
-        seed.is_some() && self.dropout > 0.0
+    /// What drops inputs of A in a pass with this seed, for the adapter of `name`. The same places are dropped whenever
+    /// the same micro-batch passes again, so that recomputed blocks and resumed runs see what the first pass saw.
+    pub fn dropout(&self, name: &str, seed: Option<u64>) -> Option<Dropout> {
+        let seed = seed.filter(|_| self.dropout > 0.0)?;
+        Some(Dropout::new(crate::random::key(seed, &["dropout", name]), self.dropout))
     }
 
-    /// What inputs of A are multiplied with: zero where they are dropped. The same places are dropped whenever the same
-    /// micro-batch passes again, so that recomputed blocks and resumed runs see what the first pass saw.
+    /// What inputs of A are multiplied with, in a pass with this seed: zero where they are dropped. On the CPU the
+    /// places are those of [`Lora::dropout`]; a GPU draws its own.
     ///
     /// # Shapes
     /// - `x` and output: `[tokens, in]`, the output not tracked.
-    pub fn mask(&self, name: &str, x: &Tensor<2>, seed: u64) -> Tensor<2> {
-        let device = x.device().inner();
-        device.seed(crate::random::key(seed, &["dropout", name]));
+    pub fn mask(&self, name: &str, x: &Tensor<2>, seed: Option<u64>) -> Option<Tensor<2>> {
+        let (dropout, device) = (self.dropout(name, seed)?, x.device().inner());
+        let [rows, width] = x.dims();
+        if crate::device::is_cpu(&device) {
+            let mask = TensorData::new(dropout.mask(rows, width), [rows, width]);
+            return Some(Tensor::<2>::from_data(mask, (&device, x.dtype())));
+        }
+        device.seed(dropout.key());
         let keep = 1.0 - self.dropout;
-        Tensor::<2>::random(x.dims(), Distribution::Bernoulli(keep), (&device, x.dtype())).div_scalar(keep)
+        Some(Tensor::<2>::random([rows, width], Distribution::Bernoulli(keep), (&device, x.dtype())).div_scalar(keep))
     }
 
     /// `||W + s B A||` of each row, `[out]`.

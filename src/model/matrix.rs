@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use kernels::{Packed, Precision};
 
-use crate::fused::Codes;
+use crate::fused::{Codes, Projection};
 
 /// `[out, in]`
 #[derive(Clone)]
@@ -138,8 +138,7 @@ impl Matrix {
             Self::Tensor(tensor) => x.cast(tensor.dtype()).matmul(tensor.clone().inner().transpose()).cast(DType::F32),
             Self::Codes(codes) => codes.product(x).cast(DType::F32),
             Self::Packed(packed) => {
-                let projection = crate::fused::Projection { weight: packed.clone(), bias: None };
-                crate::fused::project(x, vec![(projection, None)], None, DType::F32)
+                crate::fused::project(x, vec![(Projection::plain(packed.clone()), None)], None, DType::F32)
             }
         }
     }

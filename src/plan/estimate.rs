@@ -54,9 +54,8 @@ impl Estimate {
         let (shape, tokens) = largest_batch(order, steps);
         let Shape { height, width } = shape;
         let dora = matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dora);
-        let dropout = matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dropout > 0.0);
         let quantise = recipe.model.quantise;
-        let step = Step { config, trained, auxiliaries, full, height, width, dtype, quantise, device, dora, dropout };
+        let step = Step { config, trained, auxiliaries, full, height, width, dtype, quantise, device, dora };
         let available_bytes = available(device);
         let recompute = match recipe.train.recompute {
             recipe::Recompute::None => Recompute::None,

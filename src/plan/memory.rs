@@ -34,8 +34,6 @@ pub struct Step<'a> {
     pub device: &'a Device,
     /// Rows of adapted matrices have trained lengths: what is multiplied with them is kept.
     pub dora: bool,
-    /// Inputs of the adapter are dropped: it is composed beside the matrix, and keeps what is left and the mask.
-    pub dropout: bool,
 }
 
 /// Bytes that a step holds at once.
@@ -112,16 +110,7 @@ impl Step<'_> {
         let stream = streams * 4 * hidden;
         let between = inner_size * (2 * hidden + 2 * queries + 2 * keys + normed + 3 * inner);
         let scaled = if self.dora { inner_size * (2 * hidden + queries + 2 * keys + 2 * inner) } else { 0 };
-        let (inputs, outputs) = projections.iter().fold((0, 0), |sums, (_, sides)| {
-            let [out, input] = sides.map(|side| side as u64);
-            (sums.0 + input, sums.1 + out)
-        });
-        let dropped = match (self.dropout, self.dora) {
-            (false, _) => 0,
-            (true, false) => 8 * inputs,
-            (true, true) => 8 * (inputs + outputs),
-        };
-        let block = stream + between + scaled + dropped + 4 * (ranks + config.num_attention_heads as u64);
+        let block = stream + between + scaled + 4 * (ranks + config.num_attention_heads as u64);
         // Gradients of the widest part: of the gated values in f32, of gate and up, of the stream.
         let passing = 4 * inner + inner_size * 2 * inner + 4 * 4 * hidden;
         match recompute {

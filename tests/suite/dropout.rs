@@ -111,7 +111,8 @@ fn a_head_with_trained_lengths_and_dropped_inputs_has_the_loss_and_gradients_of_
         let width = decoder.config.hidden_size;
         let hidden: Vec<f32> = (0..batch.width * width).map(|i| (i as f32 * 0.7).sin()).collect();
         let flat = Tensor::<2>::from_data(TensorData::new(hidden.clone(), [batch.width, width]), &device);
-        let mask = decoder.head().lora.expect("an adapter").mask("lm_head", &flat, SEED);
+        let mask =
+            decoder.head().lora.expect("an adapter").mask("lm_head", &flat, Some(SEED)).expect("inputs are dropped");
         let mask = wide(&values(mask.flatten(0, 1)));
         assert!(mask.contains(&0.0) && mask.contains(&2.0), "{mask:?}");
         let lengths = numbers(module.magnitude.expect("trained lengths"));
