@@ -8,7 +8,6 @@ mod rows;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{DType, Device};
 use checkpoints::{AdapterConfig, Cache, Weights};
@@ -170,7 +169,7 @@ impl Plan {
     ///
     /// # Errors
     /// Weights that do not fit the configuration, targets that match nothing, an adapter that does not fit.
-    pub fn build(&mut self, interrupted: &AtomicBool) -> Result<Trainee, Faults> {
+    pub fn build(&mut self) -> Result<Trainee, Faults> {
         let weights = self.files.as_ref().map(ModelFiles::weights).transpose()?;
         let source = Source {
             weights: weights.as_ref(),
@@ -186,7 +185,7 @@ impl Plan {
         let mut decoder = Decoder::load(self.config.clone(), &source)?;
         let rows = self.calibration_rows();
         if !rows.is_empty() {
-            decoder.calibrate(&source, &rows, interrupted)?;
+            decoder.calibrate(&source, &rows)?;
         }
         if let Adapter::Lora(lora) = &self.recipe.adapter {
             if let Some(adapter) = &self.init_from {

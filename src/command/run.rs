@@ -55,10 +55,11 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         return Ok(Outcome::Done);
     }
     announce(&plan.to_string());
-    let interrupted = watch_for_interrupt()?;
     plan.resumed =
         checkpoint.as_ref().filter(|checkpoint| checkpoint.has_adapter()).map(Checkpoint::adapter).transpose()?;
-    let mut trainee = plan.build(&interrupted)?;
+    let mut trainee = plan.build()?;
+    // Up to here there is nothing to save, and Ctrl-C ends the program as it ends any other.
+    let interrupted = watch_for_interrupt()?;
     let settings = plan.settings(&mut trainee);
     let mut run = match &checkpoint {
         Some(_) => Run::open(&folder)?,

@@ -51,8 +51,7 @@ fn rows(folder: &Path, name: &str, count: usize) -> String {
 /// Trains in `folder`, from `resume` if given, up to step `until`, with a checkpoint there.
 fn run(folder: &Path, auxiliary: &str, until: usize, resume: Option<&Checkpoint>) -> Checkpoint {
     let mut plan = plan(folder, auxiliary);
-    let mut trainee =
-        plan.build(&std::sync::atomic::AtomicBool::new(false)).unwrap_or_else(|faults| panic!("{faults}"));
+    let mut trainee = plan.build().unwrap_or_else(|faults| panic!("{faults}"));
     let settings = Settings { steps: until, ..plan.settings(&mut trainee) };
     let output = plan.recipe.output.dir.clone();
     let mut run = if resume.is_some() { Run::open(&output) } else { Run::create(&output) }.expect("a run");
@@ -177,8 +176,7 @@ fn micro_batches_do_not_change_the_gradient() {
     let flow = |size: usize| {
         let folder = tempfile::tempdir().expect("a folder");
         let mut plan = plan(folder.path(), &sfr(""));
-        let mut trainee =
-            plan.build(&std::sync::atomic::AtomicBool::new(false)).unwrap_or_else(|faults| panic!("{faults}"));
+        let mut trainee = plan.build().unwrap_or_else(|faults| panic!("{faults}"));
         let settings = Settings { steps: 3, micro_batch_size: size, ..plan.settings(&mut trainee) };
         let mut run = Run::create(&plan.recipe.output.dir).expect("a run");
         let mut order = Order::new(&plan.train.examples, 4, size, None, plan.width_multiple);
@@ -240,6 +238,6 @@ fn rows_without_a_text_to_embed_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut plan =
         plan(folder.path(), &sfr("").replace("k = 6", "k = 300").replace("min_suffix = 2", "min_suffix = 250"));
-    let faults = plan.build(&std::sync::atomic::AtomicBool::new(false)).err().expect("a fault").to_string();
+    let faults = plan.build().err().expect("a fault").to_string();
     assert!(faults.contains("no training row has an answer long enough"), "{faults}");
 }

@@ -7,7 +7,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
@@ -64,8 +63,8 @@ impl Decoder {
     /// codes.
     ///
     /// # Errors
-    /// A tensor that cannot be read again, or has a value that is not finite; the user has stopped it.
-    pub fn calibrate(&mut self, source: &Source, rows: &[&[u32]], interrupted: &AtomicBool) -> Result<(), Fault> {
+    /// A tensor that cannot be read again, or has a value that is not finite.
+    pub fn calibrate(&mut self, source: &Source, rows: &[&[u32]]) -> Result<(), Fault> {
         let started = Instant::now();
         let tokens: usize = rows.iter().map(|row| row.len()).sum();
         info!("fitting the codes of {} blocks to {} rows of {tokens} tokens", self.layers.len(), rows.len());
@@ -75,12 +74,11 @@ impl Decoder {
             Tensor::<2, Int>::from_data(TensorData::new(ids, [1, row.len()]), &device)
         });
         let ids: Vec<_> = ids.collect();
-        self.calibrate_ends(source, &ids, tokens, interrupted)?;
+        self.calibrate_ends(source, &ids, tokens)?;
         let mut contexts: Vec<Context> = rows.iter().map(|row| self.context(0, row.len(), row.len(), None)).collect();
         let mut states: Vec<Tensor<3>> = ids.into_iter().map(|ids| self.embed(ids, false)).collect();
         let blocks = self.layers.len();
         for (index, block) in self.layers.iter_mut().enumerate() {
-            refuse_interrupted(interrupted)?;
             for linear in block.linears() {
                 let values = source.values(linear.name(), linear.shape())?;
                 linear.replace_weight(source.plain(values, linear.shape()));
@@ -110,19 +108,12 @@ impl Decoder {
     }
 
     /// Embedding and head, by the last hidden states that the model gives with the codes it has.
-    fn calibrate_ends(
-        &mut self,
-        source: &Source,
-        ids: &[Tensor<2, Int>],
-        tokens: usize,
-        interrupted: &AtomicBool,
-    ) -> Result<(), Fault> {
+    fn calibrate_ends(&mut self, source: &Source, ids: &[Tensor<2, Int>], tokens: usize) -> Result<(), Fault> {
         if !source.quantise.is_some_and(|quantise| quantise.embeddings) {
             return Ok(());
         }
         let inputs = Inputs::default();
         for ids in ids {
-            refuse_interrupted(interrupted)?;
             inputs.see(HEAD, &self.hidden(ids.clone(), false, None).flatten(0, 1));
         }
         let shape = [self.config.vocab_size, self.config.hidden_size];
@@ -134,12 +125,4 @@ impl Decoder {
         self.replace_head(fitted);
         Ok(())
     }
-}
-
-fn refuse_interrupted(interrupted: &AtomicBool) -> Result<(), Fault> {
-    if interrupted.load(Ordering::SeqCst) {
-        let message = "stopped while codes were fitted: no step was made, and nothing was written";
-        return Err(Fault::new(message).hint("start the run again as it was started"));
-    }
-    Ok(())
 }
