@@ -14,15 +14,18 @@ pub fn decoder(family: &str) -> Decoder {
 /// The fixture of a family on a device: with its adapter, or with every weight trained.
 pub fn decoder_on(family: &str, device: &Device, trained: bool) -> Decoder {
     // Relative, so that the tests may be run on another machine, in a copy of this folder.
-    let folder = std::path::Path::new("tests/fixtures").join(family);
-    let files = ModelFiles::Folder(folder.clone());
+    let fixtures = std::path::Path::new("tests/fixtures");
+    let files = ModelFiles::Folder(fixtures.join(family));
     let weights = files.weights().expect("the fixture's weights");
     let source = Source { trained, ..Source::frozen(&weights, DType::F32, device) };
     let mut decoder = Decoder::load(files.config().expect("its configuration"), &source).expect("its tensors");
     if trained {
         return decoder;
     }
-    decoder.attach(&Adapter::read(&folder.join("adapter")).expect("its adapter"), 0.0).expect("a fitting adapter");
+    let index = std::fs::read_to_string(fixtures.join("index.json")).expect("what belongs together");
+    let index: serde_json::Value = serde_json::from_str(&index).expect("JSON");
+    let adapter = fixtures.join("adapters").join(index["adapters"][family].as_str().expect("the name of an adapter"));
+    decoder.attach(&Adapter::read(&adapter).expect("its adapter"), 0.0).expect("a fitting adapter");
     decoder
 }
 

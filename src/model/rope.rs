@@ -294,21 +294,29 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/rope.json");
         let cases: Vec<Value> =
             serde_json::from_str(&std::fs::read_to_string(path).expect("the numbers")).expect("JSON");
-        assert_eq!(cases.len(), 27);
-        for case in cases {
+        let lengths = |case: &Value| -> Vec<usize> {
+            let lengths = case["lengths"].as_array().expect("lengths");
+            lengths.iter().map(|length| length.as_u64().expect("a length") as usize).collect()
+        };
+        assert_eq!(cases.iter().map(|case| lengths(case).len()).sum::<usize>(), 27);
+        for (case, length) in cases.iter().flat_map(|case| lengths(case).into_iter().map(move |length| (case, length)))
+        {
             let config = serde_json::json!({
                 "model_type": "llama", "vocab_size": 48, "hidden_size": 16, "intermediate_size": 24,
                 "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": case["head_dim"],
                 "max_position_embeddings": case["positions"], "rope_parameters": case["rope_parameters"],
             });
             let Config { rope, .. } = Config::parse(&config.to_string(), "c").expect("settings that are known");
-            let found = rope.frequencies(case["length"].as_u64().expect("a length") as usize);
+            let found = rope.frequencies(length);
             let expected = case["frequencies"].as_array().expect("frequencies");
             assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(expected) {
                 let expected = expected.as_f64().expect("a frequency");
                 // The blends of transformers are computed in f32.
-                assert!((f64::from(*found) / expected - 1.0).abs() < 1e-5, "{found} is not {expected}: {case}");
+                assert!(
+                    (f64::from(*found) / expected - 1.0).abs() < 1e-5,
+                    "{found} is not {expected}: {length} in {case}"
+                );
             }
             let factor = case["factor"].as_f64().expect("a factor");
             assert!((rope.attention_factor() - factor).abs() < 1e-9, "{} is not {factor}", rope.attention_factor());

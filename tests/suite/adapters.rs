@@ -1,136 +1,63 @@
-//! Adapters of every kind against PEFT: the numbers in `tests/fixtures/adapters`, made by `adapters.py` beside it.
+//! Adapters of every kind against PEFT: the numbers in `tests/fixtures/adapters`, made by `make.py` there.
 
-use std::path::{Path, PathBuf};
-
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::DType;
 use checkpoints::export::{self, Base};
-use checkpoints::{Adapter, Weights};
-use datasets::Example;
-use serde::Deserialize;
+use checkpoints::{Adapter, Dtype, Weights};
 use trainer::engine::Trainee;
-use trainer::engine::backward::Recompute;
-use trainer::engine::trainee::values;
-use trainer::model::{AdapterSettings, Config, Decoder, Source};
+use trainer::model::{AdapterSettings, Decoder};
 
-use crate::six_steps::{STEPS, Steps, train};
-use crate::support::{FixtureRow, examples, larger};
+use crate::fixtures::{Expected, adapter, examples, fixture, largest_difference, load, logits, with_source};
+use crate::six_steps::{self, STEPS, Steps, train};
 
-#[derive(Deserialize)]
-struct Expected {
-    /// The fixture of the base model.
-    base: String,
-    losses: Vec<f64>,
-    norms: Vec<f64>,
-    /// Logits of the first row at each position, before the first step and after the sixth.
-    before: Vec<Vec<f32>>,
-    after: Vec<Vec<f32>>,
-    /// DoRA's trained lengths after the sixth step, under the names of PEFT's parameters.
-    magnitudes: std::collections::BTreeMap<String, Vec<f32>>,
+fn base(model: &str) -> Decoder {
+    load(&fixture(model), false, DType::F32)
 }
 
-#[derive(Deserialize)]
-struct Rows {
-    rows: Vec<FixtureRow>,
-}
-
-fn fixtures() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
-
-fn read<T: for<'de> Deserialize<'de>>(folder: &str) -> T {
-    let text = std::fs::read_to_string(fixtures().join(folder).join("expected.json")).expect("the numbers");
-    serde_json::from_str(&text).expect("numbers")
+/// The model that a case is for.
+fn model_of(case: &str) -> String {
+    adapter(case).config.base_model_name_or_path.expect("the name of a model")
 }
 
 fn expected(case: &str) -> Expected {
-    read(&format!("adapters/{case}"))
-}
-
-fn with_source<T>(folder: &Path, dtype: DType, use_it: impl FnOnce(Config, &Source) -> T) -> T {
-    let text = std::fs::read_to_string(folder.join("config.json")).expect("the configuration");
-    let config = Config::parse(&text, "config.json").unwrap_or_else(|fault| panic!("{fault}"));
-    let weights = Weights::open(folder).expect("the weights");
-    let device = Device::flex();
-    use_it(config, &Source::frozen(&weights, dtype, &device))
-}
-
-fn load(folder: &Path) -> Decoder {
-    with_source(folder, DType::F32, |config, source| Decoder::load(config, source).unwrap_or_else(|f| panic!("{f}")))
-}
-
-fn base(model: &str) -> Decoder {
-    load(&fixtures().join(model))
-}
-
-fn adapter(case: &str) -> Adapter {
-    let folder = fixtures().join("adapters").join(case).join("adapter");
-    Adapter::read(&folder).unwrap_or_else(|faults| panic!("{faults}"))
+    Expected::of(&format!("adapters/{case}"))
 }
 
 /// The model of a case with the adapter that PEFT starts from.
 fn adapted(case: &str) -> Decoder {
-    let mut decoder = base(&expected(case).base);
+    let mut decoder = base(&model_of(case));
     decoder.attach(&adapter(case), 0.0).unwrap_or_else(|faults| panic!("{faults}"));
     decoder
 }
 
-fn examples_of(model: &str) -> Vec<Example> {
-    examples(&read::<Rows>(model).rows)
-}
-
-/// The largest difference between the logits of the first row and those expected.
+/// The logits of the first row are those expected.
 #[track_caller]
-fn assert_logits(case: &str, decoder: &Decoder, model: &str, expected: &[Vec<f32>], tolerance: f32) {
-    let row: Vec<i32> = examples_of(model)[0].ids.iter().map(|id| *id as i32).collect();
-    let width = row.len();
-    let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(row, [1, width]), &Device::flex());
-    let hidden = decoder.hidden(ids, false, None).flatten(0, 1);
-    let found = values(decoder.logits(hidden).flatten(0, 1));
-    let expected = expected.concat();
-    assert_eq!(found.len(), expected.len());
-    let far = |(_, (a, b)): &(usize, (&f32, &f32))| (**a - **b).is_nan() || (**a - **b).abs() >= tolerance;
-    let far: Vec<_> = found.iter().zip(&expected).enumerate().filter(far).take(9).collect();
-    assert!(far.is_empty(), "{case}: {far:?}");
+fn assert_logits(case: &str, decoder: &Decoder, expected: &[f32], tolerance: f32) {
+    let difference = largest_difference(&logits(decoder, &examples()[0].ids), expected);
+    assert!(difference < tolerance, "{case}: {difference}");
 }
 
-/// In both ways of going back, and with the rows one by one and together; gives the last trained model.
+/// Losses, norms, and the logits before and after; gives a trained model.
 #[track_caller]
 fn assert_steps(case: &str, steps: Steps, decoder: impl Fn() -> Decoder) -> Decoder {
     let expected = expected(case);
-    assert_eq!((expected.losses.len(), expected.norms.len()), (6, 6));
-    assert_logits(case, &decoder(), &expected.base, &expected.before, 1e-4);
-    let mut last = None;
-    for recompute in [Recompute::None, Recompute::Blocks] {
-        for micro_batch_size in [1, 3] {
-            let mut trainee = Trainee { decoder: decoder(), auxiliaries: Vec::new() };
-            let found =
-                train(&mut trainee, &examples_of(&expected.base), Steps { recompute, micro_batch_size, ..steps });
-            for (step, (loss, norm)) in found.into_iter().enumerate() {
-                let case = format!("{case}, recompute {recompute:?}, {micro_batch_size} rows at once, step {step}");
-                let (expected_loss, expected_norm) = (expected.losses[step], expected.norms[step]);
-                assert!((loss - expected_loss).abs() < 3e-4, "{case}: loss {loss} for {expected_loss}");
-                assert!((norm / expected_norm - 1.0).abs() < 3e-3, "{case}: norm {norm} for {expected_norm}");
-            }
-            last = Some(trainee.decoder);
-        }
-    }
-    let decoder = last.expect("four runs");
-    assert_logits(case, &decoder, &expected.base, &expected.after, 1e-3);
-    decoder
+    assert_logits(case, &decoder(), &expected.numbers("before"), 1e-4);
+    let trained = six_steps::assert_steps(&format!("adapters/{case}"), "", &[1, 3], steps, decoder);
+    assert_logits(case, &trained, &expected.numbers("after"), 1e-3);
+    trained
 }
 
 /// The trained lengths are those of PEFT, and all of them.
 #[track_caller]
 fn assert_magnitudes(case: &str, decoder: &mut Decoder) {
-    let expected = expected(case).magnitudes;
+    let expected = expected(case).named("lora_magnitude");
     let tensors = decoder.adapter_tensors();
     let found = tensors.keys().filter(|key| key.ends_with("lora_magnitude_vector")).count();
     assert_eq!(found, expected.len());
     for (name, lengths) in expected {
         let key = name.replace(".default.weight", "");
         let found = tensors[&key].to_f32().expect("f32");
-        let worst = found.iter().zip(&lengths).map(|(a, b)| (a - b).abs()).fold(0.0, larger);
-        assert!(found.len() == lengths.len() && worst < 1e-4, "{case}: {key}: {worst}");
+        let worst = largest_difference(&found, &lengths);
+        assert!(worst < 1e-4, "{case}: {key}: {worst}");
     }
 }
 
@@ -176,13 +103,13 @@ fn dora_on_an_embedding_trains_as_in_peft() {
     assert_magnitudes("dora_embedding", &mut decoder);
 }
 
-/// The settings that `adapters.py` gives PEFT.
+/// The settings that `make.py` gives PEFT.
 fn principal() -> AdapterSettings {
     AdapterSettings { rslora: true, principal: true, ..AdapterSettings::new(4, 6.0) }
 }
 
 fn started_from_principal(dtype: DType, saved: Option<&Adapter>) -> Decoder {
-    with_source(&fixtures().join("llama"), dtype, |config, source| {
+    with_source(&fixture("llama"), false, dtype, |config, source| {
         let mut decoder = Decoder::load(config, source).unwrap_or_else(|fault| panic!("{fault}"));
         decoder.attach_principal(&principal(), 3, source, saved).unwrap_or_else(|faults| panic!("{faults}"));
         decoder
@@ -198,22 +125,22 @@ fn as_saved(decoder: &mut Decoder) -> Adapter {
 #[test]
 fn pissa_trains_as_in_peft_and_leaves_as_plain_lora_on_the_original_base() {
     let mut decoder = assert_steps("pissa", STEPS, || started_from_principal(DType::F32, None));
-    let expected = expected("pissa").after;
+    let expected = expected("pissa").numbers("after");
     let adapter = as_saved(&mut decoder);
     assert_eq!((adapter.config.r, adapter.config.use_rslora), (8, true));
     let mut plain = base("llama");
     plain.attach(&adapter, 0.0).unwrap_or_else(|faults| panic!("{faults}"));
-    assert_logits("on the base", &plain, "llama", &expected, 1e-3);
+    assert_logits("on the base", &plain, &expected, 1e-3);
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("merged");
-    export::merged(&Base::open(&fixtures().join("llama")).expect("a base"), &adapter, &out, None).expect("a merge");
-    assert_logits("merged", &load(&out), "llama", &expected, 1e-3);
+    let base = Base::open(&fixture("llama")).expect("a base");
+    export::merged(&base, &adapter, &out, Some(Dtype::F32)).expect("a merge");
+    assert_logits("merged", &load(&out, false, DType::F32), &expected, 1e-3);
     // Training goes on from it as from any other adapter.
     let mut trainee = Trainee { decoder: plain, auxiliaries: Vec::new() };
-    let losses: Vec<f64> =
-        train(&mut trainee, &examples_of("llama"), STEPS).into_iter().map(|(loss, _)| loss).collect();
+    let losses: Vec<f64> = train(&mut trainee, STEPS).into_iter().map(|(loss, _)| loss).collect();
     let mut longer = Trainee { decoder, auxiliaries: Vec::new() };
-    assert!((losses[0] - train(&mut longer, &examples_of("llama"), STEPS)[0].0).abs() < 1e-4);
+    assert!((losses[0] - train(&mut longer, STEPS)[0].0).abs() < 1e-4);
     assert!(losses.is_sorted_by(|a, b| a > b), "{losses:?}");
 }
 
@@ -227,7 +154,7 @@ fn pissa_goes_on_from_its_checkpoint_to_the_bit() {
         let steps = |saved| {
             let decoder = started_from_principal(dtype, saved);
             let mut trainee = Trainee { decoder, auxiliaries: Vec::new() };
-            (train(&mut trainee, &examples_of("llama"), STEPS), as_saved(&mut trainee.decoder))
+            (train(&mut trainee, STEPS), as_saved(&mut trainee.decoder))
         };
         assert!(steps(None) == steps(Some(&adapter)), "{dtype:?}");
     }
@@ -238,16 +165,16 @@ fn pissa_goes_on_from_its_checkpoint_to_the_bit() {
 #[test]
 fn merged_adapters_have_the_logits_of_peft() {
     for case in ["dora", "dora_head", "dora_embedding", "patterns", "embeddings", "tied", "plus"] {
-        let expected = expected(case);
-        let base = Base::open(&fixtures().join(&expected.base)).expect("a base");
+        let model = model_of(case);
+        let base = Base::open(&fixture(&model)).expect("a base");
         let folder = tempfile::tempdir().expect("a folder");
         let out = folder.path().join("merged");
-        let exported = export::merged(&base, &adapter(case), &out, None).unwrap_or_else(|faults| panic!("{faults}"));
-        assert_logits(case, &load(&out), &expected.base, &expected.before, 1e-4);
+        let exported = export::merged(&base, &adapter(case), &out, Some(Dtype::F32)).expect("a merge");
+        assert_logits(case, &load(&out, false, DType::F32), &expected(case).numbers("before"), 1e-4);
         let untied = ["tied", "dora_head", "dora_embedding"].contains(&case);
         assert_eq!(exported.warnings.iter().any(|warning| warning.contains("two")), untied, "{case}");
         let config = std::fs::read_to_string(out.join("config.json")).expect("a configuration");
-        assert_eq!(config.contains("\"tie_word_embeddings\": false"), expected.base == "llama" || untied, "{case}");
+        assert_eq!(config.contains("\"tie_word_embeddings\": false"), model == "llama" || untied, "{case}");
     }
 }
 
@@ -259,11 +186,11 @@ fn an_adapter_with_an_embedding_of_its_own_is_refused_by_name() {
     assert!(key.contains("embed_tokens"));
     // The sign of the last number; the first row is that of padding, all zeros.
     *copy.bytes.last_mut().expect("numbers") ^= 0x80;
-    let weights = Weights::open(&fixtures().join("llama")).expect("the weights");
+    let weights = Weights::open(&fixture("llama")).expect("the weights");
     let faults = adapter.check_base_copies(&weights).expect_err("another embedding").to_string();
     assert!(faults.contains("model.embed_tokens") && faults.contains("of its own"), "{faults}");
     let folder = tempfile::tempdir().expect("a folder");
-    let base = Base::open(&fixtures().join("llama")).expect("a base");
+    let base = Base::open(&fixture("llama")).expect("a base");
     let faults = export::merged(&base, &adapter, &folder.path().join("out"), None).expect_err("the same").to_string();
     assert!(faults.contains("model.embed_tokens") && faults.contains("of its own"), "{faults}");
 }
@@ -284,15 +211,13 @@ fn new_adapters_of_every_kind_start_as_the_base() {
         },
     ];
     for model in ["llama", "llama3"] {
-        let text: serde_json::Value = read(model);
-        let expected: Vec<Vec<f32>> = serde_json::from_value(text["logits"][0].clone()).expect("logits");
+        let expected = Expected::of(model).logits().remove(0);
         for settings in &cases {
             let mut decoder = base(model);
             decoder.attach_fresh(settings, 1).unwrap_or_else(|faults| panic!("{faults}"));
-            assert_logits(&format!("{settings:?}"), &decoder, model, &expected, 1e-4);
+            assert_logits(&format!("{settings:?}"), &decoder, &expected, 1e-4);
             let mut trainee = Trainee { decoder, auxiliaries: Vec::new() };
-            let losses: Vec<f64> =
-                train(&mut trainee, &examples_of(model), STEPS).into_iter().map(|(loss, _)| loss).collect();
+            let losses: Vec<f64> = train(&mut trainee, STEPS).into_iter().map(|(loss, _)| loss).collect();
             assert!(losses[5] < losses[0] - 0.05, "{settings:?}: {losses:?}");
             let adapter = Adapter {
                 config: settings.to_config(model, trainee.decoder.adapted_modules()),

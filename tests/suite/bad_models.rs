@@ -212,7 +212,7 @@ fn an_adapter_of_another_shape_is_refused() {
     refuses("", &["adapter_model.safetensors"]);
 
     // Of another model.
-    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/llama/adapter");
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/adapters/wide");
     refuses(&format!("--set adapter.init_from={other}"), &["fit", "hint: "]);
     refuses("--set adapter.init_from=nowhere", &["nowhere", "hint: "]);
     refuses("--set adapter.init_from=rows.jsonl", &["rows.jsonl"]);

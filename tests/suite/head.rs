@@ -1,6 +1,5 @@
 //! The head of a large vocabulary goes over the learned tokens in chunks.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -11,6 +10,7 @@ use trainer::engine::totals::Totals;
 use trainer::engine::trainee::values;
 use trainer::model::{Config, Decoder, Source};
 
+use crate::fixtures::{fixture, load};
 use crate::support::larger;
 
 const VOCABULARY: usize = 66_000;
@@ -32,8 +32,7 @@ fn example(length: usize, line: usize) -> Example {
 /// without weights, and of one whose weights go by a token's place in its row.
 #[test]
 fn chunks_change_neither_loss_nor_gradients() {
-    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama3/config.json");
-    let text = std::fs::read_to_string(text).expect("the configuration");
+    let text = std::fs::read_to_string(fixture("llama3/config.json")).expect("the configuration");
     let mut config = Config::parse(&text, "config.json").expect("a configuration");
     config.vocab_size = VOCABULARY;
     let device = Device::flex();
@@ -90,13 +89,10 @@ fn chunks_change_neither_loss_nor_gradients() {
 /// no part in the differentiation, times the gradient of its nll.
 #[test]
 fn gradients_carry_the_weights_of_the_definition() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama3");
-    let text = std::fs::read_to_string(folder.join("config.json")).expect("the configuration");
+    let folder = fixture("llama3");
+    let decoder = load(&folder, false, DType::F32);
     let weights = checkpoints::Weights::open(&folder).expect("the weights");
     let device = Device::flex();
-    let source = Source::frozen(&weights, DType::F32, &device);
-    let decoder =
-        Decoder::load(Config::parse(&text, "config.json").expect("a configuration"), &source).expect("a model");
     let (width, vocabulary) = (decoder.config.hidden_size, decoder.config.vocab_size);
     let matrix = weights.f32("model.embed_tokens.weight").expect("the tied matrix");
     let mut example = example(12, 1);

@@ -13,6 +13,7 @@ mod divergence;
 mod dropout;
 mod export;
 mod files;
+mod fixtures;
 mod head;
 mod inspect;
 mod intents;

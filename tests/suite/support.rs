@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use datasets::{Example, Part};
-use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -207,28 +205,6 @@ impl Workplace {
             self.write(&format!("{name}/{file}"), text);
         }
     }
-}
-
-/// A row of a fixture whose numbers are compared with another program's.
-#[derive(Deserialize)]
-pub struct FixtureRow {
-    pub ids: Vec<u32>,
-    pub learned: Vec<bool>,
-}
-
-/// The rows of a fixture as they come out of a data set.
-pub fn examples(rows: &[FixtureRow]) -> Vec<Example> {
-    let example = |(line, row): (usize, &FixtureRow)| Example {
-        ids: row.ids.clone(),
-        parts: vec![Part::Response; row.ids.len()],
-        learned: row.learned.clone(),
-        weight: 1.0,
-        alone: None,
-        group: line,
-        file: "rows".into(),
-        line: line + 1,
-    };
-    rows.iter().enumerate().map(example).collect()
 }
 
 /// What a user's environment may hold that changes what is printed.
