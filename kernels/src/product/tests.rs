@@ -1,5 +1,7 @@
 //! Products against their definition in f64.
 
+use half::bf16;
+
 use super::*;
 use crate::quantised::{Quantisation, Quantised};
 
