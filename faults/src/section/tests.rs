@@ -1,0 +1,108 @@
+//! Recipes right and wrong, and what is said of them.
+
+use super::*;
+
+fn read(text: &str, overrides: &[&str]) -> (f64, usize, Result<(), Faults>, toml::Table) {
+    let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
+    let document = Document::parse("r.toml", text, &overrides).expect("valid TOML");
+    let mut root = document.root();
+    let mut optimizer = root.section("optimizer");
+    let learning_rate = optimizer.value("learning_rate", 1e-4);
+    root.close(optimizer);
+    let mut adapter = root.section("adapter");
+    let rank = adapter.value("rank", 8);
+    adapter.check("rank", rank > 0, "`adapter.rank` must be at least 1", "use 8 or 16");
+    root.close(adapter);
+    let resolved = root.end();
+    (learning_rate, rank, document.finish(), resolved)
+}
+
+#[test]
+fn defaults_fill_the_resolved_table() {
+    let (learning_rate, rank, result, resolved) = read("[adapter]\nrank = 4\n", &[]);
+    assert_eq!((learning_rate, rank, result), (1e-4, 4, Ok(())));
+    assert_eq!(resolved["optimizer"]["learning_rate"].as_float(), Some(1e-4));
+    assert_eq!(resolved["adapter"]["rank"].as_integer(), Some(4));
+}
+
+#[test]
+fn every_fault_is_named_at_once_with_its_place_and_hint() {
+    let text = "[optimizer]\nlearnig_rate = 1\n[adapter]\nrank = 0\nlearning_rate = 2\n";
+    let faults = read(text, &[]).2.expect_err("three faults");
+    let lines: Vec<String> = faults.list().iter().map(|fault| fault.to_string().replace('\n', " ")).collect();
+    assert_eq!(
+        lines,
+        [
+            "r.toml:2:1: unknown key `learnig_rate` in `[optimizer]` hint: did you mean `learning_rate`?",
+            "r.toml:4:8: `adapter.rank` must be at least 1 hint: use 8 or 16",
+            "r.toml:5:1: unknown key `learning_rate` in `[adapter]` hint: `learning_rate` belongs to `[optimizer]`",
+        ]
+    );
+}
+
+#[test]
+fn a_wrong_type_says_what_was_expected_and_found() {
+    let faults = read("[adapter]\nrank = \"four\"\n", &[]).2.expect_err("a fault");
+    assert_eq!(
+        faults.to_string(),
+        "r.toml:2:8: `adapter.rank` must be a whole number, zero or more, found the string \"four\"\n\
+         hint: write a whole number, zero or more there, or remove it for the default"
+    );
+    assert!(read("[adapter]\nrank = -1\n", &[]).2.is_err());
+    assert!(read("adapter = 3\n", &[]).2.is_err());
+}
+
+#[test]
+fn an_override_wins_and_is_named_as_the_place() {
+    let (learning_rate, rank, result, _) =
+        read("[adapter]\nrank = 4\n", &["adapter.rank=16", "optimizer.learning_rate=3e-4"]);
+    assert_eq!((learning_rate, rank, result), (3e-4, 16, Ok(())));
+    let faults = read("", &["adapter.rnk=16"]).2.expect_err("a fault");
+    assert!(faults.to_string().starts_with("--set:1:9: unknown key `rnk`"), "{faults}");
+    assert!(Document::parse("r.toml", "", &["nonsense".into()]).is_err());
+    let (_, rank, result, resolved) = read("[adapter]\nrank = 4\n", &["adapter={}"]);
+    assert_eq!((rank, result), (8, Ok(())), "a whole table replaces the table");
+    assert_eq!(resolved["adapter"]["rank"].as_integer(), Some(8));
+    let bare = Document::parse("r.toml", "", &["output.dir=runs/a b".into()]).expect("a bare word is a string");
+    assert_eq!(bare.root().section("output").value("dir", String::new()), "runs/a b");
+}
+
+#[test]
+fn what_is_no_table_is_one_fault_whatever_it_takes_away() {
+    let document = Document::parse("r.toml", "data = 3\n", &[]).expect("valid TOML");
+    let mut root = document.root();
+    let mut data = root.section("data");
+    data.required::<String>("train", "a file");
+    root.close(data);
+    root.end();
+    let faults = document.finish().expect_err("a fault");
+    assert_eq!(faults.list().len(), 1, "{faults}");
+    assert!(faults.to_string().starts_with("r.toml:1:8: `data` must be a table"), "{faults}");
+}
+
+#[test]
+fn places_are_known_when_the_reading_is_over() {
+    let text = "[adapter]\nrank = 4\n";
+    let places = Document::parse("r.toml", text, &["data.train=[]".into()]).expect("valid TOML").places();
+    let of = |key: &str| places.of(key).to_string();
+    assert_eq!(of("adapter.rank"), "r.toml:2:8");
+    assert_eq!(of("adapter.alpha"), "r.toml:1:2");
+    assert_eq!(of("data.train"), "--set:1:14");
+    assert_eq!(of("model.path"), "model.path");
+}
+
+#[test]
+fn a_number_that_f32_does_not_hold_is_refused() {
+    let document = Document::parse("r.toml", "", &[]).expect("valid TOML");
+    let root = document.root();
+    for (value, holds) in [(1e-300, false), (1e300, false), (1e-40, false), (0.0, true), (-1e-5, true), (3e38, true)] {
+        root.check_single("x", value, "a hint");
+        assert_eq!(std::mem::take(&mut root.shared.borrow_mut().faults).is_empty(), holds, "{value}");
+    }
+}
+
+#[test]
+fn broken_toml_gives_line_and_column() {
+    let faults = Document::parse("r.toml", "a = 1\nb = = 2\n", &[]).err().expect("a fault");
+    assert!(faults.to_string().starts_with("r.toml:2:"), "{faults}");
+}
