@@ -109,8 +109,9 @@ impl AdamW {
         if crate::device::is_cpu(&values.device()) {
             return self.update_in_one_pass(values, gradient, loss, moments, learning_rate);
         }
+        // The kernel has one rate for all: rates of their own (LoRA+) are composed.
         #[cfg(feature = "gpu")]
-        if crate::fused::gpu::wanted(&values.device()) {
+        if moments.factors.is_none() && crate::fused::gpu::wanted(&values.device()) {
             return self.update_on_device(values, gradient, loss, moments, learning_rate);
         }
         self.update_composed(values, gradient, loss, moments, learning_rate)
