@@ -109,15 +109,14 @@ impl Step<'_> {
         let inner = config.intermediate_size as u64;
         let layers = config.num_hidden_layers as u64;
         // Both ends of all projections of a block, which is what a rank costs.
-        let projections = config.projections();
-        let sides: u64 = projections.iter().map(|(_, [outputs, inputs])| (outputs + inputs) as u64).sum();
-        let ranks = projections.len() as u64 * self.trained / (layers * sides).max(1);
+        let [outputs, inputs] = self.sides();
+        let ranks = config.projections().len() as u64 * self.trained / (layers * (outputs + inputs)).max(1);
         // A norm on what attention and MLP give keeps that beside the stream, and norms of queries and keys keep those.
         let streams = if config.norm_places == NormPlaces::Before { 2 } else { 4 };
         let normed = if config.query_key_norm == QueryKeyNorm::None { 0 } else { queries + keys };
         let stream = streams * 4 * hidden;
         let between = inner_size * (2 * hidden + 2 * queries + 2 * keys + normed + 3 * inner);
-        let scaled = if self.dora { inner_size * (2 * hidden + queries + 2 * keys + 2 * inner) } else { 0 };
+        let scaled = if self.dora { inner_size * outputs } else { 0 };
         let block = stream + between + scaled + 4 * (ranks + config.num_attention_heads as u64);
         // Gradients of the widest part: of the gated values in f32, of gate and up, of the stream.
         let passing = 4 * inner + inner_size * 2 * inner + 4 * 4 * hidden;
