@@ -33,17 +33,25 @@ pub fn is_cpu(device: &Device) -> bool {
 }
 
 #[cfg(feature = "cuda")]
-mod cuda {
+pub(crate) mod cuda {
     use burn::tensor::{Device, DeviceType};
+    use cubek_std::config::{CubekConfig, MatmulConfig, RuntimeConfig};
     use faults::Fault;
 
     pub fn first() -> Option<Device> {
-        count().filter(|count| *count > 0).map(|_| Device::cuda(0))
+        count().filter(|count| *count > 0).map(|_| device(0))
+    }
+
+    /// A GPU whose f32 products are f32, as PyTorch leaves them: burn's would round what they multiply to TF32's 10 bits.
+    pub fn device(index: usize) -> Device {
+        // Only the first call has an effect, before any kernel is chosen.
+        CubekConfig::try_set(CubekConfig { matmul: MatmulConfig { allow_tf32: false } });
+        Device::cuda(index)
     }
 
     pub fn open(index: usize) -> Result<Device, Fault> {
         match count() {
-            Some(count) if index < count => Ok(Device::cuda(index)),
+            Some(count) if index < count => Ok(device(index)),
             Some(count) if count > 0 => Err(Fault::new(format!("there is no GPU {index}: this machine has {count}"))
                 .hint("see `nvidia-smi`; the first is `cuda:0`")),
             _ => Err(Fault::new("this machine has no NVIDIA GPU, or no driver that can be used")

@@ -28,8 +28,8 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Element, Tensor, TensorData};
 
 pub use attention::{AttentionHeads, attention};
-pub use codes::Codes;
-pub use columns::scale_columns;
+pub use codes::{Codes, PIECE};
+pub use columns::{scale_columns, times_gain};
 pub use norm::rms_norm;
 pub use projection::{Adapter, Projection, project};
 pub use swiglu::{geglu, swiglu};

@@ -29,7 +29,7 @@ use crate::model::{
 };
 use crate::recipe::{self, Adapter, Backbone, Recipe, Start};
 
-pub use estimate::{Estimate, flop_per_token, fresh_parameters, room};
+pub use estimate::{Estimate, flop_per_token, fresh_parameters, native_attention, room};
 use estimate::{held, trained_values};
 pub use memory::{Memory, Step};
 use rows::rows;

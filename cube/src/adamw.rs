@@ -4,7 +4,7 @@
 use cubecl::client::Client;
 use cubecl::prelude::*;
 
-use crate::reduce::cube_sum;
+use crate::reduce::{Sum, over_cube};
 use crate::{Buffer, UNITS, address, elementwise, lanes, rows, units};
 
 /// The numbers of one update.
@@ -135,7 +135,7 @@ fn squares<N: Size>(gradient: &[Vector<f32, N>], partial: &mut [f32], piece: usi
         sum += gradient[i] * gradient[i];
         i += units;
     }
-    let total = cube_sum(sum.vector_sum(), &mut shared, units);
+    let total = over_cube::<Sum>(sum.vector_sum(), &mut shared, units);
     if unit == 0 {
         partial[row] = total;
     }
@@ -171,7 +171,7 @@ fn decide(
         sum += partial[i];
         i += units;
     }
-    let total = cube_sum(sum, &mut shared, units).sqrt();
+    let total = over_cube::<Sum>(sum, &mut shared, units).sqrt();
     if unit == 0 {
         let known = is_finite(loss[0]);
         norm[0] = select(known, total, loss[0]);

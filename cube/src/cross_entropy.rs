@@ -4,7 +4,7 @@ use cubecl::client::Client;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use crate::reduce::{cube_max, cube_sum};
+use crate::reduce::{Largest, Sum, over_cube};
 use crate::{Buffer, address, elementwise, lanes, rows, units};
 
 /// The nll of a target in each row of logits, the entropy of the row's softmax, and the log of its sum of exponentials.
@@ -95,11 +95,11 @@ fn statistics<E: Float, T: Int, N: Size>(
         largest = top;
         i += units;
     }
-    let top = cube_max(largest, &mut shared, units);
+    let top = over_cube::<Largest>(largest, &mut shared, units);
     let moved = max(largest - top, cut);
     let scale = moved.exp();
-    let all = cube_sum(sum * scale, &mut shared, units);
-    let all_weighted = cube_sum((weighted + sum * moved) * scale, &mut shared, units);
+    let all = over_cube::<Sum>(sum * scale, &mut shared, units);
+    let all_weighted = over_cube::<Sum>((weighted + sum * moved) * scale, &mut shared, units);
     if unit == 0 {
         let log = all.ln();
         let target = usize::cast_from(targets[row]);

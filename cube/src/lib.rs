@@ -7,11 +7,13 @@
 #![cfg(feature = "device")]
 
 mod adamw;
+mod codes;
+mod columns;
 mod cross_entropy;
+mod gated;
 mod reduce;
 mod rms_norm;
 mod rotary;
-mod swiglu;
 #[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
 mod testing;
 
@@ -21,10 +23,12 @@ use cubecl::prelude::{BufferArg, CubeCount, CubeDim, VectorSize};
 use cubecl::server::Handle;
 
 pub use adamw::{AdamWBuffers, AdamWStep, adamw};
+pub use codes::{Coded, Rows, dequantise};
+pub use columns::{scale_columns, scale_columns_backward};
 pub use cross_entropy::{logits_gradient, softmax_statistics};
+pub use gated::{Activation, gated, gated_backward};
 pub use rms_norm::{rms_norm, rms_norm_backward, rms_norm_weight_backward};
 pub use rotary::{Layout, rotate};
-pub use swiglu::{swiglu, swiglu_backward};
 
 /// Contiguous numbers on a device.
 #[derive(Clone)]

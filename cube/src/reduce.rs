@@ -2,30 +2,33 @@
 
 use cubecl::prelude::*;
 
-/// The sum of every unit's value, given to all of them. The units are a power of two; `shared` has a place for each and may
-/// be used again afterwards.
+/// How two values become one.
 #[cube]
-pub(crate) fn cube_sum(value: f32, shared: &mut Shared<[f32]>, #[comptime] units: usize) -> f32 {
-    let unit = UNIT_POS as usize;
-    shared[unit] = value;
-    sync_cube();
-    #[unroll]
-    for step in 0..comptime!(units.ilog2()) {
-        let distance = comptime!(units >> (step + 1));
-        if unit < distance {
-            let other = shared[unit + distance];
-            shared[unit] += other;
-        }
-        sync_cube();
-    }
-    let total = shared[0];
-    sync_cube();
-    total
+pub(crate) trait Join {
+    fn join(a: f32, b: f32) -> f32;
 }
 
-/// As [`cube_sum`], the largest.
+pub(crate) struct Sum;
+pub(crate) struct Largest;
+
 #[cube]
-pub(crate) fn cube_max(value: f32, shared: &mut Shared<[f32]>, #[comptime] units: usize) -> f32 {
+impl Join for Sum {
+    fn join(a: f32, b: f32) -> f32 {
+        a + b
+    }
+}
+
+#[cube]
+impl Join for Largest {
+    fn join(a: f32, b: f32) -> f32 {
+        max(a, b)
+    }
+}
+
+/// Every unit's value joined, given to all of them. The units are a power of two; `shared` has a place for each and may be
+/// used again afterwards.
+#[cube]
+pub(crate) fn over_cube<J: Join>(value: f32, shared: &mut Shared<[f32]>, #[comptime] units: usize) -> f32 {
     let unit = UNIT_POS as usize;
     shared[unit] = value;
     sync_cube();
@@ -33,12 +36,11 @@ pub(crate) fn cube_max(value: f32, shared: &mut Shared<[f32]>, #[comptime] units
     for step in 0..comptime!(units.ilog2()) {
         let distance = comptime!(units >> (step + 1));
         if unit < distance {
-            let other = shared[unit + distance];
-            shared[unit] = max(shared[unit], other);
+            shared[unit] = J::join(shared[unit], shared[unit + distance]);
         }
         sync_cube();
     }
-    let largest = shared[0];
+    let all = shared[0];
     sync_cube();
-    largest
+    all
 }

@@ -4,7 +4,8 @@ use cubecl::client::Client;
 use cubecl::ir::ElemType;
 use cubecl::prelude::*;
 
-use crate::reduce::cube_sum;
+use crate::columns::column_sums;
+use crate::reduce::{Sum, over_cube};
 use crate::{Buffer, address, elementwise, lanes, rows, units};
 
 /// Normalises rows of the weight's length, and keeps the `r` of each row in `inverse`.
@@ -67,7 +68,7 @@ fn forward<I: Float, O: Float, N: Size>(
         squares += v * v;
         i += units;
     }
-    let sum = cube_sum(squares.vector_sum(), &mut shared, units);
+    let sum = over_cube::<Sum>(squares.vector_sum(), &mut shared, units);
     let r = 1.0 / (sum / width + epsilon).sqrt();
     let mut i = unit;
     while i < vectors {
@@ -147,7 +148,7 @@ fn backward<I: Float, G: Float, O: Float, N: Size>(
         products += v * weight[i] * Vector::cast_from(gradient[start + i]);
         i += units;
     }
-    let dot = cube_sum(products.vector_sum(), &mut shared, units);
+    let dot = over_cube::<Sum>(products.vector_sum(), &mut shared, units);
     let r = inverse[row];
     let factor = dot / width * r * r * r;
     let mut i = unit;
@@ -194,18 +195,8 @@ pub fn rms_norm_weight_backward(client: &Client, x: &Buffer, inverse: &Buffer, g
             PIECE,
             [x.element, gradient.element],
         );
-        let (cubes, dim) = elementwise(client, vectors);
-        column_sums::launch_unchecked(
-            client,
-            cubes,
-            dim,
-            address(&[&partial]),
-            lanes,
-            partial.argument(),
-            dweight.argument(),
-            pieces,
-        );
     }
+    column_sums(client, &partial, dweight);
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -231,19 +222,6 @@ fn weight_partial<I: Float, G: Float, N: Size>(
         sum += Vector::cast_from(x[i]) * Vector::cast_from(gradient[i]) * r;
     }
     partial[ABSOLUTE_POS] = sum;
-}
-
-/// The sum of rows, one unit a column.
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn column_sums<N: Size>(partial: &[Vector<f32, N>], total: &mut [Vector<f32, N>], pieces: usize) {
-    if ABSOLUTE_POS >= total.len() {
-        terminate!();
-    }
-    let mut sum = Vector::<f32, N>::new(0.0);
-    for piece in 0..pieces {
-        sum += partial[piece * total.len() + ABSOLUTE_POS];
-    }
-    total[ABSOLUTE_POS] = sum;
 }
 
 #[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]

@@ -1,7 +1,7 @@
 //! What the tests of the kernels share: a device, and numbers on it.
 
 use cubecl::client::Client;
-use cubecl::ir::{ElemType, FloatKind, IntKind};
+use cubecl::ir::{ElemType, FloatKind, IntKind, UIntKind};
 use cubecl::prelude::*;
 
 use crate::Buffer;
@@ -59,6 +59,12 @@ impl Device {
             self.client.create_from_slice(half::bf16::as_bytes(&values))
         };
         Buffer { handle, length: values.len(), element }
+    }
+
+    /// Words of 32 bits.
+    pub fn words(&self, values: &[u32]) -> Buffer {
+        let handle = self.client.create_from_slice(u32::as_bytes(values));
+        Buffer { handle, length: values.len(), element: ElemType::UInt(UIntKind::U32) }
     }
 
     pub fn read(&self, buffer: &Buffer) -> Vec<f64> {

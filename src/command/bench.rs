@@ -21,7 +21,7 @@ use crate::engine::optimizer::{AdamW, Moments};
 use crate::engine::parameters::{GradientSum, Layout};
 use crate::engine::totals::Totals;
 use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Quantise, Source};
-use crate::plan::{Step, flop_per_token, fresh_parameters, room};
+use crate::plan::{Step, flop_per_token, fresh_parameters, native_attention, room};
 use crate::{device, recipe};
 
 /// Measure training steps; the last line of stdout is a JSON object.
@@ -178,6 +178,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         quantise,
         device: &device,
         dora: false,
+        dropout: false,
+        native_attention: native_attention(&config, [height, width], dtype, &device),
+        tree: false,
     };
     let memory = step.memory(recompute);
     let smaller = "lower `--batch`, `--seq` or `--rank`, or take a smaller model";

@@ -177,6 +177,11 @@ impl Batch {
         tree.row_sums(&self.rows, values)
     }
 
+    /// True where rows are packed as a tree.
+    pub fn is_tree(&self) -> bool {
+        self.tree.is_some()
+    }
+
     /// Tokens without padding.
     pub fn tokens_real(&self) -> usize {
         match &self.tree {

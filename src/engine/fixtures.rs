@@ -1,32 +1,57 @@
 //! What the tests of the engine share: the decoders of `tests/fixtures` with their adapters.
 
+use std::path::Path;
+
 use burn::tensor::{DType, Device};
 use checkpoints::Adapter;
 
 use super::trainee::Trainee;
-use crate::model::{Decoder, ModelFiles, Source};
+use crate::model::{Decoder, ModelFiles, Quantise, Source};
+
+/// A decoder of `tests/fixtures`.
+#[derive(Debug, Clone)]
+pub struct Fixture {
+    /// The folder of the model.
+    pub family: String,
+    /// The folder of the adapter; without one, every weight is trained.
+    pub adapter: Option<String>,
+    /// How the matrices are kept in fewer bits, if they are.
+    pub quantise: Option<Quantise>,
+}
+
+impl Fixture {
+    /// A family with its adapter.
+    pub fn of(family: &str) -> Self {
+        let index = std::fs::read_to_string("tests/fixtures/index.json").expect("what belongs together");
+        let index: serde_json::Value = serde_json::from_str(&index).expect("JSON");
+        Self::with(family, index["adapters"][family].as_str().expect("the name of an adapter"))
+    }
+
+    /// A family with a certain adapter.
+    pub fn with(family: &str, adapter: &str) -> Self {
+        Self { family: family.into(), adapter: Some(adapter.into()), quantise: None }
+    }
+
+    /// The decoder on a device.
+    pub fn on(&self, device: &Device) -> Decoder {
+        // Relative, so that the tests may be run on another machine, in a copy of this folder.
+        let fixtures = Path::new("tests/fixtures");
+        let files = ModelFiles::Folder(fixtures.join(&self.family));
+        let weights = files.weights().expect("the fixture's weights");
+        let frozen = Source::frozen(&weights, DType::F32, device);
+        let source = Source { trained: self.adapter.is_none(), quantise: self.quantise, ..frozen };
+        let mut decoder = Decoder::load(files.config().expect("its configuration"), &source).expect("its tensors");
+        if let Some(adapter) = &self.adapter {
+            let adapter = Adapter::read(&fixtures.join("adapters").join(adapter)).expect("its adapter");
+            decoder.attach(&adapter, 0.0).expect("a fitting adapter");
+        }
+        decoder
+    }
+}
 
 /// The fixture of a family with its adapter, on the CPU.
 pub fn decoder(family: &str) -> Decoder {
-    decoder_on(family, &Device::flex(), false)
-}
-
-/// The fixture of a family on a device: with its adapter, or with every weight trained.
-pub fn decoder_on(family: &str, device: &Device, trained: bool) -> Decoder {
-    // Relative, so that the tests may be run on another machine, in a copy of this folder.
-    let fixtures = std::path::Path::new("tests/fixtures");
-    let files = ModelFiles::Folder(fixtures.join(family));
-    let weights = files.weights().expect("the fixture's weights");
-    let source = Source { trained, ..Source::frozen(&weights, DType::F32, device) };
-    let mut decoder = Decoder::load(files.config().expect("its configuration"), &source).expect("its tensors");
-    if trained {
-        return decoder;
-    }
-    let index = std::fs::read_to_string(fixtures.join("index.json")).expect("what belongs together");
-    let index: serde_json::Value = serde_json::from_str(&index).expect("JSON");
-    let adapter = fixtures.join("adapters").join(index["adapters"][family].as_str().expect("the name of an adapter"));
-    decoder.attach(&Adapter::read(&adapter).expect("its adapter"), 0.0).expect("a fitting adapter");
-    decoder
+    Fixture::of(family).on(&Device::flex())
 }
 
 /// The same in training, without auxiliary losses.

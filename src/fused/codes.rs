@@ -1,27 +1,33 @@
-//! Products with a frozen matrix in codes, composed of burn's operations: what a GPU runs. The matrix is dequantised a
-//! piece at a time, again on the way back, and never exists as a whole; the definition is that of `kernels::Quantised`,
-//! value for value.
+//! Products with a frozen matrix in codes, as a GPU runs them. The matrix is dequantised a piece at a time, again on the way
+//! back, and never exists as a whole; the definition is that of `kernels::Quantised`, value for value.
+//!
+//! On a GPU a kernel dequantises (`super::gpu`); `composed` has the same of burn's operations, for everything else.
 
-use std::ops::Range;
+mod composed;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+#[cfg(feature = "gpu")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, Device, FloatDType, Int, IntDType, Shape, Slice, Tensor, TensorData};
-use kernels::{BLOCK, LEVELS, PART, Quantisation, Quantised, SCALE_BLOCK, Scales, dynamic_map};
+use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, Flex, backend_extension};
+use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
+use kernels::{BLOCK, LEVELS, Quantisation, Quantised, SCALE_BLOCK, Scales, dynamic_map};
 
-/// Values that are dequantised at once; in f32 they take 64 MiB.
-const PIECE: usize = 1 << 24;
+pub(super) use composed::{by_pieces, product, product_of};
+
+/// Values that are dequantised at once. In bf16 they take 128 MiB, and the matrices of an 8B model but its head are one piece
+/// each, whose product is written where it belongs.
+pub const PIECE: usize = 1 << 26;
 
 /// A matrix `[out, in]` in codes on a device.
 #[derive(Debug, Clone)]
 pub struct Codes {
-    /// Bytes as `Quantised` has them, of whole blocks.
+    /// Bytes of whole blocks, in words of 32 bits: not every device has smaller ones.
     codes: Tensor<1, Int>,
-    /// nf4: the code of each block's magnitude, filled up to whole blocks of them.
+    /// nf4: the code of each block's magnitude, filled up to whole blocks of them, in words.
     scale_codes: Tensor<1, Int>,
     /// int8: the magnitude of each block; nf4: that of each block of magnitudes.
     scales: Tensor<1>,
@@ -33,12 +39,12 @@ pub struct Codes {
 /// What the numbers of a matrix in codes mean.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
-    shape: [usize; 2],
-    quantisation: Quantisation,
+    pub shape: [usize; 2],
+    pub quantisation: Quantisation,
     /// What is added to all magnitudes.
-    offset: f32,
+    pub offset: f32,
     /// The type of products.
-    dtype: DType,
+    pub dtype: DType,
 }
 
 impl Codes {
@@ -50,21 +56,22 @@ impl Codes {
             let count = values.len();
             Tensor::<1>::from_data(TensorData::new(values, [count]), (device, DType::F32))
         };
-        let bytes = |values: &[u8], count: usize| {
-            let mut values = values.to_vec();
-            values.resize(count, 0);
-            Tensor::<1, Int>::from_data(TensorData::new(values, [count]), (device, DType::U8))
+        let words = |mut bytes: Vec<u8>, count: usize| {
+            bytes.resize(count, 0);
+            let words = bytes.chunks_exact(4).map(|word| i32::from_le_bytes([word[0], word[1], word[2], word[3]]));
+            let words: Vec<i32> = words.collect();
+            Tensor::<1, Int>::from_data(TensorData::new(words, [count / 4]), (device, DType::I32))
         };
         let quantisation = matrix.quantisation();
         let (codes, scale_codes, scales, tables, offset) = match matrix.scales() {
             Scales::Plain(scales) => {
-                // Their signs are kept out of the bytes: not every device widens signed ones.
-                let codes: Vec<u8> = matrix.codes().iter().map(|code| code.wrapping_add(128)).collect();
-                (bytes(&codes, blocks * BLOCK), bytes(&[], 1), floats(scales.clone()), floats(vec![0.0]), 0.0)
+                // Without signs, so that a byte is what its bits say.
+                let codes = matrix.codes().iter().map(|code| code.wrapping_add(128)).collect();
+                (words(codes, blocks * BLOCK), words(Vec::new(), 4), floats(scales.clone()), floats(vec![0.0]), 0.0)
             }
             Scales::Double { codes, largest, offset } => (
-                bytes(matrix.codes(), blocks * BLOCK / 2),
-                bytes(codes, blocks.next_multiple_of(SCALE_BLOCK)),
+                words(matrix.codes().to_vec(), blocks * BLOCK / 2),
+                words(codes.clone(), blocks.next_multiple_of(SCALE_BLOCK)),
                 floats(largest.clone()),
                 floats(LEVELS.iter().chain(dynamic_map()).copied().collect()),
                 *offset,
@@ -86,7 +93,8 @@ impl Codes {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.codes.dims()[0] + self.scale_codes.dims()[0] + 4 * (self.scales.dims()[0] + self.tables.dims()[0])
+        let words = self.codes.dims()[0] + self.scale_codes.dims()[0] + self.scales.dims()[0] + self.tables.dims()[0];
+        4 * words
     }
 
     /// `x W^T`. Tracked when `x` is; of the graph `x` alone is a part, and no value of the matrix is kept for the way back.
@@ -106,15 +114,18 @@ impl Codes {
     }
 
     fn run(&self, x: Tensor<2>, back: bool) -> Tensor<2> {
-        Tensor::from_dispatch(<Dispatch as CodedOps>::coded_product(
-            x.cast(self.layout.dtype).into_dispatch(),
-            self.codes.clone().into_dispatch(),
-            self.scale_codes.clone().into_dispatch(),
-            self.scales.clone().into_dispatch(),
-            self.tables.clone().into_dispatch(),
-            self.layout,
-            back,
-        ))
+        let x = x.cast(self.layout.dtype).into_dispatch();
+        Tensor::from_dispatch(<Dispatch as CodedOps>::coded_product(x, self.parts(), back))
+    }
+
+    fn parts(&self) -> Parts<Dispatch> {
+        Parts {
+            codes: self.codes.clone().into_dispatch(),
+            scale_codes: self.scale_codes.clone().into_dispatch(),
+            scales: self.scales.clone().into_dispatch(),
+            tables: self.tables.clone().into_dispatch(),
+            layout: self.layout,
+        }
     }
 
     /// Rows of the matrix: an embedding's lookup.
@@ -122,67 +133,44 @@ impl Codes {
     /// # Shapes
     /// - `ids`: `[tokens]`; output `[tokens, in]`, in the type of products, not tracked.
     pub fn rows(&self, ids: Tensor<1, Int>) -> Tensor<2> {
-        let ([tokens], [_, inputs]) = (ids.dims(), self.layout.shape);
-        let columns = Tensor::<1, Int>::arange(0..inputs as i64, &ids.device()).unsqueeze::<2>();
-        let places = (ids.mul_scalar(inputs as i64).reshape([tokens, 1]) + columns).reshape([tokens * inputs]);
-        let blocks = places.clone().bitwise_right_shift_scalar(BLOCK.ilog2() as i64);
-        let values = match self.layout.quantisation {
-            Quantisation::Int8 => {
-                let codes = self.codes.clone().select(0, places).cast(DType::I32);
-                let scales = self.scales.clone().select(0, blocks);
-                ((codes.float() - 128.0) * scales).mul_scalar(PART)
-            }
-            Quantisation::Nf4 => {
-                let pairs = self.codes.clone().select(0, places.clone().bitwise_right_shift_scalar(1)).cast(DType::I32);
-                let odd = places.bitwise_and_scalar(1).cast(DType::I32);
-                let codes = pairs.bitwise_right_shift((odd - 1).mul_scalar(-4)).bitwise_and_scalar(15);
-                let greater = blocks.clone().bitwise_right_shift_scalar(SCALE_BLOCK.ilog2() as i64);
-                let scale_codes = self.scale_codes.clone().select(0, blocks).cast(DType::I32) + LEVELS.len() as i64;
-                let scales = self.tables.clone().select(0, scale_codes) * self.scales.clone().select(0, greater);
-                self.tables.clone().select(0, codes) * (scales + self.layout.offset)
-            }
-        };
-        values.reshape([tokens, inputs]).cast(self.layout.dtype)
+        #[cfg(feature = "gpu")]
+        if super::gpu::wanted(&ids.device()) {
+            return super::gpu::coded_rows(ids, self.parts());
+        }
+        self.composed_rows(ids)
+    }
+
+    /// All values, as many rows at a time as a product dequantises, in f32.
+    pub fn pieces(&self) -> impl Iterator<Item = Tensor<2>> {
+        by_pieces(self.layout.shape, PIECE).map(|rows| {
+            let ids = Tensor::<1, Int>::arange(rows.start as i64..rows.end as i64, &self.device());
+            self.rows(ids).cast(DType::F32)
+        })
     }
 }
 
 #[backend_extension(Cube: cfg(feature = "gpu"), Flex, Autodiff, Fusion: cfg(feature = "gpu"))]
-#[allow(clippy::too_many_arguments, reason = "the dispatch takes tensors one by one")]
 pub(crate) trait CodedOps: Backend {
     /// `x W^T`, or `x W` on the way back.
-    #[fusion(default)]
-    fn coded_product(
-        x: FloatTensor<Self>,
-        codes: IntTensor<Self>,
-        scale_codes: IntTensor<Self>,
-        scales: FloatTensor<Self>,
-        tables: FloatTensor<Self>,
-        layout: Layout,
-        back: bool,
-    ) -> FloatTensor<Self> {
-        product::<Self>(x, &Parts { codes, scale_codes, scales, tables, layout }, back)
+    #[fusion(meta = |x, parts, back| {
+        TensorSpec::new(Shape::new([x.shape[0], parts.layout.shape[usize::from(*back)]]), parts.layout.dtype)
+    })]
+    fn coded_product(x: FloatTensor<Self>, #[extension_type] parts: Parts<Self>, back: bool) -> FloatTensor<Self>;
+}
+
+impl CodedOps for Flex {
+    fn coded_product(x: FloatTensor<Self>, parts: Parts<Self>, back: bool) -> FloatTensor<Self> {
+        product::<Self>(x, &parts, back)
     }
 }
 
-impl CodedOps for Flex {}
-
-#[cfg(feature = "gpu")]
-impl CodedOps for burn_cubecl::CubeBackend {}
-
 impl<B: CodedOps, C: CheckpointStrategy> CodedOps for Autodiff<B, C> {
-    fn coded_product(
-        x: FloatTensor<Self>,
-        codes: IntTensor<Self>,
-        scale_codes: IntTensor<Self>,
-        scales: FloatTensor<Self>,
-        tables: FloatTensor<Self>,
-        layout: Layout,
-        back: bool,
-    ) -> FloatTensor<Self> {
+    fn coded_product(x: FloatTensor<Self>, parts: Parts<Self>, back: bool) -> FloatTensor<Self> {
         let node = x.node();
-        let parts =
-            Parts { codes, scale_codes, scales: scales.into_primitive(), tables: tables.into_primitive(), layout };
-        let y = parts.clone().product(x.into_primitive(), back);
+        let Parts { codes, scale_codes, scales, tables, layout } = parts;
+        let (scales, tables) = (scales.into_primitive(), tables.into_primitive());
+        let parts: Parts<B> = Parts { codes, scale_codes, scales, tables, layout };
+        let y = B::coded_product(x.into_primitive(), parts.clone(), back);
         match CodedProduct.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(preparation) => preparation.finish((parts, back), y),
             OpsKind::UnTracked(preparation) => preparation.finish(y),
@@ -201,18 +189,20 @@ impl<B: CodedOps> Backward<B, 1> for CodedProduct {
         let gradient = gradients.consume::<B>(&ops.node);
         let (parts, back) = ops.state;
         if let [Some(parent)] = ops.parents {
-            gradients.register::<B>(parent.id, parts.product(gradient, !back));
+            gradients.register::<B>(parent.id, B::coded_product(gradient, parts, !back));
         }
     }
 }
 
 /// [`Codes`] as one backend has them.
-struct Parts<B: Backend> {
-    codes: IntTensor<B>,
-    scale_codes: IntTensor<B>,
-    scales: FloatTensor<B>,
-    tables: FloatTensor<B>,
-    layout: Layout,
+#[derive(ExtensionType)]
+#[extension_type(fusion: cfg(feature = "gpu"))]
+pub(crate) struct Parts<B: Backend> {
+    pub codes: IntTensor<B>,
+    pub scale_codes: IntTensor<B>,
+    pub scales: FloatTensor<B>,
+    pub tables: FloatTensor<B>,
+    pub layout: Layout,
 }
 
 impl<B: Backend> Clone for Parts<B> {
@@ -232,79 +222,6 @@ impl<B: Backend> std::fmt::Debug for Parts<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.layout.fmt(f)
     }
-}
-
-impl<B: CodedOps> Parts<B> {
-    fn product(self, x: FloatTensor<B>, back: bool) -> FloatTensor<B> {
-        let Self { codes, scale_codes, scales, tables, layout } = self;
-        B::coded_product(x, codes, scale_codes, scales, tables, layout, back)
-    }
-}
-
-/// The product, a piece of the matrix after the other.
-fn product<B: Backend>(x: FloatTensor<B>, parts: &Parts<B>, back: bool) -> FloatTensor<B> {
-    let [outputs, inputs] = parts.layout.shape;
-    // Pieces begin with a block, whatever the width.
-    let step = (PIECE / inputs.max(1)).next_multiple_of(BLOCK);
-    let pieces = (0..outputs).step_by(step).map(|first| first..(first + step).min(outputs));
-    if back {
-        let shares = pieces.map(|rows| {
-            let columns = B::float_slice(x.clone(), &[Slice::full(), slice(rows.clone())]);
-            B::float_matmul(columns, piece(parts, rows))
-        });
-        return shares.reduce(B::float_add).expect("a matrix has rows");
-    }
-    let shares = pieces.map(|rows| B::float_matmul(x.clone(), B::float_swap_dims(piece(parts, rows), 0, 1)));
-    let mut shares: Vec<_> = shares.collect();
-    if shares.len() == 1 { shares.swap_remove(0) } else { B::float_cat(shares, 1) }
-}
-
-/// Rows of the matrix, `[rows, in]`, in the type of products. The first of them begins with a block.
-fn piece<B: Backend>(parts: &Parts<B>, rows: Range<usize>) -> FloatTensor<B> {
-    let Layout { shape: [_, inputs], quantisation, offset, dtype } = parts.layout;
-    let count = rows.len() * inputs;
-    let (first, end) = (rows.start * inputs / BLOCK, (rows.end * inputs).div_ceil(BLOCK));
-    let blocks = end - first;
-    let wide = |bytes: IntTensor<B>| B::int_cast(bytes, IntDType::I32);
-    let values = match quantisation {
-        Quantisation::Int8 => {
-            let codes = B::int_slice(parts.codes.clone(), &[slice(first * BLOCK..end * BLOCK)]);
-            let codes = B::int_into_float(wide(codes), FloatDType::F32);
-            let codes = B::float_reshape(B::float_add_scalar(codes, (-128.0).into()), Shape::new([blocks, BLOCK]));
-            let scales = B::float_slice(parts.scales.clone(), &[slice(first..end)]);
-            let values = B::float_mul(codes, B::float_reshape(scales, Shape::new([blocks, 1])));
-            B::float_mul_scalar(values, PART.into())
-        }
-        Quantisation::Nf4 => {
-            let pairs = wide(B::int_slice(parts.codes.clone(), &[slice(first * BLOCK / 2..end * BLOCK / 2)]));
-            let column = |codes| B::int_reshape(codes, Shape::new([blocks * BLOCK / 2, 1]));
-            let high = column(B::bitwise_right_shift_scalar(pairs.clone(), 4.into()));
-            let low = column(B::bitwise_and_scalar(pairs, 15.into()));
-            let codes = B::int_reshape(B::int_cat(vec![high, low], 1), Shape::new([blocks * BLOCK]));
-            let levels = B::float_slice(parts.tables.clone(), &[slice(0..LEVELS.len())]);
-            let levels = B::float_reshape(B::float_select(levels, 0, codes), Shape::new([blocks, BLOCK]));
-            // Magnitudes of whole blocks of them, and of these the part that is asked for.
-            let (outer, outer_end) = (first / SCALE_BLOCK, end.div_ceil(SCALE_BLOCK));
-            let all = outer * SCALE_BLOCK..outer_end * SCALE_BLOCK;
-            let codes = wide(B::int_slice(parts.scale_codes.clone(), &[slice(all.clone())]));
-            let map = B::float_slice(parts.tables.clone(), &[slice(LEVELS.len()..LEVELS.len() + 256)]);
-            let scales = B::float_select(map, 0, codes);
-            let scales = B::float_reshape(scales, Shape::new([outer_end - outer, SCALE_BLOCK]));
-            let largest = B::float_slice(parts.scales.clone(), &[slice(outer..outer_end)]);
-            let largest = B::float_reshape(largest, Shape::new([outer_end - outer, 1]));
-            let scales = B::float_add_scalar(B::float_mul(scales, largest), offset.into());
-            let scales = B::float_reshape(scales, Shape::new([all.len()]));
-            let scales = B::float_slice(scales, &[slice(first - all.start..end - all.start)]);
-            B::float_mul(levels, B::float_reshape(scales, Shape::new([blocks, 1])))
-        }
-    };
-    let values = B::float_reshape(values, Shape::new([blocks * BLOCK]));
-    let values = B::float_reshape(B::float_slice(values, &[slice(0..count)]), Shape::new([rows.len(), inputs]));
-    if dtype == DType::BF16 { B::float_cast(values, FloatDType::BF16) } else { values }
-}
-
-fn slice(range: Range<usize>) -> Slice {
-    Slice::from(range)
 }
 
 #[cfg(test)]

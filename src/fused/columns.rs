@@ -26,6 +26,19 @@ pub fn scale_columns(
     call.run(ScaleColumns { bias, has_residual })
 }
 
+/// `z * gain`, multiplied in f32 whatever the type of `z`: a gain rounded to bf16 would move in steps of a 256th of itself.
+///
+/// # Shapes
+/// - `z` and output: `[tokens, out]`, of one type; `gain`: `[out]`, f32.
+pub fn times_gain(z: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if super::gpu::wanted(&z.device().inner()) {
+        return super::gpu::scale_columns(z, gain);
+    }
+    let dtype = z.dtype();
+    (z.cast(DType::F32) * gain.unsqueeze()).cast(dtype)
+}
+
 #[derive(Debug)]
 struct ScaleColumns {
     bias: Option<Arc<Vec<f32>>>,

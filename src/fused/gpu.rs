@@ -3,12 +3,14 @@
 //! `GPU_KERNELS=composed` in the environment leaves them unused, so that a run can be compared with one that composes
 //! burn's own operations.
 
+mod codes;
 mod launch;
 #[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
 mod tests;
 
 use std::sync::LazyLock;
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
@@ -17,13 +19,20 @@ use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::{DType, Device, Int, Shape, Tensor};
-use cube::AdamWStep;
+use cube::{Activation, AdamWStep};
+
+use super::codes::Parts;
 
 /// True where the operations here are to be used: on a GPU, unless the environment says otherwise.
 pub fn wanted(device: &Device) -> bool {
+    !crate::device::is_cpu(device) && !composed()
+}
+
+/// True where the environment asks for compositions.
+fn composed() -> bool {
     static COMPOSED: LazyLock<bool> =
         LazyLock::new(|| std::env::var_os("GPU_KERNELS").is_some_and(|value| value == "composed"));
-    !crate::device::is_cpu(device) && !*COMPOSED
+    *COMPOSED
 }
 
 /// `x / sqrt(mean(x^2) + epsilon) * weight` over the last dimension, in the type `output`.
@@ -37,7 +46,30 @@ pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64, o
 
 /// `silu(gate) * up`, of tensors of one shape and type.
 pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(<Dispatch as TrackedOps>::swiglu(gate.into_dispatch(), up.into_dispatch()))
+    gated(gate, up, Activation::Silu)
+}
+
+/// `gelu(gate) * up` with GELU's tanh approximation, of tensors of one shape and type.
+pub fn geglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    gated(gate, up, Activation::GeluTanh)
+}
+
+fn gated<const D: usize>(gate: Tensor<D>, up: Tensor<D>, activation: Activation) -> Tensor<D> {
+    Tensor::from_dispatch(<Dispatch as TrackedOps>::gated(gate.into_dispatch(), up.into_dispatch(), activation))
+}
+
+/// `z * gain`, multiplied in f32.
+///
+/// # Shapes
+/// - `z` and output: `[tokens, out]`, of one type; `gain`: `[out]`, f32.
+pub fn scale_columns(z: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as TrackedOps>::scale_columns(z.into_dispatch(), gain.into_dispatch()))
+}
+
+/// Rows `ids` of a matrix in codes, `[ids, in]`, in its type of products.
+pub(super) fn coded_rows(ids: Tensor<1, Int>, parts: Parts<Dispatch>) -> Tensor<2> {
+    let ids = ids.cast(DType::I32).into_dispatch();
+    Tensor::from_dispatch(<Dispatch as DeviceOps>::coded_rows(ids, parts))
 }
 
 /// Rotary encoding.
@@ -151,14 +183,30 @@ pub(crate) trait DeviceOps: Backend {
     ) -> FloatTensor<Self>;
 
     #[fusion(dtype = gate, shape = gate)]
-    fn swiglu_forward(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn gated_forward(gate: FloatTensor<Self>, up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
 
-    #[fusion(meta = |gate, up, _gradient| (gate.clone(), up.clone()))]
-    fn swiglu_backward(
+    #[fusion(meta = |gate, up, _gradient, _activation| (gate.clone(), up.clone()))]
+    fn gated_backward(
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
+        activation: Activation,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    #[fusion(dtype = z, shape = z)]
+    fn scale_columns_forward(z: FloatTensor<Self>, gain: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    #[fusion(meta = |z, gain, _gradient| (z.clone(), gain.clone()))]
+    fn scale_columns_backward(
+        z: FloatTensor<Self>,
+        gain: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    #[fusion(meta = |ids, parts| {
+        TensorSpec::new(Shape::new([ids.shape.num_elements(), parts.layout.shape[1]]), parts.layout.dtype)
+    })]
+    fn coded_rows(ids: IntTensor<Self>, #[extension_type] parts: Parts<Self>) -> FloatTensor<Self>;
 
     #[fusion(dtype = x, shape = x)]
     fn turn(x: FloatTensor<Self>, cosine: FloatTensor<Self>, sine: FloatTensor<Self>, sign: f32) -> FloatTensor<Self>;
@@ -202,7 +250,10 @@ pub(crate) trait TrackedOps: Backend {
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, epsilon: f32, output: DType) -> FloatTensor<Self>;
 
     #[fusion(dtype = gate, shape = gate)]
-    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
+
+    #[fusion(dtype = z, shape = z)]
+    fn scale_columns(z: FloatTensor<Self>, gain: FloatTensor<Self>) -> FloatTensor<Self>;
 
     #[fusion(dtype = x, shape = x)]
     fn rotate(x: FloatTensor<Self>, cosine: FloatTensor<Self>, sine: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -219,12 +270,22 @@ impl<B: DeviceOps, C: CheckpointStrategy> TrackedOps for Autodiff<B, C> {
         }
     }
 
-    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
         let nodes = [gate.node(), up.node()];
         let (gate, up) = (gate.into_primitive(), up.into_primitive());
-        let y = B::swiglu_forward(gate.clone(), up.clone());
-        match SwiGlu.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(preparation) => preparation.finish([gate, up], y),
+        let y = B::gated_forward(gate.clone(), up.clone(), activation);
+        match Gated.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(preparation) => preparation.finish((gate, up, activation), y),
+            OpsKind::UnTracked(preparation) => preparation.finish(y),
+        }
+    }
+
+    fn scale_columns(z: FloatTensor<Self>, gain: FloatTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [z.node(), gain.node()];
+        let (z, gain) = (z.into_primitive(), gain.into_primitive());
+        let y = B::scale_columns_forward(z.clone(), gain.clone());
+        match ScaleColumns.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(preparation) => preparation.finish((z, gain), y),
             OpsKind::UnTracked(preparation) => preparation.finish(y),
         }
     }
@@ -262,20 +323,44 @@ impl<B: DeviceOps> Backward<B, 2> for RmsNorm {
 }
 
 #[derive(Debug)]
-struct SwiGlu;
+struct Gated;
 
-impl<B: DeviceOps> Backward<B, 2> for SwiGlu {
+impl<B: DeviceOps> Backward<B, 2> for Gated {
     /// Gate and up.
-    type State = [FloatTensor<B>; 2];
+    type State = (FloatTensor<B>, FloatTensor<B>, Activation);
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
-        let [gate, up] = ops.state;
-        let (dgate, dup) = B::swiglu_backward(gate, up, gradient);
-        for (node, gradient) in ops.parents.into_iter().zip([dgate, dup]) {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, gradient);
-            }
+        let (gate, up, activation) = ops.state;
+        let ids = ops.parents.map(|parent| parent.map(|node| node.id));
+        register::<B>(gradients, ids, B::gated_backward(gate, up, gradient, activation));
+    }
+}
+
+#[derive(Debug)]
+struct ScaleColumns;
+
+impl<B: DeviceOps> Backward<B, 2> for ScaleColumns {
+    /// What is scaled, and the factors.
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (z, gain) = ops.state;
+        let ids = ops.parents.map(|parent| parent.map(|node| node.id));
+        register::<B>(gradients, ids, B::scale_columns_backward(z, gain, gradient));
+    }
+}
+
+/// Hands two gradients to those that want them.
+fn register<B: Backend>(
+    gradients: &mut Gradients,
+    parents: [Option<NodeId>; 2],
+    (first, second): (FloatTensor<B>, FloatTensor<B>),
+) {
+    for (parent, gradient) in parents.into_iter().zip([first, second]) {
+        if let Some(parent) = parent {
+            gradients.register::<B>(parent, gradient);
         }
     }
 }

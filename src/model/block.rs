@@ -160,6 +160,8 @@ impl Activation {
         match self {
             #[cfg(feature = "gpu")]
             Self::Silu if crate::fused::gpu::wanted(&gate.device().inner()) => crate::fused::gpu::swiglu(gate, up),
+            #[cfg(feature = "gpu")]
+            Self::GeluTanh if crate::fused::gpu::wanted(&gate.device().inner()) => crate::fused::gpu::geglu(gate, up),
             Self::Silu => silu(gate) * up,
             // `x / 2 (1 + tanh(u))` is `x sigmoid(2 u)`.
             Self::GeluTanh => {

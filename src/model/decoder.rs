@@ -125,7 +125,7 @@ impl Decoder {
                 let dtype = rows.dtype();
                 let rows = rows + lora.rows(ids, tracked).cast(dtype);
                 match lora.gain(&self.embed_tokens, &rows) {
-                    Some(gain) => rows * gain.cast(dtype).unsqueeze(),
+                    Some(gain) => crate::fused::times_gain(rows, gain),
                     None => rows,
                 }
             }

@@ -92,11 +92,11 @@ impl Linear {
         if !scaled {
             return with_bias(y) + low;
         }
-        let gain: Tensor<2> = self.gain(&x).cast(dtype).unsqueeze();
+        let gain = self.gain(&x);
         with_bias(match mask {
             // As PEFT: the rows' new lengths act on what is dropped too, on top of the plain product.
-            Some(_) => y + self.product(dropped) * (gain.clone() - 1.0) + low * gain,
-            None => (y + low) * gain,
+            Some(_) => y + fused::times_gain(self.product(dropped), gain.clone() - 1.0) + fused::times_gain(low, gain),
+            None => fused::times_gain(y + low, gain),
         })
     }
 

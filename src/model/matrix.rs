@@ -83,9 +83,8 @@ impl Matrix {
                 Tensor::from_data(TensorData::new(squares, [packed.shape()[0]]), &Device::flex())
             }
             Self::Codes(codes) => {
-                let rows = Tensor::arange(0..codes.shape()[0] as i64, &codes.device());
-                let values = codes.rows(rows).cast(DType::F32);
-                (values.clone() * values).sum_dim(1).squeeze_dim(1)
+                let sums = |values: Tensor<2>| (values.clone() * values).sum_dim(1).squeeze_dim(1);
+                Tensor::cat(codes.pieces().map(sums).collect(), 0)
             }
         }
     }
@@ -95,10 +94,7 @@ impl Matrix {
         let sums = |values: Tensor<2>| (values.clone() * values).sum_dim(0).squeeze_dim(0);
         match self {
             Self::Tensor(tensor) => sums(tensor.clone().inner().cast(DType::F32)),
-            Self::Codes(codes) => {
-                let rows = Tensor::arange(0..codes.shape()[0] as i64, &codes.device());
-                sums(codes.rows(rows).cast(DType::F32))
-            }
+            Self::Codes(codes) => codes.pieces().map(sums).reduce(Tensor::add).expect("a matrix has rows"),
             Self::Packed(packed) => {
                 let [outputs, inputs] = packed.shape();
                 let (mut row, mut squares) = (vec![0.0; inputs], vec![0.0f64; inputs]);

@@ -1,4 +1,4 @@
-//! Whether burn's native way back through causal attention can be believed on a device.
+//! Whether burn's native causal attention, forward and back, can be believed on a device.
 //!
 //! It keeps no scores, which a composed one does, and is what a long row on a GPU needs. On one device that it could be run
 //! on (0.23.0-pre.1, Vulkan on the processor) its gradients of keys and values were wrong by as much as themselves
@@ -28,8 +28,8 @@ pub struct Sizes {
     pub width: usize,
 }
 
-/// True where the native gradients are those of the composed attention, to the rounding of `dtype`. False on the CPU, which
-/// has no native ones. The first question about sizes takes as long as their kernels take to be compiled.
+/// True where the native output and gradients are those of the composed attention, to the rounding of `dtype`. False on the
+/// CPU, which has no native ones. The first question about sizes takes as long as their kernels take to be compiled.
 pub fn is_right(device: &Device, dtype: DType, sizes: Sizes) -> bool {
     static KNOWN: Mutex<Option<HashMap<String, bool>>> = Mutex::new(None);
     if crate::device::is_cpu(device) {
@@ -47,15 +47,15 @@ pub fn is_right(device: &Device, dtype: DType, sizes: Sizes) -> bool {
         let right = error <= if dtype == DType::F32 { 5e-3 } else { 3e-2 };
         if !right {
             tracing::warn!(
-                "the native attention of this device gives wrong gradients (relative error {error:.2e}): it is composed \
-                 instead, and keeps scores that the estimate of memory does not count"
+                "the native attention of this device is wrong (relative error {error:.2e}): it is composed instead, and \
+                 keeps scores"
             );
         }
         right
     })
 }
 
-/// The largest relative error of the three gradients, in the norm, of the first and the last heads: composed, all of them
+/// The largest relative error of output and gradients, in the norm, of the first and the last heads: composed, all of them
 /// together might not fit.
 fn largest_error(device: &Device, dtype: DType, sizes: Sizes) -> f32 {
     let Sizes { rows, positions, heads, key_heads, width } = sizes;
@@ -68,7 +68,7 @@ fn largest_error(device: &Device, dtype: DType, sizes: Sizes) -> f32 {
         waves.reshape([rows, positions, count, width]).cast(dtype).swap_dims(1, 2)
     };
     let inputs = [numbers(heads, 0.0), numbers(key_heads, 0.4), numbers(key_heads, 0.8), numbers(heads, 1.2)];
-    let native = gradients(inputs.clone(), None);
+    let native = attend(inputs.clone(), None);
     let group = heads / key_heads;
     let hides_nothing = Tensor::<4, Bool>::zeros([1, 1, positions, positions], device);
     let hides_nothing = hides_nothing.expand([1, group, positions, positions]);
@@ -78,7 +78,7 @@ fn largest_error(device: &Device, dtype: DType, sizes: Sizes) -> f32 {
             let count = if tensor.dims()[1] == heads { group } else { 1 };
             tensor.clone().narrow(0, row, 1).narrow(1, key_head * count, count).cast(DType::F32)
         };
-        let composed = gradients(inputs.each_ref().map(cut), Some(hides_nothing.clone()));
+        let composed = attend(inputs.each_ref().map(cut), Some(hides_nothing.clone()));
         for (native, composed) in native.iter().map(cut).zip(composed) {
             let norm = |x: Tensor<4>| crate::engine::trainee::values(x.powi_scalar(2).sum())[0].sqrt();
             let error = norm(native - composed.clone()) / norm(composed);
@@ -89,12 +89,14 @@ fn largest_error(device: &Device, dtype: DType, sizes: Sizes) -> f32 {
     largest
 }
 
-/// Those of queries, keys and values, given these and the gradient of the output. With a mask, attention is composed.
-fn gradients([queries, keys, values, output]: [Tensor<4>; 4], mask: Option<Tensor<4, Bool>>) -> [Tensor<4>; 3] {
+/// The output and the gradients of queries, keys and values, given these and the gradient of the output. With a mask,
+/// attention is composed.
+fn attend([queries, keys, values, gradient]: [Tensor<4>; 4], mask: Option<Tensor<4, Bool>>) -> [Tensor<4>; 4] {
     let leaves = [queries, keys, values].map(|tensor| tensor.autodiff().require_grad());
     let [queries, keys, values] = leaves.clone();
     let options = AttentionModuleOptions { is_causal: true, ..Default::default() };
     let attended = attention(queries, keys, values, mask.map(Tensor::autodiff), None, options);
-    let mut found = (attended * output.autodiff()).sum().backward();
-    leaves.map(|leaf| leaf.grad_remove(&mut found).expect("a gradient of each leaf"))
+    let mut found = (attended.clone() * gradient.autodiff()).sum().backward();
+    let [queries, keys, values] = leaves.map(|leaf| leaf.grad_remove(&mut found).expect("a gradient of each leaf"));
+    [attended.inner(), queries, keys, values]
 }

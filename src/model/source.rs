@@ -127,15 +127,24 @@ impl Source<'_> {
 
     /// A matrix `[out, in]`; drawn from a normal distribution in a new model.
     pub(super) fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<2>, Fault> {
-        if self.draws_on_device && self.weights.is_none() && !crate::device::is_cpu(self.device) {
-            let normal = burn::tensor::Distribution::Normal(0.0, self.initializer_range);
-            return Ok(self.place(Tensor::random(shape, normal, (self.device, self.dtype))));
+        if let Some(drawn) = self.drawn(shape, self.dtype) {
+            return Ok(self.place(drawn));
         }
         let values = self.matrix_values(name, shape)?;
         Ok(self.place(Tensor::from_data(TensorData::new(values, shape), (self.device, self.dtype))))
     }
 
+    /// A draw on the device, where that is wanted.
+    fn drawn(&self, shape: [usize; 2], dtype: DType) -> Option<Tensor<2>> {
+        let here = self.draws_on_device && self.weights.is_none() && !crate::device::is_cpu(self.device);
+        let normal = burn::tensor::Distribution::Normal(0.0, self.initializer_range);
+        here.then(|| Tensor::random(shape, normal, (self.device, dtype)))
+    }
+
     fn matrix_values(&self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>, Fault> {
+        if let Some(drawn) = self.drawn(shape, DType::F32) {
+            return Ok(crate::engine::trainee::values(drawn.flatten(0, 1)));
+        }
         Ok(match self.weights {
             Some(weights) => self.read(weights, name, &shape)?,
             None => {

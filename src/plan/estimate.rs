@@ -12,7 +12,7 @@ use super::memory::{Memory, Step};
 use super::print;
 use crate::engine::backward::Recompute;
 use crate::engine::data::Order;
-use crate::model::{AdapterSettings, Config, EMBEDDING, EncoderFiles};
+use crate::model::{AdapterSettings, Config, EMBEDDING, EncoderFiles, Sizes, is_right};
 use crate::recipe::{self, Adapter, Recipe};
 
 /// The derived sizes of a run.
@@ -52,10 +52,26 @@ impl Estimate {
         let parameters = config.parameters();
         let full = recipe.adapter == Adapter::None;
         let (shape, tokens) = largest_batch(order, steps);
-        let Shape { height, width } = shape;
+        let Shape { height, width, tree } = shape;
+        let native_attention = !tree && native_attention(config, [height, width], dtype, device);
         let dora = matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dora);
+        let dropout = matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dropout > 0.0);
         let quantise = recipe.model.quantise;
-        let step = Step { config, trained, auxiliaries, full, height, width, dtype, quantise, device, dora };
+        let step = Step {
+            config,
+            trained,
+            auxiliaries,
+            full,
+            height,
+            width,
+            dtype,
+            quantise,
+            device,
+            dora,
+            dropout,
+            native_attention,
+            tree,
+        };
         let available_bytes = available(device);
         let recompute = match recipe.train.recompute {
             recipe::Recompute::None => Recompute::None,
@@ -121,22 +137,32 @@ const EFFICIENCY: f64 = 0.5;
 struct Shape {
     height: usize,
     width: usize,
+    /// Rows are packed as a tree.
+    tree: bool,
 }
 
 /// The largest micro-batch among the first steps, and the real tokens of the whole run.
 fn largest_batch(order: &mut Order, steps: usize) -> (Shape, u64) {
     let looked_at = steps.min(order.steps_per_epoch()).max(1);
-    let mut largest = Shape { height: 1, width: 1 };
+    let mut largest = Shape { height: 1, width: 1, tree: false };
     let mut tokens = 0;
     for step in 1..=looked_at {
         for batch in order.batches(step) {
             tokens += batch.tokens_real() as u64;
             if batch.tokens() > largest.height * largest.width {
-                largest = Shape { height: batch.height, width: batch.width };
+                largest = Shape { height: batch.height, width: batch.width, tree: batch.is_tree() };
             }
         }
     }
     (largest, (tokens as f64 * steps as f64 / looked_at as f64) as u64)
+}
+
+/// Whether attention without a mask keeps no scores on a device, for rows of these numbers `[rows, positions]`.
+pub fn native_attention(config: &Config, [rows, positions]: [usize; 2], dtype: DType, device: &Device) -> bool {
+    let (heads, key_heads) = (config.num_attention_heads, config.num_key_value_heads);
+    // With a cap the native one is not asked.
+    config.attention_cap.is_none()
+        && is_right(device, dtype, Sizes { rows, positions, heads, key_heads, width: config.head_dim })
 }
 
 /// Values of a new adapter.

@@ -9,6 +9,7 @@ use losses::Held;
 
 use crate::engine::backward::Recompute;
 use crate::engine::head::chunk_rows;
+use crate::fused::PIECE;
 use crate::model::{Config, NormPlaces, Quantise, QueryKeyNorm};
 
 /// What a step is made of, as far as memory goes.
@@ -34,6 +35,12 @@ pub struct Step<'a> {
     pub device: &'a Device,
     /// Rows of adapted matrices have trained lengths: what is multiplied with them is kept.
     pub dora: bool,
+    /// Inputs of the adapter are dropped: a GPU keeps what is left and the mask.
+    pub dropout: bool,
+    /// Attention without a mask keeps no scores on this GPU.
+    pub native_attention: bool,
+    /// Rows are packed as trees, which a GPU sees through a mask.
+    pub tree: bool,
 }
 
 /// Bytes that a step holds at once.
@@ -82,7 +89,8 @@ impl Step<'_> {
             // Values, two moments, the gradients and their flat copy, one more vector while an update is made. Of a whole
             // backbone these are large enough to be seen in copies that come and go: as many as were measured.
             optimizer: (self.trained * if self.full { 11 } else { 6 } + self.auxiliaries.parameters * 6) * 4,
-            activations: ((tokens * kept + beside.max(auxiliaries)) as f64 * ROUNDING) as u64 + gradients,
+            activations: ((tokens * kept + beside.max(auxiliaries) + self.piece()) as f64 * ROUNDING) as u64
+                + gradients,
             program: PROGRAM,
         }
     }
@@ -101,15 +109,14 @@ impl Step<'_> {
         let inner = config.intermediate_size as u64;
         let layers = config.num_hidden_layers as u64;
         // Both ends of all projections of a block, which is what a rank costs.
-        let projections = config.projections();
-        let sides: u64 = projections.iter().map(|(_, [outputs, inputs])| (outputs + inputs) as u64).sum();
-        let ranks = projections.len() as u64 * self.trained / (layers * sides).max(1);
+        let [outputs, inputs] = self.sides();
+        let ranks = config.projections().len() as u64 * self.trained / (layers * (outputs + inputs)).max(1);
         // A norm on what attention and MLP give keeps that beside the stream, and norms of queries and keys keep those.
         let streams = if config.norm_places == NormPlaces::Before { 2 } else { 4 };
         let normed = if config.query_key_norm == QueryKeyNorm::None { 0 } else { queries + keys };
         let stream = streams * 4 * hidden;
         let between = inner_size * (2 * hidden + 2 * queries + 2 * keys + normed + 3 * inner);
-        let scaled = if self.dora { inner_size * (2 * hidden + queries + 2 * keys + 2 * inner) } else { 0 };
+        let scaled = if self.dora { inner_size * outputs } else { 0 };
         let block = stream + between + scaled + 4 * (ranks + config.num_attention_heads as u64);
         // Gradients of the widest part: of the gated values in f32, of gate and up, of the stream.
         let passing = 4 * inner + inner_size * 2 * inner + 4 * 4 * hidden;
@@ -120,23 +127,53 @@ impl Step<'_> {
     }
 
     /// What the kernels for a GPU, the projections and their adapters save, and the scores of layers whose attention is
-    /// composed because it needs a mask or a cap. From the code, not yet held against a measurement.
+    /// composed because it has a mask or the native one is wrong. From the code, not yet held against a measurement.
     fn on_gpu(&self, recompute: Recompute) -> (u64, u64) {
         let config = self.config;
         let hidden = config.hidden_size as u64;
         let queries = (config.num_attention_heads * config.head_dim) as u64;
         let keys = (config.num_key_value_heads * config.head_dim) as u64;
         let inner = config.intermediate_size as u64;
-        let block = 4 * hidden + 3 * queries + 2 * keys + 3 * inner;
+        let [outputs, inputs] = self.sides();
+        let scaled = if self.dora { outputs } else { 0 };
+        let dropped = match (self.dropout, self.dora) {
+            (false, _) => 0,
+            (true, false) => 2 * inputs,
+            (true, true) => 2 * inputs + outputs,
+        };
+        let block = 4 * hidden + 3 * queries + 2 * keys + 3 * inner + scaled + dropped;
         let passing = 4 * hidden + 3 * inner;
-        let masked = config.sliding_windows.iter().flatten().filter(|window| **window < self.width).count();
         let (layers, size) = (config.num_hidden_layers as u64, self.dtype.size() as u64);
-        let composed = if config.attention_cap.is_some() { layers } else { masked as u64 };
+        let windowed = config.sliding_windows.iter().flatten().filter(|window| **window < self.width).count() as u64;
+        // With a cap and without a mask, scores are made again on the way back.
+        let capped = config.attention_cap.is_some();
+        let masked = if self.tree || !(self.native_attention || capped) { layers } else { windowed };
+        let again = u64::from(capped && masked < layers);
         let scores = 4 * (config.num_attention_heads * self.width) as u64;
+        // Which places are hidden, and how far apart they stand.
+        let mask = if self.tree { 2 * 4 * self.width as u64 } else { 0 };
         match recompute {
-            Recompute::None => (size * (layers * block + composed * scores), size * passing),
-            Recompute::Blocks => (size * layers * hidden, size * (block + composed.min(1) * scores + passing)),
+            Recompute::None => (size * (layers * block + masked * scores) + mask, size * (passing + again * scores)),
+            Recompute::Blocks => {
+                let most = masked.min(1).max(again);
+                (size * layers * hidden + mask, size * (block + most * scores + passing))
+            }
         }
+    }
+
+    /// Values that a token has behind and before all projections of a block.
+    fn sides(&self) -> [u64; 2] {
+        let projections = self.config.projections();
+        [0, 1].map(|side| projections.iter().map(|(_, sides)| sides[side] as u64).sum())
+    }
+
+    /// What a GPU dequantises at once.
+    fn piece(&self) -> u64 {
+        let Some(quantise) = self.quantise.filter(|_| !crate::device::is_cpu(self.device)) else { return 0 };
+        let values = |(_, [outputs, inputs]): (_, [usize; 2])| outputs * inputs;
+        let head = if quantise.embeddings { self.config.vocab_size * self.config.hidden_size } else { 0 };
+        let largest = self.config.projections().into_iter().map(values).fold(head, usize::max);
+        (largest.min(PIECE) * self.dtype.size()) as u64
     }
 
     /// Compositions of burn's operations keep more: a tensor for each.

@@ -6,9 +6,10 @@ use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::{copy_contiguous, into_contiguous, untile};
 use burn_cubecl::tensor::CubeTensor;
-use cube::{AdamWBuffers, AdamWStep, Buffer, Layout};
+use cube::{Activation, AdamWBuffers, AdamWStep, Buffer, Layout, Rows};
 
-use super::{DeviceOps, TrackedOps, rows};
+use super::{DeviceOps, TrackedOps, codes, rows};
+use crate::fused::codes::Parts;
 
 impl DeviceOps for CubeBackend {
     fn rms_norm_forward(
@@ -50,23 +51,48 @@ impl DeviceOps for CubeBackend {
         dweight
     }
 
-    fn swiglu_forward(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn gated_forward(gate: FloatTensor<Self>, up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
         let [gate, up] = [gate, up].map(into_contiguous);
         let y = beside(&gate, gate.shape(), gate.dtype);
-        cube::swiglu(&gate.client, &buffer(&gate), &buffer(&up), &buffer(&y));
+        cube::gated(&gate.client, activation, &buffer(&gate), &buffer(&up), &buffer(&y));
         y
     }
 
-    fn swiglu_backward(
+    fn gated_backward(
         gate: FloatTensor<Self>,
         up: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
+        activation: Activation,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [gate, up, gradient] = [gate, up, gradient].map(into_contiguous);
         let [dgate, dup] = [&gate, &up].map(|input| beside(input, input.shape(), input.dtype));
         let [g, u, d] = [&gate, &up, &gradient].map(buffer);
-        cube::swiglu_backward(&gate.client, &g, &u, &d, &buffer(&dgate), &buffer(&dup));
+        cube::gated_backward(&gate.client, activation, &g, &u, &d, &buffer(&dgate), &buffer(&dup));
         (dgate, dup)
+    }
+
+    fn scale_columns_forward(z: FloatTensor<Self>, gain: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [z, gain] = [z, gain].map(into_contiguous);
+        let y = beside(&z, z.shape(), z.dtype);
+        cube::scale_columns(&z.client, &buffer(&z), &buffer(&gain), &buffer(&y));
+        y
+    }
+
+    fn scale_columns_backward(
+        z: FloatTensor<Self>,
+        gain: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [z, gain, gradient] = [z, gain, gradient].map(into_contiguous);
+        let [dz, dgain] = [&z, &gain].map(|input| beside(input, input.shape(), input.dtype));
+        let [v, factor, g] = [&z, &gain, &gradient].map(buffer);
+        cube::scale_columns_backward(&z.client, &v, &factor, &g, &buffer(&dz), &buffer(&dgain));
+        (dz, dgain)
+    }
+
+    fn coded_rows(ids: IntTensor<Self>, parts: Parts<Self>) -> FloatTensor<Self> {
+        let ids = into_contiguous(ids);
+        codes::values(parts, Rows::Of(&buffer(&ids)), ids.shape().num_elements())
     }
 
     fn turn(x: FloatTensor<Self>, cosine: FloatTensor<Self>, sine: FloatTensor<Self>, sign: f32) -> FloatTensor<Self> {
@@ -141,8 +167,12 @@ impl TrackedOps for CubeBackend {
         Self::rms_norm_forward(x, weight, epsilon, output).0
     }
 
-    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::swiglu_forward(gate, up)
+    fn gated(gate: FloatTensor<Self>, up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        Self::gated_forward(gate, up, activation)
+    }
+
+    fn scale_columns(z: FloatTensor<Self>, gain: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::scale_columns_forward(z, gain)
     }
 
     fn rotate(x: FloatTensor<Self>, cosine: FloatTensor<Self>, sine: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -151,7 +181,7 @@ impl TrackedOps for CubeBackend {
 }
 
 /// The memory of a contiguous tensor.
-fn buffer(tensor: &CubeTensor) -> Buffer {
+pub(super) fn buffer(tensor: &CubeTensor) -> Buffer {
     Buffer {
         handle: tensor.handle.clone(),
         length: tensor.shape().num_elements(),
@@ -160,7 +190,7 @@ fn buffer(tensor: &CubeTensor) -> Buffer {
 }
 
 /// Room for a contiguous tensor on the same device.
-fn beside(tensor: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+pub(super) fn beside(tensor: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     let handle = tensor.client.empty(shape.num_elements() * dtype.size());
     CubeTensor::new_contiguous(tensor.client.clone(), tensor.device.clone(), shape, handle, dtype)
 }

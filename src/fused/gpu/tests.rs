@@ -1,23 +1,28 @@
 //! What runs on a GPU, run on the first CUDA or Vulkan device (which may be the processor) against the CPU's own operations and
 //! against compositions of burn's: operation by operation, then a whole training step.
 
+use std::f64::consts::PI;
+
 use burn::tensor::activation::silu;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use kernels::{Quantisation, Quantised};
 use losses::Objective;
 
 use super::*;
 use crate::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
 use crate::engine::batch::Batch;
+use crate::engine::fixtures::Fixture;
+use crate::engine::head;
 use crate::engine::optimizer::{AdamW, Moments};
 use crate::engine::parameters::{GradientSum, Layout};
 use crate::engine::totals::Totals;
 use crate::engine::trainee::{Trainee, values as host};
-use crate::engine::{fixtures, head};
-use crate::model::{Sizes, is_right};
+use crate::fused::Codes;
+use crate::model::{Quantise, Sizes, is_right};
 
 fn device() -> Device {
     #[cfg(feature = "cuda")]
-    return Device::cuda(0);
+    return crate::device::cuda::device(0);
     #[cfg(not(feature = "cuda"))]
     Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
 }
@@ -84,16 +89,62 @@ fn norm_is_the_composed_norm() {
 }
 
 #[test]
-fn swiglu_is_the_composed_gate() {
+fn gates_are_the_composed_ones() {
     let shapes = [[19, 46], [19, 46]];
-    let found = run(&shapes, &device(), |l| swiglu(l[0].clone() * 5.0, l[1].clone()));
-    let composed = run(&shapes, &Device::flex(), |l| silu(l[0].clone() * 5.0) * l[1].clone());
+    // `x / 2 (1 + tanh(u))`
+    let gelu = |x: Tensor<2>| {
+        let u = (x.clone() + x.clone().powi_scalar(3).mul_scalar(0.044_715)).mul_scalar((2.0 / PI).sqrt());
+        x.mul_scalar(0.5) * (u.tanh() + 1.0)
+    };
+    type Gate = fn(Tensor<2>, Tensor<2>) -> Tensor<2>;
+    let cases: [(Gate, &dyn Fn(Tensor<2>) -> Tensor<2>); 2] = [(swiglu::<2>, &silu), (geglu::<2>, &gelu)];
+    for (gated, activation) in cases {
+        let found = run(&shapes, &device(), |l| gated(l[0].clone() * 5.0, l[1].clone()));
+        let composed = run(&shapes, &Device::flex(), |l| activation(l[0].clone() * 5.0) * l[1].clone());
+        compare(&found, &composed);
+        // Halves of one tensor, which are not contiguous.
+        let halves = |l: &[Tensor<2>]| (l[0].clone().narrow(1, 0, 23), l[0].clone().narrow(1, 23, 23));
+        let found = run(&shapes[..1], &device(), |l| gated(halves(l).0, halves(l).1));
+        let composed = run(&shapes[..1], &Device::flex(), |l| activation(halves(l).0) * halves(l).1);
+        compare(&found, &composed);
+    }
+}
+
+#[test]
+fn scaled_columns_are_the_composed_ones() {
+    let shapes = [[147, 46], [1, 46]];
+    let found = run(&shapes, &device(), |l| scale_columns(l[0].clone() * 2.0, l[1].clone().reshape([46])) + 1.0);
+    let composed = run(&shapes, &Device::flex(), |l| l[0].clone() * 2.0 * l[1].clone() + 1.0);
     compare(&found, &composed);
-    // Halves of one tensor, which are not contiguous.
-    let halves = |l: &[Tensor<2>]| (l[0].clone().narrow(1, 0, 23), l[0].clone().narrow(1, 23, 23));
-    let found = run(&shapes[..1], &device(), |l| swiglu(halves(l).0, halves(l).1));
-    let composed = run(&shapes[..1], &Device::flex(), |l| silu(halves(l).0) * halves(l).1);
-    compare(&found, &composed);
+}
+
+/// Rows to the bit; products both ways, and the gradient through one, as with the values. Widths that cut blocks, blocks
+/// that are not whole, and more magnitudes than share one.
+#[test]
+fn codes_are_the_values_of_the_definition() {
+    let on = device();
+    for [outputs, inputs] in [[3, 70], [40, 64], [300, 128], [33, 7]] {
+        for quantisation in [Quantisation::Int8, Quantisation::Nf4] {
+            let matrix = Quantised::new(&numbers(outputs * inputs, 0.2), [outputs, inputs], quantisation);
+            let codes = Codes::new(&matrix, DType::F32, &on);
+            let all = matrix.dequantise();
+            assert!(codes.bytes() >= matrix.bytes() && codes.bytes() < matrix.bytes() + 2048);
+            assert_eq!(flat(Tensor::cat(codes.pieces().collect(), 0)), all, "{quantisation:?}");
+            let rows = [outputs - 1, 0, 2];
+            let expected = rows.map(|row| all[row * inputs..(row + 1) * inputs].to_vec()).concat();
+            assert_eq!(flat(codes.rows(Tensor::from_data(rows.map(|row| row as i64), &on))), expected);
+            let plain =
+                |device: &Device| Tensor::<2>::from_data(TensorData::new(all.clone(), [outputs, inputs]), device);
+            let found = run(&[[5, inputs]], &on, |l| codes.product(l[0].clone() * 2.0) + 1.0);
+            let expected = run(&[[5, inputs]], &Device::flex(), |l| {
+                (l[0].clone() * 2.0).matmul(plain(&Device::flex()).autodiff().transpose()) + 1.0
+            });
+            compare(&found, &expected);
+            let found = codes.product_back(tensor([5, outputs], 0.3, &on));
+            let expected = tensor([5, outputs], 0.3, &Device::flex()).matmul(plain(&Device::flex()));
+            close(&flat(found), &flat(expected), 3e-6);
+        }
+    }
 }
 
 #[test]
@@ -237,29 +288,28 @@ fn attention_is_the_one_of_the_cpu() {
     }
 }
 
-/// Eight architectures with adapters, and one with every weight trained and recomputed blocks, against the CPU.
+/// Every architecture with adapters; DoRA beside projections, a head and an embedding; matrices in codes; and one with every
+/// weight trained. With recomputed blocks and without, against the CPU.
 #[test]
 fn a_training_step_is_the_one_of_the_cpu() {
-    let cases = [
-        ("llama", false, Recompute::None),
-        ("qwen2", false, Recompute::None),
-        ("qwen3", false, Recompute::None),
-        ("mistral", false, Recompute::None),
-        ("gemma2", false, Recompute::None),
-        ("gemma3", false, Recompute::Blocks),
-        ("olmo2", false, Recompute::None),
-        ("phi3", false, Recompute::None),
-        ("llama", true, Recompute::Blocks),
-    ];
-    for (family, trained, recompute) in cases {
-        let on = |device: &Device| {
-            let decoder = fixtures::decoder_on(family, device, trained);
-            Trainee { decoder, auxiliaries: Vec::new() }
-        };
+    let architectures =
+        ["llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3", "olmo", "olmo2", "phi3", "granite"];
+    let dora = [("llama", "dora"), ("llama3", "dora_head"), ("llama3", "dora_embedding")];
+    let coded = [(Quantisation::Int8, "wide"), (Quantisation::Nf4, "wide"), (Quantisation::Nf4, "dora")];
+    let coded = coded.map(|(quantisation, adapter)| Fixture {
+        quantise: Some(Quantise { quantisation, embeddings: true, rows: 0 }),
+        ..Fixture::with("llama", adapter)
+    });
+    let trained = Fixture { adapter: None, ..Fixture::of("llama") };
+    let fixtures = architectures.map(Fixture::of).into_iter().chain(dora.map(|(base, name)| Fixture::with(base, name)));
+    let fixtures = fixtures.chain(coded).chain([trained]);
+    let ways = [Recompute::None, Recompute::Blocks].into_iter().cycle();
+    for (fixture, recompute) in fixtures.zip(ways) {
+        let on = |device: &Device| Trainee { decoder: fixture.on(device), auxiliaries: Vec::new() };
         let (expected, expected_gradients) = step(&mut on(&Device::flex()), Recompute::None);
         let (found, gradients) = step(&mut on(&device()), recompute);
         for (a, b) in found.iter().zip(expected) {
-            assert!((a - b).abs() < 1e-5 * b.abs(), "{family}: {a} is not {b}");
+            assert!((a - b).abs() < 1e-5 * b.abs(), "{fixture:?}: {a} is not {b}");
         }
         let largest = |values: &[f32]| values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         let mut wrong = Vec::new();
@@ -270,7 +320,7 @@ fn a_training_step_is_the_one_of_the_cpu() {
                 wrong.push(format!("{name}: {error} in {scale}"));
             }
         }
-        assert!(wrong.is_empty(), "{family}, trained {trained}: {}", wrong.join("\n"));
+        assert!(wrong.is_empty(), "{fixture:?}: {}", wrong.join("\n"));
     }
 }
 
@@ -278,7 +328,7 @@ fn a_training_step_is_the_one_of_the_cpu() {
 fn evaluation_is_the_one_of_the_cpu() {
     let batch = Batch::new(&[example(&[1, 7, 20, 13, 7, 9])], &[0], 8);
     let [found, expected] = [device(), Device::flex()].map(|device| {
-        let decoder = fixtures::decoder_on("llama", &device, false);
+        let decoder = Fixture::of("llama").on(&device);
         let hidden = tensor([1, 8, decoder.config.hidden_size], 0.4, &device);
         head::nll(&decoder, hidden, &batch)
     });

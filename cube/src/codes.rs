@@ -1,0 +1,236 @@
+//! Matrices in codes of 8 and 4 bits back into values: the definition is that of `kernels::Quantised`, to the bit.
+
+use cubecl::client::Client;
+use cubecl::ir::{AddressType, ElemType};
+use cubecl::prelude::*;
+
+use crate::{Buffer, elementwise, lanes};
+
+/// Values that share a magnitude.
+const BLOCK: usize = 64;
+
+/// Magnitudes that share one of their own.
+const SCALE_BLOCK: usize = 256;
+
+/// Levels of 4 bits, which stand before the map of the magnitudes.
+const LEVELS: usize = 16;
+
+/// One part of 127, rounded to f32.
+const PART: f32 = 7.874_016e-3;
+
+/// A matrix `[rows, width]` in codes, row after row. Words are 32 bits, their first byte the lowest.
+pub struct Coded<'a> {
+    /// 8 bits: a byte for each value, more by 128 than the signed part of 127 that the value is. 4 bits: a byte for two, the
+    /// first in its high bits. In words.
+    pub codes: &'a Buffer,
+    /// 4 bits: a byte for each block, in words.
+    pub scale_codes: &'a Buffer,
+    /// f32: the magnitude of each block; of 4 bits, that of each block of magnitudes.
+    pub scales: &'a Buffer,
+    /// 4 bits: its levels, then the map of the magnitudes; f32.
+    pub tables: &'a Buffer,
+    /// What is added to all magnitudes of 4 bits.
+    pub offset: f32,
+    /// 4 bits, not 8.
+    pub nf4: bool,
+    /// `[rows, width]`
+    pub shape: [usize; 2],
+}
+
+/// Which rows of a matrix.
+#[derive(Clone, Copy)]
+pub enum Rows<'a> {
+    /// Those that follow this one.
+    From(usize),
+    /// These: 32-bit integers.
+    Of(&'a Buffer),
+}
+
+/// Values of some rows of a matrix, in the type of `values`.
+///
+/// # Shapes
+/// - `values`: `[asked for, width]` of any float type.
+pub fn dequantise(client: &Client, matrix: &Coded<'_>, rows: Rows<'_>, values: &Buffer) {
+    let Coded { codes, scale_codes, scales, tables, offset, nf4, shape: [outputs, width] } = *matrix;
+    let all = outputs * width;
+    let (first, ids) = match rows {
+        Rows::From(first) => (first, codes),
+        Rows::Of(ids) => (0, ids),
+    };
+    let gathered = matches!(rows, Rows::Of(_));
+    let blocks = all.div_ceil(BLOCK);
+    assert!(codes.length * if nf4 { 8 } else { 4 } >= all, "a code for each value");
+    if nf4 {
+        assert!(
+            scale_codes.length * 4 >= blocks && scales.length >= blocks.div_ceil(SCALE_BLOCK),
+            "one for each block"
+        );
+        assert!(tables.length >= LEVELS + 256, "the levels and the map");
+    } else {
+        assert!(scales.length >= blocks, "one for each block");
+    }
+    if values.length == 0 {
+        return;
+    }
+    let asked = values.length / width;
+    assert!(values.length == asked * width, "rows of another width");
+    assert!(if gathered { ids.length == asked } else { first + asked <= outputs }, "rows of the matrix");
+    // Values that are made together lie in one block, and their codes in one word.
+    let lanes = lanes(client, width, &[values]).min(4);
+    let (cubes, dim) = elementwise(client, values.length / lanes);
+    // SAFETY: there is a code for each value and a magnitude for each block of the matrix, no unit goes past the values, and
+    // no row past the last of the matrix.
+    unsafe {
+        forward::launch_unchecked(
+            client,
+            cubes,
+            dim,
+            AddressType::from_len(all.max(values.length)),
+            lanes,
+            codes.argument(),
+            scale_codes.argument(),
+            scales.argument(),
+            tables.argument(),
+            ids.argument(),
+            values.argument(),
+            width / lanes,
+            first,
+            outputs - 1,
+            offset,
+            0,
+            nf4,
+            gathered,
+            values.element,
+        );
+    }
+}
+
+/// A product as it is once rounded. A compiler may join it with a sum into one operation that rounds once, or multiply in
+/// another order; it does not know that these bits stay what they are.
+#[cube]
+fn rounded(product: f32, zero: u32) -> f32 {
+    f32::reinterpret(u32::reinterpret(product) ^ zero)
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn forward<E: Float, N: Size>(
+    codes: &[u32],
+    scale_codes: &[u32],
+    scales: &[f32],
+    tables: &[f32],
+    ids: &[u32],
+    values: &mut [Vector<E, N>],
+    vectors: usize,
+    first: usize,
+    last: usize,
+    offset: f32,
+    zero: u32,
+    #[comptime] nf4: bool,
+    #[comptime] gathered: bool,
+    #[define(E)] _element: ElemType,
+) {
+    let i = ABSOLUTE_POS;
+    if i >= values.len() {
+        terminate!();
+    }
+    let asked = i / vectors;
+    let row = if gathered { min(ids[asked] as usize, last) } else { first + asked };
+    let lanes = N::value();
+    let place = (row * vectors + i % vectors) * lanes;
+    let block = place / BLOCK;
+    let mut found = Vector::<f32, N>::new(0.0);
+    if nf4 {
+        let code = (scale_codes[block / 4] >> ((block % 4) as u32 * 8)) & 255;
+        let product = tables[code as usize + LEVELS] * scales[block / SCALE_BLOCK];
+        let scale = rounded(product, zero) + offset;
+        let word = codes[place / 8];
+        let begin = (place % 8) as u32;
+        #[unroll]
+        for lane in 0..lanes {
+            // The first of two values is in the high bits of their byte.
+            let shift = ((begin + lane as u32) ^ 1) * 4;
+            found.insert(lane, tables[((word >> shift) & 15) as usize] * scale);
+        }
+    } else {
+        let scale = scales[block];
+        let word = codes[place / 4];
+        let begin = (place % 4) as u32;
+        #[unroll]
+        for lane in 0..lanes {
+            let code = (word >> ((begin + lane as u32) * 8)) & 255;
+            found.insert(lane, rounded((f32::cast_from(code) - 128.0) * scale, zero) * PART);
+        }
+    }
+    values[i] = Vector::cast_from(found);
+}
+
+#[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
+mod tests {
+    use super::*;
+    use crate::testing::{Device, values};
+
+    /// Bytes as words, filled up with zeros.
+    fn words(device: &Device, bytes: &[u8]) -> Buffer {
+        let words = bytes.chunks(4).map(|chunk| {
+            let mut word = [0; 4];
+            word[..chunk.len()].copy_from_slice(chunk);
+            u32::from_le_bytes(word)
+        });
+        device.words(&words.collect::<Vec<_>>())
+    }
+
+    fn bytes(count: usize, step: usize) -> Vec<u8> {
+        (0..count).map(|i| (i * step + i / 7) as u8).collect()
+    }
+
+    /// Every value as the definition has it, each operation rounded to f32 by itself and the result to the type asked for:
+    /// widths that cut blocks and words, a last block that is not whole, magnitudes of more than one block of them.
+    #[test]
+    fn values_are_those_of_the_definition_to_the_bit() {
+        let device = Device::open();
+        for [rows, width] in [[3, 70], [40, 64], [300, 128], [33, 7], [1, 1], [5, 4], [2, 16_400]] {
+            let count = rows * width;
+            let blocks = count.div_ceil(BLOCK);
+            for nf4 in [false, true] {
+                let codes = bytes(if nf4 { count.div_ceil(2) } else { count }, 37);
+                let scale_codes = bytes(blocks, 11);
+                let scales = values(if nf4 { blocks.div_ceil(SCALE_BLOCK) } else { blocks }, 0.4);
+                let tables = values(LEVELS + 256, 0.9);
+                let offset = 0.123_456_7f32;
+                let value = |place: usize| -> f32 {
+                    let block = place / BLOCK;
+                    if nf4 {
+                        let product = tables[LEVELS + usize::from(scale_codes[block])] * scales[block / SCALE_BLOCK];
+                        let code = codes[place / 2] >> if place.is_multiple_of(2) { 4 } else { 0 } & 15;
+                        tables[usize::from(code)] * (product + offset)
+                    } else {
+                        (f32::from(codes[place]) - 128.0) * scales[block] * PART
+                    }
+                };
+                let matrix = Coded {
+                    codes: &words(&device, &codes),
+                    scale_codes: &words(&device, &scale_codes),
+                    scales: &device.f32(&scales),
+                    tables: &device.f32(&tables),
+                    offset,
+                    nf4,
+                    shape: [rows, width],
+                };
+                let some: Vec<u32> = [rows - 1, 0, rows / 2].map(|row| row as u32).to_vec();
+                let ids = device.words(&some);
+                let first = rows / 3;
+                for element in device.elements() {
+                    let rest = device.empty((rows - first) * width, element);
+                    dequantise(&device.client, &matrix, Rows::From(first), &rest);
+                    let expected: Vec<f32> = (first * width..count).map(value).collect();
+                    assert_eq!(device.read(&rest), device.read(&device.buffer(&expected, element)), "{rows} {width}");
+                    let picked = device.empty(some.len() * width, element);
+                    dequantise(&device.client, &matrix, Rows::Of(&ids), &picked);
+                    let of = |row: &u32| (*row as usize * width..(*row as usize + 1) * width).map(value);
+                    let expected: Vec<f32> = some.iter().flat_map(of).collect();
+                    assert_eq!(device.read(&picked), device.read(&device.buffer(&expected, element)));
+                }
+            }
+        }
+    }
+}
