@@ -9,6 +9,8 @@ use std::path::Path;
 
 use faults::{Fault, Place, nearest};
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use safetensors::Dtype;
 use serde::Deserialize;
 
@@ -199,9 +201,26 @@ impl Weights {
     pub fn f32(&self, name: &str) -> Result<Vec<f32>, Fault> {
         let bytes = self.bytes(name)?;
         let dtype = self.dtype(name).ok_or_else(|| self.missing(name))?;
-        tensor::decode(dtype, bytes)
+        let values = tensor::decode(dtype, bytes)
             .map_err(|fault| Fault { message: format!("tensor `{name}`: {}", fault.message), ..fault })
-            .map_err(|fault| fault.at(self.place_of(name)))
+            .map_err(|fault| fault.at(self.place_of(name)))?;
+        self.release(name);
+        Ok(values)
+    }
+
+    /// Takes the pages of a tensor that was read out of this process: beside what was made of them they would be a second
+    /// copy of a whole model. They stay in the system's cache, and are read again where they are asked for again.
+    fn release(&self, name: &str) {
+        #[cfg(unix)]
+        if let Some(Tensor { file, range, .. }) = self.tensors.get(name)
+            && let Bytes::Mapped(mapped) = &self.files[*file].bytes
+        {
+            // SAFETY: the map is of a file and never written, so that its pages come back as they were. Where the system
+            // keeps them, nothing is lost but memory.
+            let _ = unsafe { mapped.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+        }
+        #[cfg(not(unix))]
+        let _ = name;
     }
 
     /// How many numbers all tensors hold together.
@@ -274,9 +293,11 @@ pub(crate) fn write_tensors(path: &Path, tensors: &BTreeMap<String, StoredTensor
     let back = Weights::open_file(path)?;
     let same = back.names().eq(tensors.keys())
         && tensors.iter().all(|(name, tensor)| {
-            back.dtype(name) == Some(tensor.dtype)
+            let same = back.dtype(name) == Some(tensor.dtype)
                 && back.shape(name).as_ref() == Some(&tensor.shape)
-                && back.bytes(name).is_ok_and(|bytes| bytes == tensor.bytes)
+                && back.bytes(name).is_ok_and(|bytes| bytes == tensor.bytes);
+            back.release(name);
+            same
         });
     if same {
         Ok(())
