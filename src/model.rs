@@ -50,7 +50,6 @@ pub use head::{Head, LoraGradients};
 pub use linear::Linear;
 pub use lora::Lora;
 pub use matrix::Matrix;
-#[cfg(all(test, feature = "gpu"))]
 pub use native_attention::{Sizes, is_right};
 pub use quantise::Quantise;
 pub use rope::{Rope, RopeScaling};

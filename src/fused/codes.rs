@@ -13,10 +13,14 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, Flex, backend_extension};
-use burn::tensor::{DType, Device, Int, Shape, Tensor, TensorData};
+#[cfg(feature = "gpu")]
+use burn::tensor::Shape;
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use kernels::{BLOCK, LEVELS, Quantisation, Quantised, SCALE_BLOCK, Scales, dynamic_map};
 
-pub(super) use composed::{by_pieces, product, product_of};
+#[cfg(feature = "gpu")]
+pub(super) use composed::product_of;
+pub(super) use composed::{by_pieces, product};
 
 /// Values that are dequantised at once. In bf16 they take 128 MiB, and the matrices of an 8B model but its head are one piece
 /// each, whose product is written where it belongs.

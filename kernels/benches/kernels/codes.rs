@@ -185,9 +185,8 @@ fn naive_factor(gram: &[f32]) -> (Vec<usize>, Vec<Vec<f64>>) {
     for k in (0..HIDDEN).rev() {
         for i in 0..k {
             upper[i][k] = rest[i][k] / rest[k][k];
-            for j in 0..k {
-                rest[i][j] -= upper[i][k] * rest[k][j];
-            }
+            let (own, eliminated) = (&upper[i][k], rest[k].clone());
+            rest[i][..k].iter_mut().zip(eliminated).for_each(|(value, of_k)| *value -= own * of_k);
         }
     }
     (order, upper)

@@ -287,3 +287,31 @@ mod adamw {
         bencher.bench_local(run);
     }
 }
+
+/// What dropout leaves of an adapter's input.
+mod dropout {
+    use super::*;
+
+    #[divan::bench(sample_count = 20)]
+    fn ours(bencher: Bencher) {
+        let (x, dropout) = (halved(&values(ROWS * HIDDEN, 1)), kernels::Dropout::new(7, 0.05));
+        bencher.bench_local(|| dropout.kept(black_box(&x), HIDDEN));
+    }
+
+    /// A mask from a generator (SplitMix64), then a product: its own places, the same share of them.
+    #[divan::bench(sample_count = 20)]
+    fn naive(bencher: Bencher) {
+        let x = halved(&values(ROWS * HIDDEN, 1));
+        bencher.bench_local(|| {
+            let mut state = 7u64;
+            let mut draw = || {
+                state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+                let mut z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+                (z ^ (z >> 31)) as f64 / u64::MAX as f64
+            };
+            let mask: Vec<f32> = black_box(&x).iter().map(|_| if draw() < 0.05 { 0.0 } else { 1.0 / 0.95 }).collect();
+            x.iter().zip(&mask).map(|(x, mask)| bf16::from_f32(x.to_f32() * mask)).collect::<Vec<bf16>>()
+        });
+    }
+}

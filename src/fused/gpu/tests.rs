@@ -195,35 +195,42 @@ fn cross_entropy_is_the_composed_one() {
     close(&flat(gradient), &flat(expected), 3e-6);
 }
 
+/// With one rate for all, and with rates of their own.
 #[test]
 fn adamw_is_the_one_of_the_cpu() {
     let settings = AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.01, clip_norm: Some(1.0) };
     let length = 20_003;
     let devices = [device(), Device::flex()];
-    let mut states = devices.each_ref().map(|device| (tensor([length], 0.1, device), Moments::zeros(length, device)));
-    for step in 0..5 {
-        // The fourth is skipped; moments that are still held stay as they are.
-        let loss = if step == 3 { f32::NAN } else { 1.0 };
-        let held = states[0].1.first.clone();
-        let before = host(held.clone());
-        let mut norms = Vec::new();
-        for (device, (values, moments)) in devices.iter().zip(&mut states) {
-            let gradient = tensor([length], step as f32, device);
-            let loss = Tensor::from_floats([loss], device);
-            let (updated, norm) = settings.update(values.clone(), gradient, &loss, moments, 0.1);
-            *values = updated;
-            norms.push(host(norm)[0]);
-        }
-        assert_eq!(host(held), before);
-        assert!(norms[0].is_nan() == (step == 3) && (step == 3 || (norms[0] / norms[1] - 1.0).abs() < 1e-6));
-        let [(a, on_device), (b, on_cpu)] = &states;
-        for (a, b) in [
-            (a, b),
-            (&on_device.first, &on_cpu.first),
-            (&on_device.second, &on_cpu.second),
-            (&on_device.corrections, &on_cpu.corrections),
-        ] {
-            close(&host(a.clone()), &host(b.clone()), 3e-6);
+    for rates in [false, true] {
+        let moments = |device: &Device| {
+            let factors = rates.then(|| tensor::<1>([length], 0.3, device) * 16.0);
+            Moments { factors, ..Moments::zeros(length, device) }
+        };
+        let mut states = devices.each_ref().map(|device| (tensor([length], 0.1, device), moments(device)));
+        for step in 0..5 {
+            // The fourth is skipped; moments that are still held stay as they are.
+            let loss = if step == 3 { f32::NAN } else { 1.0 };
+            let held = states[0].1.first.clone();
+            let before = host(held.clone());
+            let mut norms = Vec::new();
+            for (device, (values, moments)) in devices.iter().zip(&mut states) {
+                let gradient = tensor([length], step as f32, device);
+                let loss = Tensor::from_floats([loss], device);
+                let (updated, norm) = settings.update(values.clone(), gradient, &loss, moments, 0.1);
+                *values = updated;
+                norms.push(host(norm)[0]);
+            }
+            assert_eq!(host(held), before);
+            assert!(norms[0].is_nan() == (step == 3) && (step == 3 || (norms[0] / norms[1] - 1.0).abs() < 1e-6));
+            let [(a, on_device), (b, on_cpu)] = &states;
+            for (a, b) in [
+                (a, b),
+                (&on_device.first, &on_cpu.first),
+                (&on_device.second, &on_cpu.second),
+                (&on_device.corrections, &on_cpu.corrections),
+            ] {
+                close(&host(a.clone()), &host(b.clone()), 3e-6);
+            }
         }
     }
 }
