@@ -5,6 +5,7 @@ use std::io::BufRead;
 use faults::{Fault, Place};
 use serde_json::{Map, Value};
 
+use crate::json::Unique;
 use crate::row::described;
 
 /// A row and its line; the first line is 1.
@@ -74,11 +75,15 @@ impl<'a, R: BufRead> Rows<'a, R> {
                 continue;
             }
             let row = match std::str::from_utf8(&bytes) {
-                Ok(text) => serde_json::from_str(text).map_err(|error| broken(&error, error.column())),
+                Ok(text) => serde_json::from_str(text).map_err(|error| broken(&error)),
                 Err(error) => Err(Fault::new(format!("not UTF-8 at byte {} of the line", error.valid_up_to() + 1))
                     .hint("save the file as UTF-8")),
             };
-            return Some(row.and_then(object).map(|row| (self.line, row)).map_err(|fault| fault.at(place)));
+            return Some(
+                row.and_then(|Unique(value)| object(value))
+                    .map(|row| (self.line, row))
+                    .map_err(|fault| fault.at(place)),
+            );
         }
     }
 
@@ -88,9 +93,9 @@ impl<'a, R: BufRead> Rows<'a, R> {
         let line = self.line;
         let read = serde_json::from_str(&text).map_err(|error| {
             let line = line + error.line().saturating_sub(1);
-            broken(&error, error.column()).at(Place::line(self.name, line))
+            broken(&error).at(Place::line(self.name, line))
         });
-        Some(read.and_then(|value| {
+        Some(read.and_then(|Unique(value)| {
             object(value).map(|row| (line, row)).map_err(|fault| fault.at(Place::line(self.name, line)))
         }))
     }
@@ -130,11 +135,11 @@ impl<'a, R: BufRead> Rows<'a, R> {
             return None;
         }
         let line = self.line;
-        let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+        let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<Unique>();
         let value = stream.next();
         let read = stream.byte_offset();
         match value {
-            Some(Ok(value)) => {
+            Some(Ok(Unique(value))) => {
                 self.line += newlines(&rest.as_bytes()[..read]);
                 *at += read;
                 Some(object(value).map(|row| (line, row)).map_err(|fault| fault.at(Place::line(self.name, line))))
@@ -142,7 +147,7 @@ impl<'a, R: BufRead> Rows<'a, R> {
             Some(Err(error)) => {
                 let line = line + error.line().saturating_sub(1);
                 self.source = Source::Done;
-                Some(Err(broken(&error, error.column()).at(Place::line(self.name, line))))
+                Some(Err(broken(&error).at(Place::line(self.name, line))))
             }
             None => {
                 self.source = Source::Done;
@@ -185,9 +190,13 @@ fn after_blanks(text: &str) -> (&str, &str) {
     (rest, &text[..text.len() - rest.len()])
 }
 
-fn broken(error: &serde_json::Error, column: usize) -> Fault {
-    let text = error.to_string();
-    let reason = text.split(" at line ").next().unwrap_or_default();
+fn broken(error: &serde_json::Error) -> Fault {
+    let (text, column) = (error.to_string(), error.column());
+    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    // The one thing that is said of JSON that can be read.
+    if error.is_data() {
+        return Fault::new(format!("{reason}: once more at column {column}")).hint("keep one of the two");
+    }
     Fault::new(format!("broken JSON at column {column}: {reason}")).hint(ONE_LIST)
 }
 

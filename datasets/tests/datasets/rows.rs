@@ -70,6 +70,28 @@ fn every_bad_row_is_named() {
     assert_eq!((found.len(), found[20].as_str()), (21, rest));
 }
 
+/// serde_json keeps the last of two, and the first would be lost.
+#[test]
+fn a_key_given_twice_is_refused_where_it_stands() {
+    let twice = r#"{"prompt": "a", "completion": "b", "prompt": "c"}"#;
+    assert_eq!(
+        faults(&format!("{ROW}\n{twice}\n"), &Options::default()),
+        ["rows.jsonl:2: the key `prompt` stands there twice: once more at column 43 hint: keep one of the two"]
+    );
+    let deep = "{\"messages\": [{\"role\": \"user\",\n\"content\": \"a\", \"role\": \"system\"}]}";
+    for text in [format!("[{deep}]"), format!("{{\n{}", &deep[1..])] {
+        let found = faults(&text, &Options::default());
+        assert!(found[0].contains("the key `role` stands there twice") && found.len() == 1, "{found:?}");
+        assert!(
+            found[0].starts_with(if text.starts_with('[') { "rows.jsonl:2:" } else { "rows.jsonl:3:" }),
+            "{found:?}"
+        );
+    }
+    // Of two objects each may have it.
+    let rows = r#"[{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": "b"}]"#;
+    assert_eq!(dataset(rows, &Options::default()).examples.len(), 2);
+}
+
 #[test]
 fn broken_files_never_panic() {
     for text in
