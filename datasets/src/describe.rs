@@ -1,6 +1,7 @@
 //! An example as a person reads it, with its mask: what a look at the data must show before a night of training.
 
 use anstyle::{AnsiColor, Style};
+use faults::visible;
 
 use crate::draft::{Example, Part};
 use crate::tokenizer::Tokenizer;
@@ -31,17 +32,4 @@ pub fn describe(example: &Example, tokenizer: &Tokenizer, colour: bool) -> Strin
         }
     }
     text
-}
-
-/// Keeps line breaks and tabs; every other control character could move the cursor of the terminal.
-fn visible(text: &str) -> String {
-    let mut visible = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' {
-            visible.extend(c.escape_debug());
-        } else {
-            visible.push(c);
-        }
-    }
-    visible
 }

@@ -130,7 +130,8 @@ impl Fault {
 
     /// The fault as printed for a person: message, place with the line drawn, `hint:`.
     pub fn render(&self, colour: bool) -> String {
-        let title = Level::ERROR.primary_title(self.message.as_str());
+        let (message, hint) = (visible(&self.message), self.hint.as_deref().map(visible));
+        let title = Level::ERROR.primary_title(message.as_str());
         let mut place_line = None;
         let mut group = match &self.place {
             Some(Place::Span(source, span)) => {
@@ -140,7 +141,7 @@ impl Fault {
                 title.element(Snippet::source(source.text.as_str()).path(source.name.as_str()).annotation(annotation))
             }
             Some(place) => {
-                place_line = Some(place.to_string());
+                place_line = Some(visible(&place.to_string()));
                 annotate_snippets::Group::with_title(title)
             }
             None => annotate_snippets::Group::with_title(title),
@@ -148,7 +149,7 @@ impl Fault {
         if let Some(place) = &place_line {
             group = group.element(annotate_snippets::Origin::path(place.as_str()));
         }
-        if let Some(hint) = &self.hint {
+        if let Some(hint) = &hint {
             group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
         }
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
@@ -159,17 +160,31 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
-            write!(f, "{place}: ")?;
+            write!(f, "{}: ", visible(&place.to_string()))?;
         }
-        f.write_str(&self.message)?;
+        f.write_str(&visible(&self.message))?;
         if let Some(hint) = &self.hint {
-            write!(f, "\nhint: {hint}")?;
+            write!(f, "\nhint: {}", visible(hint))?;
         }
         Ok(())
     }
 }
 
 impl std::error::Error for Fault {}
+
+/// A text of somebody else's as it may be printed: line breaks and tabs are kept, every other control character, which could
+/// move the cursor of the terminal or write elsewhere, is an escape.
+pub fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' && c != '\t' {
+            visible.extend(c.escape_debug());
+        } else {
+            visible.push(c);
+        }
+    }
+    visible
+}
 
 /// A text as it is shown in a message: of a long one, how it begins, how much is left out, and how it ends.
 pub fn shortened(text: &str) -> String {
@@ -302,6 +317,19 @@ mod tests {
         assert_eq!((cut.len(), cut[20].message.as_str()), (21, "and 8 more of this kind"));
         assert_eq!(cut[20].place, Some(Place::line("f", 20)));
         assert_eq!(Faults::check_first(Vec::new()), Ok(()));
+    }
+
+    /// A terminal would do what they say.
+    #[test]
+    fn control_characters_of_a_file_are_shown_and_not_sent() {
+        let fault = Fault::new("a \u{1b}[2Jname").at(Place::Named("b\u{9b}31m\u{7}".into())).hint("c\rd\ne");
+        let (text, drawn) = (fault.to_string(), fault.render(false));
+        for shown in [&text, &drawn] {
+            assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown:?}");
+            for part in ["a \\u{1b}[2Jname", "b\\u{9b}31m\\u{7}", "c\\rd"] {
+                assert!(shown.contains(part), "{part:?} is missing in\n{shown}");
+            }
+        }
     }
 
     #[test]

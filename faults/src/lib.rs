@@ -12,7 +12,7 @@ mod nearest;
 mod section;
 mod tree;
 
-pub use fault::{Fault, Faults, Place, Source, shortened};
+pub use fault::{Fault, Faults, Place, Source, shortened, visible};
 pub use from_toml::FromToml;
 pub use nearest::nearest;
 pub use section::{Document, Places, Section};

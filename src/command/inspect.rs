@@ -116,7 +116,12 @@ impl Found {
 }
 
 fn line(name: &str, text: &str) -> String {
-    format!("{name:<12} {text}\n")
+    format!("{name:<12} {}\n", in_one_line(text))
+}
+
+/// What a file holds as it may be printed within a line.
+fn in_one_line(text: &str) -> String {
+    faults::visible(text).replace('\n', "\\n").replace('\t', "\\t")
 }
 
 /// Names, the first of them one by one.
@@ -131,6 +136,7 @@ fn named(names: &[&str]) -> String {
 
 /// Columns of text, the first to the left and the others to the right.
 fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| in_one_line(cell)).collect()).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
     let cell = |(column, text): (usize, &String)| match column {

@@ -260,3 +260,29 @@ fn what_is_nothing_is_refused_with_place_and_hint() {
         .write("cut/adapter_config.json", b"{\"peft_type\": \"LORA\", \"r\": 18446744073709551615, \"lora_alpha\": 1}");
     place.refuses("inspect cut", &["rank"]);
 }
+
+/// Names and settings that a terminal would take for orders, in a model, an adapter and what is wrong with one.
+#[test]
+fn names_in_files_cannot_write_on_the_terminal() {
+    let place = Workplace::new();
+    let name = "a\u{1b}[2J\u{9b}31m\nb";
+    let header = json!({name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).to_string();
+    let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &1f32.to_le_bytes()].concat();
+    place.write("model.safetensors", &file);
+    let from = fixture("adapters/wide");
+    let keys = std::fs::read_to_string(format!("{from}/adapter_config.json")).expect("its keys");
+    let mut keys: Value = serde_json::from_str(&keys).expect("JSON");
+    (keys["base_model_name_or_path"], keys["alpha_pattern"][name]) = (json!(name), json!(3));
+    place.write("adapter/adapter_config.json", keys.to_string());
+    let tensors = std::fs::read(format!("{from}/adapter_model.safetensors")).expect("its tensors");
+    place.write("adapter/adapter_model.safetensors", tensors);
+    let escaped = "a\\u{1b}[2J\\u{9b}31m\\nb";
+    for path in ["model.safetensors", "adapter"] {
+        let text = place.trainer(&format!("inspect {path}")).succeeds().stdout;
+        assert!(text.contains(escaped) && text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+    }
+    // No module of an adapter is called so.
+    place.write("adapter/adapter_model.safetensors", &file);
+    let told = place.trainer("inspect adapter").fails(&["a\\u{1b}[2J"]).stderr;
+    assert!(told.chars().all(|c| c == '\n' || !c.is_control()), "{told:?}");
+}
