@@ -82,7 +82,11 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
         in_table(&mut root, "data", |section| (data::read(section, &model), section.has("eval")));
     let objective = in_table(&mut root, "objective", |section| objective::read(section, registry));
     let auxiliaries = objective::read_auxiliaries(&mut root, registry);
-    let optimizer = in_table(&mut root, "optimizer", optimization::read_optimizer);
+    let ratio = match &adapter {
+        Adapter::Lora(lora) => lora.lora_plus_ratio,
+        Adapter::None => None,
+    };
+    let optimizer = in_table(&mut root, "optimizer", |section| optimization::read_optimizer(section, ratio));
     let by_prompt = objective.as_ref().is_some_and(|objective| objective.normalisation() == Normalisation::Prompts);
     let (train, last_step) = in_table(&mut root, "train", |section| optimization::read_train(section, by_prompt));
     let schedule = in_table(&mut root, "schedule", |section| optimization::read_schedule(section, last_step));

@@ -161,6 +161,7 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Adapter {
         let usable = f64::is_finite(ratio) && ratio > 0.0 && ratio != 1.0;
         let hint = "above 0, 16 is the paper's; leave it out for the same rate everywhere";
         section.check("lora_plus_ratio", usable, format!("`adapter.lora_plus_ratio` cannot be {ratio}"), hint);
+        section.check_single("lora_plus_ratio", ratio, hint);
     }
     Adapter::Lora(Lora { dora: kind == Kind::Dora, start, dropout, lora_plus_ratio })
 }

@@ -101,7 +101,8 @@ pub enum Recompute {
     Blocks,
 }
 
-pub(super) fn read_optimizer(section: &mut Section) -> Optimizer {
+/// `lora_plus_ratio` is how many times the learning rate some of the weights have.
+pub(super) fn read_optimizer(section: &mut Section, lora_plus_ratio: Option<f64>) -> Optimizer {
     section.choice("kind", &[("adamw", ())], "adamw");
     let learning_rate = section.value("learning_rate", 2e-4);
     let usable = learning_rate.is_finite() && learning_rate > 0.0;
@@ -109,6 +110,16 @@ pub(super) fn read_optimizer(section: &mut Section) -> Optimizer {
     let hint = "above 0; 1e-4 to 5e-4 is usual for an adapter";
     section.check("learning_rate", usable, message, hint);
     section.check_single("learning_rate", learning_rate, hint);
+    if let Some(ratio) = lora_plus_ratio {
+        let rate = learning_rate * ratio;
+        let alone = |value: f64| (value as f32).is_normal();
+        section.check(
+            "learning_rate",
+            !alone(learning_rate) || !alone(ratio) || alone(rate),
+            format!("`optimizer.learning_rate` times `adapter.lora_plus_ratio` is {rate:e}, which f32 cannot hold"),
+            "16 is the paper's ratio; 1e-4 to 5e-4 is usual for the rate of an adapter",
+        );
+    }
     let message = format!("`optimizer.learning_rate` = {learning_rate:e} is far from what is usual");
     section.warn(
         "learning_rate",

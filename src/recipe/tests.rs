@@ -140,7 +140,7 @@ fn every_fault_of_a_recipe_is_named_at_once_in_the_order_of_the_file() {
 
 #[test]
 fn impossible_values_and_keys_that_exclude_each_other_are_one_fault_each() {
-    let cases: [(&[&str], &str); 40] = [
+    let cases: [(&[&str], &str); 42] = [
         (&["model.path=3"], "`model.path` must be a string"),
         (&["model.path=\"\""], "`model.path` names no model"),
         (&["model.path=builtin:tiny", "model.revision=main"], "`model.revision` has no effect"),
@@ -151,6 +151,8 @@ fn impossible_values_and_keys_that_exclude_each_other_are_one_fault_each() {
         (&["adapter.init=pisa"], "did you mean \"pissa\"?"),
         (&["adapter.lora_plus_ratio=0"], "`adapter.lora_plus_ratio` cannot be 0"),
         (&["adapter.lora_plus_ratio=1"], "`adapter.lora_plus_ratio` cannot be 1"),
+        (&["adapter.lora_plus_ratio=1e300"], "`adapter.lora_plus_ratio` = 1e300 is infinite as f32"),
+        (&["adapter.lora_plus_ratio=1e38", "optimizer.learning_rate=9.0"], "`adapter.lora_plus_ratio` is 9e38, which"),
         (&["adapter.rank_pattern={q_proj=0}"], "`adapter.rank_pattern` must be a table"),
         (&["adapter.kind=none", "adapter.rank=8"], "`adapter.rank` has no effect with `adapter.kind = \"none\"`"),
         (&["adapter.init_from=d", "adapter.alpha=8"], "`adapter.alpha` has no effect with `adapter.init_from`"),
