@@ -155,6 +155,15 @@ impl Plan {
         })
     }
 
+    /// Reads every value of the base's weights, which [`Plan::new`] leaves to the loading.
+    ///
+    /// # Errors
+    /// A value is NaN or infinite.
+    pub fn check_values(&self) -> Result<(), Fault> {
+        let weights = self.files.as_ref().map(ModelFiles::weights).transpose()?;
+        weights.map_or(Ok(()), |weights| weights.refuse_not_finite())
+    }
+
     /// The prompts with their targets, if the objective is defined on such.
     pub fn prompts(&self) -> Vec<Prompt> {
         by_prompt(&self.recipe).map_or_else(Vec::new, |_| prompts(&self.train.examples))

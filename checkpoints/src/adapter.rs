@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use crate::adapter_config::{AdapterConfig, TargetModules};
 use crate::files;
-use crate::tensor::{StoredTensor, decode_into, float_size};
+use crate::tensor::{StoredTensor, all_finite, decode_into, float_size};
 use crate::weights::{DISK, Weights, read_all, write_tensors};
 
 /// The file of an adapter's tensors.
@@ -80,12 +80,8 @@ const BROKEN: &str = "the folder is not as PEFT or `trainer` writes it: take it 
 
 /// PEFT refuses such an adapter at a merge; nothing good comes of sampling from one either.
 fn refuse_not_finite(tensors: &BTreeMap<String, StoredTensor>) -> Result<(), Fault> {
-    let mut bad = Vec::new();
-    for (name, tensor) in tensors {
-        if float_size(tensor.dtype).is_some() && !tensor.to_f32()?.iter().all(|value| value.is_finite()) {
-            bad.push(name);
-        }
-    }
+    let bad = tensors.iter().filter(|(_, tensor)| !all_finite(tensor.dtype, &tensor.bytes));
+    let bad: Vec<&String> = bad.map(|(name, _)| name).collect();
     let Some(first) = bad.first() else { return Ok(()) };
     let message =
         format!("{} of the adapter's {} tensors hold NaN or infinity, the first `{first}`", bad.len(), tensors.len());

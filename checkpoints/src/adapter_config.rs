@@ -136,8 +136,8 @@ impl AdapterConfig {
     /// Reads the text of an `adapter_config.json`.
     ///
     /// # Errors
-    /// Every key that is refused, a key of the wrong type, a rank of zero, an alpha that is no number. The faults
-    /// have no place yet.
+    /// Every key that is refused, a key of the wrong type, a rank of zero, an alpha that scales by nothing, by
+    /// infinity or turns the sign. The faults have no place yet.
     pub fn from_json(text: &[u8]) -> Result<Self, Vec<Fault>> {
         let keys: Map<String, Value> =
             serde_json::from_slice(text).map_err(|error| vec![Fault::new(format!("not a JSON object: {error}"))])?;
@@ -200,10 +200,16 @@ impl AdapterConfig {
             let hint = "write the rank that the tensors have: the rows of `lora_A`";
             faults.push(Fault::new(format!("a rank of `{key}` is 0, expected at least 1")).hint(hint));
         }
-        if !config.lora_alpha.is_finite() || !config.alpha_pattern.values().all(|alpha| alpha.is_finite()) {
-            let key = if config.lora_alpha.is_finite() { "alpha_pattern" } else { "lora_alpha" };
-            let hint = "write the alpha that the adapter was trained with";
-            faults.push(Fault::new(format!("an alpha of `{key}` is not a finite number")).hint(hint));
+        // What it scales is computed with as f32.
+        let usable = |alpha: f64| alpha > 0.0 && (alpha as f32).is_normal();
+        let of_pattern =
+            config.alpha_pattern.iter().map(|(pattern, alpha)| (format!("`alpha_pattern` of {pattern:?}"), *alpha));
+        for (name, alpha) in [("`lora_alpha`".to_owned(), config.lora_alpha)].into_iter().chain(of_pattern) {
+            if !usable(alpha) {
+                let hint = "write the alpha that the adapter was trained with";
+                let message = format!("{name} is {alpha:e}, expected a number above 0 that f32 can hold");
+                faults.push(Fault::new(message).hint(hint));
+            }
         }
         if faults.is_empty() { Ok(config) } else { Err(faults) }
     }
@@ -371,6 +377,11 @@ mod tests {
             ("r", json!(0)),
             ("r", json!(-1)),
             ("lora_alpha", json!("eight")),
+            ("lora_alpha", json!(0)),
+            ("lora_alpha", json!(-8)),
+            ("lora_alpha", json!(1e308)),
+            ("lora_alpha", json!(1e-300)),
+            ("alpha_pattern", json!({"q_proj": 8, "v_proj": 0.0})),
             ("rank_pattern", json!({"q_proj": "four"})),
             ("alpha_pattern", json!([1])),
         ];

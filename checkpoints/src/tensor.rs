@@ -80,6 +80,22 @@ pub(crate) fn decode_into(dtype: Dtype, bytes: &[u8], values: &mut [f32]) {
     }
 }
 
+/// True when all numbers of a floating point type are finite as f32; those of other types always are.
+pub(crate) fn all_finite(dtype: Dtype, bytes: &[u8]) -> bool {
+    fn each<const N: usize>(bytes: &[u8], finite: impl Fn([u8; N]) -> bool) -> bool {
+        // No way out within a chunk: the loop is for the processor's vectors.
+        bytes.as_chunks::<N>().0.iter().fold(true, |all, bytes| all & finite(*bytes))
+    }
+    const SIGNLESS: u32 = i32::MAX as u32;
+    bytes.par_chunks(CHUNK * 8).all(|bytes| match dtype {
+        Dtype::F64 => each(bytes, |bytes| (f64::from_le_bytes(bytes) as f32).is_finite()),
+        Dtype::F32 => each(bytes, |bytes| u32::from_le_bytes(bytes) & SIGNLESS < f32::INFINITY.to_bits()),
+        Dtype::BF16 => each(bytes, |bytes| u16::from_le_bytes(bytes) & 0x7fff < 0x7f80),
+        Dtype::F16 => each(bytes, |bytes| u16::from_le_bytes(bytes) & 0x7fff < 0x7c00),
+        _ => true,
+    })
+}
+
 /// Writes f32 numbers as a floating point type, rounded to the nearest, ties to even.
 pub(crate) fn encode_into(dtype: Dtype, values: &[f32], bytes: &mut [u8]) {
     fn each<const N: usize>(values: &[f32], bytes: &mut [u8], write: impl Fn(f32) -> [u8; N]) {

@@ -223,6 +223,21 @@ impl Weights {
         let _ = name;
     }
 
+    /// Reads all floating-point numbers.
+    ///
+    /// # Errors
+    /// NaN or infinity in a tensor: the first by name.
+    pub fn refuse_not_finite(&self) -> Result<(), Fault> {
+        for (name, tensor) in &self.tensors {
+            if !tensor::all_finite(tensor.dtype, self.bytes(name)?) {
+                return Err(Fault::new(format!("the tensor `{name}` holds a value that is not finite"))
+                    .at(self.place_of(name))
+                    .hint("fetch the model again, or repair it: nothing can be trained on NaN or infinity"));
+            }
+        }
+        Ok(())
+    }
+
     /// How many numbers all tensors hold together.
     pub fn parameters(&self) -> u64 {
         self.tensors.values().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()

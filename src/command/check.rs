@@ -30,6 +30,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults> {
     let recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
     let plan = Plan::new(recipe)?;
+    plan.check_values()?;
     let warnings = plan.recipe.warnings.clone();
     let example = &plan.train.examples[0];
     if arguments.json {
@@ -53,6 +54,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     if let Some(eval) = &plan.eval {
         text += &format!("evaluation rows\n{}\n", eval.report);
     }
+    text = faults::visible(&text);
     text += &format!(
         "the first example, {}:{}\n{}\n",
         example.file,

@@ -232,3 +232,30 @@ fn an_encoder_is_looked_at_before_a_run() {
     }
     place.refuses("check recipe.toml --set auxiliary=[{kind=\"sfr\",encoder=\"./none\",k=0}]", &["./none", "hint: "]);
 }
+
+/// `run` finds the first when it quantises, and otherwise after three steps; `check` looks at all.
+#[test]
+fn weights_that_are_no_numbers_are_found_by_check() {
+    let place = Workplace::with_model();
+    let whole = place.read("model/model.safetensors");
+    let header = u64::from_le_bytes(whole[..8].try_into().expect("eight")) as usize;
+    let tensors: serde_json::Value = serde_json::from_slice(&whole[8..8 + header]).expect("a header");
+    let checks = "check recipe.toml --set model.path=./model";
+    place.trainer(checks).succeeds();
+    for (name, value) in [("model.norm.weight", f32::NAN), ("model.layers.0.mlp.up_proj.weight", f32::NEG_INFINITY)] {
+        let end = 8 + header + tensors[name]["data_offsets"][1].as_u64().expect("an offset") as usize;
+        let mut bytes = whole.clone();
+        match tensors[name]["dtype"].as_str() {
+            Some("F32") => bytes[end - 4..end].copy_from_slice(&value.to_le_bytes()),
+            // bf16 is the upper half.
+            Some("BF16") => bytes[end - 2..end].copy_from_slice(&value.to_le_bytes()[2..]),
+            other => panic!("{other:?}"),
+        }
+        place.write("model/model.safetensors", &bytes);
+        for more in ["", " --json", " --set model.quantize=nf4"] {
+            let expected =
+                [&format!("the tensor `{name}` holds a value that is not finite"), "model.safetensors", "hint: "];
+            place.refuses(&format!("{checks}{more}"), &expected);
+        }
+    }
+}
