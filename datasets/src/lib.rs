@@ -9,6 +9,7 @@ pub mod builtin;
 mod chat;
 mod describe;
 mod draft;
+mod json;
 mod lines;
 mod notices;
 mod prompts;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use checkpoints::{Checkpoint, Run};
 use clap::Args;
+use datasets::{Part, Template, Tokenizer};
 use faults::{Fault, Faults, Place};
 use losses::Registry;
 
@@ -184,23 +185,41 @@ fn closing_words(run: &Run, plan: &Plan) -> Result<String, Fault> {
     Ok(words)
 }
 
-/// A prompt of the training rows as an argument of `trainer sample`, which reads it as training did; one of our own where
-/// none is short and plain enough to be typed.
+/// A prompt of the training rows as arguments of `trainer sample`, which reads it as training did; one of our own where none
+/// is short and plain enough to be typed. Where rows state intents, samples do.
 fn prompt_to_try(plan: &Plan) -> String {
+    let tokenizer = &plan.tokenizer;
     let of_row = |example: &datasets::Example| {
         let asked = example.prompt();
-        let text = plan.tokenizer.decode(asked, true).ok()?;
+        let whole = tokenizer.decode(asked, true).ok()?;
+        let template = template_of(example, &whole, tokenizer);
+        // A sampler of intents writes the head itself.
+        let text = whole.strip_suffix(template.map_or("", Template::head))?;
         let typed = !text.trim().is_empty() && text.len() < 80 && text.chars().all(|c| c == '\n' || !c.is_control());
-        (typed && plan.tokenizer.encode_beginning(&text, true).ok()? == asked).then_some(text)
-    };
-    if let Some(text) = plan.train.examples.iter().take(PROMPTS_TRIED).find_map(of_row) {
+        let read = typed && tokenizer.encode_beginning(&whole, true).ok()? == asked;
         // In one word, so that a prompt may begin with a dash.
-        return format!("--prompt={}", quoted(&text));
-    }
-    match plan.tokenizer.has_chat_template() {
-        true => "--chat --prompt='Tell me a story.'".into(),
-        false => "--prompt='Once upon a time'".into(),
-    }
+        read.then(|| format!("--prompt={}{}", quoted(text), with_intent(template)))
+    };
+    let examples = || plan.train.examples.iter().take(PROMPTS_TRIED);
+    examples().find_map(of_row).unwrap_or_else(|| {
+        let template = examples()
+            .find_map(|example| template_of(example, &tokenizer.decode(example.prompt(), true).ok()?, tokenizer));
+        let prompt = match tokenizer.has_chat_template() {
+            true => "--chat --prompt='Tell me a story.'",
+            false => "--prompt='Once upon a time'",
+        };
+        format!("{prompt}{}", with_intent(template))
+    })
+}
+
+/// The template of a row with this prompt, if the row states an intent.
+fn template_of(example: &datasets::Example, prompt: &str, tokenizer: &Tokenizer) -> Option<Template> {
+    let intent = example.parts.iter().position(|part| *part == Part::Intent)?;
+    Template::of_text(prompt, &tokenizer.decode(&example.ids[intent..], true).ok()?)
+}
+
+fn with_intent(template: Option<Template>) -> String {
+    template.map_or_else(String::new, |template| format!(" --intent {}", template.word()))
 }
 
 /// Rows that are looked at for a prompt to try.

@@ -19,7 +19,8 @@ pub struct Arguments {
     /// A prompt; may be given several times.
     #[arg(long, required_unless_present = "prompts")]
     prompt: Vec<String>,
-    /// A file of prompts: JSON Lines with `prompt` or `messages`. Other columns, such as `id`, go along into the output.
+    /// A file of prompts: JSON Lines with `prompt` or `messages`. Other columns, such as `id`, go along into the output. A row
+    /// with `targets` is asked once for each of its `response`s, with which the answer then begins.
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// Put each prompt into the model's chat template, as the user's turn.
@@ -97,7 +98,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     refuse_too_many(arguments.n)?;
     let asked = asked(arguments)?;
     let model = load_model(&arguments.model, &arguments.device)?;
-    let text = |row: &PromptRow| row.asked.text(&model.tokenizer);
+    let text = |row: &PromptRow| row.asked.text_with(&row.beginning, &model.tokenizer);
     let questions = asked.iter().map(text).collect::<Result<Vec<_>, Fault>>()?;
     let encode = |(text, special): &(String, bool)| model.tokenizer.encode_beginning(text, *special);
     let prompts = questions.iter().map(encode).collect::<Result<Vec<_>, Fault>>()?;
@@ -146,7 +147,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
 /// The prompts of the command line, then those of the file with their columns.
 fn asked(arguments: &Arguments) -> Result<Vec<PromptRow>, Faults> {
     let typed = arguments.prompt.iter().cloned().map(Asked::Text);
-    let mut rows: Vec<PromptRow> = typed.map(|asked| PromptRow { asked, columns: Map::new() }).collect();
+    let mut rows: Vec<PromptRow> =
+        typed.map(|asked| PromptRow { asked, beginning: String::new(), columns: Map::new() }).collect();
     if let Some(file) = &arguments.prompts {
         rows.extend(read_prompts(file)?);
     }
@@ -172,19 +174,21 @@ const OWN: [&str; 8] = ["prompt", "sample", "text", "ids", "stopped", "response"
 /// A sample as it is printed: the columns of its prompt, and what was drawn.
 fn line(row: &PromptRow, sample: usize, drawn: &[(&str, Value)]) -> Value {
     let mut line = row.columns.clone();
-    line.insert("prompt".into(), prompt_json(&row.asked));
+    line.insert("prompt".into(), prompt_json(row));
     line.insert("sample".into(), json!(sample));
     line.extend(drawn.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
     Value::Object(line)
 }
 
-/// The prompt as it was given: its text, or the turns before the answer.
-fn prompt_json(asked: &Asked) -> serde_json::Value {
+/// The prompt as it was given: its text, or the turns before the answer, and how the answer begins.
+fn prompt_json(row: &PromptRow) -> serde_json::Value {
+    let PromptRow { asked, beginning, .. } = row;
     match asked {
-        Asked::Text(text) => json!(text),
+        Asked::Text(text) => json!(format!("{text}{beginning}")),
         Asked::Conversation(turns) => match &turns[..] {
-            [turn] if turn.role == "user" => json!(turn.content),
-            turns => json!(turns),
+            [turn] if turn.role == "user" && beginning.is_empty() => json!(turn.content),
+            turns if beginning.is_empty() => json!(turns),
+            turns => json!([turns, &[Message::new("assistant", beginning.as_str())]].concat()),
         },
     }
 }

@@ -10,7 +10,12 @@ const INTENTS: &str = "recipe.toml --set data.train=[\"builtin:intent-train\"] -
 #[test]
 fn a_run_on_intents_is_sampled_at_two_temperatures() {
     let place = Workplace::new();
-    place.trainer(&format!("run {INTENTS} --set train.batch_size=8")).succeeds();
+    // The command it ends with samples as it trained.
+    let ended = place.trainer(&format!("run {INTENTS} --set train.batch_size=8")).succeeds();
+    let next = ended.stderr.lines().find(|line| line.contains("trainer sample ")).expect("a command to try").trim();
+    assert!(next.contains(" --intent chat ") && !next.contains("###"), "{next}");
+    let tried = place.shell(&format!("{next} --intent-max-tokens 3 --response-max-tokens 3")).succeeds();
+    assert_eq!(tried.stdout.lines().count(), 5);
     let steps = place.steps("run");
     let nll = |line: &Value| line["nll"].as_f64().expect("nll");
     assert!(nll(&steps[steps.len() - 1]) < nll(&steps[0]));

@@ -181,6 +181,35 @@ fn samples_carry_the_columns_of_their_prompts() {
     place.refuses(&stages, &["`--max-stages` must not be given with", "hint: leave it out"]);
 }
 
+/// The paper's own rows of `diffuse`: a `response` is how every answer begins, several are prompts of their own, of which a
+/// sampler is given what training gave. Without `targets` a `response` is an answer, and none of the prompt.
+#[test]
+fn beginnings_of_answers_are_prompts_of_their_own() {
+    let place = Workplace::new();
+    let chat = json!([{"role": "user", "content": "Pick one."}, {"role": "assistant", "content": "It is"}]);
+    place.write(
+        "prompts.jsonl",
+        rows([
+            json!({"prompt": "The fox", "response": [" is", " was"], "targets": ["red", "blue"], "id": 7}),
+            json!({"request": "Pick one.", "response": "It is", "targets": ["{1}", "{2}"], "eos": true}),
+            json!({"request": "Pick one.", "response": [""], "targets": ["{1}"]}),
+            json!({"prompt": "The fox", "response": " is"}),
+        ]),
+    );
+    let drawn = |prompt: &[&str]| -> Vec<Value> {
+        let arguments = [&["sample", "builtin:tiny", "--temperature", "0", "--max-tokens", "4"], prompt].concat();
+        let ended = place.trainer_with(&arguments, &[]).succeeds();
+        ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let found = drawn(&["--prompts", "prompts.jsonl"]);
+    let asked: Vec<&Value> = found.iter().map(|line| &line["prompt"]).collect();
+    let expected = [json!("The fox is"), json!("The fox was"), chat, json!("Pick one."), json!("The fox")];
+    assert_eq!(asked, expected.iter().collect::<Vec<_>>());
+    assert_eq!((&found[0]["id"], &found[1]["id"], found[0].get("response")), (&json!(7), &json!(7), None));
+    let typed = drawn(&["--prompt", "The fox is", "--prompt", "The fox was"]);
+    assert_eq!([&typed[0]["ids"], &typed[1]["ids"]], [&found[0]["ids"], &found[1]["ids"]]);
+}
+
 #[test]
 fn more_samples_than_memory_holds_are_refused() {
     let place = Workplace::new();

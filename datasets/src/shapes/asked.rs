@@ -52,6 +52,22 @@ impl Asked {
         }
     }
 
+    /// The same where the answer begins with `beginning`, which the model is given.
+    ///
+    /// # Errors
+    /// As [`Asked::text`].
+    pub fn text_with(&self, beginning: &str, tokenizer: &Tokenizer) -> Result<(String, bool), Fault> {
+        let (text, special) = self.text(tokenizer)?;
+        match self {
+            Self::Conversation(turns) if !beginning.is_empty() => {
+                // A word more, as a template may take blanks off the end of an answer.
+                let (blank, _) = around(turns, &text, &format!("{beginning}."), tokenizer)?;
+                Ok((format!("{text}{blank}{beginning}"), special))
+            }
+            _ => Ok((format!("{text}{beginning}"), special)),
+        }
+    }
+
     /// Question and answer as one text; with `end`, the answer ends with the end token or the template's end of a turn.
     pub(super) fn draft(&self, answer: Vec<Piece>, end: bool, context: &Context<'_>) -> Result<Draft, Fault> {
         let learned = context.train_on.learns(Part::Prompt);
@@ -63,7 +79,8 @@ impl Asked {
                 if !end {
                     (vec![question(before)], false)
                 } else {
-                    let (blank, after) = around(turns, &before, &answer, context.tokenizer)?;
+                    let words: String = answer.iter().map(|piece| piece.text.as_str()).collect();
+                    let (blank, after) = around(turns, &before, &words, context.tokenizer)?;
                     let mut pieces = vec![question(before)];
                     pieces.extend(answer);
                     // It belongs to what follows: a sampler is given the opened turn without it.
@@ -83,15 +100,14 @@ impl Asked {
 
 /// The blank that the template puts between the opened turn and the answer, and what it writes after the answer up to
 /// the mark that ends the turn.
-fn around(turns: &[Message], before: &str, answer: &[Piece], tokenizer: &Tokenizer) -> Result<(String, String), Fault> {
-    let answer: String = answer.iter().map(|piece| piece.text.as_str()).collect();
+fn around(turns: &[Message], before: &str, answer: &str, tokenizer: &Tokenizer) -> Result<(String, String), Fault> {
     let mut whole = turns.to_vec();
-    whole.push(Message::new("assistant", answer.as_str()));
+    whole.push(Message::new("assistant", answer));
     let whole = tokenizer.render_chat(&whole, false)?;
     let rest = whole.strip_prefix(before);
     // Some templates put a blank between the opened turn and its words.
     let found = rest.and_then(|rest| {
-        let (blank, after) = rest.split_once(answer.as_str())?;
+        let (blank, after) = rest.split_once(answer)?;
         blank.trim().is_empty().then_some((blank, after))
     });
     let Some((blank, after)) = found else {

@@ -94,6 +94,20 @@ impl Template {
         }
     }
 
+    /// The template that a row was written with, from its text up to the first intent and from there on.
+    pub fn of_text(prompt: &str, answer: &str) -> Option<Self> {
+        // That of chat, which has no head, last.
+        [Self::Comments, Self::Code, Self::Mathematics, Self::Chat].into_iter().find(|template| {
+            let between = format!("{}{}", template.intent_end(), template.response_lead());
+            prompt.ends_with(template.head()) && answer.contains(&between)
+        })
+    }
+
+    /// Its word in `data.template`.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.into_iter().find(|(_, known)| *known == self).map_or("", |(word, _)| word)
+    }
+
     /// The template named `word`.
     fn named(word: &str) -> Result<Self, Fault> {
         let words = Self::WORDS.map(|(word, _)| word);
@@ -196,7 +210,7 @@ fn template(row: &Row<'_>, default: Template, context: &Context<'_>) -> Result<T
 }
 
 fn misfit(template: Template, fields: &str) -> Fault {
-    let word = Template::WORDS.iter().find(|(_, known)| *known == template).map_or("", |(word, _)| word);
+    let word = template.word();
     Fault::new(format!("the template `{word}` needs {fields}")).hint("set `data.template`, or the row's own `template`")
 }
 

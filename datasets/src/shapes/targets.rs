@@ -108,7 +108,7 @@ fn weights(row: &Row<'_>, targets: usize) -> Result<Vec<f64>, Fault> {
 }
 
 /// `response`: how answers begin, given to the model and not learned; one text, or several that are all as good.
-fn beginnings<'a>(row: &Row<'a>) -> Result<Vec<&'a str>, Fault> {
+pub(crate) fn beginnings<'a>(row: &Row<'a>) -> Result<Vec<&'a str>, Fault> {
     let mut texts: Vec<&str> = Vec::new();
     match row.get("response") {
         None => {}

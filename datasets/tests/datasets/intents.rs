@@ -55,6 +55,26 @@ fn the_four_templates_are_written_and_masked() {
     assert_eq!(only(&own, &Options::default()), only(steps, &code));
 }
 
+/// What a sampler has to be told of a row that was trained on.
+#[test]
+fn a_template_is_known_from_its_text() {
+    let tokenizer = byte_level();
+    for (row, template) in [
+        (r#"{"prompt": "q", "intent": "a, b", "response": "yes"}"#, Template::Chat),
+        (r#"{"prompt": "q", "intent": "a, b", "response": "yes"}"#, Template::Comments),
+        (r#"{"prompt": "q", "steps": [{"intent": "add", "text": "1 + 1"}]}"#, Template::Mathematics),
+        (r#"{"prompt": "q", "steps": [{"intent": "add", "text": "1 + 1"}]}"#, Template::Code),
+    ] {
+        let data = dataset(row, &Options { template: Some(template), ..Options::default() });
+        let example = &data.examples[0];
+        let answer = example.parts.iter().position(|part| *part != Part::Prompt).expect("an answer");
+        let [prompt, answer] =
+            [&example.ids[..answer], &example.ids[answer..]].map(|ids| tokenizer.decode(ids, true).expect("text"));
+        assert_eq!(Template::of_text(&prompt, &answer), Some(template), "{prompt:?} {answer:?}");
+        assert_eq!(prompt.strip_suffix(template.head()), Some("q"));
+    }
+}
+
 #[test]
 fn either_part_can_be_masked() {
     let row = r#"{"prompt": "q", "intent": "a", "response": "yes"}"#;

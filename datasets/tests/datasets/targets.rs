@@ -185,3 +185,28 @@ fn a_prompt_is_dropped_whole() {
     let data = dataset(&text, &options);
     assert_eq!((data.examples.len(), data.report.dropped.len()), (2, 1));
 }
+
+/// Each beginning of the answers of a row with targets is a prompt of its own, to a sampler too.
+#[test]
+fn a_sampler_reads_the_prompts_that_training_gave() {
+    let tokenizer = byte_level();
+    let text = concat!(
+        r#"{"request": "Pick one.", "response": ["It is", "", "So: "], "targets": ["{1}", "{2}"], "eos": true, "n": 1}"#,
+        "\n",
+        r#"{"prompt": "Pick one.", "response": " It is", "targets": ["{1}", "{2}"]}"#,
+        "\n",
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("prompts.jsonl");
+    std::fs::write(&path, text).expect("a file");
+    let rows = datasets::read_prompts(&path).expect("prompts");
+    let examples = dataset(text, &Options::default()).examples;
+    let trained: Vec<&[u32]> = examples.chunk_by(|a, b| a.group == b.group).map(|group| group[0].prompt()).collect();
+    let asked = rows.iter().map(|row| {
+        let (text, special) = row.asked.text_with(&row.beginning, &tokenizer).expect("a text");
+        tokenizer.encode_beginning(&text, special).expect("ids")
+    });
+    assert_eq!(asked.collect::<Vec<_>>(), trained);
+    assert_eq!(rows.iter().map(|row| row.beginning.as_str()).collect::<Vec<_>>(), ["It is", "", "So: ", " It is"]);
+    assert!(rows.iter().all(|row| !row.columns.contains_key("response")) && rows[1].columns["n"] == 1);
+}
