@@ -5,27 +5,29 @@
 
 use std::time::Instant;
 
-use burn::tensor::activation::silu;
+use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
+use kernels::{Quantisation, Quantised};
 use serde_json::json;
-use trainer::fused::gpu;
+use trainer::fused::{Codes, gpu};
 
 /// Times each thing is done: the first ones compile and tune.
 const WARM_UP: usize = 3;
 const TIMES: usize = 10;
 
 fn main() {
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "cuda-untuned")]
     let device = Device::cuda(0);
-    #[cfg(not(feature = "cuda"))]
+    #[cfg(not(feature = "cuda-untuned"))]
     let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
     // A smaller tour of the same code, where the device is a processor.
     let small = std::env::args().any(|argument| argument == "--small");
     let dtype = if small { DType::F32 } else { DType::BF16 };
     let tokens = if small { 64 } else { 8192 };
     products(&device, dtype, tokens, small);
+    coded_products(&device, dtype, tokens, small);
     attentions(&device, dtype, small);
     kernels(&device, dtype, tokens, small);
 }
@@ -63,6 +65,25 @@ fn products(device: &Device, dtype: DType, tokens: usize, small: bool) {
         let line = json!({
             "what": "product", "tokens": tokens, "out": out, "in": inputs, "dtype": format!("{dtype:?}"),
             "forward_tflops": teraflops(forward), "backward_tflops": teraflops(backward),
+        });
+        println!("{line}");
+    }
+}
+
+/// The largest projection in 8 and 4 bits beside itself in `dtype`, and how fast it is dequantised: the difference.
+fn coded_products(device: &Device, dtype: DType, tokens: usize, small: bool) {
+    let [out, inputs] = if small { [96, 64] } else { [14_336, 4096] };
+    let values: Vec<f32> = (0..out * inputs).map(|i| (i as f32 * 0.7).sin()).collect();
+    let (x, gradient) = (random([tokens, inputs], device, dtype), random([tokens, out], device, dtype));
+    let weight = random([out, inputs], device, dtype);
+    let plain = milliseconds(device, || x.clone().matmul(weight.clone().transpose()));
+    for (name, quantisation) in [("int8", Quantisation::Int8), ("nf4", Quantisation::Nf4)] {
+        let codes = Codes::new(&Quantised::new(&values, [out, inputs], quantisation), dtype, device);
+        let forward = milliseconds(device, || codes.product(x.clone()));
+        let backward = milliseconds(device, || codes.product_back(gradient.clone()));
+        let line = json!({
+            "what": "coded product", "codes": name, "tokens": tokens, "out": out, "in": inputs,
+            "dtype": format!("{dtype:?}"), "forward_ms": forward, "backward_ms": backward, "plain_forward_ms": plain,
         });
         println!("{line}");
     }
@@ -137,6 +158,20 @@ fn kernels(device: &Device, dtype: DType, tokens: usize, small: bool) {
     let fused = milliseconds(device, || both(gpu::swiglu(gate.clone(), up.clone())));
     let composed = milliseconds(device, || both(silu(gate.clone()) * up.clone()));
     report("swiglu", dtype, 8 * tokens * inner * size, fused, composed);
+
+    let gelu = |x: Tensor<2>| {
+        let cube = x.clone() * x.clone() * x.clone();
+        x.clone() * sigmoid((x + cube.mul_scalar(0.044_715)).mul_scalar(1.595_769_1))
+    };
+    let fused = milliseconds(device, || both(gpu::geglu(gate.clone(), up.clone())));
+    let composed = milliseconds(device, || both(gelu(gate.clone()) * up.clone()));
+    report("geglu", dtype, 8 * tokens * inner * size, fused, composed);
+
+    let gain = random([inner], device, DType::F32).autodiff().require_grad();
+    let scaled = |z: Tensor<2>| (z.cast(DType::F32) * gain.clone().unsqueeze()).cast(dtype);
+    let fused = milliseconds(device, || both(gpu::scale_columns(gate.clone(), gain.clone())));
+    let composed = milliseconds(device, || both(scaled(gate.clone())));
+    report("scale_columns", dtype, 5 * tokens * inner * size, fused, composed);
 
     let (heads, head_dim) = (hidden / 32, 32);
     let heads_of = |x: Tensor<2>| x.reshape([1, tokens, heads, head_dim]).swap_dims(1, 2);

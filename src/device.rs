@@ -32,7 +32,7 @@ pub fn is_cpu(device: &Device) -> bool {
     *device == Device::flex()
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "cuda-untuned")]
 pub(crate) mod cuda {
     use burn::tensor::{Device, DeviceType};
     use cubek_std::config::{CubekConfig, MatmulConfig, RuntimeConfig};
@@ -69,7 +69,7 @@ pub(crate) mod cuda {
     }
 }
 
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(feature = "cuda-untuned"))]
 mod cuda {
     use burn::tensor::Device;
     use faults::Fault;

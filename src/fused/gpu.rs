@@ -5,7 +5,7 @@
 
 mod codes;
 mod launch;
-#[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
+#[cfg(all(test, any(feature = "cuda-untuned", feature = "wgpu")))]
 mod tests;
 
 use std::sync::LazyLock;

@@ -123,7 +123,7 @@ fn a_recipe_that_cannot_be_read_is_refused() {
 
 #[test]
 fn a_gpu_that_this_program_was_not_built_for_is_refused() {
-    if cfg!(feature = "cuda") {
+    if cfg!(feature = "cuda-untuned") {
         return;
     }
     let place = Workplace::new();

@@ -21,9 +21,9 @@ use crate::fused::Codes;
 use crate::model::{Quantise, Sizes, is_right};
 
 fn device() -> Device {
-    #[cfg(feature = "cuda")]
+    #[cfg(feature = "cuda-untuned")]
     return crate::device::cuda::device(0);
-    #[cfg(not(feature = "cuda"))]
+    #[cfg(not(feature = "cuda-untuned"))]
     Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)
 }
 
