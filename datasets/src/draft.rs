@@ -184,7 +184,7 @@ impl Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::read::TrainOn;
+    use crate::options::TrainOn;
 
     /// One token for each byte, `.` the end token.
     fn bytes() -> Tokenizer {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Context, Format, Shape};
 use crate::chat::Message;
 use crate::draft::{Draft, Part, Piece};
-use crate::read::TrainOn;
+use crate::options::TrainOn;
 use crate::row::{listed, string, wrong_type};
 use crate::tokenizer::Tokenizer;
 

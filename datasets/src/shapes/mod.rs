@@ -13,7 +13,7 @@ use faults::Fault;
 use serde_json::Value;
 
 use crate::draft::Draft;
-use crate::read::{Options, TrainOn};
+use crate::options::{Options, TrainOn};
 use crate::row::{Row, listed};
 use crate::tokenizer::Tokenizer;
 

@@ -2,7 +2,7 @@
 
 use super::{Format, Shape};
 use crate::draft::{Draft, Part, Piece};
-use crate::read::TrainOn;
+use crate::options::TrainOn;
 
 pub(super) const SHAPE: Shape = Shape {
     format: Format::PromptCompletion,
