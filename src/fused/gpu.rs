@@ -17,7 +17,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{DType, Device, Int, Shape, Tensor};
 use cube::{Activation, AdamWStep};
 
@@ -131,17 +131,23 @@ pub fn adamw(
     step: AdamWStep,
 ) -> (AdamWVectors, Tensor<1>) {
     let AdamWVectors { values, first, second, corrections } = vectors;
-    let (values, first, second, corrections, norm) = <Dispatch as DeviceOps>::adamw(
-        values.into_dispatch(),
-        gradient.into_dispatch(),
-        loss.into_dispatch(),
-        first.into_dispatch(),
-        second.into_dispatch(),
-        corrections.into_dispatch(),
-        step,
-    );
+    let [values, first, second, corrections] = [values, first, second, corrections].map(Tensor::into_dispatch);
+    let state = AdamWState { values, first, second, corrections };
+    let (gradient, loss) = (gradient.into_dispatch(), loss.into_dispatch());
+    let (state, norm) = <Dispatch as DeviceOps>::adamw(state, gradient, loss, step);
+    let AdamWState { values, first, second, corrections } = state;
     let [values, first, second, corrections] = [values, first, second, corrections].map(Tensor::from_dispatch);
     (AdamWVectors { values, first, second, corrections }, Tensor::from_dispatch(norm))
+}
+
+/// [`AdamWVectors`] as one backend has them.
+#[derive(ExtensionType)]
+#[extension_type(fusion)]
+pub(crate) struct AdamWState<B: Backend> {
+    values: FloatTensor<B>,
+    first: FloatTensor<B>,
+    second: FloatTensor<B>,
+    corrections: FloatTensor<B>,
 }
 
 fn scalars(rows: usize) -> TensorSpec {
@@ -228,19 +234,13 @@ pub(crate) trait DeviceOps: Backend {
         weights: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
-    #[fusion(meta = |values, _gradient, _loss, first, second, corrections, _step| {
-        (values.clone(), first.clone(), second.clone(), corrections.clone(), scalars(1))
-    })]
-    #[allow(clippy::type_complexity, reason = "the dispatch knows tuples of tensors")]
+    #[fusion(meta = |state, _gradient, _loss, _step| (state.clone(), scalars(1)))]
     fn adamw(
-        values: FloatTensor<Self>,
+        #[extension_type] state: AdamWState<Self>,
         gradient: FloatTensor<Self>,
         loss: FloatTensor<Self>,
-        first: FloatTensor<Self>,
-        second: FloatTensor<Self>,
-        corrections: FloatTensor<Self>,
         step: AdamWStep,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+    ) -> (AdamWState<Self>, FloatTensor<Self>);
 }
 
 /// Operations of the graph.

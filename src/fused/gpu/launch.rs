@@ -8,7 +8,7 @@ use burn_cubecl::kernel::{copy_contiguous, into_contiguous, untile};
 use burn_cubecl::tensor::CubeTensor;
 use cube::{Activation, AdamWBuffers, AdamWStep, Buffer, Layout, Rows};
 
-use super::{DeviceOps, TrackedOps, codes, rows};
+use super::{AdamWState, DeviceOps, TrackedOps, codes, rows};
 use crate::fused::codes::Parts;
 
 impl DeviceOps for CubeBackend {
@@ -135,14 +135,12 @@ impl DeviceOps for CubeBackend {
     }
 
     fn adamw(
-        values: FloatTensor<Self>,
+        state: AdamWState<Self>,
         gradient: FloatTensor<Self>,
         loss: FloatTensor<Self>,
-        first: FloatTensor<Self>,
-        second: FloatTensor<Self>,
-        corrections: FloatTensor<Self>,
         step: AdamWStep,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+    ) -> (AdamWState<Self>, FloatTensor<Self>) {
+        let AdamWState { values, first, second, corrections } = state;
         let [values, gradient, loss] = [values, gradient, loss].map(into_contiguous);
         let [first, second, corrections] = [first, second, corrections].map(owned);
         let updated = beside(&values, values.shape(), DType::F32);
@@ -158,7 +156,7 @@ impl DeviceOps for CubeBackend {
             norm: &buffer(&norm),
         };
         cube::adamw(&values.client, &buffers, &step);
-        (updated, first, second, corrections, norm)
+        (AdamWState { values: updated, first, second, corrections }, norm)
     }
 }
 
