@@ -21,6 +21,9 @@ const CHUNK_VALUES: usize = 1 << 23;
 /// takes longer than the arithmetic.
 const LEAST_ROWS: usize = 128;
 
+/// The same on a GPU, where a head in codes is written and read as values on top.
+const LEAST_ROWS_GPU: usize = 1024;
+
 /// What the head gives back of a micro-batch.
 pub struct HeadGradients {
     /// Gradient of the loss with respect to the hidden states, `[rows, width, hidden_size]`.
@@ -144,7 +147,7 @@ pub fn loss_and_gradients(
     };
     let mut gradients = Vec::new();
     let mut own = BTreeMap::new();
-    for (start, learned) in chunks(&batch.learned, head.matrix.shape()[0]) {
+    for (start, learned) in chunks(&batch.learned, head.matrix) {
         let inputs = hidden.select(learned, &device);
         let chunk = softmax(&head, &inputs, learned);
         let weights = match &row_weights {
@@ -259,7 +262,7 @@ pub fn evaluate(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch, totals: &mu
     let device = decoder.device().clone();
     let head = decoder.head();
     let hidden = Hidden::new(&head, hidden, None);
-    for (_, learned) in chunks(&batch.learned, head.matrix.shape()[0]) {
+    for (_, learned) in chunks(&batch.learned, head.matrix) {
         let chunk = softmax(&head, &hidden.select(learned, &device), learned);
         let weights = tokens(chunk.nll.clone(), learned, &[], &device).row_weight;
         totals.add(chunk.nll, chunk.entropy, weights, shared(learned, &device));
@@ -271,7 +274,7 @@ pub fn nll(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch) -> Vec<f32> {
     let device = decoder.device().clone();
     let head = decoder.head();
     let hidden = Hidden::new(&head, hidden, None);
-    chunks(&batch.learned, head.matrix.shape()[0])
+    chunks(&batch.learned, head.matrix)
         .flat_map(|(_, learned)| host(softmax(&head, &hidden.select(learned, &device), learned).nll))
         .collect()
 }
@@ -284,7 +287,7 @@ fn whole_row_weights(
     objective: &mut dyn Objective,
     device: &Device,
 ) -> Tensor<1> {
-    let nll: Vec<Tensor<1>> = chunks(&batch.learned, head.matrix.shape()[0])
+    let nll: Vec<Tensor<1>> = chunks(&batch.learned, head.matrix)
         .map(|(_, learned)| softmax(head, &hidden.select(learned, device), learned).nll)
         .collect();
     if nll.is_empty() {
@@ -294,14 +297,15 @@ fn whole_row_weights(
 }
 
 /// Pieces of the learned tokens with their places, small enough that the logits of one stay small.
-fn chunks(learned: &[Learned], vocabulary: usize) -> impl Iterator<Item = (usize, &[Learned])> {
-    let rows = chunk_rows(vocabulary);
+fn chunks<'a>(learned: &'a [Learned], head: &Matrix) -> impl Iterator<Item = (usize, &'a [Learned])> {
+    let rows = chunk_rows(head.shape()[0], &head.device());
     learned.chunks(rows).enumerate().map(move |(index, chunk)| (index * rows, chunk))
 }
 
 /// Rows of a chunk.
-pub fn chunk_rows(vocabulary: usize) -> usize {
-    (CHUNK_VALUES / vocabulary.max(1)).max(LEAST_ROWS)
+pub fn chunk_rows(vocabulary: usize, device: &Device) -> usize {
+    let least = if crate::device::is_cpu(device) { LEAST_ROWS } else { LEAST_ROWS_GPU };
+    (CHUNK_VALUES / vocabulary.max(1)).max(least)
 }
 
 /// `weight * (softmax - onehot) * slope`, `[rows, vocabulary]`.

@@ -40,7 +40,7 @@ impl Matrix {
     }
 
     /// The inner device it lives on.
-    pub(super) fn device(&self) -> Device {
+    pub fn device(&self) -> Device {
         match self {
             Self::Tensor(tensor) => tensor.clone().inner().device(),
             Self::Packed(_) => Device::flex(),

@@ -196,7 +196,7 @@ impl Step<'_> {
     /// Logits of a chunk and what is made of them; and the gradients of all hidden states.
     fn head(&self) -> u64 {
         let tokens = (self.height * self.width) as u64;
-        let rows = tokens.min(chunk_rows(self.config.vocab_size) as u64);
+        let rows = tokens.min(chunk_rows(self.config.vocab_size, self.device) as u64);
         let logits = rows * self.config.vocab_size as u64;
         let copies = match (crate::device::is_cpu(self.device), self.is_fused()) {
             (_, true) => 4 + self.dtype.size() as u64,
