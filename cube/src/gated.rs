@@ -51,7 +51,7 @@ fn sigmoid<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
 }
 
 /// `2 sqrt(2 / pi)`, and that times 0.044715.
-const LINEAR: f32 = 1.595_769_1;
+const LINEAR: f32 = 1.595_769_2;
 const CUBIC: f32 = 0.071_354_814;
 
 /// Where GELU's sigmoid is 0 or 1 to the last bit: beyond, its cube would grow to infinity.

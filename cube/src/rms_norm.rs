@@ -216,10 +216,12 @@ fn weight_partial<I: Float, G: Float, N: Size>(
     let first = ABSOLUTE_POS / vectors * piece;
     let last = min(first + piece, inverse.len());
     let mut sum = Vector::<f32, N>::new(0.0);
-    for row in first..last {
+    let mut row = first;
+    while row < last {
         let i = row * vectors + column;
         let r = Vector::new(inverse[row]);
         sum += Vector::cast_from(x[i]) * Vector::cast_from(gradient[i]) * r;
+        row += 1;
     }
     partial[ABSOLUTE_POS] = sum;
 }
