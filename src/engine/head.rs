@@ -82,7 +82,7 @@ struct Chunk {
 }
 
 /// What a chunk's way back needs.
-#[expect(clippy::large_enum_variant, reason = "one at a time, and a tensor's handle is what it is")]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and a tensor's handle is what it is")]
 enum Kept {
     /// `[rows, vocabulary]`, the slope of each logit's cap if it has one, and where there are trained lengths the logits
     /// before them.
