@@ -1,8 +1,9 @@
-"""Medians of `trainer bench` and of a PEFT script, run in turn so that both see the same machine.
+"""`trainer bench` and a PEFT script, run in turn so that both see the same machine: of each run the mean of its steps and
+the least processor time of one, on both sides, and of these the medians over the runs.
 
     python benches/beside_peft.py --trainer target/release/trainer --model DIR --peft "python peft_bench.py" --times 3
 
-The PEFT script takes `--model --dtype --batch --seq --rank --steps` and ends with a JSON object that has `tokens_per_s`,
+The PEFT script takes `--model --dtype --batch --seq --rank --steps` and ends with a JSON object that has `mean_step_s`,
 `best_step_cpu_s` and `peak_rss_MiB`. Prints a row of a Markdown table for each precision.
 """
 import argparse, json, shlex, statistics, subprocess
@@ -35,8 +36,10 @@ for dtype in arguments.dtypes:
         ours.append(last_object([arguments.trainer, "bench", "--json", *shape]))
         theirs.append(last_object([*shlex.split(arguments.peft), *shape]))
     median = lambda runs, key: statistics.median(run[key] for run in runs)
-    speed, peft_speed = median(ours, "tokens_per_s"), median(theirs, "tokens_per_s")
+    tokens = int(arguments.batch) * int(arguments.seq)
+    speed, peft_speed = tokens / median(ours, "mean_step_ms") * 1e3, tokens / median(theirs, "mean_step_s")
+    processor, peft_processor = median(ours, "best_processor_ms") / 1e3, median(theirs, "best_step_cpu_s")
     memory, peft_memory = median(ours, "peak_rss_mib"), median(theirs, "peak_rss_MiB")
     print(f"| {dtype} | {arguments.batch} x {arguments.seq}, r {arguments.rank} | {speed:.0f} | {peft_speed:.0f} "
-          f"| {speed / peft_speed:.2f} | {median(ours, 'processor_ms') / 1e3:.2f} | {median(theirs, 'best_step_cpu_s'):.2f} "
+          f"| {speed / peft_speed:.2f} | {processor:.2f} | {peft_processor:.2f} "
           f"| {memory} | {peft_memory} | {memory / peft_memory:.2f} |", flush=True)

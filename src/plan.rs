@@ -1,8 +1,10 @@
 //! From what was typed to what will be done: every derived number of a run, before anything is trained.
 
 mod estimate;
+mod fitting;
 mod memory;
 pub mod print;
+mod room;
 mod rows;
 
 use std::num::NonZeroUsize;
@@ -29,13 +31,11 @@ use crate::model::{
 };
 use crate::recipe::{self, Adapter, Backbone, Recipe, Start};
 
-pub use estimate::{Estimate, flop_per_token, fresh_parameters, native_attention, room};
+pub use estimate::{Estimate, flop_per_token, fresh_parameters, native_attention, wasted_rank};
 use estimate::{held, trained_values};
 pub use memory::{Memory, Step};
+pub use room::{available, resident, room};
 use rows::rows;
-
-/// Tokens of a row, from its beginning, that codes are fitted to.
-const LONGEST_FITTED: usize = 512;
 
 /// A run as it will be done.
 pub struct Plan {
@@ -113,8 +113,8 @@ impl Plan {
         };
         let schedule = schedule(&recipe, steps)?;
         let held = (trained_values(&recipe, &config, init_from.as_ref()), held(&recipe, &config, &encoders));
-        let estimate = Estimate::new(&recipe, &config, held, &mut order, steps, &device, dtype);
-        let smaller = "lower `train.micro_batch_size`, `data.max_length` or `adapter.rank`, or take a smaller model";
+        let fitted = fitting::rows(&recipe, &train, width_multiple);
+        let estimate = Estimate::new(&recipe, &config, held, (&mut order, steps), &fitted, &device, dtype);
         let own = |paths: &[String]| paths.iter().any(|path| !path.starts_with("builtin:"));
         if own(&recipe.data.train) && !recipe.data.eval.is_empty() && !own(&recipe.data.eval) {
             recipe.warnings.push("`data.eval` has built-in rows alone, which say little about rows of your own".into());
@@ -131,9 +131,10 @@ impl Plan {
         recipe.warnings.extend(recipe.objective.remarks(&extent));
         recipe.warnings.extend(recipe.auxiliaries.iter().flat_map(|auxiliary| (auxiliary.remarks)(&extent)));
         recipe.warnings.extend(
-            room(&estimate.memory, &device).map_err(|fault| fault.at(recipe.places.of("train")).hint(smaller))?,
+            room(&estimate.memory, &device)
+                .map_err(|fault| fault.at(recipe.places.of("train")).hint(smaller(&estimate, &recipe)))?,
         );
-        recipe.warnings.extend(wasted_rank(&recipe, &config));
+        recipe.warnings.extend(warning_of_rank(&recipe, &config));
         Ok(Self {
             files,
             config,
@@ -214,20 +215,9 @@ impl Plan {
         Ok(Trainee { decoder, auxiliaries: built.collect::<Result<_, _>>()? })
     }
 
-    /// The rows of the training data that nf4's codes are fitted to, spread over all of it; none where the codes are the
-    /// nearest. What PiSSA leaves of a matrix is another matrix, which has the nearest codes.
+    /// The rows that nf4's codes are fitted to.
     fn calibration_rows(&self) -> Vec<&[u32]> {
-        let principal = matches!(&self.recipe.adapter, Adapter::Lora(lora) if fresh(lora).is_some_and(|s| s.principal));
-        let wanted = self.recipe.model.quantise.filter(|_| !principal).map_or(0, |quantise| quantise.rows);
-        let all = &self.train.examples;
-        let count = wanted.min(all.len());
-        // Few lengths: a GPU tunes its kernels for each. And none so long that what all of them hold does not fit.
-        let cut = |ids: &'_ [u32]| match ids.len().min(LONGEST_FITTED) {
-            short if short < self.width_multiple => short,
-            length => length / self.width_multiple * self.width_multiple,
-        };
-        let rows = (0..count).map(|index| &all[index * all.len() / count].ids[..]);
-        rows.map(|ids| &ids[..cut(ids)]).filter(|ids| !ids.is_empty()).collect()
+        fitting::rows(&self.recipe, &self.train, self.width_multiple)
     }
 
     fn auxiliary(
@@ -441,16 +431,22 @@ pub fn init_tokenizer_files(init: &recipe::Init) -> Result<Vec<(String, Vec<u8>)
         .collect()
 }
 
+/// How a run that does not fit is made smaller.
+fn smaller(estimate: &Estimate, recipe: &Recipe) -> String {
+    let mut changes = vec!["lower `train.micro_batch_size`, `data.max_length` or `adapter.rank`"];
+    if estimate.recompute == Recompute::None {
+        changes.insert(0, "set `train.recompute = \"blocks\"`");
+    }
+    if recipe.model.quantise.is_none() && recipe.adapter != Adapter::None {
+        changes.push("keep the base in fewer bits (`model.quantize = \"nf4\"`)");
+    }
+    changes.join(", or ") + ", or take a smaller model"
+}
+
 /// A warning of a rank that no adapted matrix can have: PEFT takes it as well.
-fn wasted_rank(recipe: &Recipe, config: &Config) -> Option<String> {
+fn warning_of_rank(recipe: &Recipe, config: &Config) -> Option<String> {
     let Adapter::Lora(lora) = &recipe.adapter else { return None };
-    let (settings, rank) = (fresh(lora)?, fresh(lora)?.rank);
-    let smaller_sides = settings.adapted(config).into_iter().map(|(_, sides)| sides.into_iter().min().unwrap_or(0));
-    let most = smaller_sides.max().filter(|most| rank > *most)?;
-    let message =
-        format!("`adapter.rank` = {rank} is above the rank that any of the adapted matrices can have, {most}");
-    let warning = Fault::new(message).at(recipe.places.of("adapter.rank"));
-    Some(warning.hint(format!("{most} or less: more takes memory and time, and changes nothing")).line())
+    Some(wasted_rank(&fresh(lora)?, config, "adapter.rank")?.at(recipe.places.of("adapter.rank")).line())
 }
 
 fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {

@@ -64,14 +64,14 @@ impl Packed {
             if inside { values[output * strides.0 + input * strides.1] * scale } else { 0.0 }
         };
         let strips = outputs.div_ceil(STRIP);
+        // In the order in which they are written: the matrices of adapters are packed in every step.
         let values = match precision {
             Precision::F32 => {
                 let mut packed = vec![0.0; strips * inputs * STRIP];
                 packed.par_chunks_mut((inputs * STRIP).max(1)).enumerate().for_each(|(strip, packed)| {
-                    for column in 0..STRIP.min(outputs - strip * STRIP) {
-                        for input in 0..inputs {
-                            packed[input * STRIP + column] = value(strip * STRIP + column, input);
-                        }
+                    let columns = strip * STRIP..outputs.min((strip + 1) * STRIP);
+                    for (input, packed) in packed.chunks_exact_mut(STRIP).enumerate() {
+                        packed.iter_mut().zip(columns.clone()).for_each(|(to, column)| *to = value(column, input));
                     }
                 });
                 Values::F32(packed)
@@ -80,11 +80,11 @@ impl Packed {
                 let pairs = inputs.div_ceil(2);
                 let mut packed = vec![0; strips * pairs * STRIP];
                 packed.par_chunks_mut((pairs * STRIP).max(1)).enumerate().for_each(|(strip, packed)| {
-                    for column in 0..STRIP.min(outputs - strip * STRIP) {
-                        for pair in 0..pairs {
-                            let bits =
-                                |input| u32::from(bf16::from_f32(value(strip * STRIP + column, input)).to_bits());
-                            packed[pair * STRIP + column] = bits(2 * pair) | bits(2 * pair + 1) << 16;
+                    let columns = strip * STRIP..outputs.min((strip + 1) * STRIP);
+                    let bits = |column, input| u32::from(bf16::from_f32(value(column, input)).to_bits());
+                    for (pair, packed) in packed.chunks_exact_mut(STRIP).enumerate() {
+                        for (to, column) in packed.iter_mut().zip(columns.clone()) {
+                            *to = bits(column, 2 * pair) | bits(column, 2 * pair + 1) << 16;
                         }
                     }
                 });

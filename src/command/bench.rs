@@ -21,15 +21,15 @@ use crate::engine::optimizer::{AdamW, Moments};
 use crate::engine::parameters::{GradientSum, Layout};
 use crate::engine::totals::Totals;
 use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Quantise, Source};
-use crate::plan::{Step, flop_per_token, fresh_parameters, native_attention, room};
+use crate::plan::{Step, available, flop_per_token, fresh_parameters, native_attention, resident, room, wasted_rank};
 use crate::{device, recipe};
 
 /// Measure training steps; the last line of stdout is a JSON object.
 ///
 /// Tokens per second, milliseconds per step (the median of all steps but the first) and of all processors together, the
-/// process's largest resident size beside the plan's estimate, and the use of the processor's peak: `mfu` is the step's own operations (4 per frozen weight that a token
-/// meets, the attention's and the adapter's on top, nothing for what is recomputed) over those that all threads of this
-/// machine can do in registers in that time.
+/// process's largest resident size beside the plan's estimate, and the use of the processor's peak: `mfu` is the step's own
+/// operations (4 per frozen weight that a token meets, the attention's and the adapter's on top, nothing for what is
+/// recomputed) over those that all threads of this machine can do in registers in that time.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// A base model: folder, `org/name` or `builtin:tiny`.
@@ -103,6 +103,8 @@ enum Kept {
     None,
     /// The input of each block.
     Blocks,
+    /// All activations where they fit, else the input of each block.
+    Auto,
 }
 
 impl Shape {
@@ -158,10 +160,6 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         _ => recipe::DType::Auto,
     };
     let dtype = device::dtype(dtype, &device);
-    let recompute = match arguments.recompute {
-        Kept::None => Recompute::None,
-        Kept::Blocks => Recompute::Blocks,
-    };
     let (config, weights) = backbone(arguments)?;
     let (height, width) = (arguments.batch, arguments.seq);
     let trained = fresh_parameters(&adapter(arguments), &config);
@@ -176,29 +174,44 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         width,
         dtype,
         quantise,
+        fitted: 0,
         device: &device,
         dora: false,
         dropout: false,
         native_attention: native_attention(&config, [height, width], dtype, &device),
         tree: false,
+        held: resident(),
+        saved: false,
+    };
+    let recompute = match arguments.recompute {
+        Kept::None => Recompute::None,
+        Kept::Blocks => Recompute::Blocks,
+        Kept::Auto => step.recompute_that_fits(available(&device)),
     };
     let memory = step.memory(recompute);
-    let smaller = "lower `--batch`, `--seq` or `--rank`, or take a smaller model";
-    if let Some(warning) = room(&memory, &device).map_err(|fault| fault.hint(smaller))? {
+    if let Some(fault) = wasted_rank(&adapter(arguments), &config, "--rank") {
+        tracing::warn!("{}", fault.line());
+    }
+    let first = if recompute == Recompute::None { "`--recompute blocks`, or " } else { "" };
+    let smaller = || format!("{first}lower `--batch`, `--seq` or `--rank`, or take a smaller model");
+    if let Some(warning) = room(&memory, &device).map_err(|fault| fault.hint(smaller()))? {
         tracing::warn!("{warning}");
     }
     let started = Instant::now();
     let mut trainee = build(arguments, config, weights, &device, dtype)?;
     let load_seconds = started.elapsed().as_secs_f64();
+    let peak_before = device::is_cpu(&device).then(|| kernels::peak_flops(dtype == DType::BF16));
     let Times { seconds, processor } = measure(arguments, &mut trainee, &device, recompute);
     let base_bytes = trainee.decoder.matrix_bytes();
     let config = &trainee.decoder.config;
     let flop_per_token = flop_per_token(config, width, Recompute::None, false) + 6.0 * trained as f64;
     let mut sorted = seconds;
     sorted.sort_unstable_by(f64::total_cmp);
-    let median = sorted[sorted.len() / 2];
+    let (median, known) = (median(&sorted), !processor.is_empty());
     let tokens = (height * width) as f64;
-    let peak = device::is_cpu(&device).then(|| kernels::peak_flops(dtype == DType::BF16));
+    // What else runs while one of the two is measured makes it too small.
+    let peak = peak_before.map(|before| before.max(kernels::peak_flops(dtype == DType::BF16)));
+    let mfu = peak.map(|peak| flop_per_token * tokens / median / peak);
     let rounded = |value: f64, digits: i32| (value * 10f64.powi(digits)).round() / 10f64.powi(digits);
     let report = json!({
         "model": arguments.model,
@@ -209,19 +222,24 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         "steps": arguments.steps,
         "dtype": if dtype == DType::BF16 { "bf16" } else { "f32" },
         "quantize": quantise.map(Quantise::name),
-        "recompute": match arguments.recompute { Kept::None => "none", Kept::Blocks => "blocks" },
+        "recompute": match recompute { Recompute::None => "none", Recompute::Blocks => "blocks" },
         "load_s": rounded(load_seconds, 2),
         "tokens_per_s": rounded(tokens / median, 1),
         "step_ms": rounded(median * 1e3, 1),
+        "mean_step_ms": rounded(mean(&sorted) * 1e3, 1),
         "best_step_ms": rounded(sorted[0] * 1e3, 1),
-        "processor_ms": processor.map(|seconds| rounded(seconds * 1e3 / sorted.len() as f64, 0)),
+        "processor_ms": known.then(|| rounded(mean(&processor) * 1e3, 0)),
+        "best_processor_ms": known.then(|| rounded(processor.iter().copied().fold(f64::INFINITY, f64::min) * 1e3, 0)),
         "base_mib": rounded(base_bytes as f64 / f64::from(1 << 20), 1),
         "peak_rss_mib": peak_rss_mib(),
         "estimated_rss_mib": memory.peak() >> 20,
         "peak_device_mib": device_mib(&device),
         "flop_per_token": flop_per_token.round(),
-        "mfu": peak.map(|peak| rounded(flop_per_token * tokens / median / peak, 3)),
+        "mfu": mfu.map(|mfu| rounded(mfu, 3)),
     });
+    if mfu.is_some_and(|mfu| mfu > 1.0) {
+        tracing::warn!("`mfu` is above 1: other work kept the processors busy while their peak was measured");
+    }
     if !arguments.json {
         super::tell(&format!(
             "{} tokens/s, {} ms a step, {} MiB at most",
@@ -277,12 +295,25 @@ fn build(
     Ok(Trainee { decoder, auxiliaries: Vec::new() })
 }
 
+/// The middle of sorted values; of an even number, the mean of the two in the middle.
+fn median(sorted: &[f64]) -> f64 {
+    let (before, from) = sorted.split_at(sorted.len() / 2);
+    match before.last() {
+        Some(before) if sorted.len().is_multiple_of(2) => f64::midpoint(*before, from[0]),
+        _ => from[0],
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
 /// How long the steps but the first took.
 struct Times {
     /// Of each step, by the clock.
     seconds: Vec<f64>,
-    /// Of all of them, on all processors.
-    processor: Option<f64>,
+    /// Of each step, on all processors; empty where the system does not tell.
+    processor: Vec<f64>,
 }
 
 fn measure(arguments: &Arguments, trainee: &mut Trainee, device: &Device, recompute: Recompute) -> Times {
@@ -297,9 +328,9 @@ fn measure(arguments: &Arguments, trainee: &mut Trainee, device: &Device, recomp
     let mut values = layout.gather(trainee);
     let mut moments = Moments::zeros(layout.length(), device);
     let mut seconds = Vec::with_capacity(arguments.steps);
-    let mut before = None;
+    let mut processor = Vec::with_capacity(arguments.steps);
     for step in 1..=arguments.steps + 1 {
-        let started = Instant::now();
+        let (started, processor_before) = (Instant::now(), processor_seconds());
         let mut sums =
             StepSums { gradients: GradientSum::new(&layout), totals: Totals::zeros(device), auxiliaries: Vec::new() };
         let objective_scale = 1.0 / batch.learned.len().max(1) as f64;
@@ -315,11 +346,9 @@ fn measure(arguments: &Arguments, trainee: &mut Trainee, device: &Device, recomp
         crate::engine::trainee::values(norm);
         if step > 1 {
             seconds.push(started.elapsed().as_secs_f64());
-        } else {
-            before = processor_seconds();
+            processor.extend(processor_seconds().zip(processor_before).map(|(after, before)| after - before));
         }
     }
-    let processor = processor_seconds().zip(before).map(|(after, before)| after - before);
     Times { seconds, processor }
 }
 
@@ -363,4 +392,17 @@ fn device_mib(device: &Device) -> Option<u64> {
         return None;
     }
     device.memory_pool_usage().map(|usage| usage.bytes_reserved >> 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
+        assert_eq!(median(&[3.0]), 3.0);
+        assert_eq!(median(&[1.0, 4.0]), 2.5);
+        assert_eq!(median(&[1.0, 2.0, 9.0]), 2.0);
+        assert_eq!(median(&[1.0, 2.0, 4.0, 100.0]), 3.0);
+    }
 }

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use faults::Fault;
-
 use kernels::{Packed, Precision};
 use losses::{Held, Widths};
 
+use super::fitting;
 use super::memory::{Memory, Step};
-use super::print;
+use super::room::{available, resident};
 use crate::engine::backward::Recompute;
 use crate::engine::data::Order;
 use crate::model::{AdapterSettings, Config, EMBEDDING, EncoderFiles, Sizes, is_right};
@@ -29,14 +29,16 @@ pub struct Estimate {
     pub flop_per_token: f64,
     /// Bytes that the largest micro-batch needs.
     pub memory: Memory,
-    /// Bytes of memory free when the plan was made, if the machine says; of a GPU, all that it has.
+    /// Bytes that can be had, those held when the plan was made among them, if the machine says; of a GPU, all that it has.
     pub available_bytes: Option<u64>,
     /// What is kept of the way forward.
     pub recompute: Recompute,
     /// Tokens of the whole run without padding.
     pub tokens: u64,
-    /// Seconds of the whole run, from the speed of this machine's matrix product just measured.
+    /// Seconds of all steps, from the speed of this machine's matrix product just measured.
     pub seconds: f64,
+    /// Seconds before the first step in which codes are fitted, from the same; 0 where none are.
+    pub fitting_seconds: f64,
 }
 
 impl Estimate {
@@ -44,8 +46,8 @@ impl Estimate {
         recipe: &Recipe,
         config: &Config,
         (trained, auxiliaries): (u64, Held),
-        order: &mut Order,
-        steps: usize,
+        (order, steps): (&mut Order, usize),
+        fitted: &[&[u32]],
         device: &Device,
         dtype: DType,
     ) -> Self {
@@ -53,10 +55,6 @@ impl Estimate {
         let full = recipe.adapter == Adapter::None;
         let (shape, tokens) = largest_batch(order, steps);
         let Shape { height, width, tree } = shape;
-        let native_attention = !tree && native_attention(config, [height, width], dtype, device);
-        let dora = matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dora);
-        let dropout = matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dropout > 0.0);
-        let quantise = recipe.model.quantise;
         let step = Step {
             config,
             trained,
@@ -65,25 +63,31 @@ impl Estimate {
             height,
             width,
             dtype,
-            quantise,
+            quantise: recipe.model.quantise,
+            fitted: fitted.iter().map(|row| row.len()).sum(),
             device,
-            dora,
-            dropout,
-            native_attention,
+            dora: matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dora),
+            dropout: matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dropout > 0.0),
+            native_attention: !tree && native_attention(config, [height, width], dtype, device),
             tree,
+            held: resident(),
+            saved: true,
         };
         let available_bytes = available(device);
         let recompute = match recipe.train.recompute {
             recipe::Recompute::None => Recompute::None,
             recipe::Recompute::Blocks => Recompute::Blocks,
-            recipe::Recompute::Auto => {
-                let needed = step.memory(Recompute::None).peak();
-                let fits = available_bytes.is_none_or(|available| needed < available / 10 * 9);
-                if fits { Recompute::None } else { Recompute::Blocks }
-            }
+            recipe::Recompute::Auto => step.recompute_that_fits(available_bytes),
         };
         let flop_per_token = flop_per_token(config, shape.width, recompute, full);
-        let seconds = flop_per_token * tokens as f64 / (measured_flops(device, dtype, full) * EFFICIENCY);
+        let speed = measured_flops(device, dtype, full);
+        let fitting_seconds = match recipe.model.quantise.filter(|_| step.fitted > 0) {
+            Some(quantise) => {
+                let plain = measured_flops(&Device::flex(), DType::F32, false);
+                fitting::seconds(config, quantise, step.fitted, speed, plain)
+            }
+            None => 0.0,
+        };
         Self {
             parameters,
             trained,
@@ -93,7 +97,8 @@ impl Estimate {
             available_bytes,
             recompute,
             tokens,
-            seconds,
+            seconds: flop_per_token * tokens as f64 / (speed * EFFICIENCY),
+            fitting_seconds,
         }
     }
 }
@@ -177,6 +182,15 @@ pub fn fresh_parameters(settings: &AdapterSettings, config: &Config) -> u64 {
     values.fold(0, u64::saturating_add)
 }
 
+/// A rank, written under `key`, that no adapted matrix can have.
+pub fn wasted_rank(settings: &AdapterSettings, config: &Config, key: &str) -> Option<Fault> {
+    let rank = settings.rank;
+    let smaller_sides = settings.adapted(config).into_iter().map(|(_, sides)| sides.into_iter().min().unwrap_or(0));
+    let most = smaller_sides.max().filter(|most| rank > *most)?;
+    let message = format!("`{key}` = {rank} is above the rank that any of the adapted matrices can have, {most}");
+    Some(Fault::new(message).hint(format!("{most} or less: more takes memory and time, and changes nothing")))
+}
+
 /// Floating-point operations of one token, forward and backward, the adapter's not counted.
 pub fn flop_per_token(config: &Config, width: usize, recompute: Recompute, full: bool) -> f64 {
     let embedding = config.vocab_size as f64 * config.hidden_size as f64;
@@ -209,36 +223,4 @@ fn measured_flops(device: &Device, dtype: DType, full: bool) -> f64 {
         product();
     }
     (times * 2 * size * size * size) as f64 / started.elapsed().as_secs_f64().max(1e-9)
-}
-
-/// A warning when a step needs more memory than is free.
-///
-/// # Errors
-/// So much more than the machine has that no slack in the estimate could help.
-pub fn room(needed: &Memory, device: &Device) -> Result<Option<String>, Fault> {
-    let needed = needed.peak();
-    let about = format!("the run needs about {} of memory", print::bytes(needed));
-    let (place, all) = match crate::device::is_cpu(device) {
-        true => ("machine", memory("MemTotal:")),
-        false => ("GPU", device.memory_capacity()),
-    };
-    match (all, available(device)) {
-        (Some(all), _) if needed / 2 > all => {
-            Err(Fault::new(format!("{about}, and this {place} has {}", print::bytes(all))))
-        }
-        (_, Some(free)) if needed > free => Ok(Some(format!("{about}, and {} are free", print::bytes(free)))),
-        _ => Ok(None),
-    }
-}
-
-/// What is free on the machine; of a GPU, all that it has.
-fn available(device: &Device) -> Option<u64> {
-    if crate::device::is_cpu(device) { memory("MemAvailable:") } else { device.memory_capacity() }
-}
-
-/// A line of the system's account of its memory, in bytes; `None` where it keeps none.
-fn memory(line: &str) -> Option<u64> {
-    let text = fs_err::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|found| found.starts_with(line))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
 }

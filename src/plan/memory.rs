@@ -1,12 +1,12 @@
 //! How much memory a step takes, from the shapes alone.
 //!
-//! The terms are the tensors themselves; what is measured of steps of some hundred tokens and more (see
-//! `docs/performance.md`) lies within 15 % of their sum. Of smaller ones the largest moment is that of loading, when pages of
-//! the model's file lie in memory beside what is made of them; the system takes such pages back where it needs them.
+//! The terms are the tensors themselves, beside what the process holds already when the plan is made; what is measured
+//! (`benches/memory.py`, tables in `docs/performance.md`) lies within 15 % of them.
 
 use burn::tensor::{DType, Device};
 use losses::Held;
 
+use super::fitting;
 use crate::engine::backward::Recompute;
 use crate::engine::head::chunk_rows;
 use crate::fused::PIECE;
@@ -31,6 +31,8 @@ pub struct Step<'a> {
     pub dtype: DType,
     /// How they are kept in fewer bits, if they are.
     pub quantise: Option<Quantise>,
+    /// Tokens that nf4's codes are fitted to before the first step; 0 for none.
+    pub fitted: usize,
     /// The inner device.
     pub device: &'a Device,
     /// Rows of adapted matrices have trained lengths: what is multiplied with them is kept.
@@ -41,6 +43,11 @@ pub struct Step<'a> {
     pub native_attention: bool,
     /// Rows are packed as trees, which a GPU sees through a mask.
     pub tree: bool,
+    /// Bytes that the process holds before the model is loaded: the program with tokenizer and rows. `None` where the system
+    /// does not say.
+    pub held: Option<u64>,
+    /// Checkpoints are written.
+    pub saved: bool,
 }
 
 /// Bytes that a step holds at once.
@@ -52,20 +59,36 @@ pub struct Memory {
     pub optimizer: u64,
     /// What is kept of the way forward of the largest micro-batch, and the largest of what comes and goes beside it.
     pub activations: u64,
-    /// The program itself, and what is left over of loading.
+    /// The program itself with tokenizer and rows, and what is left over of loading.
     pub program: u64,
+    /// All of it at the largest moment before the first step: while the model is loaded, or codes are fitted.
+    pub loading: u64,
 }
 
-/// The program itself, and what is left over of loading.
-const PROGRAM: u64 = 80 << 20;
+/// The program itself where the system does not say how large it is.
+const PROGRAM: u64 = 50 << 20;
+
+/// What its pools have left over on a GPU.
+const OF_A_GPU: u64 = 80 << 20;
+
+/// The code and the threads of a step.
+const REST: u64 = 24 << 20;
+
+/// What stays of the largest matrix in f32, in parts that nothing else fits into.
+const LEFT_OVER: f64 = 0.4;
 
 /// Blocks of memory are rounded up, and freed ones do not fit every new one.
 const ROUNDING: f64 = 1.08;
 
 impl Memory {
-    /// All of it.
-    pub fn peak(&self) -> u64 {
+    /// All of it at the largest moment of a step.
+    pub fn of_step(&self) -> u64 {
         self.weights + self.optimizer + self.activations + self.program
+    }
+
+    /// All of it at the largest moment.
+    pub fn peak(&self) -> u64 {
+        self.of_step().max(self.loading)
     }
 }
 
@@ -73,26 +96,78 @@ impl Step<'_> {
     /// The memory of a step that keeps what `recompute` says.
     pub fn memory(&self, recompute: Recompute) -> Memory {
         let tokens = (self.height * self.width) as u64;
-        let (kept, passing) = match (crate::device::is_cpu(self.device), self.is_fused()) {
+        let on_cpu = crate::device::is_cpu(self.device);
+        let (kept, passing) = match (on_cpu, self.is_fused()) {
             (_, true) => self.fused(recompute),
             (true, false) => self.composed(recompute),
             (false, _) => self.on_gpu(recompute),
         };
-        let gradients = if self.full { 4 * self.config.parameters() } else { 0 };
         let beside = self.head().max(tokens * passing);
         let auxiliaries = 4 * (tokens * self.auxiliaries.per_token + self.auxiliaries.passing);
+        let activations = ((tokens * kept + beside.max(auxiliaries) + self.piece()) as f64 * ROUNDING) as u64;
+        let (optimizer, passing) = match self.full {
+            // Values, two moments, the gradients and their flat copy, one more vector while an update is made. When all
+            // activations are gone a checkpoint is made: copies on the host, and their bytes as they go into files.
+            false => (4 * 6 * self.trained, if self.saved && on_cpu { 4 * 6 * self.trained } else { 0 }),
+            // Values, two moments and the gradients. Of a whole backbone the copies that come and go in an update, when
+            // activations are gone, are large: as many as were measured.
+            true => (4 * 4 * self.trained, 4 * 11 * self.trained / 2),
+        };
+        let gradients = if self.full { 4 * self.config.parameters() } else { 0 };
+        let (weights, program) = (self.weights(), self.program());
         Memory {
-            weights: match self.quantise {
-                Some(quantise) => quantise.bytes(self.config, self.dtype),
-                None => self.config.parameters() * self.dtype.size() as u64,
-            },
-            // Values, two moments, the gradients and their flat copy, one more vector while an update is made. Of a whole
-            // backbone these are large enough to be seen in copies that come and go: as many as were measured.
-            optimizer: (self.trained * if self.full { 11 } else { 6 } + self.auxiliaries.parameters * 6) * 4,
-            activations: ((tokens * kept + beside.max(auxiliaries) + self.piece()) as f64 * ROUNDING) as u64
-                + gradients,
-            program: PROGRAM,
+            weights,
+            optimizer: optimizer + 4 * 6 * self.auxiliaries.parameters,
+            activations: (activations + gradients).max(passing),
+            program,
+            loading: self.loading(weights, program),
         }
+    }
+
+    /// What is kept of the way forward where that fits into the bytes that can be had, with a tenth to spare; else the
+    /// inputs of blocks.
+    pub fn recompute_that_fits(&self, available: Option<u64>) -> Recompute {
+        let needed = self.memory(Recompute::None).peak();
+        match available.is_none_or(|available| needed < available / 10 * 9) {
+            true => Recompute::None,
+            false => Recompute::Blocks,
+        }
+    }
+
+    fn weights(&self) -> u64 {
+        match self.quantise {
+            Some(quantise) => quantise.bytes(self.config, self.dtype),
+            None => self.config.parameters() * self.dtype.size() as u64,
+        }
+    }
+
+    fn program(&self) -> u64 {
+        if !crate::device::is_cpu(self.device) {
+            return OF_A_GPU;
+        }
+        let embedding = (self.config.vocab_size * self.config.hidden_size) as u64;
+        let left_over = if self.full { 0 } else { (LEFT_OVER * (4 * embedding) as f64) as u64 };
+        self.held.unwrap_or(PROGRAM) + REST + left_over
+    }
+
+    /// The largest moment before the first step. While a matrix is packed its values are in memory in f32: first those of
+    /// the embedding (and the head), then those of projections beside all that is packed by then. On a GPU it is not this
+    /// memory that runs out.
+    fn loading(&self, weights: u64, program: u64) -> u64 {
+        if !crate::device::is_cpu(self.device) {
+            return 0;
+        }
+        let embedding = (self.config.vocab_size * self.config.hidden_size) as u64;
+        let share = weights as f64 / self.config.parameters() as f64;
+        let ends = if self.config.tie_word_embeddings { 1 } else { 2 };
+        let first = 4 * embedding + (share * (ends * embedding) as f64) as u64;
+        let projections = self.config.projections().into_iter().map(|(_, [outputs, inputs])| (outputs * inputs) as u64);
+        let last = weights + 4 * projections.max().unwrap_or(0);
+        let fitting = self
+            .quantise
+            .filter(|_| self.fitted > 0)
+            .map_or(0, |quantise| weights + fitting::memory(self.config, self.dtype, quantise, self.fitted));
+        program + first.max(last).max(fitting)
     }
 
     /// Frozen weights on the CPU: every tensor that the operations of `crate::fused` save is counted here.
@@ -183,8 +258,8 @@ impl Step<'_> {
         let queries = (config.num_attention_heads * config.head_dim) as u64;
         let keys = (config.num_key_value_heads * config.head_dim) as u64;
         let scores = (config.num_attention_heads * self.width) as u64;
-        let scaled = if self.dora { 2 * hidden + queries + 2 * keys + 2 * config.intermediate_size as u64 } else { 0 };
-        let block = scaled + 8 * hidden + 5 * queries + 5 * keys + 6 * config.intermediate_size as u64 + 4 * scores;
+        // As many as were measured.
+        let block = 7 * hidden + 4 * queries + 4 * keys + 5 * config.intermediate_size as u64 + 3 * scores;
         let (layers, size) = (config.num_hidden_layers as u64, self.dtype.size() as u64);
         match recompute {
             Recompute::None => (size * layers * block, 0),

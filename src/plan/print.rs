@@ -46,10 +46,12 @@ impl Plan {
                 "optimizer": estimate.memory.optimizer,
                 "activations": estimate.memory.activations,
                 "program": estimate.memory.program,
+                "loading": estimate.memory.loading,
                 "peak": estimate.memory.peak(),
                 "available": estimate.available_bytes,
             },
             "seconds": estimate.seconds,
+            "fitting_seconds": estimate.fitting_seconds,
         })
     }
 
@@ -79,6 +81,11 @@ impl Plan {
 
     fn trains_backbone(&self) -> bool {
         self.recipe.adapter == crate::recipe::Adapter::None
+    }
+
+    /// What the largest moment before the first step is.
+    fn before_steps(&self) -> &'static str {
+        if self.calibration_rows().is_empty() { "the model is loaded" } else { "codes are fitted" }
     }
 
     fn recompute_name(&self) -> &'static str {
@@ -169,15 +176,19 @@ impl fmt::Display for Plan {
             format!("{:e} {:?}, {} steps of warm-up", schedule.learning_rate, schedule.kind, schedule.warmup)
                 .to_lowercase(),
         )?;
-        let place = if crate::device::is_cpu(&self.device) { "free" } else { "on the GPU" };
+        let place = if crate::device::is_cpu(&self.device) { "can be had" } else { "on the GPU" };
         let memory = &estimate.memory;
         let parts = [memory.weights, memory.optimizer, memory.activations, memory.program];
         let (all, [weights, optimizer, activations, program]) = sum_of_bytes(parts);
+        let before = match memory.loading > memory.of_step() {
+            true => format!("; {} while {}", bytes(memory.loading), self.before_steps()),
+            false => String::new(),
+        };
         line(
             "memory",
             format!(
                 "about {all}: weights {weights}, optimizer {optimizer}, activations {activations} (recompute {}), the \
-                 program {program}{}",
+                 program {program}{before}{}",
                 self.recompute_name(),
                 estimate.available_bytes.map(|free| format!("; {} {place}", bytes(free))).unwrap_or_default()
             ),
@@ -185,10 +196,14 @@ impl fmt::Display for Plan {
         line(
             "time",
             format!(
-                "about {} for {} tokens, {}FLOP a token",
+                "about {} for {} tokens, {}FLOP a token{}",
                 duration(estimate.seconds),
                 count(estimate.tokens),
-                count(estimate.flop_per_token as u64)
+                count(estimate.flop_per_token as u64),
+                match estimate.fitting_seconds {
+                    0.0 => String::new(),
+                    seconds => format!("; before that, about {} to fit the codes", duration(seconds)),
+                }
             ),
         )?;
         line("output", recipe.output.dir.display().to_string())

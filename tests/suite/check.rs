@@ -45,7 +45,7 @@ fn the_plan_as_json_has_the_numbers_of_the_text() {
     let memory = &json["memory"];
     let bytes = |key: &str| memory[key].as_u64().expect("bytes");
     let parts = ["weights", "optimizer", "activations", "program"];
-    assert_eq!(bytes("peak"), parts.into_iter().map(bytes).sum::<u64>());
+    assert_eq!(bytes("peak"), parts.into_iter().map(bytes).sum::<u64>().max(bytes("loading")));
     // The parts that are printed add up to what is printed as their sum.
     let memory = text.lines().find_map(|line| line.strip_prefix("memory ")).expect("a line on memory");
     let sizes = memory.split(" MiB").map_while(|before| before.rsplit(' ').next()?.parse::<f64>().ok());
@@ -55,6 +55,25 @@ fn the_plan_as_json_has_the_numbers_of_the_text() {
     let example = &json["example"];
     assert_eq!(example["ids"].as_array().map(Vec::len), example["learned"].as_array().map(Vec::len));
     assert!(text.contains(example["text"].as_str().expect("a text")), "{text}");
+}
+
+/// Fitting codes is in the plan: its time beside that of the steps, its memory where it is the largest moment.
+#[test]
+fn a_plan_counts_what_comes_before_the_first_step() {
+    let place = Workplace::new();
+    let plan = |rows: usize| {
+        let set = format!("--set model.quantize=nf4 --set model.quantize_rows={rows}");
+        let json = place.trainer(&format!("check recipe.toml --json {set}")).succeeds().json();
+        let text = place.trainer(&format!("check recipe.toml {set}")).succeeds().stdout;
+        assert_eq!(rows > 0, text.contains("; before that, about ") && text.contains(" to fit the codes"), "{text}");
+        (json["fitting_seconds"].as_f64().expect("seconds"), json["memory"]["loading"].as_f64().expect("bytes"))
+    };
+    let (none, few, many) = (plan(0), plan(2), plan(24));
+    assert!(none.0 == 0.0 && few.0 > 0.0, "{none:?} {few:?}");
+    // Less what the process held, which is never quite the same, the sums of inputs alone: those of 384 and three of 128,
+    // their copy, and the factor of the largest, in f64 and in f32.
+    let sums = f64::from(4 * (384 * 384 + 3 * 128 * 128) + (8 + 8) * 384 * 384);
+    assert!(many.1 - none.1 > 0.9 * sums, "{none:?} {many:?}");
 }
 
 /// The mask of the printed example is the one that is trained on: brackets around what is learned.

@@ -7,6 +7,7 @@ mod bad_models;
 mod bad_output;
 mod bad_recipes;
 mod batching;
+mod bench;
 mod check;
 mod diffuse;
 mod divergence;

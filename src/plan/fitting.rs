@@ -1,0 +1,91 @@
+//! What fitting nf4's codes to rows of the run takes before the first step, in memory and in time: the terms are the
+//! tensors of `Decoder::calibrate` and the operations of `kernels::Quantised::compensated`.
+
+use burn::tensor::DType;
+use datasets::Dataset;
+use kernels::feedback_parts;
+
+use super::fresh;
+use crate::model::{Config, Quantise};
+use crate::recipe::{Adapter, Recipe};
+
+/// Tokens of a row, from its beginning, that codes are fitted to.
+const LONGEST: usize = 512;
+
+/// The rows of the training data that nf4's codes are fitted to, spread over all of it; none where the codes are the
+/// nearest. What PiSSA leaves of a matrix is another matrix, which has the nearest codes.
+pub(super) fn rows<'a>(recipe: &Recipe, train: &'a Dataset, width_multiple: usize) -> Vec<&'a [u32]> {
+    let principal = matches!(&recipe.adapter, Adapter::Lora(lora) if fresh(lora).is_some_and(|s| s.principal));
+    let wanted = recipe.model.quantise.filter(|_| !principal).map_or(0, |quantise| quantise.rows);
+    let all = &train.examples;
+    let count = wanted.min(all.len());
+    // Few lengths: a GPU tunes its kernels for each. And none so long that what all of them hold does not fit.
+    let cut = |ids: &'_ [u32]| match ids.len().min(LONGEST) {
+        short if short < width_multiple => short,
+        length => length / width_multiple * width_multiple,
+    };
+    let rows = (0..count).map(|index| &all[index * all.len() / count].ids[..]);
+    rows.map(|ids| &ids[..cut(ids)]).filter(|ids| !ids.is_empty()).collect()
+}
+
+/// The sums of products of all inputs of one width: how many values they have, and those of the largest part.
+fn sums(inputs: usize) -> (u64, u64) {
+    let parts = feedback_parts(inputs).map(|part| (part.len() as u64).pow(2));
+    parts.fold((0, 0), |(all, largest), part| (all + part, largest.max(part)))
+}
+
+/// The widths of the inputs of a block's projections, each as often as it is met.
+fn input_widths(config: &Config) -> [usize; 4] {
+    let (hidden, queries) = (config.hidden_size, config.num_attention_heads * config.head_dim);
+    [hidden, queries, hidden, config.intermediate_size]
+}
+
+/// Bytes beside the weights at the largest moment of fitting codes to `tokens` tokens.
+pub(super) fn memory(config: &Config, dtype: DType, quantise: Quantise, tokens: usize) -> u64 {
+    let states = 4 * tokens as u64 * (config.hidden_size + 2 * config.head_dim) as u64;
+    let projections = || config.projections().into_iter().map(|(_, [outputs, inputs])| (outputs * inputs) as u64);
+    // In f32 as they are read, a byte for each code, and the pairs of them.
+    let of_matrix = |values: u64| 4 * values + values + values / 2;
+    // The sums, a copy of them, and their factor: in f64 while it is found, in f32 then.
+    let of_inputs = |widths: &[usize]| {
+        let held: u64 = widths.iter().map(|width| 4 * sums(*width).0).sum();
+        let factor = widths.iter().map(|width| 8 * sums(*width).0 + 8 * sums(*width).1).max().unwrap_or(0);
+        held + factor
+    };
+    let exact = projections().sum::<u64>() * dtype.size() as u64;
+    let block = exact + of_inputs(&input_widths(config)) + of_matrix(projections().max().unwrap_or(0)) + states;
+    let embedding = (config.vocab_size * config.hidden_size) as u64;
+    let ends = if quantise.embeddings { of_inputs(&[config.hidden_size]) + of_matrix(embedding) } else { 0 };
+    block.max(ends)
+}
+
+/// Seconds of fitting codes to `tokens` tokens, where products with packed matrices run at `packed` operations a second and
+/// those in f32 at `plain`.
+pub(super) fn seconds(config: &Config, quantise: Quantise, tokens: usize, packed: f64, plain: f64) -> f64 {
+    let (tokens, layers) = (tokens as f64, config.num_hidden_layers as f64);
+    let projections = config.projections();
+    let ends = if quantise.embeddings { [config.vocab_size, config.hidden_size] } else { [0, 0] };
+    // A block as it is and with its codes; and once more for the last hidden states where the head is fitted.
+    let passes = if quantise.embeddings { 3.0 } else { 2.0 };
+    let of_block: f64 = projections.iter().map(|(_, [outputs, inputs])| (outputs * inputs) as f64).sum();
+    let forward = passes * 2.0 * tokens * layers * of_block;
+    let widths = input_widths(config);
+    let products = 2.0 * tokens * layers * widths.iter().map(|width| sums(*width).0 as f64).sum::<f64>();
+    let cube = |width: usize| feedback_parts(width).map(|part| (part.len() as f64).powi(3)).sum::<f64>();
+    let factors = layers * widths.into_iter().map(cube).sum::<f64>();
+    let of_values = |[outputs, inputs]: [usize; 2]| {
+        let rounding = outputs as f64 * sums(inputs).0 as f64;
+        FACTOR_OF_ROUNDING * rounding + OPERATIONS_OF_MAGNITUDE * (outputs * inputs) as f64
+    };
+    let values = layers * projections.into_iter().map(|(_, sides)| of_values(sides)).sum::<f64>() + of_values(ends);
+    (forward / packed + (products + FACTOR_OF_FACTORS * factors + values) / plain) / EFFICIENCY
+}
+
+/// How much longer than in a product an operation takes where rows of the factor pass by, and where these are found in f64
+/// on few threads; and what trying a block's magnitudes takes for each value. As `perf` had them of SmolLM2-135M.
+const FACTOR_OF_ROUNDING: f64 = 10.0;
+const FACTOR_OF_FACTORS: f64 = 4.0;
+const OPERATIONS_OF_MAGNITUDE: f64 = 7000.0;
+
+/// The part of the time that is none of these.
+const EFFICIENCY: f64 = 0.85;
