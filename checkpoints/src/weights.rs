@@ -229,7 +229,9 @@ impl Weights {
     /// NaN or infinity in a tensor: the first by name.
     pub fn refuse_not_finite(&self) -> Result<(), Fault> {
         for (name, tensor) in &self.tensors {
-            if !tensor::all_finite(tensor.dtype, self.bytes(name)?) {
+            let finite = tensor::all_finite(tensor.dtype, self.bytes(name)?);
+            self.release(name);
+            if !finite {
                 return Err(Fault::new(format!("the tensor `{name}` holds a value that is not finite"))
                     .at(self.place_of(name))
                     .hint("fetch the model again, or repair it: nothing can be trained on NaN or infinity"));

@@ -12,7 +12,9 @@ fn a_run_on_intents_is_sampled_at_two_temperatures() {
     let place = Workplace::new();
     // The command it ends with samples as it trained.
     let ended = place.trainer(&format!("run {INTENTS} --set train.batch_size=8")).succeeds();
-    let next = ended.stderr.lines().find(|line| line.contains("trainer sample ")).expect("a command to try").trim();
+    let (_, next) = ended.stderr.split_once("next:\n").expect("commands to try");
+    let (next, _) = next.split_once("trainer export").expect("the command after that");
+    let next = next.trim();
     assert!(next.contains(" --intent chat ") && !next.contains("###"), "{next}");
     let tried = place.shell(&format!("{next} --intent-max-tokens 3 --response-max-tokens 3")).succeeds();
     assert_eq!(tried.stdout.lines().count(), 5);
