@@ -71,14 +71,33 @@ impl Base {
         Ok(Self { weights, files: found })
     }
 
+    /// The keys of `config.json`.
+    fn keys(&self) -> Result<serde_json::Map<String, Value>, Fault> {
+        let config = self.files.iter().find(|(name, _)| name == CONFIG);
+        Ok(config.map(|(_, bytes)| parse_config(bytes)).transpose()?.unwrap_or_default())
+    }
+
     /// True when the head has the embedding's weight.
     fn is_tied(&self) -> Result<bool, Fault> {
-        let config = self.files.iter().find(|(name, _)| name == CONFIG);
-        let keys = config.map(|(_, bytes)| parse_config(bytes)).transpose()?.unwrap_or_default();
+        let keys = self.keys()?;
         // As transformers has it: families of Gemma are tied unless they say otherwise, even beside a copy of the head.
         let is_gemma = keys.get("model_type").and_then(Value::as_str).is_some_and(|family| family.starts_with("gemma"));
         let says = keys.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(is_gemma);
         Ok(says || !self.weights.contains(HEAD))
+    }
+
+    /// Who does not read a head of its own in a model of this family, because theirs is always the embedding: llama.cpp
+    /// (`conversion/gemma.py`, which drops it) and vLLM (`gemma2.py`, which has no such parameter).
+    fn head_is_passed_over(&self) -> Result<Option<String>, Fault> {
+        let family = self.keys()?.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let others = match family.as_str() {
+            "gemma" => "",
+            "gemma2" => ", and vLLM refuses it",
+            _ => return Ok(None),
+        };
+        Ok(Some(format!(
+            "llama.cpp drops the head of a merged `{family}` without a word and computes something else{others}"
+        )))
     }
 }
 
@@ -148,6 +167,7 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
     if untied {
         warnings
             .push("the embedding and the head of the base are one weight, those of the merged model are two".into());
+        warnings.extend(base.head_is_passed_over()?);
     }
     write_model(base, &Change { updates, untied, dtype }, out, SHARD_BYTES)?;
     exported(out, modules.len(), warnings)

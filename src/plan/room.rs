@@ -72,9 +72,9 @@ fn limit() -> Option<u64> {
 /// `number:controllers:path` for each tree that the process is in, without a controller in version 2. Inside of a
 /// container the path may be one of the machine outside, and what is shown at the root is the container's own.
 fn smallest_limit(root: &Path, account: &str) -> Option<u64> {
-    let limits = account.lines().flat_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+    let limits = account.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
         let (tree, name) = match controllers {
             "" => (root.to_owned(), "memory.max"),
             _ => (root.join("memory"), "memory.limit_in_bytes"),
@@ -83,7 +83,7 @@ fn smallest_limit(root: &Path, account: &str) -> Option<u64> {
         let path = Path::new(path.trim_start_matches('/'));
         let groups = path.ancestors().map(move |group| tree.join(group).join(name)).filter(move |_| concerned);
         // Without a limit the one has the word `max`, the other a number above any memory.
-        groups.filter_map(|file| fs_err::read_to_string(file).ok()?.trim().parse::<u64>().ok()).collect::<Vec<_>>()
+        groups.filter_map(|file| fs_err::read_to_string(file).ok()?.trim().parse::<u64>().ok()).min()
     });
     limits.min()
 }

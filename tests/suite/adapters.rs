@@ -178,6 +178,21 @@ fn merged_adapters_have_the_logits_of_peft() {
     }
 }
 
+/// Some programs know no head in families where it is always the embedding.
+#[test]
+fn a_merged_head_that_others_pass_over_is_told_of() {
+    let mut adapter = adapter("tied");
+    adapter.tensors.retain(|key, _| key.contains("lm_head.lora_"));
+    for (family, readers) in [("gemma", "llama.cpp"), ("gemma2", "vLLM"), ("gemma3", "")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let base = Base::open(&fixture(family)).expect("a base");
+        let exported = export::merged(&base, &adapter, &folder.path().join("merged"), None).expect("a merge");
+        let told = exported.warnings.iter().any(|warning| warning.contains("drops the head"));
+        assert_eq!(told, !readers.is_empty(), "{family}: {:?}", exported.warnings);
+        assert!(exported.warnings.iter().any(|warning| warning.contains(readers)), "{family}: {:?}", exported.warnings);
+    }
+}
+
 #[test]
 fn an_adapter_with_an_embedding_of_its_own_is_refused_by_name() {
     let mut adapter = adapter("embeddings");

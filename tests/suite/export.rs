@@ -78,7 +78,13 @@ fn an_adapter_is_converted_to_what_a_program_reads() {
     let run = text(&place, "run");
     let said = place.trainer("export run --out adapter").succeeds();
     assert_eq!(said.stderr.matches("WARN vLLM").count(), 1, "{}", said.stderr);
-    said.says(&["vLLM takes one rank", "has 2, 4:", "--for vllm", "ignores `use_rslora`", "--for llama.cpp"]);
+    said.says(&[
+        "vLLM before 0.32 takes one rank",
+        "with 2, 4:",
+        "--for vllm",
+        "ignores `use_rslora`",
+        "--for llama.cpp",
+    ]);
     for program in ["vllm", "llama.cpp"] {
         let said = place.trainer(&format!("export run --out {program} --for {program}")).succeeds();
         assert!(!said.stderr.contains("vLLM") && !said.stderr.contains("llama.cpp ignores"), "{}", said.stderr);
@@ -88,6 +94,18 @@ fn an_adapter_is_converted_to_what_a_program_reads() {
     }
     let config = place.json("vllm/adapter_config.json");
     assert_eq!((&config["r"], &config["rank_pattern"]), (&8.into(), &serde_json::json!({})));
+    for (rank, started_with) in [(12, None), (20, Some(32))] {
+        let set = format!("recipe.toml --set adapter.rank={rank} --set output.dir=of_{rank} --set train.steps=1");
+        place.trainer(&format!("run {set}")).succeeds();
+        for reader in ["", " --for vllm"] {
+            let out = format!("of_{rank}_{}", reader.len());
+            let said = place.trainer(&format!("export of_{rank} --out {out}{reader}")).succeeds();
+            match started_with {
+                Some(most) => drop(said.says(&[&format!("--max-lora-rank {most}")])),
+                None => assert!(!said.stderr.contains("vLLM"), "{}", said.stderr),
+            }
+        }
+    }
     place.refuses("export run --out other --for vllm --merge", &["`--for` has no effect", "hint: "]);
     place.refuses("export run --out other --for sglang", &["sglang"]);
     let place = trained("recipe.toml --set adapter.kind=dora");

@@ -1,10 +1,11 @@
 //! An adapter as a folder of its own, as its readers take it: PEFT takes everything, vLLM and llama.cpp do not.
 //!
-//! vLLM (its `PEFTHelper` and its kernels) takes one rank, of those it has kernels for, and one scale for all modules, and
-//! neither DoRA nor, in all its architectures, embeddings. llama.cpp (`convert_lora_to_gguf.py` and its loader) takes the
-//! rank of each module from its tensors, one alpha for all, ignores `use_rslora` and knows no DoRA. A base whose head is its
-//! embedding has one matrix there, under the embedding's name: llama.cpp finds no head to adapt in it, and multiplies with
-//! the head what is meant for the embedding.
+//! vLLM (its `PEFTHelper` and its kernels) takes ranks up to the one it was started with, 16 by default, before 0.32 one
+//! rank and one scale for all modules (it passes over patterns), and neither DoRA nor, in all its architectures, embeddings.
+//! llama.cpp (`convert_lora_to_gguf.py` and its loader) takes the rank of each module from its tensors, one alpha for all,
+//! ignores `use_rslora` and knows no DoRA. A base whose head is its embedding has one matrix there, under the embedding's
+//! name: llama.cpp finds no head to adapt in it, and stops on what is meant for the embedding. Nor does it read the head of
+//! a merged Gemma 1 or 2: for it their head is always the embedding.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,8 +16,11 @@ use super::{Exported, check_out, exported, stage};
 use crate::adapter::{Adapter, Module};
 use crate::tensor::StoredTensor;
 
-/// The ranks vLLM has kernels for.
+/// The values that vLLM's `--max-lora-rank` may have, from 8 on: smaller ranks need none.
 const VLLM_RANKS: &[usize] = &[8, 16, 32, 64, 128, 256, 320, 512];
+
+/// The value it has where none is given.
+const VLLM_RANK: usize = 16;
 
 /// The modules that are no projection of a block.
 const ENDS: [&str; 2] = ["embed_tokens", "lm_head"];
@@ -56,7 +60,7 @@ pub fn adapter(adapter: &Adapter, out: &Path, reader: Reader, tied: Option<bool>
     };
     let mut warnings = match reader {
         Reader::Peft => limits(&converted, tied)?,
-        Reader::Vllm => Vec::new(),
+        Reader::Vllm => rank_warning(&converted.modules()?).into_iter().collect(),
         Reader::LlamaCpp => tied_warning(&modules, tied).into_iter().collect(),
     };
     if all_zero {
@@ -80,7 +84,8 @@ fn limits(adapter: &Adapter, tied: Option<bool>) -> Result<Vec<String>, Faults> 
         warnings.extend(rank_warning(&modules));
         if !adapter.config.alpha_pattern.is_empty() {
             warnings.push(
-                "vLLM and llama.cpp take one alpha for all modules: export with `--for vllm` or `--for llama.cpp`"
+                "llama.cpp, and vLLM before 0.32, pass over `alpha_pattern` and compute something else: export with \
+                 `--for llama.cpp` or `--for vllm`"
                     .into(),
             );
         }
@@ -112,20 +117,18 @@ fn rank_warning(modules: &[Module<'_>]) -> Option<String> {
     if ranks.len() > 1 {
         let ranks = ranks.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
         return Some(format!(
-            "vLLM takes one rank for all modules, and this adapter has {ranks}: export with `--for vllm` for it"
+            "vLLM before 0.32 takes one rank for all modules and computes something else with {ranks}: export with \
+             `--for vllm` for it"
         ));
     }
-    (*known != largest).then(|| {
-        format!(
-            "vLLM has no rank {largest} of its own: start it with `--max-lora-rank {known}`, or export with `--for vllm`"
-        )
-    })
+    (largest > VLLM_RANK)
+        .then(|| format!("vLLM loads rank {largest} when it is started with `--max-lora-rank {known}`"))
 }
 
 /// What llama.cpp makes of an adapter on an end of a base that ties them.
 fn tied_warning(modules: &[Module<'_>], tied: Option<bool>) -> Option<String> {
     let on_end = tied != Some(false) && modules.iter().any(is_end);
-    on_end.then(|| format!("{}: export with `--merge` then", TIED_IN_LLAMA_CPP))
+    on_end.then(|| format!("{TIED_IN_LLAMA_CPP}: export with `--merge` then"))
 }
 
 fn is_end(module: &Module<'_>) -> bool {
