@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use half::bf16;
 use rayon::prelude::*;
 
 use crate::coded::Coded;
@@ -48,6 +47,13 @@ pub(crate) enum Values {
     Coded(Coded),
 }
 
+/// The bits of the nearest bf16, ties to even, without a branch: the matrices of adapters are packed in every step.
+fn bits(value: f32) -> u32 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    if value.is_nan() { bits >> 16 | 0x40 } else { rounded }
+}
+
 impl Packed {
     /// Packs a matrix `[out, in]` of which value `(o, i)` stands at `o * strides.0 + i * strides.1`, times `scale`.
     pub fn new(
@@ -59,19 +65,24 @@ impl Packed {
     ) -> Self {
         let last = outputs.saturating_sub(1) * strides.0 + inputs.saturating_sub(1) * strides.1;
         assert!(outputs == 0 || inputs == 0 || last < values.len(), "the strides lead out of the matrix");
-        let value = |output: usize, input: usize| {
-            let inside = output < outputs && input < inputs;
-            if inside { values[output * strides.0 + input * strides.1] * scale } else { 0.0 }
+        // The values of one input in the order in which they are written, zero behind the last.
+        let strip_of = |strip: usize, input: usize| {
+            let mut found = [0.0; STRIP];
+            if input < inputs {
+                let columns = strip * STRIP..outputs.min((strip + 1) * STRIP);
+                for (to, column) in found.iter_mut().zip(columns) {
+                    *to = values[column * strides.0 + input * strides.1] * scale;
+                }
+            }
+            found
         };
         let strips = outputs.div_ceil(STRIP);
-        // In the order in which they are written: the matrices of adapters are packed in every step.
         let values = match precision {
             Precision::F32 => {
                 let mut packed = vec![0.0; strips * inputs * STRIP];
                 packed.par_chunks_mut((inputs * STRIP).max(1)).enumerate().for_each(|(strip, packed)| {
-                    let columns = strip * STRIP..outputs.min((strip + 1) * STRIP);
                     for (input, packed) in packed.chunks_exact_mut(STRIP).enumerate() {
-                        packed.iter_mut().zip(columns.clone()).for_each(|(to, column)| *to = value(column, input));
+                        packed.copy_from_slice(&strip_of(strip, input));
                     }
                 });
                 Values::F32(packed)
@@ -80,12 +91,9 @@ impl Packed {
                 let pairs = inputs.div_ceil(2);
                 let mut packed = vec![0; strips * pairs * STRIP];
                 packed.par_chunks_mut((pairs * STRIP).max(1)).enumerate().for_each(|(strip, packed)| {
-                    let columns = strip * STRIP..outputs.min((strip + 1) * STRIP);
-                    let bits = |column, input| u32::from(bf16::from_f32(value(column, input)).to_bits());
                     for (pair, packed) in packed.chunks_exact_mut(STRIP).enumerate() {
-                        for (to, column) in packed.iter_mut().zip(columns.clone()) {
-                            *to = bits(column, 2 * pair) | bits(column, 2 * pair + 1) << 16;
-                        }
+                        let both = strip_of(strip, 2 * pair).into_iter().zip(strip_of(strip, 2 * pair + 1));
+                        packed.iter_mut().zip(both).for_each(|(to, (low, high))| *to = bits(low) | bits(high) << 16);
                     }
                 });
                 Values::Bf16(packed)
@@ -347,7 +355,22 @@ mod x86 {
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
+
+    #[test]
+    fn rounding_is_that_of_bf16() {
+        let special = [0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN, f32::MAX, 1e-40];
+        let drawn = (0..200_000u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761)));
+        // In the middle of two: to the even one.
+        let ties = (0..1000u32)
+            .map(|i| f32::from_bits(i << 20 | 0x8000))
+            .chain((0..1000).map(|i| f32::from_bits(i << 16 | 0x8000)));
+        for value in special.into_iter().chain(drawn).chain(ties) {
+            assert_eq!(bits(value), u32::from(bf16::from_f32(value).to_bits()), "{value} {:x}", value.to_bits());
+        }
+    }
 
     fn matrix(outputs: usize, inputs: usize) -> Vec<f32> {
         (0..outputs * inputs).map(|i| bf16::from_f32((i as f32 * 0.7).sin()).to_f32()).collect()

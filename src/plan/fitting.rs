@@ -89,3 +89,45 @@ const OPERATIONS_OF_MAGNITUDE: f64 = 7000.0;
 
 /// The part of the time that is none of these.
 const EFFICIENCY: f64 = 0.85;
+
+#[cfg(test)]
+mod tests {
+    use kernels::Quantisation;
+
+    use super::*;
+
+    /// One layer of width 128 with two heads and one pair of keys and values, inner width 384, 1000 words.
+    fn config() -> Config {
+        let text = r#"{"model_type": "llama", "vocab_size": 1000, "hidden_size": 128, "intermediate_size": 384,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64,
+            "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": true,
+            "hidden_act": "silu"}"#;
+        Config::parse(text, "config.json").expect("a configuration")
+    }
+
+    #[test]
+    fn the_memory_is_that_of_the_block_or_of_the_ends() {
+        let quantise = |embeddings: bool| Quantise { quantisation: Quantisation::Nf4, embeddings, rows: 1 };
+        let projections = 2 * 128 * 128 + 2 * 64 * 128 + 3 * 384 * 128;
+        let sums = 4 * (3 * 128 * 128 + 384 * 384) + (8 + 8) * 384 * 384;
+        let matrix = 384 * 128 * 11 / 2;
+        let states = 4 * 100 * (128 + 2 * 64);
+        let found = |embeddings: bool| memory(&config(), DType::BF16, quantise(embeddings), 100);
+        assert_eq!(found(false), 2 * projections + sums + matrix + states);
+        // The words are fewer than what the block has.
+        assert_eq!(found(true), found(false).max(4 * 128 * 128 + 16 * 128 * 128 + 1000 * 128 * 11 / 2));
+    }
+
+    #[test]
+    fn the_time_grows_with_the_tokens_and_falls_with_the_speed() {
+        let quantise = Quantise { quantisation: Quantisation::Nf4, embeddings: true, rows: 1 };
+        let of = |tokens: usize, speed: f64| seconds(&config(), quantise, tokens, speed, speed);
+        let (none, some) = (of(0, 1e9), of(1000, 1e9));
+        assert!(none > 0.0 && (of(2000, 1e9) - some - (some - none)).abs() < 1e-9);
+        assert!((of(1000, 2e9) - some / 2.0).abs() < 1e-9);
+        // Of tokens: three passes through the block, and the sums of its four inputs.
+        let operations = 6.0 * (2.0 * 128.0 * 128.0 + 2.0 * 64.0 * 128.0 + 3.0 * 384.0 * 128.0)
+            + 2.0 * (3.0 * 128.0 * 128.0 + 384.0 * 384.0);
+        assert!(((some - none) * 1e9 * EFFICIENCY / (1000.0 * operations) - 1.0).abs() < 1e-9);
+    }
+}

@@ -107,8 +107,9 @@ impl Step<'_> {
         let activations = ((tokens * kept + beside.max(auxiliaries) + self.piece()) as f64 * ROUNDING) as u64;
         let (optimizer, passing) = match self.full {
             // Values, two moments, the gradients and their flat copy, one more vector while an update is made. When all
-            // activations are gone a checkpoint is made: copies on the host, and their bytes as they go into files.
-            false => (4 * 6 * self.trained, if self.saved && on_cpu { 4 * 6 * self.trained } else { 0 }),
+            // activations are gone there are two more in that; or a checkpoint, which is copies on the host and their bytes
+            // as they go into files.
+            false => (4 * 6 * self.trained, 4 * self.trained * if self.saved && on_cpu { 6 } else { 2 }),
             // Values, two moments and the gradients. Of a whole backbone the copies that come and go in an update, when
             // activations are gone, are large: as many as were measured.
             true => (4 * 4 * self.trained, 4 * 11 * self.trained / 2),

@@ -57,7 +57,7 @@ fn the_plan_as_json_has_the_numbers_of_the_text() {
     assert!(text.contains(example["text"].as_str().expect("a text")), "{text}");
 }
 
-/// Fitting codes is in the plan: its time beside that of the steps, its memory where it is the largest moment.
+/// Fitting codes is in the plan: its time beside that of the steps.
 #[test]
 fn a_plan_counts_what_comes_before_the_first_step() {
     let place = Workplace::new();
@@ -66,14 +66,9 @@ fn a_plan_counts_what_comes_before_the_first_step() {
         let json = place.trainer(&format!("check recipe.toml --json {set}")).succeeds().json();
         let text = place.trainer(&format!("check recipe.toml {set}")).succeeds().stdout;
         assert_eq!(rows > 0, text.contains("; before that, about ") && text.contains(" to fit the codes"), "{text}");
-        (json["fitting_seconds"].as_f64().expect("seconds"), json["memory"]["loading"].as_f64().expect("bytes"))
+        json["fitting_seconds"].as_f64().expect("seconds")
     };
-    let (none, few, many) = (plan(0), plan(2), plan(24));
-    assert!(none.0 == 0.0 && few.0 > 0.0, "{none:?} {few:?}");
-    // Less what the process held, which is never quite the same, the sums of inputs alone: those of 384 and three of 128,
-    // their copy, and the factor of the largest, in f64 and in f32.
-    let sums = f64::from(4 * (384 * 384 + 3 * 128 * 128) + (8 + 8) * 384 * 384);
-    assert!(many.1 - none.1 > 0.9 * sums, "{none:?} {many:?}");
+    assert!(plan(0) == 0.0 && plan(2) > 0.0);
 }
 
 /// The mask of the printed example is the one that is trained on: brackets around what is learned.
