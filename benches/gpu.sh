@@ -97,7 +97,7 @@ quickstart() {
 
 # List 1, item 2: a run in two halves against one without a break.
 resume() {
-    local set=(--set model.device=cuda --set model.dtype=f32 --set 'schedule.kind="constant"' --set checkpoint.every=20)
+    local set=(--set model.device=cuda --set model.dtype=f32 --set 'schedule.kind="constant"' --set schedule.warmup=0 --set checkpoint.every=20)
     quick unbroken "${set[@]}" --set train.steps=40 &&
         quick broken "${set[@]}" --set train.steps=20 &&
         "$BIN/trainer-untuned" run recipes/cdiv_alpha1.4.toml --set eval.every=0 --set "output.dir=$RESULTS/broken" "${set[@]}" --set train.steps=40 --resume &&

@@ -42,6 +42,11 @@ SETTINGS = [
     ("f32", 4, 256, {"adapter.dropout": 0.05}),
     ("bf16", 4, 256, {"adapter.dropout": 0.05, "train.recompute": "blocks"}),
     ("bf16", 4, 256, {"adapter.kind": "dora", "adapter.dropout": 0.05}),
+    ("bf16", 4, 256, {"adapter.targets": ["layers.29.mlp.down_proj"]}),
+    ("bf16", 4, 256, {"adapter.targets": ["lm_head"]}),
+    ("bf16", 4, 256, {"adapter.targets": ["lm_head"], "adapter.kind": "dora"}),
+    ("f32", 2, 256, {"adapter.targets": ["lm_head", "embed_tokens"], "adapter.kind": "dora"}),
+    ("f32", 2, 64, {"adapter.init": "pissa", "adapter.rank": 128}),
 ]
 
 parser = argparse.ArgumentParser()

@@ -20,7 +20,9 @@ use losses::{Auxiliary, AuxiliaryBuilder, Extent, Normalisation, Scope, Surround
 use crate::embeddings;
 use crate::engine::Trainee;
 use crate::engine::backward::Recompute;
+use crate::engine::batch::Batch;
 use crate::engine::data::{Order, Prompt, prompts};
+use crate::engine::evaluate;
 use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::settings::Settings;
@@ -32,7 +34,7 @@ use crate::model::{
 use crate::recipe::{self, Adapter, Backbone, Recipe, Start};
 
 pub use estimate::{Estimate, flop_per_token, fresh_parameters, native_attention, wasted_rank};
-use estimate::{held, trained_values};
+use estimate::{Reach, held, trained_values};
 pub use memory::{Memory, Step};
 pub use room::{available, resident, room};
 use rows::rows;
@@ -114,7 +116,13 @@ impl Plan {
         let schedule = schedule(&recipe, steps)?;
         let held = (trained_values(&recipe, &config, init_from.as_ref()), held(&recipe, &config, &encoders));
         let fitted = fitting::rows(&recipe, &train, width_multiple);
-        let estimate = Estimate::new(&recipe, &config, held, (&mut order, steps), &fitted, &device, dtype);
+        let evaluated = eval.as_ref().map_or(0, |eval| {
+            let size = recipe.train.micro_batch_size;
+            let batches = evaluate::batches(&eval.examples, size, width_multiple, by_prompt(&recipe));
+            batches.iter().map(Batch::tokens).max().unwrap_or(0)
+        });
+        let of_rows = (&fitted[..], evaluated, Reach::new(&recipe, &config, init_from.as_ref()));
+        let estimate = Estimate::new(&recipe, &config, held, (&mut order, steps), of_rows, &device, dtype);
         let own = |paths: &[String]| paths.iter().any(|path| !path.starts_with("builtin:"));
         if own(&recipe.data.train) && !recipe.data.eval.is_empty() && !own(&recipe.data.eval) {
             recipe.warnings.push("`data.eval` has built-in rows alone, which say little about rows of your own".into());

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use faults::{Fault, Faults, Place};
 use rayon::prelude::*;
+use regex::Regex;
+use serde_json::Value;
 
 use crate::adapter_config::{AdapterConfig, TargetModules};
 use crate::files;
@@ -148,8 +150,16 @@ impl Adapter {
         Faults::check(broken.collect())?;
         let weights = Weights::open_file(&tensors_path)?;
         let tensors = read_all(&weights)?;
-        let narrowed = narrows(&files::read(&config_path)?);
+        let keys: Value = serde_json::from_slice(&files::read(&config_path)?).unwrap_or_default();
+        let narrowed = ["layers_to_transform", "exclude_modules"].iter().any(|key| !keys[*key].is_null());
         let paths: BTreeSet<&str> = tensors.keys().filter_map(|key| split(key)).map(|(path, _)| path).collect();
+        let foreign = paths.iter().filter_map(|path| Some((path, passed_over(path, &keys)?)));
+        let foreign = foreign.map(|(path, key)| {
+            Fault::new(format!("`{key}` leaves out `{path}`, which the adapter has tensors for"))
+                .at(Place::file(&config_path))
+                .hint("PEFT would not load them: write the key as it was when the adapter was trained")
+        });
+        Faults::check_first(foreign.collect())?;
         if narrowed {
             // Other keys pick some of the target modules; whole paths say the same without them.
             config.target_modules = TargetModules::Names(paths.iter().map(|path| path.to_string()).collect());
@@ -336,10 +346,34 @@ fn unknown_key(key: &str) -> Fault {
     }
 }
 
-/// True when the configuration picks some of its target modules by further keys.
-fn narrows(config: &[u8]) -> bool {
-    let keys: serde_json::Value = serde_json::from_slice(config).unwrap_or_default();
-    ["layers_to_transform", "exclude_modules"].iter().any(|key| !keys[*key].is_null())
+/// The key of a configuration by which PEFT leaves a module as it is (`BaseTuner.inject_adapter`, `check_target_module_exists`);
+/// `None` where no key does.
+fn passed_over(path: &str, keys: &Value) -> Option<&'static str> {
+    let named = |key: &str| match &keys[key] {
+        Value::Array(names) => {
+            let mut names = names.iter().filter_map(Value::as_str).peekable();
+            names.peek()?;
+            Some(names.any(|name| path == name || path.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))))
+        }
+        // Of what Python's regular expressions have and these do not, nothing is said.
+        Value::String(pattern) if !pattern.eq_ignore_ascii_case("all-linear") => {
+            Some(Regex::new(&format!("^(?:{pattern})$")).ok()?.is_match(path))
+        }
+        _ => None,
+    };
+    if named("target_modules") == Some(false) {
+        return Some("target_modules");
+    }
+    if named("exclude_modules") == Some(true) {
+        return Some("exclude_modules");
+    }
+    let layers = match &keys["layers_to_transform"] {
+        Value::Array(layers) => layers.iter().filter_map(Value::as_u64).collect(),
+        layer => layer.as_u64().into_iter().collect::<Vec<_>>(),
+    };
+    let of_path = path.split_once("layers.").and_then(|(_, rest)| rest.split('.').next()?.parse().ok());
+    let left_out = !layers.is_empty() && of_path.is_some_and(|layer: u64| !layers.contains(&layer));
+    (left_out && keys["layers_pattern"].is_null()).then_some("layers_to_transform")
 }
 
 #[cfg(test)]
@@ -364,6 +398,30 @@ mod tests {
             ["lm_head", "model.layers.0.mlp.up_proj"]
         );
         assert_eq!((modules[0].rank, modules[0].in_features, modules[0].out_features), (4, 3, 5));
+    }
+
+    #[test]
+    fn a_module_that_peft_would_leave_out_is_known_by_the_key() {
+        let path = "model.layers.1.self_attn.q_proj";
+        for (keys, expected) in [
+            (r#"{"target_modules": ["q_proj"]}"#, None),
+            (r#"{"target_modules": ["self_attn.q_proj", "v_proj"]}"#, None),
+            (r#"{"target_modules": ["proj", "v_proj"]}"#, Some("target_modules")),
+            (r#"{"target_modules": "all-linear"}"#, None),
+            (r#"{"target_modules": ".*\\.(q|v)_proj"}"#, None),
+            (r#"{"target_modules": ".*v_proj"}"#, Some("target_modules")),
+            (r#"{"target_modules": "(?=x).*"}"#, None),
+            (r#"{"target_modules": ["q_proj"], "exclude_modules": ["v_proj"]}"#, None),
+            (r#"{"target_modules": ["q_proj"], "exclude_modules": ["q_proj"]}"#, Some("exclude_modules")),
+            (r#"{"target_modules": ["q_proj"], "exclude_modules": []}"#, None),
+            (r#"{"layers_to_transform": [0, 1]}"#, None),
+            (r#"{"layers_to_transform": 0}"#, Some("layers_to_transform")),
+            (r#"{"layers_to_transform": [0], "layers_pattern": "h"}"#, None),
+            ("{}", None),
+        ] {
+            let keys = serde_json::from_str(keys).expect("JSON");
+            assert_eq!(passed_over(path, &keys), expected, "{keys}");
+        }
     }
 
     #[test]

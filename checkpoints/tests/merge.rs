@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use checkpoints::export::{self, Base, Reader};
 use checkpoints::{
-    Adapter, AdapterConfig, Checkpoint, Contents, Dtype, Retention, Run, StoredTensor, Trained, Weights,
+    Adapter, AdapterConfig, Checkpoint, Contents, Dtype, Retention, Run, StoredTensor, TargetModules, Trained, Weights,
 };
 use faults::Faults;
 
@@ -331,6 +331,7 @@ fn what_no_conversion_helps_is_refused_with_the_way_out() {
         *tensor = StoredTensor::from_f32(shape, &vec![0.5; length]);
     }
     let mut ends = adapter("plain");
+    ends.config.target_modules = TargetModules::Pattern("all-linear".into());
     ends.tensors.insert(Adapter::key_a("lm_head"), StoredTensor::from_f32([4, 16], &[0.5; 64]));
     ends.tensors.insert(Adapter::key_b("lm_head"), StoredTensor::from_f32([24, 4], &[0.5; 96]));
     let cases = [

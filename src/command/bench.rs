@@ -172,6 +172,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         full: false,
         height,
         width,
+        evaluated: 0,
+        tracked: config.num_hidden_layers,
+        head_copies: 0,
         dtype,
         quantise,
         fitted: 0,
@@ -182,6 +185,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         tree: false,
         held: resident(),
         saved: false,
+        principal: false,
     };
     let recompute = match arguments.recompute {
         Kept::None => Recompute::None,

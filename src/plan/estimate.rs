@@ -12,7 +12,7 @@ use super::memory::{Memory, Step};
 use super::room::{available, resident};
 use crate::engine::backward::Recompute;
 use crate::engine::data::Order;
-use crate::model::{AdapterSettings, Config, EMBEDDING, EncoderFiles, Sizes, is_right};
+use crate::model::{AdapterSettings, Config, EMBEDDING, EncoderFiles, HEAD, Sizes, is_right};
 use crate::recipe::{self, Adapter, Recipe};
 
 /// The derived sizes of a run.
@@ -47,7 +47,7 @@ impl Estimate {
         config: &Config,
         (trained, auxiliaries): (u64, Held),
         (order, steps): (&mut Order, usize),
-        fitted: &[&[u32]],
+        (fitted, evaluated, reach): (&[&[u32]], usize, Reach),
         device: &Device,
         dtype: DType,
     ) -> Self {
@@ -55,6 +55,7 @@ impl Estimate {
         let full = recipe.adapter == Adapter::None;
         let (shape, tokens) = largest_batch(order, steps);
         let Shape { height, width, tree } = shape;
+        let dora = matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dora);
         let step = Step {
             config,
             trained,
@@ -62,16 +63,24 @@ impl Estimate {
             full,
             height,
             width,
+            evaluated,
+            tracked: reach.tracked,
+            head_copies: match (reach.head && !full, dora) {
+                (false, _) => 0,
+                (true, false) => 2,
+                (true, true) => 5,
+            },
             dtype,
             quantise: recipe.model.quantise,
             fitted: fitted.iter().map(|row| row.len()).sum(),
             device,
-            dora: matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dora),
+            dora: reach.projections && dora,
             dropout: matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dropout > 0.0),
             native_attention: !tree && native_attention(config, [height, width], dtype, device),
             tree,
             held: resident(),
             saved: true,
+            principal: matches!(&recipe.adapter, Adapter::Lora(lora) if super::fresh(lora).is_some_and(|s| s.principal)),
         };
         let available_bytes = available(device);
         let recompute = match recipe.train.recompute {
@@ -115,6 +124,44 @@ pub(super) fn trained_values(recipe: &Recipe, config: &Config, init_from: Option
         (Adapter::Lora(lora), None) => {
             let settings = super::fresh(lora).expect("an adapter to go on from has been read");
             fresh_parameters(&settings, config)
+        }
+    }
+}
+
+/// Which parts of the backbone something trained stands beside.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    /// Blocks from the first of them, or all where the embedding is one.
+    tracked: usize,
+    /// Projections of blocks.
+    projections: bool,
+    /// The head.
+    head: bool,
+}
+
+impl Reach {
+    pub(super) fn new(recipe: &Recipe, config: &Config, init_from: Option<&checkpoints::Adapter>) -> Self {
+        let layers = config.num_hidden_layers;
+        let paths: Vec<String> = match (&recipe.adapter, init_from) {
+            (Adapter::None, _) => return Self { tracked: layers, projections: true, head: true },
+            (_, Some(adapter)) => {
+                let modules = adapter.modules().expect("an adapter that was read has modules");
+                modules.iter().map(|module| module.path.to_owned()).collect()
+            }
+            (Adapter::Lora(lora), None) => {
+                let settings = super::fresh(lora).expect("an adapter to go on from has been read");
+                settings.adapted(config).into_iter().map(|(path, _)| path).collect()
+            }
+        };
+        let block = |path: &String| match path.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) {
+            Some((block, _)) => block.parse().unwrap_or(0),
+            None if path == EMBEDDING => 0,
+            None => layers,
+        };
+        Self {
+            tracked: layers - paths.iter().map(block).min().unwrap_or(0).min(layers),
+            projections: paths.iter().any(|path| path.starts_with("model.layers.")),
+            head: paths.iter().any(|path| path == HEAD),
         }
     }
 }

@@ -27,6 +27,13 @@ pub struct Step<'a> {
     pub height: usize,
     /// Tokens of its longest row.
     pub width: usize,
+    /// Tokens of the largest held-out micro-batch; 0 for none.
+    pub evaluated: usize,
+    /// Blocks from the first that holds something trained: those before it keep nothing for the way back.
+    pub tracked: usize,
+    /// Copies of a chunk's logits in f32 that an adapter beside the head adds: what it gives and its gradient, and with
+    /// trained lengths what these are multiplied with.
+    pub head_copies: u64,
     /// Type of the frozen weights.
     pub dtype: DType,
     /// How they are kept in fewer bits, if they are.
@@ -35,7 +42,7 @@ pub struct Step<'a> {
     pub fitted: usize,
     /// The inner device.
     pub device: &'a Device,
-    /// Rows of adapted matrices have trained lengths: what is multiplied with them is kept.
+    /// Rows of adapted projections have trained lengths: what is multiplied with them is kept.
     pub dora: bool,
     /// Inputs of the adapter are dropped: a GPU keeps what is left and the mask.
     pub dropout: bool,
@@ -48,6 +55,8 @@ pub struct Step<'a> {
     pub held: Option<u64>,
     /// Checkpoints are written.
     pub saved: bool,
+    /// Factors are taken out of the matrices (PiSSA) and kept: an adapter leaves with both.
+    pub principal: bool,
 }
 
 /// Bytes that a step holds at once.
@@ -63,6 +72,16 @@ pub struct Memory {
     pub program: u64,
     /// All of it at the largest moment before the first step: while the model is loaded, or codes are fitted.
     pub loading: u64,
+}
+
+/// Bytes for each token of a micro-batch.
+struct PerToken {
+    /// Kept for the way back.
+    kept: u64,
+    /// Comes and goes beside that.
+    passing: u64,
+    /// Comes and goes where nothing is kept, as in an evaluation.
+    forward: u64,
 }
 
 /// The program itself where the system does not say how large it is.
@@ -97,19 +116,30 @@ impl Step<'_> {
     pub fn memory(&self, recompute: Recompute) -> Memory {
         let tokens = (self.height * self.width) as u64;
         let on_cpu = crate::device::is_cpu(self.device);
-        let (kept, passing) = match (on_cpu, self.is_fused()) {
+        let PerToken { kept, passing, forward } = match (on_cpu, self.is_fused()) {
             (_, true) => self.fused(recompute),
             (true, false) => self.composed(recompute),
             (false, _) => self.on_gpu(recompute),
         };
         let beside = self.head().max(tokens * passing);
         let auxiliaries = 4 * (tokens * self.auxiliaries.per_token + self.auxiliaries.passing);
-        let activations = ((tokens * kept + beside.max(auxiliaries) + self.piece()) as f64 * ROUNDING) as u64;
+        let step = tokens * kept + beside.max(auxiliaries) + self.piece();
+        // The way forward alone, and the hidden states with their norm.
+        let evaluated = self.evaluated as u64;
+        let evaluation = evaluated * (forward + 4 * self.config.hidden_size as u64) + self.logits(evaluated);
+        let activations = (step.max(evaluation) as f64 * ROUNDING) as u64;
         let (optimizer, passing) = match self.full {
             // Values, two moments, the gradients and their flat copy, one more vector while an update is made. When all
             // activations are gone there are two more in that; or a checkpoint, which is copies on the host and their bytes
             // as they go into files.
-            false => (4 * 6 * self.trained, 4 * self.trained * if self.saved && on_cpu { 6 } else { 2 }),
+            false => {
+                let copies = match (self.saved && on_cpu, self.principal) {
+                    (false, _) => 2,
+                    (true, false) => 6,
+                    (true, true) => 8,
+                };
+                (4 * (6 + u64::from(self.principal)) * self.trained, 4 * self.trained * copies)
+            }
             // Values, two moments and the gradients. Of a whole backbone the copies that come and go in an update, when
             // activations are gone, are large: as many as were measured.
             true => (4 * 4 * self.trained, 4 * 11 * self.trained / 2),
@@ -176,7 +206,7 @@ impl Step<'_> {
         !self.full && crate::device::is_cpu(self.device)
     }
 
-    fn fused(&self, recompute: Recompute) -> (u64, u64) {
+    fn fused(&self, recompute: Recompute) -> PerToken {
         let config = self.config;
         let inner_size = self.dtype.size() as u64;
         let hidden = config.hidden_size as u64;
@@ -196,15 +226,20 @@ impl Step<'_> {
         let block = stream + between + scaled + 4 * (ranks + config.num_attention_heads as u64);
         // Gradients of the widest part: of the gated values in f32, of gate and up, of the stream.
         let passing = 4 * inner + inner_size * 2 * inner + 4 * 4 * hidden;
-        match recompute {
-            Recompute::None => (layers * block, passing),
-            Recompute::Blocks => (layers * 4 * hidden, block + passing),
-        }
+        // The MLP at its widest, beside the stream before and after it.
+        let forward = 2 * 4 * hidden + inner_size * (hidden + 3 * inner);
+        let tracked = self.tracked as u64;
+        let (kept, passing) = match recompute {
+            _ if tracked == 0 => (0, forward),
+            Recompute::None => (tracked * block, passing),
+            Recompute::Blocks => (tracked * 4 * hidden, block + passing),
+        };
+        PerToken { kept, passing, forward }
     }
 
     /// What the kernels for a GPU, the projections and their adapters save, and the scores of layers whose attention is
     /// composed because it has a mask or the native one is wrong. From the code, not yet held against a measurement.
-    fn on_gpu(&self, recompute: Recompute) -> (u64, u64) {
+    fn on_gpu(&self, recompute: Recompute) -> PerToken {
         let config = self.config;
         let hidden = config.hidden_size as u64;
         let queries = (config.num_attention_heads * config.head_dim) as u64;
@@ -220,7 +255,8 @@ impl Step<'_> {
         let block = 4 * hidden + 3 * queries + 2 * keys + 3 * inner + scaled + dropped;
         let passing = 4 * hidden + 3 * inner;
         let (layers, size) = (config.num_hidden_layers as u64, self.dtype.size() as u64);
-        let windowed = config.sliding_windows.iter().flatten().filter(|window| **window < self.width).count() as u64;
+        let tracked = &config.sliding_windows[config.num_hidden_layers - self.tracked..];
+        let windowed = tracked.iter().flatten().filter(|window| **window < self.width).count() as u64;
         // With a cap and without a mask, scores are made again on the way back.
         let capped = config.attention_cap.is_some();
         let masked = if self.tree || !(self.native_attention || capped) { layers } else { windowed };
@@ -228,13 +264,12 @@ impl Step<'_> {
         let scores = 4 * (config.num_attention_heads * self.width) as u64;
         // Which places are hidden, and how far apart they stand.
         let mask = if self.tree { 2 * 4 * self.width as u64 } else { 0 };
-        match recompute {
+        let most = masked.min(1).max(again);
+        let (kept, passing) = match recompute {
             Recompute::None => (size * (layers * block + masked * scores) + mask, size * (passing + again * scores)),
-            Recompute::Blocks => {
-                let most = masked.min(1).max(again);
-                (size * layers * hidden + mask, size * (block + most * scores + passing))
-            }
-        }
+            Recompute::Blocks => (size * layers * hidden + mask, size * (block + most * scores + passing)),
+        };
+        PerToken { kept, passing, forward: size * (block + most * scores) }
     }
 
     /// Values that a token has behind and before all projections of a block.
@@ -253,7 +288,7 @@ impl Step<'_> {
     }
 
     /// Compositions of burn's operations keep more: a tensor for each.
-    fn composed(&self, recompute: Recompute) -> (u64, u64) {
+    fn composed(&self, recompute: Recompute) -> PerToken {
         let config = self.config;
         let hidden = config.hidden_size as u64;
         let queries = (config.num_attention_heads * config.head_dim) as u64;
@@ -262,23 +297,29 @@ impl Step<'_> {
         // As many as were measured.
         let block = 7 * hidden + 4 * queries + 4 * keys + 5 * config.intermediate_size as u64 + 3 * scores;
         let (layers, size) = (config.num_hidden_layers as u64, self.dtype.size() as u64);
-        match recompute {
+        let (kept, passing) = match recompute {
             Recompute::None => (size * layers * block, 0),
             // One block at a time, and the gradients that flow through it.
             Recompute::Blocks => (size * layers * hidden, size * 2 * block),
-        }
+        };
+        PerToken { kept, passing, forward: size * block }
     }
 
     /// Logits of a chunk and what is made of them; and the gradients of all hidden states.
     fn head(&self) -> u64 {
         let tokens = (self.height * self.width) as u64;
+        self.logits(tokens) + 4 * 4 * tokens * self.config.hidden_size as u64
+    }
+
+    /// Logits of a chunk of so many tokens and what is made of them.
+    fn logits(&self, tokens: u64) -> u64 {
         let rows = tokens.min(chunk_rows(self.config.vocab_size, self.device) as u64);
-        let logits = rows * self.config.vocab_size as u64;
         let copies = match (crate::device::is_cpu(self.device), self.is_fused()) {
             (_, true) => 4 + self.dtype.size() as u64,
             (true, false) => 6 * 4,
             (false, _) => 2 * self.dtype.size() as u64,
         };
-        copies * logits + 4 * 4 * tokens * self.config.hidden_size as u64
+        let copies = copies + 4 * self.head_copies;
+        copies * rows * self.config.vocab_size as u64
     }
 }

@@ -11,6 +11,9 @@ use super::print;
 /// Where the system shows what groups of processes may have.
 const GROUPS: &str = "/sys/fs/cgroup";
 
+/// Above any memory: what version 1 of control groups has for no limit, less a page.
+const NO_LIMIT: u64 = 1 << 62;
+
 /// Bytes that this process can have without swapping, those that it holds already among them; of a GPU, all that it has.
 /// `None` where the system does not say.
 pub fn available(device: &Device) -> Option<u64> {
@@ -83,7 +86,8 @@ fn smallest_limit(root: &Path, account: &str) -> Option<u64> {
         let path = Path::new(path.trim_start_matches('/'));
         let groups = path.ancestors().map(move |group| tree.join(group).join(name)).filter(move |_| concerned);
         // Without a limit the one has the word `max`, the other a number above any memory.
-        groups.filter_map(|file| fs_err::read_to_string(file).ok()?.trim().parse::<u64>().ok()).min()
+        let limits = groups.filter_map(|file| fs_err::read_to_string(file).ok()?.trim().parse::<u64>().ok());
+        limits.filter(|limit| *limit < NO_LIMIT).min()
     });
     limits.min()
 }
@@ -114,6 +118,7 @@ mod tests {
         // Of a container that does not see the path it has outside: the root is its own.
         group(root, "", "memory.max", "5000");
         assert_eq!(smallest_limit(root, "0::/machine.slice/it\n"), Some(5000));
+        assert_eq!(smallest_limit(root, "9:memory:/batch\n"), None);
         assert_eq!(smallest_limit(root, "3:pids:/batch\n"), None);
         assert_eq!(smallest_limit(root, "nonsense"), None);
     }

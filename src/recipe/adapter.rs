@@ -84,6 +84,9 @@ impl FromToml for Targets {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Pattern<T>(Vec<(String, T)>);
 
+/// Above the width of any model: what is more is a slip of the hand.
+const LARGEST_RANK: usize = 1 << 16;
+
 /// A rank or an alpha that a pattern can give.
 trait Number: FromToml {
     const EXPECTED_TABLE: &'static str;
@@ -92,18 +95,18 @@ trait Number: FromToml {
 }
 
 impl Number for usize {
-    const EXPECTED_TABLE: &'static str = "a table of `\"module\" = rank`, ranks of 1 or more";
+    const EXPECTED_TABLE: &'static str = "a table of `\"module\" = rank`, each a rank from 1 to 65536";
 
     fn usable(&self) -> bool {
-        *self > 0
+        (1..=LARGEST_RANK).contains(self)
     }
 }
 
 impl Number for f64 {
-    const EXPECTED_TABLE: &'static str = "a table of `\"module\" = alpha`, each above 0";
+    const EXPECTED_TABLE: &'static str = "a table of `\"module\" = alpha`, each above 0 and a number that f32 can hold";
 
     fn usable(&self) -> bool {
-        self.is_finite() && *self > 0.0
+        *self > 0.0 && (*self as f32).is_normal()
     }
 }
 
@@ -155,7 +158,12 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Adapter {
     };
     let dropout = section.value("dropout", 0.0);
     let possible = (0.0..1.0).contains(&dropout) && (dropout as f32) < 1.0;
-    section.check("dropout", possible, format!("`adapter.dropout` cannot be {dropout}"), "from 0 to below 1");
+    section.check(
+        "dropout",
+        possible,
+        format!("`adapter.dropout` cannot be {dropout}"),
+        "from 0 to below 1, as f32 has it; 0.05 to 0.1 is usual",
+    );
     let lora_plus_ratio = section.optional("lora_plus_ratio");
     if let Some(ratio) = lora_plus_ratio {
         let usable = f64::is_finite(ratio) && ratio > 0.0 && ratio != 1.0;
@@ -168,6 +176,8 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Adapter {
 
 fn fresh(section: &mut Section) -> Fresh {
     let rank = positive(section, "rank", 16);
+    let message = format!("`adapter.rank` cannot be {rank}");
+    section.check("rank", rank <= LARGEST_RANK, message, format!("from 1 to {LARGEST_RANK}; 8 to 64 is usual"));
     let alpha = section.value("alpha", 32.0);
     let usable = alpha.is_finite() && alpha > 0.0;
     let hint = "above 0; twice the rank is usual";
