@@ -323,3 +323,51 @@ impl Step<'_> {
         copies * rows * self.config.vocab_size as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::fixtures;
+
+    /// What a step of four rows keeps grows with the blocks that are tracked and not otherwise; an evaluation of more
+    /// tokens than a step has takes over.
+    #[test]
+    fn blocks_before_the_first_adapter_keep_nothing_and_evaluations_count() {
+        let decoder = fixtures::decoder("llama");
+        let (config, device) = (&decoder.config, Device::flex());
+        let layers = config.num_hidden_layers;
+        let activations = |tracked: usize, evaluated: usize| {
+            let auxiliaries = Held::default();
+            let step = Step {
+                config,
+                trained: 1,
+                auxiliaries,
+                full: false,
+                height: 4,
+                width: 4096,
+                evaluated,
+                tracked,
+                head_copies: 0,
+                dtype: DType::F32,
+                quantise: None,
+                fitted: 0,
+                device: &device,
+                dora: false,
+                dropout: false,
+                native_attention: false,
+                tree: false,
+                held: Some(0),
+                saved: false,
+                principal: false,
+            };
+            step.memory(Recompute::None).activations
+        };
+        let kept = (1..=layers).map(|tracked| activations(tracked, 0)).collect::<Vec<_>>();
+        let block = kept[1] - kept[0];
+        assert!(kept.windows(2).all(|pair| (pair[1] - pair[0]).abs_diff(block) <= 1), "{kept:?}");
+        assert!(activations(0, 0) < kept[0] && block > 0);
+        assert_eq!(activations(layers, 4 * 4096), activations(layers, 0));
+        let larger = activations(layers, 1 << 20);
+        assert!(larger > 10 * activations(layers, 0) && activations(0, 1 << 20) == larger, "{larger}");
+    }
+}
