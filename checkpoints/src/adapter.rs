@@ -367,6 +367,10 @@ fn passed_over(path: &str, keys: &Value) -> Option<&'static str> {
     if named("exclude_modules") == Some(true) {
         return Some("exclude_modules");
     }
+    // A module that is named by its whole path is meant wherever it is.
+    if keys["target_modules"].as_array().is_some_and(|names| names.iter().any(|name| name == path)) {
+        return None;
+    }
     let layers = match &keys["layers_to_transform"] {
         Value::Array(layers) => layers.iter().filter_map(Value::as_u64).collect(),
         layer => layer.as_u64().into_iter().collect::<Vec<_>>(),
@@ -417,6 +421,8 @@ mod tests {
             (r#"{"layers_to_transform": [0, 1]}"#, None),
             (r#"{"layers_to_transform": 0}"#, Some("layers_to_transform")),
             (r#"{"layers_to_transform": [0], "layers_pattern": "h"}"#, None),
+            (r#"{"target_modules": ["model.layers.1.self_attn.q_proj"], "layers_to_transform": [0]}"#, None),
+            (r#"{"target_modules": ["q_proj"], "layers_to_transform": [0]}"#, Some("layers_to_transform")),
             ("{}", None),
         ] {
             let keys = serde_json::from_str(keys).expect("JSON");

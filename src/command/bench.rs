@@ -179,7 +179,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         quantise,
         fitted: 0,
         device: &device,
-        dora: false,
+        scaled: 0,
         dropout: false,
         native_attention: native_attention(&config, [height, width], dtype, &device),
         tree: false,

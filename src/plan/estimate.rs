@@ -74,7 +74,7 @@ impl Estimate {
             quantise: recipe.model.quantise,
             fitted: fitted.iter().map(|row| row.len()).sum(),
             device,
-            dora: reach.projections && dora,
+            scaled: if dora { reach.outputs } else { 0 },
             dropout: matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dropout > 0.0),
             native_attention: !tree && native_attention(config, [height, width], dtype, device),
             tree,
@@ -133,8 +133,8 @@ pub(super) fn trained_values(recipe: &Recipe, config: &Config, init_from: Option
 pub(super) struct Reach {
     /// Blocks from the first of them, or all where the embedding is one.
     tracked: usize,
-    /// Projections of blocks.
-    projections: bool,
+    /// What a token has behind the projections of blocks among them, all together.
+    outputs: u64,
     /// The head.
     head: bool,
 }
@@ -143,7 +143,7 @@ impl Reach {
     pub(super) fn new(recipe: &Recipe, config: &Config, init_from: Option<&checkpoints::Adapter>) -> Self {
         let layers = config.num_hidden_layers;
         let paths: Vec<String> = match (&recipe.adapter, init_from) {
-            (Adapter::None, _) => return Self { tracked: layers, projections: true, head: true },
+            (Adapter::None, _) => return Self { tracked: layers, outputs: 0, head: true },
             (_, Some(adapter)) => {
                 let modules = adapter.modules().expect("an adapter that was read has modules");
                 modules.iter().map(|module| module.path.to_owned()).collect()
@@ -160,7 +160,10 @@ impl Reach {
         };
         Self {
             tracked: layers - paths.iter().map(block).min().unwrap_or(0).min(layers),
-            projections: paths.iter().any(|path| path.starts_with("model.layers.")),
+            outputs: (config.adaptable().into_iter())
+                .filter(|(path, _)| path.starts_with("model.layers.") && paths.contains(path))
+                .map(|(_, [outputs, _])| outputs as u64)
+                .sum(),
             head: paths.iter().any(|path| path == HEAD),
         }
     }

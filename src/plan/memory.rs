@@ -42,8 +42,9 @@ pub struct Step<'a> {
     pub fitted: usize,
     /// The inner device.
     pub device: &'a Device,
-    /// Rows of adapted projections have trained lengths: what is multiplied with them is kept.
-    pub dora: bool,
+    /// Values of a token behind projections of blocks whose rows have trained lengths (DoRA), all together: what is
+    /// multiplied with these is kept.
+    pub scaled: u64,
     /// Inputs of the adapter are dropped: a GPU keeps what is left and the mask.
     pub dropout: bool,
     /// Attention without a mask keeps no scores on this GPU.
@@ -222,8 +223,7 @@ impl Step<'_> {
         let normed = if config.query_key_norm == QueryKeyNorm::None { 0 } else { queries + keys };
         let stream = streams * 4 * hidden;
         let between = inner_size * (2 * hidden + 2 * queries + 2 * keys + normed + 3 * inner);
-        let scaled = if self.dora { inner_size * outputs } else { 0 };
-        let block = stream + between + scaled + 4 * (ranks + config.num_attention_heads as u64);
+        let block = stream + between + 4 * (ranks + config.num_attention_heads as u64);
         // Gradients of the widest part: of the gated values in f32, of gate and up, of the stream.
         let passing = 4 * inner + inner_size * 2 * inner + 4 * 4 * hidden;
         // The MLP at its widest, beside the stream before and after it.
@@ -231,8 +231,8 @@ impl Step<'_> {
         let tracked = self.tracked as u64;
         let (kept, passing) = match recompute {
             _ if tracked == 0 => (0, forward),
-            Recompute::None => (tracked * block, passing),
-            Recompute::Blocks => (tracked * 4 * hidden, block + passing),
+            Recompute::None => (tracked * block + inner_size * self.scaled, passing),
+            Recompute::Blocks => (tracked * 4 * hidden, block + inner_size * self.scaled / tracked + passing),
         };
         PerToken { kept, passing, forward }
     }
@@ -245,16 +245,12 @@ impl Step<'_> {
         let queries = (config.num_attention_heads * config.head_dim) as u64;
         let keys = (config.num_key_value_heads * config.head_dim) as u64;
         let inner = config.intermediate_size as u64;
-        let [outputs, inputs] = self.sides();
-        let scaled = if self.dora { outputs } else { 0 };
-        let dropped = match (self.dropout, self.dora) {
-            (false, _) => 0,
-            (true, false) => 2 * inputs,
-            (true, true) => 2 * inputs + outputs,
-        };
+        let [_, inputs] = self.sides();
+        let scaled = self.scaled / (self.tracked as u64).max(1);
+        let dropped = if self.dropout { 2 * inputs + scaled } else { 0 };
         let block = 4 * hidden + 3 * queries + 2 * keys + 3 * inner + scaled + dropped;
         let passing = 4 * hidden + 3 * inner;
-        let (layers, size) = (config.num_hidden_layers as u64, self.dtype.size() as u64);
+        let (layers, size) = (self.tracked as u64, self.dtype.size() as u64);
         let tracked = &config.sliding_windows[config.num_hidden_layers - self.tracked..];
         let windowed = tracked.iter().flatten().filter(|window| **window < self.width).count() as u64;
         // With a cap and without a mask, scores are made again on the way back.
@@ -352,7 +348,7 @@ mod tests {
                 quantise: None,
                 fitted: 0,
                 device: &device,
-                dora: false,
+                scaled: 0,
                 dropout: false,
                 native_attention: false,
                 tree: false,
