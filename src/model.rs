@@ -38,7 +38,7 @@ mod source;
 mod svd;
 mod visibility;
 
-pub use adapter::{AdapterSettings, Targets, check_fit, matches_module};
+pub use adapter::{AdapterSettings, Targets, check_fit};
 pub use attention::LayerCache;
 pub use block::Block;
 pub use calibration::Inputs;

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::adapter_config::{AdapterConfig, TargetModules};
+use crate::adapter_config::{AdapterConfig, TargetModules, matches_module};
 use crate::files;
 use crate::tensor::{StoredTensor, all_finite, decode_into, float_size};
 use crate::weights::{DISK, Weights, read_all, write_tensors};
@@ -141,7 +141,8 @@ impl Adapter {
             };
             return Err(fault.hint(hint).into());
         }
-        let mut config = AdapterConfig::from_json(&files::read(&config_path)?).map_err(|faults| {
+        let written = files::read(&config_path)?;
+        let mut config = AdapterConfig::from_json(&written).map_err(|faults| {
             let placed = faults.into_iter().map(|fault| fault.at(Place::file(&config_path)).or_hint(BROKEN)).collect();
             Faults::check(placed).expect_err("a refused configuration has faults")
         })?;
@@ -150,7 +151,7 @@ impl Adapter {
         Faults::check(broken.collect())?;
         let weights = Weights::open_file(&tensors_path)?;
         let tensors = read_all(&weights)?;
-        let keys: Value = serde_json::from_slice(&files::read(&config_path)?).unwrap_or_default();
+        let keys: Value = serde_json::from_slice(&written).unwrap_or_default();
         let narrowed = ["layers_to_transform", "exclude_modules"].iter().any(|key| !keys[*key].is_null());
         let paths: BTreeSet<&str> = tensors.keys().filter_map(|key| split(key)).map(|(path, _)| path).collect();
         let foreign = paths.iter().filter_map(|path| Some((path, passed_over(path, &keys)?)));
@@ -353,7 +354,7 @@ fn passed_over(path: &str, keys: &Value) -> Option<&'static str> {
         Value::Array(names) => {
             let mut names = names.iter().filter_map(Value::as_str).peekable();
             names.peek()?;
-            Some(names.any(|name| path == name || path.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))))
+            Some(names.any(|name| matches_module(path, name)))
         }
         // Of what Python's regular expressions have and these do not, nothing is said.
         Value::String(pattern) if !pattern.eq_ignore_ascii_case("all-linear") => {

@@ -19,6 +19,11 @@ pub enum TargetModules {
     Pattern(String),
 }
 
+/// As PEFT matches a list of target modules: the whole path, or its end after a dot.
+pub fn matches_module(path: &str, name: &str) -> bool {
+    path == name || path.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
+}
+
 /// What `adapter_config.json` says about an adapter.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct AdapterConfig {

@@ -26,7 +26,7 @@ mod tensor;
 mod weights;
 
 pub use adapter::{Adapter, Module};
-pub use adapter_config::{AdapterConfig, TargetModules};
+pub use adapter_config::{AdapterConfig, TargetModules, matches_module};
 pub use cache::Cache;
 pub use checkpoint::{Checkpoint, Contents, Trained, find_checkpoint};
 pub use run::{Retention, Run};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
-use checkpoints::{Adapter, AdapterConfig, Dtype, StoredTensor, TargetModules};
+use checkpoints::{Adapter, AdapterConfig, Dtype, StoredTensor, TargetModules, matches_module};
 use faults::{Fault, Faults, Place, nearest};
 use losses::Parameter;
 use rand::{Rng, SeedableRng};
@@ -183,11 +183,6 @@ impl Targets {
             Self::Named(names) => names.iter().any(|name| matches_module(path, name)),
         }
     }
-}
-
-/// As PEFT matches a list of target modules: the whole path, or its end after a dot.
-pub fn matches_module(path: &str, name: &str) -> bool {
-    path == name || path.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
 }
 
 impl Decoder {
