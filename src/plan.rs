@@ -101,7 +101,8 @@ impl Plan {
             config.check_weights(weights)?;
         }
         let init_from = match &recipe.adapter {
-            Adapter::Lora(lora) => adapter(lora, &config, weights.as_ref())?,
+            Adapter::Lora(lora) => adapter(lora, &config, weights.as_ref())
+                .map_err(|faults| faults.map(|fault| recipe.places.located(fault)))?,
             Adapter::None => None,
         };
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;

@@ -147,7 +147,7 @@ impl Adapter {
             Faults::check(placed).expect_err("a refused configuration has faults")
         })?;
         // Before the tensors are looked at: what a broken pattern says of their ranks is nothing.
-        let broken = config.broken_patterns().into_iter().map(|fault| fault.at(Place::file(&config_path)));
+        let broken = config.broken_patterns().into_iter().map(|(.., fault)| fault.at(Place::file(&config_path)));
         Faults::check(broken.collect())?;
         let weights = Weights::open_file(&tensors_path)?;
         let tensors = read_all(&weights)?;
@@ -181,7 +181,7 @@ impl Adapter {
     /// No module at all, keys that are not understood, a module with one half missing, shapes that do not fit each other
     /// or the rank in the configuration, a pattern that is no regular expression.
     pub fn modules(&self) -> Result<Vec<Module<'_>>, Faults> {
-        let mut faults = self.config.broken_patterns();
+        let mut faults: Vec<Fault> = self.config.broken_patterns().into_iter().map(|(.., fault)| fault).collect();
         let mut parts: BTreeMap<&str, Parts<'_>> = BTreeMap::new();
         for (key, tensor) in &self.tensors {
             let Some((path, part)) = split(key) else {
@@ -376,9 +376,23 @@ fn passed_over(path: &str, keys: &Value) -> Option<&'static str> {
         Value::Array(layers) => layers.iter().filter_map(Value::as_u64).collect(),
         layer => layer.as_u64().into_iter().collect::<Vec<_>>(),
     };
-    let of_path = path.split_once("layers.").and_then(|(_, rest)| rest.split('.').next()?.parse().ok());
-    let left_out = !layers.is_empty() && of_path.is_some_and(|layer: u64| !layers.contains(&layer));
-    (left_out && keys["layers_pattern"].is_null()).then_some("layers_to_transform")
+    let left_out =
+        !layers.is_empty() && !layer(path, &keys["layers_pattern"]).is_some_and(|layer| layers.contains(&layer));
+    left_out.then_some("layers_to_transform")
+}
+
+/// The layer that a module is in, by `layers_pattern`: the name, or names, of the list that has the layers, any when empty.
+fn layer(path: &str, lists: &Value) -> Option<u64> {
+    let lists: Vec<&str> = match lists {
+        Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
+        name => name.as_str().filter(|name| !name.is_empty()).into_iter().collect(),
+    };
+    let mut expressions: Vec<String> = lists.iter().map(|list| format!(r"^(?:|.*?\.)(?:{list})\.(\d+)\.")).collect();
+    if expressions.is_empty() {
+        expressions.push(r"^.*?\.[^.]*\.(\d+)\.".into());
+    }
+    let found = expressions.iter().find_map(|expression| Regex::new(expression).ok()?.captures(path));
+    found?.get(1)?.as_str().parse().ok()
 }
 
 #[cfg(test)]
@@ -421,7 +435,11 @@ mod tests {
             (r#"{"target_modules": ["q_proj"], "exclude_modules": []}"#, None),
             (r#"{"layers_to_transform": [0, 1]}"#, None),
             (r#"{"layers_to_transform": 0}"#, Some("layers_to_transform")),
-            (r#"{"layers_to_transform": [0], "layers_pattern": "h"}"#, None),
+            (r#"{"layers_to_transform": [0], "layers_pattern": "h"}"#, Some("layers_to_transform")),
+            (r#"{"layers_to_transform": [1], "layers_pattern": "layers"}"#, None),
+            (r#"{"layers_to_transform": [1], "layers_pattern": ["h", "layers"]}"#, None),
+            (r#"{"layers_to_transform": [1], "layers_pattern": []}"#, None),
+            (r#"{"layers_to_transform": [0], "layers_pattern": ["layers"]}"#, Some("layers_to_transform")),
             (r#"{"target_modules": ["model.layers.1.self_attn.q_proj"], "layers_to_transform": [0]}"#, None),
             (r#"{"target_modules": ["q_proj"], "layers_to_transform": [0]}"#, Some("layers_to_transform")),
             ("{}", None),

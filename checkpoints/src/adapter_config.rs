@@ -233,33 +233,35 @@ impl AdapterConfig {
         matching(&self.rank_pattern, module).unwrap_or(self.r)
     }
 
-    /// A fault for each pattern that is no regular expression.
-    pub fn broken_patterns(&self) -> Vec<Fault> {
-        let patterns = self.rank_pattern.keys().chain(self.alpha_pattern.keys());
-        let broken = patterns.filter_map(|pattern| Some((pattern, expression(pattern).err()?)));
+    /// A fault for each pattern that is no regular expression, with its table and the pattern.
+    pub fn broken_patterns(&self) -> Vec<(&'static str, &str, Fault)> {
+        let ranks = self.rank_pattern.keys().map(|pattern| ("rank_pattern", pattern.as_str()));
+        let alphas = self.alpha_pattern.keys().map(|pattern| ("alpha_pattern", pattern.as_str()));
+        let broken =
+            ranks.chain(alphas).filter_map(|(table, pattern)| Some((table, pattern, expression(pattern).err()?)));
         // The expression is shown with what we put around it: the last line says what is wrong with it.
         let reason = |error: regex::Error| error.to_string().lines().last().unwrap_or_default().trim().to_owned();
         broken
-            .map(|(pattern, error)| {
-                Fault::new(format!(
-                    "cannot read the pattern {pattern:?}: {}",
-                    reason(error).trim_start_matches("error: ")
-                ))
-                .hint(
-                    "a pattern is a regular expression for the end of a module's path, such as `layers.0.mlp.up_proj`",
-                )
+            .map(|(table, pattern, error)| {
+                let reason = reason(error);
+                let message = format!("cannot read the pattern {pattern:?}: {}", reason.trim_start_matches("error: "));
+                let hint =
+                    "a pattern is a regular expression for the end of a module's path, such as `layers.0.mlp.up_proj`";
+                (table, pattern, Fault::new(message).hint(hint))
             })
             .collect()
     }
 
-    /// The patterns that decide about none of `modules`: nothing matches them, or an earlier one always matches first.
-    pub fn idle_patterns<'a>(&'a self, modules: &[&str]) -> Vec<&'a str> {
+    /// The patterns that decide about none of `modules`, each with its table: nothing matches them, or an earlier one always
+    /// matches first.
+    pub fn idle_patterns<'a>(&'a self, modules: &[&str]) -> Vec<(&'static str, &'a str)> {
         fn idle<'a, T>(patterns: &'a IndexMap<String, T>, modules: &[&str]) -> impl Iterator<Item = &'a str> {
             let deciding: Vec<_> = modules.iter().filter_map(|module| first(patterns, module)).collect();
             let names = patterns.keys().enumerate().filter(move |(index, _)| !deciding.contains(index));
             names.map(|(_, name)| name.as_str())
         }
-        idle(&self.rank_pattern, modules).chain(idle(&self.alpha_pattern, modules)).collect()
+        let ranks = idle(&self.rank_pattern, modules).map(|pattern| ("rank_pattern", pattern));
+        ranks.chain(idle(&self.alpha_pattern, modules).map(|pattern| ("alpha_pattern", pattern))).collect()
     }
 
     /// The content of `adapter_config.json`: every key PEFT, vLLM and llama.cpp look for.
@@ -441,7 +443,7 @@ mod tests {
         config.alpha_pattern.insert("o_proj".into(), 1.0);
         assert_eq!(
             config.idle_patterns(&["layers.0.q_proj", "layers.1.q_proj"]),
-            patterns[1..].iter().copied().chain(["o_proj"]).collect::<Vec<_>>()
+            [("rank_pattern", patterns[1]), ("rank_pattern", patterns[2]), ("alpha_pattern", "o_proj")]
         );
     }
 }

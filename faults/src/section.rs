@@ -118,6 +118,18 @@ impl Places {
             }
         }
     }
+
+    /// The same fault, where the value stands if it is at the name of one.
+    pub fn located(&self, fault: Fault) -> Fault {
+        let written = match &fault.place {
+            Some(Place::Named(name)) => self.0.get(name).cloned(),
+            _ => None,
+        };
+        match written {
+            Some(place) => fault.at(place),
+            None => fault,
+        }
+    }
 }
 
 fn note_places(entries: &[Entry], path: &str, places: &mut BTreeMap<String, Place>) {
@@ -186,6 +198,11 @@ impl Section {
     /// True when the user wrote this key.
     pub fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key)
+    }
+
+    /// The keys that the user wrote, in their order: for tables whose keys are the user's own.
+    pub fn keys(&self) -> Vec<String> {
+        self.entries.iter().map(|entry| entry.key.clone()).collect()
     }
 
     /// True when the user wrote nothing in this table.

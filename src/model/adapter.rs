@@ -108,13 +108,15 @@ impl AdapterSettings {
         let paths: Vec<&str> = adapted.iter().map(|(path, _)| path.as_str()).collect();
         let mut faults = shape.broken_patterns();
         if faults.is_empty() {
-            faults.extend(shape.idle_patterns(&paths).into_iter().map(|pattern| {
-                Fault::new(format!("the pattern {pattern:?} has no effect: it decides about no adapted module"))
-                    .hint("a pattern is a regular expression for the end of a path; the first that matches counts")
+            faults.extend(shape.idle_patterns(&paths).into_iter().map(|(table, pattern)| {
+                let message = format!("the pattern {pattern:?} has no effect: it decides about no adapted module");
+                let hint = "a pattern is a regular expression for the end of a path; the first that matches counts";
+                (table, pattern, Fault::new(message).hint(hint))
             }));
         }
-        let keys = "adapter.rank_pattern and adapter.alpha_pattern";
-        let mut faults: Vec<Fault> = faults.into_iter().map(|fault| fault.at(Place::Named(keys.into()))).collect();
+        let place = |table, pattern| Place::Named(format!("adapter.{table}.{pattern}"));
+        let mut faults: Vec<Fault> =
+            faults.into_iter().map(|(table, pattern, fault)| fault.at(place(table, pattern))).collect();
         if self.principal {
             let of = |(path, sides): &(String, [usize; 2])| without_principal(path, *sides, shape.rank(path));
             faults.extend(adapted.iter().filter_map(of));

@@ -2,7 +2,7 @@
 
 use faults::{FromToml, Section};
 
-use super::{Backbone, Model, positive};
+use super::{Backbone, Model};
 
 /// `[adapter]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,49 +80,8 @@ impl FromToml for Targets {
     }
 }
 
-/// A table of `pattern = number`, in the order written.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Pattern<T>(Vec<(String, T)>);
-
 /// Above the width of any model: what is more is a slip of the hand.
 const LARGEST_RANK: usize = 1 << 16;
-
-/// A rank or an alpha that a pattern can give.
-trait Number: FromToml {
-    const EXPECTED_TABLE: &'static str;
-
-    fn usable(&self) -> bool;
-}
-
-impl Number for usize {
-    const EXPECTED_TABLE: &'static str = "a table of `\"module\" = rank`, each a rank from 1 to 65536";
-
-    fn usable(&self) -> bool {
-        (1..=LARGEST_RANK).contains(self)
-    }
-}
-
-impl Number for f64 {
-    const EXPECTED_TABLE: &'static str = "a table of `\"module\" = alpha`, each above 0 and a number that f32 can hold";
-
-    fn usable(&self) -> bool {
-        *self > 0.0 && (*self as f32).is_normal()
-    }
-}
-
-impl<T: Number> FromToml for Pattern<T> {
-    const EXPECTED: &'static str = T::EXPECTED_TABLE;
-
-    fn from_toml(value: &toml::Value) -> Option<Self> {
-        let number = |value| T::from_toml(value).filter(T::usable);
-        let pairs = value.as_table()?.iter();
-        pairs.map(|(pattern, value)| Some((pattern.clone(), number(value)?))).collect::<Option<_>>().map(Pattern)
-    }
-
-    fn to_toml(&self) -> toml::Value {
-        toml::Value::Table(self.0.iter().map(|(pattern, value)| (pattern.clone(), value.to_toml())).collect())
-    }
-}
 
 /// What describes a new adapter, and so is void for one that exists.
 const SHAPE: [&str; 7] = ["rank", "alpha", "targets", "rslora", "init", "rank_pattern", "alpha_pattern"];
@@ -175,14 +134,10 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Adapter {
 }
 
 fn fresh(section: &mut Section) -> Fresh {
-    let rank = positive(section, "rank", 16);
-    let message = format!("`adapter.rank` cannot be {rank}");
-    section.check("rank", rank <= LARGEST_RANK, message, format!("from 1 to {LARGEST_RANK}; 8 to 64 is usual"));
+    let rank = section.value("rank", 16);
+    check_rank(section, "rank", rank);
     let alpha = section.value("alpha", 32.0);
-    let usable = alpha.is_finite() && alpha > 0.0;
-    let hint = "above 0; twice the rank is usual";
-    section.check("alpha", usable, format!("`adapter.alpha` cannot be {alpha}"), hint);
-    section.check_single("alpha", alpha, hint);
+    check_alpha(section, "alpha", alpha);
     let targets = section.value("targets", Targets::AllLinear);
     if let Targets::Names(names) = &targets {
         let usable = !names.is_empty() && names.iter().all(|name| !name.is_empty());
@@ -190,10 +145,37 @@ fn fresh(section: &mut Section) -> Fresh {
         section.check("targets", usable, "`adapter.targets` names no module", hint);
     }
     let rslora = section.value("rslora", false);
-    let rank_pattern = section.optional::<Pattern<usize>>("rank_pattern").unwrap_or_default().0;
-    let alpha_pattern = section.optional::<Pattern<f64>>("alpha_pattern").unwrap_or_default().0;
+    let rank_pattern = patterns(section, "rank_pattern", check_rank);
+    let alpha_pattern = patterns(section, "alpha_pattern", check_alpha);
     let pissa = section.choice("init", &[("default", false), ("pissa", true)], "default");
     Fresh { rank, alpha, targets, rslora, rank_pattern, alpha_pattern, pissa }
+}
+
+fn check_rank(section: &Section, key: &str, rank: usize) {
+    let message = format!("`{}` cannot be {rank}", section.full(key));
+    let usable = (1..=LARGEST_RANK).contains(&rank);
+    section.check(key, usable, message, format!("from 1 to {LARGEST_RANK}; 8 to 64 is usual"));
+}
+
+fn check_alpha(section: &Section, key: &str, alpha: f64) {
+    let usable = alpha.is_finite() && alpha > 0.0;
+    let hint = "above 0; twice the rank is usual";
+    section.check(key, usable, format!("`{}` cannot be {alpha}", section.full(key)), hint);
+    section.check_single(key, alpha, hint);
+}
+
+/// The table of `pattern = number` under `key`, in the order written.
+fn patterns<T: FromToml + Copy>(section: &mut Section, key: &str, check: fn(&Section, &str, T)) -> Vec<(String, T)> {
+    let mut table = section.section(key);
+    let mut numbers = Vec::new();
+    for pattern in table.keys() {
+        if let Some(number) = table.optional::<T>(&pattern) {
+            check(&table, &pattern, number);
+            numbers.push((pattern, number));
+        }
+    }
+    section.close(table);
+    numbers
 }
 
 /// Files one fault for all of `keys` that are written: one setting has made them void.

@@ -224,9 +224,9 @@ fn an_adapter_of_another_shape_is_refused() {
 fn adapters_that_do_not_fit_the_model_are_refused_before_the_plan() {
     let place = Workplace::new();
     let cases = [
-        ("adapter.targets=[\"q_prj\"]", &["`q_prj`", "did you mean `q_proj`?", "hint: "][..]),
-        ("adapter.rank_pattern={lm_head=2}", &["\"lm_head\" has no effect", "adapter.rank_pattern", "hint: "]),
-        ("adapter.alpha_pattern={\"(q_proj\"=2}", &["cannot read the pattern", "adapter.alpha_pattern"]),
+        ("adapter.targets=[\"q_prj\"]", &["`q_prj`", "did you mean `q_proj`?", "--set:1:19", "hint: "][..]),
+        ("adapter.rank_pattern={lm_head=2}", &["\"lm_head\" has no effect", "--set:1:33", "hint: "]),
+        ("adapter.alpha_pattern={\"(q_proj\"=2}", &["cannot read the pattern", "--set:1:36"]),
         ("adapter.init=pissa --set adapter.rank=129", &["rank 129 is more than a matrix [128, 128] has", "hint: "]),
         (
             "adapter.init=pissa --set adapter.targets=[\"embed_tokens\"]",
