@@ -8,11 +8,11 @@ use std::path::Path;
 
 use faults::{Fault, Faults, Place};
 use rayon::prelude::*;
-use regex::Regex;
 use serde_json::Value;
 
 use crate::adapter_config::{AdapterConfig, TargetModules, matches_module};
 use crate::files;
+use crate::pattern::{compiled, of_whole};
 use crate::tensor::{StoredTensor, all_finite, decode_into, float_size};
 use crate::weights::{DISK, Weights, read_all, write_tensors};
 
@@ -358,7 +358,7 @@ fn passed_over(path: &str, keys: &Value) -> Option<&'static str> {
         }
         // Of what Python's regular expressions have and these do not, nothing is said.
         Value::String(pattern) if !pattern.eq_ignore_ascii_case("all-linear") => {
-            Some(Regex::new(&format!("^(?:{pattern})$")).ok()?.is_match(path))
+            Some(of_whole(pattern).ok()?.is_match(path))
         }
         _ => None,
     };
@@ -387,12 +387,13 @@ fn layer(path: &str, lists: &Value) -> Option<u64> {
         Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
         name => name.as_str().filter(|name| !name.is_empty()).into_iter().collect(),
     };
-    let mut expressions: Vec<String> = lists.iter().map(|list| format!(r"^(?:|.*?\.)(?:{list})\.(\d+)\.")).collect();
-    if expressions.is_empty() {
-        expressions.push(r"^.*?\.[^.]*\.(\d+)\.".into());
-    }
-    let found = expressions.iter().find_map(|expression| Regex::new(expression).ok()?.captures(path));
-    found?.get(1)?.as_str().parse().ok()
+    let number = r"\.(?P<layer>\d+)\.";
+    let mut named = lists.iter().map(|list| compiled(list, r"^(?:|.*?\.)(?:", &format!("){number}")));
+    let found = match lists.is_empty() {
+        true => compiled("[^.]*", r"^.*?\.", number).ok()?.captures(path),
+        false => named.find_map(|expression| expression.ok()?.captures(path)),
+    };
+    found?.name("layer")?.as_str().parse().ok()
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@
 
 use faults::{Fault, shortened};
 use indexmap::IndexMap;
-use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
+
+use crate::pattern::{first, of_end};
 
 /// Which modules an adapter is on, in either of PEFT's forms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -237,14 +238,10 @@ impl AdapterConfig {
     pub fn broken_patterns(&self) -> Vec<(&'static str, &str, Fault)> {
         let ranks = self.rank_pattern.keys().map(|pattern| ("rank_pattern", pattern.as_str()));
         let alphas = self.alpha_pattern.keys().map(|pattern| ("alpha_pattern", pattern.as_str()));
-        let broken =
-            ranks.chain(alphas).filter_map(|(table, pattern)| Some((table, pattern, expression(pattern).err()?)));
-        // The expression is shown with what we put around it: the last line says what is wrong with it.
-        let reason = |error: regex::Error| error.to_string().lines().last().unwrap_or_default().trim().to_owned();
+        let broken = ranks.chain(alphas).filter_map(|(table, pattern)| Some((table, pattern, of_end(pattern).err()?)));
         broken
-            .map(|(table, pattern, error)| {
-                let reason = reason(error);
-                let message = format!("cannot read the pattern {pattern:?}: {}", reason.trim_start_matches("error: "));
+            .map(|(table, pattern, reason)| {
+                let message = format!("cannot read the pattern {pattern:?}: {reason}");
                 let hint =
                     "a pattern is a regular expression for the end of a module's path, such as `layers.0.mlp.up_proj`";
                 (table, pattern, Fault::new(message).hint(hint))
@@ -323,16 +320,6 @@ fn wrong_numbers(keys: &Map<String, Value>) -> Vec<Fault> {
         }
     }
     faults
-}
-
-/// A pattern as PEFT matches it: the whole path, or its end after a dot.
-fn expression(pattern: &str) -> Result<Regex, regex::Error> {
-    Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))
-}
-
-/// The place of the first pattern that matches.
-fn first<T>(patterns: &IndexMap<String, T>, module: &str) -> Option<usize> {
-    patterns.keys().position(|pattern| expression(pattern).is_ok_and(|found| found.is_match(module)))
 }
 
 fn matching<T: Copy>(patterns: &IndexMap<String, T>, module: &str) -> Option<T> {
