@@ -334,6 +334,20 @@ mod tests {
         assert!(message(&llama(r#", "final_logit_softcapping": 30.0"#)).contains("final_logit_softcapping"));
         assert!(message(&llama(r#", "rope_scaling": {"rope_type": "magic"}"#)).contains("magic"));
         assert!(message(&llama(r#", "head_dim": 7"#)).contains("even"));
+        let quantised = Config::parse(&llama(r#", "quantization_config": {"bits": 4}"#), "c").expect_err("a fault");
+        assert!(quantised.message.contains("quantised already"), "{}", quantised.message);
+        assert!(quantised.hint.is_some_and(|hint| hint.contains("model.quantize")));
+    }
+
+    /// As other trainers and older versions of transformers write them.
+    #[test]
+    fn fields_that_change_nothing_are_passed_over() {
+        let extra = r#", "unsloth_fixed": true, "unsloth_version": "2025.1", "_attn_implementation_autoset": true,
+            "max_length": 20, "temperature": 0.6, "do_sample": true, "num_labels": 2, "bad_words_ids": null,
+            "model_max_length": 4096, "rope_scaling": {"type": "linear", "factor": 2.0, "finetuned": true}"#;
+        let plain = Config::parse(&llama(r#", "rope_scaling": {"type": "linear", "factor": 2.0}"#), "c");
+        assert_eq!(Config::parse(&llama(extra), "c"), plain);
+        plain.expect("a configuration");
     }
 
     /// What each family does not know, beside what it does.
@@ -436,6 +450,21 @@ mod tests {
         let (old, new) = (parse("gemma3_text", old), parse("gemma3_text", new));
         assert_eq!(old, new);
         assert_eq!((old.rope.theta, old.local_rope), (1e6, Some(Rope::plain(256, 1e4))));
+        // The pattern that transformers writes is not the one that it reads.
+        let pattern = |name: &str| format!(r#", "{name}": 2, "sliding_window": 16"#);
+        let windows = parse("gemma3_text", &pattern("sliding_window_pattern")).sliding_windows;
+        assert_eq!(windows, [Some(16), None, Some(16), None, Some(16)]);
+        let fault = Config::parse(&of("gemma3_text", &pattern("_sliding_window_pattern")), "c").expect_err("a pattern");
+        assert!(fault.message.contains("`_sliding_window_pattern` is 2"), "{}", fault.message);
+        for family in ["qwen2", "qwen3"] {
+            let windows = |extra: &str| parse(family, extra).sliding_windows;
+            assert_eq!(windows(r#", "sliding_window": 16, "max_window_layers": 0"#), [None; 5]);
+            let from = r#", "use_sliding_window": true, "max_window_layers": 3"#;
+            assert_eq!(windows(from), [None, None, None, Some(4096), Some(4096)]);
+            assert_eq!(windows(&format!(r#"{from}, "sliding_window": null"#)), [None; 5]);
+            let deep = windows(r#", "use_sliding_window": true, "sliding_window": 16, "num_hidden_layers": 30"#);
+            assert_eq!((deep[27], deep[28]), (None, Some(16)));
+        }
         let mistral = parse("mistral", "");
         assert_eq!(mistral.sliding_windows, [Some(4096); 5]);
         assert_eq!(parse("mistral", r#", "sliding_window": null"#).sliding_windows, [None; 5]);

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 /// Fields of any `config.json` that do not change the forward pass of a decoder in training, or that are read elsewhere
 /// (the tokens by the tokenizer).
-const WITHOUT_EFFECT: [&str; 29] = [
+const WITHOUT_EFFECT: [&str; 43] = [
     "architectures",
     "model_type",
     "torch_dtype",
@@ -18,12 +18,18 @@ const WITHOUT_EFFECT: [&str; 29] = [
     "eos_token_id",
     "pad_token_id",
     "unk_token_id",
+    "sep_token_id",
     "_name_or_path",
+    "_commit_hash",
     "pretraining_tp",
     "attn_implementation",
     "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_flash_attn_2_enabled",
+    "gradient_checkpointing",
     "is_llama_config",
     "rope_interleaved",
+    "finetuned",
     "auto_map",
     "output_attentions",
     "output_hidden_states",
@@ -31,10 +37,47 @@ const WITHOUT_EFFECT: [&str; 29] = [
     "chunk_size_feed_forward",
     "id2label",
     "label2id",
+    "num_labels",
     "problem_type",
     "is_encoder_decoder",
+    "is_decoder",
     "use_mrope",
     "cache_implementation",
+    "tokenizer_class",
+    "torchscript",
+    "model_max_length",
+    "max_sequence_length",
+    "unsloth_fixed",
+    "unsloth_version",
+];
+
+/// What versions of transformers up to 4 write there of how answers are drawn.
+const OF_GENERATION: [&str; 25] = [
+    "max_length",
+    "min_length",
+    "do_sample",
+    "early_stopping",
+    "num_beams",
+    "num_beam_groups",
+    "diversity_penalty",
+    "temperature",
+    "top_k",
+    "top_p",
+    "typical_p",
+    "repetition_penalty",
+    "length_penalty",
+    "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size",
+    "bad_words_ids",
+    "num_return_sequences",
+    "output_scores",
+    "return_dict_in_generate",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "remove_invalid_values",
+    "exponential_decay_length_penalty",
+    "suppress_tokens",
+    "begin_suppress_tokens",
 ];
 
 /// The fields of a `config.json`, which remember what was asked for and keep the first fault.
@@ -199,13 +242,19 @@ impl<'a> Fields<'a> {
             return Err(fault);
         }
         for (name, value) in self.map {
-            let known = self.knows(name) || WITHOUT_EFFECT.contains(&name.as_str());
+            let idle = WITHOUT_EFFECT.iter().chain(&OF_GENERATION).any(|idle| idle == name);
+            let known = idle || self.knows(name);
             // What a model of these families does without being told: nothing, but for seeing what stands before alone.
             let neutral = value.is_null() || *value == Value::Bool(name == "is_causal");
+            if name == "quantization_config" && !neutral {
+                let hint = "take the model that it was made from, and write `model.quantize = \"nf4\"` or \"int8\"";
+                return Err(Fault::new("the weights of this model are quantised already").hint(hint));
+            }
             if !known && !neutral {
                 let message = format!("the field `{}{name}` of this model is not understood", self.path);
                 return Err(Fault::new(message).hint(
-                    "it may change the model's mathematics; remove it from the folder's `config.json` if it does not",
+                    "it may change the model's mathematics; if it does not, take a copy of the folder with a \
+                     `config.json` that leaves it out",
                 ));
             }
         }

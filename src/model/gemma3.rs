@@ -10,8 +10,14 @@ use super::rope::{Rope, RopeDefaults};
 const THETA: (f64, f64) = (1_000_000.0, 10_000.0);
 
 pub(super) fn configure(fields: &mut Fields, config: &mut Config) {
-    let pattern = fields.optional_size("sliding_window_pattern");
-    let pattern = fields.optional_size("_sliding_window_pattern").or(pattern).unwrap_or(6);
+    let pattern = fields.optional_size("sliding_window_pattern").unwrap_or(6);
+    // transformers writes this one beside `layer_types` and never reads it.
+    let written = fields.optional_size("_sliding_window_pattern");
+    if let Some(written) = written.filter(|written| *written != pattern && !fields.has("layer_types")) {
+        fields.reject(format!(
+            "`_sliding_window_pattern` is {written}, and the layers go by `sliding_window_pattern`, which is {pattern}"
+        ));
+    }
     gemma2::blocks(fields, config, pattern.max(1));
     config.query_key_norm = QueryKeyNorm::Heads;
     config.logit_cap = fields.optional_number("final_logit_softcapping");

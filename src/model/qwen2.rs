@@ -12,8 +12,8 @@ pub(super) fn configure(fields: &mut Fields, config: &mut Config) {
 /// The windows of the Qwen families: `layer_types` where the file has it, else by `max_window_layers`.
 pub(super) fn sliding_windows(fields: &mut Fields, layers: usize) -> Vec<Option<usize>> {
     let switched_on = fields.flag("use_sliding_window", false);
-    let window = fields.optional_size("sliding_window").filter(|_| switched_on);
-    let first = fields.optional_size("max_window_layers").unwrap_or(layers);
+    let window = fields.nullable("sliding_window", Fields::optional_size, 4096).filter(|_| switched_on);
+    let first = fields.optional_size("max_window_layers").unwrap_or(28);
     match fields.words("layer_types") {
         Some(types) => fields.layer_windows(&types, layers, window),
         None => (0..layers.min(1 << 16)).map(|layer| window.filter(|_| layer >= first)).collect(),
