@@ -56,18 +56,31 @@ pub fn named(path: &str) -> Result<Named, Faults> {
     if is_run(folder) {
         return from_checkpoint(find_checkpoint(folder)?);
     }
-    if folder.join("adapter_config.json").is_file() {
-        let adapter = Adapter::read(folder)?;
-        let base = adapter.config.base_model_name_or_path.clone().ok_or_else(|| {
-            Fault::new("`adapter_config.json` does not name a base model")
-                .at(Place::file(folder))
-                .hint("write its path or name under `base_model_name_or_path`")
-        })?;
-        let base = ModelFiles::locate(&base, adapter.config.revision.as_deref())
-            .map_err(|fault| fault.or_at(Place::file(folder.join("adapter_config.json"))))?;
-        return Ok(Named::Adapted { base, adapter: Box::new(adapter) });
+    if is_adapter(folder) {
+        return from_adapter(folder);
     }
     Ok(Named::Base(ModelFiles::locate(path, None).map_err(|fault| fault.or_at(Place::file(path)))?))
+}
+
+/// True for the folder of an adapter as PEFT or an export writes it.
+pub fn is_adapter(folder: &Path) -> bool {
+    !is_run(folder) && folder.join("adapter_config.json").is_file()
+}
+
+/// Such an adapter with the base model that it names.
+///
+/// # Errors
+/// An adapter that cannot be read, or a base that cannot be found.
+pub fn from_adapter(folder: &Path) -> Result<Named, Faults> {
+    let adapter = Adapter::read(folder)?;
+    let base = adapter.config.base_model_name_or_path.clone().ok_or_else(|| {
+        Fault::new("`adapter_config.json` does not name a base model")
+            .at(Place::file(folder))
+            .hint("write its path or name under `base_model_name_or_path`")
+    })?;
+    let base = ModelFiles::locate(&base, adapter.config.revision.as_deref())
+        .map_err(|fault| fault.or_at(Place::file(folder.join("adapter_config.json"))))?;
+    Ok(Named::Adapted { base, adapter: Box::new(adapter) })
 }
 
 /// True for a run, a checkpoint, or the file that names one.

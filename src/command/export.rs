@@ -9,14 +9,14 @@ use clap::{Args, ValueEnum};
 use faults::{Fault, Faults, Place};
 
 use super::{Outcome, argument, print};
-use crate::loading::{Loaded, Named, Origin, from_checkpoint};
+use crate::loading::{Loaded, Named, Origin, from_adapter, from_checkpoint, is_adapter};
 use crate::model::{ModelFiles, config_json};
 use crate::sampling::last_logits;
 
 /// Write the adapter of a run, or the model with the adapter merged into it.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A run (its latest checkpoint), or one checkpoint.
+    /// A run (its latest checkpoint), one checkpoint, or the folder of an adapter as PEFT writes it.
     run: PathBuf,
     /// The folder to write; it must not exist.
     #[arg(long)]
@@ -59,10 +59,10 @@ const NOTICEABLE: f32 = 1e-3;
 /// # Errors
 /// No complete checkpoint, an output that exists, a base that cannot be found, a full disk.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
-    let checkpoint = find_checkpoint(&arguments.run)?;
+    let trained = Trained::find(&arguments.run)?;
     let reader = match arguments.reader {
         None => Reader::Peft,
-        Some(_) if arguments.merge || !checkpoint.has_adapter() => {
+        Some(_) if arguments.merge || !trained.has_adapter() => {
             return Err(Fault::new("`--for` has no effect on a whole model: every program reads it")
                 .at(argument("for"))
                 .hint("leave it out")
@@ -76,12 +76,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         OutputType::Bf16 => Dtype::BF16,
         OutputType::F16 => Dtype::F16,
     });
-    let exported = if !checkpoint.has_adapter() {
-        full(&checkpoint, &arguments.out, dtype)?
+    let exported = if !trained.has_adapter() {
+        full(trained.named()?, &arguments.out, dtype)?
     } else if arguments.merge {
-        let Named::Adapted { base, adapter } = from_checkpoint(checkpoint)? else {
-            unreachable!("the checkpoint has an adapter")
-        };
+        let Named::Adapted { base, adapter } = trained.named()? else { unreachable!("there is an adapter") };
         let exported = checkpoints::export::merged(&base.base()?, &adapter, &arguments.out, dtype)?;
         let adapted = Named::Adapted { base, adapter };
         compare(&adapted, &arguments.out, dtype)?;
@@ -93,8 +91,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
                 .hint("add `--merge`, or leave it out")
                 .into());
         }
-        let adapter = checkpoint.adapter()?;
-        let tied = is_base_tied(&checkpoint, &adapter)?;
+        let adapter = trained.adapter()?;
+        let tied = is_base_tied(&trained, &adapter)?;
         let exported = checkpoints::export::adapter(&adapter, &arguments.out, reader, tied)?;
         let base = adapter.config.base_model_name_or_path.unwrap_or_default();
         if base.starts_with("builtin:") {
@@ -111,10 +109,46 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     Ok(Outcome::Done)
 }
 
+/// What is exported.
+enum Trained {
+    /// What a run has written.
+    Checkpoint(Checkpoint),
+    /// The folder of an adapter by itself.
+    Adapter(PathBuf),
+}
+
+impl Trained {
+    fn find(path: &Path) -> Result<Self, Faults> {
+        if is_adapter(path) { Ok(Self::Adapter(path.into())) } else { Ok(Self::Checkpoint(find_checkpoint(path)?)) }
+    }
+
+    fn has_adapter(&self) -> bool {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.has_adapter(),
+            Self::Adapter(_) => true,
+        }
+    }
+
+    fn adapter(&self) -> Result<Adapter, Faults> {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.adapter(),
+            Self::Adapter(folder) => Adapter::read(folder),
+        }
+    }
+
+    /// It and the base that it names.
+    fn named(&self) -> Result<Named, Faults> {
+        match self {
+            Self::Checkpoint(checkpoint) => from_checkpoint(checkpoint.clone()),
+            Self::Adapter(folder) => from_adapter(folder),
+        }
+    }
+}
+
 /// Whether the base's head is its embedding, where the adapter is on one of them and the base is still to be found.
-fn is_base_tied(checkpoint: &Checkpoint, adapter: &Adapter) -> Result<Option<bool>, Faults> {
+fn is_base_tied(trained: &Trained, adapter: &Adapter) -> Result<Option<bool>, Faults> {
     let on_end = adapter.modules()?.iter().any(|module| ["model.embed_tokens", "lm_head"].contains(&module.path));
-    let base = if on_end { from_checkpoint(checkpoint.clone()).ok() } else { None };
+    let base = if on_end { trained.named().ok() } else { None };
     Ok(match base {
         Some(Named::Adapted { base, .. }) => base.config().ok().map(|config| config.tie_word_embeddings),
         _ => None,
@@ -150,10 +184,8 @@ fn largest_difference(before: &Loaded, after: &Loaded, ids: &[u32]) -> f32 {
 }
 
 /// A model of which every weight was trained: its weights, beside the configuration and tokenizer it started with.
-fn full(checkpoint: &Checkpoint, out: &Path, dtype: Option<Dtype>) -> Result<checkpoints::export::Exported, Faults> {
-    let Named::Full { origin, checkpoint } = from_checkpoint(checkpoint.clone())? else {
-        unreachable!("the checkpoint has no adapter")
-    };
+fn full(trained: Named, out: &Path, dtype: Option<Dtype>) -> Result<checkpoints::export::Exported, Faults> {
+    let Named::Full { origin, checkpoint } = trained else { unreachable!("there is no adapter") };
     let files = match &origin {
         Origin::Files(files) => files.base()?.files,
         Origin::Init(init) => {

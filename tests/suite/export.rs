@@ -45,6 +45,13 @@ fn every_form_of_a_trained_model_gives_the_same_text() {
     assert!(difference < 1e-3, "{difference}");
     assert_eq!(run, text(&place, "merged"));
     assert_eq!(types(&place, "merged"), [Dtype::F32]);
+
+    // The folder of an adapter by itself, as PEFT's are.
+    place.trainer("export adapter --out again --merge --dtype f32").succeeds();
+    assert_eq!(place.read("merged/model.safetensors"), place.read("again/model.safetensors"));
+    place.trainer("export adapter --out copy --for vllm").succeeds();
+    assert_eq!(run, text(&place, "copy"));
+    place.refuses("export adapter --out adapter", &["is not empty", "--out"]);
 }
 
 /// DoRA, PiSSA, patterns, and adapters on both ends of a model whose ends are tied.
