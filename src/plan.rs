@@ -1,5 +1,6 @@
 //! From what was typed to what will be done: every derived number of a run, before anything is trained.
 
+mod adapter;
 mod estimate;
 mod fitting;
 mod memory;
@@ -8,13 +9,13 @@ mod room;
 mod rows;
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
-use checkpoints::{AdapterConfig, Cache, Weights};
+use checkpoints::{AdapterConfig, Cache};
 use datasets::{Dataset, Tokenizer};
-use faults::{Fault, Faults, Place};
+use faults::{Fault, Faults};
 use losses::{Auxiliary, AuxiliaryBuilder, Extent, Normalisation, Scope, Surroundings};
 
 use crate::embeddings;
@@ -27,12 +28,11 @@ use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::settings::Settings;
 use crate::engine::state::RunState;
-use crate::loading;
-use crate::model::{
-    AdapterSettings, Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source, Targets, check_fit,
-};
-use crate::recipe::{self, Adapter, Backbone, Recipe, Start};
+use crate::model::{Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source};
+use crate::recipe::{self, Adapter, Backbone, Recipe};
 
+pub use adapter::Adapted;
+use adapter::{fresh, init_from};
 pub use estimate::{Estimate, flop_per_token, fresh_parameters, native_attention, wasted_rank};
 use estimate::{Reach, held, trained_values};
 pub use memory::{Memory, Step};
@@ -100,11 +100,7 @@ impl Plan {
         if let Some(weights) = &weights {
             config.check_weights(weights)?;
         }
-        let init_from = match &recipe.adapter {
-            Adapter::Lora(lora) => adapter(lora, &config, weights.as_ref())
-                .map_err(|faults| faults.map(|fault| recipe.places.located(fault)))?,
-            Adapter::None => None,
-        };
+        let init_from = init_from(&recipe, &config, weights.as_ref())?;
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
         let (train, eval) = rows(&recipe, &config, &tokenizer)?;
         let width_multiple = if crate::device::is_cpu(&device) { 8 } else { 64 };
@@ -143,7 +139,8 @@ impl Plan {
             room(&estimate.memory, &device)
                 .map_err(|fault| fault.at(recipe.places.of("train")).hint(smaller(&estimate, &recipe)))?,
         );
-        recipe.warnings.extend(warning_of_rank(&recipe, &config));
+        let of_adapter = adapter::warnings(&recipe, &config, init_from.as_ref());
+        recipe.warnings.extend(of_adapter);
         Ok(Self {
             files,
             config,
@@ -335,51 +332,6 @@ pub fn order<'a>(recipe: &Recipe, train: &'a Dataset, width_multiple: usize) -> 
     }
 }
 
-/// The shape of a new adapter; `None` for one that goes on from another.
-fn fresh(lora: &recipe::Lora) -> Option<AdapterSettings> {
-    let Start::Fresh(fresh) = &lora.start else { return None };
-    Some(AdapterSettings {
-        rank: fresh.rank,
-        alpha: fresh.alpha,
-        dropout: lora.dropout,
-        targets: match &fresh.targets {
-            recipe::Targets::AllLinear => Targets::AllLinear,
-            recipe::Targets::Names(names) => Targets::Named(names.clone()),
-        },
-        rslora: fresh.rslora,
-        dora: lora.dora,
-        rank_pattern: fresh.rank_pattern.clone(),
-        alpha_pattern: fresh.alpha_pattern.clone(),
-        principal: fresh.pissa,
-    })
-}
-
-/// The adapter to go on from, if there is one; whether it or a new one can be put on this model.
-fn adapter(
-    lora: &recipe::Lora,
-    config: &Config,
-    weights: Option<&Weights>,
-) -> Result<Option<checkpoints::Adapter>, Faults> {
-    let Start::From(path) = &lora.start else {
-        fresh(lora).expect("it is new or goes on from another").check(config)?;
-        return Ok(None);
-    };
-    let adapter = loading::adapter(Path::new(path))?;
-    let kind = |dora: bool| if dora { "dora" } else { "lora" };
-    let found = adapter.config.use_dora;
-    if found != lora.dora {
-        return Err(Fault::new(format!("`adapter.kind` is \"{}\", and this is another adapter", kind(lora.dora)))
-            .at(Place::file(path))
-            .hint(format!("write `kind = \"{}\"`", kind(found)))
-            .into());
-    }
-    check_fit(&adapter, config)?;
-    if let Some(weights) = weights {
-        adapter.check_base_copies(weights)?;
-    }
-    Ok(Some(adapter))
-}
-
 /// The encoder that an auxiliary loss asks for; a fault names the place in the recipe where there is no other.
 fn encoder(builder: &AuxiliaryBuilder) -> Result<Option<EncoderFiles>, Faults> {
     let Some(sentences) = &builder.sentences else { return Ok(None) };
@@ -450,12 +402,6 @@ fn smaller(estimate: &Estimate, recipe: &Recipe) -> String {
         changes.push("keep the base in fewer bits (`model.quantize = \"nf4\"`)");
     }
     changes.join(", or ") + ", or take a smaller model"
-}
-
-/// A warning of a rank that no adapted matrix can have: PEFT takes it as well.
-fn warning_of_rank(recipe: &Recipe, config: &Config) -> Option<String> {
-    let Adapter::Lora(lora) = &recipe.adapter else { return None };
-    Some(wasted_rank(&fresh(lora)?, config, "adapter.rank")?.at(recipe.places.of("adapter.rank")).line())
 }
 
 fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {

@@ -119,6 +119,11 @@ impl Places {
         }
     }
 
+    /// True when the user wrote `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
     /// The same fault, where the value stands if it is at the name of one.
     pub fn located(&self, fault: Fault) -> Fault {
         let written = match &fault.place {
@@ -203,6 +208,12 @@ impl Section {
     /// The keys that the user wrote, in their order: for tables whose keys are the user's own.
     pub fn keys(&self) -> Vec<String> {
         self.entries.iter().map(|entry| entry.key.clone()).collect()
+    }
+
+    /// True when the user wrote a table under this key.
+    pub fn is_table(&self, key: &str) -> bool {
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        entry.is_some_and(|entry| matches!(entry.node.value, Value::Table(_)))
     }
 
     /// True when the user wrote nothing in this table.

@@ -110,7 +110,13 @@ impl AdapterSettings {
         if faults.is_empty() {
             faults.extend(shape.idle_patterns(&paths).into_iter().map(|(table, pattern)| {
                 let message = format!("the pattern {pattern:?} has no effect: it decides about no adapted module");
-                let hint = "a pattern is a regular expression for the end of a path; the first that matches counts";
+                let names = paths.iter().filter_map(|path| path.rsplit('.').next());
+                let hint = match nearest(pattern, names).filter(|near| *near != pattern) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => {
+                        "a pattern is a regular expression for the end of a path; the first that matches counts".into()
+                    }
+                };
                 (table, pattern, Fault::new(message).hint(hint))
             }));
         }
@@ -118,7 +124,11 @@ impl AdapterSettings {
         let mut faults: Vec<Fault> =
             faults.into_iter().map(|(table, pattern, fault)| fault.at(place(table, pattern))).collect();
         if self.principal {
-            let of = |(path, sides): &(String, [usize; 2])| without_principal(path, *sides, shape.rank(path));
+            let of = |(path, sides): &(String, [usize; 2])| {
+                let rank = shape.rank(path);
+                let key = if rank == self.rank { "adapter.rank" } else { "adapter.rank_pattern" };
+                without_principal(path, *sides, rank, key)
+            };
             faults.extend(adapted.iter().filter_map(of));
         }
         Faults::check_first(faults)
@@ -132,7 +142,12 @@ impl AdapterSettings {
         known.dedup();
         let unmatched = names.iter().filter(|name| !paths.iter().any(|path| matches_module(path, name)));
         let faults = unmatched.map(|name| {
-            let near = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`? "));
+            let near = match name.as_str() {
+                "all-linear" => {
+                    Some("it stands alone, `targets = \"all-linear\"`, or give names in its place; ".into())
+                }
+                name => nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`? ")),
+            };
             Fault::new(format!("`adapter.targets` names `{name}`, which no projection of this model matches"))
                 .at(Place::Named("adapter.targets".into()))
                 .hint(format!("{}known: {}", near.unwrap_or_default(), known.join(", ")))
@@ -141,13 +156,14 @@ impl AdapterSettings {
     }
 }
 
-/// A fault where a matrix has no `rank` singular values to start from.
-fn without_principal(path: &str, [outputs, inputs]: [usize; 2], rank: usize) -> Option<Fault> {
+/// A fault where a matrix has no `rank` singular values to start from, which `key` asks for.
+fn without_principal(path: &str, [outputs, inputs]: [usize; 2], rank: usize, key: &str) -> Option<Fault> {
     let fault = if path == EMBEDDING {
         Fault::new("`adapter.init = \"pissa\"` cannot start an adapter on an embedding")
             .hint("leave it out of `adapter.targets`, or use `init = \"default\"`")
     } else if rank > outputs.min(inputs) {
-        Fault::new(format!("rank {rank} is more than a matrix [{outputs}, {inputs}] has")).hint("lower `adapter.rank`")
+        let message = format!("rank {rank} is more than a matrix [{outputs}, {inputs}] has");
+        Fault::new(message).hint(format!("lower `{key}`"))
     } else {
         return None;
     };

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::Plan;
+use super::{Adapted, Plan};
 use crate::engine::backward::Recompute;
 use crate::engine::data::Prompt;
 use crate::model::Quantise;
@@ -28,6 +28,14 @@ impl Plan {
                 "device": self.device_name(),
                 "quantize": self.recipe.model.quantise.map(Quantise::name),
             },
+            "adapter": self.adapted().map(|adapted| json!({
+                "kind": adapted.kind,
+                "ranks": adapted.ranks,
+                "scales": adapted.scales,
+                "dropout": adapted.dropout,
+                "matrices": adapted.matrices,
+                "names": adapted.names,
+            })),
             "trained_parameters": estimate.trained,
             "auxiliary_parameters": estimate.auxiliary,
             "frozen_parameters": self.frozen(),
@@ -140,6 +148,9 @@ impl fmt::Display for Plan {
         });
         let quantised = quantised.unwrap_or_default();
         line("runs on", format!("{} in {}{quantised}", self.device_name(), self.dtype_name()))?;
+        if let Some(adapted) = self.adapted() {
+            line("adapter", adapter_line(&adapted))?;
+        }
         let percent = 100.0 * estimate.trained as f64 / (estimate.parameters + estimate.trained) as f64;
         line(
             "trained",
@@ -208,6 +219,28 @@ impl fmt::Display for Plan {
         )?;
         line("output", recipe.output.dir.display().to_string())
     }
+}
+
+/// `lora of rank 16, scale 2, on 28 matrices: k_proj, q_proj`.
+fn adapter_line(adapted: &Adapted) -> String {
+    fn range<T: fmt::Display>(values: &[T]) -> String {
+        match values {
+            [] => "none".into(),
+            [one] => one.to_string(),
+            [first, .., last] => format!("{first} to {last}"),
+        }
+    }
+    let scales: Vec<String> = adapted.scales.iter().map(|scale| format!("{}", (scale * 1e4).round() / 1e4)).collect();
+    let dropout = match adapted.dropout {
+        0.0 => String::new(),
+        part => format!(", dropout {part}"),
+    };
+    let (kind, ranks, matrices) = (adapted.kind, range(&adapted.ranks), adapted.matrices);
+    format!(
+        "{kind} of rank {ranks}, scale {}{dropout}, on {matrices} matrices: {}",
+        range(&scales),
+        adapted.names.join(", ")
+    )
 }
 
 /// A large number with its unit: `134.5 M`.

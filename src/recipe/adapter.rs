@@ -169,6 +169,12 @@ fn patterns<T: FromToml + Copy>(section: &mut Section, key: &str, check: fn(&Sec
     let mut table = section.section(key);
     let mut numbers = Vec::new();
     for pattern in table.keys() {
+        if table.is_table(&pattern) {
+            let message = format!("`{}` is a table, expected a number", table.full(&pattern));
+            table.skip(&pattern);
+            table.reject(&pattern, message, "a name with dots needs quotes: `\"layers.0.mlp.up_proj\" = 8`");
+            continue;
+        }
         if let Some(number) = table.optional::<T>(&pattern) {
             check(&table, &pattern, number);
             numbers.push((pattern, number));

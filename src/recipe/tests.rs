@@ -153,7 +153,7 @@ fn impossible_values_and_keys_that_exclude_each_other_are_one_fault_each() {
         (&["adapter.lora_plus_ratio=1"], "`adapter.lora_plus_ratio` cannot be 1"),
         (&["adapter.lora_plus_ratio=1e300"], "`adapter.lora_plus_ratio` = 1e300 is infinite as f32"),
         (&["adapter.lora_plus_ratio=1e38", "optimizer.learning_rate=9.0"], "`adapter.lora_plus_ratio` is 9e38, which"),
-        (&["adapter.rank_pattern={q_proj=0}"], "`adapter.rank_pattern` must be a table"),
+        (&["adapter.rank_pattern={q_proj=0}"], "`adapter.rank_pattern.q_proj` cannot be 0"),
         (&["adapter.kind=none", "adapter.rank=8"], "`adapter.rank` has no effect with `adapter.kind = \"none\"`"),
         (&["adapter.init_from=d", "adapter.alpha=8"], "`adapter.alpha` has no effect with `adapter.init_from`"),
         (&["adapter.targets=linear"], "`adapter.targets` must be \"all-linear\" or a list of module names"),

@@ -225,6 +225,11 @@ fn adapters_that_do_not_fit_the_model_are_refused_before_the_plan() {
     let place = Workplace::new();
     let cases = [
         ("adapter.targets=[\"q_prj\"]", &["`q_prj`", "did you mean `q_proj`?", "--set:1:19", "hint: "][..]),
+        (
+            "adapter.targets=[\"all-linear\",\"lm_head\"]",
+            &["`all-linear`, which no projection", "stands alone", "--set:1:19"],
+        ),
+        ("adapter.rank_pattern={q_pro=2}", &["\"q_pro\" has no effect", "did you mean `q_proj`?"]),
         ("adapter.rank_pattern={lm_head=2}", &["\"lm_head\" has no effect", "--set:1:33", "hint: "]),
         ("adapter.alpha_pattern={\"(q_proj\"=2}", &["cannot read the pattern", "--set:1:36"]),
         ("adapter.init=pissa --set adapter.rank=129", &["rank 129 is more than a matrix [128, 128] has", "hint: "]),

@@ -46,7 +46,7 @@ fn a_fault_in_the_file_has_line_column_and_hint() {
 #[test]
 fn impossible_values_on_the_command_line_are_named() {
     let place = Workplace::new();
-    let cases: [(&str, &[&str]); 35] = [
+    let cases: [(&str, &[&str]); 36] = [
         ("adapter.dropout=1.0", &["`adapter.dropout`", "hint: "]),
         ("adapter.dropout=-0.1", &["`adapter.dropout`", "hint: "]),
         ("adapter.rank=65537", &["`adapter.rank` cannot be 65537", "hint: "]),
@@ -54,6 +54,10 @@ fn impossible_values_on_the_command_line_are_named() {
         ("adapter.rank_pattern={q_proj=9223372036854775807}", &["`adapter.rank_pattern.q_proj`", "from 1 to 65536"]),
         ("adapter.rank_pattern={k_proj=4,q_proj=0}", &["`adapter.rank_pattern.q_proj` cannot be 0", "--set:1:41"]),
         ("adapter.rank_pattern={q_proj=\"four\"}", &["`adapter.rank_pattern.q_proj` must be a whole number", "found"]),
+        (
+            "adapter.rank_pattern={layers.0.mlp.up_proj=2}",
+            &["`adapter.rank_pattern.layers` is a table", "a name with dots needs quotes"],
+        ),
         ("adapter.rank_pattern=4", &["`adapter.rank_pattern` must be a table", "found"]),
         ("adapter.alpha_pattern={q_proj=1e-50}", &["`adapter.alpha_pattern.q_proj`", "f32"]),
         ("adapter.alpha_pattern={q_proj=1e39}", &["`adapter.alpha_pattern.q_proj`", "f32"]),

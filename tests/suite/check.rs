@@ -57,6 +57,25 @@ fn the_plan_as_json_has_the_numbers_of_the_text() {
     assert!(text.contains(example["text"].as_str().expect("a text")), "{text}");
 }
 
+/// What an adapter brings along is in the plan; dropout is the recipe's, and PEFT would go on with the adapter's.
+#[test]
+fn the_plan_says_what_an_adapter_brings_along() {
+    let place = Workplace::new();
+    let patterns = "adapter.rank_pattern={q_proj=2} --set adapter.dropout=0.25";
+    place.trainer(&format!("run recipe.toml --set train.steps=1 --set {patterns}")).succeeds();
+    let recipe = place.text("recipe.toml").replace("rank = 4\nalpha = 8", "init_from = \"run\"");
+    place.write("goes_on.toml", recipe);
+    let plan = place.trainer("check goes_on.toml --set output.dir=next").succeeds();
+    assert!(plan.stdout.contains("adapter      lora of rank 2 to 4, scale 2 to 4, on 28 matrices: down_proj, "));
+    let told = ["trained with dropout 0.25, and this run has 0", "`adapter.dropout = 0.25`", "goes_on.toml:"];
+    assert!(told.iter().all(|part| plan.stderr.contains(part)), "{}", plan.stderr);
+    let set = "check goes_on.toml --set output.dir=next --set adapter.dropout=0";
+    assert_eq!(place.trainer(set).succeeds().stderr, "");
+    let json = place.trainer(&format!("{set}.5 --json")).succeeds().json();
+    assert_eq!((&json["adapter"]["ranks"], &json["adapter"]["scales"]), (&json!([2, 4]), &json!([2.0, 4.0])));
+    assert_eq!((&json["adapter"]["dropout"], &json["adapter"]["matrices"]), (&json!(0.5), &json!(28)));
+}
+
 /// Fitting codes is in the plan: its time beside that of the steps.
 #[test]
 fn a_plan_counts_what_comes_before_the_first_step() {
