@@ -153,7 +153,13 @@ impl Adapter {
         let tensors = read_all(&weights)?;
         let keys: Value = serde_json::from_slice(&written).unwrap_or_default();
         let narrowed = ["layers_to_transform", "exclude_modules"].iter().any(|key| !keys[*key].is_null());
-        let paths: BTreeSet<&str> = tensors.keys().filter_map(|key| split(key)).map(|(path, _)| path).collect();
+        let factors = tensors.keys().filter_map(|key| split(key)).filter(|(_, part)| *part != COPY);
+        let paths: BTreeSet<&str> = factors.map(|(path, _)| path).collect();
+        if keys["ensure_weight_tying"] == true && paths.iter().any(|path| is_end(path)) {
+            let message = "`ensure_weight_tying` ties the adapters of embedding and head, which is not supported";
+            let hint = "train one without it: here, the two of a tied base have an adapter each";
+            return Err(Fault::new(message).at(Place::file(&config_path)).hint(hint).into());
+        }
         let foreign = paths.iter().filter_map(|path| Some((path, passed_over(path, &keys)?)));
         let foreign = foreign.map(|(path, key)| {
             Fault::new(format!("`{key}` leaves out `{path}`, which the adapter has tensors for"))
@@ -336,6 +342,12 @@ fn split(key: &str) -> Option<(&str, &'static str)> {
     [A, B, MAGNITUDE, EMBEDDING_A, EMBEDDING_B, COPY]
         .into_iter()
         .find_map(|part| Some((path.strip_suffix(part)?, part)))
+        .or_else(|| Some((path.strip_suffix(".weight").filter(|path| is_end(path))?, COPY)))
+}
+
+/// True for the embedding and the head, of which PEFT saves copies (`save_embedding_layers`), adapted or not.
+fn is_end(path: &str) -> bool {
+    ["embed_tokens", "lm_head"].iter().any(|name| matches_module(path, name))
 }
 
 fn unknown_key(key: &str) -> Fault {
@@ -448,6 +460,40 @@ mod tests {
             let keys = serde_json::from_str(keys).expect("JSON");
             assert_eq!(passed_over(path, &keys), expected, "{keys}");
         }
+    }
+
+    /// PEFT saves both ends under their own names with `save_embedding_layers=True`, or when there are more tokens.
+    #[test]
+    fn copies_of_the_ends_under_their_own_names_are_copies() {
+        let mut with_copies = adapter(&[("model.layers.0.self_attn.q_proj", 4)]);
+        for path in ["lm_head", "model.embed_tokens"] {
+            let copy = StoredTensor::from_f32([2, 3], &[1.0; 6]);
+            with_copies.tensors.insert(format!("{PREFIX}{path}.weight"), copy);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        with_copies.write(folder.path()).unwrap();
+        let read = Adapter::read(folder.path()).unwrap();
+        let copies: Vec<&str> = read.base_copies().map(|(path, _)| path).collect();
+        assert_eq!((copies, read.modules().unwrap().len()), (vec!["lm_head", "model.embed_tokens"], 1));
+        let key = format!("{PREFIX}model.norm.weight");
+        with_copies.tensors.insert(key.clone(), StoredTensor::from_f32([3], &[1.0; 3]));
+        assert!(with_copies.write(folder.path()).unwrap_err().to_string().contains(&key));
+    }
+
+    #[test]
+    fn tied_adapters_of_both_ends_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let tied = |module: &str| {
+            let mut tied = adapter(&[(module, 4)]);
+            tied.config.target_modules = TargetModules::Names(vec!["q_proj".into(), "lm_head".into()]);
+            tied.write(folder.path()).unwrap();
+            let path = folder.path().join(CONFIG);
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(&path, text.replacen('{', "{\"ensure_weight_tying\": true,", 1)).unwrap();
+            Adapter::read(folder.path())
+        };
+        assert!(tied("lm_head").unwrap_err().to_string().contains("`ensure_weight_tying`"));
+        tied("model.layers.0.self_attn.q_proj").unwrap();
     }
 
     #[test]

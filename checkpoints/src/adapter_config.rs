@@ -78,7 +78,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("trainable_token_indices", "merge with PEFT instead"),
     ("target_parameters", "only linear modules can be adapted"),
     ("layer_replication", "the adapter belongs to a model whose layers are repeated"),
-    ("lora_bias", "merge with PEFT instead"),
+    ("lora_bias", "only factors without a bias can be read; PEFT cannot merge it onto a layer without one either"),
     ("fan_in_fan_out", "the weights of this adapter's base are transposed, as in GPT-2"),
     ("use_qalora", "merge with PEFT instead"),
     ("alora_invocation_tokens", "an adapter that is active for some tokens only cannot be read"),
@@ -89,8 +89,14 @@ const REFUSED: &[(&str, &str)] = &[
     ("megatron_config", "merge with PEFT instead"),
 ];
 
-/// Ways to start an adapter that leave the base as it was; all others change the base's weights too.
-const KNOWN_STARTS: &[&str] = &["gaussian", "eva", "orthogonal"];
+/// Ways to start an adapter that leave the base as it was.
+const HARMLESS_STARTS: &[&str] = &["gaussian", "eva", "orthogonal"];
+
+/// Ways that change the base's weights too, and that PEFT can turn into plain LoRA (`subtract_mutated_init`).
+const CONVERTIBLE_STARTS: &[&str] = &["pissa", "corda", "olora", "lora_ga"];
+
+/// Tasks whose models have a head that is trained and is not that of a language model.
+const OTHER_TASKS: &[&str] = &["SEQ_CLS", "SEQ_2_SEQ_LM", "TOKEN_CLS", "QUESTION_ANS"];
 
 /// Keys of PEFT that say how the adapter was trained or where it sits, not what it computes.
 const NO_EFFECT: &[&str] = &[
@@ -164,20 +170,19 @@ impl AdapterConfig {
                 faults.push(Fault::new(format!("`bias` is {bias}, expected \"none\"")).hint("merge with PEFT instead"));
             }
         }
+        if let Some(task) = keys.get("task_type").and_then(Value::as_str).filter(|task| OTHER_TASKS.contains(task)) {
+            let message = format!("`task_type` is \"{task}\", expected \"CAUSAL_LM\"");
+            let hint = "only adapters of language models can be read: this one's model has another head";
+            faults.push(Fault::new(message).hint(hint));
+            return Err(faults);
+        }
         for (key, hint) in REFUSED {
             if let Some(value) = keys.get(*key).filter(|value| is_set(value)) {
                 let value = shortened(&value.to_string());
                 faults.push(Fault::new(format!("`{key}` is set to {value}, which is not supported")).hint(*hint));
             }
         }
-        if let Some(Value::String(start)) = keys.get("init_lora_weights")
-            && !KNOWN_STARTS.contains(&start.as_str())
-        {
-            faults.push(
-                Fault::new(format!("`init_lora_weights` is \"{start}\": the adapter fits a changed base only"))
-                    .hint("save it with PEFT's `path_initial_model_for_weight_conversion`, which makes it plain LoRA"),
-            );
-        }
+        faults.extend(keys.get("init_lora_weights").and_then(Value::as_str).and_then(other_base));
         let written = Self::new(1, 1.0, Vec::new()).to_json();
         for (key, value) in &keys {
             let known = written.get(key).is_some()
@@ -290,6 +295,23 @@ impl AdapterConfig {
     }
 }
 
+/// A fault for an adapter that began in a way that changed its base.
+fn other_base(start: &str) -> Option<Fault> {
+    let start = start.to_lowercase();
+    if HARMLESS_STARTS.contains(&start.as_str()) {
+        return None;
+    }
+    let hint = if CONVERTIBLE_STARTS.iter().any(|name| start.starts_with(name)) {
+        "save it with PEFT's `path_initial_model_for_weight_conversion`, which makes it plain LoRA and needs the adapter \
+         as it was before training"
+    } else if start == "loftq" {
+        "it belongs to the base that LoftQ has written beside it: merge it onto that one with PEFT"
+    } else {
+        "if it has left the base's weights as they were, write `true` there"
+    };
+    Some(Fault::new(format!("`init_lora_weights` is \"{start}\": the adapter may fit a changed base only")).hint(hint))
+}
+
 /// Ranks and alphas that are none, each by its key.
 fn wrong_numbers(keys: &Map<String, Value>) -> Vec<Fault> {
     type Numbers = (&'static str, &'static str, &'static str, fn(&Value) -> bool);
@@ -368,6 +390,9 @@ mod tests {
             ("target_parameters", json!(["x"])),
             ("trainable_token_indices", json!([5])),
             ("init_lora_weights", json!("pissa_niter_4")),
+            ("init_lora_weights", json!("loftq")),
+            ("init_lora_weights", json!("mica")),
+            ("task_type", json!("SEQ_CLS")),
             ("r", json!(0)),
             ("r", json!(-1)),
             ("lora_alpha", json!("eight")),
@@ -393,6 +418,8 @@ mod tests {
             ("modules_to_save", json!([])),
             ("rank_pattern", Value::Null),
             ("init_lora_weights", json!("gaussian")),
+            ("init_lora_weights", json!("Gaussian")),
+            ("task_type", json!("FEATURE_EXTRACTION")),
             ("target_modules", Value::Null),
             ("target_modules", json!("all-linear")),
             ("qalora_group_size", json!(16)),

@@ -121,7 +121,12 @@ impl Hub {
         check_name(path)?;
         let revision = revision.unwrap_or("main");
         check_revision(revision)?;
-        Repository::new(self, path, revision, progress).folder()
+        Repository::new(self, path, revision, progress).folder().map_err(|fault| match path.split_once('/') {
+            Some((parent, name)) if Path::new(parent).is_dir() => fault.hint(format!(
+                "was a folder meant? there is a folder `{parent}` here, and no `{name}` in it that can be opened"
+            )),
+            _ => fault,
+        })
     }
 
     /// The endpoint as it may be shown: without a user's name and password in it.

@@ -406,6 +406,17 @@ fn an_answer_that_is_not_the_hubs_is_said_to_be_none() {
     contains(&Bench::new(server.url()).fault().to_string(), &["redirects in a circle"]);
 }
 
+/// Beside a folder of this name: a slip in a path is more likely than a model of the hub.
+#[test]
+fn a_name_in_a_folder_that_is_here_may_be_meant_as_a_path() {
+    let bench = Bench::new("http://127.0.0.1:1".into());
+    let fault = bench.hub.model_folder("src/nothing", None, &|_| ()).unwrap_err().to_string();
+    contains(
+        &fault,
+        &["cannot reach", "hint: was a folder meant? there is a folder `src` here, and no `nothing` in it"],
+    );
+}
+
 #[test]
 fn a_hub_that_is_not_there_is_named_without_the_password_in_its_address() {
     let fault = Bench::new("http://user:verysecret@127.0.0.1:1".into()).fault().to_string();
