@@ -129,9 +129,20 @@ fn checkpoint_to_resume(folder: &Path, plan: &Plan) -> Result<Checkpoint, Faults
         .into())
 }
 
-/// Ctrl-C asks the loop to stop after its step; a second one stops at once.
+/// Ctrl-C, or a request to end (SIGTERM), asks the loop to stop after its step; a second one stops at once.
 fn watch_for_interrupt() -> Result<Arc<AtomicBool>, Fault> {
     let interrupted = Arc::new(AtomicBool::new(false));
+    #[cfg(unix)]
+    {
+        use signal_hook::{consts::SIGTERM, flag};
+        // The first looks at what the second sets, and so comes before it.
+        flag::register_conditional_shutdown(SIGTERM, 143, interrupted.clone())
+            .and_then(|_| flag::register(SIGTERM, interrupted.clone()))
+            .map_err(|error| {
+                let fault = Fault::new(format!("cannot watch for requests to end: {error}"));
+                fault.at(Place::Named("SIGTERM".into())).hint("start the program by itself, not inside of another")
+            })?;
+    }
     let flag = interrupted.clone();
     ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::SeqCst) {

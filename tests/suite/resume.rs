@@ -53,7 +53,11 @@ fn assert_same(name: &str, unbroken: &Workplace, broken: &Workplace) {
 }
 
 fn interrupt(child: &std::process::Child) {
-    kill_process(Pid::from_child(child), Signal::INT).expect("the signal is sent");
+    send(child, Signal::INT);
+}
+
+fn send(child: &std::process::Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("the signal is sent");
 }
 
 #[test]
@@ -127,6 +131,28 @@ fn an_interrupted_run_prints_the_command_that_goes_on_with_it() {
         place.shell(printed).succeeds();
         assert_same(name, &whole, &place);
     }
+}
+
+/// As clusters ask before they take a machine back.
+#[test]
+fn a_request_to_end_writes_a_checkpoint_and_a_second_one_stops_at_once() {
+    let place = Workplace::new();
+    let mut child = place.start("run recipe.toml --set train.steps=100000");
+    place.wait_until("the first step", || place.metrics_length() > 2);
+    send(&child, Signal::TERM);
+    assert_eq!(child.wait().expect("a child").code(), Some(130), "{}", place.text("stderr"));
+    assert!(place.text("stderr").contains("interrupted after step"), "{}", place.text("stderr"));
+    assert_eq!(place.text("run/checkpoints/latest"), format!("step-{:06}", place.steps("run").len()));
+
+    let place = Workplace::new();
+    let big = "--set train.batch_size=1000 --set train.micro_batch_size=8 --set data.train=[\"builtin:world-train\"]";
+    let mut child = place.start(&format!("run recipe.toml --set train.steps=2 {big}"));
+    place.wait_until("the run's folder", || place.path("run/recipe.toml").exists());
+    send(&child, Signal::TERM);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    send(&child, Signal::TERM);
+    assert_eq!(child.wait().expect("a child").code(), Some(143), "{}", place.text("stderr"));
+    assert!(!place.path("run/checkpoints/latest").exists(), "it went on to write a checkpoint");
 }
 
 #[test]
