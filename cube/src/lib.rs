@@ -53,8 +53,12 @@ impl Buffer {
     }
 
     fn argument(&self) -> BufferArg {
+        // In a kernel, `len()` is what the memory has room for, whatever length is said here; and CUDA's memory goes on behind
+        // the numbers, filled up to whole rows. So what is behind them is cut off.
+        let used = (self.length * self.element.size()) as u64;
+        let behind = self.handle.size_in_used().checked_sub(used).expect("room for every number");
         // SAFETY: every function here checks the lengths it is given against each other before it launches.
-        unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.length) }
+        unsafe { BufferArg::from_raw_parts(self.handle.clone().offset_end(behind), self.length) }
     }
 }
 

@@ -11,6 +11,9 @@ pub const F16: ElemType = ElemType::Float(FloatKind::F16);
 pub const BF16: ElemType = ElemType::Float(FloatKind::BF16);
 pub const I32: ElemType = ElemType::Int(IntKind::I32);
 
+/// Places behind the numbers of a buffer: memory may be longer than what is in it, as CUDA's rows are.
+const BEHIND: usize = 37;
+
 /// The device under test: the first GPU, or the first that wgpu finds.
 pub struct Device {
     pub client: Client,
@@ -36,7 +39,8 @@ impl Device {
     }
 
     pub fn empty(&self, length: usize, element: ElemType) -> Buffer {
-        Buffer::empty(&self.client, length, element)
+        let room = Buffer::empty(&self.client, length + BEHIND, element);
+        Buffer { length, ..room }
     }
 
     pub fn empty_f32(&self, length: usize) -> Buffer {
@@ -47,10 +51,11 @@ impl Device {
         self.buffer(values, F32)
     }
 
-    /// Values rounded to a type.
-    pub fn buffer(&self, values: &[f32], element: ElemType) -> Buffer {
+    /// Values rounded to a type, and behind them what no kernel may read.
+    pub fn buffer(&self, numbers: &[f32], element: ElemType) -> Buffer {
+        let values = [numbers, &[f32::NAN; BEHIND]].concat();
         let handle = if element == F32 {
-            self.client.create_from_slice(f32::as_bytes(values))
+            self.client.create_from_slice(f32::as_bytes(&values))
         } else if element == F16 {
             let values: Vec<half::f16> = values.iter().map(|v| half::f16::from_f32(*v)).collect();
             self.client.create_from_slice(half::f16::as_bytes(&values))
@@ -58,12 +63,12 @@ impl Device {
             let values: Vec<half::bf16> = values.iter().map(|v| half::bf16::from_f32(*v)).collect();
             self.client.create_from_slice(half::bf16::as_bytes(&values))
         };
-        Buffer { handle, length: values.len(), element }
+        Buffer { handle, length: numbers.len(), element }
     }
 
-    /// Words of 32 bits.
+    /// Words of 32 bits, and more behind them.
     pub fn words(&self, values: &[u32]) -> Buffer {
-        let handle = self.client.create_from_slice(u32::as_bytes(values));
+        let handle = self.client.create_from_slice(u32::as_bytes(&[values, &[u32::MAX; BEHIND]].concat()));
         Buffer { handle, length: values.len(), element: ElemType::UInt(UIntKind::U32) }
     }
 

@@ -48,15 +48,19 @@ impl Trainee {
         let mut sums = Vec::new();
         self.decoder.visit(&mut |_, parameter| {
             if !requires_gradient(&parameter) {
-                let flat = match parameter {
-                    Parameter::Vector(tensor) => tensor.clone(),
-                    Parameter::Matrix(tensor) => tensor.clone().flatten(0, 1),
+                let rows = match parameter {
+                    Parameter::Vector(tensor) => tensor.clone().unsqueeze_dim(0),
+                    Parameter::Matrix(tensor) => tensor.clone(),
                 };
-                // In slices, because a long sum is split between threads in an order that varies.
-                for piece in flat.split(1 << 20, 0) {
+                // Along dimensions: the sum of all elements meets in an order that varies, between threads as between the
+                // blocks of a GPU, which add to one number as they come.
+                let along = |x: Tensor<2>| x.sum_dim(1).swap_dims(0, 1).sum_dim(1).reshape([1]);
+                // In slices, because their magnitudes take memory.
+                let slice = (1 << 20) / rows.dims()[1].max(1);
+                for piece in rows.split(slice.max(1), 0) {
                     let piece = piece.cast(DType::F32);
-                    sums.push(piece.clone().sum());
-                    sums.push(piece.abs().sum());
+                    sums.push(along(piece.clone()));
+                    sums.push(along(piece.abs()));
                 }
             }
         });

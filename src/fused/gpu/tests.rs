@@ -18,7 +18,7 @@ use crate::engine::parameters::{GradientSum, Layout};
 use crate::engine::totals::Totals;
 use crate::engine::trainee::{Trainee, values as host};
 use crate::fused::Codes;
-use crate::model::{Quantise, Sizes, is_right};
+use crate::model::{Decoder, ModelFiles, Quantise, Sizes, Source, is_right};
 
 fn device() -> Device {
     #[cfg(feature = "cuda-untuned")]
@@ -340,4 +340,18 @@ fn evaluation_is_the_one_of_the_cpu() {
         head::nll(&decoder, hidden, &batch)
     });
     close(&found, &expected, 1e-5);
+}
+
+/// What the first update must leave as it was is compared bit by bit: a sum that blocks add to as they come would differ.
+#[test]
+fn frozen_sums_are_the_same_each_time() {
+    let (files, device) = (ModelFiles::Embedded, device());
+    let weights = files.weights().expect("its weights");
+    let source = Source::frozen(&weights, DType::F32, &device);
+    let decoder = Decoder::load(files.config().expect("its configuration"), &source).expect("its tensors");
+    let mut trainee = Trainee { decoder, auxiliaries: Vec::new() };
+    let first = trainee.frozen_sums();
+    for _ in 0..5 {
+        assert_eq!(trainee.frozen_sums(), first);
+    }
 }
