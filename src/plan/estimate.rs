@@ -12,7 +12,7 @@ use super::memory::{Memory, Step};
 use super::room::{available, resident};
 use crate::engine::backward::Recompute;
 use crate::engine::data::Order;
-use crate::model::{AdapterSettings, Config, EMBEDDING, EncoderFiles, HEAD, Sizes, is_right};
+use crate::model::{AdapterSettings, Config, EncoderFiles, HEAD, Sizes, is_embedding, is_right};
 use crate::recipe::{self, Adapter, Recipe};
 
 /// The derived sizes of a run.
@@ -153,15 +153,16 @@ impl Reach {
                 settings.adapted(config).into_iter().map(|(path, _)| path).collect()
             }
         };
-        let block = |path: &String| match path.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) {
+        let blocks = format!("{}.layers.", config.decoder_path);
+        let block = |path: &String| match path.strip_prefix(&blocks).and_then(|rest| rest.split_once('.')) {
             Some((block, _)) => block.parse().unwrap_or(0),
-            None if path == EMBEDDING => 0,
+            None if is_embedding(path) => 0,
             None => layers,
         };
         Self {
             tracked: layers - paths.iter().map(block).min().unwrap_or(0).min(layers),
             outputs: (config.adaptable().into_iter())
-                .filter(|(path, _)| path.starts_with("model.layers.") && paths.contains(path))
+                .filter(|(path, _)| path.starts_with(&blocks) && paths.contains(path))
                 .map(|(_, [outputs, _])| outputs as u64)
                 .sum(),
             head: paths.iter().any(|path| path == HEAD),
@@ -226,7 +227,7 @@ pub fn fresh_parameters(settings: &AdapterSettings, config: &Config) -> u64 {
     let values = settings.adapted(config).into_iter().map(|(path, [outputs, inputs])| {
         let factors = (shape.rank(&path) as u64).saturating_mul((outputs + inputs) as u64);
         // DoRA has a length for each row, of an embedding for each column.
-        let lengths = if path == EMBEDDING { inputs } else { outputs };
+        let lengths = if is_embedding(&path) { inputs } else { outputs };
         factors.saturating_add(if settings.dora { lengths as u64 } else { 0 })
     });
     values.fold(0, u64::saturating_add)
