@@ -80,6 +80,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         full(trained.named()?, &arguments.out, dtype)?
     } else if arguments.merge {
         let Named::Adapted { base, adapter } = trained.named()? else { unreachable!("there is an adapter") };
+        // What it does to parts that are not run here could not be compared.
+        fitting_modules(&adapter, &base.config()?)?;
         let exported = checkpoints::export::merged(&base.base()?, &adapter, &arguments.out, dtype)?;
         let adapted = Named::Adapted { base, adapter };
         compare(&adapted, &arguments.out, dtype)?;

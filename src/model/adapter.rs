@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
-use checkpoints::{Adapter, AdapterConfig, Dtype, StoredTensor, TargetModules, matches_module};
+use checkpoints::{Adapter, AdapterConfig, Dtype, Module, StoredTensor, TargetModules, matches_module};
 use faults::{Fault, Faults, Place, nearest};
 use losses::Parameter;
 use rand::{Rng, SeedableRng};
@@ -170,13 +170,14 @@ fn without_principal(path: &str, [outputs, inputs]: [usize; 2], rank: usize, key
     Some(fault.at(Place::Named(path.into())))
 }
 
-/// Looks whether an adapter that is there already fits a model, from its configuration alone.
+/// The modules of an adapter that is there already, if it fits a model, told from its configuration alone. Those of parts
+/// beside the decoder are left out where they change nothing, as PEFT's are that were trained on text.
 ///
 /// # Errors
 /// A module that the model does not have, a factor that does not fit it.
-pub fn check_fit(adapter: &Adapter, config: &Config) -> Result<(), Faults> {
+pub fn fitting_modules<'a>(adapter: &'a Adapter, config: &Config) -> Result<Vec<Module<'a>>, Faults> {
     let sides: BTreeMap<String, [usize; 2]> = config.adaptable().into_iter().collect();
-    let mut faults = Vec::new();
+    let (mut faults, mut fitting) = (Vec::new(), Vec::new());
     for module in adapter.modules()? {
         let fault = match sides.get(module.path) {
             None if config.is_beside(module.path) && module.is_idle() => continue,
@@ -192,11 +193,15 @@ pub fn check_fit(adapter: &Adapter, config: &Config) -> Result<(), Faults> {
                 Fault::new(format!("the adapter's factors {a:?} and {b:?} do not fit a matrix {sides:?}"))
                     .hint("this adapter was made for another base model")
             }
-            Some(_) => continue,
+            Some(_) => {
+                fitting.push(module);
+                continue;
+            }
         };
         faults.push(fault.at(Place::Named(module.path.into())));
     }
-    Faults::check_first(faults)
+    Faults::check_first(faults)?;
+    Ok(fitting)
 }
 
 impl Targets {
@@ -245,17 +250,16 @@ impl Decoder {
     /// Attaches the adapter of a PEFT folder, to be used or trained further.
     ///
     /// # Errors
-    /// As [`check_fit`].
+    /// As [`fitting_modules`].
     pub fn attach(&mut self, adapter: &Adapter, dropout: f64) -> Result<(), Faults> {
-        check_fit(adapter, &self.config)?;
+        let modules = fitting_modules(adapter, &self.config)?;
         let device = self.device().clone();
-        let (beside, modules): (Vec<_>, Vec<_>) =
-            adapter.modules()?.into_iter().partition(|module| self.config.is_beside(module.path));
-        if let Some(first) = beside.first() {
+        let all = adapter.modules()?;
+        if let Some(first) = all.iter().find(|module| self.config.is_beside(module.path)) {
             tracing::warn!(
-                "{} modules of the adapter are left out, the first `{}`: they change nothing and are not of the part for \
-                 text",
-                beside.len(),
+                "left out of the adapter, because they change nothing and are not of the part for text: {} modules, the \
+                 first `{}`",
+                all.len() - modules.len(),
                 first.path
             );
         }

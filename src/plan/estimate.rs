@@ -12,7 +12,7 @@ use super::memory::{Memory, Step};
 use super::room::{available, resident};
 use crate::engine::backward::Recompute;
 use crate::engine::data::Order;
-use crate::model::{AdapterSettings, Config, EncoderFiles, HEAD, Sizes, is_embedding, is_right};
+use crate::model::{AdapterSettings, Config, EncoderFiles, HEAD, Sizes, fitting_modules, is_embedding, is_right};
 use crate::recipe::{self, Adapter, Recipe};
 
 /// The derived sizes of a run.
@@ -117,7 +117,7 @@ pub(super) fn trained_values(recipe: &Recipe, config: &Config, init_from: Option
     match (&recipe.adapter, init_from) {
         (Adapter::None, _) => config.parameters(),
         (_, Some(adapter)) => {
-            let modules = adapter.modules().expect("an adapter that was read has modules");
+            let modules = fitting_modules(adapter, config).expect("an adapter that was read fits the model");
             let tensors = modules.iter().flat_map(|module| [Some(module.a), Some(module.b), module.magnitude]);
             tensors.flatten().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()
         }
@@ -145,7 +145,7 @@ impl Reach {
         let paths: Vec<String> = match (&recipe.adapter, init_from) {
             (Adapter::None, _) => return Self { tracked: layers, outputs: 0, head: true },
             (_, Some(adapter)) => {
-                let modules = adapter.modules().expect("an adapter that was read has modules");
+                let modules = fitting_modules(adapter, config).expect("an adapter that was read fits the model");
                 modules.iter().map(|module| module.path.to_owned()).collect()
             }
             (Adapter::Lora(lora), None) => {
