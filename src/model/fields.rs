@@ -229,7 +229,9 @@ impl<'a> Fields<'a> {
     pub(super) fn expect_word(&mut self, name: &str, expected: &str) {
         if let Some(word) = self.word(name).filter(|word| word != expected) {
             let path = self.path;
-            self.reject(format!("`{path}{name}` is `{word}`, and only `{expected}` is supported for this architecture"));
+            self.reject(format!(
+                "`{path}{name}` is `{word}`, and only `{expected}` is supported for this architecture"
+            ));
         }
     }
 

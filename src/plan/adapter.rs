@@ -104,7 +104,7 @@ impl Plan {
                 (settings.shape(), settings.adapted(&self.config).into_iter().map(|(path, _)| path).collect())
             }
             (Some(adapter), None) => {
-                let modules = adapter.modules().expect("it was looked at when it was read");
+                let modules = fitting_modules(adapter, &self.config).expect("it was looked at when it was read");
                 (adapter.config.clone(), modules.iter().map(|module| module.path.to_owned()).collect())
             }
             (None, None) => unreachable!("an adapter is new or goes on from another"),
