@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
-use checkpoints::{AdapterConfig, Cache};
+use checkpoints::{AdapterConfig, Cache, TargetModules};
 use datasets::{Dataset, Tokenizer};
 use faults::{Fault, Faults};
 use losses::{Auxiliary, AuxiliaryBuilder, Extent, Normalisation, Scope, Surroundings};
@@ -306,11 +306,13 @@ impl Plan {
             (Some(adapter), None) => AdapterConfig {
                 base_model_name_or_path: Some(base),
                 lora_dropout: lora.dropout,
+                target_modules: TargetModules::Names(trainee.decoder.adapted_modules()),
                 ..adapter.config.clone()
             },
             (None, None) => unreachable!("an adapter is new or goes on from another"),
         };
-        Some(AdapterConfig { revision, ..config })
+        let exclude_modules = self.config.modules_beside().map(TargetModules::Pattern);
+        Some(AdapterConfig { revision, exclude_modules, ..config })
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) const CONFIG: &str = "adapter_config.json";
 const STRETCH: usize = 1 << 16;
 
 /// What PEFT puts before a module's path in the base model.
-const PREFIX: &str = "base_model.model.";
+pub(crate) const PREFIX: &str = "base_model.model.";
 const A: &str = ".lora_A.weight";
 const B: &str = ".lora_B.weight";
 const MAGNITUDE: &str = ".lora_magnitude_vector";
@@ -65,6 +65,14 @@ pub struct Module<'a> {
     pub out_features: usize,
     /// alpha / rank, or alpha / sqrt(rank) with rsLoRA.
     pub scale: f64,
+}
+
+impl Module<'_> {
+    /// True when it changes nothing: a factor is zero, as one is before the first step, and there are no lengths of rows.
+    pub fn is_idle(&self) -> bool {
+        let is_zero = |tensor: &StoredTensor| tensor.bytes.iter().all(|byte| *byte == 0);
+        self.magnitude.is_none() && (is_zero(self.a) || is_zero(self.b))
+    }
 }
 
 /// What is known of a module while its tensors are gathered.
@@ -152,7 +160,7 @@ impl Adapter {
         let weights = Weights::open_file(&tensors_path)?;
         let tensors = read_all(&weights)?;
         let keys: Value = serde_json::from_slice(&written).unwrap_or_default();
-        let narrowed = ["layers_to_transform", "exclude_modules"].iter().any(|key| !keys[*key].is_null());
+        let narrowed = !keys["layers_to_transform"].is_null();
         let factors = tensors.keys().filter_map(|key| split(key)).filter(|(_, part)| *part != COPY);
         let paths: BTreeSet<&str> = factors.map(|(path, _)| path).collect();
         if keys["ensure_weight_tying"] == true && paths.iter().any(|path| is_end(path)) {
@@ -174,7 +182,7 @@ impl Adapter {
             let names: BTreeSet<&str> = paths.iter().filter_map(|path| path.rsplit('.').next()).collect();
             config.target_modules = TargetModules::Names(names.into_iter().map(str::to_owned).collect());
         }
-        let adapter = Self { config, tensors };
+        let adapter = Self { config, tensors }.by_present_names();
         match adapter.modules() {
             Ok(_) => Ok(adapter),
             Err(faults) => Err(faults.map(|fault| fault.or_at(Place::file(&tensors_path)).or_hint(BROKEN))),
@@ -321,10 +329,10 @@ impl Adapter {
 /// the embedding's.
 fn is_copy(weights: &Weights, path: &str, copy: &StoredTensor) -> bool {
     let own = format!("{path}.weight");
-    let own = if weights.contains(&own) { own } else { "model.embed_tokens.weight".into() };
-    let (Some(dtype), Ok(bytes)) = (weights.dtype(&own), weights.bytes(&own)) else { return false };
+    let own = weights.holder(&own);
+    let (Some(dtype), Ok(bytes)) = (weights.dtype(own), weights.bytes(own)) else { return false };
     let (Some(size), Some(size_of_copy)) = (float_size(dtype), float_size(copy.dtype)) else { return false };
-    if weights.shape(&own).as_ref() != Some(&copy.shape) {
+    if weights.shape(own).as_ref() != Some(&copy.shape) {
         return false;
     }
     let stretches = bytes.par_chunks(STRETCH * size).zip(copy.bytes.par_chunks(STRETCH * size_of_copy));
@@ -337,7 +345,7 @@ fn is_copy(weights: &Weights, path: &str, copy: &StoredTensor) -> bool {
 }
 
 /// A key as module path and part.
-fn split(key: &str) -> Option<(&str, &'static str)> {
+pub(crate) fn split(key: &str) -> Option<(&str, &'static str)> {
     let path = key.strip_prefix(PREFIX)?;
     [A, B, MAGNITUDE, EMBEDDING_A, EMBEDDING_B, COPY]
         .into_iter()

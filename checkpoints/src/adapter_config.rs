@@ -44,6 +44,9 @@ pub struct AdapterConfig {
     /// The adapted modules; [`crate::Adapter::read`] fills it in when the file leaves it open.
     #[serde(default = "no_targets", deserialize_with = "targets")]
     pub target_modules: TargetModules,
+    /// Modules that are left as they are although they are among those.
+    #[serde(default)]
+    pub exclude_modules: Option<TargetModules>,
     /// True when the scale is alpha / sqrt(rank) in place of alpha / rank.
     #[serde(default)]
     pub use_rslora: bool,
@@ -138,6 +141,7 @@ impl AdapterConfig {
             lora_alpha,
             lora_dropout: 0.0,
             target_modules: TargetModules::Names(target_modules),
+            exclude_modules: None,
             use_rslora: false,
             use_dora: false,
             rank_pattern: IndexMap::new(),
@@ -239,6 +243,21 @@ impl AdapterConfig {
         matching(&self.rank_pattern, module).unwrap_or(self.r)
     }
 
+    /// The same for modules that have other paths now: each of `paths` with its present one.
+    pub(crate) fn renamed(&self, paths: &[(String, String)]) -> Self {
+        fn decided<T: Copy>(patterns: &IndexMap<String, T>, paths: &[(String, String)]) -> IndexMap<String, T> {
+            let one = |(path, present): &(String, String)| Some((regex::escape(present), matching(patterns, path)?));
+            paths.iter().filter_map(one).collect()
+        }
+        Self {
+            target_modules: TargetModules::Names(paths.iter().map(|(_, present)| present.clone()).collect()),
+            exclude_modules: None,
+            rank_pattern: decided(&self.rank_pattern, paths),
+            alpha_pattern: decided(&self.alpha_pattern, paths),
+            ..self.clone()
+        }
+    }
+
     /// A fault for each pattern that is no regular expression, with its table and the pattern.
     pub fn broken_patterns(&self) -> Vec<(&'static str, &str, Fault)> {
         let ranks = self.rank_pattern.keys().map(|pattern| ("rank_pattern", pattern.as_str()));
@@ -270,7 +289,7 @@ impl AdapterConfig {
     pub fn to_json(&self) -> Value {
         let alphas: Map<String, Value> =
             self.alpha_pattern.iter().map(|(pattern, alpha)| (pattern.clone(), number(*alpha))).collect();
-        json!({
+        let mut keys = json!({
             "alpha_pattern": alphas,
             "auto_mapping": null,
             "base_model_name_or_path": self.base_model_name_or_path,
@@ -291,7 +310,12 @@ impl AdapterConfig {
             "task_type": "CAUSAL_LM",
             "use_dora": self.use_dora,
             "use_rslora": self.use_rslora,
-        })
+        });
+        // Only where it says something: older versions of PEFT refuse keys that they do not know.
+        if let Some(modules) = &self.exclude_modules {
+            keys["exclude_modules"] = json!(modules);
+        }
+        keys
     }
 }
 

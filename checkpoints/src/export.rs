@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::adapter::Adapter;
 use crate::merge::{Update, convert};
+use crate::names::{HEAD, is_embedding};
 use crate::tensor::float_size;
 use crate::weights::{INDEX, SINGLE, Weights};
 use crate::{files, format, run};
@@ -87,12 +88,20 @@ impl Base {
     }
 
     /// Who does not read a head of its own in a model of this family, because theirs is always the embedding: llama.cpp
-    /// (`conversion/gemma.py`, which drops it) and vLLM (`gemma2.py`, which has no such parameter).
+    /// (`conversion/gemma.py`, which drops it) and vLLM (`gemma2.py`, which has no such parameter). With a part for images
+    /// the embedding has rows past the tokenizer's tokens, which the former cuts off, there alone.
     fn head_is_passed_over(&self) -> Result<Option<String>, Fault> {
         let family = self.keys()?.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
         let others = match family.as_str() {
             "gemma" => "",
             "gemma2" => ", and vLLM refuses it",
+            "gemma3" => {
+                return Ok(Some(
+                    "whether llama.cpp reads a merged `gemma3` with a head of its own was not tried: its converter cuts \
+                     the embedding to the tokenizer's tokens, and not the head"
+                        .into(),
+                ));
+            }
             _ => return Ok(None),
         };
         Ok(Some(format!(
@@ -102,8 +111,6 @@ impl Base {
 }
 
 const CONFIG: &str = "config.json";
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const HEAD: &str = "lm_head.weight";
 
 /// True for the files of a model that are not weights and that its readers look for.
 fn goes_along(name: &str) -> bool {
@@ -119,6 +126,9 @@ fn goes_along(name: &str) -> bool {
         "vocab.json",
         "vocab.txt",
         "merges.txt",
+        // Without these there is no processor for the images of a model that has a part for them.
+        "preprocessor_config.json",
+        "processor_config.json",
     ];
     NAMES.contains(&name) || name.ends_with(".model") || name.ends_with(".tiktoken")
 }
@@ -138,7 +148,7 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
     for module in &modules {
         let weight = format!("{}.weight", module.path);
         let expected = [module.out_features, module.in_features];
-        match base.weights.shape(source(&base.weights, &weight)) {
+        match base.weights.shape(base.weights.holder(&weight)) {
             None => faults.push(absent(&base.weights, &weight)),
             Some(shape) if shape != expected => faults.push(
                 Fault::new(format!("`{weight}` is {shape:?} in the base, but the adapter is for {expected:?}"))
@@ -146,7 +156,7 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
                     .hint("this adapter was trained on another model"),
             ),
             Some(_) => {
-                let held = source(&base.weights, &weight);
+                let held = base.weights.holder(&weight);
                 let from = base.weights.dtype(held).expect("a tensor with a shape has a type");
                 match base.weights.bytes(held).and_then(|bytes| Update::new(module, from, bytes)) {
                     Ok(update) => drop(updates.insert(weight, update)),
@@ -163,7 +173,7 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
     if updates.is_empty() {
         warnings.push("every `lora_B` is zero: the merged model is the base".into());
     }
-    let untied = [EMBEDDING, HEAD].iter().any(|name| updates.contains_key(*name)) && base.is_tied()?;
+    let untied = updates.keys().any(|name| name == HEAD || is_embedding(name)) && base.is_tied()?;
     if untied {
         warnings
             .push("the embedding and the head of the base are one weight, those of the merged model are two".into());
@@ -192,11 +202,6 @@ fn absent(weights: &Weights, weight: &str) -> Fault {
     }
 }
 
-/// The tensor of the base that a tensor of the output is made of: a head without a weight of its own has the embedding's.
-fn source<'a>(weights: &Weights, name: &'a str) -> &'a str {
-    if name == HEAD && !weights.contains(HEAD) { EMBEDDING } else { name }
-}
-
 /// How the output differs from the base.
 struct Change {
     /// What is added to single tensors.
@@ -216,7 +221,7 @@ struct Shard<'a> {
 fn write_model(base: &Base, change: &Change, out: &Path, shard_bytes: u64) -> Result<(), Fault> {
     let (weights, dtype) = (&base.weights, change.dtype);
     let output = |name: &str| -> (Dtype, Vec<usize>, usize) {
-        let name = source(weights, name);
+        let name = weights.holder(name);
         let from = weights.dtype(name).expect("the names are the base's");
         let shape = weights.shape(name).expect("the names are the base's");
         let held = weights.bytes(name).expect("the names are the base's").len();
@@ -233,8 +238,8 @@ fn write_model(base: &Base, change: &Change, out: &Path, shard_bytes: u64) -> Re
         let mut total = 0;
         for shard in &shards {
             let outputs: Vec<_> = shard.tensors.iter().map(|name| output(name)).collect();
-            let entries: Vec<_> = shard
-                .tensors
+            let stored: Vec<_> = shard.tensors.iter().map(|name| weights.stored_name(name)).collect();
+            let entries: Vec<_> = stored
                 .iter()
                 .zip(&outputs)
                 .map(|(name, (dtype, shape, size))| format::Entry { name, dtype: *dtype, shape, size: *size })
@@ -253,7 +258,7 @@ fn write_model(base: &Base, change: &Change, out: &Path, shard_bytes: u64) -> Re
             trouble.map_or(written, Err)?;
         }
         if shards.len() > 1 || weights.index().is_some() {
-            let index = index(weights.index(), &shards, total);
+            let index = index(weights, &shards, total);
             let text = serde_json::to_vec_pretty(&index).expect("an index can be written");
             files::write(&folder.join(INDEX), |file| file.write_all(&text))?;
         }
@@ -271,7 +276,7 @@ fn tensor<'a>(
     to: Dtype,
     updates: &BTreeMap<String, Update>,
 ) -> Result<Cow<'a, [u8]>, Fault> {
-    let held = source(weights, name);
+    let held = weights.holder(name);
     let bytes = weights.bytes(held)?;
     let from = weights.dtype(held).expect("a tensor with bytes has a type");
     let update = updates.get(name);
@@ -289,23 +294,31 @@ fn shards<'a>(weights: &'a Weights, change: &Change, shard_bytes: u64, size: imp
     if change.untied && !weights.contains(HEAD) {
         // Beside the embedding, which has its type and so its alignment.
         for (_, names) in &mut files {
-            if let Some(place) = names.iter().position(|name| *name == EMBEDDING) {
+            if let Some(place) = names.iter().position(|name| is_embedding(name)) {
                 names.insert(place + 1, HEAD);
             }
         }
     }
-    if let Some(dtype) = change.dtype {
+    let output_type = |name: &str| {
+        let from = weights.dtype(weights.holder(name)).expect("the names are the base's");
+        change.dtype.filter(|_| float_size(from).is_some()).unwrap_or(from)
+    };
+    if change.dtype.is_some() {
         // Types that are not converted may be narrower than the rest now; wide ones first keep all of them aligned.
-        let own = |name: &str| weights.dtype(source(weights, name)).filter(|from| float_size(*from).is_none());
-        let width = |name: &str| own(name).unwrap_or(dtype);
-        files.iter_mut().for_each(|(_, names)| names.sort_by_key(|name| Reverse(width(name))));
+        files.iter_mut().for_each(|(_, names)| names.sort_by_key(|name| Reverse(output_type(name))));
     }
     if weights.index().is_some() {
         return files.into_iter().map(|(name, tensors)| Shard { name: name.into(), tensors }).collect();
     }
+    let several = files.len() > 1;
+    let mut names: Vec<&str> = files.into_iter().flat_map(|(_, names)| names).collect();
+    if several {
+        // Each file has its own order of types.
+        names.sort_by_key(|name| Reverse(output_type(name)));
+    }
     let mut groups: Vec<Vec<&str>> = vec![Vec::new()];
     let mut filled = 0;
-    for name in files.into_iter().flat_map(|(_, names)| names) {
+    for name in names {
         if filled > 0 && filled + size(name) > shard_bytes {
             groups.push(Vec::new());
             filled = 0;
@@ -322,15 +335,18 @@ fn shards<'a>(weights: &'a Weights, change: &Change, shard_bytes: u64, size: imp
 }
 
 /// The list of files: the base's with the sizes of now, or a new one.
-fn index(base: Option<&Map<String, Value>>, shards: &[Shard<'_>], total: u64) -> Value {
-    let mut index = base.cloned().unwrap_or_default();
+fn index(weights: &Weights, shards: &[Shard<'_>], total: u64) -> Value {
+    let mut index = weights.index().cloned().unwrap_or_default();
     let metadata = index.entry("metadata").or_insert_with(|| json!({}));
     if !metadata.is_object() {
         *metadata = json!({});
     }
     metadata["total_size"] = json!(total);
-    let places: BTreeMap<&str, &str> =
-        shards.iter().flat_map(|shard| shard.tensors.iter().map(|tensor| (*tensor, shard.name.as_str()))).collect();
+    let in_shard = |shard: &'_ Shard<'_>| {
+        let name = shard.name.clone();
+        shard.tensors.iter().map(|tensor| (weights.stored_name(tensor).into_owned(), name.clone())).collect::<Vec<_>>()
+    };
+    let places: BTreeMap<String, String> = shards.iter().flat_map(in_shard).collect();
     index.insert("weight_map".into(), json!(places));
     Value::Object(index)
 }
@@ -353,6 +369,10 @@ fn config(bytes: &[u8], dtype: Option<Dtype>, untied: bool) -> Result<Cow<'_, [u
         |keys: &Map<String, Value>| Cow::Owned(serde_json::to_vec_pretty(keys).expect("a JSON object can be written"));
     if untied {
         keys.insert("tie_word_embeddings".into(), json!(false));
+        // transformers before 5 looks at the part for text.
+        if let Some(Value::Object(text)) = keys.get_mut("text_config") {
+            text.insert("tie_word_embeddings".into(), json!(false));
+        }
     }
     let Some(dtype) = dtype else { return Ok(written(&keys)) };
     let word = match dtype {

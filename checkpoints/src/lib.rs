@@ -21,6 +21,7 @@ pub mod hub;
 mod manifest;
 mod merge;
 mod metrics;
+mod names;
 mod pattern;
 mod run;
 mod tensor;

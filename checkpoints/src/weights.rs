@@ -14,6 +14,7 @@ use memmap2::UncheckedAdvice;
 use safetensors::Dtype;
 use serde::Deserialize;
 
+use crate::names::{self, HEAD};
 use crate::tensor::StoredTensor;
 use crate::{files, format, tensor};
 
@@ -24,7 +25,8 @@ pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// A model's weights: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
 ///
-/// The files are mapped, not read: they must not change while this exists.
+/// Tensors go by the names that transformers has for them, which may be others than those in the files. The files are
+/// mapped, not read: they must not change while this exists.
 pub struct Weights {
     name: String,
     files: Vec<Source>,
@@ -46,6 +48,8 @@ enum Bytes {
 
 /// Where a tensor lies.
 struct Tensor {
+    /// Its name there.
+    stored: String,
     file: usize,
     dtype: Dtype,
     shape: Vec<usize>,
@@ -121,7 +125,7 @@ impl Weights {
     }
 
     fn of_one(name: String, source: Source) -> Result<Self, Fault> {
-        let tensors = Tensor::all(&source, 0)?.collect();
+        let tensors = Tensor::all(&source, 0)?;
         Ok(Self { name, files: vec![source], tensors, index: None })
     }
 
@@ -146,16 +150,17 @@ impl Weights {
                         return Err(fault(format!("the shard `{shard}` is missing, which holds tensor `{name}`")));
                     }
                     let source = Source::map(&path, shard)?;
-                    held.push(Tensor::all(&source, sources.len())?.collect());
+                    held.push(Tensor::all(&source, sources.len())?);
                     sources.push(source);
                     sources.len() - 1
                 }
             };
-            let tensor = held[file].remove(name);
-            tensors.insert(
-                name.clone(),
-                tensor.ok_or_else(|| fault(format!("tensor `{name}` is not in its shard `{shard}`")))?,
-            );
+            let present = names::present(name).into_owned();
+            let tensor = held[file].remove(&present).filter(|tensor| tensor.stored == *name);
+            let tensor = tensor.ok_or_else(|| fault(format!("tensor `{name}` is not in its shard `{shard}`")))?;
+            if let Some(Tensor { stored, .. }) = tensors.insert(present, tensor) {
+                return Err(fault(format!("`{name}` and `{stored}` are two names of one tensor")));
+            }
         }
         Ok(Self { name: folder.display().to_string(), files: sources, tensors, index: Some(whole) })
     }
@@ -168,6 +173,40 @@ impl Weights {
     /// The names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// The tensor that is the weight `name`: a head without one of its own has the embedding's.
+    pub fn holder<'a>(&'a self, name: &'a str) -> &'a str {
+        if name == HEAD && !self.contains(HEAD) { self.embedding().unwrap_or(name) } else { name }
+    }
+
+    /// The tokens' embedding.
+    fn embedding(&self) -> Option<&str> {
+        self.names().find(|name| names::is_embedding(name))
+    }
+
+    /// What a tensor is called in the files; one that is not there, what it would be called.
+    pub(crate) fn stored_name<'a>(&'a self, name: &'a str) -> Cow<'a, str> {
+        let is_former = |name: &str| self.tensors[name].stored != name;
+        match self.tensors.get(name) {
+            Some(tensor) => Cow::Borrowed(&tensor.stored),
+            None if self.embedding().is_some_and(is_former) => names::former(name),
+            None => Cow::Borrowed(name),
+        }
+    }
+
+    /// These weights after a training: those of `left_alone` as they are here, and the `trained` ones in place of all
+    /// others.
+    pub fn after(mut self, trained: Self, left_alone: impl Fn(&str) -> bool) -> Self {
+        let first = trained.files.len();
+        let renamed = trained.tensors.into_iter().map(|(name, tensor)| {
+            let stored = self.stored_name(&name).into_owned();
+            (name, Tensor { stored, ..tensor })
+        });
+        let mut tensors: BTreeMap<String, Tensor> = renamed.collect();
+        let kept = std::mem::take(&mut self.tensors).into_iter().filter(|(name, _)| left_alone(name));
+        tensors.extend(kept.map(|(name, tensor)| (name, Tensor { file: tensor.file + first, ..tensor })));
+        Self { name: trained.name, files: trained.files.into_iter().chain(self.files).collect(), tensors, index: None }
     }
 
     /// True when there is a tensor of this name.
@@ -232,7 +271,7 @@ impl Weights {
             let finite = tensor::all_finite(tensor.dtype, self.bytes(name)?);
             self.release(name);
             if !finite {
-                return Err(Fault::new(format!("the tensor `{name}` holds a value that is not finite"))
+                return Err(Fault::new(format!("the tensor `{}` holds a value that is not finite", tensor.stored))
                     .at(self.place_of(name))
                     .hint("fetch the model again, or repair it: nothing can be trained on NaN or infinity"));
             }
@@ -282,13 +321,23 @@ impl Weights {
 }
 
 impl Tensor {
-    fn all(source: &Source, file: usize) -> Result<impl Iterator<Item = (String, Tensor)>, Fault> {
+    /// Those of one file by their present names.
+    fn all(source: &Source, file: usize) -> Result<BTreeMap<String, Tensor>, Fault> {
         let header = format::read_header(&source.path, source.bytes())?;
         let start = header.data_start;
-        Ok(header.tensors.into_iter().map(move |(name, info)| {
+        let mut tensors = BTreeMap::new();
+        for (stored, info) in header.tensors {
             let range = start + info.data_offsets.0..start + info.data_offsets.1;
-            (name, Tensor { file, dtype: info.dtype, shape: info.shape, range })
-        }))
+            let name = names::present(&stored).into_owned();
+            let tensor = Tensor { stored, file, dtype: info.dtype, shape: info.shape, range };
+            if let Some(Tensor { stored, .. }) = tensors.insert(name.clone(), tensor) {
+                let message = format!("`{}` and `{stored}` are two names of one tensor", tensors[&name].stored);
+                return Err(Fault::new(message)
+                    .at(Place::File(source.path.clone()))
+                    .hint("take the model's files from where they come from again"));
+            }
+        }
+        Ok(tensors)
     }
 }
 

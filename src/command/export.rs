@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
-use checkpoints::export::Reader;
+use checkpoints::export::{Base, Reader};
 use checkpoints::{Adapter, Checkpoint, Dtype, find_checkpoint};
 use clap::{Args, ValueEnum};
 use faults::{Fault, Faults, Place};
 
 use super::{Outcome, argument, print};
 use crate::loading::{Loaded, Named, Origin, from_adapter, from_checkpoint, is_adapter};
-use crate::model::{ModelFiles, config_json};
+use crate::model::{HEAD, ModelFiles, config_json, fitting_modules, is_embedding};
 use crate::sampling::last_logits;
 
 /// Write the adapter of a run, or the model with the adapter merged into it.
@@ -80,6 +80,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         full(trained.named()?, &arguments.out, dtype)?
     } else if arguments.merge {
         let Named::Adapted { base, adapter } = trained.named()? else { unreachable!("there is an adapter") };
+        // What it does to parts that are not run here could not be compared.
+        fitting_modules(&adapter, &base.config()?)?;
         let exported = checkpoints::export::merged(&base.base()?, &adapter, &arguments.out, dtype)?;
         let adapted = Named::Adapted { base, adapter };
         compare(&adapted, &arguments.out, dtype)?;
@@ -147,7 +149,7 @@ impl Trained {
 
 /// Whether the base's head is its embedding, where the adapter is on one of them and the base is still to be found.
 fn is_base_tied(trained: &Trained, adapter: &Adapter) -> Result<Option<bool>, Faults> {
-    let on_end = adapter.modules()?.iter().any(|module| ["model.embed_tokens", "lm_head"].contains(&module.path));
+    let on_end = adapter.modules()?.iter().any(|module| module.path == HEAD || is_embedding(module.path));
     let base = if on_end { trained.named().ok() } else { None };
     Ok(match base {
         Some(Named::Adapted { base, .. }) => base.config().ok().map(|config| config.tie_word_embeddings),
@@ -186,16 +188,19 @@ fn largest_difference(before: &Loaded, after: &Loaded, ids: &[u32]) -> f32 {
 /// A model of which every weight was trained: its weights, beside the configuration and tokenizer it started with.
 fn full(trained: Named, out: &Path, dtype: Option<Dtype>) -> Result<checkpoints::export::Exported, Faults> {
     let Named::Full { origin, checkpoint } = trained else { unreachable!("there is no adapter") };
-    let files = match &origin {
-        Origin::Files(files) => files.base()?.files,
+    let trained = checkpoint.model()?;
+    let base = match &origin {
+        Origin::Files(files) => {
+            let (base, config) = (files.base()?, files.config()?);
+            Base { weights: base.weights.after(trained, |name| config.is_beside(name)), ..base }
+        }
         Origin::Init(init) => {
             let (_, tokenizer) = origin.parts()?;
             let config = config_json(init, &tokenizer);
             let mut files = crate::plan::init_tokenizer_files(init)?;
             files.push(("config.json".into(), format!("{config:#}").into_bytes()));
-            files
+            Base { weights: trained, files }
         }
     };
-    let base = checkpoints::export::Base { weights: checkpoint.model()?, files };
     checkpoints::export::model(&base, out, dtype)
 }

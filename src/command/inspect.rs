@@ -257,13 +257,14 @@ fn one_adapter(adapter: &Adapter) -> Result<(String, Value), Faults> {
     let dora = if config.use_dora { ", with magnitudes (DoRA)" } else { "" };
     let (rank, alpha, dropout) = (config.r, config.lora_alpha, config.lora_dropout);
     text += &line("shape", &format!("rank {rank}, alpha {alpha}, scale {rule}, dropout {dropout}{dora}"));
-    text += &line(
-        "targets",
-        &match &config.target_modules {
-            TargetModules::Names(names) => named(&names.iter().map(String::as_str).collect::<Vec<_>>()),
-            TargetModules::Pattern(pattern) => format!("the pattern {pattern}"),
-        },
-    );
+    let modules = |modules: &TargetModules| match modules {
+        TargetModules::Names(names) => named(&names.iter().map(String::as_str).collect::<Vec<_>>()),
+        TargetModules::Pattern(pattern) => format!("the pattern {pattern}"),
+    };
+    text += &line("targets", &modules(&config.target_modules));
+    if let Some(excluded) = &config.exclude_modules {
+        text += &line("but not", &modules(excluded));
+    }
     let pattern = |(pattern, value): (&String, String)| format!("{pattern} = {value}");
     let ranks = config.rank_pattern.iter().map(|(key, value)| pattern((key, value.to_string())));
     let alphas = config.alpha_pattern.iter().map(|(key, value)| pattern((key, value.to_string())));

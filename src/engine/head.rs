@@ -210,8 +210,8 @@ pub fn loss_and_gradients(
                 if matches!(matrix, Matrix::Tensor(_)) && decoder.is_trained() {
                     let rounded = logits_gradient.clone().cast(dtype);
                     let gradient = rounded.transpose().matmul(inputs.plain.clone()).flatten(0, 1);
-                    let sum = own.remove(head.name).map_or(gradient.clone(), |sum| sum + gradient);
-                    own.insert(head.name.into(), sum);
+                    let sum = own.remove(&head.name).map_or(gradient.clone(), |sum| sum + gradient);
+                    own.insert(head.name.clone(), sum);
                 }
                 let through = inputs.meet(back(&logits_gradient), kept);
                 match head.lora {

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
-use checkpoints::{Adapter, AdapterConfig, Dtype, StoredTensor, TargetModules, matches_module};
+use checkpoints::{Adapter, AdapterConfig, Dtype, Module, StoredTensor, TargetModules, matches_module};
 use faults::{Fault, Faults, Place, nearest};
 use losses::Parameter;
 use rand::{Rng, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 
 use super::config::Config;
-use super::decoder::{Decoder, EMBEDDING, HEAD};
+use super::decoder::{Decoder, HEAD, is_embedding};
 use super::lora::{EmbeddingLora, Lora};
 
 /// The key of PEFT files before the module's own path.
@@ -158,7 +158,7 @@ impl AdapterSettings {
 
 /// A fault where a matrix has no `rank` singular values to start from, which `key` asks for.
 fn without_principal(path: &str, [outputs, inputs]: [usize; 2], rank: usize, key: &str) -> Option<Fault> {
-    let fault = if path == EMBEDDING {
+    let fault = if is_embedding(path) {
         Fault::new("`adapter.init = \"pissa\"` cannot start an adapter on an embedding")
             .hint("leave it out of `adapter.targets`, or use `init = \"default\"`")
     } else if rank > outputs.min(inputs) {
@@ -170,15 +170,22 @@ fn without_principal(path: &str, [outputs, inputs]: [usize; 2], rank: usize, key
     Some(fault.at(Place::Named(path.into())))
 }
 
-/// Looks whether an adapter that is there already fits a model, from its configuration alone.
+/// The modules of an adapter that is there already, if it fits a model, told from its configuration alone. Those of parts
+/// beside the decoder are left out where they change nothing, as PEFT's are that were trained on text.
 ///
 /// # Errors
 /// A module that the model does not have, a factor that does not fit it.
-pub fn check_fit(adapter: &Adapter, config: &Config) -> Result<(), Faults> {
+pub fn fitting_modules<'a>(adapter: &'a Adapter, config: &Config) -> Result<Vec<Module<'a>>, Faults> {
     let sides: BTreeMap<String, [usize; 2]> = config.adaptable().into_iter().collect();
-    let mut faults = Vec::new();
+    let (mut faults, mut fitting) = (Vec::new(), Vec::new());
     for module in adapter.modules()? {
         let fault = match sides.get(module.path) {
+            None if config.is_beside(module.path) && module.is_idle() => continue,
+            None if config.is_beside(module.path) => Fault::new(format!(
+                "the adapter changes `{}`, which is not a part for text",
+                module.path
+            ))
+            .hint("the parts of a model that text does not pass through are left as they are here: merge it with PEFT"),
             None => Fault::new(format!("the adapter has a module `{}` that this model does not have", module.path))
                 .hint("this adapter was made for another base model, or for modules that cannot be adapted here"),
             Some(sides) if *sides != [module.out_features, module.in_features] => {
@@ -186,18 +193,22 @@ pub fn check_fit(adapter: &Adapter, config: &Config) -> Result<(), Faults> {
                 Fault::new(format!("the adapter's factors {a:?} and {b:?} do not fit a matrix {sides:?}"))
                     .hint("this adapter was made for another base model")
             }
-            Some(_) => continue,
+            Some(_) => {
+                fitting.push(module);
+                continue;
+            }
         };
         faults.push(fault.at(Place::Named(module.path.into())));
     }
-    Faults::check_first(faults)
+    Faults::check_first(faults)?;
+    Ok(fitting)
 }
 
 impl Targets {
     /// True when the module at `path` gets an adapter.
     pub fn includes(&self, path: &str) -> bool {
         match self {
-            Self::AllLinear => ![HEAD, EMBEDDING].contains(&path),
+            Self::AllLinear => path != HEAD && !is_embedding(path),
             Self::Named(names) => names.iter().any(|name| matches_module(path, name)),
         }
     }
@@ -239,11 +250,20 @@ impl Decoder {
     /// Attaches the adapter of a PEFT folder, to be used or trained further.
     ///
     /// # Errors
-    /// As [`check_fit`].
+    /// As [`fitting_modules`].
     pub fn attach(&mut self, adapter: &Adapter, dropout: f64) -> Result<(), Faults> {
-        check_fit(adapter, &self.config)?;
+        let modules = fitting_modules(adapter, &self.config)?;
         let device = self.device().clone();
-        for module in adapter.modules()? {
+        let all = adapter.modules()?;
+        if let Some(first) = all.iter().find(|module| self.config.is_beside(module.path)) {
+            tracing::warn!(
+                "left out of the adapter, because they change nothing and are not of the part for text: {} modules, the \
+                 first `{}`",
+                all.len() - modules.len(),
+                first.path
+            );
+        }
+        for module in modules {
             let tensor = |stored: &StoredTensor| -> Result<Tensor<2>, Fault> {
                 let shape = [stored.shape[0], stored.shape[1]];
                 Ok(Tensor::from_data(TensorData::new(stored.to_f32()?, shape), &device))
@@ -290,7 +310,7 @@ impl Decoder {
         let paths = self.adapted_paths();
         let last = |path: &String| path.rsplit('.').next().unwrap_or_default().to_owned();
         let (ends, in_blocks): (Vec<String>, Vec<String>) =
-            paths.iter().cloned().partition(|path| [HEAD, EMBEDDING].contains(&path.as_str()));
+            paths.iter().cloned().partition(|path| path == HEAD || is_embedding(path));
         let mut names: Vec<String> = in_blocks.iter().map(last).collect();
         names.sort_unstable();
         names.dedup();

@@ -42,7 +42,7 @@ struct Mlp {
 
 impl Block {
     pub(super) fn load(source: &Source, config: &Config, layer: usize) -> Result<Self, Fault> {
-        let name = format!("model.layers.{layer}");
+        let name = config.layer_path(layer);
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let [attention, mlp] = config.block_norms();
         let around = |[before, after]: [Option<&str>; 2]| {

@@ -15,7 +15,7 @@ use kernels::{Feedback, feedback_parts};
 use tracing::info;
 
 use super::Context;
-use super::decoder::{Decoder, EMBEDDING, HEAD};
+use super::decoder::{Decoder, HEAD};
 use super::source::Source;
 
 /// How much the values of a matrix count beside what it gives: enough that their sums have an inverse.
@@ -121,7 +121,8 @@ impl Decoder {
         let tied = self.config.tie_word_embeddings;
         let damping = if tied { DAMPING_OF_BOTH } else { DAMPING };
         let feedback = inputs.feedback(HEAD, shape[1], tokens, damping);
-        let fitted = source.fitted(if tied { EMBEDDING } else { HEAD }, &values, shape, &feedback)?;
+        let path = if tied { self.config.embedding_path() } else { HEAD.into() };
+        let fitted = source.fitted(&path, &values, shape, &feedback)?;
         self.replace_head(fitted);
         Ok(())
     }

@@ -8,13 +8,17 @@ use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use super::rope::{Rope, RopeDefaults, RopeScaling};
-use super::{gemma, gemma2, gemma3, granite, llama, mistral, olmo, olmo2, phi3, qwen2, qwen3};
+use super::{gemma, gemma2, gemma3, gemma3_images, granite, llama, mistral, olmo, olmo2, phi3, qwen2, qwen3};
 
 /// The decoder's shape and switches, whatever the family.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// `model_type` of the file, for example `llama`.
     pub model_type: String,
+    /// Where the decoder is among the modules of the whole model, as transformers has it now.
+    pub decoder_path: &'static str,
+    /// Where the parts beside it are, which a text does not pass through: they are left as they are.
+    pub other_parts: &'static [&'static str],
     /// Rows of the embedding.
     pub vocab_size: usize,
     /// Width of the hidden states.
@@ -152,22 +156,23 @@ impl Config {
         let Value::Object(map) = value else {
             return Err(Fault::new("`config.json` must hold a JSON object").at(at()).hint(AGAIN));
         };
-        Self::from_map(&map).map_err(|fault| fault.at(at()).or_hint(AGAIN))
+        let images = map.get("model_type").is_some_and(|name| name == gemma3_images::MODEL_TYPE);
+        let read = if images { gemma3_images::read(&map) } else { Self::from_map("", &map) };
+        read.map_err(|fault| fault.at(at()).or_hint(AGAIN))
     }
 
-    fn from_map(map: &Map<String, Value>) -> Result<Self, Fault> {
-        let mut fields = Fields::new(map);
+    /// The decoder that an object of the file describes, at `path`, which ends in a dot.
+    pub(super) fn from_map(path: &'static str, map: &Map<String, Value>) -> Result<Self, Fault> {
+        let mut fields = Fields::within(path, map);
         let model_type = fields.required_word("model_type");
         if let Some(fault) = fields.fault {
             return Err(fault.hint("is this the folder of a Hugging Face model?"));
         }
         let Some((_, configure)) = FAMILIES.iter().find(|(name, _)| *name == model_type) else {
-            if model_type == "gemma3" {
-                return Err(Fault::new("the architecture `gemma3` has a part for images, which is not supported")
-                    .hint("a model of text alone, with the `model_type` `gemma3_text`, is"));
-            }
-            let names = FAMILIES.map(|(name, _)| name);
-            let near = nearest(&model_type, names).map(|near| format!("; the nearest is `{near}`")).unwrap_or_default();
+            let names: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).chain([gemma3_images::MODEL_TYPE]).collect();
+            let near = nearest(&model_type, names.iter().copied())
+                .map(|near| format!("; the nearest is `{near}`"))
+                .unwrap_or_default();
             return Err(Fault::new(format!("unknown architecture `{model_type}`"))
                 .hint(format!("known architectures: {}{near}", names.join(", "))));
         };
@@ -231,6 +236,8 @@ impl Config {
             logit_cap: None,
             dropouts: dropouts(fields),
             model_type,
+            decoder_path: "model",
+            other_parts: &[],
             hidden_size,
             num_hidden_layers,
             num_attention_heads,

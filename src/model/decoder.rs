@@ -21,8 +21,11 @@ use super::visibility::Visibility;
 
 /// The path of the head.
 pub const HEAD: &str = "lm_head";
-/// The path of the embedding.
-pub const EMBEDDING: &str = "model.embed_tokens";
+
+/// True for the path of the embedding, wherever the decoder is.
+pub fn is_embedding(path: &str) -> bool {
+    path.ends_with(".embed_tokens")
+}
 
 /// A decoder-only language model.
 pub struct Decoder {
@@ -53,12 +56,12 @@ impl Decoder {
             false => Some(Linear::load(source, "lm_head", embedding, false)?),
         };
         let decoder = Self {
-            embed_tokens: source.projection("model.embed_tokens.weight", embedding)?,
+            embed_tokens: source.projection(&format!("{}.weight", config.embedding_path()), embedding)?,
             embedding_lora: None,
             layers: (0..config.num_hidden_layers)
                 .map(|layer| Block::load(source, &config, layer))
                 .collect::<Result<_, _>>()?,
-            norm: Norm::load(source, "model.norm", config.hidden_size, &config)?,
+            norm: Norm::load(source, &format!("{}.norm", config.decoder_path), config.hidden_size, &config)?,
             lm_head,
             embedding_scale: match source.dtype {
                 DType::BF16 => bf16::from_f64(config.embedding_scale).to_f64(),
@@ -67,7 +70,7 @@ impl Decoder {
             device: source.device.clone(),
             config,
         };
-        source.refuse_unused()?;
+        source.refuse_unused(&decoder.config)?;
         Ok(decoder)
     }
 
@@ -178,11 +181,17 @@ impl Decoder {
 
     /// The way from the last hidden states to the logits, with its adapter if it has one.
     pub fn head(&self) -> Head<'_> {
-        let (matrix, name, lora) = match &self.lm_head {
-            Some(linear) => (linear.weight(), "lm_head.weight", linear.lora()),
-            None => (&self.embed_tokens, "model.embed_tokens.weight", None),
+        let (matrix, path, lora) = match &self.lm_head {
+            Some(linear) => (linear.weight(), HEAD.to_owned(), linear.lora()),
+            None => (&self.embed_tokens, self.config.embedding_path(), None),
         };
-        Head { matrix, name, lora, scale: self.config.logit_scale, cap: self.config.logit_cap }
+        Head {
+            matrix,
+            name: format!("{path}.weight"),
+            lora,
+            scale: self.config.logit_scale,
+            cap: self.config.logit_cap,
+        }
     }
 
     /// # Shapes
@@ -242,11 +251,12 @@ impl Decoder {
 
     /// The part of [`Decoder::visit`] before the blocks.
     pub fn visit_embedding(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
+        let path = self.config.embedding_path();
         if let Matrix::Tensor(weight) = &mut self.embed_tokens {
-            visit("model.embed_tokens.weight", Parameter::Matrix(weight));
+            visit(&format!("{path}.weight"), Parameter::Matrix(weight));
         }
         if let Some(lora) = &mut self.embedding_lora {
-            lora.visit(EMBEDDING, visit);
+            lora.visit(&path, visit);
         }
     }
 

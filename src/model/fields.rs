@@ -139,7 +139,7 @@ impl<'a> Fields<'a> {
     pub(super) fn size(&mut self, name: &str) -> usize {
         let size = self.required(name, "a whole number", as_size);
         if size == 0 {
-            self.reject(format!("`{name}` must be at least 1"));
+            self.reject(format!("`{}{name}` must be at least 1", self.path));
         }
         size
     }
@@ -228,8 +228,16 @@ impl<'a> Fields<'a> {
     /// Refuses any value of `name` but `expected`.
     pub(super) fn expect_word(&mut self, name: &str, expected: &str) {
         if let Some(word) = self.word(name).filter(|word| word != expected) {
-            self.reject(format!("`{name}` is `{word}`, and only `{expected}` is supported for this architecture"));
+            let path = self.path;
+            self.reject(format!(
+                "`{path}{name}` is `{word}`, and only `{expected}` is supported for this architecture"
+            ));
         }
+    }
+
+    /// Takes note of fields that have no effect here, whatever they hold.
+    pub(super) fn pass_over(&mut self, names: &[&str]) {
+        self.asked.extend(names.iter().map(|name| (*name).to_owned()));
     }
 
     /// Keeps a fault, unless there is one already.

@@ -10,7 +10,7 @@ pub struct Head<'a> {
     /// W, `[vocabulary, hidden_size]`.
     pub matrix: &'a Matrix,
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// The adapter.
     pub lora: Option<&'a Lora>,
     /// Factor of the logits.

@@ -4,6 +4,7 @@ use burn::tensor::DType;
 use kernels::Quantisation;
 
 use super::config::Config;
+use super::decoder::{HEAD, is_embedding};
 
 /// Frozen matrices in fewer bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +20,8 @@ pub struct Quantise {
 impl Quantise {
     /// How a matrix is kept, if not as it is.
     pub(super) fn of(self, name: &str) -> Option<Quantisation> {
-        let embedding = ["model.embed_tokens.weight", "lm_head.weight"].contains(&name);
+        let path = name.strip_suffix(".weight").unwrap_or(name);
+        let embedding = path == HEAD || is_embedding(path);
         (self.embeddings || !embedding).then_some(self.quantisation)
     }
 

@@ -7,7 +7,7 @@ use checkpoints::{Dtype, Weights};
 use faults::{Fault, Place};
 
 use super::config::{Config, NormKind, NormPlaces, QueryKeyNorm};
-use super::decoder::{EMBEDDING, HEAD};
+use super::decoder::HEAD;
 
 impl Config {
     /// The projections of a block, first to last: each with its path inside of the block and its shape `[out, in]`.
@@ -31,14 +31,37 @@ impl Config {
         ]
     }
 
+    /// The path of a block.
+    pub(super) fn layer_path(&self, layer: usize) -> String {
+        format!("{}.layers.{layer}", self.decoder_path)
+    }
+
+    /// The path of the embedding.
+    pub fn embedding_path(&self) -> String {
+        format!("{}.embed_tokens", self.decoder_path)
+    }
+
+    /// True for the path of what is in a part beside the decoder.
+    pub fn is_beside(&self, path: &str) -> bool {
+        self.other_parts.iter().any(|part| path.strip_prefix(part).is_some_and(|rest| rest.starts_with('.')))
+    }
+
+    /// A regular expression, as PEFT reads it, for all modules of the parts beside the decoder, if there are any: some are
+    /// called as the decoder's own.
+    pub fn modules_beside(&self) -> Option<String> {
+        let names: Vec<&str> = self.other_parts.iter().filter_map(|part| part.rsplit('.').next()).collect();
+        (!names.is_empty()).then(|| format!(r".*\.({})\..*", names.join("|")))
+    }
+
     /// Every matrix that can be adapted: its path and its shape `[out, in]`. The projections of the blocks, first to last,
     /// then the embedding and the head, whether it has a matrix of its own or not.
     pub fn adaptable(&self) -> Vec<(String, [usize; 2])> {
         let projections = self.projections();
         let in_blocks = (0..self.num_hidden_layers).flat_map(|layer| {
-            projections.iter().map(move |(name, sides)| (format!("model.layers.{layer}.{name}"), *sides))
+            let block = self.layer_path(layer);
+            projections.iter().map(move |(name, sides)| (format!("{block}.{name}"), *sides))
         });
-        let ends = [EMBEDDING, HEAD].map(|path| (path.to_owned(), [self.vocab_size, self.hidden_size]));
+        let ends = [self.embedding_path(), HEAD.into()].map(|path| (path, [self.vocab_size, self.hidden_size]));
         in_blocks.chain(ends).collect()
     }
 
@@ -98,9 +121,9 @@ impl Config {
     /// Every tensor outside of the blocks.
     fn other_tensors(&self) -> Vec<(String, Vec<usize>)> {
         let embedding = vec![self.vocab_size, self.hidden_size];
-        let mut tensors = vec![("model.embed_tokens.weight".into(), embedding.clone())];
+        let mut tensors = vec![(format!("{}.weight", self.embedding_path()), embedding.clone())];
         if self.norm != NormKind::LayerWithoutWeights {
-            tensors.push(("model.norm.weight".into(), vec![self.hidden_size]));
+            tensors.push((format!("{}.norm.weight", self.decoder_path), vec![self.hidden_size]));
         }
         if !self.tie_word_embeddings {
             tensors.push(("lm_head.weight".into(), embedding));
@@ -135,10 +158,10 @@ impl Config {
         }
         for layer in 0..self.num_hidden_layers {
             for (name, shape) in &block {
-                compare(format!("model.layers.{layer}.{name}"), shape)?;
+                compare(format!("{}.{name}", self.layer_path(layer)), shape)?;
             }
         }
-        refuse_others(weights, &known)
+        refuse_others(weights, &known, self)
     }
 }
 
@@ -164,11 +187,12 @@ pub(super) fn compare(weights: &Weights, name: &str, shape: &[usize]) -> Result<
 }
 
 /// Refuses a tensor that the configuration has no place for: ignoring it could change the mathematics.
-pub(super) fn refuse_others(weights: &Weights, known: &BTreeSet<String>) -> Result<(), Fault> {
-    for name in weights.names().filter(|name| !known.contains(*name)) {
+pub(super) fn refuse_others(weights: &Weights, known: &BTreeSet<String>, config: &Config) -> Result<(), Fault> {
+    let embedding = format!("{}.weight", config.embedding_path());
+    for name in weights.names().filter(|name| !known.contains(*name) && !config.is_beside(name)) {
         // Tables that older versions of transformers saved, and the copy of a tied embedding.
         let derived = name.ends_with("rotary_emb.inv_freq");
-        let tied = name == "lm_head.weight" && weights.bytes(name)? == weights.bytes("model.embed_tokens.weight")?;
+        let tied = name == "lm_head.weight" && weights.bytes(name)? == weights.bytes(&embedding)?;
         if !derived && !tied {
             return Err(Fault::new(format!("the weights hold `{name}`, which `config.json` has no place for"))
                 .at(weights.place_of(name))

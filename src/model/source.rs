@@ -11,7 +11,7 @@ use kernels::{Feedback, Packed, Quantised};
 use rand::SeedableRng;
 use rand_distr::{Distribution, Normal};
 
-use super::decoder::HEAD;
+use super::config::Config;
 use super::matrix::{Matrix, precision};
 use super::quantise::Quantise;
 use super::shapes::{compare, refuse_others};
@@ -115,9 +115,7 @@ impl Source<'_> {
     /// embedding's.
     pub(super) fn values(&self, path: &str, shape: [usize; 2]) -> Result<Vec<f32>, Fault> {
         let own = format!("{path}.weight");
-        let absent = self.weights.is_some_and(|weights| !weights.contains(&own));
-        let tied = path == HEAD && absent;
-        self.matrix_values(if tied { "model.embed_tokens.weight" } else { &own }, shape)
+        self.matrix_values(self.weights.map_or(&own, |weights| weights.holder(&own)), shape)
     }
 
     /// Frozen matrices of the CPU are packed, and everything else is f32 there.
@@ -179,8 +177,8 @@ impl Source<'_> {
     ///
     /// # Errors
     /// A tensor that the configuration has no place for: ignoring it could change the mathematics.
-    pub(super) fn refuse_unused(&self) -> Result<(), Fault> {
-        self.weights.map_or(Ok(()), |weights| refuse_others(weights, &self.used.borrow()))
+    pub(super) fn refuse_unused(&self, config: &Config) -> Result<(), Fault> {
+        self.weights.map_or(Ok(()), |weights| refuse_others(weights, &self.used.borrow(), config))
     }
 }
 

@@ -8,7 +8,7 @@ use faults::{Fault, Faults, Place};
 
 use super::{Plan, wasted_rank};
 use crate::loading;
-use crate::model::{AdapterSettings, Config, Targets, check_fit};
+use crate::model::{AdapterSettings, Config, Targets, fitting_modules};
 use crate::recipe::{self, Recipe, Start};
 
 /// The shape of a new adapter; `None` for one that goes on from another.
@@ -52,7 +52,7 @@ pub(super) fn init_from(
             .hint(format!("write `kind = \"{}\"`", kind(found)))
             .into());
     }
-    check_fit(&adapter, config)?;
+    fitting_modules(&adapter, config)?;
     if let Some(weights) = weights {
         adapter.check_base_copies(weights)?;
     }
@@ -104,7 +104,7 @@ impl Plan {
                 (settings.shape(), settings.adapted(&self.config).into_iter().map(|(path, _)| path).collect())
             }
             (Some(adapter), None) => {
-                let modules = adapter.modules().expect("it was looked at when it was read");
+                let modules = fitting_modules(adapter, &self.config).expect("it was looked at when it was read");
                 (adapter.config.clone(), modules.iter().map(|module| module.path.to_owned()).collect())
             }
             (None, None) => unreachable!("an adapter is new or goes on from another"),

@@ -12,7 +12,7 @@ use super::memory::{Memory, Step};
 use super::room::{available, resident};
 use crate::engine::backward::Recompute;
 use crate::engine::data::Order;
-use crate::model::{AdapterSettings, Config, EMBEDDING, EncoderFiles, HEAD, Sizes, is_right};
+use crate::model::{AdapterSettings, Config, EncoderFiles, HEAD, Sizes, fitting_modules, is_embedding, is_right};
 use crate::recipe::{self, Adapter, Recipe};
 
 /// The derived sizes of a run.
@@ -117,7 +117,7 @@ pub(super) fn trained_values(recipe: &Recipe, config: &Config, init_from: Option
     match (&recipe.adapter, init_from) {
         (Adapter::None, _) => config.parameters(),
         (_, Some(adapter)) => {
-            let modules = adapter.modules().expect("an adapter that was read has modules");
+            let modules = fitting_modules(adapter, config).expect("an adapter that was read fits the model");
             let tensors = modules.iter().flat_map(|module| [Some(module.a), Some(module.b), module.magnitude]);
             tensors.flatten().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()
         }
@@ -145,7 +145,7 @@ impl Reach {
         let paths: Vec<String> = match (&recipe.adapter, init_from) {
             (Adapter::None, _) => return Self { tracked: layers, outputs: 0, head: true },
             (_, Some(adapter)) => {
-                let modules = adapter.modules().expect("an adapter that was read has modules");
+                let modules = fitting_modules(adapter, config).expect("an adapter that was read fits the model");
                 modules.iter().map(|module| module.path.to_owned()).collect()
             }
             (Adapter::Lora(lora), None) => {
@@ -153,15 +153,16 @@ impl Reach {
                 settings.adapted(config).into_iter().map(|(path, _)| path).collect()
             }
         };
-        let block = |path: &String| match path.strip_prefix("model.layers.").and_then(|rest| rest.split_once('.')) {
+        let blocks = format!("{}.layers.", config.decoder_path);
+        let block = |path: &String| match path.strip_prefix(&blocks).and_then(|rest| rest.split_once('.')) {
             Some((block, _)) => block.parse().unwrap_or(0),
-            None if path == EMBEDDING => 0,
+            None if is_embedding(path) => 0,
             None => layers,
         };
         Self {
             tracked: layers - paths.iter().map(block).min().unwrap_or(0).min(layers),
             outputs: (config.adaptable().into_iter())
-                .filter(|(path, _)| path.starts_with("model.layers.") && paths.contains(path))
+                .filter(|(path, _)| path.starts_with(&blocks) && paths.contains(path))
                 .map(|(_, [outputs, _])| outputs as u64)
                 .sum(),
             head: paths.iter().any(|path| path == HEAD),
@@ -226,7 +227,7 @@ pub fn fresh_parameters(settings: &AdapterSettings, config: &Config) -> u64 {
     let values = settings.adapted(config).into_iter().map(|(path, [outputs, inputs])| {
         let factors = (shape.rank(&path) as u64).saturating_mul((outputs + inputs) as u64);
         // DoRA has a length for each row, of an embedding for each column.
-        let lengths = if path == EMBEDDING { inputs } else { outputs };
+        let lengths = if is_embedding(&path) { inputs } else { outputs };
         factors.saturating_add(if settings.dora { lengths as u64 } else { 0 })
     });
     values.fold(0, u64::saturating_add)

@@ -58,7 +58,7 @@ fn an_architecture_that_is_not_known_is_refused() {
     let cases: [(&str, Value, &[&str]); 7] = [
         ("model_type", "lama".into(), &["model/config.json", "unknown architecture `lama`", "nearest is `llama`"]),
         ("model_type", "mixtral".into(), &["unknown architecture `mixtral`", "hint: "]),
-        ("model_type", "gemma3".into(), &["`gemma3`", "images", "gemma3_text"]),
+        ("model_type", "gemma3".into(), &["model/config.json", "is not understood"]),
         ("model_type", Value::Null, &["model/config.json", "model_type", "hint: "]),
         ("hidden_act", "gelu".into(), &["hidden_act", "gelu"]),
         ("rope_scaling", json!({"rope_type": "yarns", "factor": 2.0}), &["`yarns`", "yarn,"]),

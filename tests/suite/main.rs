@@ -16,6 +16,7 @@ mod export;
 mod files;
 mod fixtures;
 mod head;
+mod images;
 mod inspect;
 mod intents;
 mod keys;

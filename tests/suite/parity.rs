@@ -14,9 +14,22 @@ use trainer::model::Decoder;
 use crate::fixtures::{Expected, adapter_of, examples, fixture, ids, largest_difference, load, logits};
 use crate::six_steps::{STEPS, Steps, assert_steps, train};
 
-const MODELS: [&str; 14] = [
-    "llama", "llama3", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "olmo", "olmo2", "granite", "phi3",
-    "longrope", "dynamic",
+const MODELS: [&str; 15] = [
+    "llama",
+    "llama3",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "olmo",
+    "olmo2",
+    "granite",
+    "phi3",
+    "longrope",
+    "dynamic",
+    "gemma3_images",
 ];
 
 /// Those whose rotary frequencies depend on the longest row of a pass: their rows are not the same alone and together.

@@ -52,7 +52,7 @@ pub fn adapter(adapter: &Adapter, out: &Path, reader: Reader, tied: Option<bool>
     check_out(out)?;
     let modules = adapter.modules()?;
     let count = modules.len();
-    let all_zero = modules.iter().all(|module| is_zero(module.b) || is_zero(module.a));
+    let all_zero = modules.iter().all(Module::is_idle);
     let converted = match reader {
         Reader::Peft => without_rslora(adapter)?,
         Reader::Vllm => for_vllm(adapter)?,
@@ -68,10 +68,6 @@ pub fn adapter(adapter: &Adapter, out: &Path, reader: Reader, tied: Option<bool>
     }
     stage(out, |folder| converted.write(folder))?;
     exported(out, count, warnings)
-}
-
-fn is_zero(tensor: &StoredTensor) -> bool {
-    tensor.bytes.iter().all(|byte| *byte == 0)
 }
 
 /// What vLLM and llama.cpp cannot read of an adapter, one sentence each.

@@ -15,7 +15,7 @@ const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// What a model's folder has beside its weights. All but the configuration may be absent.
-const SMALL_FILES: [&str; 10] = [
+const SMALL_FILES: [&str; 13] = [
     CONFIG,
     "generation_config.json",
     "tokenizer.json",
@@ -26,6 +26,9 @@ const SMALL_FILES: [&str; 10] = [
     "merges.txt",
     "tokenizer.model",
     "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
 ];
 
 pub(super) struct Repository<'a> {

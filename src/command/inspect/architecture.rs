@@ -19,6 +19,9 @@ pub(super) fn lines(config: &Config) -> String {
             count(config.parameters())
         ),
     );
+    if !config.other_parts.is_empty() {
+        text += &line("left as is", &format!("{}, which text does not pass through", config.other_parts.join(", ")));
+    }
     let (heads, keys, width) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
     let with = [
         (config.qkv_bias, "biases on queries, keys and values".to_owned()),
@@ -79,6 +82,7 @@ pub(super) fn describe(config: &Config, object: &mut Value) {
         "head_dim": config.head_dim,
         "vocabulary": config.vocab_size,
         "parameters": config.parameters(),
+        "left_as_is": config.other_parts,
         "tied": config.tie_word_embeddings,
         "max_positions": config.max_position_embeddings,
         "activation": activation(config),
