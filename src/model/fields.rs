@@ -256,7 +256,9 @@ impl<'a> Fields<'a> {
             let neutral = value.is_null() || *value == Value::Bool(name == "is_causal");
             if name == "quantization_config" && !neutral {
                 let hint = "take the model that it was made from, and write `model.quantize = \"nf4\"` or \"int8\"";
-                return Err(Fault::new("the weights of this model are quantised already (`quantization_config`)").hint(hint));
+                return Err(
+                    Fault::new("the weights of this model are quantised already (`quantization_config`)").hint(hint)
+                );
             }
             if !known && !neutral {
                 let message = format!("the field `{}{name}` of this model is not understood", self.path);
