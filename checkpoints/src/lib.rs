@@ -24,6 +24,7 @@ mod metrics;
 mod names;
 mod pattern;
 mod run;
+mod targets;
 mod tensor;
 mod weights;
 

@@ -1,0 +1,213 @@
+use super::*;
+
+fn llama(extra: &str) -> String {
+    of("llama", extra)
+}
+
+fn of(model_type: &str, extra: &str) -> String {
+    format!(
+        r#"{{"model_type": "{model_type}", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 172,
+        "num_hidden_layers": 5, "num_attention_heads": 8 {extra}}}"#
+    )
+}
+
+#[test]
+fn both_spellings_of_the_rotary_settings_are_read() {
+    let old = r#", "rope_theta": 500000.0, "rope_scaling": {"type": "linear", "factor": 2.0}"#;
+    let new = r#", "rope_parameters": {"rope_theta": 500000.0, "rope_type": "linear", "factor": 2.0}"#;
+    let old = Config::parse(&llama(old), "c").expect("old spelling");
+    let new = Config::parse(&llama(new), "c").expect("new spelling");
+    assert_eq!(old, new);
+    assert_eq!((old.rope.theta, old.head_dim, old.num_key_value_heads), (500000.0, 8, 8));
+    assert_eq!(old.rope.scaling, RopeScaling::Linear { factor: 2.0 });
+}
+
+#[test]
+fn faults_name_the_field() {
+    let message = |text: &str| Config::parse(text, "m/config.json").expect_err("a fault").to_string();
+    assert!(message("{").contains("not valid JSON"));
+    assert!(message("[]").contains("JSON object"));
+    assert!(message(r#"{"model_type": "lama"}"#).contains("nearest is `llama`"));
+    assert!(message(r#"{"model_type": "llama"}"#).contains("`hidden_size` is missing"));
+    assert!(message(&llama(r#", "num_key_value_heads": 3"#)).contains("evenly"));
+    assert!(message(&llama(r#", "hidden_act": "gelu""#)).contains("`hidden_act` is `gelu`"));
+    assert!(message(&llama(r#", "final_logit_softcapping": 30.0"#)).contains("final_logit_softcapping"));
+    assert!(message(&llama(r#", "rope_scaling": {"rope_type": "magic"}"#)).contains("magic"));
+    assert!(message(&llama(r#", "head_dim": 7"#)).contains("even"));
+    let quantised = Config::parse(&llama(r#", "quantization_config": {"bits": 4}"#), "c").expect_err("a fault");
+    assert!(quantised.message.contains("quantised already"), "{}", quantised.message);
+    assert!(quantised.hint.is_some_and(|hint| hint.contains("model.quantize")));
+}
+
+/// As other trainers and older versions of transformers write them.
+#[test]
+fn fields_that_change_nothing_are_passed_over() {
+    let extra = r#", "unsloth_fixed": true, "unsloth_version": "2025.1", "_attn_implementation_autoset": true,
+        "max_length": 20, "temperature": 0.6, "do_sample": true, "num_labels": 2, "bad_words_ids": null,
+        "model_max_length": 4096, "rope_scaling": {"type": "linear", "factor": 2.0, "finetuned": true}"#;
+    let plain = Config::parse(&llama(r#", "rope_scaling": {"type": "linear", "factor": 2.0}"#), "c");
+    assert_eq!(Config::parse(&llama(extra), "c"), plain);
+    plain.expect("a configuration");
+}
+
+/// What each family does not know, beside what it does.
+#[test]
+fn fields_that_a_family_does_not_read_are_refused_by_name() {
+    let cases = [
+        (
+            "llama",
+            r#""rope_scaling": {"rope_type": "linear", "factor": 2.0, "mrope_section": [2, 1]}"#,
+            "mrope_section",
+        ),
+        ("llama", r#""rope_scaling": {"rope_type": "linear"}"#, "`rope_scaling.factor` is missing"),
+        ("llama", r#""partial_rotary_factor": 0.5"#, "partial_rotary_factor"),
+        ("llama", r#""rope_parameters": {}, "rope_scaling": {}"#, "keep one"),
+        ("llama", r#""rope_scaling": {"type": "yarn", "factor": 2.0, "beta_slow": 64}"#, "order"),
+        ("mistral", r#""layer_types": ["full_attention"]"#, "layer_types"),
+        ("mistral", r#""sliding_window": 0"#, "sliding_window"),
+        ("qwen2", r#""qk_layernorm": true"#, "qk_layernorm"),
+        ("gemma", r#""final_logit_softcapping": 30.0"#, "final_logit_softcapping"),
+        ("gemma", r#""hidden_act": "relu""#, "`hidden_act` is `relu`"),
+        ("llama", r#""rope_scaling": {"rope_type": "yarn"}"#, "`rope_scaling.factor` is missing"),
+        ("llama", r#""attention_dropout": "0.1""#, "`attention_dropout` must be a number"),
+        (
+            "qwen2",
+            r#""layer_types": ["full_attention", "sliding_attention", "full_attention", "full_attention", "full_attention"]"#,
+            "no `sliding_window`",
+        ),
+        ("gemma2", r#""sliding_window": null"#, "`sliding_window` is null"),
+        ("gemma3_text", r#""sliding_window": null"#, "`sliding_window` is null"),
+        ("gemma2", r#""altup_num_inputs": 4"#, "altup_num_inputs"),
+        ("gemma2", r#""is_causal": false"#, "is_causal"),
+        ("gemma2", r#""hidden_activation": "silu""#, "`hidden_activation` is `silu`"),
+        ("gemma2", r#""use_bidirectional_attention": true"#, "use_bidirectional_attention"),
+        ("gemma2", r#""attn_logit_softcapping": -1"#, "soft caps"),
+        ("gemma2", r#""layer_types": ["full_attention"]"#, "names 1 layers of 5"),
+        ("gemma3_text", r#""attn_logit_softcapping": 50.0"#, "attn_logit_softcapping"),
+        ("gemma3_text", r#""rope_parameters": {"rope_type": "default"}"#, "which kind of layers"),
+        (
+            "gemma3_text",
+            r#""rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2, "beta_fast": 3}}"#,
+            "`rope_parameters.full_attention.beta_fast`",
+        ),
+        ("olmo", r#""rms_norm_eps": 1e-6"#, "rms_norm_eps"),
+        ("olmo", r#""clip_qkv": "8""#, "`clip_qkv` must be a number"),
+        ("olmo2", r#""clip_qkv": 8.0"#, "clip_qkv"),
+        ("granite", r#""num_local_experts": 8"#, "num_local_experts"),
+        ("granite", r#""logits_scaling": 0"#, "multipliers"),
+        ("phi3", r#""rope_scaling": {"type": "linear", "factor": 2.0}"#, "longrope"),
+        ("phi3", r#""rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [1]}"#, "short_factor"),
+        ("phi3", r#""partial_rotary_factor": 0.4"#, "even number"),
+        ("phi3", r#""qk_layernorm": true"#, "qk_layernorm"),
+    ];
+    for (family, extra, expected) in cases {
+        let message = Config::parse(&of(family, &format!(", {extra}")), "c").expect_err(extra).to_string();
+        assert!(message.contains(expected), "{family} {extra}: {message}");
+    }
+}
+
+/// transformers 5.23 takes the ratio of the lengths there: 64 / 16, of which the attention factor is 0.1 ln(4) + 1.
+#[test]
+fn a_yarn_factor_of_null_is_the_ratio_of_the_lengths() {
+    let text = r#", "max_position_embeddings": 64, "rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0,
+        "original_max_position_embeddings": 16, "factor": null}"#;
+    let rope = Config::parse(&llama(text), "c").expect("a configuration").rope;
+    assert!((rope.attention_factor() - 1.138629436111989).abs() < 1e-12);
+}
+
+#[test]
+fn a_model_with_dropout_is_read_and_not_trained() {
+    let parse = |extra: &str| Config::parse(&llama(extra), "c").expect("a configuration");
+    parse(r#", "attention_dropout": 0.0, "resid_pdrop": 0"#).check_training().expect("nothing is dropped");
+    for name in ["attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "embedding_dropout"] {
+        let fault = parse(&format!(r#", "{name}": 0.1"#)).check_training().expect_err(name);
+        assert!(fault.message.contains(&format!("`{name}` of this model is 0.1")), "{}", fault.message);
+    }
+}
+
+/// Fields that are null are switched off, and absent ones have the family's own default.
+#[test]
+fn what_a_file_leaves_out_is_what_transformers_fills_in() {
+    let parse = |family: &str, extra: &str| Config::parse(&of(family, extra), "c").expect("a configuration");
+    let gemma2 = parse("gemma2", "");
+    assert_eq!((gemma2.attention_cap, gemma2.logit_cap, gemma2.tie_word_embeddings), (Some(50.0), Some(30.0), true));
+    assert_eq!((gemma2.attention_scale, gemma2.embedding_scale, gemma2.head_dim), (Some(0.0625), 8.0, 256));
+    assert_eq!(gemma2.sliding_windows, [Some(4096), None, Some(4096), None, Some(4096)]);
+    assert_eq!(parse("gemma2", r#", "final_logit_softcapping": null"#).logit_cap, None);
+    // Both spellings of Gemma 3, as the published files have them and as transformers 5 saves them.
+    let old = r#", "rope_theta": 1000000, "rope_local_base_freq": 10000, "sliding_window_pattern": 2,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0}"#;
+    let new = r#", "rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 10000},
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000}}, "layer_types":
+        ["sliding_attention", "full_attention", "sliding_attention", "full_attention", "sliding_attention"]"#;
+    let (old, new) = (parse("gemma3_text", old), parse("gemma3_text", new));
+    assert_eq!(old, new);
+    assert_eq!((old.rope.theta, old.local_rope), (1e6, Some(Rope::plain(256, 1e4))));
+    // The pattern that transformers writes is not the one that it reads.
+    let pattern = |name: &str| format!(r#", "{name}": 2, "sliding_window": 16"#);
+    let windows = parse("gemma3_text", &pattern("sliding_window_pattern")).sliding_windows;
+    assert_eq!(windows, [Some(16), None, Some(16), None, Some(16)]);
+    let fault = Config::parse(&of("gemma3_text", &pattern("_sliding_window_pattern")), "c").expect_err("a pattern");
+    assert!(fault.message.contains("`_sliding_window_pattern` is 2"), "{}", fault.message);
+    for family in ["qwen2", "qwen3"] {
+        let windows = |extra: &str| parse(family, extra).sliding_windows;
+        assert_eq!(windows(r#", "sliding_window": 16, "max_window_layers": 0"#), [None; 5]);
+        let from = r#", "use_sliding_window": true, "max_window_layers": 3"#;
+        assert_eq!(windows(from), [None, None, None, Some(4096), Some(4096)]);
+        assert_eq!(windows(&format!(r#"{from}, "sliding_window": null"#)), [None; 5]);
+        let deep = windows(r#", "use_sliding_window": true, "sliding_window": 16, "num_hidden_layers": 30"#);
+        assert_eq!((deep[27], deep[28]), (None, Some(16)));
+    }
+    let mistral = parse("mistral", "");
+    assert_eq!(mistral.sliding_windows, [Some(4096); 5]);
+    assert_eq!(parse("mistral", r#", "sliding_window": null"#).sliding_windows, [None; 5]);
+    let phi3 = parse(
+        "phi3",
+        r#", "rope_scaling": {"type": "longrope", "short_factor": [1, 1, 2, 3],
+        "long_factor": [1, 2, 4, 8]}, "max_position_embeddings": 131072"#,
+    );
+    assert!((phi3.rope.attention_factor() - (1.0 + 32f64.ln() / 4096f64.ln()).sqrt()).abs() < 1e-12);
+    let dynamic = parse("llama", r#", "rope_scaling": {"type": "dynamic", "factor": 4}"#);
+    assert_eq!(dynamic.max_position_embeddings, 4 * 2048);
+}
+
+#[test]
+fn the_number_of_parameters_is_that_of_the_published_models() {
+    let cases = [
+        // SmolLM2-135M
+        (
+            r#"{"model_type": "llama", "vocab_size": 49152, "hidden_size": 576, "intermediate_size": 1536,
+            "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+            "tie_word_embeddings": true}"#,
+            134_515_008,
+        ),
+        // Qwen2.5-0.5B
+        (
+            r#"{"model_type": "qwen2", "vocab_size": 151936, "hidden_size": 896, "intermediate_size": 4864,
+            "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
+            "tie_word_embeddings": true}"#,
+            494_032_768,
+        ),
+        // Gemma 2 2B
+        (
+            r#"{"model_type": "gemma2", "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216,
+            "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}"#,
+            2_614_341_888,
+        ),
+        // Gemma 3 1B
+        (
+            r#"{"model_type": "gemma3_text", "vocab_size": 262144, "hidden_size": 1152, "intermediate_size": 6912,
+            "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256}"#,
+            999_885_952,
+        ),
+        // Phi-3-mini
+        (
+            r#"{"model_type": "phi3", "vocab_size": 32064, "hidden_size": 3072, "intermediate_size": 8192,
+            "num_hidden_layers": 32, "num_attention_heads": 32}"#,
+            3_821_079_552,
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(Config::parse(text, "c").expect("a published model").parameters(), expected, "{text}");
+    }
+}
