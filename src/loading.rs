@@ -8,7 +8,7 @@ use datasets::Tokenizer;
 use faults::{Fault, Faults, Place};
 
 use crate::engine::train::read_state;
-use crate::model::{Config, Decoder, ModelFiles, Source};
+use crate::model::{Config, Decoder, ModelFiles, Source, left_out};
 use crate::recipe::{self, Backbone};
 
 /// A model that is ready to run, with its tokenizer.
@@ -138,6 +138,9 @@ impl Named {
                 adapter.check_base_copies(&weights)?;
                 let mut decoder = load(base.config()?, &weights)?;
                 decoder.attach(adapter, 0.0)?;
+                if let Some(warning) = left_out(adapter, &decoder.config)? {
+                    tracing::warn!("{warning}");
+                }
                 Ok(Loaded { decoder, tokenizer: base.tokenizer()? })
             }
             Self::Full { origin, checkpoint } => {

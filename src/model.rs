@@ -39,7 +39,7 @@ mod source;
 mod svd;
 mod visibility;
 
-pub use adapter::{AdapterSettings, Targets, fitting_modules};
+pub use adapter::{AdapterSettings, Targets, fitting_modules, left_out};
 pub use attention::LayerCache;
 pub use block::Block;
 pub use calibration::Inputs;

@@ -228,6 +228,11 @@ impl Adapter {
         Ok(modules)
     }
 
+    /// Keeps the modules whose paths are wanted.
+    pub fn retain_modules(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.tensors.retain(|key, _| split(key).is_none_or(|(path, _)| wanted(path)));
+    }
+
     /// The matrices that PEFT saved beside its adapters, with the paths of their modules: what the adapter is for.
     pub fn base_copies(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
         let copies = self.tensors.iter().filter(|(key, _)| Self::is_base_copy(key));

@@ -267,7 +267,8 @@ impl AdapterConfig {
             .map(|(table, pattern, reason)| {
                 let message = format!("cannot read the pattern {pattern:?}: {reason}");
                 let hint =
-                    "a pattern is a regular expression for the end of a module's path, such as `layers.0.mlp.up_proj`";
+                    "a pattern is a regular expression for the end of a module's path, such as `layers.0.mlp.up_proj`; in \
+                     place of look-around and `\\Z`, write the modules that are meant";
                 (table, pattern, Fault::new(message).hint(hint))
             })
             .collect()

@@ -10,7 +10,7 @@ use faults::{Fault, Faults, Place};
 
 use super::{Outcome, argument, print};
 use crate::loading::{Loaded, Named, Origin, from_adapter, from_checkpoint, is_adapter};
-use crate::model::{HEAD, ModelFiles, config_json, fitting_modules, is_embedding};
+use crate::model::{Config, HEAD, ModelFiles, config_json, fitting_modules, is_embedding};
 use crate::sampling::last_logits;
 
 /// Write the adapter of a run, or the model with the adapter merged into it.
@@ -93,8 +93,15 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
                 .hint("add `--merge`, or leave it out")
                 .into());
         }
-        let adapter = trained.adapter()?;
-        let tied = is_base_tied(&trained, &adapter)?;
+        let mut adapter = trained.adapter()?;
+        let on_end = adapter.modules()?.iter().any(|module| module.path == HEAD || is_embedding(module.path));
+        let config = if on_end || arguments.reader.is_some() { trained.base_config() } else { None };
+        if let (Some(_), Some(config)) = (arguments.reader, &config) {
+            // Others read the part for text alone of an adapter.
+            fitting_modules(&adapter, config)?;
+            adapter.retain_modules(|path| !config.is_beside(path));
+        }
+        let tied = config.map(|config| config.tie_word_embeddings);
         let exported = checkpoints::export::adapter(&adapter, &arguments.out, reader, tied)?;
         let base = adapter.config.base_model_name_or_path.unwrap_or_default();
         if base.starts_with("builtin:") {
@@ -138,6 +145,14 @@ impl Trained {
         }
     }
 
+    /// The configuration of its base, where that is still to be found.
+    fn base_config(&self) -> Option<Config> {
+        match self.named() {
+            Ok(Named::Adapted { base, .. }) => base.config().ok(),
+            _ => None,
+        }
+    }
+
     /// It and the base that it names.
     fn named(&self) -> Result<Named, Faults> {
         match self {
@@ -145,16 +160,6 @@ impl Trained {
             Self::Adapter(folder) => from_adapter(folder),
         }
     }
-}
-
-/// Whether the base's head is its embedding, where the adapter is on one of them and the base is still to be found.
-fn is_base_tied(trained: &Trained, adapter: &Adapter) -> Result<Option<bool>, Faults> {
-    let on_end = adapter.modules()?.iter().any(|module| module.path == HEAD || is_embedding(module.path));
-    let base = if on_end { trained.named().ok() } else { None };
-    Ok(match base {
-        Some(Named::Adapted { base, .. }) => base.config().ok().map(|config| config.tie_word_embeddings),
-        _ => None,
-    })
 }
 
 /// Runs one prompt through base and adapter and through the merged files, and prints how far they are apart.

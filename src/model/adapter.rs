@@ -204,6 +204,22 @@ pub fn fitting_modules<'a>(adapter: &'a Adapter, config: &Config) -> Result<Vec<
     Ok(fitting)
 }
 
+/// What to say of an adapter's modules that [`fitting_modules`] leaves out.
+///
+/// # Errors
+/// Modules that do not fit each other.
+pub fn left_out(adapter: &Adapter, config: &Config) -> Result<Option<String>, Faults> {
+    let modules = adapter.modules()?;
+    let beside: Vec<&str> = modules.iter().map(|module| module.path).filter(|path| config.is_beside(path)).collect();
+    Ok(beside.first().map(|first| {
+        format!(
+            "left out of the adapter, because they change nothing and are not of the part for text: {} modules, the \
+             first `{first}`",
+            beside.len()
+        )
+    }))
+}
+
 impl Targets {
     /// True when the module at `path` gets an adapter.
     pub fn includes(&self, path: &str) -> bool {
@@ -254,15 +270,6 @@ impl Decoder {
     pub fn attach(&mut self, adapter: &Adapter, dropout: f64) -> Result<(), Faults> {
         let modules = fitting_modules(adapter, &self.config)?;
         let device = self.device().clone();
-        let all = adapter.modules()?;
-        if let Some(first) = all.iter().find(|module| self.config.is_beside(module.path)) {
-            tracing::warn!(
-                "left out of the adapter, because they change nothing and are not of the part for text: {} modules, the \
-                 first `{}`",
-                all.len() - modules.len(),
-                first.path
-            );
-        }
         for module in modules {
             let tensor = |stored: &StoredTensor| -> Result<Tensor<2>, Fault> {
                 let shape = [stored.shape[0], stored.shape[1]];

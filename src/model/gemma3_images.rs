@@ -46,6 +46,11 @@ pub(super) fn read(map: &Map<String, Value>) -> Result<Config, Fault> {
         );
         return Err(Fault::new(message).hint("write what the weights are in both places"));
     }
+    // The class of text alone applies it, this one does not (transformers 5.23): nobody can mean it.
+    if let Some(cap) = config.logit_cap {
+        let message = format!("`text_config.final_logit_softcapping` is {cap}, which has no effect beside images");
+        return Err(Fault::new(message).hint("write null there, as the published models have it"));
+    }
     Ok(Config {
         model_type: MODEL_TYPE.into(),
         decoder_path: "model.language_model",

@@ -8,7 +8,7 @@ use faults::{Fault, Faults, Place};
 
 use super::{Plan, wasted_rank};
 use crate::loading;
-use crate::model::{AdapterSettings, Config, Targets, fitting_modules};
+use crate::model::{AdapterSettings, Config, Targets, fitting_modules, left_out};
 use crate::recipe::{self, Recipe, Start};
 
 /// The shape of a new adapter; `None` for one that goes on from another.
@@ -70,6 +70,8 @@ pub(super) fn warnings(recipe: &Recipe, config: &Config, init_from: Option<&Adap
     let wasted = fresh(lora).and_then(|settings| wasted_rank(&settings, config, "adapter.rank"));
     let mut warnings: Vec<String> =
         wasted.into_iter().map(|fault| fault.at(recipe.places.of("adapter.rank")).line()).collect();
+    // It was looked at when it was read.
+    warnings.extend(init_from.and_then(|adapter| left_out(adapter, config).ok().flatten()));
     let before = init_from.map_or(lora.dropout, |adapter| adapter.config.lora_dropout);
     if before != lora.dropout && !recipe.places.has("adapter.dropout") {
         let message = format!("the adapter was trained with dropout {before}, and this run has {}", lora.dropout);
@@ -93,6 +95,8 @@ pub struct Adapted {
     pub matrices: usize,
     /// What these are called in their blocks, each once, sorted.
     pub names: Vec<String>,
+    /// How it starts, where that is not at random and zero: `pissa`, or the adapter that it goes on from.
+    pub start: Option<String>,
 }
 
 impl Plan {
@@ -121,6 +125,10 @@ impl Plan {
             dropout: lora.dropout,
             matrices: paths.len(),
             names: names.into_iter().map(str::to_owned).collect(),
+            start: match &lora.start {
+                Start::From(path) => Some(path.clone()),
+                Start::Fresh(fresh) => fresh.pissa.then(|| "pissa".to_owned()),
+            },
         })
     }
 }

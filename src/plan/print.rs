@@ -35,6 +35,7 @@ impl Plan {
                 "dropout": adapted.dropout,
                 "matrices": adapted.matrices,
                 "names": adapted.names,
+                "start": adapted.start,
             })),
             "trained_parameters": estimate.trained,
             "auxiliary_parameters": estimate.auxiliary,
@@ -235,9 +236,10 @@ fn adapter_line(adapted: &Adapted) -> String {
         0.0 => String::new(),
         part => format!(", dropout {part}"),
     };
+    let start = adapted.start.as_ref().map(|start| format!(", starts from {start}")).unwrap_or_default();
     let (kind, ranks, matrices) = (adapted.kind, range(&adapted.ranks), adapted.matrices);
     format!(
-        "{kind} of rank {ranks}, scale {}{dropout}, on {matrices} matrices: {}",
+        "{kind} of rank {ranks}, scale {}{dropout}{start}, on {matrices} matrices: {}",
         range(&scales),
         adapted.names.join(", ")
     )

@@ -66,7 +66,10 @@ fn the_plan_says_what_an_adapter_brings_along() {
     let recipe = place.text("recipe.toml").replace("rank = 4\nalpha = 8", "init_from = \"run\"");
     place.write("goes_on.toml", recipe);
     let plan = place.trainer("check goes_on.toml --set output.dir=next").succeeds();
-    assert!(plan.stdout.contains("adapter      lora of rank 2 to 4, scale 2 to 4, on 28 matrices: down_proj, "));
+    assert!(
+        plan.stdout
+            .contains("adapter      lora of rank 2 to 4, scale 2 to 4, starts from run, on 28 matrices: down_proj, ")
+    );
     let told = ["trained with dropout 0.25, and this run has 0", "`adapter.dropout = 0.25`", "goes_on.toml:"];
     assert!(told.iter().all(|part| plan.stderr.contains(part)), "{}", plan.stderr);
     let set = "check goes_on.toml --set output.dir=next --set adapter.dropout=0";

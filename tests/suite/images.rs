@@ -271,6 +271,25 @@ fn what_an_adapter_says_of_itself_leaves_the_images_alone_in_peft() {
         queries,
     ]);
     assert_eq!(written("next"), (all, excluded));
+    place
+        .trainer("check recipe.toml --set model.path=model --set output.dir=last")
+        .succeeds()
+        .says(&["left out of the adapter"]);
+
+    // PEFT reads it as it is; others have no such modules in the part for text.
+    let of_images = |folder: &str| {
+        let keys = tensors(&place.path(&format!("{folder}/adapter_model.safetensors"))).into_keys();
+        keys.filter(|key| key.contains("vision_tower")).count()
+    };
+    place.trainer("export idle --out whole").succeeds();
+    place.trainer("export idle --out text --for llama.cpp").succeeds();
+    assert_eq!((of_images("whole"), of_images("text")), (2, 0));
+    adapter.tensors.insert(Adapter::key_b(queries), StoredTensor::from_f32([4, 4], &[0.25; 16]));
+    let held = adapter.tensors.iter().map(|(key, tensor)| (key.clone(), of(tensor))).collect();
+    write(&place.path("idle/adapter_model.safetensors"), &held);
+    for set in ["--for vllm", "--for llama.cpp", "--merge"] {
+        place.refuses(&format!("export idle --out other {set}"), &[queries, "not a part for text", "hint: "]);
+    }
 }
 
 /// A model in `model/` with the tokenizer of the embedded one, named as published models are.
@@ -435,6 +454,7 @@ fn what_is_not_understood_is_refused_by_name_wherever_it_stands() {
         (r#", "tie_word_embeddings": true"#, r#", "tie_word_embeddings": false"#, "that of `text_config` is false"),
         ("", r#", "use_bidirectional_attention": true"#, "`text_config.use_bidirectional_attention`"),
         ("", r#", "attn_logit_softcapping": 50.0"#, "`text_config.attn_logit_softcapping`"),
+        ("", r#", "final_logit_softcapping": 30.0"#, "`text_config.final_logit_softcapping` is 30"),
         ("", r#", "hidden_size": 0"#, "`text_config.hidden_size` must be at least 1"),
         ("", r#", "hidden_activation": "silu""#, "`text_config.hidden_activation` is `silu`"),
         ("", r#", "model_type": "llama""#, "`text_config.model_type`"),
