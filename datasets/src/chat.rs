@@ -12,24 +12,10 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
+use crate::conversation::Conversation;
+
 /// Instructions one rendering may take: a thousand times what a long conversation needs, yet seconds at most.
 const FUEL: u64 = 20_000_000;
-
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant`, or what else the template knows.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
-
-impl Message {
-    /// A message of `role`.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
-    }
-}
 
 /// A compiled chat template with the special tokens it may name.
 pub(crate) struct ChatTemplate {
@@ -66,12 +52,13 @@ impl ChatTemplate {
     }
 
     /// The text of a conversation.
-    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Fault> {
+    pub fn render(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<String, Fault> {
         let mut context = self.tokens.clone();
-        context.insert("messages".into(), Value::from(Serde(messages)));
+        context.extend(conversation.arguments.iter().map(|(key, value)| (key.clone(), Value::from(Serde(value)))));
+        context.insert("messages".into(), Value::from(Serde(&conversation.messages)));
         context.insert("add_generation_prompt".into(), Value::from(add_generation_prompt));
-        context.insert("tools".into(), Value::from(()));
-        context.insert("documents".into(), Value::from(()));
+        context.insert("tools".into(), Value::from(Serde(&conversation.tools)));
+        context.insert("documents".into(), Value::from(Serde(&conversation.documents)));
         let template = self.environment.get_template("chat").expect("the template was added at the start");
         template.render(Value::from(Serde(context))).map_err(|error| {
             Fault::new(format!("the chat template refuses this conversation: {}", explain(&error)))

@@ -7,6 +7,7 @@
 mod bucketing;
 pub mod builtin;
 mod chat;
+mod conversation;
 mod describe;
 mod draft;
 mod json;
@@ -22,7 +23,7 @@ mod shapes;
 mod tokenizer;
 
 pub use bucketing::{epoch, micro_batches};
-pub use chat::Message;
+pub use conversation::{Conversation, Message};
 pub use describe::describe;
 pub use draft::{Example, Part};
 pub use notices::{Notice, Oddity};

@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokenizers::processors::PostProcessorWrapper;
 
-use crate::chat::{ChatTemplate, Message};
+use crate::chat::ChatTemplate;
+use crate::conversation::Conversation;
 
 /// The files of a model's folder that say how text becomes ids; all but the first may be absent.
 const FILES: [&str; 6] = [
@@ -281,10 +282,10 @@ impl Tokenizer {
     /// A conversation as the model was trained to read it; `add_generation_prompt` opens the assistant's next turn.
     ///
     /// # Errors
-    /// There is no chat template, or the template refuses these messages.
-    pub fn render_chat(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String, Fault> {
+    /// There is no chat template, or the template refuses the conversation.
+    pub fn render_chat(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<String, Fault> {
         match &self.template {
-            Some(template) => template.render(messages, add_generation_prompt),
+            Some(template) => template.render(conversation, add_generation_prompt),
             None => Err(self
                 .fault("the model has no chat template")
                 .hint("convert the rows to `prompt` and `completion`, or use an instruct model")),

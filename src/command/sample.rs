@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use datasets::{Asked, Message, PromptRow, Template, read_prompts};
+use datasets::{Asked, Conversation, Message, PromptRow, Template, read_prompts};
 use faults::{Fault, Faults, Place};
 use serde_json::{Map, Value, json};
 
@@ -162,7 +162,7 @@ fn asked(arguments: &Arguments) -> Result<Vec<PromptRow>, Faults> {
     for row in &mut rows {
         row.columns.retain(|column, _| !OWN.contains(&column.as_str()));
         if let (Asked::Text(text), true) = (&row.asked, arguments.chat) {
-            row.asked = Asked::Conversation(vec![Message::new("user", text.as_str())]);
+            row.asked = Asked::Conversation(Conversation::new(vec![Message::new("user", text.as_str())]));
         }
     }
     Ok(rows)
@@ -185,7 +185,7 @@ fn prompt_json(row: &PromptRow) -> serde_json::Value {
     let PromptRow { asked, beginning, .. } = row;
     match asked {
         Asked::Text(text) => json!(format!("{text}{beginning}")),
-        Asked::Conversation(turns) => match &turns[..] {
+        Asked::Conversation(conversation) => match &conversation.messages[..] {
             [turn] if turn.role == "user" && beginning.is_empty() => json!(turn.content),
             turns if beginning.is_empty() => json!(turns),
             turns => json!([turns, &[Message::new("assistant", beginning.as_str())]].concat()),

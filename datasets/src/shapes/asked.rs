@@ -3,19 +3,19 @@
 
 use faults::Fault;
 
-use super::{Context, messages};
-use crate::chat::Message;
+use super::{Context, messages, turns};
+use crate::conversation::{Conversation, Message};
 use crate::draft::{Draft, Part, Piece};
 use crate::row::Row;
 use crate::tokenizer::Tokenizer;
 
 /// The question of a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Asked {
     /// `prompt`: text that the answer follows at once.
     Text(String),
     /// `messages` or `request`: turns that the assistant answers.
-    Conversation(Vec<Message>),
+    Conversation(Conversation),
 }
 
 impl Asked {
@@ -24,16 +24,19 @@ impl Asked {
         let keys: Vec<&str> = ["prompt", "messages", "request"].into_iter().filter(|key| row.has(key)).collect();
         match keys[..] {
             ["prompt"] => Ok(Self::Text(row.text("prompt")?.into())),
-            ["request"] => Ok(Self::Conversation(vec![Message::new("user", row.filled_text("request")?)])),
+            ["request"] => {
+                let question = Message::new("user", row.filled_text("request")?);
+                Ok(Self::Conversation(Conversation::new(vec![question])))
+            }
             ["messages"] => {
-                let turns = messages::parse(row.list("messages")?, "messages", "role", "content", |role| role)?;
-                match turns.last() {
+                let messages = messages::parse(row.list("messages")?, "messages", "role", "content", |role| role)?;
+                match messages.last() {
                     None => Err(Fault::new("`messages` is empty").hint("write the user's turn")),
                     Some(last) if last.role == "assistant" => {
                         Err(Fault::new("`messages` ends with the assistant's turn")
                             .hint("the answer stands under a key of its own: take the last message out"))
                     }
-                    Some(_) => Ok(Self::Conversation(turns)),
+                    Some(_) => Ok(Self::Conversation(Conversation::new(messages))),
                 }
             }
             [] => Err(row.missing("prompt")),
@@ -48,7 +51,7 @@ impl Asked {
     pub fn text(&self, tokenizer: &Tokenizer) -> Result<(String, bool), Fault> {
         match self {
             Self::Text(text) => Ok((text.clone(), true)),
-            Self::Conversation(turns) => Ok((tokenizer.render_chat(turns, true)?, false)),
+            Self::Conversation(conversation) => Ok((tokenizer.render_chat(conversation, true)?, false)),
         }
     }
 
@@ -59,9 +62,9 @@ impl Asked {
     pub fn text_with(&self, beginning: &str, tokenizer: &Tokenizer) -> Result<(String, bool), Fault> {
         let (text, special) = self.text(tokenizer)?;
         match self {
-            Self::Conversation(turns) if !beginning.is_empty() => {
+            Self::Conversation(conversation) if !beginning.is_empty() => {
                 // A word more, as a template may take blanks off the end of an answer.
-                let (blank, _) = around(turns, &text, &format!("{beginning}."), tokenizer)?;
+                let (blank, _) = around(conversation, &text, &format!("{beginning}."), tokenizer)?;
                 Ok((format!("{text}{blank}{beginning}"), special))
             }
             _ => Ok((format!("{text}{beginning}"), special)),
@@ -74,13 +77,13 @@ impl Asked {
         let question = |text: String| Piece { text, part: Part::Prompt, learned };
         let (mut pieces, special) = match self {
             Self::Text(text) => (vec![question(text.clone())], true),
-            Self::Conversation(turns) => {
-                let before = context.tokenizer.render_chat(turns, true)?;
+            Self::Conversation(conversation) => {
+                let before = context.tokenizer.render_chat(conversation, true)?;
                 if !end {
                     (vec![question(before)], false)
                 } else {
                     let words: String = answer.iter().map(|piece| piece.text.as_str()).collect();
-                    let (blank, after) = around(turns, &before, &words, context.tokenizer)?;
+                    let (blank, after) = around(conversation, &before, &words, context.tokenizer)?;
                     let mut pieces = vec![question(before)];
                     pieces.extend(answer);
                     // It belongs to what follows: a sampler is given the opened turn without it.
@@ -100,9 +103,14 @@ impl Asked {
 
 /// The blank that the template puts between the opened turn and the answer, and what it writes after the answer up to
 /// the mark that ends the turn.
-fn around(turns: &[Message], before: &str, answer: &str, tokenizer: &Tokenizer) -> Result<(String, String), Fault> {
-    let mut whole = turns.to_vec();
-    whole.push(Message::new("assistant", answer));
+fn around(
+    conversation: &Conversation,
+    before: &str,
+    answer: &str,
+    tokenizer: &Tokenizer,
+) -> Result<(String, String), Fault> {
+    let mut whole = conversation.clone();
+    whole.messages.push(Message::new("assistant", answer));
     let whole = tokenizer.render_chat(&whole, false)?;
     let rest = whole.strip_prefix(before);
     // Some templates put a blank between the opened turn and its words.
@@ -114,5 +122,5 @@ fn around(turns: &[Message], before: &str, answer: &str, tokenizer: &Tokenizer) 
         return Err(Fault::new("the chat template does not write this answer as it is")
             .hint("take blanks off the ends of the answer, or convert the row to `prompt`"));
     };
-    Ok((blank.into(), messages::until_end_mark(after, tokenizer).into()))
+    Ok((blank.into(), turns::until_end_mark(after, tokenizer).into()))
 }

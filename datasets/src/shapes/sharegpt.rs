@@ -1,6 +1,7 @@
 //! `{"conversations": [{"from", "value"}]}`: `messages` under ShareGPT's names.
 
-use super::{Format, Shape, messages};
+use super::{Format, Shape, messages, turns};
+use crate::conversation::Conversation;
 
 pub(super) const SHAPE: Shape = Shape {
     format: Format::Sharegpt,
@@ -9,8 +10,8 @@ pub(super) const SHAPE: Shape = Shape {
     optional: &[],
     stops: true,
     read: |row, context| {
-        let turns = messages::parse(row.list("conversations")?, "conversations", "from", "value", role)?;
-        Ok(vec![vec![messages::draft(&turns, context)?]])
+        let messages = messages::parse(row.list("conversations")?, "conversations", "from", "value", role)?;
+        Ok(vec![vec![turns::draft(&Conversation::new(messages), context)?]])
     },
 };
 

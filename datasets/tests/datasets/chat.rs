@@ -1,6 +1,6 @@
 //! Chat templates against transformers' `apply_chat_template` (`fixtures/chat/make_expected.py`).
 
-use datasets::{Message, Options, Tokenizer, TrainOn, read_text};
+use datasets::{Conversation, Message, Options, Tokenizer, TrainOn, read_text};
 
 use super::{fixture, json};
 
@@ -32,7 +32,7 @@ fn templates_render_as_transformers_renders_them() {
             .map(|m| Message::new(m["role"].as_str().expect("a role"), m["content"].as_str().expect("content")))
             .collect();
         let open = case["add_generation_prompt"].as_bool().expect("a boolean");
-        let result = with_template(&source).render_chat(&messages, open);
+        let result = with_template(&source).render_chat(&Conversation::new(messages.clone()), open);
         match case["text"].as_str() {
             Some(text) => {
                 assert_eq!(result.as_deref(), Ok(text), "{name}: {messages:?}");
@@ -56,7 +56,9 @@ fn the_default_of_several_templates_counts_and_a_file_of_its_own_wins() {
         r#"{"chat_template": [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "plain"}]}"#;
     let files = [("tokenizer.json", tokenizer.as_str()), ("tokenizer_config.json", config)];
     let render = |files: &[(&str, &str)]| {
-        Tokenizer::from_texts(files).expect("a tokenizer").render_chat(&[Message::new("user", "a")], false)
+        Tokenizer::from_texts(files)
+            .expect("a tokenizer")
+            .render_chat(&Conversation::new(vec![Message::new("user", "a")]), false)
     };
     assert_eq!(render(&files), Ok("plain".into()));
     assert_eq!(render(&[files[0], files[1], ("chat_template.jinja", "own\n")]), Ok("own".into()));

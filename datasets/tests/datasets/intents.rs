@@ -1,6 +1,8 @@
 //! Rows with an intent: the four templates, their masks, what is refused, and noise.
 
-use datasets::{Asked, Example, IntentNoise, Message, NoiseKind, Options, Part, Template, TrainOn, read_prompts};
+use datasets::{
+    Asked, Conversation, Example, IntentNoise, Message, NoiseKind, Options, Part, Template, TrainOn, read_prompts,
+};
 use serde_json::{Value, json};
 
 use super::{byte_level, dataset, faults};
@@ -158,7 +160,7 @@ fn prompts_are_read_from_any_rows_that_ask_something() {
                 {\"messages\": [{\"role\": \"user\", \"content\": \"b\"}]}\n";
     std::fs::write(&path, rows).expect("written");
     let read = read_prompts(&path).unwrap_or_else(|faults| panic!("{faults}"));
-    let asked = [Asked::Text("a".into()), Asked::Conversation(vec![Message::new("user", "b")])];
+    let asked = [Asked::Text("a".into()), Asked::Conversation(Conversation::new(vec![Message::new("user", "b")]))];
     assert_eq!(read.iter().map(|row| &row.asked).collect::<Vec<_>>(), asked.iter().collect::<Vec<_>>());
     let columns: Vec<Value> = read.into_iter().map(|row| Value::Object(row.columns)).collect();
     assert_eq!(columns, [json!({"id": 7, "answer": "c"}), json!({})]);

@@ -1,6 +1,6 @@
 //! What is odd about rows and yet allowed: counted, with the first of them; and where a prompt and its answer meet.
 
-use datasets::{Format, Message, Notice, Oddity, Options, Tokenizer, TooLong, read_text};
+use datasets::{Conversation, Format, Message, Notice, Oddity, Options, Tokenizer, TooLong, read_text};
 use serde_json::{Value, json};
 
 use super::fixture;
@@ -113,8 +113,8 @@ fn a_sampler_is_given_the_opened_turn_as_rows_begin_with_it() {
         ("chat_template.jinja", template),
     ])
     .unwrap_or_else(|faults| panic!("{faults}"));
-    let messages = [Message::new("user", "a number")];
-    let opened = tokenizer.render_chat(&messages, true).expect("a text");
+    let conversation = Conversation::new(vec![Message::new("user", "a number")]);
+    let opened = tokenizer.render_chat(&conversation, true).expect("a text");
     let rows = [json!({"messages": [{"role": "user", "content": "a number"}], "targets": ["{1}", "{2}"]})];
     let data = read_text("rows.jsonl", &text(&rows), &Options::default(), &tokenizer).expect("rows");
     assert_eq!(data.report.notices, []);
