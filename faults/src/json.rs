@@ -9,7 +9,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use crate::Fault;
 
 /// A place of a text where it says what JSON cannot say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,13 @@ impl Oddity {
     pub fn key(&self) -> &str {
         self.pointer.split('/').nth(1).unwrap_or_default()
     }
+
+    /// The fault of a value that is used: it names the value, and has no place.
+    pub fn fault(&self) -> Fault {
+        let name = self.pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
+        let verb = if self.kind == OddityKind::Number { "is" } else { "holds" };
+        Fault::new(format!("`{name}` {verb} {self}"))
+    }
 }
 
 /// What it is, in words that can follow "is" or "holds".
@@ -60,12 +69,58 @@ pub struct Read<T> {
     pub oddities: Vec<Oddity>,
 }
 
+impl<T> Read<T> {
+    /// The fault of the first oddity in the value of a key that is `used`.
+    ///
+    /// # Errors
+    /// There is one; the fault has no place.
+    pub fn refuse_odd(&self, used: impl Fn(&str) -> bool) -> Result<(), Fault> {
+        self.oddities.iter().find(|oddity| used(oddity.key())).map_or(Ok(()), |oddity| Err(oddity.fault()))
+    }
+}
+
+impl Read<Map<String, Value>> {
+    /// The object with every number that JSON does not have as transformers 5 writes it, [`special_float`] reads it, and
+    /// nobody takes it for a null.
+    pub fn with_special_floats(self) -> Map<String, Value> {
+        let mut value = Value::Object(self.value);
+        for oddity in self.oddities.iter().filter(|oddity| oddity.kind == OddityKind::Number) {
+            if let Some(place) = value.pointer_mut(&oddity.pointer) {
+                *place = json!({ FLOAT: oddity.written });
+            }
+        }
+        let Value::Object(value) = value else { unreachable!("it was an object") };
+        value
+    }
+}
+
+/// The one key of the object that transformers 5 writes into configurations for a number that JSON does not have.
+const FLOAT: &str = "__float__";
+
+/// What is written of the number that such an object stands for.
+pub fn special_float(value: &Value) -> Option<&str> {
+    let object = value.as_object().filter(|object| object.len() == 1)?;
+    object.get(FLOAT)?.as_str()
+}
+
 /// Any value; of a key that stands twice in an object the last counts, as in Python.
 ///
 /// # Errors
 /// What Python would not read either.
 pub fn read(text: &str) -> serde_json::Result<Read<Value>> {
     read_with(text, |text| serde_json::from_str(text))
+}
+
+/// The same of a file's bytes, which must hold an object.
+///
+/// # Errors
+/// The same, and any other value than an object.
+pub fn read_object_of(bytes: &[u8]) -> serde_json::Result<Read<Map<String, Value>>> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => read_object(text),
+        // For its words and its place.
+        Err(_) => serde_json::from_slice(bytes).map(|value| Read { value, oddities: Vec::new() }),
+    }
 }
 
 /// The same of an object.

@@ -119,3 +119,20 @@ fn a_masked_text_is_as_long_as_the_text() {
         serde_json::Deserializer::from_str(&masked.text[1..text.find(", non").expect("it")]).into_iter::<Value>();
     assert_eq!(elements.next().expect("one").expect("JSON"), json!({"ä": "", "b": null}));
 }
+
+#[test]
+fn what_is_used_is_refused_by_name_and_what_is_not_is_null() {
+    let read = read_object_of(br#"{"a/b": {"c": [1, NaN]}, "text": "\ud83d", "d": -Infinity}"#).expect("an object");
+    let refused = |key: &str| read.refuse_odd(|used| used == key).expect_err(key).message;
+    assert_eq!(refused("a~1b"), "`a/b.c.1` is `NaN`, which is no finite number");
+    assert_eq!(refused("text"), r"`text` holds `\ud83d`, half of a surrogate pair");
+    read.refuse_odd(|used| used == "c").expect("nothing that is used");
+    let object = read.with_special_floats();
+    assert_eq!(object["a/b"], json!({"c": [1, {"__float__": "NaN"}]}));
+    assert_eq!(special_float(&object["d"]), Some("-Infinity"));
+    for other in [json!(null), json!({"__float__": 1}), json!({"__float__": "NaN", "b": 1}), json!("NaN")] {
+        assert_eq!(special_float(&other), None, "{other}");
+    }
+    let broken = read_object_of(b"{\"a\": \"\xff\"}").expect_err("no UTF-8").to_string();
+    assert!(broken.contains("unicode"), "{broken}");
+}
