@@ -94,6 +94,25 @@ impl Read<Map<String, Value>> {
     }
 }
 
+/// An object as a file has it, with the numbers that JSON does not have as they were `read` from one, where they are still
+/// `null` in it.
+pub fn written(object: Map<String, Value>, read: &[Oddity]) -> String {
+    let mut value = Value::Object(object);
+    // Nobody writes such a text into a configuration.
+    let mark = |index: usize| format!("\u{0}{index}\u{0}");
+    let numbers = || read.iter().enumerate().filter(|(_, oddity)| oddity.kind == OddityKind::Number);
+    for (index, oddity) in numbers() {
+        if let Some(place) = value.pointer_mut(&oddity.pointer).filter(|place| place.is_null()) {
+            *place = mark(index).into();
+        }
+    }
+    let mut text = serde_json::to_string_pretty(&value).expect("a value can be written");
+    for (index, oddity) in numbers() {
+        text = text.replace(&Value::from(mark(index)).to_string(), &oddity.written);
+    }
+    text
+}
+
 /// The one key of the object that transformers 5 writes into configurations for a number that JSON does not have.
 const FLOAT: &str = "__float__";
 

@@ -121,6 +121,22 @@ fn a_masked_text_is_as_long_as_the_text() {
 }
 
 #[test]
+fn an_object_that_was_changed_is_written_with_the_numbers_that_were_read() {
+    let text = "{\n  \"a\": NaN,\n  \"b\": [\n    -Infinity,\n    1e999\n  ],\n  \"c\": null,\n  \"d\": Infinity\n}";
+    let Read { mut value, oddities } = read_object(text).expect("an object");
+    assert_eq!(written(value.clone(), &oddities), text);
+    value["d"] = json!(2);
+    value.remove("a");
+    value.insert("e".into(), json!("new"));
+    let expected = "{\n  \"b\": [\n    -Infinity,\n    1e999\n  ],\n  \"c\": null,\n  \"d\": 2,\n  \"e\": \"new\"\n}";
+    let mut sorted: Map<String, Value> = Map::new();
+    for key in ["b", "c", "d", "e"] {
+        sorted.insert(key.into(), value[key].clone());
+    }
+    assert_eq!(written(sorted, &oddities), expected);
+}
+
+#[test]
 fn what_is_used_is_refused_by_name_and_what_is_not_is_null() {
     let read = read_object_of(br#"{"a/b": {"c": [1, NaN]}, "text": "\ud83d", "d": -Infinity}"#).expect("an object");
     let refused = |key: &str| read.refuse_odd(|used| used == key).expect_err(key).message;
