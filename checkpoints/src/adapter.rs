@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use faults::{Fault, Faults, Place};
+use faults::{Fault, Faults, Place, refuse_pointer};
 use rayon::prelude::*;
 use serde_json::Value;
 
@@ -150,7 +150,8 @@ impl Adapter {
             return Err(fault.hint(hint).into());
         }
         let written = files::read(&config_path)?;
-        let mut config = AdapterConfig::from_json(&written).map_err(|faults| {
+        refuse_pointer(&config_path, &written)?;
+        let (mut config, keys) = AdapterConfig::with_keys(&written).map_err(|faults| {
             let placed = faults.into_iter().map(|fault| fault.at(Place::file(&config_path)).or_hint(BROKEN)).collect();
             Faults::check(placed).expect_err("a refused configuration has faults")
         })?;
@@ -159,7 +160,7 @@ impl Adapter {
         Faults::check(broken.collect())?;
         let weights = Weights::open_file(&tensors_path)?;
         let tensors = read_all(&weights)?;
-        let keys: Value = serde_json::from_slice(&written).unwrap_or_default();
+        let keys = Value::Object(keys);
         let narrowed = !keys["layers_to_transform"].is_null();
         let factors = tensors.keys().filter_map(|key| split(key)).filter(|(_, part)| *part != COPY);
         let paths: BTreeSet<&str> = factors.map(|(path, _)| path).collect();

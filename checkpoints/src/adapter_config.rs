@@ -3,7 +3,7 @@
 //! PEFT has some sixty keys. Those that decide what the adapter computes and that we do not implement are refused by
 //! name when they are set: an adapter read as something else than it is would be worse than none.
 
-use faults::{Fault, shortened};
+use faults::{Fault, json as python, shortened};
 use indexmap::IndexMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
@@ -122,6 +122,28 @@ const NO_EFFECT: &[&str] = &[
     "velora_config",
 ];
 
+/// Keys that decide here what an adapter is, beside those that are refused.
+const DECISIVE: &[&str] = &[
+    "alpha_pattern",
+    "base_model_name_or_path",
+    "bias",
+    "ensure_weight_tying",
+    "exclude_modules",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "lora_alpha",
+    "lora_dropout",
+    "peft_type",
+    "r",
+    "rank_pattern",
+    "revision",
+    "target_modules",
+    "task_type",
+    "use_dora",
+    "use_rslora",
+];
+
 fn is_set(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
@@ -155,8 +177,16 @@ impl AdapterConfig {
     /// Every key that is refused, a key of the wrong type, a rank of zero, an alpha that scales by nothing, by
     /// infinity or turns the sign. The faults have no place yet.
     pub fn from_json(text: &[u8]) -> Result<Self, Vec<Fault>> {
-        let keys: Map<String, Value> =
-            serde_json::from_slice(text).map_err(|error| vec![Fault::new(format!("not a JSON object: {error}"))])?;
+        Self::with_keys(text).map(|(config, _)| config)
+    }
+
+    /// The same, and every key of the file.
+    pub(crate) fn with_keys(text: &[u8]) -> Result<(Self, Map<String, Value>), Vec<Fault>> {
+        let read =
+            python::read_object_of(text).map_err(|error| vec![Fault::new(format!("not a JSON object: {error}"))])?;
+        read.refuse_odd(|key| DECISIVE.contains(&key) || REFUSED.iter().any(|(name, _)| *name == key))
+            .map_err(|fault| vec![fault.hint("write what the adapter was trained with")])?;
+        let keys = read.value;
         let mut faults = Vec::new();
         match keys.get("peft_type") {
             Some(Value::String(kind)) if kind == "LORA" => {}
@@ -201,7 +231,7 @@ impl AdapterConfig {
             faults.extend(wrong);
             return Err(faults);
         }
-        let config = match serde_json::from_slice::<Self>(text) {
+        let config = match serde_json::from_value::<Self>(Value::Object(keys.clone())) {
             Ok(config) => config,
             Err(error) => {
                 let hint =
@@ -226,7 +256,7 @@ impl AdapterConfig {
                 faults.push(Fault::new(message).hint(hint));
             }
         }
-        if faults.is_empty() { Ok(config) } else { Err(faults) }
+        if faults.is_empty() { Ok((config, keys)) } else { Err(faults) }
     }
 
     /// The factor of B A in a module: alpha / rank, or alpha / sqrt(rank) with rsLoRA.
@@ -454,6 +484,37 @@ mod tests {
         }
         let short = br#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8.5}"#;
         assert_eq!(AdapterConfig::from_json(short).unwrap().lora_alpha, 8.5);
+    }
+
+    /// Python's `json` writes them, and PEFT reads them.
+    #[test]
+    fn numbers_that_json_does_not_have_are_null_where_nothing_reads_them_and_named_elsewhere() {
+        let read = |extra: &str| {
+            let text = format!(r#"{{"peft_type": "LORA", "r": 4, "lora_alpha": 8, {extra}}}"#);
+            AdapterConfig::from_json(text.as_bytes())
+        };
+        let plain = read(r#""qalora_group_size": 16"#);
+        for extra in [
+            r#""qalora_group_size": NaN"#,
+            r#""loftq_config": {"iterations": Infinity}"#,
+            r#""peft_version": "\ud83d""#,
+            r#""a_key_of_tomorrow": -Infinity"#,
+            r#""eva_config": {"tau": 1e999}, "r": 5, "r": 4"#,
+        ] {
+            assert_eq!(read(extra), plain, "{extra}");
+        }
+        for (extra, name) in [
+            (r#""lora_dropout": NaN"#, "`lora_dropout` is `NaN`"),
+            (r#""lora_alpha": Infinity"#, "`lora_alpha` is `Infinity`"),
+            (r#""alpha_pattern": {"q_proj": 1e400}"#, "`alpha_pattern.q_proj` is `1e400`"),
+            (r#""target_modules": ["q_proj", "\udc00"]"#, r"`target_modules.1` holds `\udc00`"),
+            (r#""bias": NaN"#, "`bias` is `NaN`"),
+            (r#""kasa_config": {"beta": NaN}"#, "`kasa_config.beta` is `NaN`"),
+        ] {
+            let faults = read(extra).expect_err(extra);
+            assert!(faults.len() == 1 && faults[0].message.starts_with(name), "{extra}: {faults:?}");
+            assert!(faults[0].hint.is_some());
+        }
     }
 
     #[test]

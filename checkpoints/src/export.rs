@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use faults::{Fault, Faults, Place, nearest};
+use faults::{Fault, Faults, Place, json as python, nearest};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
@@ -75,7 +75,7 @@ impl Base {
     /// The keys of `config.json`.
     fn keys(&self) -> Result<serde_json::Map<String, Value>, Fault> {
         let config = self.files.iter().find(|(name, _)| name == CONFIG);
-        Ok(config.map(|(_, bytes)| parse_config(bytes)).transpose()?.unwrap_or_default())
+        Ok(config.map(|(_, bytes)| parse_config(bytes)).transpose()?.map(|read| read.value).unwrap_or_default())
     }
 
     /// True when the head has the embedding's weight.
@@ -351,12 +351,12 @@ fn index(weights: &Weights, shards: &[Shard<'_>], total: u64) -> Value {
     Value::Object(index)
 }
 
-fn parse_config(bytes: &[u8]) -> Result<Map<String, Value>, Fault> {
+fn parse_config(bytes: &[u8]) -> Result<python::Read<Map<String, Value>>, Fault> {
     let fault = |error| {
         let fault = Fault::new(format!("not a JSON object: {error}")).at(Place::File(CONFIG.into()));
         fault.hint("take the file from the model's repository again")
     };
-    serde_json::from_slice(bytes).map_err(fault)
+    python::read_object_of(bytes).map_err(fault)
 }
 
 /// `config.json` with the type the weights have now, and without the tie of a head that has a weight of its own.
@@ -364,9 +364,8 @@ fn config(bytes: &[u8], dtype: Option<Dtype>, untied: bool) -> Result<Cow<'_, [u
     if dtype.is_none() && !untied {
         return Ok(Cow::Borrowed(bytes));
     }
-    let mut keys = parse_config(bytes)?;
-    let written =
-        |keys: &Map<String, Value>| Cow::Owned(serde_json::to_vec_pretty(keys).expect("a JSON object can be written"));
+    let python::Read { value: mut keys, oddities } = parse_config(bytes)?;
+    let written = |keys: Map<String, Value>| Cow::Owned(python::written(keys, &oddities).into_bytes());
     if untied {
         keys.insert("tie_word_embeddings".into(), json!(false));
         // transformers before 5 looks at the part for text.
@@ -374,7 +373,7 @@ fn config(bytes: &[u8], dtype: Option<Dtype>, untied: bool) -> Result<Cow<'_, [u
             text.insert("tie_word_embeddings".into(), json!(false));
         }
     }
-    let Some(dtype) = dtype else { return Ok(written(&keys)) };
+    let Some(dtype) = dtype else { return Ok(written(keys)) };
     let word = match dtype {
         Dtype::F64 => "float64",
         Dtype::F16 => "float16",
@@ -386,7 +385,7 @@ fn config(bytes: &[u8], dtype: Option<Dtype>, untied: bool) -> Result<Cow<'_, [u
     for key in if present.is_empty() { vec!["torch_dtype"] } else { present } {
         keys.insert(key.into(), json!(word));
     }
-    Ok(written(&keys))
+    Ok(written(keys))
 }
 
 fn check_out(out: &Path) -> Result<(), Fault> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use faults::{Fault, Place};
+use faults::{Fault, Place, refuse_pointer};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
@@ -27,6 +27,7 @@ pub(crate) struct Header {
 /// After this every tensor's bytes lie inside the file and are as many as its shape and type ask for.
 pub(crate) fn read_header(name: &str, bytes: &[u8]) -> Result<Header, Fault> {
     let fault = |message: String| Err(Fault::new(message).at(Place::File(name.into())).hint(HINT));
+    refuse_pointer(name, bytes)?;
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
         return fault(format!("not a safetensors file: {} bytes are too few", bytes.len()));
     };

@@ -44,8 +44,13 @@ pub struct Hub {
 }
 
 /// The folder of the model `path` (see [`Hub::model_folder`]), with the hub as the environment names it.
-pub fn model_folder(path: &str, revision: Option<&str>, progress: &dyn Fn(Progress<'_>)) -> Result<PathBuf, Fault> {
-    Hub::from_env()?.model_folder(path, revision, progress)
+pub fn model_folder(
+    path: &str,
+    revision: Option<&str>,
+    progress: &dyn Fn(Progress<'_>),
+    check: &dyn Fn(&Path) -> Result<(), Fault>,
+) -> Result<PathBuf, Fault> {
+    Hub::from_env()?.model_folder(path, revision, progress, check)
 }
 
 impl Hub {
@@ -105,15 +110,17 @@ impl Hub {
     /// A path that exists, or that starts with `.`, `/` or `~`, is a local folder and is returned as it is (`~` put
     /// in). Anything else is `organisation/name` on the hub: its files at `revision` (a branch, tag or commit; `main`
     /// unless given) are downloaded into the cache where they are not there yet, and the snapshot's folder is returned.
+    /// Before the first byte of its weights, `check` is given the folder with everything else in it.
     ///
     /// # Errors
-    /// A missing folder, a name or revision that cannot be one, a `revision` of a local folder, and everything that can
-    /// fail between here and the hub: each with its own message. Files reach their place in the cache only whole.
+    /// A missing folder, a name or revision that cannot be one, a `revision` of a local folder, what `check` says, and
+    /// everything that can fail between here and the hub: each with its own message. Files reach their place in the cache only whole.
     pub fn model_folder(
         &self,
         path: &str,
         revision: Option<&str>,
         progress: &dyn Fn(Progress<'_>),
+        check: &dyn Fn(&Path) -> Result<(), Fault>,
     ) -> Result<PathBuf, Fault> {
         if is_local(path) {
             return local_folder(path, revision);
@@ -121,7 +128,7 @@ impl Hub {
         check_name(path)?;
         let revision = revision.unwrap_or("main");
         check_revision(revision)?;
-        Repository::new(self, path, revision, progress).folder().map_err(|fault| match path.split_once('/') {
+        Repository::new(self, (path, revision), progress, check).folder().map_err(|fault| match path.split_once('/') {
             Some((parent, name)) if Path::new(parent).is_dir() => fault.hint(format!(
                 "was a folder meant? there is a folder `{parent}` here, and no `{name}` in it that can be opened"
             )),

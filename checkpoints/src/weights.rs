@@ -7,12 +7,13 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
-use faults::{Fault, Place, nearest};
+use faults::{Fault, Place, json as python, nearest, refuse_pointer};
 use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
 use safetensors::Dtype;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::names::{self, HEAD};
 use crate::tensor::StoredTensor;
@@ -31,7 +32,7 @@ pub struct Weights {
     name: String,
     files: Vec<Source>,
     tensors: BTreeMap<String, Tensor>,
-    index: Option<serde_json::Map<String, serde_json::Value>>,
+    index: Option<Map<String, Value>>,
 }
 
 /// One file of weights.
@@ -132,9 +133,12 @@ impl Weights {
     fn open_shards(folder: &Path, index: &Path) -> Result<Self, Fault> {
         let fault = |message: String| Fault::new(message).at(Place::file(index)).hint("download the model again");
         let text = files::read(index)?;
-        let whole = serde_json::from_slice(&text).map_err(|error| fault(format!("not a JSON object: {error}")))?;
-        let Index { weight_map } =
-            serde_json::from_slice(&text).map_err(|error| fault(format!("not an index of weights: {error}")))?;
+        refuse_pointer(index, &text)?;
+        let read = python::read_object_of(&text).map_err(|error| fault(format!("not a JSON object: {error}")))?;
+        read.refuse_odd(|key| key == "weight_map").map_err(|odd| fault(odd.message))?;
+        let whole = read.with_special_floats();
+        let Index { weight_map } = Index::deserialize(&Value::Object(whole.clone()))
+            .map_err(|error| fault(format!("not an index of weights: {error}")))?;
         let mut sources: Vec<Source> = Vec::new();
         let mut held: Vec<BTreeMap<String, Tensor>> = Vec::new();
         let mut tensors = BTreeMap::new();
@@ -307,7 +311,7 @@ impl Weights {
     }
 
     /// The index of a model in several files, as read.
-    pub(crate) fn index(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
+    pub(crate) fn index(&self) -> Option<&Map<String, Value>> {
         self.index.as_ref()
     }
 

@@ -163,6 +163,48 @@ fn an_index_cannot_lead_out_of_its_folder() {
     }
 }
 
+/// As Python writes an index, and reads it: what is not asked for may be anything.
+#[test]
+fn an_index_is_read_as_python_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("here.safetensors"), &*MODEL).unwrap();
+    let open = |metadata: &str, name: &str, shard: &str| {
+        let text = format!(r#"{{"metadata": {metadata}, "weight_map": {{"{name}": {shard}}}}}"#);
+        fs::write(folder.path().join("model.safetensors.index.json"), text).unwrap();
+        Weights::open(folder.path()).map(|weights| weights.names().count()).map_err(|fault| fault.to_string())
+    };
+    let (name, shard) = ("model.norm.weight", r#""here.safetensors""#);
+    for metadata in ["{\"total_size\": NaN}", "Infinity", r#"{"by": "\ud83d"}"#, r#"{"a": 1, "a": -1e999}"#] {
+        assert_eq!(open(metadata, name, shard), Ok(1), "{metadata}");
+    }
+    let fault = open("{}", name, "NaN").unwrap_err();
+    assert!(fault.contains("`weight_map.model.norm.weight` is `NaN`"), "{fault}");
+    let fault = open("{}", r"\ud83d", shard).unwrap_err();
+    assert!(fault.contains("half of a surrogate pair"), "{fault}");
+}
+
+/// What a clone without `git lfs` has.
+#[test]
+fn a_pointer_in_the_place_of_a_file_is_named() {
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4096\n";
+    let folder = tempfile::tempdir().unwrap();
+    let says = |fault: String| assert!(fault.contains("Git LFS pointer") && fault.contains("lfs pull"), "{fault}");
+    let put = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    put("model.safetensors", pointer);
+    says(Weights::open(folder.path()).err().unwrap().to_string());
+    fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    put("model.safetensors.index.json", br#"{"weight_map": {"a": "s.safetensors"}}"#);
+    put("s.safetensors", pointer);
+    says(Weights::open(folder.path()).err().unwrap().to_string());
+    put("model.safetensors.index.json", pointer);
+    says(Weights::open(folder.path()).err().unwrap().to_string());
+    put("adapter_config.json", pointer);
+    put("adapter_model.safetensors", pointer);
+    says(Adapter::read(folder.path()).unwrap_err().to_string());
+    put("adapter_config.json", br#"{"peft_type": "LORA", "r": 1, "lora_alpha": 1}"#);
+    says(Adapter::read(folder.path()).unwrap_err().to_string());
+}
+
 #[test]
 fn folders_without_weights_say_what_is_there() {
     let folder = tempfile::tempdir().unwrap();

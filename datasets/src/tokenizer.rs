@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 
-use faults::{Fault, Faults, Place};
+use faults::{Fault, Faults, Place, json as python, refuse_pointer};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokenizers::processors::PostProcessorWrapper;
@@ -86,6 +86,7 @@ impl Tokenizer {
     pub fn from_texts(files: &[(&str, &str)]) -> Result<Self, Faults> {
         let find = |wanted: &str| files.iter().find(|(name, _)| file_name(name) == wanted).copied();
         let (name, text) = find("tokenizer.json").ok_or_else(|| missing_tokenizer("the files in memory"))?;
+        refuse_pointer(name, text.as_bytes())?;
         let mut inner = tokenizers::Tokenizer::from_str(text).map_err(|error| {
             Fault::new(format!("cannot read the tokenizer: {error}")).at(Place::file(name)).hint(AGAIN)
         })?;
@@ -339,9 +340,17 @@ fn keep_blanks(processor: PostProcessorWrapper) -> PostProcessorWrapper {
     }
 }
 
+/// True for what is read of the files beside `tokenizer.json`.
+fn is_read(key: &str) -> bool {
+    NAMED_TOKENS.contains(&key) || ["chat_template", "eos_token_id"].contains(&key)
+}
+
 fn parse_object(name: &str, text: &str) -> Result<Map<String, Value>, Fault> {
-    serde_json::from_str(text)
-        .map_err(|error| Fault::new(format!("expected a JSON object: {error}")).at(Place::file(name)).hint(AGAIN))
+    refuse_pointer(name, text.as_bytes())?;
+    let read = python::read_object(text)
+        .map_err(|error| Fault::new(format!("expected a JSON object: {error}")).at(Place::file(name)).hint(AGAIN))?;
+    read.refuse_odd(is_read).map_err(|fault| fault.at(Place::file(name)).hint("write what the model has there"))?;
+    Ok(read.value)
 }
 
 /// A special token is written as its text or as an object with `content`.

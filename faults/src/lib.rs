@@ -8,11 +8,14 @@
 
 mod fault;
 mod from_toml;
+pub mod json;
 mod nearest;
+mod pointer;
 mod section;
 mod tree;
 
 pub use fault::{Fault, Faults, Place, Source, shortened, visible};
 pub use from_toml::FromToml;
 pub use nearest::nearest;
+pub use pointer::refuse_pointer;
 pub use section::{Document, Places, Section};

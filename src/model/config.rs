@@ -3,7 +3,7 @@
 //! Each architecture says in its own file which of these switches it turns; a field that would change the mathematics
 //! and is not understood is refused by name.
 
-use faults::{Fault, Place, nearest};
+use faults::{Fault, Place, json as python, nearest, refuse_pointer};
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
@@ -151,11 +151,12 @@ impl Config {
     /// or that would change the mathematics in a way that is not understood.
     pub fn parse(text: &str, place: &str) -> Result<Self, Fault> {
         let at = || Place::File(place.into());
-        let value: Value = serde_json::from_str(text)
-            .map_err(|error| Fault::new(format!("`config.json` is not valid JSON: {error}")).at(at()).hint(AGAIN))?;
-        let Value::Object(map) = value else {
-            return Err(Fault::new("`config.json` must hold a JSON object").at(at()).hint(AGAIN));
-        };
+        refuse_pointer(place, text.as_bytes())?;
+        let read = python::read_object(text).map_err(|error| {
+            let what = if error.is_data() { "must hold a JSON object" } else { "is not valid JSON" };
+            Fault::new(format!("`config.json` {what}: {error}")).at(at()).hint(AGAIN)
+        })?;
+        let map = read.with_special_floats();
         let images = map.get("model_type").is_some_and(|name| name == gemma3_images::MODEL_TYPE);
         let read = if images { gemma3_images::read(&map) } else { Self::from_map("", &map) };
         read.map_err(|fault| fault.at(at()).or_hint(AGAIN))

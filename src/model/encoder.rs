@@ -13,8 +13,9 @@ use burn::tensor::Device;
 use checkpoints::Weights;
 use checkpoints::hub;
 use datasets::Tokenizer;
-use faults::{Fault, Faults, Place, nearest};
+use faults::{Fault, Faults, Place, json as python, nearest};
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use bert::{Bert, BertConfig};
@@ -242,9 +243,11 @@ fn pooling(path: &Path) -> Result<Pooling, Fault> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Pooling::Mean),
         Err(error) => return Err(Fault::of_file("cannot read how the encoder pools", path, &error)),
     };
-    let read: PoolingConfig = serde_json::from_str(&text).map_err(|error| {
+    let broken = |error: serde_json::Error| {
         Fault::new(format!("cannot read how the encoder pools: {error}")).at(Place::file(path)).hint(AGAIN)
-    })?;
+    };
+    let read = python::read_object(&text).map_err(broken)?;
+    let read = PoolingConfig::deserialize(&Value::Object(read.with_special_floats())).map_err(broken)?;
     match (read.pooling_mode_cls_token, read.pooling_mode_mean_tokens) {
         (true, false) => Ok(Pooling::Cls),
         (false, true) => Ok(Pooling::Mean),

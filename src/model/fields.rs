@@ -1,5 +1,6 @@
 //! The fields of a `config.json`, read one by one: what was never asked for is refused at the end.
 
+use faults::json::special_float;
 use faults::{Fault, shortened};
 use serde_json::{Map, Value};
 
@@ -122,8 +123,8 @@ impl<'a> Fields<'a> {
         let value = self.map.get(name).filter(|value| !value.is_null())?;
         let converted = convert(value);
         if converted.is_none() {
-            let value = shortened(&value.to_string());
-            self.reject(format!("`{}{name}` must be {expected}, found `{value}`", self.path));
+            let found = special_float(value).map_or_else(|| shortened(&value.to_string()), str::to_owned);
+            self.reject(format!("`{}{name}` must be {expected}, found `{found}`", self.path));
         }
         converted
     }
@@ -253,7 +254,8 @@ impl<'a> Fields<'a> {
             let idle = WITHOUT_EFFECT.iter().chain(&OF_GENERATION).any(|idle| idle == name);
             let known = idle || self.knows(name);
             // What a model of these families does without being told: nothing, but for seeing what stands before alone.
-            let neutral = value.is_null() || *value == Value::Bool(name == "is_causal");
+            let nothing = value.is_null() || special_float(value).is_some();
+            let neutral = nothing || *value == Value::Bool(name == "is_causal");
             if name == "quantization_config" && !neutral {
                 let hint = "take the model that it was made from, and write `model.quantize = \"nf4\"` or \"int8\"";
                 return Err(

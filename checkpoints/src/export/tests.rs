@@ -95,6 +95,12 @@ fn the_configuration_says_the_type_under_the_key_it_uses() {
     assert_eq!(text(r#"{"torch_dtype":"float32"}"#), "{\n  \"torch_dtype\": \"bfloat16\"\n}");
     assert_eq!(text("{}"), "{\n  \"torch_dtype\": \"bfloat16\"\n}");
     assert!(config(b"[]", Some(Dtype::F32), false).is_err());
+    // Written by Python, and read by it.
+    let python = text(r#"{"dtype":"float32","limit":[0.0,Infinity],"eps":NaN}"#);
+    assert_eq!(
+        python,
+        "{\n  \"dtype\": \"bfloat16\",\n  \"limit\": [\n    0.0,\n    Infinity\n  ],\n  \"eps\": NaN\n}"
+    );
     let untied = config(br#"{"tie_word_embeddings":true}"#, None, true).unwrap();
     assert_eq!(untied, b"{\n  \"tie_word_embeddings\": false\n}".as_slice());
 }

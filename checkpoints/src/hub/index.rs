@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
-use faults::{Fault, Place};
+use faults::{Fault, Place, json as python, refuse_pointer};
 use serde::Deserialize;
+use serde_json::Value;
 
 /// An index of a model with a hundred thousand tensors has about ten mebibytes.
 const LARGEST_INDEX: u64 = 64 << 20;
@@ -31,7 +32,10 @@ pub(super) fn shards(path: &Path) -> Result<Vec<String>, Fault> {
     if text.len() as u64 > LARGEST_INDEX {
         return Err(broken(format!("it is larger than {} MiB", LARGEST_INDEX >> 20)));
     }
-    let index: Index = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
+    refuse_pointer(path, &text)?;
+    let read = python::read_object_of(&text).map_err(|error| broken(error.to_string()))?;
+    read.refuse_odd(|key| key == "weight_map").map_err(|odd| broken(odd.message))?;
+    let index = Index::deserialize(&Value::Object(read.value)).map_err(|error| broken(error.to_string()))?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
     if let Some(name) = shards.iter().find(|name| !is_plain_name(name) || !name.ends_with(".safetensors")) {
         return Err(broken(format!("it names `{}`, expected a `.safetensors` file beside it", name.escape_debug())));

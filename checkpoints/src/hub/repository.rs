@@ -7,7 +7,7 @@ use faults::{Fault, Place};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use super::index::{is_plain_name, shards};
-use super::transfer::{Client, Failure, disk};
+use super::transfer::{Client, Failure, Listing, disk};
 use super::{Hub, Progress};
 
 const CONFIG: &str = "config.json";
@@ -21,21 +21,25 @@ const SMALL_FILES: [&str; 13] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
     "tokenizer.model",
-    "chat_template.jinja",
-    "chat_template.json",
     "preprocessor_config.json",
     "processor_config.json",
 ];
+
+/// How many of them are read; the others go along into an export.
+const READ: usize = 7;
 
 pub(super) struct Repository<'a> {
     hub: &'a Hub,
     name: &'a str,
     revision: &'a str,
     progress: &'a dyn Fn(Progress<'_>),
+    check: &'a dyn Fn(&Path) -> Result<(), Fault>,
     /// `models--organisation--name` in the cache.
     folder: PathBuf,
     cached: CacheRepo,
@@ -43,6 +47,7 @@ pub(super) struct Repository<'a> {
 
 /// What the cache holds of a commit.
 struct Held {
+    commit: String,
     snapshot: PathBuf,
     /// Files without which there is no model.
     missing: Vec<String>,
@@ -52,11 +57,16 @@ struct Held {
 
 impl<'a> Repository<'a> {
     /// `name` and `revision` have been checked: they are safe as parts of a path.
-    pub(super) fn new(hub: &'a Hub, name: &'a str, revision: &'a str, progress: &'a dyn Fn(Progress<'_>)) -> Self {
+    pub(super) fn new(
+        hub: &'a Hub,
+        (name, revision): (&'a str, &'a str),
+        progress: &'a dyn Fn(Progress<'_>),
+        check: &'a dyn Fn(&Path) -> Result<(), Fault>,
+    ) -> Self {
         let repo = Repo::with_revision(name.to_owned(), RepoType::Model, revision.to_owned());
         let cache = Cache::new(hub.cache.clone());
         let folder = hub.cache.join(repo.folder_name());
-        Self { hub, name, revision, progress, folder, cached: cache.repo(repo) }
+        Self { hub, name, revision, progress, check, folder, cached: cache.repo(repo) }
     }
 
     /// The snapshot's folder, with everything in it.
@@ -71,16 +81,28 @@ impl<'a> Repository<'a> {
         if self.hub.offline {
             return Err(self.not_in_the_cache(held));
         }
-        match (self.fetch(), held) {
-            (Ok(snapshot), _) => Ok(snapshot),
-            // The model is in the cache; only small files that it may not even have could not be asked for.
-            (Err(failure), Some(held)) if held.missing.is_empty() && failure.is_out_of_reach() => {
-                let reason = failure.into_fault().message;
-                (self.progress)(Progress::Notice { text: &format!("{reason}; using `{}` from the cache", self.name) });
-                Ok(held.snapshot)
-            }
-            (Err(failure), _) => Err(failure.into_fault()),
+        match held {
+            Some(held) if held.missing.is_empty() => self.settle(held),
+            _ => self.fetch().map_err(Failure::into_fault),
         }
+    }
+
+    /// The model is in the cache; asks for the small files that are not there and that it may not even have, at the commit
+    /// that is there: the branch may lead to another by now.
+    fn settle(&self, held: Held) -> Result<PathBuf, Fault> {
+        let client = Client::new(self.hub, self.name, self.progress).map_err(Failure::into_fault)?;
+        let without = |failure: Failure| {
+            let reason = failure.into_fault().message;
+            (self.progress)(Progress::Notice { text: &format!("{reason}; using `{}` from the cache", self.name) });
+        };
+        match client.list(&held.commit).map(|listing| self.bring_small(&client, &listing)) {
+            Ok(Ok(())) => {}
+            // It may say no to everyone who has the files already.
+            Err(failure) => without(failure),
+            Ok(Err(failure)) if failure.is_out_of_reach() => without(failure),
+            Ok(Err(failure)) => return Err(failure.into_fault()),
+        }
+        Ok(held.snapshot)
     }
 
     fn fetch(&self) -> Result<PathBuf, Failure> {
@@ -88,9 +110,29 @@ impl<'a> Repository<'a> {
         let listing = client.list(self.revision)?;
         let commit = listing.commit.as_str();
         let snapshot = self.cached.pointer_path(commit);
-        for name in SMALL_FILES {
+        self.bring_small(&client, &listing)?;
+        (self.check)(&snapshot).map_err(Failure::Final)?;
+        self.bring_weights(&client, &listing)?;
+        // The name comes last: a revision that the cache knows leads to whole files.
+        let known = || std::fs::read_to_string(self.folder.join("refs").join(self.revision)).unwrap_or_default();
+        if self.revision != commit && known().trim() != commit {
+            // A note: without it the next run asks the hub once more.
+            let _ = self.cached.create_ref(commit);
+        }
+        Ok(snapshot)
+    }
+
+    fn bring_small(&self, client: &Client<'_>, listing: &Listing) -> Result<(), Failure> {
+        let commit = listing.commit.as_str();
+        for (place, name) in SMALL_FILES.into_iter().enumerate() {
             if listing.files.contains(name) {
-                self.bring(&client, commit, name)?;
+                match self.bring(client, commit, name) {
+                    Err(Failure::Disk(fault)) if place >= READ => {
+                        let text = format!("{}: `{name}` of `{}` is left out", fault.message, self.name);
+                        (self.progress)(Progress::Notice { text: &text });
+                    }
+                    brought => drop(brought?),
+                }
             } else if name == CONFIG {
                 return Err(Failure::Final(
                     Fault::new(format!("`{}` has no `config.json`, expected a model's repository", self.name))
@@ -98,13 +140,18 @@ impl<'a> Repository<'a> {
                         .hint("name a repository of the transformers library with safetensors weights"),
                 ));
             } else {
-                self.mark_absent(commit, name)?;
+                self.mark_absent(commit, name);
             }
         }
+        Ok(())
+    }
+
+    fn bring_weights(&self, client: &Client<'_>, listing: &Listing) -> Result<(), Failure> {
+        let commit = listing.commit.as_str();
         if listing.files.contains(WEIGHTS) {
-            self.bring(&client, commit, WEIGHTS)?;
+            self.bring(client, commit, WEIGHTS)?;
         } else if listing.files.contains(INDEX) {
-            let index = self.bring(&client, commit, INDEX)?;
+            let index = self.bring(client, commit, INDEX)?;
             let shards = shards(&index).map_err(Failure::Final)?;
             if let Some(shard) = shards.iter().find(|shard| !listing.files.contains(*shard)) {
                 return Err(Failure::Final(
@@ -114,16 +161,12 @@ impl<'a> Repository<'a> {
                 ));
             }
             for shard in &shards {
-                self.bring(&client, commit, shard)?;
+                self.bring(client, commit, shard)?;
             }
         } else {
             return Err(Failure::Final(self.no_safetensors(&listing.files)));
         }
-        // The name comes last: a revision that the cache knows leads to whole files.
-        if self.revision != commit {
-            self.cached.create_ref(commit).map_err(|error| disk(error, &self.folder.join("refs")))?;
-        }
-        Ok(snapshot)
+        Ok(())
     }
 
     /// Puts `file` into the snapshot unless it is there.
@@ -160,7 +203,7 @@ impl<'a> Repository<'a> {
             missing.push(WEIGHTS.into());
         }
         let settled = SMALL_FILES.iter().all(|name| is_there(name) || self.absent(&commit, name).exists());
-        Ok(Some(Held { snapshot, missing, settled }))
+        Ok(Some(Held { commit, snapshot, missing, settled }))
     }
 
     /// Where `huggingface_hub` notes that a repository has no such file at a commit.
@@ -168,10 +211,11 @@ impl<'a> Repository<'a> {
         self.folder.join(".no_exist").join(commit).join(name)
     }
 
-    fn mark_absent(&self, commit: &str, name: &str) -> Result<(), Failure> {
+    /// A note that saves later runs a request: a cache that cannot be written does without.
+    fn mark_absent(&self, commit: &str, name: &str) {
         let mark = self.absent(commit, name);
         let folder = mark.parent().unwrap_or(&self.folder);
-        std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&mark, [])).map_err(|error| disk(error, &mark))
+        let _ = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&mark, []));
     }
 
     fn not_in_the_cache(&self, held: Option<Held>) -> Fault {

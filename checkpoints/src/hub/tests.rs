@@ -64,7 +64,7 @@ impl Bench {
     }
 
     fn get(&self) -> Result<PathBuf, Fault> {
-        self.hub.model_folder("org/model", None, &|_| ())
+        self.hub.model_folder("org/model", None, &|_| (), &|_| Ok(()))
     }
 
     fn fault(&self) -> Fault {
@@ -139,7 +139,7 @@ fn sharded_weights_come_once_and_are_then_found_without_a_request_and_without_a_
     assert_eq!(bench.get().unwrap(), snapshot);
     bench.hub.offline = true;
     assert_eq!(bench.get().unwrap(), snapshot);
-    assert_eq!(bench.hub.model_folder("org/model", Some(COMMIT), &|_| ()).unwrap(), snapshot);
+    assert_eq!(bench.hub.model_folder("org/model", Some(COMMIT), &|_| (), &|_| Ok(())).unwrap(), snapshot);
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn progress_is_told_from_the_first_to_the_last_byte_of_each_file() {
         Progress::Bytes { .. } => {}
         Progress::Notice { text } => panic!("{text}"),
     };
-    bench.hub.model_folder("org/model", None, &listen).unwrap();
+    bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap();
     let told = told.into_inner();
     assert_eq!((told[0], told[told.len() - 1]), ((0, 300_000), (300_000, 300_000)));
     assert!(told.is_sorted());
@@ -164,7 +164,7 @@ fn a_revision_with_a_slash_is_one_segment_of_the_url_and_a_folder_of_the_cache()
     let answers = hub(whole(), None);
     let server = Server::start(move |request, _| answers(request));
     let bench = Bench::new(server.url());
-    bench.hub.model_folder("org/model", Some("v1/a"), &|_| ()).unwrap();
+    bench.hub.model_folder("org/model", Some("v1/a"), &|_| (), &|_| Ok(())).unwrap();
     assert_eq!(server.count("GET /api/models/org/model/revision/v1%2Fa"), 1);
     assert_eq!(std::fs::read_to_string(bench.repository().join("refs/v1/a")).unwrap(), COMMIT);
 
@@ -233,7 +233,7 @@ fn a_missing_model_revision_and_file_are_told_apart() {
 
     let server = troubled(|request, _| request.path.ends_with("/tokenizer.json").then(|| Reply::new(404)));
     let bench = Bench::new(server.url());
-    let fault = bench.hub.model_folder("org/model", Some("nope"), &|_| ()).unwrap_err();
+    let fault = bench.hub.model_folder("org/model", Some("nope"), &|_| (), &|_| Ok(())).unwrap_err();
     contains(&fault.to_string(), &["`org/model` has no revision `nope`", "hint: its branches"]);
     contains(&bench.fault().to_string(), &["has no such file (404)", &format!("{RESOLVE}/tokenizer.json")]);
 }
@@ -263,6 +263,24 @@ fn a_repository_without_what_a_model_needs_is_refused_before_weights_are_downloa
         contains(&bench.fault().message, &[message]);
         assert!(!server.requests().iter().any(|request| request.path.ends_with(".safetensors")), "{message}");
         assert!(!bench.repository().join("refs/main").exists());
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_small_files_is_found_before_weights_are_downloaded() {
+    for files in [whole(), sharded()] {
+        let answers = hub(files, None);
+        let server = Server::start(move |request, _| answers(request));
+        let bench = Bench::new(server.url());
+        let refuse = |folder: &Path| {
+            assert_eq!(names(folder), ["config.json", "tokenizer.json", "tokenizer_config.json"]);
+            Err(Fault::new("not this one").hint("another"))
+        };
+        let fault = bench.hub.model_folder("org/model", None, &|_| (), &refuse).unwrap_err();
+        assert_eq!(fault.message, "not this one");
+        assert!(!server.requests().iter().any(|request| request.path.ends_with(".safetensors")));
+        assert!(!bench.repository().join("refs/main").exists());
+        bench.get().unwrap();
     }
 }
 
@@ -374,7 +392,7 @@ fn a_hub_with_a_passing_problem_is_asked_again_and_then_given_up() {
             notices.borrow_mut().push(text.to_owned());
         }
     };
-    bench.hub.model_folder("org/model", None, &listen).unwrap();
+    bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap();
     contains(&notices.borrow()[0], &["the list of files", "500", "trying again"]);
 
     for (status, hint) in [(429, "too many requests"), (503, "try again later")] {
@@ -410,7 +428,7 @@ fn an_answer_that_is_not_the_hubs_is_said_to_be_none() {
 #[test]
 fn a_name_in_a_folder_that_is_here_may_be_meant_as_a_path() {
     let bench = Bench::new("http://127.0.0.1:1".into());
-    let fault = bench.hub.model_folder("src/nothing", None, &|_| ()).unwrap_err().to_string();
+    let fault = bench.hub.model_folder("src/nothing", None, &|_| (), &|_| Ok(())).unwrap_err().to_string();
     contains(
         &fault,
         &["cannot reach", "hint: was a folder meant? there is a folder `src` here, and no `nothing` in it"],

@@ -33,6 +33,8 @@ pub(super) enum Failure {
     NotFound(Fault),
     /// No answer was to be had.
     Unreachable(Fault),
+    /// The cache could not be read or written.
+    Disk(Fault),
     /// May go away. `advanced`: the attempt brought new bytes. `pause`: what the hub asks for.
     Passing { fault: Fault, advanced: bool, pause: Option<Duration> },
 }
@@ -41,7 +43,7 @@ impl Failure {
     pub(super) fn into_fault(self) -> Fault {
         match self {
             Failure::Final(fault) | Failure::NotFound(fault) | Failure::Unreachable(fault) => fault,
-            Failure::Passing { fault, .. } => fault,
+            Failure::Disk(fault) | Failure::Passing { fault, .. } => fault,
         }
     }
 
@@ -415,7 +417,7 @@ pub(super) fn disk(error: std::io::Error, path: &Path) -> Failure {
                 .hint("set `HF_HOME` to another folder")
         }
     };
-    Failure::Final(fault.at(Place::file(path)))
+    Failure::Disk(fault.at(Place::file(path)))
 }
 
 /// What went wrong, in words that repeat no part of a URL: it may be signed.

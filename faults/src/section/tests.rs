@@ -106,3 +106,61 @@ fn broken_toml_gives_line_and_column() {
     let faults = Document::parse("r.toml", "a = 1\nb = = 2\n", &[]).err().expect("a fault");
     assert!(faults.to_string().starts_with("r.toml:2:"), "{faults}");
 }
+
+/// As a run is resumed (the resolved recipe as it stands in its state), started again from its `recipe.toml`, and given on
+/// the command line.
+#[test]
+fn numbers_of_a_resolved_recipe_come_back_to_the_bit() {
+    // xorshift: as many patterns of bits as there are, subnormal ones and the ends of the range among them.
+    let mut bits = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        bits ^= bits << 13;
+        bits ^= bits >> 7;
+        bits ^= bits << 17;
+        bits
+    };
+    let edges =
+        [0.0, -0.0, 5e-324, f64::MIN_POSITIVE, f64::MAX, f64::MIN, 0.1, 1e16, 1e21, 9_007_199_254_740_993.0, 3e38];
+    let any = (0..20_000).map(|_| f64::from_bits(next())).filter(|number| number.is_finite()).collect::<Vec<_>>();
+    let subnormal = (0..2_000).map(|index| f64::from_bits((index as u64).pow(4) + 1));
+    let usual = (0..2_000).map(|index| (index as f64).sqrt() / 1000.0);
+    for number in edges.into_iter().chain(any).chain(subnormal).chain(usual) {
+        let read = |text: &str, overrides: &[String]| {
+            let document = Document::parse("r.toml", text, overrides).expect("valid TOML");
+            let mut root = document.root();
+            let number: f64 = root.value("number", 0.5);
+            let list = root.value("list", Vec::<f64>::new());
+            let resolved = root.end();
+            document.finish().expect("no fault");
+            (number.to_bits(), list.iter().map(|number| number.to_bits()).collect::<Vec<_>>(), resolved)
+        };
+        let written: toml::Table = [("number", number.to_toml()), ("list", vec![number, 0.25].to_toml())]
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        let text = toml::to_string(&written).expect("TOML");
+        let expected = (number.to_bits(), vec![number.to_bits(), 0.25f64.to_bits()]);
+        let (found, list, resolved) = read(&text, &[]);
+        assert_eq!((found, list), expected, "{number:e}");
+        assert_eq!(resolved["number"].as_float().map(f64::to_bits), Some(number.to_bits()), "{number:e}");
+        let state: toml::Table = toml::from_str(&text).expect("TOML");
+        assert_eq!(state["number"].as_float().map(f64::to_bits), Some(number.to_bits()), "{number:e}");
+        let (found, ..) = read("", &[format!("number={number:e}")]);
+        assert_eq!(found, number.to_bits(), "{number:e}");
+        let (found, ..) = read("", &[format!("number={number:?}")]);
+        assert_eq!(found, number.to_bits(), "{number:?}");
+    }
+}
+
+#[test]
+fn whole_numbers_as_large_as_toml_has_them_come_back() {
+    for number in [0, 1, 1 << 53, (1 << 53) + 1, u64::MAX >> 1] {
+        let text = format!("seed = {number}\n");
+        let document = Document::parse("r.toml", &text, &[]).expect("valid TOML");
+        let mut root = document.root();
+        assert_eq!(root.value("seed", 5u64), number);
+        let resolved = root.end();
+        assert_eq!(toml::to_string(&resolved).expect("TOML"), text);
+        document.finish().expect("no fault");
+    }
+}

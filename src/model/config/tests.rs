@@ -50,6 +50,42 @@ fn fields_that_change_nothing_are_passed_over() {
     plain.expect("a configuration");
 }
 
+/// Numbers that JSON does not have, as Python's `json` and as transformers 5 write them; halves of surrogate pairs; the last
+/// of two equal keys.
+#[test]
+fn json_that_python_writes_is_read() {
+    let plain = Config::parse(&llama(r#", "rms_norm_eps": 1e-5"#), "c").expect("a configuration");
+    for extra in [
+        r#""initializer_range": NaN"#,
+        r#""max_length": Infinity, "temperature": -Infinity"#,
+        r#""a_key_of_tomorrow": NaN"#,
+        r#""time_step_limit": {"__float__": "Infinity"}"#,
+        r#""_name_or_path": "models/\ud83d", "architectures": ["\udc00"]"#,
+        r#""task_specific_params": null, "bos_token_id": 1e999"#,
+        r#""rms_norm_eps": 2e-5"#,
+    ] {
+        let text = llama(&format!(r#", {extra}, "rms_norm_eps": 1e-5"#));
+        assert_eq!(Config::parse(&text, "c").expect(extra), plain, "{extra}");
+    }
+    for (extra, expected) in [
+        (r#""rms_norm_eps": NaN"#, "`rms_norm_eps` must be a number, found `NaN`"),
+        (r#""rms_norm_eps": {"__float__": "-Infinity"}"#, "`rms_norm_eps` must be a number, found `-Infinity`"),
+        (r#""rope_theta": 1e999"#, "`rope_theta` must be a number, found `1e999`"),
+        (r#""num_key_value_heads": Infinity"#, "`num_key_value_heads` must be a whole number, found `Infinity`"),
+        (r#""attention_bias": NaN"#, "`attention_bias` must be true or false, found `NaN`"),
+        (r#""hidden_act": "si\ud800lu""#, "`hidden_act`"),
+        (r#""rope_scaling": {"type": "linear", "factor": NaN}"#, "`rope_scaling.factor` must be a number, found `NaN`"),
+        (r#""rope_scaling": Infinity"#, "`rope_scaling` must be an object, found `Infinity`"),
+        (r#""quantization_config": NaN, "attention_dropout": NaN"#, "`attention_dropout` must be a number"),
+    ] {
+        let message = Config::parse(&llama(&format!(", {extra}")), "c").expect_err(extra).to_string();
+        assert!(message.contains(expected), "{extra}: {message}");
+    }
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 700\n";
+    let fault = Config::parse(pointer, "m/config.json").expect_err("a pointer").to_string();
+    assert!(fault.starts_with("m/config.json: this is a Git LFS pointer") && fault.contains("lfs pull"), "{fault}");
+}
+
 /// What each family does not know, beside what it does.
 #[test]
 fn fields_that_a_family_does_not_read_are_refused_by_name() {

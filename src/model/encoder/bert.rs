@@ -7,7 +7,7 @@ use burn::tensor::activation::gelu;
 use burn::tensor::module::attention;
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use checkpoints::Weights;
-use faults::{Fault, Place};
+use faults::{Fault, Place, json as python, refuse_pointer};
 use serde::Deserialize;
 
 use crate::model::shapes::compare;
@@ -35,6 +35,20 @@ pub struct BertConfig {
     position_embedding_type: Option<String>,
 }
 
+/// Its fields, by their names in the file.
+const FIELDS: [&str; 10] = [
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "vocab_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "position_embedding_type",
+];
+
 impl BertConfig {
     /// Reads and checks a `config.json`.
     ///
@@ -46,13 +60,16 @@ impl BertConfig {
                 .at(Place::file(path))
                 .hint("`encoder` must be the folder of a Hugging Face model")
         })?;
+        refuse_pointer(path, text.as_bytes())?;
         Self::parse(&text).map_err(|fault| fault.at(Place::file(path)))
     }
 
     fn parse(text: &str) -> Result<Self, Fault> {
         let class = "MiniLM, BGE, E5 and other sentence encoders of the class `bert` are known";
-        let value: serde_json::Value = serde_json::from_str(text)
-            .map_err(|error| Fault::new(format!("not a JSON object: {error}")).hint(class))?;
+        let read =
+            python::read_object(text).map_err(|error| Fault::new(format!("not a JSON object: {error}")).hint(class))?;
+        read.refuse_odd(|key| FIELDS.contains(&key)).map_err(|fault| fault.hint(class))?;
+        let value = serde_json::Value::Object(read.value);
         match value.get("model_type").and_then(serde_json::Value::as_str) {
             Some("bert") => {}
             Some(other) => {

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Bench, NOBODY, RESOLVE, contains, names, sharded, troubled, weights};
+use super::{Bench, NOBODY, RESOLVE, contains, names, sharded, troubled, weights, whole};
 use crate::hub::loopback::{COMMIT, Server, etag, hub};
 use crate::hub::{Hub, Progress};
 
@@ -44,7 +44,7 @@ fn a_cache_filled_by_another_program_is_completed_by_the_hub_and_good_enough_wit
             notices.borrow_mut().push_str(text);
         }
     };
-    assert_eq!(bench.hub.model_folder("org/model", None, &listen).unwrap(), snapshot);
+    assert_eq!(bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap(), snapshot);
     contains(&notices.borrow(), &["cannot reach", "using `org/model` from the cache"]);
     assert_eq!(names(&snapshot), ["config.json", "model.safetensors"]);
 
@@ -53,6 +53,83 @@ fn a_cache_filled_by_another_program_is_completed_by_the_hub_and_good_enough_wit
     assert_eq!(bench.get().unwrap(), snapshot);
     assert_eq!(names(&snapshot), ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
     assert_eq!(std::fs::read_to_string(snapshot.join("model.safetensors")).unwrap(), "model.safetensors");
+}
+
+/// Every file of the model and no mark of those that it does not have, in a cache where no note can be taken.
+#[test]
+fn a_complete_cache_that_cannot_be_written_is_good_enough() {
+    let server = troubled(|_, _| None);
+    let bench = Bench::new(server.url());
+    let snapshot = bench.get().unwrap();
+    std::fs::remove_dir_all(bench.repository().join(".no_exist")).unwrap();
+    // Whoever may do everything is not kept from writing by rights: a file where a folder should be keeps everyone.
+    std::fs::write(bench.repository().join(".no_exist"), "").unwrap();
+    let locks = bench.hub.cache.join(".locks");
+    std::fs::remove_dir_all(&locks).unwrap();
+    std::fs::write(&locks, "").unwrap();
+    let asked = server.requests().len();
+    assert_eq!(bench.get().unwrap(), snapshot);
+    assert_eq!(server.requests().len(), asked + 1, "the list was asked for, and nothing else");
+    assert_eq!(bench.hub.model_folder("org/model", Some(COMMIT), &|_| (), &|_| Ok(())).unwrap(), snapshot);
+    // Another name of the same commit cannot be noted either.
+    std::fs::remove_dir_all(bench.repository().join("refs")).unwrap();
+    std::fs::write(bench.repository().join("refs"), "").unwrap();
+    assert_eq!(bench.get().unwrap(), snapshot);
+}
+
+/// Of a repository's other files those that are read cannot be left out, and those that only go along can.
+#[test]
+fn a_cache_that_cannot_be_written_and_lacks_a_file_says_which() {
+    let mut files = whole();
+    files.insert("merges.txt".into(), b"a b".to_vec());
+    let answers = hub(files, None);
+    let server = Server::start(move |request, _| answers(request));
+    let bench = Bench::new(server.url());
+    let snapshot = bench.get().unwrap();
+    let locks = bench.hub.cache.join(".locks");
+    std::fs::remove_dir_all(&locks).unwrap();
+    std::fs::write(&locks, "").unwrap();
+    std::fs::remove_file(snapshot.join("merges.txt")).unwrap();
+    let notices = RefCell::new(String::new());
+    let listen = |progress: Progress<'_>| {
+        if let Progress::Notice { text } = progress {
+            notices.borrow_mut().push_str(text);
+        }
+    };
+    assert_eq!(bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap(), snapshot);
+    contains(&notices.borrow(), &["the cache cannot be used", "`merges.txt` of `org/model` is left out"]);
+    std::fs::remove_file(snapshot.join("tokenizer_config.json")).unwrap();
+    contains(&bench.fault().to_string(), &["the cache cannot be used", ".locks", "`HF_HOME`"]);
+}
+
+/// A branch stays at the commit that the cache has, and a hub that says no does not take away what is there.
+#[test]
+fn what_is_in_the_cache_is_asked_for_at_its_commit_and_used_whatever_the_hub_says() {
+    let moved = |request: &super::Request| request.path == "/api/models/org/model/revision/main";
+    let server = troubled(move |request, _| moved(request).then(|| panic!("the branch was asked for")));
+    let mut bench = Bench::new(server.url());
+    let snapshot = bench.repository().join("snapshots").join(COMMIT);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(bench.repository().join("refs")).unwrap();
+    std::fs::write(bench.repository().join("refs/main"), COMMIT).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::write(snapshot.join(name), name).unwrap();
+    }
+    for status in [401, 403, 404, 418] {
+        let refusing = Server::start(move |_, _| super::Reply::new(status));
+        bench.hub.endpoint = refusing.url();
+        let notices = RefCell::new(String::new());
+        let listen = |progress: Progress<'_>| {
+            if let Progress::Notice { text } = progress {
+                notices.borrow_mut().push_str(text);
+            }
+        };
+        assert_eq!(bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap(), snapshot, "{status}");
+        contains(&notices.borrow(), &["using `org/model` from the cache"]);
+    }
+    bench.hub.endpoint = server.url();
+    assert_eq!(bench.get().unwrap(), snapshot);
+    assert!(snapshot.join("tokenizer.json").exists());
 }
 
 #[test]
@@ -92,7 +169,7 @@ fn a_file_that_another_process_is_downloading_is_waited_for() {
             lock.unlock().unwrap();
         }
     };
-    let snapshot = bench.hub.model_folder("org/model", None, &listen).unwrap();
+    let snapshot = bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap();
     assert!(std::fs::read(snapshot.join("model.safetensors")).unwrap() == weights(1));
     assert_eq!(server.count(&format!("GET {RESOLVE}/model.safetensors")), 0);
 }
@@ -121,7 +198,7 @@ fn a_cache_that_cannot_be_made_is_named() {
 #[test]
 fn a_local_folder_is_returned_as_it_is_and_a_wrong_one_says_what_would_be_right() {
     let bench = Bench::new(NOBODY.into());
-    let get = |path: &str, revision| bench.hub.model_folder(path, revision, &|_| ());
+    let get = |path: &str, revision| bench.hub.model_folder(path, revision, &|_| (), &|_| Ok(()));
     let folder = bench.folder.path().to_str().unwrap();
     assert_eq!(get(folder, None).unwrap(), bench.folder.path());
     // The tests run in the crate's folder: an existing path needs no `./` before it.
@@ -140,11 +217,11 @@ fn a_name_or_a_revision_that_cannot_be_one_is_refused_before_anyone_is_asked() {
     for name in
         ["", " ", "a/b/c", "gpt2-no-such-folder", "a b/c", "a/", "a/..", "a--b/c", "a/b.git", "a/b?c", "ä/b", "a/b\n"]
     {
-        let fault = bench.hub.model_folder(name, None, &|_| ()).unwrap_err();
+        let fault = bench.hub.model_folder(name, None, &|_| (), &|_| Ok(())).unwrap_err();
         contains(&fault.to_string(), &["neither a folder nor the name of a model", "`organisation/name`"]);
     }
     for revision in ["", " ", "a b", "../../x", "/main", "a//b", "a/.b", "v1:x", "a\0"] {
-        let fault = bench.hub.model_folder("org/model", Some(revision), &|_| ()).unwrap_err();
+        let fault = bench.hub.model_folder("org/model", Some(revision), &|_| (), &|_| Ok(())).unwrap_err();
         contains(&fault.to_string(), &["cannot be a revision", "hint:"]);
     }
 }
