@@ -112,7 +112,10 @@ pub fn brought(folder: &Path, base: &ModelFiles) -> Result<Option<Brought>, Faul
     let brought = Brought::find(folder, base)?;
     if let Some(brought) = &brought {
         brought.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        tracing::info!("of the adapter's own: {} (`{}`)", brought.line(), folder.display());
+        let line = brought.line();
+        if !line.is_empty() {
+            tracing::info!("of the adapter's own: {line} (`{}`)", folder.display());
+        }
     }
     Ok(brought)
 }

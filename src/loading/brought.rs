@@ -45,6 +45,9 @@ impl Brought {
     /// A token of adapter and base with two ids, tokens that the base has no embedding for, files that cannot be read.
     pub fn find(folder: &Path, base: &ModelFiles) -> Result<Option<Self>, Faults> {
         let own = files_beside(folder)?;
+        if own.is_empty() {
+            return Ok(None);
+        }
         let of_base = base.base()?.files;
         if own.iter().all(|file| of_base.contains(file)) {
             return Ok(None);
@@ -67,7 +70,6 @@ impl Brought {
         overlay.tell_of_named(&own, &tokenizer);
         overlay.say_end(&own, &tokenizer);
         let Overlay { files, warnings, .. } = overlay;
-        let files = files.into_iter().map(|(name, bytes, _)| (name, bytes)).collect();
         Ok(Some(Self { own, files, tokenizer: Rc::new(tokenizer), warnings }))
     }
 
@@ -91,8 +93,7 @@ impl Brought {
 /// The adapter's files over the base's, in the making.
 struct Overlay<'a> {
     folder: &'a Path,
-    /// Name and content, and whether it is the adapter's.
-    files: Vec<(String, Vec<u8>, bool)>,
+    files: Vec<File>,
     warnings: Vec<String>,
 }
 
@@ -103,18 +104,17 @@ impl Overlay<'_> {
         let of_base = template_in(&base);
         let own_template = |name: &str| template.is_some() && [TEMPLATE, TEMPLATE_OF_PROCESSOR].contains(&name);
         let gone = |name: &str| has(name) || whole && (is_vocabulary(name) || name == MAP) || own_template(name);
-        self.files.extend(base.into_iter().filter(|(name, _)| !gone(name)).map(|(name, bytes)| (name, bytes, false)));
+        self.files.extend(base.into_iter().filter(|(name, _)| !gone(name)));
         let read = |name: &str| whole || !is_vocabulary(name);
-        let taken = own.iter().filter(|(name, _)| read(name)).cloned();
-        self.files.extend(taken.map(|(name, bytes)| (name, bytes, true)));
+        self.files.extend(own.iter().filter(|(name, _)| read(name)).cloned());
         match (template, of_base) {
             // As processors write it, nothing but they would read it.
             (Some(text), _) if !has(TEMPLATE) && template_of_settings(own).is_none() => {
-                self.files.push((TEMPLATE.into(), text.into(), true));
+                self.files.push((TEMPLATE.into(), text.into()));
             }
             (None, Some(text)) if has(SETTINGS) || whole => {
-                if !self.files.iter().any(|(name, ..)| name == TEMPLATE) {
-                    self.files.push((TEMPLATE.into(), text.into(), false));
+                if !self.files.iter().any(|(name, _)| name == TEMPLATE) {
+                    self.files.push((TEMPLATE.into(), text.into()));
                 }
                 self.warn("the adapter's tokenizer has no chat template: the base's is taken");
             }
@@ -156,7 +156,7 @@ impl Overlay<'_> {
     fn tokenizer(&self) -> Result<Tokenizer, Faults> {
         // Files of bytes are of no concern here.
         let texts: Vec<(PathBuf, &str)> = (self.files.iter())
-            .filter_map(|(name, bytes, _)| Some((self.folder.join(name), std::str::from_utf8(bytes).ok()?)))
+            .filter_map(|(name, bytes)| Some((self.folder.join(name), std::str::from_utf8(bytes).ok()?)))
             .collect();
         let names: Vec<(String, &str)> = texts.iter().map(|(path, text)| (path.display().to_string(), *text)).collect();
         Tokenizer::from_texts(&names.iter().map(|(name, text)| (name.as_str(), *text)).collect::<Vec<_>>())
@@ -201,8 +201,8 @@ impl Overlay<'_> {
     fn say_end(&mut self, own: &[File], tokenizer: &Tokenizer) {
         let Some(end) = tokenizer.end_token() else { return };
         let find = |wanted: &str| {
-            let file = self.files.iter().find(|(name, ..)| name == wanted);
-            file.and_then(|(_, bytes, _)| object(bytes))
+            let file = self.files.iter().find(|(name, _)| name == wanted);
+            file.and_then(|(_, bytes)| object(bytes))
         };
         let model = find("config.json").unwrap_or_default();
         let of_model = || {
@@ -220,9 +220,9 @@ impl Overlay<'_> {
         }
         ends.insert(0, json!(end));
         generation.insert("eos_token_id".into(), if ends.len() == 1 { json!(end) } else { Value::Array(ends) });
-        self.files.retain(|(name, ..)| name != GENERATION);
+        self.files.retain(|(name, _)| name != GENERATION);
         let text = serde_json::to_vec_pretty(&generation).expect("a JSON object can be written");
-        self.files.push((GENERATION.into(), text, false));
+        self.files.push((GENERATION.into(), text));
         self.files.sort();
     }
 }

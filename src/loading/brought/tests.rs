@@ -89,12 +89,12 @@ fn a_template_of_its_own_goes_before_the_bases_in_whatever_file_either_is() {
     let none = with(Value::Null);
     let forms: [&[(&str, &str)]; 5] = [
         &[(TEMPLATE, OWN)],
-        &[(SETTINGS, &text)],
-        &[(SETTINGS, &list)],
-        &[(TEMPLATE_OF_PROCESSOR, &of_processor)],
-        &[(SETTINGS, &none), (TEMPLATE, OWN)],
+        &[(SETTINGS, &*text)],
+        &[(SETTINGS, &*list)],
+        &[(TEMPLATE_OF_PROCESSOR, &*of_processor)],
+        &[(SETTINGS, &*none), (TEMPLATE, OWN)],
     ];
-    for of_base in [&[][..], &[(TEMPLATE, "the base's")], &[(SETTINGS, &none)]] {
+    for of_base in [&[][..], &[(TEMPLATE, "the base's")], &[(SETTINGS, &*none)]] {
         let (_guard, base) = base(of_base);
         for form in forms {
             let found = brought(form, &base);
@@ -116,7 +116,7 @@ fn a_tokenizer_without_a_template_leaves_the_bases() {
     let none = settings(|whole| whole["chat_template"] = Value::Null);
     for of_base in [&[][..], &[(TEMPLATE, OWN)]] {
         let (_guard, base) = base(of_base);
-        let found = brought(&[(SETTINGS, &none)], &base);
+        let found = brought(&[(SETTINGS, &*none)], &base);
         let expected = base.tokenizer().and_then(|t| Ok(t.render_chat(&[Message::new("user", "hi")], true)?));
         assert_eq!(opened(&found), expected.unwrap_or_else(|faults| panic!("{faults}")));
         assert!(found.warnings[0].contains("has no chat template"), "{:?}", found.warnings);
@@ -126,16 +126,16 @@ fn a_tokenizer_without_a_template_leaves_the_bases() {
 #[test]
 fn an_end_token_of_its_own_stops_here_and_in_other_programs() {
     let own = settings(|whole| whole["eos_token"] = json!("<|im_start|>"));
-    let found = brought(&[(SETTINGS, &own)], &ModelFiles::Embedded);
+    let found = brought(&[(SETTINGS, &*own)], &ModelFiles::Embedded);
     assert_eq!(found.tokenizer.stop_tokens(), [2, 3]);
     assert_eq!((&generation(&found)["eos_token_id"], &generation(&found)["top_k"]), (&json!([2, 3]), &json!(0)));
     // Without the file, what its readers would take from `config.json`.
     let (_guard, base) = base(&[(GENERATION, "")]);
-    let found = brought(&[(SETTINGS, &own)], &base);
+    let found = brought(&[(SETTINGS, &*own)], &base);
     assert_eq!(generation(&found), json!({"bos_token_id": 1, "eos_token_id": [2, 3], "pad_token_id": 0}));
     // Its own file says it all.
     let whole = json!({"eos_token_id": [5, 2]}).to_string();
-    let found = brought(&[(SETTINGS, &own), (GENERATION, &whole)], &base);
+    let found = brought(&[(SETTINGS, &*own), (GENERATION, &*whole)], &base);
     assert_eq!((found.tokenizer.stop_tokens(), generation(&found)), (&[2, 5, 3][..], json!({"eos_token_id": [5, 2]})));
     assert_eq!(found.line(), "tokenizer, chat template, `generation_config.json`");
 }
@@ -148,7 +148,7 @@ fn a_token_with_two_ids_is_refused_by_name() {
         let ids = keys.iter().map(|key| vocabulary[key].clone()).collect::<Vec<_>>();
         (vocabulary[&keys[0]], vocabulary[&keys[1]]) = (ids[1].clone(), ids[0].clone());
     });
-    let fault = find(&[(TOKENIZER, &swapped)], &ModelFiles::Embedded).err().expect("a fault").to_string();
+    let fault = find(&[(TOKENIZER, &*swapped)], &ModelFiles::Embedded).err().expect("a fault").to_string();
     assert!(fault.contains("for the adapter and") && fault.contains("tokenizer.json"), "{fault}");
 }
 
@@ -162,7 +162,7 @@ fn a_token_with_another_text_is_honoured() {
         vocabulary.insert("<|turn|>".into(), json!(2));
     });
     let config = settings(|whole| whole["eos_token"] = json!("<|turn|>"));
-    let found = brought(&[(TOKENIZER, &whole), (SETTINGS, &config)], &ModelFiles::Embedded);
+    let found = brought(&[(TOKENIZER, &*whole), (SETTINGS, &*config)], &ModelFiles::Embedded);
     assert_eq!((found.tokenizer.end_token(), found.warnings.len()), (Some(2), 0), "{:?}", found.warnings);
     assert_eq!(found.tokenizer.encode("<|turn|>", false).expect("ids"), [2]);
 }
@@ -174,12 +174,12 @@ fn a_token_without_a_row_in_the_embedding_is_told_of_and_cannot_be_read() {
         (token["id"], token["content"]) = (json!(768), json!("<think>"));
         whole["added_tokens"].as_array_mut().expect("a list").push(token);
     });
-    let found = brought(&[(TOKENIZER, &whole), (SETTINGS, &settings(|_| ()))], &ModelFiles::Embedded);
+    let found = brought(&[(TOKENIZER, &*whole), (SETTINGS, &*settings(|_| ()))], &ModelFiles::Embedded);
     assert!(found.warnings[0].contains("`<think>` (768)") && found.warnings[0].contains("768 rows"));
     assert!(found.tokenizer.encode("<think>", false).is_err() && found.tokenizer.encode("fox", false).is_ok());
     // An end token that could never be drawn is no tokenizer of this base.
     let config = settings(|whole| whole["eos_token"] = json!("<think>"));
-    let fault = find(&[(TOKENIZER, &whole), (SETTINGS, &config)], &ModelFiles::Embedded).err().expect("a fault");
+    let fault = find(&[(TOKENIZER, &*whole), (SETTINGS, &*config)], &ModelFiles::Embedded).err().expect("a fault");
     assert!(fault.to_string().contains("769 tokens"), "{fault}");
 }
 
@@ -196,10 +196,10 @@ fn what_is_partly_there_or_cannot_be_read_is_told_of() {
     }
     assert!(file(&found, "vocab.json").is_none(), "it would go before the base's `tokenizer.json` elsewhere");
     // Tokens without settings, and settings without the tokens they name.
-    let found = brought(&[(TOKENIZER, &tokenizer(|_| ()))], &ModelFiles::Embedded);
+    let found = brought(&[(TOKENIZER, &*tokenizer(|_| ()))], &ModelFiles::Embedded);
     assert!(found.warnings[0].contains("no `tokenizer_config.json`"), "{:?}", found.warnings);
     let config = settings(|whole| whole["eos_token"] = json!({"content": "<|eot|>"}));
-    let found = brought(&[(SETTINGS, &config)], &ModelFiles::Embedded);
+    let found = brought(&[(SETTINGS, &*config)], &ModelFiles::Embedded);
     assert!(found.warnings[0].contains("`eos_token` is `<|eot|>`"), "{:?}", found.warnings);
     assert_eq!(found.tokenizer.end_token(), Some(3));
     // Nothing that can be used.
