@@ -188,11 +188,13 @@ fn refuse_too_many(samples: usize) -> Result<(), Fault> {
         .hint("draw the rest with another `--seed`"))
 }
 
-/// The model at a path, on the device named on the command line.
-fn load_model(path: &str, device: &str) -> Result<Loaded, Faults> {
+/// The model at a path, on the device named on the command line; `base` takes the place of the base that it names.
+fn load_model(path: &str, base: Option<&str>, device: &str) -> Result<Loaded, Faults> {
     let device = open_device(device)?;
     let dtype = device::dtype(recipe::DType::Auto, &device);
-    loading::named(path)?.load(&device, dtype)
+    let named = loading::named(path, base)?;
+    named.tell_of_other_base()?;
+    named.load(&device, dtype)
 }
 
 /// The device named on the command line.

@@ -1,9 +1,13 @@
 //! A model as the command line names it: a base model, a run, a checkpoint, or an exported adapter.
 
+mod base;
+mod brought;
+
 use std::path::Path;
+use std::rc::Rc;
 
 use burn::tensor::{DType, Device};
-use checkpoints::{Adapter, Checkpoint, find_checkpoint};
+use checkpoints::{Adapter, Checkpoint, find_checkpoint, of_run};
 use datasets::Tokenizer;
 use faults::{Fault, Faults, Place};
 
@@ -11,12 +15,15 @@ use crate::engine::train::read_state;
 use crate::model::{Config, Decoder, ModelFiles, Source, left_out};
 use crate::recipe::{self, Backbone};
 
+pub use base::{Identity, local_folder};
+pub use brought::Brought;
+
 /// A model that is ready to run, with its tokenizer.
 pub struct Loaded {
     /// The backbone, with the adapter if there is one.
     pub decoder: Decoder,
     /// Its tokenizer.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Rc<Tokenizer>,
 }
 
 /// What a path on the command line stands for.
@@ -29,6 +36,10 @@ pub enum Named {
         base: ModelFiles,
         /// The adapter.
         adapter: Box<Adapter>,
+        /// The tokenizer that came with it, where that is not the base's.
+        brought: Option<Box<Brought>>,
+        /// What the base was when the adapter was trained, if that is known.
+        trained_on: Option<Identity>,
     },
     /// A checkpoint of a run that trained every weight, with the tokenizer's and the configuration's origin.
     Full {
@@ -47,18 +58,19 @@ pub enum Origin {
     Init(recipe::Init),
 }
 
-/// Finds out what `path` is.
+/// Finds out what `path` is; `base` takes the place of the base that it names.
 ///
 /// # Errors
 /// Nothing that can be loaded, or an adapter whose base cannot be found.
-pub fn named(path: &str) -> Result<Named, Faults> {
+pub fn named(path: &str, base: Option<&str>) -> Result<Named, Faults> {
     let folder = Path::new(path);
     if is_run(folder) {
-        return from_checkpoint(find_checkpoint(folder)?);
+        return from_checkpoint(find_checkpoint(folder)?, base);
     }
     if is_adapter(folder) {
-        return from_adapter(folder);
+        return from_adapter(folder, base);
     }
+    base::refuse_given(base, "a whole model")?;
     Ok(Named::Base(ModelFiles::locate(path, None).map_err(|fault| fault.or_at(Place::file(path)))?))
 }
 
@@ -67,50 +79,88 @@ pub fn is_adapter(folder: &Path) -> bool {
     !is_run(folder) && folder.join("adapter_config.json").is_file()
 }
 
-/// Such an adapter with the base model that it names.
+/// Such an adapter with the base model that it names, or `base` in place of that.
 ///
 /// # Errors
 /// An adapter that cannot be read, or a base that cannot be found.
-pub fn from_adapter(folder: &Path) -> Result<Named, Faults> {
+pub fn from_adapter(folder: &Path, base: Option<&str>) -> Result<Named, Faults> {
     let adapter = Adapter::read(folder)?;
-    let base = adapter.config.base_model_name_or_path.clone().ok_or_else(|| {
-        Fault::new("`adapter_config.json` does not name a base model")
-            .at(Place::file(folder))
-            .hint("write its path or name under `base_model_name_or_path`")
-    })?;
-    let base = ModelFiles::locate(&base, adapter.config.revision.as_deref())
-        .map_err(|fault| fault.or_at(Place::file(folder.join("adapter_config.json"))))?;
-    Ok(Named::Adapted { base, adapter: Box::new(adapter) })
+    let place = Place::file(folder.join("adapter_config.json"));
+    let named = adapter.config.base_model_name_or_path.as_deref().filter(|name| !name.is_empty());
+    let Some(path) = named.or(base) else {
+        let fault = Fault::new("`adapter_config.json` does not name a base model").at(place);
+        let hint = "`--base DIR|NAME` says which it is, or its path or name under `base_model_name_or_path`";
+        return Err(fault.hint(hint).into());
+    };
+    let revision = adapter.config.revision.as_deref();
+    let name = base::Name { path, revision, folder: None, place, key: "`base_model_name_or_path`" };
+    let files = name.locate(base)?;
+    adapted(files, adapter, folder, None)
 }
 
-/// True for a run, a checkpoint, or the file that names one.
+/// An adapter on its base, with what its folder brings.
+fn adapted(base: ModelFiles, adapter: Adapter, folder: &Path, trained_on: Option<Identity>) -> Result<Named, Faults> {
+    let brought = brought(folder, &base)?.map(Box::new);
+    Ok(Named::Adapted { base, adapter: Box::new(adapter), brought, trained_on })
+}
+
+/// The tokenizer that an adapter's folder brings; what there is to say of it is said.
+///
+/// # Errors
+/// As [`Brought::find`].
+pub fn brought(folder: &Path, base: &ModelFiles) -> Result<Option<Brought>, Faults> {
+    let brought = Brought::find(folder, base)?;
+    if let Some(brought) = &brought {
+        brought.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let line = brought.line();
+        if !line.is_empty() {
+            tracing::info!("of the adapter's own: {line} (`{}`)", folder.display());
+        }
+    }
+    Ok(brought)
+}
+
+/// True for a run, a checkpoint, the file that names one, or `RUN@WHICH`.
 pub fn is_run(path: &Path) -> bool {
-    path.join("checkpoints").is_dir() || path.join("MANIFEST.json").is_file() || path.is_file()
+    let is_one = path.join("checkpoints").is_dir() || path.join("MANIFEST.json").is_file() || path.is_file();
+    is_one || of_run(path).is_some()
 }
 
-/// The adapter that `path` stands for: a PEFT folder, a checkpoint, or a run, of which it is the latest.
+/// The adapter that `path` stands for with the folder it lies in: one of PEFT's, a checkpoint, or a run, of which it is the
+/// latest.
 ///
 /// # Errors
 /// None of these, or an adapter that cannot be read.
-pub fn adapter(path: &Path) -> Result<Adapter, Faults> {
-    if is_run(path) { find_checkpoint(path)?.adapter() } else { Adapter::read(path) }
+pub fn adapter(path: &Path) -> Result<(Adapter, std::path::PathBuf), Faults> {
+    if !is_run(path) {
+        return Ok((Adapter::read(path)?, path.to_owned()));
+    }
+    let checkpoint = find_checkpoint(path)?;
+    Ok((checkpoint.adapter()?, checkpoint.folder))
 }
 
-/// A checkpoint with the base model that its run's recipe names.
+/// A checkpoint with the base model that its run's recipe names, or `base` in place of that.
 ///
 /// # Errors
 /// A checkpoint that is not one of this program, or a base model that cannot be found.
-pub fn from_checkpoint(checkpoint: Checkpoint) -> Result<Named, Faults> {
+pub fn from_checkpoint(checkpoint: Checkpoint, base: Option<&str>) -> Result<Named, Faults> {
     let state = read_state(&checkpoint)?;
-    let origin = match recipe::backbone("recipe.toml", &state.recipe)? {
-        Backbone::Pretrained { path, revision } => Origin::Files(
-            ModelFiles::locate(&path, revision.as_deref())
-                .map_err(|fault| fault.or_at(Place::file(&checkpoint.folder)))?,
-        ),
-        Backbone::Init(init) => Origin::Init(init),
+    let backbone = recipe::backbone("recipe.toml", &state.recipe)?;
+    let origin = match &backbone {
+        Backbone::Pretrained { path, revision } => {
+            let folder = state.base.as_ref().and_then(|base| base.folder.as_deref());
+            let place = Place::file(checkpoint.folder.join("state.json"));
+            let key = "`model.path` of the recipe";
+            let name = base::Name { path, revision: revision.as_deref(), folder, place, key };
+            Origin::Files(name.locate(base)?)
+        }
+        Backbone::Init(init) => {
+            base::refuse_given(base, "a model that was built from scratch")?;
+            Origin::Init(init.clone())
+        }
     };
     match (origin, checkpoint.has_adapter()) {
-        (Origin::Files(base), true) => Ok(Named::Adapted { base, adapter: Box::new(checkpoint.adapter()?) }),
+        (Origin::Files(base), true) => adapted(base, checkpoint.adapter()?, &checkpoint.folder, state.base),
         (Origin::Init(_), true) => Err(Fault::new("the adapter's base was built from scratch and was not saved")
             .at(Place::file(&checkpoint.folder))
             .hint("train a base with `adapter.kind = \"none\"` first, then adapt it")
@@ -120,6 +170,20 @@ pub fn from_checkpoint(checkpoint: Checkpoint) -> Result<Named, Faults> {
 }
 
 impl Named {
+    /// Warns where the base is not the one that the adapter was trained on. Every weight is read.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn tell_of_other_base(&self) -> Result<(), Fault> {
+        if let Self::Adapted { base, trained_on: Some(trained_on), .. } = self
+            && let Some(difference) = trained_on.difference(base)?
+        {
+            let name = base.config_place();
+            tracing::warn!("the adapter was trained on another base than this: {difference} ({name})");
+        }
+        Ok(())
+    }
+
     /// Loads it onto `device`.
     ///
     /// # Errors
@@ -131,9 +195,10 @@ impl Named {
         };
         match self {
             Self::Base(files) => {
-                Ok(Loaded { decoder: load(files.config()?, &files.weights()?)?, tokenizer: files.tokenizer()? })
+                let decoder = load(files.config()?, &files.weights()?)?;
+                Ok(Loaded { decoder, tokenizer: Rc::new(files.tokenizer()?) })
             }
-            Self::Adapted { base, adapter } => {
+            Self::Adapted { base, adapter, brought, .. } => {
                 let weights = base.weights()?;
                 adapter.check_base_copies(&weights)?;
                 let mut decoder = load(base.config()?, &weights)?;
@@ -141,11 +206,15 @@ impl Named {
                 if let Some(warning) = left_out(adapter, &decoder.config)? {
                     tracing::warn!("{warning}");
                 }
-                Ok(Loaded { decoder, tokenizer: base.tokenizer()? })
+                let tokenizer = match brought {
+                    Some(brought) => brought.tokenizer.clone(),
+                    None => Rc::new(base.tokenizer()?),
+                };
+                Ok(Loaded { decoder, tokenizer })
             }
             Self::Full { origin, checkpoint } => {
                 let (config, tokenizer) = origin.parts()?;
-                Ok(Loaded { decoder: load(config, &checkpoint.model()?)?, tokenizer })
+                Ok(Loaded { decoder: load(config, &checkpoint.model()?)?, tokenizer: Rc::new(tokenizer) })
             }
         }
     }

@@ -10,10 +10,11 @@ mod rows;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
-use checkpoints::{AdapterConfig, Cache, TargetModules};
+use checkpoints::{AdapterConfig, Cache, Checkpoint, TargetModules};
 use datasets::{Dataset, Tokenizer};
 use faults::{Fault, Faults};
 use losses::{Auxiliary, AuxiliaryBuilder, Extent, Normalisation, Scope, Surroundings};
@@ -28,6 +29,7 @@ use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::settings::Settings;
 use crate::engine::state::RunState;
+use crate::loading::{self, Identity, local_folder};
 use crate::model::{Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source};
 use crate::recipe::{self, Adapter, Backbone, Recipe};
 
@@ -69,6 +71,8 @@ pub struct Plan {
     pub init_from: Option<checkpoints::Adapter>,
     /// The adapter of the checkpoint that the run is resumed from, if it is.
     pub resumed: Option<checkpoints::Adapter>,
+    /// Files of a tokenizer that the adapter brought, where that is not the base's.
+    pub beside: Vec<(String, Vec<u8>)>,
     /// For each auxiliary loss, the sentence encoder that it needs.
     pub encoders: Vec<Option<EncoderFiles>>,
     /// Where its embeddings are kept.
@@ -82,7 +86,20 @@ impl Plan {
     ///
     /// # Errors
     /// All that is wrong with the model's files, the rows, or the two together.
-    pub fn new(mut recipe: Recipe) -> Result<Self, Faults> {
+    pub fn new(recipe: Recipe) -> Result<Self, Faults> {
+        Self::of(recipe, None)
+    }
+
+    /// The same for a run that goes on from a checkpoint: an adapter that it began with is not looked for any more, and what
+    /// that brought is the checkpoint's.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn resuming(recipe: Recipe, checkpoint: &Checkpoint) -> Result<Self, Faults> {
+        Self::of(recipe, Some(checkpoint))
+    }
+
+    fn of(mut recipe: Recipe, checkpoint: Option<&Checkpoint>) -> Result<Self, Faults> {
         let principal = matches!(&recipe.adapter, Adapter::Lora(lora) if fresh(lora).is_some_and(|s| s.principal));
         if principal && recipe.model.quantise.is_some_and(|quantise| ![0, recipe::FITTED_ROWS].contains(&quantise.rows))
         {
@@ -94,22 +111,27 @@ impl Plan {
             crate::device::open(recipe.model.device).map_err(|fault| fault.or_at(recipe.places.of("model.device")))?;
         let dtype = crate::device::dtype(recipe.model.dtype, &device);
         let place = |key: &str| recipe.places.of(key);
-        let (files, config, tokenizer) =
+        let (files, config, mut tokenizer) =
             backbone(&recipe.model.backbone).map_err(|faults| faults.map(|fault| fault.or_at(place("model.path"))))?;
         let weights = files.as_ref().map(ModelFiles::weights).transpose()?;
         if let Some(weights) = &weights {
             config.check_weights(weights)?;
         }
-        let init_from = init_from(&recipe, &config, weights.as_ref())?;
+        let (init_from, folder) = init_from(&recipe, &config, weights.as_ref(), checkpoint)?.unzip();
+        let brought = match (&files, folder) {
+            (Some(files), Some(folder)) => loading::brought(&folder, files)?,
+            _ => None,
+        };
+        let beside = brought.as_ref().map_or_else(Vec::new, |brought| brought.own.clone());
+        if let Some(brought) = brought {
+            tokenizer = Rc::into_inner(brought.tokenizer).expect("nobody else has it yet");
+        }
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
         let (train, eval) = rows(&recipe, &config, &tokenizer)?;
         let width_multiple = if crate::device::is_cpu(&device) { 8 } else { 64 };
         let mut order = order(&recipe, &train, width_multiple);
         let steps_per_epoch = order.steps_per_epoch();
-        let steps = match recipe.train.duration {
-            recipe::Duration::Epochs(epochs) => epochs * steps_per_epoch,
-            recipe::Duration::Steps(steps) => steps,
-        };
+        let steps = length(&recipe, steps_per_epoch);
         let schedule = schedule(&recipe, steps)?;
         let held = (trained_values(&recipe, &config, init_from.as_ref()), held(&recipe, &config, &encoders));
         let fitted = fitting::rows(&recipe, &train, width_multiple);
@@ -154,7 +176,8 @@ impl Plan {
             width_multiple,
             schedule,
             init_from,
-            resumed: None,
+            resumed: checkpoint.filter(|c| c.has_adapter()).map(Checkpoint::adapter).transpose()?,
+            beside,
             encoders,
             cache: Cache::from_env(),
             estimate,
@@ -169,6 +192,26 @@ impl Plan {
     pub fn check_values(&self) -> Result<(), Fault> {
         let weights = self.files.as_ref().map(ModelFiles::weights).transpose()?;
         weights.map_or(Ok(()), |weights| weights.refuse_not_finite())
+    }
+
+    /// What the base is by its content; `None` for a model built from scratch. Every weight is read.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn identity(&self) -> Result<Option<Identity>, Fault> {
+        match (&self.recipe.model.backbone, &self.files) {
+            (Backbone::Pretrained { path, .. }, Some(files)) => Identity::of(files, path).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The same of the sentence encoder that each auxiliary loss needs, if it does.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn encoder_fingerprints(&self) -> Result<Vec<Option<String>>, Fault> {
+        let encoders = self.encoders.iter();
+        encoders.map(|encoder| encoder.as_ref().map(EncoderFiles::fingerprint).transpose()).collect()
     }
 
     /// The prompts with their targets, if the objective is defined on such.
@@ -281,6 +324,7 @@ impl Plan {
             keep: recipe.checkpoint.keep,
             keep_best: recipe.checkpoint.keep_best,
             adapter: self.adapter_config(trainee),
+            beside: self.beside.clone(),
             origin: RunState {
                 step: 0,
                 skipped: 0,
@@ -289,6 +333,8 @@ impl Plan {
                 stopped_early: false,
                 train_fingerprint: self.train.fingerprint.clone(),
                 eval_fingerprint: self.eval.as_ref().map(|eval| eval.fingerprint.clone()),
+                base: None,
+                encoders: Vec::new(),
                 recipe: recipe.resolved_text(),
                 version: env!("CARGO_PKG_VERSION").into(),
             },
@@ -298,7 +344,10 @@ impl Plan {
     fn adapter_config(&self, trainee: &mut Trainee) -> Option<AdapterConfig> {
         let Adapter::Lora(lora) = &self.recipe.adapter else { return None };
         let (base, revision) = match &self.recipe.model.backbone {
-            Backbone::Pretrained { path, revision } => (path.clone(), revision.clone()),
+            // Whoever reads it may stand in another folder.
+            Backbone::Pretrained { path, revision } => {
+                (local_folder(path).unwrap_or_else(|| path.clone()), revision.clone())
+            }
             Backbone::Init(_) => (String::new(), None),
         };
         let config = match (&self.init_from, fresh(lora)) {
@@ -406,7 +455,19 @@ fn smaller(estimate: &Estimate, recipe: &Recipe) -> String {
     changes.join(", or ") + ", or take a smaller model"
 }
 
-fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {
+/// The steps of a run.
+pub fn length(recipe: &Recipe, steps_per_epoch: usize) -> usize {
+    match recipe.train.duration {
+        recipe::Duration::Epochs(epochs) => epochs * steps_per_epoch,
+        recipe::Duration::Steps(steps) => steps,
+    }
+}
+
+/// The learning rate over a run of so many steps.
+///
+/// # Errors
+/// A warm-up as long as the run.
+pub fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {
     let kind = match recipe.schedule.shape {
         recipe::Shape::Constant => Kind::Constant,
         recipe::Shape::Linear => Kind::Linear,

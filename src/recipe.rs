@@ -19,7 +19,7 @@ use losses::{AuxiliaryBuilder, Normalisation, Objective, Registry};
 
 pub use adapter::{Adapter, Fresh, Lora, Start, Targets};
 pub use data::{Data, Rename};
-pub use differences::{blocks_resume, differences};
+pub use differences::{Changes, differences, since_start};
 pub use model::{Architecture, Backbone, DType, Device, FITTED_ROWS, Init, Model};
 pub use optimization::{Duration, Optimizer, Recompute, Schedule, Shape, Train, Warmup};
 pub use run::{Checkpoint, Eval, Output};

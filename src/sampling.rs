@@ -4,6 +4,7 @@
 //! for one does not depend on what stands beside it.
 
 mod model;
+mod stop;
 mod two_temperatures;
 
 use datasets::Tokenizer;
@@ -31,7 +32,7 @@ pub struct Settings {
     pub top_k: usize,
     /// Most tokens to draw.
     pub max_tokens: usize,
-    /// Ends a text where one of these begins.
+    /// Ends a text where one of these begins, be it a special token, which no text shows.
     pub stop: Vec<String>,
     /// Seed of the draws: each sample has a stream of its own.
     pub seed: u64,
@@ -40,7 +41,7 @@ pub struct Settings {
 /// One continuation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// The tokens, without the stop token.
+    /// The tokens, without the stop token; the last is whole, though a stop string begins inside of it.
     pub ids: Vec<u32>,
     /// The tokens as text, up to the stop string.
     pub text: String,
@@ -151,21 +152,24 @@ fn side_by_side(
 /// A continuation in the making.
 struct Draft {
     ids: Vec<u32>,
+    /// A special token was drawn.
+    special: bool,
     random: ChaCha8Rng,
     end: Option<End>,
 }
 
 impl Draft {
     fn new(seed: u64) -> Self {
-        Self { ids: Vec::new(), random: ChaCha8Rng::seed_from_u64(seed), end: None }
+        Self { ids: Vec::new(), special: false, random: ChaCha8Rng::seed_from_u64(seed), end: None }
     }
 
     fn finish(self, settings: &Settings, tokenizer: &Tokenizer) -> Result<Sample, Fault> {
-        let mut text = tokenizer.decode(&self.ids, true)?;
-        if let Some(end) = cut(&text, &settings.stop) {
-            text.truncate(end);
-        }
-        Ok(Sample { ids: self.ids, text, end: self.end.unwrap_or(End::Limit) })
+        let end = self.end.unwrap_or(End::Limit);
+        let (ids, text) = match stop::cut(tokenizer, &self.ids, self.special, &settings.stop)? {
+            Some(cut) => (self.ids[..cut.tokens].to_vec(), cut.text),
+            None => (self.ids.clone(), tokenizer.decode(&self.ids, true)?),
+        };
+        Ok(Sample { ids, text, end })
     }
 }
 
@@ -191,7 +195,8 @@ impl Drawing<'_> {
             }
             draft.ids.push(token);
             let stop = &self.settings.stop;
-            if !stop.is_empty() && cut(&self.tokenizer.decode(&draft.ids, true)?, stop).is_some() {
+            draft.special |= !stop.is_empty() && self.tokenizer.is_special(token);
+            if stop::stops(self.tokenizer, &draft.ids, draft.special, stop)? {
                 draft.end = Some(End::Text);
                 return Ok(());
             }
@@ -201,11 +206,6 @@ impl Drawing<'_> {
         }
         Ok(())
     }
-}
-
-/// Where the first stop string begins.
-fn cut(text: &str, stop: &[String]) -> Option<usize> {
-    stop.iter().filter_map(|stop| text.find(stop.as_str())).min()
 }
 
 /// One token from the logits; `None` where these are not numbers.
@@ -376,6 +376,46 @@ mod tests {
             let settings = Settings { max_tokens: 40, stop, ..settings(1.0, 1.0, 0) };
             let found = all(&mut model, &tokenizer, &[vec![5]], 1, &settings).remove(0);
             assert_eq!((found.text.as_str(), found.end), (expected, why), "{:?}", settings.stop);
+            // The tokens are those of the text, and no more than the one that the stop begins in.
+            let whole = tokenizer.decode(&found.ids, true).expect("text");
+            assert!(whole.starts_with(expected), "{whole:?} is not {expected:?}");
+            let short = tokenizer.decode(&found.ids[..found.ids.len().saturating_sub(1)], true).expect("text");
+            assert!(short.len() < expected.len() || expected.is_empty() && short.is_empty(), "{short:?}");
+        }
+    }
+
+    /// Special tokens are in no text, and end one all the same.
+    #[test]
+    fn the_text_of_a_special_token_stops() {
+        let tokenizer = embedded_tokenizer().unwrap_or_else(|faults| panic!("{faults}"));
+        let bos = tokenizer.bos().expect("the tokenizer has one");
+        let mark = tokenizer.decode(&[bos], false).expect("text");
+        let text = |text: &str| tokenizer.encode(text, false).expect("ids");
+        let ids = [text("The quiet fox"), vec![bos], text(" sleeps")].concat();
+        let next = move |row: &[u32]| {
+            let mut logits = vec![f32::NEG_INFINITY; 768];
+            logits[ids.get(row.len() - 1).copied().unwrap_or(5) as usize] = 0.0;
+            logits
+        };
+        let mut model = Table { next: Box::new(next), rows: Vec::new(), positions: 64 };
+        let inside = format!("x{mark} sl");
+        let half = &mark[1..];
+        for (stop, expected) in [
+            (vec![mark.as_str()], "The quiet fox"),
+            // Across it, and inside of it.
+            (vec![&inside], "The quiet fo"),
+            (vec![half], "The quiet fox"),
+            // What the text shows without it.
+            (vec!["fox sleeps"], "The quiet "),
+            (vec!["zebra", "leeps", &mark], "The quiet fox"),
+            (vec!["quiet", &mark], "The "),
+        ] {
+            let stop: Vec<String> = stop.into_iter().map(str::to_owned).collect();
+            let settings = Settings { max_tokens: 40, stop, ..settings(1.0, 1.0, 0) };
+            let found = all(&mut model, &tokenizer, &[vec![5]], 1, &settings).remove(0);
+            assert_eq!((found.text.as_str(), found.end), (expected, End::Text), "{:?}", settings.stop);
+            let decoded = tokenizer.decode(&found.ids, false).expect("text");
+            assert!(!decoded.contains(&mark), "{decoded:?}");
         }
     }
 

@@ -247,10 +247,22 @@ impl Adapter {
     /// A copy that is not of this base: it was trained too, or there are more tokens now.
     pub fn check_base_copies(&self, weights: &Weights) -> Result<(), Faults> {
         let foreign = self.base_copies().filter(|(path, copy)| !is_copy(weights, path, copy));
-        let fault = |(path, _): (&str, _)| {
-            Fault::new("the adapter brings weights of its own, which are not those of this base")
-                .at(Place::Named(path.into()))
-                .hint("merge it with PEFT and adapt the result, or save it with `save_embedding_layers=False`")
+        let fault = |(path, copy): (&str, &StoredTensor)| {
+            let own = format!("{path}.weight");
+            let rows = weights.shape(weights.holder(&own)).and_then(|shape| shape.first().copied());
+            let fault = match (rows, copy.shape.first()) {
+                (Some(rows), Some(more)) if *more != rows => Fault::new(format!(
+                    "the adapter brings an embedding of its own with {more} tokens, and this base has {rows}: tokens were \
+                     added for its training"
+                ))
+                .hint(
+                    "merge it with PEFT, whose base is resized first (`resize_token_embeddings`), and take the result; or \
+                     name that resized base",
+                ),
+                _ => Fault::new("the adapter brings weights of its own, which are not those of this base")
+                    .hint("merge it with PEFT and adapt the result, or save it with `save_embedding_layers=False`"),
+            };
+            fault.at(Place::Named(path.into()))
         };
         Faults::check(foreign.map(fault).collect())
     }

@@ -2,7 +2,8 @@
 //!
 //! It holds the adapter (`adapter_model.safetensors`, `adapter_config.json`) or, when every weight was trained,
 //! `model.safetensors`; what the optimizer and the losses need to go on (`training_state.safetensors`, `state.json`); and
-//! `MANIFEST.json`. The adapter's files alone are what PEFT reads, so a checkpoint's folder is an adapter's folder.
+//! `MANIFEST.json`. The adapter's files alone are what PEFT reads, so a checkpoint's folder is an adapter's folder, and like
+//! one it may hold the tokenizer that the adapter was trained with.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,8 @@ pub struct Contents {
     pub training_state: BTreeMap<String, StoredTensor>,
     /// All else that a resumed run needs: counters, the place in the data, random streams.
     pub state: serde_json::Value,
+    /// Files of a tokenizer that is not the base's, by name; see [`crate::files_beside`].
+    pub beside: Vec<(String, Vec<u8>)>,
     /// True when this is the best checkpoint so far.
     pub best: bool,
 }
@@ -122,6 +125,10 @@ impl Checkpoint {
 /// Writes all files of a checkpoint into a folder that is not one yet; the manifest makes it one.
 pub(crate) fn write(folder: &Path, step: usize, contents: &Contents) -> Result<(), Fault> {
     let mut names = vec![TRAINING_STATE, STATE];
+    for (name, bytes) in &contents.beside {
+        files::write(&folder.join(name), |out| out.write_all(bytes))?;
+        names.push(name);
+    }
     match &contents.weights {
         Trained::Adapter(adapter) => {
             adapter.write(folder)?;
@@ -139,13 +146,16 @@ pub(crate) fn write(folder: &Path, step: usize, contents: &Contents) -> Result<(
     files::sync_folder(folder)
 }
 
-/// The checkpoint that a path means: a checkpoint's folder, a run (its latest), or `latest` or `best` in a run's
-/// `checkpoints/`.
+/// The checkpoint that a path means: a checkpoint's folder, a run (its latest), `latest` or `best` in a run's
+/// `checkpoints/`, or one of a run by `RUN@latest`, `RUN@best` or `RUN@STEP`.
 ///
 /// # Errors
-/// The path is none of these, the run has no checkpoint yet, or the checkpoint is not complete.
+/// The path is none of these, the run has no checkpoint yet or none of that name, or the checkpoint is not complete.
 pub fn find_checkpoint(path: &Path) -> Result<Checkpoint, Fault> {
     let fault = |message: &str| Fault::new(message).at(Place::file(path));
+    if let Some((run, which)) = of_run(path) {
+        return chosen(&Run::open(&run)?, which, path);
+    }
     if !path.exists() {
         return Err(fault("there is no such file or folder").hint("give a run's folder or one of its checkpoints"));
     }
@@ -163,6 +173,40 @@ pub fn find_checkpoint(path: &Path) -> Result<Checkpoint, Fault> {
         Some(checkpoint) => Ok(checkpoint),
         None => Err(fault("the run has no complete checkpoint yet")
             .hint("`checkpoint.every` of the recipe says after how many steps one is written")),
+    }
+}
+
+/// A path `RUN@WHICH` as the run's folder and the word for one of its checkpoints. What is there under the whole name is
+/// that, whatever it has an `@` in.
+pub fn of_run(path: &Path) -> Option<(PathBuf, &str)> {
+    let (run, which) = path.to_str()?.trim_end_matches('/').rsplit_once('@')?;
+    let is_word = ["latest", "best"].contains(&which) || !which.is_empty() && which.bytes().all(|b| b.is_ascii_digit());
+    // An unknown word behind a run is a typing error of one of these; behind anything else it is none of ours.
+    let run = Path::new(run);
+    let meant = !path.exists() && (run.join(run::CHECKPOINTS).is_dir() || is_word && !run.as_os_str().is_empty());
+    meant.then(|| (run.to_owned(), which))
+}
+
+/// The checkpoint of a run that a word or a step names.
+fn chosen(run: &Run, which: &str, path: &Path) -> Result<Checkpoint, Fault> {
+    let checkpoints = run.checkpoints()?;
+    let found = match which {
+        run::LATEST => run.latest()?,
+        run::BEST => run.best()?,
+        step => {
+            let folder = checkpoints.iter().find(|(found, _)| step.parse() == Ok(*found)).map(|(_, folder)| folder);
+            folder.map(|folder| Checkpoint::open(folder)).transpose()?
+        }
+    };
+    let there = || -> Result<String, Fault> {
+        let steps: Vec<String> = checkpoints.iter().map(|(step, _)| step.to_string()).collect();
+        let Some(last) = steps.last() else { return Ok("it has no complete checkpoint yet".into()) };
+        let best = run.best().ok().flatten().map(|best| format!(", `best` (step {})", best.step)).unwrap_or_default();
+        Ok(format!("there are `latest` (step {last}){best} and the steps {}", steps.join(", ")))
+    };
+    match found {
+        Some(checkpoint) => Ok(checkpoint),
+        None => Err(Fault::new(format!("the run has no checkpoint `{which}`")).at(Place::file(path)).hint(there()?)),
     }
 }
 

@@ -16,6 +16,7 @@ use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
 use crate::adapter::Adapter;
+use crate::beside::is_of_tokenizer;
 use crate::merge::{Update, convert};
 use crate::names::{HEAD, is_embedding};
 use crate::tensor::float_size;
@@ -116,21 +117,11 @@ const CONFIG: &str = "config.json";
 fn goes_along(name: &str) -> bool {
     const NAMES: &[&str] = &[
         CONFIG,
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "chat_template.jinja",
-        "chat_template.json",
-        "vocab.json",
-        "vocab.txt",
-        "merges.txt",
         // Without these there is no processor for the images of a model that has a part for them.
         "preprocessor_config.json",
         "processor_config.json",
     ];
-    NAMES.contains(&name) || name.ends_with(".model") || name.ends_with(".tiktoken")
+    NAMES.contains(&name) || is_of_tokenizer(name)
 }
 
 /// Writes the base with the adapter merged into it, each tensor in type `dtype` or its own. An adapter on one end of a
@@ -404,6 +395,27 @@ fn check_out(out: &Path) -> Result<(), Fault> {
     }
 }
 
+/// How the hidden folders end that exports are written into.
+const PARTIAL: &str = ".partial";
+
+/// Tells of what exports left beside `out` that were ended before they were done: whole models, where nobody looks. One to
+/// the same place is removed by the next; another may be at work still.
+fn tell_of_leftovers(parent: &Path, own: &Path) {
+    let entries = fs::read_dir(parent).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let is_left = |path: &PathBuf| {
+        let hidden = path.file_name().and_then(|name| name.to_str());
+        let holds = |name: &str| path.join(name).exists();
+        let of_export = holds(SINGLE) || holds(INDEX) || holds(crate::adapter::TENSORS) || holds(CONFIG);
+        path != own && path.is_dir() && of_export && hidden.is_some_and(|n| n.starts_with('.') && n.ends_with(PARTIAL))
+    };
+    for left in entries.filter(is_left) {
+        tracing::warn!(
+            "`{}` is what an export left that did not end: remove it, unless one is at work",
+            left.display()
+        );
+    }
+}
+
 /// Fills a hidden folder beside `out` and renames it when all of it is on the disk.
 fn stage(out: &Path, fill: impl FnOnce(&Path) -> Result<(), Fault>) -> Result<(), Fault> {
     let Some(name) = out.file_name() else {
@@ -414,8 +426,12 @@ fn stage(out: &Path, fill: impl FnOnce(&Path) -> Result<(), Fault>) -> Result<()
         Some(parent) => parent,
         None => Path::new("."),
     };
-    let staging = parent.join(format!(".{}.partial", name.to_string_lossy()));
+    let staging = parent.join(format!(".{}{PARTIAL}", name.to_string_lossy()));
+    if staging.is_dir() {
+        tracing::info!("removing what an export to the same place left that did not end: `{}`", staging.display());
+    }
     files::remove_folder(&staging).map_err(|fault| files::unhidden(fault, &staging, out))?;
+    tell_of_leftovers(parent, &staging);
     let written = files::create_folder(&staging).and_then(|()| fill(&staging)).and_then(|()| {
         files::sync_folder(&staging)?;
         if out.is_dir() {

@@ -12,10 +12,12 @@
 
 mod adapter;
 mod adapter_config;
+mod beside;
 mod cache;
 mod checkpoint;
 pub mod export;
 mod files;
+mod fingerprint;
 mod format;
 pub mod hub;
 mod manifest;
@@ -30,8 +32,9 @@ mod weights;
 
 pub use adapter::{Adapter, Module};
 pub use adapter_config::{AdapterConfig, TargetModules, matches_module};
+pub use beside::files_beside;
 pub use cache::Cache;
-pub use checkpoint::{Checkpoint, Contents, Trained, find_checkpoint};
+pub use checkpoint::{Checkpoint, Contents, Trained, find_checkpoint, of_run};
 pub use run::{Retention, Run};
 pub use safetensors::Dtype;
 pub use tensor::StoredTensor;

@@ -17,9 +17,9 @@ use crate::{files, metrics};
 
 const LOCK: &str = ".lock";
 const RECIPE: &str = "recipe.toml";
-const CHECKPOINTS: &str = "checkpoints";
-const LATEST: &str = "latest";
-const BEST: &str = "best";
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
+pub(crate) const LATEST: &str = "latest";
+pub(crate) const BEST: &str = "best";
 const VISIBLE: &str = "step-";
 const STAGING: &str = ".staging-step-";
 const REPLACED: &str = ".replaced-step-";
@@ -223,6 +223,19 @@ impl Run {
     /// The file cannot be written.
     pub fn mark_best(&self, step: usize) -> Result<(), Fault> {
         files::replace(&self.folder.join(CHECKPOINTS).join(BEST), folder_name(step).as_bytes())
+    }
+
+    /// Removes what saves left that were cut short, and the checkpoints that are too many after `step`; a save does so
+    /// itself. Tells whether there was anything.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn tidy(&self, step: usize, retention: &Retention) -> Result<bool, Fault> {
+        let folder = self.folder.join(CHECKPOINTS);
+        let before = entries(&folder)?.len();
+        sweep(&folder)?;
+        self.retain(&folder, step, retention)?;
+        Ok(entries(&folder)?.len() < before)
     }
 
     /// The checkpoint to go on from: the one `latest` names, or else the newest that is complete; `None` before the first.

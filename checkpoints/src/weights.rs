@@ -253,7 +253,7 @@ impl Weights {
 
     /// Takes the pages of a tensor that was read out of this process: beside what was made of them they would be a second
     /// copy of a whole model. They stay in the system's cache, and are read again where they are asked for again.
-    fn release(&self, name: &str) {
+    pub(crate) fn release(&self, name: &str) {
         #[cfg(unix)]
         if let Some(Tensor { file, range, .. }) = self.tensors.get(name)
             && let Bytes::Mapped(mapped) = &self.files[*file].bytes

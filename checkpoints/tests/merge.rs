@@ -236,11 +236,12 @@ fn exported_for(adapter: Adapter, reader: Reader) -> (tempfile::TempDir, Result<
         weights: Trained::Adapter(adapter),
         training_state: BTreeMap::new(),
         state: serde_json::Value::Null,
+        beside: Vec::new(),
         best: false,
     };
     let saved = run.save(1, &contents, &Retention { keep: 1 }).unwrap();
     let adapter = Checkpoint::open(&saved).unwrap().adapter().unwrap();
-    let exported = export::adapter(&adapter, &folder.path().join("out"), reader, None);
+    let exported = export::adapter(&adapter, &[], &folder.path().join("out"), reader, None);
     (folder, exported)
 }
 

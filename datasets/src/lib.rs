@@ -36,4 +36,4 @@ pub use shapes::Format;
 pub use shapes::asked::Asked;
 pub use shapes::intent::{IntentNoise, NoiseKind, SEPARATOR, Template};
 pub use shapes::targets::PrefixFree;
-pub use tokenizer::{Encoded, Tokenizer};
+pub use tokenizer::{Encoded, Tokenizer, TokensApart};

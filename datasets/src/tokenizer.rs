@@ -3,6 +3,8 @@
 //! A Hugging Face folder spreads these over up to six files. They are read here once, so that the rest of the project
 //! asks one object, and settings that would silently change the data (truncation, padding, trimmed offsets) are off.
 
+mod compare;
+
 use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
@@ -14,6 +16,8 @@ use tokenizers::processors::PostProcessorWrapper;
 
 use crate::chat::ChatTemplate;
 use crate::conversation::Conversation;
+
+pub use compare::TokensApart;
 
 /// The files of a model's folder that say how text becomes ids; all but the first may be absent.
 const FILES: [&str; 6] = [

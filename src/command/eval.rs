@@ -28,9 +28,13 @@ use crate::sampling::{DecoderRows, Settings, sample};
 /// and pass@k where rows say what is `correct`. The last line is the mean over the prompts.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A base model (folder, `org/name`, `builtin:tiny`), a run, a checkpoint or an exported folder.
+    /// A base model (folder, `org/name`, `builtin:tiny`), a run (its latest checkpoint, or `RUN@best`, `RUN@latest`, `RUN@STEP`), a
+    /// checkpoint, or the folder of an adapter or an export.
     #[arg(required_unless_present = "samples")]
     model: Option<String>,
+    /// The base of the adapter, in place of the one that its files name: a folder, or `org/name`.
+    #[arg(long, conflicts_with = "samples", value_name = "DIR|NAME")]
+    base: Option<String>,
     /// A file of rows with `targets`; may be given several times.
     #[arg(long, required_unless_present = "samples", value_name = "FILE")]
     data: Vec<PathBuf>,
@@ -81,7 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         return Err(Fault::new("`--max-tokens` must be at least 1").at(argument("max-tokens")).hint(hint).into());
     }
     let named = arguments.model.as_deref().expect("the command line asks for a model where there are no samples");
-    let model = load_model(named, &arguments.device)?;
+    let model = load_model(named, arguments.base.as_deref(), &arguments.device)?;
     let options = Options {
         format: Format::Targets,
         end_token: !arguments.no_end_token,

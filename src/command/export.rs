@@ -4,20 +4,24 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device};
 use checkpoints::export::{Base, Reader};
-use checkpoints::{Adapter, Checkpoint, Dtype, find_checkpoint};
+use checkpoints::{Adapter, Checkpoint, Dtype, files_beside, find_checkpoint};
 use clap::{Args, ValueEnum};
 use faults::{Fault, Faults, Place};
 
 use super::{Outcome, argument, print};
-use crate::loading::{Loaded, Named, Origin, from_adapter, from_checkpoint, is_adapter};
+use crate::loading::{Loaded, Named, Origin, from_adapter, from_checkpoint, is_adapter, local_folder};
 use crate::model::{Config, HEAD, ModelFiles, config_json, fitting_modules, is_embedding};
 use crate::sampling::last_logits;
 
 /// Write the adapter of a run, or the model with the adapter merged into it.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A run (its latest checkpoint), one checkpoint, or the folder of an adapter as PEFT writes it.
+    /// A run (its latest checkpoint, or `RUN@best`, `RUN@latest`, `RUN@STEP`), a checkpoint, or the folder of an adapter as
+    /// PEFT writes it.
     run: PathBuf,
+    /// The base of the adapter, in place of the one that its files name: a folder, or `org/name`.
+    #[arg(long, value_name = "DIR|NAME")]
+    base: Option<String>,
     /// The folder to write; it must not exist.
     #[arg(long)]
     out: PathBuf,
@@ -59,6 +63,7 @@ const NOTICEABLE: f32 = 1e-3;
 /// # Errors
 /// No complete checkpoint, an output that exists, a base that cannot be found, a full disk.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
+    let given = arguments.base.as_deref();
     let trained = Trained::find(&arguments.run)?;
     let reader = match arguments.reader {
         None => Reader::Peft,
@@ -77,13 +82,11 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         OutputType::F16 => Dtype::F16,
     });
     let exported = if !trained.has_adapter() {
-        full(trained.named()?, &arguments.out, dtype)?
+        full(trained.named(given)?, &arguments.out, dtype)?
     } else if arguments.merge {
-        let Named::Adapted { base, adapter } = trained.named()? else { unreachable!("there is an adapter") };
-        // What it does to parts that are not run here could not be compared.
-        fitting_modules(&adapter, &base.config()?)?;
-        let exported = checkpoints::export::merged(&base.base()?, &adapter, &arguments.out, dtype)?;
-        let adapted = Named::Adapted { base, adapter };
+        let adapted = trained.named(given)?;
+        adapted.tell_of_other_base()?;
+        let exported = merged(&adapted, &arguments.out, dtype)?;
         compare(&adapted, &arguments.out, dtype)?;
         exported
     } else {
@@ -95,14 +98,22 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         }
         let mut adapter = trained.adapter()?;
         let on_end = adapter.modules()?.iter().any(|module| module.path == HEAD || is_embedding(module.path));
-        let config = if on_end || arguments.reader.is_some() { trained.base_config() } else { None };
+        let config = match on_end || arguments.reader.is_some() || given.is_some() {
+            true => trained.base_config(given)?,
+            false => None,
+        };
         if let (Some(_), Some(config)) = (arguments.reader, &config) {
             // Others read the part for text alone of an adapter.
             fitting_modules(&adapter, config)?;
             adapter.retain_modules(|path| !config.is_beside(path));
         }
         let tied = config.map(|config| config.tie_word_embeddings);
-        let exported = checkpoints::export::adapter(&adapter, &arguments.out, reader, tied)?;
+        if let Some(given) = given {
+            adapter.config.base_model_name_or_path = Some(local_folder(given).unwrap_or_else(|| given.to_owned()));
+            adapter.config.revision = None;
+        }
+        let beside = files_beside(trained.folder())?;
+        let exported = checkpoints::export::adapter(&adapter, &beside, &arguments.out, reader, tied)?;
         let base = adapter.config.base_model_name_or_path.unwrap_or_default();
         if base.starts_with("builtin:") {
             tracing::warn!("only this program knows the base `{base}`: export with `--merge` for others");
@@ -145,21 +156,41 @@ impl Trained {
         }
     }
 
-    /// The configuration of its base, where that is still to be found.
-    fn base_config(&self) -> Option<Config> {
-        match self.named() {
-            Ok(Named::Adapted { base, .. }) => base.config().ok(),
-            _ => None,
+    fn folder(&self) -> &Path {
+        match self {
+            Self::Checkpoint(checkpoint) => &checkpoint.folder,
+            Self::Adapter(folder) => folder,
         }
     }
 
-    /// It and the base that it names.
-    fn named(&self) -> Result<Named, Faults> {
-        match self {
-            Self::Checkpoint(checkpoint) => from_checkpoint(checkpoint.clone()),
-            Self::Adapter(folder) => from_adapter(folder),
+    /// The configuration of its base, where that is still to be found; of the one that is given it must be.
+    fn base_config(&self, given: Option<&str>) -> Result<Option<Config>, Faults> {
+        match self.named(given) {
+            Ok(Named::Adapted { base, .. }) => Ok(base.config().ok()),
+            Err(faults) if given.is_some() => Err(faults),
+            _ => Ok(None),
         }
     }
+
+    /// It and the base that it names, or the one that is given.
+    fn named(&self, base: Option<&str>) -> Result<Named, Faults> {
+        match self {
+            Self::Checkpoint(checkpoint) => from_checkpoint(checkpoint.clone(), base),
+            Self::Adapter(folder) => from_adapter(folder, base),
+        }
+    }
+}
+
+/// A base with an adapter in its weights, and the adapter's tokenizer where it brings one.
+fn merged(adapted: &Named, out: &Path, dtype: Option<Dtype>) -> Result<checkpoints::export::Exported, Faults> {
+    let Named::Adapted { base, adapter, brought, .. } = adapted else { unreachable!("there is an adapter") };
+    // What it does to parts that are not run here could not be compared.
+    fitting_modules(adapter, &base.config()?)?;
+    let mut whole = base.base()?;
+    if let Some(brought) = brought {
+        whole.files.clone_from(&brought.files);
+    }
+    checkpoints::export::merged(&whole, adapter, out, dtype)
 }
 
 /// Runs one prompt through base and adapter and through the merged files, and prints how far they are apart.

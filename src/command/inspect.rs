@@ -25,7 +25,8 @@ use crate::plan::print::{bytes, count};
 /// updates of two adapters are apart: `|U - V| / |U|` and the cosine between them, module by module.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A base model (folder, `org/name`, `builtin:tiny`), an adapter's folder, a run, a checkpoint or a safetensors file.
+    /// A base model (folder, `org/name`, `builtin:tiny`), an adapter's folder, a run (its latest checkpoint, or
+    /// `RUN@best`, `RUN@latest`, `RUN@STEP`), a checkpoint or a safetensors file.
     path: String,
     /// Compare the adapter with another.
     #[arg(long, value_name = "OTHER")]
@@ -351,6 +352,10 @@ fn checkpoint(checkpoint: &Checkpoint, state: &RunState) -> Result<(String, Valu
     text += &line("objective", &settings.join(" "));
     text += &line("train rows", &state.train_fingerprint);
     text += &line("eval rows", state.eval_fingerprint.as_deref().unwrap_or("none"));
+    if let Some(base) = &state.base {
+        let place = base.folder.as_ref().map(|folder| format!(" in {folder}")).unwrap_or_default();
+        text += &line("base", &format!("weights {}{place}", base.weights));
+    }
     text += &line("written by", &format!("trainer {}", state.version));
     for (index, (group, (values, size))) in groups.iter().enumerate() {
         let name = if index == 0 { "state" } else { "" };
@@ -373,6 +378,7 @@ fn checkpoint(checkpoint: &Checkpoint, state: &RunState) -> Result<(String, Valu
         "objective": objective,
         "train_fingerprint": state.train_fingerprint,
         "eval_fingerprint": state.eval_fingerprint,
+        "base": state.base.as_ref().map(|base| json!({"weights": base.weights, "folder": base.folder})),
         "version": state.version,
         "training_state": sizes,
     });

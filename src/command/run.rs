@@ -1,20 +1,23 @@
 //! `trainer run`: a recipe goes in, a mergeable adapter comes out.
 
-use std::path::{Path, PathBuf};
+mod resume;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use checkpoints::{Checkpoint, Run};
+use checkpoints::Run;
 use clap::Args;
 use datasets::{Part, Template, Tokenizer};
 use faults::{Fault, Faults, Place};
 use losses::Registry;
 
 use super::{Outcome, announce, read_recipe, tell};
-use crate::engine::train::{self, Learner, Log, Rows, read_state, train};
+use crate::engine::train::{self, Learner, Log, Rows, train};
 use crate::plan::{Plan, order};
-use crate::recipe::{Adapter, Backbone, blocks_resume};
+use crate::recipe::{Adapter, Backbone};
 use crate::report::Reporter;
+use resume::Resumed;
 
 /// Train as a recipe says.
 #[derive(Debug, Args)]
@@ -24,7 +27,8 @@ pub struct Arguments {
     /// Change a value of the recipe: `table.key=value`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Go on from the latest checkpoint of the output directory.
+    /// Go on from the latest checkpoint of the output directory. Base and rows may lie elsewhere now (`--set
+    /// model.path=DIR`): what they hold is compared.
     #[arg(long)]
     resume: bool,
 }
@@ -37,32 +41,44 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
     let folder = recipe.output.dir.clone();
     Run::refuse_in_use(&folder)?;
-    let mut plan = Plan::new(recipe)?;
+    let resumed = arguments.resume.then(|| Resumed::find(&folder, &recipe)).transpose()?;
+    let mut plan = match &resumed {
+        Some(resumed) => resumed.plan(recipe)?,
+        None => Plan::new(recipe)?,
+    };
     for warning in &plan.recipe.warnings {
         tracing::warn!("{warning}");
     }
     // Before anything is built: fitting codes may take minutes.
-    let checkpoint = match arguments.resume {
-        true => Some(checkpoint_to_resume(&folder, &plan)?),
-        false => {
+    let (base, encoders) = match &resumed {
+        Some(resumed) => resumed.compare(&plan)?,
+        None => {
             Run::refuse_used(&folder)?;
-            None
+            (plan.identity()?, plan.encoder_fingerprints()?)
         }
     };
-    let done = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.step);
-    let stopped_early = checkpoint.as_ref().map(read_state).transpose()?.is_some_and(|state| state.stopped_early);
-    if done >= plan.steps || stopped_early {
-        tracing::info!("the run is done already, at step {done}");
+    let done = resumed.as_ref().map_or(0, |resumed| resumed.checkpoint.step);
+    if let Some(resumed) = resumed.as_ref().filter(|r| done >= plan.steps || r.state.stopped_early) {
+        let mut run = Run::open(&folder)?;
+        match resumed.finish(&mut run, &plan)? {
+            true => announce(&closing_words(&run, &plan)?),
+            false => tracing::info!("the run is done already, at step {done}"),
+        }
         return Ok(Outcome::Done);
     }
     announce(&plan.to_string());
-    plan.resumed =
-        checkpoint.as_ref().filter(|checkpoint| checkpoint.has_adapter()).map(Checkpoint::adapter).transpose()?;
+    if let Some(resumed) = &resumed {
+        announce(&resumed.line(&plan));
+        if let Some(warning) = resumed.rate_warning(&plan, registry) {
+            tracing::warn!("{warning}");
+        }
+    }
     let mut trainee = plan.build()?;
     // Up to here there is nothing to save, and Ctrl-C ends the program as it ends any other.
     let interrupted = watch_for_interrupt()?;
-    let settings = plan.settings(&mut trainee);
-    let mut run = match &checkpoint {
+    let mut settings = plan.settings(&mut trainee);
+    (settings.origin.base, settings.origin.encoders) = (base, encoders);
+    let mut run = match &resumed {
         Some(_) => Run::open(&folder)?,
         None => Run::create(&folder)?,
     };
@@ -75,7 +91,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         Learner { trainee: &mut trainee, objective: plan.recipe.objective.as_mut() },
         Rows { order: &mut order, evaluation: plan.eval.as_ref().map_or(&[], |eval| eval.examples.as_slice()) },
         Log { run: &mut run, reporter: &mut reporter },
-        checkpoint.as_ref(),
+        resumed.as_ref().map(|resumed| &resumed.checkpoint),
         &interrupted,
     );
     let reported = reporter.finish(&run, &plan.recipe.resolved);
@@ -98,35 +114,6 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
             Ok(Outcome::Interrupted)
         }
     }
-}
-
-/// The checkpoint that `--resume` goes on from, if the recipe and the rows are still those it was made with.
-fn checkpoint_to_resume(folder: &Path, plan: &Plan) -> Result<Checkpoint, Faults> {
-    let checkpoint = Run::open(folder)?.latest()?.ok_or_else(|| {
-        Fault::new("there is no checkpoint to resume from")
-            .at(Place::file(folder))
-            .hint("run without `--resume` into another `output.dir`, or remove this one")
-    })?;
-    let state = read_state(&checkpoint)?;
-    let old: toml::Table = toml::from_str(&state.recipe).map_err(|error| {
-        Fault::new(format!("the checkpoint's recipe cannot be read: {error}"))
-            .at(Place::file(checkpoint.folder.join("state.json")))
-            .hint("another version wrote it: start a new run in another `output.dir`")
-    })?;
-    let mut changed = blocks_resume(&old, &plan.recipe.resolved);
-    if state.train_fingerprint != plan.train.fingerprint {
-        changed.push("the rows of `data.train` are not the same any more".into());
-    }
-    if state.eval_fingerprint != plan.eval.as_ref().map(|eval| eval.fingerprint.clone()) {
-        changed.push("the rows of `data.eval` are not the same any more".into());
-    }
-    if changed.is_empty() {
-        return Ok(checkpoint);
-    }
-    Err(Fault::new(format!("this is not the run that was started: {}", changed.join("; ")))
-        .at(Place::file(&checkpoint.folder))
-        .hint("take the changes back, or start a new run in another `output.dir`")
-        .into())
 }
 
 /// Ctrl-C, or a request to end (SIGTERM), asks the loop to stop after its step; a second one stops at once.

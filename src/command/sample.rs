@@ -14,8 +14,12 @@ use crate::sampling::{DecoderRows, End, Question, Settings, TwoTemperatures, sam
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Arguments {
-    /// A base model (folder, `org/name`, `builtin:tiny`), a run, a checkpoint or an exported folder.
+    /// A base model (folder, `org/name`, `builtin:tiny`), a run (its latest checkpoint, or `RUN@best`, `RUN@latest`, `RUN@STEP`), a
+    /// checkpoint, or the folder of an adapter or an export.
     model: String,
+    /// The base of the adapter, in place of the one that its files name: a folder, or `org/name`.
+    #[arg(long, value_name = "DIR|NAME")]
+    base: Option<String>,
     /// A prompt; may be given several times.
     #[arg(long, required_unless_present = "prompts")]
     prompt: Vec<String>,
@@ -41,7 +45,8 @@ pub struct Arguments {
     /// Draw from this many most likely tokens; 0 is all.
     #[arg(long, default_value_t = 0)]
     top_k: usize,
-    /// End a text, of an answer with intents a response, where this begins; may be given several times.
+    /// End a text, of an answer with intents a response, where this begins, which may be a special token; may be given several
+    /// times.
     #[arg(long)]
     stop: Vec<String>,
     /// Draw an intent first, then the response, each at a temperature of its own, written as rows of this template are.
@@ -97,7 +102,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     check(arguments)?;
     refuse_too_many(arguments.n)?;
     let asked = asked(arguments)?;
-    let model = load_model(&arguments.model, &arguments.device)?;
+    let model = load_model(&arguments.model, arguments.base.as_deref(), &arguments.device)?;
     let text = |row: &PromptRow| row.asked.text_with(&row.beginning, &model.tokenizer);
     let questions = asked.iter().map(text).collect::<Result<Vec<_>, Fault>>()?;
     let encode = |(text, special): &(String, bool)| model.tokenizer.encode_beginning(text, *special);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::optimizer::Moments;
 use super::parameters::Layout;
 use super::trainee::{Trainee, values as read};
+use crate::loading::Identity;
 
 /// `state.json`: where the run stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,12 @@ pub struct RunState {
     pub train_fingerprint: String,
     /// Fingerprint of the evaluation rows.
     pub eval_fingerprint: Option<String>,
+    /// What the base is; `None` for a model built from scratch, and in states of before it was kept.
+    #[serde(default)]
+    pub base: Option<Identity>,
+    /// For each auxiliary loss, the fingerprint of the sentence encoder that it needs.
+    #[serde(default)]
+    pub encoders: Vec<Option<String>>,
     /// The resolved recipe, as TOML.
     pub recipe: String,
     /// Version of this program.

@@ -78,7 +78,10 @@ pub fn train(
     let mut moments = Moments::zeros(layout.length(), &device);
     let mut progress = settings.origin.clone();
     if let Some(checkpoint) = resume {
-        progress = read_state(checkpoint)?;
+        let state = read_state(checkpoint)?;
+        let RunState { step, skipped, best, pass_loss, stopped_early, .. } = state;
+        // Where it stands is the checkpoint's; what it is made of is what was compared with it.
+        progress = RunState { step, skipped, best, pass_loss, stopped_early, ..progress };
         (values, moments) = state::restore(checkpoint.training_state()?, &layout, objective, trainee)
             .map_err(|fault| fault.at(FaultPlace::file(&checkpoint.folder)))?;
         run.cut_metrics(progress.step)?;
@@ -199,6 +202,7 @@ pub fn train(
                 weights: weights(settings, trainee),
                 training_state: state::save(&layout, &values, &moments, objective, trainee),
                 state: serde_json::to_value(&progress).expect("a state is plain data"),
+                beside: settings.beside.clone(),
                 best,
             };
             let folder = run.save(step, &contents, &Retention { keep: settings.keep })?;

@@ -48,16 +48,27 @@ impl ModelFiles {
     /// # Errors
     /// No such file, or one that describes no model known here.
     pub fn config(&self) -> Result<Config, Fault> {
+        let name = match self {
+            Self::Embedded => "builtin:tiny/config.json".into(),
+            Self::Folder(folder) => folder.join("config.json").display().to_string(),
+        };
+        Config::parse(&self.config_text()?, &name)
+    }
+
+    /// The text of `config.json`.
+    ///
+    /// # Errors
+    /// No such file.
+    pub fn config_text(&self) -> Result<String, Fault> {
         match self {
-            Self::Embedded => Config::parse(TINY_CONFIG, "builtin:tiny/config.json"),
+            Self::Embedded => Ok(TINY_CONFIG.into()),
             Self::Folder(folder) => {
                 let path = folder.join("config.json");
-                let text = fs_err::read_to_string(&path).map_err(|error| {
+                fs_err::read_to_string(&path).map_err(|error| {
                     Fault::new(format!("cannot read the model's `config.json`: {error}"))
                         .at(Place::file(&path))
                         .hint("`model.path` must be the folder of a Hugging Face model")
-                })?;
-                Config::parse(&text, &path.display().to_string())
+                })
             }
         }
     }

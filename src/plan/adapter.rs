@@ -1,9 +1,9 @@
 //! The adapter of a run: a new one's shape, or the one that it goes on from.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use checkpoints::{Adapter, AdapterConfig, Weights};
+use checkpoints::{Adapter, AdapterConfig, Checkpoint, Weights};
 use faults::{Fault, Faults, Place};
 
 use super::{Plan, wasted_rank};
@@ -30,12 +30,14 @@ pub(super) fn fresh(lora: &recipe::Lora) -> Option<AdapterSettings> {
     })
 }
 
-/// The adapter to go on from, if there is one; whether it or a new one can be put on this model.
+/// The adapter to go on from, if there is one, with its folder; whether it or a new one can be put on this model. A run that
+/// goes on from a checkpoint has it there.
 pub(super) fn init_from(
     recipe: &Recipe,
     config: &Config,
     weights: Option<&Weights>,
-) -> Result<Option<Adapter>, Faults> {
+    checkpoint: Option<&Checkpoint>,
+) -> Result<Option<(Adapter, PathBuf)>, Faults> {
     let recipe::Adapter::Lora(lora) = &recipe.adapter else { return Ok(None) };
     let Start::From(path) = &lora.start else {
         let settings = fresh(lora).expect("it is new or goes on from another");
@@ -44,7 +46,10 @@ pub(super) fn init_from(
             Err(faults) => Err(faults.map(|fault| recipe.places.located(fault))),
         };
     };
-    let adapter = loading::adapter(Path::new(path))?;
+    let (adapter, folder) = match checkpoint.filter(|checkpoint| checkpoint.has_adapter()) {
+        Some(checkpoint) => (checkpoint.adapter()?, checkpoint.folder.clone()),
+        None => loading::adapter(Path::new(path))?,
+    };
     let found = adapter.config.use_dora;
     if found != lora.dora {
         return Err(Fault::new(format!("`adapter.kind` is \"{}\", and this is another adapter", kind(lora.dora)))
@@ -56,7 +61,7 @@ pub(super) fn init_from(
     if let Some(weights) = weights {
         adapter.check_base_copies(weights)?;
     }
-    Ok(Some(adapter))
+    Ok(Some((adapter, folder)))
 }
 
 fn kind(dora: bool) -> &'static str {

@@ -36,11 +36,37 @@ pub fn differences(old: &toml::Table, new: &toml::Table) -> Vec<String> {
     compare(old, new).iter().map(Difference::to_string).collect()
 }
 
-/// The differences for which a run cannot be resumed, because an unbroken run of the new recipe would have done other
-/// steps than those on disk. Longer runs are let through: with a schedule that falls to zero at the end, the steps to
-/// come follow the new schedule.
-pub fn blocks_resume(old: &toml::Table, new: &toml::Table) -> Vec<String> {
-    compare(old, new).iter().filter(|difference| !harmless(difference)).map(Difference::to_string).collect()
+/// What changed since a run was started, of what decides about its steps.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// An unbroken run of the new recipe would have done other steps than those on disk. Longer runs are let through: with
+    /// a schedule that falls to zero at the end, the steps to come follow the new schedule.
+    pub blocking: Vec<String>,
+    /// The base has another path.
+    pub base: Vec<String>,
+    /// A sentence encoder has another path.
+    pub encoders: Vec<String>,
+    /// Rows, or an adapter that was begun with, have another path: what they are is compared, or in the checkpoint.
+    pub paths: Vec<String>,
+}
+
+/// What changed between the recipe that a run was started with and the one it is to go on with.
+pub fn since_start(old: &toml::Table, new: &toml::Table) -> Changes {
+    let mut changes = Changes::default();
+    for difference in compare(old, new).iter().filter(|difference| !harmless(difference)) {
+        let of_encoder = || difference.key.starts_with("auxiliary[") && difference.key.ends_with("].encoder");
+        // Keys that come or go are no paths that moved.
+        let moved = difference.old.is_some() && difference.new.is_some();
+        let list = match difference.key.as_str() {
+            "model.revision" => &mut changes.base,
+            "model.path" if moved => &mut changes.base,
+            "data.train" | "data.eval" | "adapter.init_from" if moved => &mut changes.paths,
+            _ if moved && of_encoder() => &mut changes.encoders,
+            _ => &mut changes.blocking,
+        };
+        list.push(difference.to_string());
+    }
+    changes
 }
 
 fn harmless(difference: &Difference) -> bool {

@@ -226,7 +226,7 @@ fn only_changes_that_leave_the_past_alone_let_a_run_go_on() {
     let old = good(LEAST, &["train.steps=10", "data.eval=[\"b\"]"]).resolved;
     let compare = |overrides: &[&str]| {
         let new = good(&toml::to_string(&old).expect("a table"), overrides).resolved;
-        (differences(&old, &new), blocks_resume(&old, &new))
+        (differences(&old, &new), since_start(&old, &new).blocking)
     };
     assert_eq!(compare(&[]), (vec![], vec![]));
     let longer = compare(&["train.steps=20", "checkpoint.every=5", "eval.every=5", "output.dir=elsewhere"]);
@@ -246,4 +246,21 @@ fn only_changes_that_leave_the_past_alone_let_a_run_go_on() {
     for line in expected {
         assert!(other.contains(&line.to_string()), "{line} is missing in {other:?}");
     }
+}
+
+#[test]
+fn paths_are_told_apart_from_what_changes_steps() {
+    let table = |text: &str| -> toml::Table { toml::from_str(text).expect("TOML") };
+    let text =
+        "[model]\npath = \"one\"\n[data]\ntrain = [\"a\"]\neval = [\"b\"]\n[[auxiliary]]\nencoder = \"a\"\nk = 4\n";
+    let changes = |from: &str, to: &str| since_start(&table(text), &table(&text.replace(from, to)));
+    let moved = changes("\"one\"", "\"two\"");
+    assert_eq!((&moved.base[..], moved.blocking.len()), (&["`model.path`: \"one\" -> \"two\"".to_owned()][..], 0));
+    assert_eq!(changes("\"one\"", "\"a/b\"\nrevision = \"main\"").base.len(), 2);
+    assert_eq!(changes("encoder = \"a\"", "encoder = \"c\"").encoders, ["`auxiliary[0].encoder`: \"a\" -> \"c\""]);
+    let rows = changes("train = [\"a\"]\neval = [\"b\"]", "train = [\"c\", \"d\"]\neval = [\"e\"]");
+    assert_eq!((rows.paths.len(), rows.blocking.len()), (2, 0), "{rows:?}");
+    // No path any more, or another setting beside one.
+    assert_eq!(changes("path = \"one\"", "init = {}").blocking.len(), 2);
+    assert_eq!(changes("k = 4", "k = 5").blocking.len(), 1);
 }

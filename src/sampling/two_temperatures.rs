@@ -256,6 +256,30 @@ mod tests {
         assert_eq!(stated.text, "\n### Comment:\n");
     }
 
+    /// A token that no text shows ends a response; an intent has the template's own end alone.
+    #[test]
+    fn a_special_token_ends_a_response_where_it_is_to() {
+        let law = |text: &str| match text.rsplit_once("###") {
+            None if text.ends_with(':') => vec![("a", 1.0)],
+            None => vec![("#", 1.0)],
+            Some((_, "")) => vec![("b", 1.0)],
+            Some(_) => vec![("<|bos|>", 1.0)],
+        };
+        let plain = settings(Template::Chat, [1.0, 0.5], [9, 9]);
+        let drawn = |stop: &[&str]| {
+            let stop: Vec<String> = stop.iter().map(|stop| stop.to_string()).collect();
+            let response = Settings { stop: stop.clone(), ..plain.response.clone() };
+            let intent = Settings { stop, ..plain.intent.clone() };
+            let stated = answers(law, 1, &TwoTemperatures { intent, response, ..plain.clone() }).remove(0);
+            (stated.stages[0].intent.clone(), stated.stages[0].response.clone(), stated.stopped)
+        };
+        let part = |text: &str| text.to_owned();
+        assert_eq!(drawn(&[]), (part("a"), part("b"), false));
+        assert_eq!(drawn(&["zebra", "<|bos|>"]), (part("a"), part("b"), true));
+        assert_eq!(drawn(&["b<|bos|>"]), (part("a"), part(""), true));
+        assert_eq!(drawn(&["a"]), (part("a"), part("b"), false));
+    }
+
     /// So many steps of an intent `i` and a fragment `x`.
     fn stated_text(steps: usize) -> String {
         "i ###x\n###".repeat(steps)

@@ -14,6 +14,7 @@ use faults::{Fault, Faults, Place};
 
 use super::{Exported, check_out, exported, stage};
 use crate::adapter::{Adapter, Module};
+use crate::files;
 use crate::tensor::StoredTensor;
 
 /// The values that vLLM's `--max-lora-rank` may have, from 8 on: smaller ranks need none.
@@ -41,6 +42,7 @@ pub enum Reader {
 }
 
 /// Writes an adapter as a folder of its own, converted to what `reader` takes, without any change of what it computes.
+/// `beside` are the files of a tokenizer of its own, which go along.
 /// `tied` says whether the base's head is its embedding, if that is known; it matters to adapters on one of them alone.
 ///
 /// llama.cpp ignores `use_rslora`, so an rsLoRA adapter of one rank is written as plain LoRA with alpha * sqrt(rank) for
@@ -48,7 +50,13 @@ pub enum Reader {
 ///
 /// # Errors
 /// `out` is a file or not empty, the adapter cannot be converted, or the disk fails.
-pub fn adapter(adapter: &Adapter, out: &Path, reader: Reader, tied: Option<bool>) -> Result<Exported, Faults> {
+pub fn adapter(
+    adapter: &Adapter,
+    beside: &[(String, Vec<u8>)],
+    out: &Path,
+    reader: Reader,
+    tied: Option<bool>,
+) -> Result<Exported, Faults> {
     check_out(out)?;
     let modules = adapter.modules()?;
     let count = modules.len();
@@ -66,7 +74,10 @@ pub fn adapter(adapter: &Adapter, out: &Path, reader: Reader, tied: Option<bool>
     if all_zero {
         warnings.push("every `lora_B` is zero: the adapter changes nothing".into());
     }
-    stage(out, |folder| converted.write(folder))?;
+    stage(out, |folder| {
+        converted.write(folder)?;
+        beside.iter().try_for_each(|(name, bytes)| files::write(&folder.join(name), |file| file.write_all(bytes)))
+    })?;
     exported(out, count, warnings)
 }
 

@@ -21,6 +21,7 @@ fn contents(seed: usize) -> Contents {
         weights: Trained::Adapter(Adapter { config: AdapterConfig::new(2, 4.0, vec!["q_proj".into()]), tensors }),
         training_state,
         state: json!({"seed": seed}),
+        beside: Vec::new(),
         best: false,
     }
 }

@@ -1,0 +1,233 @@
+//! `--resume`: the checkpoint that a run goes on from, whether it is still the run that was started, and what is said of
+//! where it goes on.
+//!
+//! Base, rows and encoders are known by what they are. A path that moved is told; other content is refused.
+
+use std::path::Path;
+
+use checkpoints::{Checkpoint, Retention, Run};
+use faults::{Fault, Faults, Place};
+use losses::Registry;
+
+use crate::engine::schedule::Schedule;
+use crate::engine::state::RunState;
+use crate::engine::train::read_state;
+use crate::loading::{Identity, local_folder};
+use crate::plan::{Plan, length, schedule};
+use crate::recipe::{self, Backbone, Changes, Recipe, since_start};
+use crate::report::Reporter;
+
+/// A run that goes on.
+pub struct Resumed {
+    /// Its latest checkpoint.
+    pub checkpoint: Checkpoint,
+    /// Where that stood.
+    pub state: RunState,
+    changes: Changes,
+}
+
+impl Resumed {
+    /// The latest checkpoint in `folder`, if the recipe is still one of the same steps.
+    ///
+    /// # Errors
+    /// No checkpoint, or a recipe that changed.
+    pub fn find(folder: &Path, recipe: &Recipe) -> Result<Self, Faults> {
+        let checkpoint = Run::open(folder)?.latest()?.ok_or_else(|| {
+            Fault::new("there is no checkpoint to resume from")
+                .at(Place::file(folder))
+                .hint("run without `--resume` into another `output.dir`, or remove this one")
+        })?;
+        let state = read_state(&checkpoint)?;
+        let old: toml::Table = toml::from_str(&state.recipe).map_err(|error| {
+            Fault::new(format!("the checkpoint's recipe cannot be read: {error}"))
+                .at(Place::file(checkpoint.folder.join("state.json")))
+                .hint("another version wrote it: start a new run in another `output.dir`")
+        })?;
+        let mut changes = since_start(&old, &recipe.resolved);
+        // Without anything to compare, a path is all there is.
+        if state.base.is_none() {
+            changes.blocking.append(&mut changes.base);
+        }
+        if state.encoders.is_empty() {
+            changes.blocking.append(&mut changes.encoders);
+        }
+        let resumed = Self { checkpoint, state, changes };
+        resumed.refuse(&resumed.changes.blocking)?;
+        Ok(resumed)
+    }
+
+    /// The plan of what is left, as that of the whole run.
+    ///
+    /// # Errors
+    /// As [`Plan::resuming`]; where a base has gone, the fault says how to name its place.
+    pub fn plan(&self, recipe: Recipe) -> Result<Plan, Faults> {
+        let path = match &recipe.model.backbone {
+            Backbone::Pretrained { path, .. } => path.clone(),
+            Backbone::Init(_) => String::new(),
+        };
+        let then = self.state.base.as_ref().and_then(|base| base.folder.clone());
+        Plan::resuming(recipe, &self.checkpoint).map_err(|faults| {
+            faults.map(|fault| match fault.message == format!("there is no folder `{path}`") {
+                true => {
+                    let there = then.as_ref().filter(|folder| Path::new(folder).is_dir());
+                    let folder = there.map_or("DIR", String::as_str);
+                    fault.hint(format!(
+                        "where the same base lies now is said with `--set model.path={folder}`: its content is compared"
+                    ))
+                }
+                false => fault,
+            })
+        })
+    }
+
+    /// Compares base, rows and encoders with those of the start, and tells of paths that moved. Gives what they are for the
+    /// checkpoints to come.
+    ///
+    /// # Errors
+    /// One of them is not the same any more.
+    pub fn compare(&self, plan: &Plan) -> Result<(Option<Identity>, Vec<Option<String>>), Faults> {
+        let mut changed = Vec::new();
+        if self.state.train_fingerprint != plan.train.fingerprint {
+            changed.push("the rows of `data.train` are not the same any more".to_owned());
+        }
+        if self.state.eval_fingerprint != plan.eval.as_ref().map(|eval| eval.fingerprint.clone()) {
+            changed.push("the rows of `data.eval` are not the same any more".to_owned());
+        }
+        let encoders = plan.encoder_fingerprints()?;
+        if !self.state.encoders.is_empty() && self.state.encoders != encoders {
+            changed.push("a sentence encoder is not the same any more".to_owned());
+        }
+        let base = match (&self.state.base, &plan.files) {
+            (Some(base), Some(files)) => {
+                let difference = base.difference(files)?;
+                changed.extend(difference.map(|difference| format!("the base is another one: {difference}")));
+                Some(Identity { folder: self.base_folder(plan), config: files.config_text()?, ..base.clone() })
+            }
+            (None, Some(_)) => {
+                tracing::info!("the checkpoint does not say what its base was: that it is the same is not looked at");
+                plan.identity()?
+            }
+            (_, None) => None,
+        };
+        self.refuse(&changed)?;
+        let moved = [&self.changes.base, &self.changes.encoders, &self.changes.paths].into_iter().flatten();
+        for change in moved {
+            tracing::info!("another place, the same content: {change}");
+        }
+        Ok((base, encoders))
+    }
+
+    fn base_folder(&self, plan: &Plan) -> Option<String> {
+        match &plan.recipe.model.backbone {
+            Backbone::Pretrained { path, .. } => local_folder(path),
+            Backbone::Init(_) => None,
+        }
+    }
+
+    fn refuse(&self, changed: &[String]) -> Result<(), Fault> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        Err(Fault::new(format!("this is not the run that was started: {}", changed.join("; ")))
+            .at(Place::file(&self.checkpoint.folder))
+            .hint("take the changes back, or start a new run in another `output.dir`"))
+    }
+
+    /// Where the run goes on, as a line of its plan.
+    pub fn line(&self, plan: &Plan) -> String {
+        let done = self.checkpoint.step;
+        let pass = done / plan.steps_per_epoch.max(1) + 1;
+        let best = match self.state.best {
+            Some((step, loss)) => format!("; best so far {loss:.4}, at step {step}"),
+            None => String::new(),
+        };
+        format!("{:<12} after step {done} of {}, in pass {pass}{best}", "goes on", plan.steps)
+    }
+
+    /// What moves of the learning rate because the run has another length now.
+    pub fn rate_warning(&self, plan: &Plan, registry: &Registry) -> Option<String> {
+        // A recipe of another program's objective is none that was started here.
+        let old = recipe::parse("recipe.toml", &self.state.recipe, &[], registry).ok()?;
+        let old = schedule(&old, length(&old, plan.steps_per_epoch)).ok()?;
+        moved(&old, &plan.schedule, self.checkpoint.step)
+    }
+
+    /// Does what a run does after its last checkpoint, where it was ended before that was done. Tells whether there was
+    /// anything left.
+    ///
+    /// # Errors
+    /// A file of the run that cannot be written.
+    pub fn finish(&self, run: &mut Run, plan: &Plan) -> Result<bool, Faults> {
+        let step = self.checkpoint.step;
+        run.lock()?;
+        let is_best = plan.recipe.checkpoint.keep_best && self.state.best.is_some_and(|(best, _)| best == step);
+        let unnamed = is_best && run.best()?.is_none_or(|best| best.step != step);
+        if unnamed {
+            run.mark_best(step)?;
+        }
+        let swept = run.tidy(step, &Retention { keep: plan.recipe.checkpoint.keep })?;
+        let unreported = !run.folder().join("report.html").is_file();
+        if unreported {
+            Reporter::new(plan.steps, step).finish(run, &plan.recipe.resolved)?;
+        }
+        Ok(unnamed || swept || unreported)
+    }
+}
+
+/// How the rate of a run that goes on after step `done` moves from one schedule to another; `None` where it does not.
+fn moved(old: &Schedule, new: &Schedule, done: usize) -> Option<String> {
+    let differs = |step: usize| old.at(step) != new.at(step);
+    let next = done + 1;
+    let at_next = next <= new.total && (differs(next) || next > old.total && new.at(next) != old.at(old.total.max(1)));
+    let before = (1..=done.min(old.total)).any(differs);
+    if old.total == new.total && old.warmup == new.warmup || !at_next && !before {
+        return None;
+    }
+    let mut words = format!("the run has {} steps in place of {}", new.total, old.total);
+    if old.warmup != new.warmup {
+        words += &format!(", and a warm-up of {} in place of {}", new.warmup, old.warmup);
+    }
+    if at_next {
+        words += &match next <= old.total {
+            true => {
+                format!(": the rate of step {next} is {:.1e} and would have been {:.1e}", new.at(next), old.at(next))
+            }
+            false => {
+                format!(": the rate was {:.1e} at step {done} and is {:.1e} at step {next}", old.at(done), new.at(next))
+            }
+        };
+    }
+    Some(words + "; an unbroken run of this length would have had other rates in the steps that are done")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::schedule::Kind;
+
+    fn of(kind: Kind, warmup: usize, total: usize) -> Schedule {
+        Schedule { kind, learning_rate: 1e-3, warmup, total }
+    }
+
+    #[test]
+    fn a_rate_that_moves_is_told_with_both_rates() {
+        let said = moved(&of(Kind::Cosine, 0, 10), &of(Kind::Cosine, 0, 20), 10).expect("the rate moves");
+        // `1e-3 (1 + cos(pi 9 / 10)) / 2` and `1e-3 (1 + cos(pi 10 / 20)) / 2`
+        assert!(said.contains("was 2.4e-5 at step 10 and is 5.0e-4 at step 11"), "{said}");
+        let said = moved(&of(Kind::Linear, 0, 10), &of(Kind::Linear, 0, 20), 4).expect("the rate moves");
+        assert!(said.contains("the rate of step 5 is 8.0e-4 and would have been 6.0e-4"), "{said}");
+        let said = moved(&of(Kind::Constant, 4, 8), &of(Kind::Constant, 8, 16), 2).expect("the rate moves");
+        assert!(said.contains("warm-up of 8 in place of 4: the rate of step 3 is 2.5e-4"), "{said}");
+        // Past both warm-ups the rate is the same; the steps done are not.
+        let said = moved(&of(Kind::Constant, 2, 8), &of(Kind::Constant, 4, 16), 8).expect("the rates moved");
+        assert!(said.contains("warm-up of 4 in place of 2; an unbroken run"), "{said}");
+    }
+
+    #[test]
+    fn a_rate_that_stays_is_not_told() {
+        assert_eq!(moved(&of(Kind::Constant, 3, 10), &of(Kind::Constant, 3, 20), 10), None);
+        assert_eq!(moved(&of(Kind::Cosine, 3, 10), &of(Kind::Cosine, 3, 10), 4), None);
+        // Within a warm-up that stays, what comes after it does not show yet.
+        assert_eq!(moved(&of(Kind::Linear, 6, 10), &of(Kind::Linear, 6, 20), 2), None);
+    }
+}

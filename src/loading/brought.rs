@@ -1,0 +1,273 @@
+//! What an adapter's folder brings beside its weights: the tokenizer it was trained with, its chat template, how to
+//! generate. Each goes before the base's; what is not there is the base's.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use checkpoints::files_beside;
+use datasets::Tokenizer;
+use faults::{Fault, Faults, Place};
+use serde_json::{Map, Value, json};
+
+use crate::model::ModelFiles;
+
+const TOKENIZER: &str = "tokenizer.json";
+const SETTINGS: &str = "tokenizer_config.json";
+const TEMPLATE: &str = "chat_template.jinja";
+/// A template as processors of images save it.
+const TEMPLATE_OF_PROCESSOR: &str = "chat_template.json";
+const GENERATION: &str = "generation_config.json";
+const MAP: &str = "special_tokens_map.json";
+const ADDED: &str = "added_tokens.json";
+
+/// Tokens named one by one.
+const NAMED: usize = 4;
+
+/// A file's name and content.
+pub type File = (String, Vec<u8>);
+
+/// The tokenizer of an adapter that is not its base's.
+pub struct Brought {
+    /// The files as they lie in the adapter's folder.
+    pub own: Vec<File>,
+    /// Those and the base's, as a model with the adapter merged into it has them.
+    pub files: Vec<File>,
+    /// What they say.
+    pub tokenizer: Rc<Tokenizer>,
+    /// What may not be meant, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Brought {
+    /// What the adapter in `folder` brings; `None` where that is nothing, or the base has the same.
+    ///
+    /// # Errors
+    /// A token of adapter and base with two ids, tokens that the base has no embedding for, files that cannot be read.
+    pub fn find(folder: &Path, base: &ModelFiles) -> Result<Option<Self>, Faults> {
+        let own = files_beside(folder)?;
+        if own.is_empty() {
+            return Ok(None);
+        }
+        let of_base = base.base()?.files;
+        if own.iter().all(|file| of_base.contains(file)) {
+            return Ok(None);
+        }
+        let mut overlay = Overlay { folder, files: Vec::new(), warnings: Vec::new() };
+        overlay.lay(&own, of_base);
+        overlay.tell_of_unread(&own, base)?;
+        let tokenizer = match overlay.tokenizer() {
+            Ok(tokenizer) => tokenizer,
+            Err(faults) => {
+                let reason = faults.list()[0].line();
+                tracing::warn!("what the adapter's folder has for a tokenizer cannot be used, the base's is: {reason}");
+                return Ok(None);
+            }
+        };
+        if own.iter().any(|(name, _)| name == TOKENIZER) {
+            overlay.compare(&tokenizer, base)?;
+        }
+        let tokenizer = tokenizer.bounded(base.config()?.vocab_size)?;
+        overlay.tell_of_named(&own, &tokenizer);
+        overlay.say_end(&own, &tokenizer);
+        let Overlay { files, warnings, .. } = overlay;
+        Ok(Some(Self { own, files, tokenizer: Rc::new(tokenizer), warnings }))
+    }
+
+    /// What of it is the adapter's own, in words.
+    pub fn line(&self) -> String {
+        let has = |wanted: &str| self.own.iter().any(|(name, _)| name == wanted);
+        let mut parts = Vec::new();
+        if has(TOKENIZER) || has(SETTINGS) {
+            parts.push("tokenizer");
+        }
+        if template_in(&self.own).is_some() {
+            parts.push("chat template");
+        }
+        if has(GENERATION) {
+            parts.push("`generation_config.json`");
+        }
+        parts.join(", ")
+    }
+}
+
+/// The adapter's files over the base's, in the making.
+struct Overlay<'a> {
+    folder: &'a Path,
+    files: Vec<File>,
+    warnings: Vec<String>,
+}
+
+impl Overlay<'_> {
+    fn lay(&mut self, own: &[File], base: Vec<File>) {
+        let has = |wanted: &str| own.iter().any(|(name, _)| name == wanted);
+        let (whole, template) = (has(TOKENIZER), template_in(own));
+        let of_base = template_in(&base);
+        let own_template = |name: &str| template.is_some() && [TEMPLATE, TEMPLATE_OF_PROCESSOR].contains(&name);
+        let gone = |name: &str| has(name) || whole && (is_vocabulary(name) || name == MAP) || own_template(name);
+        self.files.extend(base.into_iter().filter(|(name, _)| !gone(name)));
+        let read = |name: &str| whole || !is_vocabulary(name);
+        self.files.extend(own.iter().filter(|(name, _)| read(name)).cloned());
+        match (template, of_base) {
+            // As processors write it, nothing but they would read it.
+            (Some(text), _) if !has(TEMPLATE) && template_of_settings(own).is_none() => {
+                self.files.push((TEMPLATE.into(), text.into()));
+            }
+            (None, Some(text)) if has(SETTINGS) || whole => {
+                if !self.files.iter().any(|(name, _)| name == TEMPLATE) {
+                    self.files.push((TEMPLATE.into(), text.into()));
+                }
+                self.warn("the adapter's tokenizer has no chat template: the base's is taken");
+            }
+            _ => {}
+        }
+        if whole && !has(SETTINGS) {
+            self.warn("the adapter has a `tokenizer.json` and no `tokenizer_config.json`: the base's is taken");
+        }
+        self.files.sort();
+    }
+
+    fn warn(&mut self, message: &str) {
+        self.warnings.push(format!("{}: {message}", self.folder.display()));
+    }
+
+    /// What is there and says nothing without a `tokenizer.json`.
+    fn tell_of_unread(&mut self, own: &[File], base: &ModelFiles) -> Result<(), Faults> {
+        let unread: Vec<&File> = own.iter().filter(|(name, _)| is_vocabulary(name) && name != TOKENIZER).collect();
+        if unread.is_empty() || own.iter().any(|(name, _)| name == TOKENIZER) {
+            return Ok(());
+        }
+        let names: Vec<String> = unread.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let mut message =
+            format!("{} cannot be read without a `tokenizer.json`: the base's tokens are taken", names.join(", "));
+        let added = unread.iter().find(|(name, _)| name == ADDED).and_then(|(_, bytes)| object(bytes));
+        if let Some(added) = added {
+            let tokenizer = base.tokenizer()?;
+            let foreign = |(token, id): &(&String, &Value)| tokenizer.id_of(token).map(u64::from) != id.as_u64();
+            let foreign: Vec<String> = added.iter().filter(foreign).map(|(t, id)| format!("`{t}` ({id})")).collect();
+            if !foreign.is_empty() {
+                message += &format!(", which does not have {} as the adapter does", some(&foreign));
+            }
+        }
+        message += "; `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` writes it";
+        self.warn(&message);
+        Ok(())
+    }
+
+    fn tokenizer(&self) -> Result<Tokenizer, Faults> {
+        // Files of bytes are of no concern here.
+        let texts: Vec<(PathBuf, &str)> = (self.files.iter())
+            .filter_map(|(name, bytes)| Some((self.folder.join(name), std::str::from_utf8(bytes).ok()?)))
+            .collect();
+        let names: Vec<(String, &str)> = texts.iter().map(|(path, text)| (path.display().to_string(), *text)).collect();
+        Tokenizer::from_texts(&names.iter().map(|(name, text)| (name.as_str(), *text)).collect::<Vec<_>>())
+    }
+
+    /// The tokens that base and adapter share are the same ones, and what is new can be embedded.
+    fn compare(&mut self, tokenizer: &Tokenizer, base: &ModelFiles) -> Result<(), Faults> {
+        let (apart, rows) = (tokenizer.tokens_apart(&base.tokenizer()?), base.config()?.vocab_size);
+        if let Some((token, here, there)) = apart.moved {
+            let message = format!("the token `{token}` is {here} for the adapter and {there} for the base");
+            return Err(Fault::new(message)
+                .at(Place::file(self.folder.join(TOKENIZER)))
+                .hint("adapter and base do not belong together, or the file is not the adapter's: take it away then")
+                .into());
+        }
+        let past = apart.new.iter().filter(|(id, _)| *id as usize >= rows);
+        let past: Vec<String> = past.map(|(id, token)| format!("`{token}` ({id})")).collect();
+        if !past.is_empty() {
+            let tokens = some(&past);
+            self.warn(&format!(
+                "the adapter's tokenizer has {tokens}, which the base's embedding of {rows} rows does not have: no text \
+                 with it can be read"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Tokens that the settings name and the vocabulary does not have.
+    fn tell_of_named(&mut self, own: &[File], tokenizer: &Tokenizer) {
+        let settings = own.iter().find(|(name, _)| name == SETTINGS).and_then(|(_, bytes)| object(bytes));
+        for key in ["bos_token", "eos_token", "pad_token"] {
+            let written = settings.as_ref().and_then(|settings| settings.get(key));
+            let text = written.and_then(|value| value.as_str().or_else(|| value.get("content")?.as_str()));
+            if let Some(text) = text.filter(|text| tokenizer.id_of(text).is_none()) {
+                self.warn(&format!("`{key}` is `{text}`, which is no token of the vocabulary: it is passed over"));
+            }
+        }
+    }
+
+    /// Other programs stop at the tokens of `generation_config.json`, or else of `config.json`: an end token that the
+    /// adapter brings stands first there, unless it brings the file, too.
+    fn say_end(&mut self, own: &[File], tokenizer: &Tokenizer) {
+        let Some(end) = tokenizer.end_token() else { return };
+        let find = |wanted: &str| {
+            let file = self.files.iter().find(|(name, _)| name == wanted);
+            file.and_then(|(_, bytes)| object(bytes))
+        };
+        let model = find("config.json").unwrap_or_default();
+        let of_model = || {
+            let keys = ["bos_token_id", "eos_token_id", "pad_token_id"].into_iter();
+            keys.filter_map(|key| Some((key.to_owned(), model.get(key).filter(|id| !id.is_null())?.clone()))).collect()
+        };
+        let mut generation: Map<String, Value> = find(GENERATION).unwrap_or_else(of_model);
+        let mut ends = match generation.get("eos_token_id") {
+            Some(Value::Array(ids)) => ids.clone(),
+            Some(Value::Null) | None => Vec::new(),
+            Some(id) => vec![id.clone()],
+        };
+        if ends.contains(&json!(end)) || own.iter().any(|(name, _)| name == GENERATION) {
+            return;
+        }
+        ends.insert(0, json!(end));
+        generation.insert("eos_token_id".into(), if ends.len() == 1 { json!(end) } else { Value::Array(ends) });
+        self.files.retain(|(name, _)| name != GENERATION);
+        let text = serde_json::to_vec_pretty(&generation).expect("a JSON object can be written");
+        self.files.push((GENERATION.into(), text));
+        self.files.sort();
+    }
+}
+
+/// True for a file that says which tokens there are.
+fn is_vocabulary(name: &str) -> bool {
+    let names = [TOKENIZER, ADDED, "vocab.json", "vocab.txt", "merges.txt"];
+    names.contains(&name) || name.ends_with(".model") || name.ends_with(".tiktoken")
+}
+
+fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// The template that some files have, as a text.
+fn template_in(files: &[File]) -> Option<String> {
+    let find = |wanted: &str| files.iter().find(|(name, _)| name == wanted).map(|(_, bytes)| bytes);
+    if let Some(bytes) = find(TEMPLATE) {
+        return String::from_utf8(bytes.clone()).ok();
+    }
+    template_of_settings(files).or_else(|| template_of(&object(find(TEMPLATE_OF_PROCESSOR)?)?))
+}
+
+fn template_of_settings(files: &[File]) -> Option<String> {
+    template_of(&object(&files.iter().find(|(name, _)| name == SETTINGS)?.1)?)
+}
+
+/// `chat_template` is a text, or a list of named ones of which `default` counts, or else the first.
+fn template_of(keys: &Map<String, Value>) -> Option<String> {
+    let text = |entry: &Value| Some(entry.get("template")?.as_str()?.to_owned());
+    match keys.get("chat_template")? {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(entries) => {
+            let default = entries.iter().find(|entry| entry["name"] == "default");
+            text(default.or(entries.first())?)
+        }
+        _ => None,
+    }
+}
+
+/// The first of some names, and how many more there are.
+fn some(names: &[String]) -> String {
+    let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > NAMED { format!("{shown} and {} more", names.len() - NAMED) } else { shown }
+}
+
+#[cfg(test)]
+mod tests;
