@@ -10,7 +10,6 @@ mod rows;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
@@ -124,8 +123,10 @@ impl Plan {
         };
         let beside = brought.as_ref().map_or_else(Vec::new, |brought| brought.own.clone());
         if let Some(brought) = brought {
-            tokenizer = Rc::into_inner(brought.tokenizer).expect("nobody else has it yet");
+            tokenizer = brought.tokenizer;
         }
+        let chat = recipe.data.chat.settings().map_err(|fault| fault.or_at(place("data.chat_template")))?;
+        let tokenizer = tokenizer.with_chat(&chat).map_err(|fault| fault.or_at(place("data")))?;
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
         let (train, eval) = rows(&recipe, &config, &tokenizer)?;
         let width_multiple = if crate::device::is_cpu(&device) { 8 } else { 64 };

@@ -23,6 +23,7 @@ mod shapes;
 mod tokenizer;
 
 pub use bucketing::{epoch, micro_batches};
+pub use chat::{ChatSettings, Moment};
 pub use conversation::{Conversation, Message};
 pub use describe::describe;
 pub use draft::{Example, Part};

@@ -280,9 +280,12 @@ impl<'a> Reading<'a> {
                 }
             })
         } else {
+            let key = match self.context.tokenizer.is_added(&ending) {
+                true => format!("`data.end_of_turn = {ending:?}`"),
+                false => "`eos_token_id` in its `generation_config.json`, or `data.train_on`".to_owned(),
+            };
             fault.hint(format!(
-                "what is learned ends with {ending:?}, but the model stops at {}: set `eos_token_id` in its \
-                 `generation_config.json`, or `data.train_on`",
+                "what is learned ends with {ending:?}, but the model stops at {}: set {key}",
                 known.join(", ")
             ))
         });
@@ -353,8 +356,10 @@ fn outcomes(
             Ok(outcomes)
         }
     };
-    let prompts: Vec<Vec<Outcome>> = shape.drafts(row, context)?.into_iter().map(prompt).collect::<Result<_, _>>()?;
+    let drafts = shape.drafts(row, context)?;
     let mut oddities = notices::of_row(row, shape, context.tokenizer);
+    oddities.extend(drafts.iter().flatten().flat_map(|draft| draft.oddities.iter().cloned()));
+    let prompts: Vec<Vec<Outcome>> = drafts.into_iter().map(prompt).collect::<Result<_, _>>()?;
     let kept = || {
         prompts.iter().flatten().filter_map(|outcome| match outcome {
             Outcome::Kept { tokens, truncated, .. } => Some((tokens, *truncated)),

@@ -85,7 +85,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         return Err(Fault::new("`--max-tokens` must be at least 1").at(argument("max-tokens")).hint(hint).into());
     }
     let named = arguments.model.as_deref().expect("the command line asks for a model where there are no samples");
-    let model = load_model(named, arguments.base.as_deref(), &arguments.device)?;
+    let chat = crate::chat::of_run(std::path::Path::new(named))?.settings()?;
+    let mut model = load_model(named, arguments.base.as_deref(), &arguments.device)?;
+    model.tokenizer = model.tokenizer.with_chat(&chat)?;
     let options = Options {
         format: Format::Targets,
         end_token: !arguments.no_end_token,

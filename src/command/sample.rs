@@ -8,6 +8,7 @@ use faults::{Fault, Faults, Place};
 use serde_json::{Map, Value, json};
 
 use super::{Outcome, argument, load_model, print, refuse_too_many};
+use crate::chat::ChatFlags;
 use crate::sampling::{DecoderRows, End, Question, Settings, TwoTemperatures, sample, sample_with_intent};
 
 /// Draw continuations of prompts; one JSON object a line.
@@ -30,6 +31,8 @@ pub struct Arguments {
     /// Put each prompt into the model's chat template, as the user's turn.
     #[arg(long)]
     chat: bool,
+    #[command(flatten)]
+    chat_flags: ChatFlags,
     /// Continuations of each prompt.
     #[arg(long, default_value_t = 1)]
     n: usize,
@@ -102,7 +105,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     check(arguments)?;
     refuse_too_many(arguments.n)?;
     let asked = asked(arguments)?;
-    let model = load_model(&arguments.model, arguments.base.as_deref(), &arguments.device)?;
+    let chat = arguments.chat_flags.settings(&arguments.model)?;
+    let mut model = load_model(&arguments.model, arguments.base.as_deref(), &arguments.device)?;
+    model.tokenizer = model.tokenizer.with_chat(&chat)?;
     let text = |row: &PromptRow| row.asked.text_with(&row.beginning, &model.tokenizer);
     let questions = asked.iter().map(text).collect::<Result<Vec<_>, Fault>>()?;
     let encode = |(text, special): &(String, bool)| model.tokenizer.encode_beginning(text, *special);

@@ -2,7 +2,6 @@
 //! generate. Each goes before the base's; what is not there is the base's.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use checkpoints::files_beside;
 use datasets::Tokenizer;
@@ -33,7 +32,7 @@ pub struct Brought {
     /// Those and the base's, as a model with the adapter merged into it has them.
     pub files: Vec<File>,
     /// What they say.
-    pub tokenizer: Rc<Tokenizer>,
+    pub tokenizer: Tokenizer,
     /// What may not be meant, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -70,7 +69,7 @@ impl Brought {
         overlay.tell_of_named(&own, &tokenizer);
         overlay.say_end(&own, &tokenizer);
         let Overlay { files, warnings, .. } = overlay;
-        Ok(Some(Self { own, files, tokenizer: Rc::new(tokenizer), warnings }))
+        Ok(Some(Self { own, files, tokenizer, warnings }))
     }
 
     /// What of it is the adapter's own, in words.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use datasets::{Format, NoiseKind, PrefixFree, Template, TooLong, TrainOn};
 use faults::{FromToml, Section, nearest};
 
+use super::chat::{self, Chat};
 use super::model::{Backbone, Model};
 
 /// `[data]`.
@@ -26,6 +27,8 @@ pub struct Data {
     pub shuffle: bool,
     /// Columns under another name.
     pub rename: Rename,
+    /// How conversations are written.
+    pub chat: Chat,
     /// What rows with targets alone have.
     pub targets: TargetRows,
     /// What rows with an intent alone have.
@@ -93,10 +96,11 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Data {
     let distinct = rename.0.values().collect::<BTreeSet<_>>().len() == rename.0.len();
     let hint = "each key takes one column";
     section.check("rename", distinct, "`data.rename` gives two columns the same key", hint);
+    let chat = chat::read(section);
     let targets = read_targets(section);
     let intent = read_intent(section);
     let train = train.unwrap_or_default();
-    Data { train, eval, format, train_on, max_length, too_long, shuffle, rename, targets, intent }
+    Data { train, eval, format, train_on, max_length, too_long, shuffle, rename, chat, targets, intent }
 }
 
 fn read_targets(section: &mut Section) -> TargetRows {

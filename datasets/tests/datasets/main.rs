@@ -7,6 +7,7 @@ mod order;
 mod rows;
 mod targets;
 mod tokens;
+mod turns;
 
 use std::path::PathBuf;
 

@@ -184,7 +184,6 @@ fn bad_conversations_are_named() {
         (r#"[{"role": "user", "content": 3}]"#, "`messages[0].content` must be a string, found the number `3`"),
         (r#"[{"role": "user", "contnet": "a"}]"#, "`messages[0].content` is missing hint: the message has `contnet`"),
         (r#"[{"role": "user", "content": "a"}]"#, "no message has the role `assistant` hint: the roles are `user`"),
-        (r#"[{"role": "assistant", "content": "a"}]"#, "the first message is the assistant's"),
         (
             r#"[{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}]"#,
             "message 1 of the assistant is empty",
@@ -214,6 +213,10 @@ fn rows_need_a_chat_template_and_a_stop_token_where_they_end() {
     let fault = found(chat, &base);
     assert!(fault.starts_with("r: no row teaches the model where to stop"), "{fault}");
     assert!(fault.contains("ends with \"<|im_end|>\", but the model stops at `<|endoftext|>`"), "{fault}");
+    assert!(fault.contains("set `data.end_of_turn = \"<|im_end|>\"`"), "{fault}");
+    let settings = datasets::ChatSettings { end_of_turn: Some("<|im_end|>".into()), ..Default::default() };
+    let base = base.with_chat(&settings).expect("a tokenizer");
+    assert!(datasets::read_text("r", chat, &Options::default(), &base).is_ok());
 }
 
 #[test]
