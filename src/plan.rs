@@ -417,7 +417,7 @@ fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {
         recipe::Warmup::Fraction(part) => ((part * steps as f64).ceil() as usize).min(steps.saturating_sub(1)),
         recipe::Warmup::Steps(steps) => steps,
     };
-    if warmup >= steps && warmup > 0 {
+    if warmup >= steps && warmup > 0 && steps > 0 {
         return Err(Fault::new(format!("`schedule.warmup` takes {warmup} steps of a run of {steps}"))
             .at(recipe.places.of("schedule.warmup"))
             .hint("shorten it, or train longer"));

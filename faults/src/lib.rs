@@ -9,10 +9,11 @@
 mod fault;
 mod from_toml;
 mod nearest;
+mod overrides;
 mod section;
 mod tree;
 
 pub use fault::{Fault, Faults, Place, Source, shortened, visible};
 pub use from_toml::FromToml;
 pub use nearest::nearest;
-pub use section::{Document, Places, Section};
+pub use section::{Document, Places, Section, Translate};

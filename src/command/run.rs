@@ -1,5 +1,7 @@
 //! `trainer run`: a recipe goes in, a mergeable adapter comes out.
 
+mod evaluated;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +44,9 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         tracing::warn!("{warning}");
     }
     // Before anything is built: fitting codes may take minutes.
+    let evaluated = arguments.resume && evaluated::is_all(&folder)?;
     let checkpoint = match arguments.resume {
+        true if evaluated => evaluated::refuse_another(&folder, &plan.recipe.resolved).map(|()| None)?,
         true => Some(checkpoint_to_resume(&folder, &plan)?),
         false => {
             Run::refuse_used(&folder)?;
@@ -51,7 +55,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     };
     let done = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.step);
     let stopped_early = checkpoint.as_ref().map(read_state).transpose()?.is_some_and(|state| state.stopped_early);
-    if done >= plan.steps || stopped_early {
+    if (done >= plan.steps && (plan.steps > 0 || arguments.resume)) || stopped_early {
         tracing::info!("the run is done already, at step {done}");
         return Ok(Outcome::Done);
     }
@@ -62,11 +66,14 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     // Up to here there is nothing to save, and Ctrl-C ends the program as it ends any other.
     let interrupted = watch_for_interrupt()?;
     let settings = plan.settings(&mut trainee);
-    let mut run = match &checkpoint {
-        Some(_) => Run::open(&folder)?,
-        None => Run::create(&folder)?,
+    let mut run = match arguments.resume {
+        true => Run::open(&folder)?,
+        false => Run::create(&folder)?,
     };
     run.lock()?;
+    if evaluated {
+        evaluated::forget(&run)?;
+    }
     run.write_recipe(&plan.recipe.resolved_text())?;
     let mut order = order(&plan.recipe, &plan.train, plan.width_multiple);
     let mut reporter = Reporter::new(plan.steps, done);
@@ -84,7 +91,10 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     reported?;
     match outcome {
         train::Outcome::Finished => {
-            announce(&closing_words(&run, &plan)?);
+            announce(&match plan.steps {
+                0 => evaluated::closing_words(&run)?,
+                _ => closing_words(&run, &plan)?,
+            });
             Ok(Outcome::Done)
         }
         train::Outcome::Interrupted { step } => {
