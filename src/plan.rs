@@ -1,6 +1,7 @@
 //! From what was typed to what will be done: every derived number of a run, before anything is trained.
 
 mod adapter;
+mod advice;
 mod estimate;
 mod fitting;
 mod memory;
@@ -30,6 +31,7 @@ use crate::engine::settings::Settings;
 use crate::engine::state::RunState;
 use crate::model::{Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source};
 use crate::recipe::{self, Adapter, Backbone, Recipe};
+use crate::report::progress::Counter;
 
 pub use adapter::Adapted;
 use adapter::{fresh, init_from};
@@ -132,9 +134,13 @@ impl Plan {
             steps,
             tokens: train.report.learned_tokens.saturating_mul(steps).div_ceil(steps_per_epoch.max(1)),
             rows: train.report.examples.saturating_mul(steps).div_ceil(steps_per_epoch.max(1)),
+            untrained: matches!(recipe.model.backbone, Backbone::Init(_)).then_some(config.vocab_size),
         };
-        recipe.warnings.extend(recipe.objective.remarks(&extent));
-        recipe.warnings.extend(recipe.auxiliaries.iter().flat_map(|auxiliary| (auxiliary.remarks)(&extent)));
+        if steps > 0 {
+            recipe.warnings.extend(recipe.objective.remarks(&extent));
+            recipe.warnings.extend(recipe.auxiliaries.iter().flat_map(|auxiliary| (auxiliary.remarks)(&extent)));
+            recipe.warnings.extend(advice::warnings(&recipe, estimate.parameters, steps, steps_per_epoch));
+        }
         recipe.warnings.extend(
             room(&estimate.memory, &device)
                 .map_err(|fault| fault.at(recipe.places.of("train")).hint(smaller(&estimate, &recipe)))?,
@@ -201,7 +207,10 @@ impl Plan {
         let mut decoder = Decoder::load(self.config.clone(), &source)?;
         let rows = self.calibration_rows();
         if !rows.is_empty() {
-            decoder.calibrate(&source, &rows)?;
+            let about = print::duration(self.estimate.fitting_seconds);
+            tracing::info!("fitting the codes to {} rows before the first step, about {about}", rows.len());
+            let mut counter = Counter::new(decoder.parts_to_fit(), "fitting the codes, block by block".into());
+            decoder.calibrate(&source, &rows, &mut |done| counter.at(done))?;
         }
         if let Adapter::Lora(lora) = &self.recipe.adapter {
             if let Some(adapter) = &self.init_from {
