@@ -116,8 +116,13 @@ mod tests {
     /// To the bit, in whatever order the texts are sorted.
     #[test]
     fn clusters_of_equal_texts_have_the_entropy_of_the_texts() {
-        for texts in [&["b", "b", "b", "a", "c", "c", "d"][..], &["x", "y", "y", "z", "z", "z"], &["q"], &["r", "s", "t"]] {
-            let sizes = clusters(texts.len(), (0..texts.len()).flat_map(|i| (0..i).map(move |j| (i, j))).filter(|(i, j)| texts[*i] == texts[*j]));
+        for texts in
+            [&["b", "b", "b", "a", "c", "c", "d"][..], &["x", "y", "y", "z", "z", "z"], &["q"], &["r", "s", "t"]]
+        {
+            let sizes = clusters(
+                texts.len(),
+                (0..texts.len()).flat_map(|i| (0..i).map(move |j| (i, j))).filter(|(i, j)| texts[*i] == texts[*j]),
+            );
             assert_eq!(relaxed_semantic_entropy(&sizes).to_bits(), entropy(texts).to_bits(), "{texts:?}");
             assert!(entropy(texts) <= ceiling(texts.len()) + 1e-12);
         }

@@ -1,7 +1,7 @@
 //! From what was typed to what will be done: every derived number of a run, before anything is trained.
 
 mod adapter;
-mod advice;
+pub mod advice;
 mod estimate;
 mod fitting;
 mod memory;
@@ -139,7 +139,8 @@ impl Plan {
         if steps > 0 {
             recipe.warnings.extend(recipe.objective.remarks(&extent));
             recipe.warnings.extend(recipe.auxiliaries.iter().flat_map(|auxiliary| (auxiliary.remarks)(&extent)));
-            recipe.warnings.extend(advice::warnings(&recipe, estimate.parameters, steps, steps_per_epoch));
+            let of_settings = advice::warnings(&recipe, config.hidden_size, steps, steps_per_epoch);
+            recipe.warnings.extend(of_settings);
         }
         recipe.warnings.extend(
             room(&estimate.memory, &device)

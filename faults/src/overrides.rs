@@ -22,9 +22,9 @@ pub(crate) struct Absent {
 /// What is written so cannot be read, or names an item that is not there.
 pub(crate) fn apply(root: &mut Vec<Entry>, written: &str) -> Result<Option<Absent>, Fault> {
     let unreadable = || {
-        Fault::new(format!("cannot read `--set {written}`"))
-            .at(Place::Named("--set".into()))
-            .hint("write `--set table.key=value`, for example `--set optimizer.learning_rate=1e-4`; `table.key=` unsets")
+        Fault::new(format!("cannot read `--set {written}`")).at(Place::Named("--set".into())).hint(
+            "write `--set table.key=value`, for example `--set optimizer.learning_rate=1e-4`; `table.key=` unsets",
+        )
     };
     // A line break would smuggle in a second key.
     let (key, value) = written.split_once('=').filter(|_| !written.contains('\n')).ok_or_else(unreadable)?;

@@ -99,7 +99,9 @@ impl Document {
         Faults::check(std::mem::take(&mut shared.shapeless))?;
         let mut faults = std::mem::take(&mut shared.faults);
         let unknown = shared.unknown.iter();
-        faults.extend(unknown.map(|(path, entry, known)| unknown_key(&shared, path, &entry.key, &entry.key_place, known)));
+        faults.extend(
+            unknown.map(|(path, entry, known)| unknown_key(&shared, path, &entry.key, &entry.key_place, known)),
+        );
         faults.extend(self.absent.iter().filter_map(|absent| absent_key(&shared, absent)));
         faults.sort_by_key(|fault| match &fault.place {
             Some(Place::Span(source, span)) => (source.name == "--set", span.start),

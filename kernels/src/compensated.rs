@@ -145,10 +145,8 @@ unsafe fn subtract_products_body<L: Lanes>(rows: &mut [f64], panel: &[f64], n: u
                 let of_panel = |at: usize| &panel[(j + at) * n..][columns.clone()];
                 if rows.len() == height * n && j + width <= end - start {
                     let (upper, lower) = rows.split_at_mut(n);
-                    let found = products(
-                        [&upper[columns.clone()], &lower[columns.clone()]],
-                        std::array::from_fn(of_panel),
-                    );
+                    let found =
+                        products([&upper[columns.clone()], &lower[columns.clone()]], std::array::from_fn(of_panel));
                     for (row, found) in [upper, lower].into_iter().zip(found) {
                         row[start + j..][..width].iter_mut().zip(found).for_each(|(value, found)| *value -= found);
                     }

@@ -47,7 +47,20 @@ pub fn fault(refusal: &clap::Error) -> Fault {
 /// What other trainers call a command, and what it is here.
 const COMMANDS: &[(&[&str], &str)] = &[
     (
-        &["train", "finetune", "fine-tune", "fine_tune", "fit", "tune", "lora", "sft", "start", "launch", "qlora", "pretrain"],
+        &[
+            "train",
+            "finetune",
+            "fine-tune",
+            "fine_tune",
+            "fit",
+            "tune",
+            "lora",
+            "sft",
+            "start",
+            "launch",
+            "qlora",
+            "pretrain",
+        ],
         "`trainer run RECIPE` trains; `trainer recipes` lists recipes to start from",
     ),
     (
@@ -76,11 +89,20 @@ const COMMANDS: &[(&[&str], &str)] = &[
     ),
     (&["resume", "continue"], "`trainer run RECIPE --resume` goes on from the latest checkpoint"),
     (&["benchmark", "profile", "speed"], "`trainer bench` measures the speed of training steps"),
-    (&["info", "show", "describe", "diff", "compare"], "`trainer inspect PATH [--diff OTHER]` says what a model or adapter holds"),
+    (
+        &["info", "show", "describe", "diff", "compare"],
+        "`trainer inspect PATH [--diff OTHER]` says what a model or adapter holds",
+    ),
     (&["download", "fetch", "pull"], "`model.path = \"org/name\"` in a recipe fetches a model when it is needed"),
     (&["push", "upload", "publish"], "`trainer export RUN --out DIR` writes a folder to upload"),
-    (&["quantize", "quantise"], "`model.quantize = \"nf4\"` in a recipe keeps the base in fewer bits while it is trained"),
-    (&["dpo", "orpo", "kto", "grpo", "ppo", "rm", "reward", "rlhf"], "there is no training on preferences or rewards here; `losses/README.md` says what there is"),
+    (
+        &["quantize", "quantise"],
+        "`model.quantize = \"nf4\"` in a recipe keeps the base in fewer bits while it is trained",
+    ),
+    (
+        &["dpo", "orpo", "kto", "grpo", "ppo", "rm", "reward", "rlhf"],
+        "there is no training on preferences or rewards here; `losses/README.md` says what there is",
+    ),
 ];
 
 /// What a command of another trainer, or a recipe where a command should be, is written as here.

@@ -95,17 +95,28 @@ mod tests {
         assert!(words("a.toml", "model: {name: x}\nlist:\n- a\n- b\n").contains("YAML"));
         let json = "{\n  \"model_name_or_path\": \"m\",\n  \"num_train_epochs\": 3\n}\n";
         let found = words("a.toml", json);
-        assert!(found.contains("this is JSON") && found.contains("`num_train_epochs` is `train.epochs` here"), "{found}");
+        assert!(
+            found.contains("this is JSON") && found.contains("`num_train_epochs` is `train.epochs` here"),
+            "{found}"
+        );
         assert!(words("a.json", "{}").contains("this is JSON"));
         let rows = "{\"text\": \"a\"}\n{\"text\": \"b\"}\n";
-        assert!(words("rows.jsonl", rows).contains("these are rows") && words("a.toml", rows).contains("these are rows"));
+        assert!(
+            words("rows.jsonl", rows).contains("these are rows") && words("a.toml", rows).contains("these are rows")
+        );
     }
 
     #[test]
     fn toml_with_a_slip_is_none_of_them() {
-        for text in ["", "a = 1\n", "[model]\npath = \"a: b\n", "seed: 17\n[model]\npath = \"m\"\n[data]\ntrain = [\"a\"]\n",
-            "path = C:\\models\n", "# lora_r: 8\nseed = = 3\n", "[[auxiliary]\nkind = \"mtp\"\n"]
-        {
+        for text in [
+            "",
+            "a = 1\n",
+            "[model]\npath = \"a: b\n",
+            "seed: 17\n[model]\npath = \"m\"\n[data]\ntrain = [\"a\"]\n",
+            "path = C:\\models\n",
+            "# lora_r: 8\nseed = = 3\n",
+            "[[auxiliary]\nkind = \"mtp\"\n",
+        ] {
             assert_eq!(words("a.toml", text), "", "{text}");
         }
         // By its ending alone nothing is told: it can be read.

@@ -254,7 +254,10 @@ fn only_changes_that_leave_the_past_alone_let_a_run_go_on() {
 fn one_file_may_stand_without_brackets() {
     let text = "[model]\npath = \"m\"\n[data]\ntrain = \"dir/a.jsonl\"\neval = \"builtin:world-eval\"\n";
     let recipe = good(text, &[]);
-    assert_eq!((&recipe.data.train[..], &recipe.data.eval[..]), (&["dir/a.jsonl".to_string()][..], &["builtin:world-eval".to_string()][..]));
+    assert_eq!(
+        (&recipe.data.train[..], &recipe.data.eval[..]),
+        (&["dir/a.jsonl".to_string()][..], &["builtin:world-eval".to_string()][..])
+    );
     // In the resolved recipe it is a list, and a run that was started with one goes on with the other.
     assert_eq!(recipe.resolved, good(&text.replace("\"dir/a.jsonl\"", "[\"dir/a.jsonl\"]"), &[]).resolved);
     assert_eq!(good(text, &["data.train=b c.jsonl"]).data.train, ["b c.jsonl"]);

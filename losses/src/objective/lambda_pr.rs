@@ -214,7 +214,10 @@ mod tests {
         // delta = 3.43e-5 for 9 tokens: every q of a new model of 14 tokens lies above it.
         let nothing = remarks("", 9, Some(14));
         assert!(nothing.len() == 1 && nothing[0].contains("at most 3.4e-5"), "{nothing:?}");
-        assert!(nothing[0].contains("every weight is 0") && nothing[0].contains("raise `gamma` to 1e-1"), "{nothing:?}");
+        assert!(
+            nothing[0].contains("every weight is 0") && nothing[0].contains("raise `gamma` to 1e-1"),
+            "{nothing:?}"
+        );
         assert_eq!(remarks("gamma = 0.1", 9, Some(14)), Vec::<String>::new());
         // With as many tokens as 1 / delta some are below it.
         assert_eq!(remarks("", 9, Some(50_000)), Vec::<String>::new());

@@ -1,9 +1,12 @@
 //! A recipe for a real model: the objective of an embedded one, with the settings that a model of a hundred million
 //! parameters or more wants in place of those of the embedded model, which has one million.
 
+use std::path::Path;
+
 use faults::{Fault, Place as FaultPlace};
 
 use super::{Embedded, RECIPES};
+use crate::plan::advice::best_rate;
 
 /// What the recipe is written for.
 pub struct Place {
@@ -18,15 +21,32 @@ pub struct Place {
 /// Of the objective's own keys, those that were chosen for the short rows and the few tokens of the embedded data: the
 /// recipe, the key, and the value and comment in its place.
 const FOR_LONG_ROWS: [(&str, &str, &str); 4] = [
-    ("lambda_pr", "gamma", "# 1e-7 to 1e-5 in the paper: the larger, the more tokens count, and the more of what the model knows is lost.\ngamma = 1e-5"),
-    ("tailr", "gamma", "# About the probability below which a token is ignored; 1e-7 to 1e-5 in the papers; 0 is `nll`.\ngamma = 1e-5"),
-    ("trunc_r", "buffer", "# Learned tokens that the quantile is taken from; until there are as many, everything is learned.\nbuffer = 10000"),
-    ("trunc", "buffer", "# Learned tokens that the quantile is taken from; until there are as many, everything is learned.\nbuffer = 10000"),
+    (
+        "lambda_pr",
+        "gamma",
+        "# 1e-7 to 1e-5 in the paper: the larger, the more tokens count, and the more of what the model knows is lost.\ngamma = 1e-5",
+    ),
+    (
+        "tailr",
+        "gamma",
+        "# About the probability below which a token is ignored; 1e-7 to 1e-5 in the papers; 0 is `nll`.\ngamma = 1e-5",
+    ),
+    (
+        "trunc_r",
+        "buffer",
+        "# Learned tokens that the quantile is taken from; until there are as many, everything is learned.\nbuffer = 10000",
+    ),
+    (
+        "trunc",
+        "buffer",
+        "# Learned tokens that the quantile is taken from; until there are as many, everything is learned.\nbuffer = 10000",
+    ),
 ];
 
 /// Recipes that are written for a real model already, in place of embedded ones whose sections say much of the embedded
 /// data.
-const SISTERS: [(&str, &str); 3] = [("diffuse_numbers", "diffuse_smollm2"), ("mtp", "mtp_gsm8k"), ("sfr_words", "sfr_gsm8k")];
+const SISTERS: [(&str, &str); 3] =
+    [("diffuse_numbers", "diffuse_smollm2"), ("mtp", "mtp_gsm8k"), ("sfr_words", "sfr_gsm8k")];
 
 /// The text of `recipe` for a model and rows.
 ///
@@ -52,14 +72,27 @@ pub fn text(recipe: &Embedded, place: &Place) -> Result<String, Fault> {
     for (_, key, with) in FOR_LONG_ROWS.iter().filter(|(name, ..)| *name == recipe.name) {
         objective = replaced(&objective, key, with);
     }
-    let objective = objective.replace("encoder = \"BAAI/bge-large-en-v1.5\"", "encoder = \"sentence-transformers/all-MiniLM-L6-v2\"");
+    let objective = objective
+        .replace("encoder = \"BAAI/bge-large-en-v1.5\"", "encoder = \"sentence-transformers/all-MiniLM-L6-v2\"");
     let data = data(recipe, place);
-    Ok(format!("{}{}{data}{objective}{}", header(recipe, place), model(place), TRAINING))
+    let training = TRAINING.replace("RATE", &rate(&place.model));
+    Ok(format!("{}{}{data}{objective}{training}", header(recipe, place), model(place)))
+}
+
+/// The learning rate for an adapter: where the width of the model can be read, half of the best one, which leaves room for
+/// rows and objectives of all kinds; else what is usual from one to thirteen billion parameters.
+fn rate(model: &str) -> String {
+    let text = fs_err::read_to_string(Path::new(model).join("config.json")).unwrap_or_default();
+    let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    match config["hidden_size"].as_u64() {
+        Some(width) => format!("{:.0e}", (best_rate(width as usize) / 2.0).clamp(1e-4, 1e-3)),
+        None => "2e-4".into(),
+    }
 }
 
 const TRAINING: &str = "[optimizer]
-# Usual for an adapter on 100 million to 13 billion parameters; 1e-4 above.
-learning_rate = 2e-4
+# For an adapter: from 1e-3 on models of 100 million parameters down to 1e-4 on those of 10 billion.
+learning_rate = RATE
 
 [schedule]
 # Down to zero along half a cosine after the warmup.
@@ -106,7 +139,11 @@ fn data(recipe: &Embedded, place: &Place) -> String {
     let (train, eval) = files(place);
     let own = section(recipe.text, "[data]").unwrap_or_default();
     let own: Vec<&str> = own.lines().skip_while(|line| !line.starts_with("train =")).skip(1).collect();
-    let others: String = own.iter().filter(|line| !line.starts_with("eval =") && !line.is_empty()).map(|line| format!("{line}\n")).collect();
+    let others: String = own
+        .iter()
+        .filter(|line| !line.starts_with("eval =") && !line.is_empty())
+        .map(|line| format!("{line}\n"))
+        .collect();
     format!(
         "[data]\n# JSON Lines; their shape is told from the first row.\ntrain = {train}\n# Held-out rows, none of them among those above; \
          [] for none.\neval = {eval}\n# Longest row in tokens.\nmax_length = 1024\n# Longer rows are left out and counted; `error` would \
@@ -169,7 +206,11 @@ mod tests {
     }
 
     fn place() -> Place {
-        Place { model: "org/a name".into(), train: vec!["a.jsonl".into(), "b.jsonl".into()], eval: vec!["c.jsonl".into()] }
+        Place {
+            model: "org/a name".into(),
+            train: vec!["a.jsonl".into(), "b.jsonl".into()],
+            eval: vec!["c.jsonl".into()],
+        }
     }
 
     #[test]
@@ -178,9 +219,16 @@ mod tests {
             let (text, recipe) = read(embedded.name, &place());
             let name = embedded.name;
             assert_eq!(recipe.warnings, Vec::<String>::new(), "{name}");
-            assert_eq!(recipe.model.backbone, Backbone::Pretrained { path: "org/a name".into(), revision: None }, "{name}");
+            assert_eq!(
+                recipe.model.backbone,
+                Backbone::Pretrained { path: "org/a name".into(), revision: None },
+                "{name}"
+            );
             assert_eq!((recipe.data.train.len(), &recipe.data.eval[..]), (2, &["c.jsonl".to_string()][..]), "{name}");
-            assert!(!text.contains("builtin:") && !text.contains("embedded model") && !text.contains("built-in"), "{text}");
+            assert!(
+                !text.contains("builtin:") && !text.contains("embedded model") && !text.contains("built-in"),
+                "{text}"
+            );
             let own = recipe::parse("r.toml", embedded.text, &[], &Registry::default());
             let own = own.unwrap_or_else(|faults| panic!("{faults}"));
             assert_eq!(recipe.objective.name(), own.objective.name(), "{name}");
@@ -203,6 +251,17 @@ mod tests {
         }
         let (_, intents) = read("intent_comments", &place());
         assert!(intents.data.intent.template.is_some(), "what rows look like is kept");
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_width_where_it_can_be_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (width, expected) in [(576, 7e-4), (2048, 2e-4), (4096, 1e-4), (16, 1e-3)] {
+            fs_err::write(folder.path().join("config.json"), format!("{{\"hidden_size\": {width}}}")).expect("a write");
+            let place = Place { model: folder.path().display().to_string(), train: Vec::new(), eval: Vec::new() };
+            assert_eq!(read("nll", &place).1.optimizer.learning_rate, expected, "{width}");
+        }
+        assert_eq!(read("nll", &place()).1.optimizer.learning_rate, 2e-4);
     }
 
     #[test]

@@ -57,7 +57,8 @@ pub fn forget(run: &Run) -> Result<(), Fault> {
 /// The metrics cannot be read.
 pub fn closing_words(run: &Run) -> Result<String, Fault> {
     let metrics = run.metrics()?;
-    let number = |key: &str| metrics.iter().rev().find(|line| line["split"] == "eval").and_then(|line| line[key].as_f64());
+    let number =
+        |key: &str| metrics.iter().rev().find(|line| line["split"] == "eval").and_then(|line| line[key].as_f64());
     let of = |key: &str| number(key).map_or_else(String::new, |value| format!(", {key} {value:.4}"));
     let folder = quoted(&run.folder().display().to_string());
     Ok(format!(
