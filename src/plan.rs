@@ -19,6 +19,7 @@ use datasets::{Dataset, Tokenizer};
 use faults::{Fault, Faults};
 use losses::{Auxiliary, AuxiliaryBuilder, Extent, Normalisation, Scope, Surroundings};
 
+use crate::allocation::returning_pages;
 use crate::embeddings;
 use crate::engine::Trainee;
 use crate::engine::backward::Recompute;
@@ -205,14 +206,11 @@ impl Plan {
             draws_on_device: false,
             used: Default::default(),
         };
-        let mut decoder = Decoder::load(self.config.clone(), &source)?;
         let rows = self.calibration_rows();
-        if !rows.is_empty() {
-            let about = print::duration(self.estimate.fitting_seconds);
-            tracing::info!("fitting the codes to {} rows before the first step, about {about}", rows.len());
-            let mut counter = Counter::new(decoder.parts_to_fit(), "fitting the codes, block by block".into());
-            decoder.calibrate(&source, &rows, &mut |done| counter.at(done))?;
-        }
+        let mut decoder = match rows.is_empty() {
+            true => Decoder::load(self.config.clone(), &source)?,
+            false => returning_pages(|| self.fitted(&source, &rows))?,
+        };
         if let Adapter::Lora(lora) = &self.recipe.adapter {
             if let Some(adapter) = &self.init_from {
                 decoder.attach(adapter, lora.dropout)?;
@@ -229,6 +227,16 @@ impl Plan {
         let encoders = std::mem::take(&mut self.encoders);
         let built = builders.into_iter().zip(encoders).map(|(builder, encoder)| self.auxiliary(builder, encoder));
         Ok(Trainee { decoder, auxiliaries: built.collect::<Result<_, _>>()? })
+    }
+
+    /// The backbone with codes that are fitted to `rows`.
+    fn fitted(&self, source: &Source, rows: &[&[u32]]) -> Result<Decoder, Fault> {
+        let mut decoder = Decoder::load(self.config.clone(), source)?;
+        let about = print::duration(self.estimate.fitting_seconds);
+        tracing::info!("fitting the codes to {} rows before the first step, about {about}", rows.len());
+        let mut counter = Counter::new(decoder.parts_to_fit(), "fitting the codes, block by block".into());
+        decoder.calibrate(source, rows, &mut |done| counter.at(done))?;
+        Ok(decoder)
     }
 
     /// The rows that nf4's codes are fitted to.

@@ -1,5 +1,7 @@
 //! Settings that were chosen for another model, or for more rows, than those they meet: told by the numbers of the plan.
 
+use std::ops::RangeInclusive;
+
 use faults::Fault;
 
 use crate::recipe::{Adapter, Backbone, Duration, Recipe, Start};
@@ -14,8 +16,11 @@ pub fn best_rate(hidden_size: usize) -> f64 {
 /// As many times that rate are still said nothing of.
 const TOLERATED: f64 = 2.0;
 
+/// Others are warned of when the recipe is read, whatever the model.
+const POSSIBLE_RATES: RangeInclusive<f64> = 1e-9..=1.0;
+
 /// Below this part of that rate an adapter stays where it began.
-const TOO_SMALL: f64 = 0.01;
+const TOO_SMALL: f64 = 0.005;
 
 /// All weights together want about a tenth of an adapter's rate (the same source), and lose what they know at ten times as
 /// much.
@@ -37,6 +42,9 @@ pub(super) fn warnings(recipe: &Recipe, hidden_size: usize, steps: usize, steps_
 fn rate(recipe: &Recipe, hidden_size: usize) -> Option<Fault> {
     let Backbone::Pretrained { .. } = recipe.model.backbone else { return None };
     let rate = recipe.optimizer.learning_rate;
+    if !POSSIBLE_RATES.contains(&rate) {
+        return None;
+    }
     let (usual, most, least, what) = match &recipe.adapter {
         Adapter::None => {
             let usual = OF_ALL_WEIGHTS * best_rate(hidden_size);

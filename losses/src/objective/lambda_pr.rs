@@ -73,8 +73,8 @@ impl Objective for LambdaPr {
                 fall * LIKELY / (1.0 - LIKELY)
             )],
             None if delta > MOST_LIKELY => vec![format!(
-                "{about}: what the model is surer of has no weight and falls towards that, and the held-out nll rises; lower \
-                 `gamma`, the paper has 1e-7 to 1e-5"
+                "{about}: what the model is surer of has no weight and falls towards that, and with it the held-out nll may \
+                 rise; lower `gamma`, the paper has 1e-7 to 1e-5"
             )],
             _ => Vec::new(),
         }
@@ -84,8 +84,8 @@ impl Objective for LambdaPr {
 /// The probability up to which tokens of a new model are learned with the `gamma` that is proposed.
 const LIKELY: f64 = 0.25;
 
-/// Above this, a model that has learned before was seen to lose what it knew.
-const MOST_LIKELY: f64 = 0.05;
+/// Above this, a model that has learned before was seen to lose what it knew (`losses/README.md`).
+const MOST_LIKELY: f64 = 0.1;
 
 /// `-ln delta` of rows of `length` tokens, for `lambda < 1`: the `nll` from which on a token is learned.
 ///
