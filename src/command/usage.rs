@@ -128,8 +128,29 @@ fn argument_here(argument: &str) -> Option<String> {
         }
         "gpu" | "gpus" | "cuda" => Some(set("model.device")),
         name if name.contains('.') => Some(set(name)),
-        name => recipe::own_key(name).map(set),
+        name => own(name).or_else(|| recipe::own_key(name)).map(set),
     }
+}
+
+/// A key of the recipe that somebody writes as an option.
+fn own(name: &str) -> Option<&'static str> {
+    const KEYS: [&str; 12] = [
+        "optimizer.learning_rate",
+        "optimizer.weight_decay",
+        "train.batch_size",
+        "train.micro_batch_size",
+        "train.steps",
+        "adapter.rank",
+        "adapter.alpha",
+        "adapter.dropout",
+        "schedule.warmup",
+        "model.quantize",
+        "objective.kind",
+        "seed",
+    ];
+    let name = name.to_lowercase().replace('-', "_");
+    let last = |key: &str| key.rsplit('.').next() == Some(&name[..]);
+    KEYS.into_iter().find(|key| last(key)).or_else(|| (name == "objective").then_some("objective.kind"))
 }
 
 /// The nearest that there is, else how the command is written.
@@ -210,6 +231,9 @@ mod tests {
             ("--lora-r", "--set adapter.rank=VALUE"),
             ("--num_train_epochs", "--set train.epochs=VALUE"),
             ("--model", "--set model.path=VALUE"),
+            ("--learning-rate", "--set optimizer.learning_rate=VALUE"),
+            ("--batch_size=8", "--set train.batch_size=VALUE"),
+            ("--objective", "--set objective.kind=VALUE"),
             ("--train.steps", "--set train.steps=VALUE"),
             ("--config", "`trainer run RECIPE`"),
             ("optimizer.learning_rate=1e-4", "`--set optimizer.learning_rate=1e-4`"),

@@ -17,7 +17,9 @@ pub fn fault(name: &str, text: &str) -> Option<Fault> {
     let fault = |what: &str, hint: String| Some(Fault::new(what).at(Place::file(name)).hint(hint));
     let objects = text.lines().filter(|line| line.trim_start().starts_with('{') && line.trim_end().ends_with('}'));
     let objects = objects.count();
-    if ending == "jsonl" || objects > 1 && !text.contains('=') {
+    let listed = text.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'));
+    let of_rows = ["jsonl", "csv", "tsv"].contains(&&ending[..]);
+    if of_rows || listed || objects > 1 && !text.contains('=') {
         let hint = format!("they are what `data.train` of a recipe names; {start}");
         return fault("these are rows, and a recipe is expected", hint);
     }
@@ -61,10 +63,11 @@ const TRANSLATED: usize = 6;
 /// ``"`lora_r` is `adapter.rank`"`` for the first known keys of the text.
 fn translated(text: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    for line in text.lines() {
-        let Some((key, _)) = line.split_once(':').filter(|(key, _)| is_key(key)) else { continue };
+    // JSON may have all of it on one line.
+    for part in text.split(['\n', ',', '{']) {
+        let Some((key, _)) = part.split_once(':').filter(|(key, _)| is_key(key)) else { continue };
         let key = key.trim().trim_start_matches("- ").trim_matches('"');
-        if let Some(here) = elsewhere::own_key(key) {
+        if let Some(here) = elsewhere::own_key(key).filter(|here| *here != key) {
             let words = format!("`{key}` is `{here}` here");
             if !found.contains(&words) {
                 found.push(words);
@@ -100,6 +103,15 @@ mod tests {
             "{found}"
         );
         assert!(words("a.json", "{}").contains("this is JSON"));
+        let line = words("a.json", "\u{feff}{\"lora_alpha\": 3, \"optimizer\": {\"lr\": 1}}");
+        assert!(
+            line.contains("hint: `lora_alpha` is `adapter.alpha` here, `lr` is `optimizer.learning_rate` here;"),
+            "{line}"
+        );
+        for rows in ["[\n {\"text\": \"a = b\"}\n]", "[{\"text\": 1}]"] {
+            assert!(words("rows.json", rows).contains("these are rows"), "{rows}");
+        }
+        assert!(words("rows.csv", "prompt,completion\na,b\n").contains("these are rows"));
         let rows = "{\"text\": \"a\"}\n{\"text\": \"b\"}\n";
         assert!(
             words("rows.jsonl", rows).contains("these are rows") && words("a.toml", rows).contains("these are rows")

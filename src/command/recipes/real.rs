@@ -18,29 +18,26 @@ pub struct Place {
     pub eval: Vec<String>,
 }
 
+const BUFFER: &str =
+    "# Learned tokens that the quantile is taken from; until there are as many, everything is learned.\nbuffer = 10000";
+
 /// Of the objective's own keys, those that were chosen for the short rows and the few tokens of the embedded data: the
 /// recipe, the key, and the value and comment in its place.
-const FOR_LONG_ROWS: [(&str, &str, &str); 4] = [
+const FOR_LONG_ROWS: [(&str, &str, &str); 5] = [
     (
         "lambda_pr",
         "gamma",
-        "# 1e-7 to 1e-5 in the paper: the larger, the more tokens count, and the more of what the model knows is lost.\ngamma = 1e-5",
+        "# 1e-7 to 1e-5 in the paper: the larger, the more tokens count, and the more of what the model knows is lost.\n\
+         gamma = 1e-5",
     ),
     (
         "tailr",
         "gamma",
         "# About the probability below which a token is ignored; 1e-7 to 1e-5 in the papers; 0 is `nll`.\ngamma = 1e-5",
     ),
-    (
-        "trunc_r",
-        "buffer",
-        "# Learned tokens that the quantile is taken from; until there are as many, everything is learned.\nbuffer = 10000",
-    ),
-    (
-        "trunc",
-        "buffer",
-        "# Learned tokens that the quantile is taken from; until there are as many, everything is learned.\nbuffer = 10000",
-    ),
+    ("trunc_r", "drop", "# The part of the tokens that is left out, those with the lowest loss.\ndrop = 0.4"),
+    ("trunc_r", "buffer", BUFFER),
+    ("trunc", "buffer", BUFFER),
 ];
 
 /// Recipes that are written for a real model already, in place of embedded ones whose sections say much of the embedded
