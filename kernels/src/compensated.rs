@@ -249,7 +249,7 @@ multiversion! {
         = losses_of_magnitudes_body;
 }
 
-/// One lane for each magnitude, some of none: the loss of each is summed over the values in their order.
+/// The loss of each is summed over the values in their order.
 #[inline(always)]
 unsafe fn losses_of_magnitudes_body<L: Lanes>(
     values: &[f32],
@@ -257,25 +257,27 @@ unsafe fn losses_of_magnitudes_body<L: Lanes>(
     tried: &[f32; TRIED],
     lost: &mut [f32; TRIED],
 ) {
-    const WIDE: usize = 16;
-    let magnitude: [f32; WIDE] = std::array::from_fn(|lane| tried[lane.min(TRIED - 1)]);
-    let by = magnitude.map(|magnitude| 1.0 / magnitude.max(1e-38));
-    let bounds: [f32; 15] = std::array::from_fn(|at| (LEVELS[at] + LEVELS[at + 1]) / 2.0);
-    let mut sums = [0.0f32; WIDE];
-    for (value, square) in values.iter().zip(squares) {
-        let scaled = by.map(|by| value * by);
-        let mut level = [LEVELS[0]; WIDE];
-        for (bound, above) in bounds.iter().zip(&LEVELS[1..]) {
-            for lane in 0..WIDE {
-                level[lane] = if *bound < scaled[lane] { *above } else { level[lane] };
+    let bounds: [f32; LEVELS.len() - 1] = std::array::from_fn(|at| (LEVELS[at] + LEVELS[at + 1]) / 2.0);
+    let mut terms = [[0.0; BLOCK]; TRIED];
+    for (terms, magnitude) in terms.iter_mut().zip(tried) {
+        let by = 1.0 / magnitude.max(1e-38);
+        for ((term, value), square) in terms.iter_mut().zip(values).zip(squares) {
+            let scaled = value * by;
+            // As `nearest_level`, without a code in between.
+            let mut level = LEVELS[0];
+            for (bound, above) in bounds.iter().zip(&LEVELS[1..]) {
+                level = if *bound < scaled { *above } else { level };
             }
-        }
-        for lane in 0..WIDE {
-            let lost = value - level[lane] * magnitude[lane];
-            sums[lane] += lost * lost * square;
+            let lost = value - level * magnitude;
+            *term = lost * lost * square;
         }
     }
-    lost.copy_from_slice(&sums[..TRIED]);
+    *lost = [0.0; TRIED];
+    for at in 0..values.len() {
+        for (lost, terms) in lost.iter_mut().zip(&terms) {
+            *lost += terms[at];
+        }
+    }
 }
 
 multiversion! {

@@ -85,7 +85,7 @@ pub(super) fn seconds(config: &Config, quantise: Quantise, tokens: usize, packed
 /// f64; and what trying a block's magnitudes takes for each value. As `perf` had them of a model of 494 M parameters.
 const FACTOR_OF_ROUNDING: f64 = 3.0;
 const FACTOR_OF_FACTORS: f64 = 2.0;
-const OPERATIONS_OF_MAGNITUDE: f64 = 2500.0;
+const OPERATIONS_OF_MAGNITUDE: f64 = 700.0;
 
 /// The part of the time that is none of these.
 const EFFICIENCY: f64 = 0.85;
