@@ -4,8 +4,14 @@ use std::collections::BTreeMap;
 
 /// Entropy in nats of the empirical distribution of `samples`.
 pub fn entropy<T: Ord>(samples: &[T]) -> f64 {
-    let total = samples.len() as f64;
-    entropy_of(counts(samples).values().map(|count| *count as f64 / total))
+    let mut sizes: Vec<usize> = counts(samples).into_values().collect();
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    relaxed_semantic_entropy(&sizes)
+}
+
+/// The most that the entropy of `count` samples can be: no two are the same.
+pub fn ceiling(count: usize) -> f64 {
+    (count as f64).ln()
 }
 
 /// Entropy in nats of a distribution over outcomes whose probabilities are above 0.
@@ -59,12 +65,12 @@ pub fn clusters(count: usize, alike: impl IntoIterator<Item = (usize, usize)>) -
     sizes
 }
 
-/// Relaxed Semantic Entropy in nats of samples in clusters of these sizes (arXiv 2506.09659): `-sum p ln(p + 1e-9)`,
-/// `p = size / samples`; never below 0, as it would be by 1e-9 for one cluster.
+/// Relaxed Semantic Entropy in nats of samples in clusters of these sizes, the largest first (arXiv 2506.09659):
+/// `-sum p ln p`, `p = size / samples`. The 1e-9 that is added to `p` there guards against clusters without a sample,
+/// which there are none of here; so clusters of equal texts give [`entropy`] to the last digit.
 pub fn relaxed_semantic_entropy(clusters: &[usize]) -> f64 {
     let total: usize = clusters.iter().sum();
-    let p = clusters.iter().map(|size| *size as f64 / total as f64);
-    p.fold(0.0, |entropy, p| entropy - p * (p + 1e-9).ln()).max(0.0)
+    entropy_of(clusters.iter().map(|size| *size as f64 / total as f64))
 }
 
 #[cfg(test)]
@@ -105,6 +111,21 @@ mod tests {
         assert_close(relaxed_semantic_entropy(&[2, 1]), 0.6365);
         assert_eq!(relaxed_semantic_entropy(&[3]), 0.0);
         assert_close(relaxed_semantic_entropy(&[1; 10]), 10f64.ln());
+    }
+
+    /// To the bit, in whatever order the texts are sorted.
+    #[test]
+    fn clusters_of_equal_texts_have_the_entropy_of_the_texts() {
+        for texts in
+            [&["b", "b", "b", "a", "c", "c", "d"][..], &["x", "y", "y", "z", "z", "z"], &["q"], &["r", "s", "t"]]
+        {
+            let sizes = clusters(
+                texts.len(),
+                (0..texts.len()).flat_map(|i| (0..i).map(move |j| (i, j))).filter(|(i, j)| texts[*i] == texts[*j]),
+            );
+            assert_eq!(relaxed_semantic_entropy(&sizes).to_bits(), entropy(texts).to_bits(), "{texts:?}");
+            assert!(entropy(texts) <= ceiling(texts.len()) + 1e-12);
+        }
     }
 
     #[test]

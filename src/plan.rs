@@ -1,6 +1,7 @@
 //! From what was typed to what will be done: every derived number of a run, before anything is trained.
 
 mod adapter;
+pub mod advice;
 mod estimate;
 mod fitting;
 mod memory;
@@ -18,6 +19,7 @@ use datasets::{Dataset, Tokenizer};
 use faults::{Fault, Faults};
 use losses::{Auxiliary, AuxiliaryBuilder, Extent, Normalisation, Scope, Surroundings};
 
+use crate::allocation::returning_pages;
 use crate::embeddings;
 use crate::engine::Trainee;
 use crate::engine::backward::Recompute;
@@ -31,6 +33,7 @@ use crate::engine::state::RunState;
 use crate::loading::{self, Identity, local_folder};
 use crate::model::{Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source};
 use crate::recipe::{self, Adapter, Backbone, Recipe};
+use crate::report::progress::Counter;
 
 pub use adapter::Adapted;
 use adapter::{fresh, init_from};
@@ -155,9 +158,14 @@ impl Plan {
             steps,
             tokens: train.report.learned_tokens.saturating_mul(steps).div_ceil(steps_per_epoch.max(1)),
             rows: train.report.examples.saturating_mul(steps).div_ceil(steps_per_epoch.max(1)),
+            untrained: matches!(recipe.model.backbone, Backbone::Init(_)).then_some(config.vocab_size),
         };
-        recipe.warnings.extend(recipe.objective.remarks(&extent));
-        recipe.warnings.extend(recipe.auxiliaries.iter().flat_map(|auxiliary| (auxiliary.remarks)(&extent)));
+        if steps > 0 {
+            recipe.warnings.extend(recipe.objective.remarks(&extent));
+            recipe.warnings.extend(recipe.auxiliaries.iter().flat_map(|auxiliary| (auxiliary.remarks)(&extent)));
+            let of_settings = advice::warnings(&recipe, config.hidden_size, steps, steps_per_epoch);
+            recipe.warnings.extend(of_settings);
+        }
         recipe.warnings.extend(
             room(&estimate.memory, &device)
                 .map_err(|fault| fault.at(recipe.places.of("train")).hint(smaller(&estimate, &recipe)))?,
@@ -242,11 +250,11 @@ impl Plan {
             draws_on_device: false,
             used: Default::default(),
         };
-        let mut decoder = Decoder::load(self.config.clone(), &source)?;
         let rows = self.calibration_rows();
-        if !rows.is_empty() {
-            decoder.calibrate(&source, &rows)?;
-        }
+        let mut decoder = match rows.is_empty() {
+            true => Decoder::load(self.config.clone(), &source)?,
+            false => returning_pages(|| self.fitted(&source, &rows))?,
+        };
         if let Adapter::Lora(lora) = &self.recipe.adapter {
             if let Some(adapter) = &self.init_from {
                 decoder.attach(adapter, lora.dropout)?;
@@ -263,6 +271,16 @@ impl Plan {
         let encoders = std::mem::take(&mut self.encoders);
         let built = builders.into_iter().zip(encoders).map(|(builder, encoder)| self.auxiliary(builder, encoder));
         Ok(Trainee { decoder, auxiliaries: built.collect::<Result<_, _>>()? })
+    }
+
+    /// The backbone with codes that are fitted to `rows`.
+    fn fitted(&self, source: &Source, rows: &[&[u32]]) -> Result<Decoder, Fault> {
+        let mut decoder = Decoder::load(self.config.clone(), source)?;
+        let about = print::duration(self.estimate.fitting_seconds);
+        tracing::info!("fitting the codes to {} rows before the first step, about {about}", rows.len());
+        let mut counter = Counter::new(decoder.parts_to_fit(), "fitting the codes, block by block".into());
+        decoder.calibrate(source, rows, &mut |done| counter.at(done))?;
+        Ok(decoder)
     }
 
     /// The rows that nf4's codes are fitted to.
@@ -479,7 +497,7 @@ pub fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {
         recipe::Warmup::Fraction(part) => ((part * steps as f64).ceil() as usize).min(steps.saturating_sub(1)),
         recipe::Warmup::Steps(steps) => steps,
     };
-    if warmup >= steps && warmup > 0 {
+    if warmup >= steps && warmup > 0 && steps > 0 {
         return Err(Fault::new(format!("`schedule.warmup` takes {warmup} steps of a run of {steps}"))
             .at(recipe.places.of("schedule.warmup"))
             .hint("shorten it, or train longer"));

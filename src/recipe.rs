@@ -8,7 +8,9 @@ mod adapter;
 mod chat;
 mod data;
 mod differences;
+mod elsewhere;
 mod model;
+mod not_toml;
 mod objective;
 mod optimization;
 mod run;
@@ -22,6 +24,7 @@ pub use adapter::{Adapter, Fresh, Lora, Start, Targets};
 pub use chat::Chat;
 pub use data::{Data, Rename};
 pub use differences::{Changes, differences, since_start};
+pub use elsewhere::{own_key, translate};
 pub use model::{Architecture, Backbone, DType, Device, FITTED_ROWS, Init, Model};
 pub use optimization::{Duration, Optimizer, Recompute, Schedule, Shape, Train, Warmup};
 pub use run::{Checkpoint, Eval, Output};
@@ -74,7 +77,11 @@ impl Recipe {
 /// # Errors
 /// Every fault at once: syntax, unknown keys, wrong types, impossible values, and keys that do not go together.
 pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) -> Result<Recipe, Faults> {
+    if let Some(fault) = not_toml::fault(name, text) {
+        return Err(fault.into());
+    }
     let document = Document::parse(name, text, overrides)?;
+    document.translate_with(translate);
     let mut root = document.root();
 
     let seed = root.value("seed", 17);
@@ -93,6 +100,10 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
     let (train, last_step) = in_table(&mut root, "train", |section| optimization::read_train(section, by_prompt));
     let schedule = in_table(&mut root, "schedule", |section| optimization::read_schedule(section, last_step));
     let has_eval = !data.eval.is_empty();
+    if train.duration == Duration::Steps(0) && !has_eval {
+        let fault = Fault::new("`train.steps` = 0 evaluates only, and there is no `data.eval`");
+        root.file(fault.at(document.places().of("train.steps")).hint("name held-out rows there, or train some steps"));
+    }
     let mut warnings = Vec::new();
     // An empty list says that there is to be no evaluation: what else is said of it goes with it.
     let switched_off = eval_written && !has_eval;

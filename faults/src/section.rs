@@ -10,13 +10,16 @@ use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::tree::{Entry, Node, Value, as_toml, merge, parse_table, plain};
+use crate::overrides::{self, Absent};
+use crate::tree::{Entry, Node, Value, parse_table, plain};
 use crate::{Fault, Faults, FromToml, Place, Source, nearest};
 
 /// A parsed TOML text with the overrides of the command line applied.
 pub struct Document {
     root: Vec<Entry>,
     source: Arc<Source>,
+    /// What the command line takes away and the text does not have.
+    absent: Vec<Absent>,
     shared: Rc<RefCell<Shared>>,
 }
 
@@ -30,35 +33,37 @@ struct Shared {
     unknown: Vec<(String, Entry, Vec<String>)>,
     asked: Vec<(String, String)>,
     foreign: Vec<(String, String, String)>,
+    /// Says what a key of another program is called here.
+    translate: Option<Translate>,
 }
 
+/// From a key of another program to what is to be written here, if it is known.
+pub type Translate = fn(&str) -> Option<String>;
+
 impl Document {
-    /// Parses `text`, shown as `name` in faults, and applies overrides written `table.key=value`.
+    /// Parses `text`, shown as `name` in faults, and applies overrides written `table.key=value`, or `table.key=` to take
+    /// away what the text has.
     ///
     /// # Errors
-    /// Every syntax error, each with its place.
+    /// Every syntax error, each with its place, and every override that cannot be applied.
     pub fn parse(name: &str, text: &str, overrides: &[String]) -> Result<Self, Faults> {
         let source = Arc::new(Source { name: name.into(), text: text.into() });
         let mut faults = Vec::new();
         let mut root = parse_table(&source, &mut faults);
+        let mut absent = Vec::new();
         for written in overrides {
-            let source = Arc::new(Source { name: "--set".into(), text: as_toml(written) });
-            let mut set_faults = Vec::new();
-            let entries = parse_table(&source, &mut set_faults);
-            // A line break would smuggle in a second key.
-            if set_faults.is_empty() && entries.len() == 1 && !written.contains('\n') {
-                let depth = written.split('=').next().unwrap_or_default().matches('.').count();
-                merge(&mut root, entries, depth);
-            } else {
-                faults.push(
-                    Fault::new(format!("cannot read `--set {written}`"))
-                        .at(Place::Named("--set".into()))
-                        .hint("write `--set table.key=value`, for example `--set optimizer.learning_rate=1e-4`"),
-                );
+            match overrides::apply(&mut root, written) {
+                Ok(missing) => absent.extend(missing),
+                Err(fault) => faults.push(fault),
             }
         }
         Faults::check(faults)?;
-        Ok(Self { root, source, shared: Rc::default() })
+        Ok(Self { root, source, absent, shared: Rc::default() })
+    }
+
+    /// Names the keys of other programs: an unknown key is looked up there for its hint.
+    pub fn translate_with(&self, translate: Translate) {
+        self.shared.borrow_mut().translate = Some(translate);
     }
 
     /// The table at the top.
@@ -93,7 +98,11 @@ impl Document {
         let mut shared = self.shared.borrow_mut();
         Faults::check(std::mem::take(&mut shared.shapeless))?;
         let mut faults = std::mem::take(&mut shared.faults);
-        faults.extend(shared.unknown.iter().map(|(path, entry, known)| unknown_key(&shared, path, entry, known)));
+        let unknown = shared.unknown.iter();
+        faults.extend(
+            unknown.map(|(path, entry, known)| unknown_key(&shared, path, &entry.key, &entry.key_place, known)),
+        );
+        faults.extend(self.absent.iter().filter_map(|absent| absent_key(&shared, absent)));
         faults.sort_by_key(|fault| match &fault.place {
             Some(Place::Span(source, span)) => (source.name == "--set", span.start),
             _ => (true, usize::MAX),
@@ -151,25 +160,48 @@ fn note_places(entries: &[Entry], path: &str, places: &mut BTreeMap<String, Plac
     }
 }
 
-fn unknown_key(shared: &Shared, path: &str, entry: &Entry, known: &[String]) -> Fault {
-    let key = &entry.key;
+/// The fault for a key that nothing asked for in the table `path`, which knows the keys `known`.
+fn unknown_key(shared: &Shared, path: &str, key: &str, place: &Place, known: &[String]) -> Fault {
     let here = if path.is_empty() { "at the top of the recipe".to_string() } else { format!("in `[{path}]`") };
-    let fault = Fault::new(format!("unknown key `{key}` {here}")).at(entry.key_place.clone());
+    let fault = Fault::new(format!("unknown key `{key}` {here}")).at(place.clone());
     let foreign = shared.foreign.iter().find(|(table, name, _)| table == path && name == key);
     if let Some((_, _, owner)) = foreign {
         return fault.hint(format!("`{key}` is a key of {owner}"));
     }
-    if let Some(near) = nearest(key, known.iter().map(String::as_str)) {
-        return fault.hint(format!("did you mean `{near}`?"));
+    if let Some(here) = shared.translate.and_then(|translate| translate(key)) {
+        return fault.hint(here);
     }
-    if let Some((table, _)) = shared.asked.iter().find(|(table, name)| name == key && table != path) {
-        let table = if table.is_empty() { "the top of the recipe".into() } else { format!("`[{table}]`") };
-        return fault.hint(format!("`{key}` belongs to {table}"));
+    let elsewhere = || shared.asked.iter().filter(|(table, _)| table != path);
+    let exact = elsewhere().find(|(_, name)| name == key).map(|(table, name)| dotted(table, name));
+    let near = || nearest(key, known.iter().map(String::as_str)).map(|near| dotted(path, near));
+    let near_elsewhere = || {
+        let near = nearest(key, elsewhere().map(|(_, name)| name.as_str()))?;
+        elsewhere().find(|(_, name)| name == near).map(|(table, name)| dotted(table, name))
+    };
+    if let Some(meant) = exact.or_else(near).or_else(near_elsewhere) {
+        return fault.hint(format!("did you mean `{meant}`?"));
     }
     fault.hint(match known.is_empty() {
         true => "remove it: no key has a meaning here".into(),
         false => format!("known keys: {}", known.join(", ")),
     })
+}
+
+/// A key that was to be taken away, is not there and could not be.
+fn absent_key(shared: &Shared, absent: &Absent) -> Option<Fault> {
+    let Absent { table, key, place } = absent;
+    let known = |(its_table, its_key): (&String, &String)| its_table == table && its_key == key;
+    let asked = shared.asked.iter().any(|(table, key)| known((table, key)));
+    if key.is_empty() || asked || shared.foreign.iter().any(|(table, key, _)| known((table, key))) {
+        return None;
+    }
+    let here: Vec<String> =
+        shared.asked.iter().filter(|(its_table, _)| its_table == table).map(|(_, key)| key.clone()).collect();
+    Some(unknown_key(shared, table, key, place, &here))
+}
+
+fn dotted(table: &str, key: &str) -> String {
+    if table.is_empty() { key.into() } else { format!("{table}.{key}") }
 }
 
 /// One table of a recipe, read key by key.
@@ -286,7 +318,10 @@ impl Section {
             Some(Entry { node: Node { value: Value::Table(entries), .. }, key_place, .. }) => (entries, key_place),
             Some(entry) => {
                 let message = format!("`{full}` must be a table, found {}", entry.node.value.describe());
-                let hint = format!("write `[{full}]` on a line of its own, or `--set {full}.KEY=VALUE`");
+                let translate = self.shared.borrow().translate;
+                let hint = translate.filter(|_| !full.contains('.')).and_then(|translate| translate(&full));
+                let hint = hint
+                    .unwrap_or_else(|| format!("write `[{full}]` on a line of its own, or `--set {full}.KEY=VALUE`"));
                 self.shapeless(Fault::new(message).at(entry.node.place).hint(hint));
                 (Vec::new(), self.place.clone())
             }
@@ -307,7 +342,16 @@ impl Section {
         self.ask(key);
         let Some(entry) = self.entries.iter().find(|entry| entry.key == key).cloned() else { return Vec::new() };
         let path = self.full(key);
-        let Value::Array(items) = entry.node.value else {
+        let numbered = |entries: &[Entry]| {
+            !entries.is_empty() && entries.iter().enumerate().all(|(index, entry)| entry.key == index.to_string())
+        };
+        let items = match entry.node.value {
+            Value::Array(items) => Some(items),
+            // An override can begin a list that the text does not have.
+            Value::Table(entries) if numbered(&entries) => Some(entries.into_iter().map(|entry| entry.node).collect()),
+            _ => None,
+        };
+        let Some(items) = items else {
             let message = format!("`{path}` must be an array of tables");
             let hint = format!("write `[[{path}]]`, or `--set '{path}=[{{kind=\"NAME\"}}]'`");
             self.shapeless(Fault::new(message).at(entry.key_place).hint(hint));
@@ -412,7 +456,7 @@ impl Section {
 
     /// The dotted name of `key` from the top of the recipe.
     pub fn full(&self, key: &str) -> String {
-        if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) }
+        dotted(&self.path, key)
     }
 
     fn shapeless(&self, fault: Fault) {

@@ -1,4 +1,4 @@
-//! TOML as a tree in which every key and value keeps its place, and overrides laid over it.
+//! TOML as a tree in which every key and value keeps its place.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -61,13 +61,6 @@ pub(crate) fn plain(node: &Node) -> Option<toml::Value> {
     })
 }
 
-/// `a.b=c` as TOML: a value that is not TOML by itself is taken as a string, so that a shell user need not quote twice.
-pub(crate) fn as_toml(written: &str) -> String {
-    let Some((key, value)) = written.split_once('=') else { return written.into() };
-    let plain = format!("{key} = {value}");
-    if DeTable::parse(&plain).is_ok() { plain } else { format!("{key} = {}", toml::Value::String(value.into())) }
-}
-
 pub(crate) fn parse_table(source: &Arc<Source>, faults: &mut Vec<Fault>) -> Vec<Entry> {
     let (table, errors) = DeTable::parse_recoverable(&source.text);
     for error in errors {
@@ -111,22 +104,4 @@ pub(crate) fn node(source: &Arc<Source>, value: &DeValue<'_>, span: Range<usize>
         DeValue::Table(table) => Value::Table(entries(source, table)),
     };
     Node { value: read, place: Place::Span(source.clone(), span) }
-}
-
-/// Puts `over` on top of `base`: tables are joined for `depth` levels, which is as far as the key of an override reaches;
-/// below that, what is written replaces what was there.
-pub(crate) fn merge(base: &mut Vec<Entry>, over: Vec<Entry>, depth: usize) {
-    for entry in over {
-        match base.iter_mut().find(|present| present.key == entry.key) {
-            Some(present) => match (&mut present.node.value, entry.node.value) {
-                (Value::Table(present), Value::Table(over)) if depth > 0 => merge(present, over, depth - 1),
-                (present_value, value) => {
-                    *present_value = value;
-                    present.node.place = entry.node.place;
-                    present.key_place = entry.key_place;
-                }
-            },
-            None => base.push(entry),
-        }
-    }
 }

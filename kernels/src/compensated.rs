@@ -17,10 +17,22 @@ use crate::simd::{Lanes, multiversion};
 const PART: usize = 4096;
 
 /// Rows that share a pass over the factor.
-const ROWS: usize = 8;
+const ROWS: usize = 16;
+
+/// Rows of a register tile of two vectors.
+const TILE: usize = 4;
+
+/// Inputs that are rounded before those after them are moved by what they have lost.
+const TOGETHER: usize = 32;
 
 /// Columns of the factor that are finished together.
 const PANEL: usize = 64;
+
+/// Rows of a matrix in f64 that are changed by one task.
+const TASK: usize = 32;
+
+/// Columns whose products are summed while those of a panel lie in the cache.
+const DEPTH: usize = 512;
 
 /// What is lost by a value of a row, as a change of those after it.
 pub struct Feedback {
@@ -83,30 +95,103 @@ fn decompose(matrix: &mut [f64], n: usize) {
     let mut diagonal = vec![0.0; n];
     for start in (0..n).step_by(PANEL) {
         let end = (start + PANEL).min(n);
-        let (above, below) = matrix.split_at_mut(end * n);
+        let (finished, rest) = matrix.split_at_mut(start * n);
+        debug_assert_eq!(finished.len(), start * n);
         // The rows of the panel times D, as far as they are finished.
         let mut scaled = vec![0.0; (end - start) * n];
+        for (scaled, row) in scaled.chunks_exact_mut(n).zip(rest.chunks_exact(n)) {
+            scaled[..start].iter_mut().zip(row.iter().zip(&diagonal)).for_each(|(to, (value, d))| *to = value * d);
+        }
+        rest.par_chunks_mut(TASK * n).for_each(|rows| {
+            // SAFETY: rows and panel are `n` wide, and the instruction set is there.
+            unsafe { subtract_products(rows, &scaled, n, start, end) };
+        });
+        let (above, below) = rest.split_at_mut((end - start) * n);
         for i in start..end {
-            let row = &mut above[i * n..][..n];
+            let row = &mut above[(i - start) * n..][..n];
             for j in start..i {
-                row[j] = (row[j] - dot(&row[..j], &scaled[(j - start) * n..][..j])) / diagonal[j];
+                row[j] = (row[j] - dot(&row[start..j], &scaled[(j - start) * n..][start..j])) / diagonal[j];
             }
-            let own = &mut scaled[(i - start) * n..][..i];
-            own.iter_mut().zip(row.iter().zip(&diagonal)).for_each(|(own, (value, d))| *own = value * d);
+            let own = &mut scaled[(i - start) * n..][start..i];
+            let values = row[start..i].iter().zip(&diagonal[start..i]);
+            own.iter_mut().zip(values).for_each(|(own, (value, d))| *own = value * d);
             // Rounding may leave nothing of what the damping had raised.
-            diagonal[i] = (row[i] - dot(&row[..i], own)).max(f64::MIN_POSITIVE.sqrt());
+            diagonal[i] = (row[i] - dot(&row[start..i], own)).max(f64::MIN_POSITIVE.sqrt());
             row[i] = 1.0;
         }
         below.par_chunks_exact_mut(n).for_each(|row| {
             for j in start..end {
-                row[j] = (row[j] - dot(&row[..j], &scaled[(j - start) * n..][..j])) / diagonal[j];
+                row[j] = (row[j] - dot(&row[start..j], &scaled[(j - start) * n..][start..j])) / diagonal[j];
             }
         });
     }
 }
 
+multiversion! {
+    /// Takes from the columns `start..end` of some rows their products with the rows of a panel over the columns before.
+    fn subtract_products(rows: &mut [f64], panel: &[f64], n: usize, start: usize, end: usize) = subtract_products_body;
+}
+
+/// Rows and rows of the panel whose products are summed at once, in registers.
+const PRODUCTS: [usize; 2] = [2, 4];
+
+#[inline(always)]
+unsafe fn subtract_products_body<L: Lanes>(rows: &mut [f64], panel: &[f64], n: usize, start: usize, end: usize) {
+    let [height, width] = PRODUCTS;
+    for first in (0..start).step_by(DEPTH) {
+        let columns = first..(first + DEPTH).min(start);
+        for rows in rows.chunks_mut(height * n) {
+            for j in (0..end - start).step_by(width) {
+                let of_panel = |at: usize| &panel[(j + at) * n..][columns.clone()];
+                if rows.len() == height * n && j + width <= end - start {
+                    let (upper, lower) = rows.split_at_mut(n);
+                    let found =
+                        products([&upper[columns.clone()], &lower[columns.clone()]], std::array::from_fn(of_panel));
+                    for (row, found) in [upper, lower].into_iter().zip(found) {
+                        row[start + j..][..width].iter_mut().zip(found).for_each(|(value, found)| *value -= found);
+                    }
+                } else {
+                    for row in rows.chunks_exact_mut(n) {
+                        for at in 0..width.min(end - start - j) {
+                            row[start + j + at] -= dot(&row[columns.clone()], of_panel(at));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The products of two rows with four, each summed as [`dot`] does it.
+#[inline(always)]
+fn products(rows: [&[f64]; 2], panel: [&[f64]; 4]) -> [[f64; 4]; 2] {
+    let length = rows[0].len();
+    let whole = length / LANES * LANES;
+    let mut sums = [[[0.0; LANES]; 4]; 2];
+    for at in (0..whole).step_by(LANES) {
+        let load = |row: &[f64]| -> [f64; LANES] { row[at..at + LANES].try_into().expect("as many as asked for") };
+        let (a, b) = (rows.map(load), panel.map(load));
+        for (sums, a) in sums.iter_mut().zip(&a) {
+            for (sums, b) in sums.iter_mut().zip(&b) {
+                for lane in 0..LANES {
+                    sums[lane] += a[lane] * b[lane];
+                }
+            }
+        }
+    }
+    std::array::from_fn(|row| {
+        std::array::from_fn(|of_panel| {
+            let rest = rows[row][whole..].iter().zip(&panel[of_panel][whole..]).map(|(a, b)| a * b).sum::<f64>();
+            sums[row][of_panel].iter().sum::<f64>() + rest
+        })
+    })
+}
+
+/// Sums that a product of two rows is kept in.
+const LANES: usize = 8;
+
+#[inline(always)]
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    const LANES: usize = 8;
     let mut sums = [0.0; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest: f64 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
@@ -123,7 +208,12 @@ impl Quantised {
     pub fn compensated(values: &[f32], shape: [usize; 2], feedback: &Feedback) -> Self {
         let inputs = shape[1];
         let magnitudes: Vec<f32> = (values.par_chunks(BLOCK).enumerate())
-            .map(|(block, values)| magnitude(values, |i| feedback.squares[(block * BLOCK + i) % inputs]))
+            .map(|(block, values)| {
+                let mut squares = [0.0; BLOCK];
+                let of_block = (block * BLOCK..).map(|index| feedback.squares[index % inputs]);
+                squares[..values.len()].iter_mut().zip(of_block).for_each(|(to, square)| *to = square);
+                magnitude(values, &squares)
+            })
             .collect();
         let blank = Self::blank(shape, &magnitudes);
         let scales = blank.magnitudes();
@@ -139,20 +229,55 @@ impl Quantised {
     }
 }
 
+/// Magnitudes that are tried for a block, a twentieth of the largest value apart.
+const TRIED: usize = 9;
+
 /// The magnitude of a block with which least is lost of values that count by the squares of their inputs: its largest
 /// value, or less where a few large ones leave the many small ones too few levels.
-fn magnitude(values: &[f32], square: impl Fn(usize) -> f32) -> f32 {
+fn magnitude(values: &[f32], squares: &[f32]) -> f32 {
     let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    let lost = |magnitude: f32| -> f32 {
+    let tried: [f32; TRIED] = std::array::from_fn(|step| largest * (1.0 - 0.05 * step as f32));
+    let mut lost = [0.0; TRIED];
+    // SAFETY: the instruction set is there.
+    unsafe { losses_of_magnitudes(values, squares, &tried, &mut lost) };
+    lost.into_iter().zip(tried).min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |best| best.1)
+}
+
+multiversion! {
+    /// What is lost of the values of a block with each of the magnitudes.
+    fn losses_of_magnitudes(values: &[f32], squares: &[f32], tried: &[f32; TRIED], lost: &mut [f32; TRIED])
+        = losses_of_magnitudes_body;
+}
+
+/// The loss of each is summed over the values in their order.
+#[inline(always)]
+unsafe fn losses_of_magnitudes_body<L: Lanes>(
+    values: &[f32],
+    squares: &[f32],
+    tried: &[f32; TRIED],
+    lost: &mut [f32; TRIED],
+) {
+    let bounds: [f32; LEVELS.len() - 1] = std::array::from_fn(|at| (LEVELS[at] + LEVELS[at + 1]) / 2.0);
+    let mut terms = [[0.0; BLOCK]; TRIED];
+    for (terms, magnitude) in terms.iter_mut().zip(tried) {
         let by = 1.0 / magnitude.max(1e-38);
-        let one = |(i, value): (usize, &f32)| {
-            let lost = value - LEVELS[usize::from(nearest_level(value * by))] * magnitude;
-            lost * lost * square(i)
-        };
-        values.iter().enumerate().map(one).sum()
-    };
-    let tried = (0..=8).map(|step| largest * (1.0 - 0.05 * step as f32));
-    tried.map(|magnitude| (lost(magnitude), magnitude)).min_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |best| best.1)
+        for ((term, value), square) in terms.iter_mut().zip(values).zip(squares) {
+            let scaled = value * by;
+            // As `nearest_level`, without a code in between.
+            let mut level = LEVELS[0];
+            for (bound, above) in bounds.iter().zip(&LEVELS[1..]) {
+                level = if *bound < scaled { *above } else { level };
+            }
+            let lost = value - level * magnitude;
+            *term = lost * lost * square;
+        }
+    }
+    *lost = [0.0; TRIED];
+    for at in 0..values.len() {
+        for (lost, terms) in lost.iter_mut().zip(&terms) {
+            *lost += terms[at];
+        }
+    }
 }
 
 multiversion! {
@@ -173,28 +298,79 @@ unsafe fn round_rows_body<L: Lanes>(
 ) {
     let n = part.order.len();
     let rows = values.len() / inputs;
-    let mut targets: Vec<f32> =
-        (0..rows * n).map(|i| values[i / n * inputs + part.first + part.order[i % n]]).collect();
-    for (k, input) in part.order.iter().enumerate() {
-        let factor = &part.upper[k * n..][..n];
+    let mut targets = vec![0.0; rows * n];
+    for (targets, values) in targets.chunks_exact_mut(n).zip(values.chunks_exact(inputs)) {
+        targets.iter_mut().zip(&part.order).for_each(|(to, input)| *to = values[part.first + input]);
+    }
+    let mut lost = vec![0.0; rows * TOGETHER];
+    for start in (0..n).step_by(TOGETHER) {
+        let end = (start + TOGETHER).min(n);
         for row in 0..rows {
-            let index = row * inputs + part.first + input;
             let targets = &mut targets[row * n..][..n];
-            let scale = scales[(place + index) / BLOCK];
-            let code = nearest_level(targets[k] / scale.max(1e-38));
-            codes[index] = code;
-            let lost = values[index] - LEVELS[usize::from(code)] * scale;
-            let mut at = k + 1;
-            // SAFETY: both are `n` long, and the instruction set is there.
+            let lost = &mut lost[row * TOGETHER..][..TOGETHER];
+            for k in start..end {
+                let index = row * inputs + part.first + part.order[k];
+                let scale = scales[(place + index) / BLOCK];
+                let code = nearest_level(targets[k] / scale.max(1e-38));
+                codes[index] = code;
+                lost[k - start] = values[index] - LEVELS[usize::from(code)] * scale;
+                let (factor, to) = (&part.upper[k * n..][k + 1..end], &mut targets[k + 1..end]);
+                // SAFETY: both are as long, and the instruction set is there.
+                unsafe { move_by::<L>(to, factor, lost[k - start]) };
+            }
+        }
+        // SAFETY: the columns lie inside of the factor and the targets, and the instruction set is there.
+        unsafe { move_rest::<L>(&mut targets, &lost, &part.upper[start * n..end * n], n, end) };
+    }
+}
+
+/// `to += lost * factor`
+#[inline(always)]
+unsafe fn move_by<L: Lanes>(to: &mut [f32], factor: &[f32], lost: f32) {
+    unsafe {
+        let lost = L::splat(lost);
+        for at in (0..to.len()).step_by(L::WIDTH) {
+            let count = L::WIDTH.min(to.len() - at);
+            let place = to.as_mut_ptr().add(at);
+            let moved = L::fma(lost, L::load_part(factor.as_ptr().add(at), count), L::load_part(place, count));
+            L::store_part(place, count, moved);
+        }
+    }
+}
+
+/// Moves the columns from `end` on of all rows of `targets`, each `n` wide, by what these rows have `lost` in the columns
+/// before, whose factors are the rows of `upper`: one after the other, as [`move_by`] would.
+#[inline(always)]
+unsafe fn move_rest<L: Lanes>(targets: &mut [f32], lost: &[f32], upper: &[f32], n: usize, end: usize) {
+    let depth = upper.len() / n;
+    for (rows, lost) in targets.chunks_mut(TILE * n).zip(lost.chunks(TILE * TOGETHER)) {
+        let mut at = end;
+        if rows.len() == TILE * n {
             unsafe {
-                let lost = L::splat(lost);
-                while at < n {
-                    let count = L::WIDTH.min(n - at);
-                    let to = targets.as_mut_ptr().add(at);
-                    let moved = L::fma(lost, L::load_part(factor.as_ptr().add(at), count), L::load_part(to, count));
-                    L::store_part(to, count, moved);
-                    at += L::WIDTH;
+                while at + 2 * L::WIDTH <= n {
+                    let place = |row: usize, half: usize| rows.as_ptr().add(row * n + at + half * L::WIDTH);
+                    let mut sums: [[L::V; 2]; TILE] =
+                        std::array::from_fn(|row| [L::load(place(row, 0)), L::load(place(row, 1))]);
+                    for k in 0..depth {
+                        let factor = upper.as_ptr().add(k * n + at);
+                        let factor = [L::load(factor), L::load(factor.add(L::WIDTH))];
+                        for (row, sums) in sums.iter_mut().enumerate() {
+                            let lost = L::splat(*lost.get_unchecked(row * TOGETHER + k));
+                            *sums = [L::fma(lost, factor[0], sums[0]), L::fma(lost, factor[1], sums[1])];
+                        }
+                    }
+                    for (row, sums) in sums.into_iter().enumerate() {
+                        let to = rows.as_mut_ptr().add(row * n + at);
+                        L::store(to, sums[0]);
+                        L::store(to.add(L::WIDTH), sums[1]);
+                    }
+                    at += 2 * L::WIDTH;
                 }
+            }
+        }
+        for (row, lost) in rows.chunks_exact_mut(n).zip(lost.chunks_exact(TOGETHER)) {
+            for (k, lost) in lost[..depth].iter().enumerate() {
+                unsafe { move_by::<L>(&mut row[at..], &upper[k * n..][at..n], *lost) };
             }
         }
     }

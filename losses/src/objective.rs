@@ -76,6 +76,9 @@ pub struct Extent {
     pub tokens: usize,
     /// Rows of all steps, about.
     pub rows: usize,
+    /// Tokens of the vocabulary of a model whose weights are random: each has a probability of about one over this.
+    /// `None` for a model that has learned before.
+    pub untrained: Option<usize>,
 }
 
 /// A rule for the detached weights of a weighted negative log-likelihood, `L = sum_l w_l * nll_l / normaliser`.

@@ -1,5 +1,7 @@
 //! `trainer recipes`: the recipes that come with the program, to start one's own from.
 
+mod real;
+
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
@@ -16,7 +18,7 @@ macro_rules! embedded {
 }
 
 /// Every file of the folder `recipes`, first those that need nothing else, in the order they are listed.
-pub const RECIPES: [Embedded; 32] = [
+pub static RECIPES: [Embedded; 32] = [
     embedded!("nll"),
     embedded!("cdiv_alpha1.4"),
     embedded!("trunc_r"),
@@ -86,13 +88,30 @@ enum Action {
         /// The folder to write to
         #[arg(default_value = ".")]
         dir: PathBuf,
+        /// Write it for this model, a folder or `org/name`: with learning rate, adapter and objective as a real model wants
+        /// them
+        #[arg(long, value_name = "PATH")]
+        model: Option<String>,
+        /// The rows to train on, with `--model`
+        #[arg(long, value_name = "FILE", requires = "model")]
+        train: Vec<String>,
+        /// The rows to evaluate on, with `--model`
+        #[arg(long, value_name = "FILE", requires = "model")]
+        eval: Vec<String>,
     },
 }
 
 pub fn run(arguments: Arguments) -> Result<Outcome, Faults> {
     match arguments.action {
         None => print(&list())?,
-        Some(Action::Cp { name, dir }) => print(&format!("{}\n", copy(&name, dir)?.display()))?,
+        Some(Action::Cp { name, dir, model, train, eval }) => {
+            let recipe = named(&name)?;
+            let text = match model {
+                Some(model) => real::text(recipe, &real::Place { model, train, eval })?,
+                None => recipe.text.to_owned(),
+            };
+            print(&format!("{}\n", copy(recipe, &text, dir)?.display()))?;
+        }
     }
     Ok(Outcome::Done)
 }
@@ -109,22 +128,28 @@ fn list() -> String {
     format!("{}\n{}", group("with the model and the rows inside the program", true), group(own, false))
 }
 
-fn copy(name: &str, dir: PathBuf) -> Result<PathBuf, Fault> {
+/// The recipe of a name, with or without its ending.
+fn named(name: &str) -> Result<&'static Embedded, Fault> {
     let name = name.strip_suffix(".toml").unwrap_or(name);
-    let Some(recipe) = RECIPES.iter().find(|recipe| recipe.name == name) else {
-        let names = RECIPES.map(|recipe| recipe.name);
+    RECIPES.iter().find(|recipe| recipe.name == name).ok_or_else(|| {
+        let names = RECIPES.each_ref().map(|recipe| recipe.name);
         let hint = match nearest(name, names) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("one of: {}", names.join(", ")),
         };
-        return Err(Fault::new(format!("no recipe is named `{name}`")).at(Place::Named(name.into())).hint(hint));
-    };
+        Fault::new(format!("no recipe is named `{name}`")).at(Place::Named(name.into())).hint(hint)
+    })
+}
+
+/// Writes `text` to a file with the name of `recipe`.
+fn copy(recipe: &Embedded, text: &str, dir: PathBuf) -> Result<PathBuf, Fault> {
+    let name = recipe.name;
     let path = dir.join(format!("{name}.toml"));
     let unwritable = |error: std::io::Error| Fault::of_file("cannot write the recipe", &path, &error);
     fs_err::create_dir_all(&dir).map_err(unwritable)?;
     // `create_new` looks and writes in one go: no file of the user's is ever lost.
     match std::fs::File::create_new(&path) {
-        Ok(mut file) => file.write_all(recipe.text.as_bytes()).map_err(|error| {
+        Ok(mut file) => file.write_all(text.as_bytes()).map_err(|error| {
             // A part of a recipe would stand in the way of the next attempt.
             let _ = std::fs::remove_file(&path);
             unwritable(error)
@@ -151,10 +176,10 @@ mod tests {
             .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
             .collect();
         files.sort();
-        let mut names = RECIPES.map(|recipe| format!("{}.toml", recipe.name));
+        let mut names = RECIPES.each_ref().map(|recipe| format!("{}.toml", recipe.name));
         names.sort();
         assert_eq!(files, names);
-        for recipe in RECIPES {
+        for recipe in &RECIPES {
             assert!(recipe.text.starts_with("# ") && recipe.description().len() > 20, "{}", recipe.name);
             let read =
                 crate::recipe::parse(&format!("{}.toml", recipe.name), recipe.text, &[], &losses::Registry::default());
@@ -166,13 +191,14 @@ mod tests {
     #[test]
     fn a_copy_is_the_recipe_and_never_lands_on_a_file() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = copy("nll", folder.path().join("new")).expect("a new file");
+        let recipe = named("nll.toml").expect("a recipe");
+        let path = copy(recipe, recipe.text, folder.path().join("new")).expect("a new file");
         assert_eq!(fs_err::read_to_string(&path).expect("the copy"), RECIPES[0].text);
         fs_err::write(&path, "mine").expect("a write");
-        let fault = copy("nll.toml", folder.path().join("new")).expect_err("the file is there");
+        let fault = copy(recipe, recipe.text, folder.path().join("new")).expect_err("the file is there");
         assert!(fault.to_string().contains("nll.toml: the file is there already"), "{fault}");
         assert_eq!(fs_err::read_to_string(&path).expect("the file"), "mine");
-        let fault = copy("nlll", folder.path().into()).expect_err("no such recipe");
+        let fault = named("nlll").err().expect("no such recipe");
         assert_eq!(fault.hint.as_deref(), Some("did you mean `nll`?"));
     }
 }

@@ -1,5 +1,6 @@
 //! `trainer run`: a recipe goes in, a mergeable adapter comes out.
 
+mod evaluated;
 mod resume;
 
 use std::path::PathBuf;
@@ -41,7 +42,12 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
     let folder = recipe.output.dir.clone();
     Run::refuse_in_use(&folder)?;
-    let resumed = arguments.resume.then(|| Resumed::find(&folder, &recipe)).transpose()?;
+    let evaluated = arguments.resume && evaluated::is_all(&folder)?;
+    if evaluated {
+        evaluated::refuse_another(&folder, &recipe.resolved)?;
+    }
+    let goes_on = arguments.resume && !evaluated;
+    let resumed = goes_on.then(|| Resumed::find(&folder, &recipe)).transpose()?;
     let mut plan = match &resumed {
         Some(resumed) => resumed.plan(recipe)?,
         None => Plan::new(recipe)?,
@@ -53,7 +59,9 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let (base, encoders) = match &resumed {
         Some(resumed) => resumed.compare(&plan)?,
         None => {
-            Run::refuse_used(&folder)?;
+            if !evaluated {
+                Run::refuse_used(&folder)?;
+            }
             (plan.identity()?, plan.encoder_fingerprints()?)
         }
     };
@@ -64,6 +72,10 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
             true => announce(&closing_words(&run, &plan)?),
             false => tracing::info!("the run is done already, at step {done}"),
         }
+        return Ok(Outcome::Done);
+    }
+    if evaluated && plan.steps == 0 {
+        tracing::info!("the run is done already, at step 0");
         return Ok(Outcome::Done);
     }
     announce(&plan.to_string());
@@ -78,11 +90,14 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let interrupted = watch_for_interrupt()?;
     let mut settings = plan.settings(&mut trainee);
     (settings.origin.base, settings.origin.encoders) = (base, encoders);
-    let mut run = match &resumed {
-        Some(_) => Run::open(&folder)?,
-        None => Run::create(&folder)?,
+    let mut run = match arguments.resume {
+        true => Run::open(&folder)?,
+        false => Run::create(&folder)?,
     };
     run.lock()?;
+    if evaluated {
+        evaluated::forget(&run)?;
+    }
     run.write_recipe(&plan.recipe.resolved_text())?;
     let mut order = order(&plan.recipe, &plan.train, plan.width_multiple);
     let mut reporter = Reporter::new(plan.steps, done);
@@ -100,7 +115,10 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     reported?;
     match outcome {
         train::Outcome::Finished => {
-            announce(&closing_words(&run, &plan)?);
+            announce(&match plan.steps {
+                0 => evaluated::closing_words(&run)?,
+                _ => closing_words(&run, &plan)?,
+            });
             Ok(Outcome::Done)
         }
         train::Outcome::Interrupted { step } => {

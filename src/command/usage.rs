@@ -6,6 +6,8 @@ use std::num::{ParseFloatError, ParseIntError};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use faults::{Fault, Place};
 
+use crate::recipe;
+
 /// The fault that a refusal of clap's is.
 pub fn fault(refusal: &clap::Error) -> Fault {
     let argument = words(refusal, ContextKind::InvalidArg);
@@ -42,8 +44,127 @@ pub fn fault(refusal: &clap::Error) -> Fault {
     Fault::new(message).at(Place::Named(place)).hint(hint(refusal))
 }
 
+/// What other trainers call a command, and what it is here.
+const COMMANDS: &[(&[&str], &str)] = &[
+    (
+        &[
+            "train",
+            "finetune",
+            "fine-tune",
+            "fine_tune",
+            "fit",
+            "tune",
+            "lora",
+            "sft",
+            "start",
+            "launch",
+            "qlora",
+            "pretrain",
+        ],
+        "`trainer run RECIPE` trains; `trainer recipes` lists recipes to start from",
+    ),
+    (
+        &["merge", "fuse", "merge-lora", "merge_lora", "merge-adapter", "merge_and_unload"],
+        "`trainer export RUN --out DIR --merge` merges an adapter into its base",
+    ),
+    (&["convert", "save", "to-gguf", "gguf"], "`trainer export RUN --out DIR` writes what other programs read"),
+    (
+        &["generate", "inference", "infer", "predict", "complete", "prompt", "gen"],
+        "`trainer sample MODEL --prompt '..'` writes continuations",
+    ),
+    (&["chat", "talk", "ask"], "`trainer sample MODEL --chat --prompt '..'` answers through the model's chat template"),
+    (
+        &["serve", "server", "api", "webchat", "webui", "deploy"],
+        "there is no server here: `trainer export RUN --out DIR --merge` writes a folder that vLLM and others serve",
+    ),
+    (&["evaluate", "score"], "`trainer eval MODEL --data FILE`, or `trainer eval --samples FILE`"),
+    (&["test"], "`trainer eval` measures a model, `trainer check RECIPE` tries a recipe without training"),
+    (
+        &["preprocess", "validate", "lint", "dry-run", "dryrun", "plan", "verify", "preview", "tokenize", "prepare"],
+        "`trainer check RECIPE` shows the plan, the rows and an example, and trains nothing",
+    ),
+    (
+        &["init", "new", "create", "template", "templates", "config", "cp", "copy", "ls", "list"],
+        "`trainer recipes` lists recipes to start from, `trainer recipes cp NAME` writes one here",
+    ),
+    (&["resume", "continue"], "`trainer run RECIPE --resume` goes on from the latest checkpoint"),
+    (&["benchmark", "profile", "speed"], "`trainer bench` measures the speed of training steps"),
+    (
+        &["info", "show", "describe", "diff", "compare"],
+        "`trainer inspect PATH [--diff OTHER]` says what a model or adapter holds",
+    ),
+    (&["download", "fetch", "pull"], "`model.path = \"org/name\"` in a recipe fetches a model when it is needed"),
+    (&["push", "upload", "publish"], "`trainer export RUN --out DIR` writes a folder to upload"),
+    (
+        &["quantize", "quantise"],
+        "`model.quantize = \"nf4\"` in a recipe keeps the base in fewer bits while it is trained",
+    ),
+    (
+        &["dpo", "orpo", "kto", "grpo", "ppo", "rm", "reward", "rlhf"],
+        "there is no training on preferences or rewards here; `losses/README.md` says what there is",
+    ),
+];
+
+/// What a command of another trainer, or a recipe where a command should be, is written as here.
+fn command_here(word: &str) -> Option<String> {
+    let lower = word.to_lowercase();
+    let known = COMMANDS.iter().find(|(names, _)| names.contains(&lower.as_str()));
+    known.map(|(_, here)| (*here).to_owned()).or_else(|| {
+        let recipe = [".toml", ".yaml", ".yml"].iter().any(|ending| lower.ends_with(ending));
+        recipe.then(|| format!("`trainer run {word}` trains as a recipe says, `trainer check {word}` looks at it"))
+    })
+}
+
+/// What an option, or a word too many, is written as here: settings stand in the recipe and are changed by `--set`.
+fn argument_here(argument: &str) -> Option<String> {
+    let set = |key: &str| format!("settings stand in the recipe: `--set {key}=VALUE` changes one");
+    if let Some((key, _)) = argument.split_once('=').filter(|(key, _)| !key.starts_with('-') && key.contains('.')) {
+        return Some(format!("write `--set {argument}`")).filter(|_| !key.contains(char::is_whitespace));
+    }
+    let name = argument.strip_prefix('-')?.trim_start_matches('-').split('=').next().unwrap_or_default();
+    match name {
+        "config" | "recipe" | "c" | "config-file" | "config_file" => {
+            Some("a recipe is named without an option: `trainer run RECIPE`".into())
+        }
+        "gpu" | "gpus" | "cuda" => Some(set("model.device")),
+        name if name.contains('.') => Some(set(name)),
+        name => own(name).or_else(|| recipe::own_key(name)).map(set),
+    }
+}
+
+/// A key of the recipe that somebody writes as an option.
+fn own(name: &str) -> Option<&'static str> {
+    const KEYS: [&str; 12] = [
+        "optimizer.learning_rate",
+        "optimizer.weight_decay",
+        "train.batch_size",
+        "train.micro_batch_size",
+        "train.steps",
+        "adapter.rank",
+        "adapter.alpha",
+        "adapter.dropout",
+        "schedule.warmup",
+        "model.quantize",
+        "objective.kind",
+        "seed",
+    ];
+    let name = name.to_lowercase().replace('-', "_");
+    let last = |key: &str| key.rsplit('.').next() == Some(&name[..]);
+    KEYS.into_iter().find(|key| last(key)).or_else(|| (name == "objective").then_some("objective.kind"))
+}
+
 /// The nearest that there is, else how the command is written.
 fn hint(refusal: &clap::Error) -> String {
+    if let [word] = &words(refusal, ContextKind::InvalidSubcommand)[..]
+        && let Some(here) = command_here(word)
+    {
+        return here;
+    }
+    if let ([argument], ErrorKind::UnknownArgument) = (&words(refusal, ContextKind::InvalidArg)[..], refusal.kind())
+        && let Some(here) = argument_here(argument)
+    {
+        return here;
+    }
     let near = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
     let near: Vec<String> = near.into_iter().flat_map(|kind| words(refusal, kind)).take(1).collect();
     if !near.is_empty() {
@@ -79,4 +200,46 @@ fn words(refusal: &clap::Error, kind: ContextKind) -> Vec<String> {
 
 fn listed(words: &[String]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_of_other_trainers_are_named_with_ours() {
+        for (word, here) in [
+            ("train", "`trainer run RECIPE`"),
+            ("Finetune", "`trainer run RECIPE`"),
+            ("merge", "`trainer export RUN --out DIR --merge`"),
+            ("generate", "`trainer sample MODEL --prompt"),
+            ("chat", "`trainer sample MODEL --chat"),
+            ("preprocess", "`trainer check RECIPE`"),
+            ("my.toml", "`trainer run my.toml`"),
+        ] {
+            assert!(command_here(word).is_some_and(|found| found.contains(here)), "{word}");
+        }
+        assert_eq!(command_here("rum"), None, "a typing error has its nearest command");
+        let mut seen = std::collections::BTreeSet::new();
+        assert!(COMMANDS.iter().flat_map(|(names, _)| *names).all(|name| seen.insert(name)), "a name stands twice");
+    }
+
+    #[test]
+    fn options_of_other_trainers_are_keys_of_the_recipe() {
+        for (argument, here) in [
+            ("--lr", "--set optimizer.learning_rate=VALUE"),
+            ("--lora-r", "--set adapter.rank=VALUE"),
+            ("--num_train_epochs", "--set train.epochs=VALUE"),
+            ("--model", "--set model.path=VALUE"),
+            ("--learning-rate", "--set optimizer.learning_rate=VALUE"),
+            ("--batch_size=8", "--set train.batch_size=VALUE"),
+            ("--objective", "--set objective.kind=VALUE"),
+            ("--train.steps", "--set train.steps=VALUE"),
+            ("--config", "`trainer run RECIPE`"),
+            ("optimizer.learning_rate=1e-4", "`--set optimizer.learning_rate=1e-4`"),
+        ] {
+            assert!(argument_here(argument).is_some_and(|found| found.contains(here)), "{argument}");
+        }
+        assert_eq!((argument_here("--resum"), argument_here("a.toml"), argument_here("-")), (None, None, None));
+    }
 }

@@ -7,12 +7,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Instant;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
 use faults::Fault;
 use kernels::{Feedback, feedback_parts};
-use tracing::info;
 
 use super::Context;
 use super::decoder::{Decoder, HEAD};
@@ -58,26 +56,30 @@ impl Inputs {
     }
 }
 
+/// Tokens of rows of one length that run at once: a matrix is unpacked or dequantised once for all of them.
+const AT_ONCE: usize = 1024;
+
 impl Decoder {
-    /// Gives every matrix that `source` quantises codes that are fitted to rows of tokens. The same rows give the same
-    /// codes.
+    /// Gives every matrix that `source` quantises codes that are fitted to rows of tokens, and tells after each of
+    /// [`Decoder::parts_to_fit`] how many are done. The same rows give the same codes.
     ///
     /// # Errors
     /// A tensor that cannot be read again, or has a value that is not finite.
-    pub fn calibrate(&mut self, source: &Source, rows: &[&[u32]]) -> Result<(), Fault> {
-        let started = Instant::now();
+    pub fn calibrate(&mut self, source: &Source, rows: &[&[u32]], done: &mut dyn FnMut(usize)) -> Result<(), Fault> {
         let tokens: usize = rows.iter().map(|row| row.len()).sum();
-        info!("fitting the codes of {} blocks to {} rows of {tokens} tokens", self.layers.len(), rows.len());
         let device = self.device().clone();
-        let ids = rows.iter().map(|row| {
-            let ids: Vec<i64> = row.iter().map(|id| i64::from(*id)).collect();
-            Tensor::<2, Int>::from_data(TensorData::new(ids, [1, row.len()]), &device)
-        });
-        let ids: Vec<_> = ids.collect();
+        let ids: Vec<_> = groups(rows)
+            .into_iter()
+            .map(|rows| {
+                let ids: Vec<i64> = rows.iter().flat_map(|row| row.iter().map(|id| i64::from(*id))).collect();
+                Tensor::<2, Int>::from_data(TensorData::new(ids, [rows.len(), rows[0].len()]), &device)
+            })
+            .collect();
         self.calibrate_ends(source, &ids, tokens)?;
-        let mut contexts: Vec<Context> = rows.iter().map(|row| self.context(0, row.len(), row.len(), None)).collect();
+        done(1);
+        let context = |ids: &Tensor<2, Int>| self.context(0, ids.dims()[1], ids.dims()[1], None);
+        let mut contexts: Vec<Context> = ids.iter().map(context).collect();
         let mut states: Vec<Tensor<3>> = ids.into_iter().map(|ids| self.embed(ids, false)).collect();
-        let blocks = self.layers.len();
         for (index, block) in self.layers.iter_mut().enumerate() {
             for linear in block.linears() {
                 let values = source.values(linear.name(), linear.shape())?;
@@ -99,12 +101,14 @@ impl Decoder {
             for (context, x) in contexts.iter().zip(&mut states) {
                 *x = block.forward(x.clone(), context, None);
             }
-            if (index + 1) % blocks.div_ceil(8) == 0 {
-                info!("fitted {} of {blocks} blocks", index + 1);
-            }
+            done(index + 2);
         }
-        info!("fitted in {:.1} s", started.elapsed().as_secs_f64());
         Ok(())
+    }
+
+    /// The blocks, and embedding and head as one.
+    pub fn parts_to_fit(&self) -> usize {
+        self.layers.len() + 1
     }
 
     /// Embedding and head, by the last hidden states that the model gives with the codes it has.
@@ -125,5 +129,32 @@ impl Decoder {
         let fitted = source.fitted(&path, &values, shape, &feedback)?;
         self.replace_head(fitted);
         Ok(())
+    }
+}
+
+/// Rows of one length in groups of at most [`AT_ONCE`] tokens, and of at least one row, so that none is padded.
+fn groups<'a>(rows: &[&'a [u32]]) -> Vec<Vec<&'a [u32]>> {
+    let mut by_length: BTreeMap<usize, Vec<&[u32]>> = BTreeMap::new();
+    rows.iter().for_each(|row| by_length.entry(row.len()).or_default().push(row));
+    let part = |(length, rows): (usize, Vec<&'a [u32]>)| {
+        rows.chunks((AT_ONCE / length.max(1)).max(1)).map(<[_]>::to_vec).collect::<Vec<_>>()
+    };
+    by_length.into_iter().flat_map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_one_length_run_together_as_far_as_there_is_room() {
+        let rows: Vec<Vec<u32>> = [8, 16, 8, 600, 8, 600, 2000].map(|length| vec![0; length]).to_vec();
+        let rows: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        let shapes = |rows: &[&[u32]]| -> Vec<(usize, usize)> {
+            groups(rows).iter().map(|rows| (rows.len(), rows[0].len())).collect()
+        };
+        assert_eq!(shapes(&rows), [(3, 8), (1, 16), (1, 600), (1, 600), (1, 2000)]);
+        let many = vec![rows[0]; 300];
+        assert_eq!(shapes(&many), [(128, 8), (128, 8), (44, 8)]);
     }
 }

@@ -81,11 +81,11 @@ pub(super) fn seconds(config: &Config, quantise: Quantise, tokens: usize, packed
     (forward / packed + (products + FACTOR_OF_FACTORS * factors + values) / plain) / EFFICIENCY
 }
 
-/// How much longer than in a product an operation takes where rows of the factor pass by, and where these are found in f64
-/// on few threads; and what trying a block's magnitudes takes for each value. As `perf` had them of SmolLM2-135M.
-const FACTOR_OF_ROUNDING: f64 = 10.0;
-const FACTOR_OF_FACTORS: f64 = 4.0;
-const OPERATIONS_OF_MAGNITUDE: f64 = 7000.0;
+/// How much longer than in a product an operation takes where rows of the factor pass by, and where these are found in
+/// f64; and what trying a block's magnitudes takes for each value. As `perf` had them of a model of 494 M parameters.
+const FACTOR_OF_ROUNDING: f64 = 3.0;
+const FACTOR_OF_FACTORS: f64 = 2.0;
+const OPERATIONS_OF_MAGNITUDE: f64 = 700.0;
 
 /// The part of the time that is none of these.
 const EFFICIENCY: f64 = 0.85;

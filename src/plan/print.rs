@@ -276,7 +276,8 @@ fn sum_of_bytes<const N: usize>(parts: [u64; N]) -> (String, [String; N]) {
     (show(rounded.iter().sum()), rounded.map(show))
 }
 
-fn duration(seconds: f64) -> String {
+/// A time as a person says it.
+pub fn duration(seconds: f64) -> String {
     match seconds {
         ..90.0 => format!("{seconds:.0} s"),
         90.0..5400.0 => format!("{:.0} min", seconds / 60.0),

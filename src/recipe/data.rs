@@ -59,6 +59,25 @@ pub struct IntentRows {
     pub written: bool,
 }
 
+/// Names of files; one alone may stand without brackets.
+#[derive(Clone)]
+struct Files(Vec<String>);
+
+impl FromToml for Files {
+    const EXPECTED: &'static str = "a file or a list of files";
+
+    fn from_toml(value: &toml::Value) -> Option<Self> {
+        match value {
+            toml::Value::String(file) => Some(Files(vec![file.clone()])),
+            value => Vec::from_toml(value).map(Files),
+        }
+    }
+
+    fn to_toml(&self) -> toml::Value {
+        self.0.to_toml()
+    }
+}
+
 /// `[data.rename]`: from the name of a column in the file to the key that the format knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rename(pub BTreeMap<String, String>);
@@ -79,13 +98,13 @@ impl FromToml for Rename {
 }
 
 pub(super) fn read(section: &mut Section, model: &Model) -> Data {
-    let train: Option<Vec<String>> = section.optional("train");
-    if !section.has("train") || train.as_ref().is_some_and(Vec::is_empty) {
+    let train: Option<Vec<String>> = section.optional("train").map(|Files(files)| files);
+    if !section.has("train") || train.as_ref().is_some_and(|files| files.iter().all(String::is_empty)) {
         section.reject("train", "`data.train` names no file", "write `train = [\"rows.jsonl\"]`");
     }
     // What cannot be read stands for a file: that there is none would be a second fault.
     let unread = if section.has("eval") { vec![String::new()] } else { Vec::new() };
-    let eval = section.value("eval", unread);
+    let Files(eval) = section.value("eval", Files(unread));
     let format = section.choice("format", &Format::words(), "auto");
     let train_on = read_train_on(section);
     let max_length = section.optional("max_length");

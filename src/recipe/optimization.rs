@@ -86,7 +86,7 @@ pub struct Train {
 pub enum Duration {
     /// Times through the training rows.
     Epochs(usize),
-    /// Optimizer steps.
+    /// Optimizer steps; 0 evaluates and trains nothing.
     Steps(usize),
 }
 
@@ -193,7 +193,7 @@ fn read_duration(section: &mut Section) -> Duration {
     }
     if section.has("steps") && !(both && set_epochs) {
         section.skip("epochs");
-        Duration::Steps(positive(section, "steps", 1))
+        Duration::Steps(section.value("steps", 1))
     } else {
         section.skip("steps");
         Duration::Epochs(positive(section, "epochs", 1))

@@ -140,7 +140,7 @@ fn every_fault_of_a_recipe_is_named_at_once_in_the_order_of_the_file() {
 
 #[test]
 fn impossible_values_and_keys_that_exclude_each_other_are_one_fault_each() {
-    let cases: [(&[&str], &str); 42] = [
+    let cases: [(&[&str], &str); 44] = [
         (&["model.path=3"], "`model.path` must be a string"),
         (&["model.path=\"\""], "`model.path` names no model"),
         (&["model.path=builtin:tiny", "model.revision=main"], "`model.revision` has no effect"),
@@ -160,7 +160,8 @@ fn impossible_values_and_keys_that_exclude_each_other_are_one_fault_each() {
         (&["adapter.targets=[]"], "`adapter.targets` names no module"),
         (&["adapter.alpha=nan"], "`adapter.alpha` cannot be NaN"),
         (&["adapter.dropout=-0.1"], "`adapter.dropout` cannot be -0.1"),
-        (&["data.train=a.jsonl"], "`data.train` must be an array"),
+        (&["data.train=3"], "`data.train` must be a file or a list of files"),
+        (&["data.train=\"\""], "`data.train` names no file"),
         (&["data.max_length=1"], "`data.max_length` must be at least 2"),
         (&["data.train_on=[\"respond\"]"], "did you mean \"response\"?"),
         (&["data.train_on=[\"intent\", \"intent\"]"], "names a part twice"),
@@ -177,7 +178,8 @@ fn impossible_values_and_keys_that_exclude_each_other_are_one_fault_each() {
         (&["schedule.warmup=1.5"], "a fraction below 1 or a whole number of steps"),
         (&["schedule.warmup=10", "train.steps=10"], "`schedule.warmup` = 10 does not end before `train.steps` = 10"),
         (&["train.steps=5", "train.epochs=1"], "exclude each other"),
-        (&["train.steps=0"], "`train.steps` must be a whole number, 1 or more"),
+        (&["train.steps=0"], "`train.steps` = 0 evaluates only, and there is no `data.eval`"),
+        (&["train.steps=-1"], "`train.steps` must be a whole number, zero or more"),
         (&["train.batch_size=4", "train.micro_batch_size=5"], "is more than `batch_size` = 4"),
         (&["checkpoint.keep=0"], "`checkpoint.keep` must be a whole number, 1 or more"),
         (&["checkpoint.keep_best=true"], "needs evaluation data"),
@@ -263,4 +265,71 @@ fn paths_are_told_apart_from_what_changes_steps() {
     // No path any more, or another setting beside one.
     assert_eq!(changes("path = \"one\"", "init = {}").blocking.len(), 2);
     assert_eq!(changes("k = 4", "k = 5").blocking.len(), 1);
+}
+
+#[test]
+fn one_file_may_stand_without_brackets() {
+    let text = "[model]\npath = \"m\"\n[data]\ntrain = \"dir/a.jsonl\"\neval = \"builtin:world-eval\"\n";
+    let recipe = good(text, &[]);
+    assert_eq!(
+        (&recipe.data.train[..], &recipe.data.eval[..]),
+        (&["dir/a.jsonl".to_string()][..], &["builtin:world-eval".to_string()][..])
+    );
+    // In the resolved recipe it is a list, and a run that was started with one goes on with the other.
+    assert_eq!(recipe.resolved, good(&text.replace("\"dir/a.jsonl\"", "[\"dir/a.jsonl\"]"), &[]).resolved);
+    assert_eq!(good(text, &["data.train=b c.jsonl"]).data.train, ["b c.jsonl"]);
+    assert_eq!(good(text, &["data.train=[b.jsonl,c.jsonl]"]).data.train, ["b.jsonl", "c.jsonl"]);
+    assert!(good(text, &["data.eval="]).data.eval.is_empty(), "as if it were not written");
+}
+
+#[test]
+fn an_auxiliary_loss_is_reached_by_its_number() {
+    let text = format!("{LEAST}[[auxiliary]]\nkind = \"features\"\n");
+    let weight = |recipe: &Recipe| recipe.resolved["auxiliary"][0]["weight"].as_float();
+    assert_eq!(weight(&good(&text, &["auxiliary.0.weight=2"])), Some(2.0));
+    assert_eq!(weight(&good(LEAST, &["auxiliary.0.kind=features"])), Some(1.0));
+    assert!(good(&text, &["auxiliary="]).auxiliaries.is_empty());
+    assert!(good(&text, &["auxiliary.0="]).auxiliaries.is_empty());
+    let faults = read(&text, &["auxiliary.0.wight=2"]).err().expect("an unknown key").to_string();
+    assert!(faults.contains("--set:1:13: unknown key `wight`") && faults.contains("`auxiliary.weight`?"), "{faults}");
+}
+
+/// The keys that somebody writes who comes from PEFT, TRL, Axolotl, Unsloth, LLaMA-Factory, torchtune or mlx-lm.
+#[test]
+fn keys_of_other_trainers_are_named_with_ours() {
+    for (set, here) in [
+        ("lora_r=8", "`adapter.rank`"),
+        ("adapter.lora_alpha=16", "`adapter.alpha`: the same number"),
+        ("adapter.r=16", "`adapter.rank`"),
+        ("adapter.scale=20", "`scale` times `adapter.rank`"),
+        ("train.per_device_train_batch_size=4", "`train.micro_batch_size`"),
+        ("train.gradient_accumulation_steps=4", "`per_device_train_batch_size` times `gradient_accumulation_steps`"),
+        ("num_train_epochs=3", "`train.epochs`"),
+        ("data.max_seq_length=512", "`data.max_length`"),
+        ("base_model=org/name", "`model.path`"),
+        ("model.load_in_4bit=true", "`model.quantize`: `\"nf4\"`"),
+        ("schedule.warmup_ratio=0.1", "`schedule.warmup`: the same number"),
+        ("lr_scheduler_type=cosine", "`schedule.kind`"),
+        ("adapter.target_modules=all-linear", "`adapter.targets`"),
+        ("optimizer.lr=1e-4", "`optimizer.learning_rate`"),
+        ("train.learning_rate=1e-4", "did you mean `optimizer.learning_rate`?"),
+        ("train.packing=true", "never packed"),
+        ("optimizer=adamw_torch", "AdamW"),
+        ("model=org/name", "`model.path`: `[model]` with `path"),
+        ("data=rows.jsonl", "`data.train`"),
+        ("Per-Device-Train-Batch-Size=3", "`train.micro_batch_size`"),
+        ("train.report_to=wandb", "`metrics.jsonl`"),
+    ] {
+        let faults = faults_of(&[set]);
+        assert!(faults.len() == 1 && faults[0].contains(here), "{set} gave {faults:#?} in place of one with {here}");
+    }
+}
+
+#[test]
+fn a_recipe_in_another_language_is_one_fault() {
+    for (text, what) in [("lora_r: 8\nbase_model: m\n", "YAML"), ("{\"lora_r\": 8}", "JSON")] {
+        let faults = read(text, &["seed=1"]).err().expect("no TOML");
+        assert_eq!(faults.list().len(), 1);
+        assert!(faults.to_string().contains(&format!("this is {what}, and a recipe is TOML")), "{faults}");
+    }
 }

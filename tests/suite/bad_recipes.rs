@@ -20,7 +20,7 @@ fn with(place: &Workplace, from: &str, to: &str) {
 fn a_fault_in_the_file_has_line_column_and_hint() {
     let place = Workplace::new();
     let cases: [(&str, &str, &[&str]); 16] = [
-        ("rank = 4", "rnak = 4", &["bad.toml:5:1", "`rnak` in `[adapter]`", "did you mean `rank`?"]),
+        ("rank = 4", "rnak = 4", &["bad.toml:5:1", "`rnak` in `[adapter]`", "did you mean `adapter.rank`?"]),
         ("[adapter]", "[adaptor]", &["bad.toml:4:", "adaptor", "adapter"]),
         ("rank = 4", "rank = \"four\"", &["bad.toml:5:8", "`adapter.rank`"]),
         ("rank = 4", "rank = 0", &["bad.toml:5:8", "`adapter.rank`"]),
@@ -69,7 +69,7 @@ fn impossible_values_on_the_command_line_are_named() {
         ("data.too_long=shorten", &["`data.too_long`"]),
         ("data.format=csv", &["`data.format`"]),
         ("data.train=[]", &["`data.train`", "hint: "]),
-        ("data.train=rows.jsonl", &["`data.train`"]),
+        ("data.train=3", &["`data.train`", "a file or a list of files"]),
         ("data.train_on=asistant", &["`data.train_on`", "did you mean \"assistant\"?"]),
         ("objective.kind=cdif", &["`objective.kind`", "did you mean \"cdiv\"?"]),
         ("objective.alpha=1.4", &["alpha", "objective `cdiv`"]),
@@ -98,8 +98,8 @@ fn an_override_that_is_none_is_refused() {
     let cases: [(&str, &[&str]); 5] = [
         ("nonsense", &["nonsense", "hint: "]),
         ("=3", &["hint: "]),
-        ("adapter.rnak=3", &["rnak", "did you mean `rank`?"]),
-        ("adapter.rank=", &["rank"]),
+        ("adapter.rnak=3", &["rnak", "did you mean `adapter.rank`?"]),
+        ("adapter.rnak=", &["rnak", "did you mean `adapter.rank`?"]),
         ("adapter..rank=3", &["rank"]),
     ];
     for (set, expected) in cases {
@@ -130,6 +130,12 @@ fn a_recipe_that_cannot_be_read_is_refused() {
     refused(&place, "bad.toml", &["`model.path`", "`data.train`", "hint: "]);
     place.write("bad.toml", "model = 3\ndata = []\n");
     refused(&place, "bad.toml", &["bad.toml:1:", "bad.toml:2:"]);
+    let other = "base_model: builtin:tiny\nlora_r: 8\ndatasets:\n  - path: rows.jsonl\n";
+    place.write("axolotl.yaml", other);
+    refused(&place, "axolotl.yaml", &["this is YAML", "`lora_r` is `adapter.rank` here", "trainer recipes cp nll"]);
+    place.write("bad.toml", "{\"lora_r\": 8}");
+    refused(&place, "bad.toml", &["this is JSON", "`lora_r` is `adapter.rank` here"]);
+    refused(&place, "rows.jsonl", &["these are rows"]);
     place.write("bad.toml", "[".repeat(100_000));
     refused(&place, "bad.toml", &["bad.toml:"]);
 }
@@ -144,4 +150,40 @@ fn a_gpu_that_this_program_was_not_built_for_is_refused() {
         refused(&place, &format!("recipe.toml --set model.device={device}"), &["built without CUDA", "hint: "]);
     }
     refused(&place, "recipe.toml --set model.device=gpu", &["`model.device`", "cuda:N"]);
+}
+
+/// Lists are reached by number, a string is a list of one, and what is unset is as if it were not written.
+#[test]
+fn overrides_reach_lists_and_take_keys_away() {
+    let place = Workplace::new();
+    let resolved =
+        |set: &str| place.trainer(&format!("check recipe.toml --json {set}")).succeeds().json()["recipe"].clone();
+    let plain = resolved("");
+    assert_eq!(resolved("--set data.train=rows.jsonl"), plain);
+    assert_eq!(resolved("--set adapter.rank=")["adapter"]["rank"], 16);
+    assert_eq!(resolved("--set auxiliary.0.kind=mtp --set auxiliary.0.heads=2")["auxiliary"][0]["heads"], 2);
+    let gone = resolved("--set auxiliary.0.kind=mtp --set auxiliary.0.heads=2 --set auxiliary=");
+    assert_eq!(gone, plain);
+    place.refuses("check recipe.toml --set auxiliary.1.kind=mtp", &["auxiliary", "hint: "]);
+    place.refuses("check recipe.toml --set learning_rate=3", &["did you mean `optimizer.learning_rate`?"]);
+    place.refuses("check recipe.toml --set per_device_train_batch_size=3", &["`train.micro_batch_size`"]);
+}
+
+/// No step, no checkpoint, and a run that begins in the same folder when it is made longer.
+#[test]
+fn no_steps_evaluate_and_a_longer_run_begins_there() {
+    let place = Workplace::new();
+    let run = |set: &str| format!("run recipe.toml --set schedule.warmup=2 --set {set}");
+    place.trainer(&run("train.steps=0")).succeeds().says(&["evaluated, nothing trained, nll "]);
+    let metrics = place.metrics("run");
+    assert_eq!((metrics.len(), &metrics[0]["split"], &metrics[0]["step"]), (1, &"eval".into(), &0.into()));
+    assert!(!place.path("run/checkpoints/latest").exists());
+    place.refuses(&run("train.steps=4"), &["the output directory is not empty"]);
+    place.trainer(&run("train.steps=0 --resume")).succeeds().says(&["the run is done already"]);
+    let other = run("train.steps=4 --set adapter.rank=2 --resume");
+    place.refuses(&other, &["this is not the run that was started", "`adapter.rank`"]);
+    place.trainer(&run("train.steps=4 --resume")).succeeds();
+    place.trainer(&run("train.steps=4 --set output.dir=whole")).succeeds();
+    assert_eq!(place.timeless("run"), place.timeless("whole"));
+    place.refuses(&run("train.steps=0 --set data.eval="), &["`train.steps` = 0 evaluates only"]);
 }

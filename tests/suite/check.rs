@@ -134,6 +134,14 @@ fn the_recipes_inside_are_listed_copied_and_planned() {
         assert_eq!(plan["warnings"], serde_json::json!([]), "{name}");
         place.refuses(&format!("recipes cp {name}"), &["the file is there already", "hint: "]);
     }
+    let folder =
+        place.trainer("recipes cp trunc_r real --model org/name --train rows.jsonl --eval more.jsonl").succeeds();
+    assert_eq!(folder.stdout, "real/trunc_r.toml\n");
+    let (written, other) = (place.text("real/trunc_r.toml"), place.text("trunc_r.toml"));
+    assert!(written.contains("path = \"org/name\"") && written.contains("eval = [\"more.jsonl\"]"), "{written}");
+    assert!(written.contains("buffer = 10000") && other.contains("builtin:tiny"), "{written}");
+    place.refuses("recipes cp tiny_base real --model org/name", &["builds its model from scratch", "hint: "]);
+    place.refuses("recipes cp nll real --train rows.jsonl", &["--model"]);
     place.refuses("recipes cp nlll", &["no recipe is named `nlll`", "did you mean `nll`?"]);
 }
 

@@ -17,7 +17,12 @@ fn one(ended: Ended) -> Ended {
 #[test]
 fn arguments_that_cannot_be_read_are_faults_like_all_others() {
     let place = Workplace::new();
-    let cases: [(&str, &[&str]); 9] = [
+    let cases: [(&str, &[&str]); 14] = [
+        ("train recipe.toml", &["there is no command `train`", "`trainer run RECIPE` trains"]),
+        ("merge run", &["there is no command `merge`", "`trainer export RUN --out DIR --merge`"]),
+        ("recipe.toml", &["there is no command `recipe.toml`", "`trainer run recipe.toml`"]),
+        ("run recipe.toml --lora_r 8", &["there is no option `--lora_r`", "`--set adapter.rank=VALUE`"]),
+        ("run recipe.toml train.steps=3", &["one too many", "write `--set train.steps=3`"]),
         ("run recipe.toml --resum", &["there is no option `--resum`", "did you mean `--resume`?"]),
         ("run recipe.toml --bogus", &["there is no option `--bogus`", "trainer run --help"]),
         ("run recipe.toml more", &["the argument `more` is one too many", "trainer run"]),

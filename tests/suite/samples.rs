@@ -68,6 +68,12 @@ fn relaxed_semantic_entropy_has_the_published_values() {
     assert_eq!(lines[1]["clusters"], json!([2, 1]));
     assert_near(&lines[5]["relaxed_semantic_entropy"], expected.iter().sum::<f64>() / 5.0);
     assert_eq!(lines[5]["judge"], "file");
+    // Two of the five are at what so many samples can have at most.
+    assert_eq!(lines[5]["prompts_at_ceiling"], json!({"relaxed_semantic_entropy": 2}));
+    let words = place.trainer("eval --samples samples.jsonl").succeeds();
+    words.says(&[
+        "`relaxed_semantic_entropy` of 2 of 5 prompts is at its ceiling, the logarithm of the number of samples",
+    ]);
     // The same judge beside the samples themselves, which then say how many there are.
     let samples = (0..3).map(|index| json!({"id": 1, "text": format!("{index}")}));
     place.write("samples.jsonl", rows(samples.chain([json!({"id": 1, "same": [[2, 0], [0, 2]]})])));
@@ -83,6 +89,9 @@ fn without_a_judge_equal_words_mean_the_same_and_with_an_encoder_near_ones() {
     place.write("samples.jsonl", rows(texts.map(|text| json!({"prompt": "q", "text": text}))));
     let line = eval(&place, "").remove(0);
     assert_eq!((&line["clusters"], &line["distinct"]), (&json!([2, 2, 1, 1]), &json!(6)));
+    let words = place.trainer("eval --samples samples.jsonl").succeeds();
+    assert!(words.stderr.contains("`entropy` of the prompt is at its ceiling, ln 6 = 1.7918"), "{}", words.stderr);
+    assert!(!words.stderr.contains("relaxed"), "{}", words.stderr);
     let near = eval(&place, "--encoder builtin:words --threshold 0.4");
     assert_eq!((&near[0]["clusters"], &near[1]["judge"]), (&json!([3, 2, 1]), &json!("encoder")));
     assert_eq!(eval(&place, "--encoder builtin:words --threshold 0.9999").remove(0)["clusters"], json!([2, 2, 1, 1]));

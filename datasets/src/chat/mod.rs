@@ -209,7 +209,8 @@ mod tests {
     ];
 
     /// Filters that are not there: a template that uses one is refused by the filter's name.
-    const ABSENT: [&str; 7] = ["striptags", "xmlattr", "wordwrap", "pprint", "filesizeformat", "random", "(html | e) + "];
+    const ABSENT: [&str; 7] =
+        ["striptags", "xmlattr", "wordwrap", "pprint", "filesizeformat", "random", "(html | e) + "];
 
     #[test]
     fn small_templates_come_out_as_jinja2_writes_them() {

@@ -33,9 +33,9 @@ fn every_fault_is_named_at_once_with_its_place_and_hint() {
     assert_eq!(
         lines,
         [
-            "r.toml:2:1: unknown key `learnig_rate` in `[optimizer]` hint: did you mean `learning_rate`?",
+            "r.toml:2:1: unknown key `learnig_rate` in `[optimizer]` hint: did you mean `optimizer.learning_rate`?",
             "r.toml:4:8: `adapter.rank` must be at least 1 hint: use 8 or 16",
-            "r.toml:5:1: unknown key `learning_rate` in `[adapter]` hint: `learning_rate` belongs to `[optimizer]`",
+            "r.toml:5:1: unknown key `learning_rate` in `[adapter]` hint: did you mean `optimizer.learning_rate`?",
         ]
     );
 }
@@ -163,4 +163,85 @@ fn whole_numbers_as_large_as_toml_has_them_come_back() {
         assert_eq!(toml::to_string(&resolved).expect("TOML"), text);
         document.finish().expect("no fault");
     }
+}
+
+/// A table with a list of tables and a list of words, as an override sees them.
+fn lists(overrides: &[&str]) -> Result<(Vec<(String, f64)>, Vec<String>), Faults> {
+    let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
+    let text = "files = [\"a\", \"b\"]\n[[part]]\nkind = \"one\"\nweight = 2\n";
+    let document = Document::parse("r.toml", text, &overrides)?;
+    let mut root = document.root();
+    let files = root.value("files", Vec::<String>::new());
+    let mut parts = root.sections("part");
+    let read = |part: &mut Section| (part.value("kind", String::new()), part.value("weight", 1.0));
+    let read = parts.iter_mut().map(read).collect();
+    root.close_all("part", parts);
+    root.end();
+    document.finish()?;
+    Ok((read, files))
+}
+
+#[test]
+fn an_item_of_a_list_is_reached_by_its_number() {
+    let (parts, files) = lists(&["part.0.weight=3", "part.1.kind=two", "files.1=c", "files.2=d"]).expect("two parts");
+    assert_eq!(parts, [("one".into(), 3.0), ("two".into(), 1.0)]);
+    assert_eq!(files, ["a", "c", "d"]);
+    assert_eq!(lists(&["part=", "part.0.kind=new"]).expect("one part").0, [("new".into(), 1.0)]);
+    assert_eq!(lists(&["part.0={kind=\"x\"}"]).expect("one part").0, [("x".into(), 1.0)]);
+    let refused = |set: &str| lists(&[set]).err().unwrap_or_else(|| panic!("{set} was taken")).to_string();
+    let far = refused("part.2.kind=x");
+    assert!(far.contains("there is no `part.2`: `part` has 1 of them") && far.contains("`part.1` adds one"), "{far}");
+    let word = refused("part.kind=x");
+    assert!(word.contains("`kind` is no number") && word.contains("`--set part.0.kind=VALUE`"), "{word}");
+    assert!(refused("part.0.wieght=3").contains("did you mean `part.weight`?"));
+    assert!(refused("part.-1.kind=x").contains("no number"));
+}
+
+#[test]
+fn a_key_without_a_value_is_taken_away() {
+    let text = "[optimizer]\nlearning_rate = 3e-4\n[adapter]\nrank = 4\n";
+    let unset = |overrides: &[&str]| {
+        let (learning_rate, rank, result, _) = read(text, overrides);
+        (learning_rate, rank, result)
+    };
+    assert_eq!(unset(&["adapter.rank="]), (3e-4, 8, Ok(())));
+    assert_eq!(unset(&["optimizer="]), (1e-4, 4, Ok(())));
+    assert_eq!(unset(&["adapter.rank=", "adapter.rank=5"]), (3e-4, 5, Ok(())));
+    assert_eq!(unset(&["adapter.rank=5", "adapter.rank= "]), (3e-4, 8, Ok(())));
+    // What is a key and is not there needs no taking away.
+    assert_eq!(read("", &["adapter.rank="]).2, Ok(()));
+    let faults = unset(&["adapter.rnak="]).2.expect_err("no such key").to_string();
+    assert!(faults.contains("unknown key `rnak` in `[adapter]`") && faults.contains("`adapter.rank`?"), "{faults}");
+    let (parts, files) = lists(&["part.0.weight=", "files.0="]).expect("lists");
+    assert_eq!((parts, files), (vec![("one".into(), 1.0)], vec!["b".to_string()]));
+    assert_eq!(lists(&["part.0="]).expect("no part").0, []);
+    assert_eq!(lists(&["files=\"\""]).err().map(|faults| faults.list().len()), Some(1), "an empty string is a value");
+}
+
+#[test]
+fn a_list_that_the_shell_took_the_quotes_from_is_a_list_of_words() {
+    assert_eq!(lists(&["files=[x.jsonl, y z]"]).expect("a list").1, ["x.jsonl", "y z"]);
+    assert_eq!(lists(&["files=[\"x,y\"]"]).expect("a list").1, ["x,y"]);
+}
+
+#[test]
+fn a_key_of_another_table_or_another_program_has_its_own_name_here() {
+    let hint = |text: &str, translate: Option<Translate>| {
+        let document = Document::parse("r.toml", text, &[]).expect("valid TOML");
+        translate.into_iter().for_each(|translate| document.translate_with(translate));
+        let mut root = document.root();
+        let mut optimizer = root.section("optimizer");
+        optimizer.value("learning_rate", 1e-4);
+        root.close(optimizer);
+        root.end();
+        let faults = document.finish().expect_err("an unknown key").into_list();
+        faults.into_iter().next().and_then(|fault| fault.hint).expect("a hint")
+    };
+    assert_eq!(hint("learning_rate = 1\n", None), "did you mean `optimizer.learning_rate`?");
+    assert_eq!(hint("lerning_rate = 1\n", None), "did you mean `optimizer.learning_rate`?");
+    let lr: Translate = |key| (key == "lr").then(|| "`lr` is `optimizer.learning_rate` here".into());
+    assert_eq!(hint("lr = 1\n", Some(lr)), "`lr` is `optimizer.learning_rate` here");
+    assert_eq!(hint("[optimizer]\nlr = 1\n", Some(lr)), "`lr` is `optimizer.learning_rate` here");
+    let table: Translate = |key| (key == "optimizer").then(|| "AdamW is the only one".into());
+    assert_eq!(hint("optimizer = \"adamw\"\n", Some(table)), "AdamW is the only one");
 }

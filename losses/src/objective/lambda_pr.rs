@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 
 use crate::objective::tailr::ratio;
 use crate::objective::{expm1, fraction, positive};
-use crate::{Objective, ObjectiveKind, Tokens};
+use crate::{Extent, Objective, ObjectiveKind, Tokens};
 
 /// `lambda_pr` as listed in the registry.
 pub const LAMBDA_PR: ObjectiveKind = ObjectiveKind {
@@ -52,7 +52,40 @@ impl Objective for LambdaPr {
         let threshold = minimal_nll(tokens.length.clone(), log_lambda, self.gamma);
         weights.mask_fill(tokens.nll.clone().lower(threshold), 0.0)
     }
+
+    fn remarks(&self, extent: &Extent) -> Vec<String> {
+        if self.lambda >= 1.0 || extent.rows == 0 || extent.tokens == 0 {
+            return Vec::new();
+        }
+        let length = extent.tokens as f64 / extent.rows as f64;
+        let fall = (-self.lambda.ln() / length).exp_m1();
+        let delta = self.gamma / (self.gamma + fall);
+        let about = format!(
+            "with `objective.lambda` = {} and `objective.gamma` = {:e}, in rows of about {length:.0} learned tokens, a token \
+             is learned while its probability is at most {delta:.1e}",
+            self.lambda, self.gamma
+        );
+        match extent.untrained {
+            Some(vocabulary) if delta * vocabulary as f64 <= 1.0 => vec![format!(
+                "{about}, and a model with random weights gives each of its {vocabulary} tokens {:.1e}: every weight is 0, and \
+                 nothing is ever learned; raise `gamma` to {:.0e}, or begin with `nll` and go on from its model",
+                1.0 / vocabulary as f64,
+                fall * LIKELY / (1.0 - LIKELY)
+            )],
+            None if delta > MOST_LIKELY => vec![format!(
+                "{about}: what the model is surer of has no weight and falls towards that, and with it the held-out nll may \
+                 rise; lower `gamma`, the paper has 1e-7 to 1e-5"
+            )],
+            _ => Vec::new(),
+        }
+    }
 }
+
+/// The probability up to which tokens of a new model are learned with the `gamma` that is proposed.
+const LIKELY: f64 = 0.25;
+
+/// Above this, a model that has learned before was seen to lose what it knew (`losses/README.md`).
+const MOST_LIKELY: f64 = 0.1;
 
 /// `-ln delta` of rows of `length` tokens, for `lambda < 1`: the `nll` from which on a token is learned.
 ///
@@ -169,6 +202,32 @@ mod tests {
             [0.00489889, 0.005414111, -0.016925812, 0.00661281],
         ];
         check_gradient(&mut *objective, 0.526186646, gradient);
+    }
+
+    /// The rule of the weights themselves: the delta that is spoken of is that of the rows' mean length.
+    #[test]
+    fn settings_that_teach_nothing_or_too_much_are_said() {
+        let remarks = |keys: &str, length: usize, untrained: Option<usize>| {
+            let extent = Extent { steps: 10, tokens: 100 * length, rows: 100, untrained };
+            build(LAMBDA_PR, keys).expect("valid keys").remarks(&extent)
+        };
+        // delta = 3.43e-5 for 9 tokens: every q of a new model of 14 tokens lies above it.
+        let nothing = remarks("", 9, Some(14));
+        assert!(nothing.len() == 1 && nothing[0].contains("at most 3.4e-5"), "{nothing:?}");
+        assert!(
+            nothing[0].contains("every weight is 0") && nothing[0].contains("raise `gamma` to 1e-1"),
+            "{nothing:?}"
+        );
+        assert_eq!(remarks("gamma = 0.1", 9, Some(14)), Vec::<String>::new());
+        // With as many tokens as 1 / delta some are below it.
+        assert_eq!(remarks("", 9, Some(50_000)), Vec::<String>::new());
+        // A trained model: the paper's settings pass, those for short rows do not on long ones.
+        assert_eq!(remarks("", 120, None), Vec::<String>::new());
+        let much = remarks("gamma = 1e-2", 120, None);
+        assert!(much.len() == 1 && much[0].contains("at most 3.4e-1") && much[0].contains("lower `gamma`"), "{much:?}");
+        assert_eq!(remarks("gamma = 1e-2\nlambda = 1", 120, None), Vec::<String>::new());
+        let delta = reference_delta(120, 0.1, 1e-2);
+        assert!((delta - 0.34).abs() < 0.005, "{delta}");
     }
 
     #[test]

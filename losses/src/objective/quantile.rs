@@ -16,6 +16,10 @@ use crate::{Extent, Scope, State, Tokens};
 /// The largest buffer that a recipe may ask for: 40 MB.
 const LARGEST_BUFFER: usize = 10_000_000;
 
+/// The largest part of the likeliest tokens that a model with random weights was seen to do without: with 0.4 it stayed at
+/// the uniform distribution.
+const MOST_FROM_SCRATCH: f64 = 0.1;
+
 /// Which side of the cut-off is dropped.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dropped {
@@ -95,15 +99,26 @@ impl RollingQuantile {
             Granularity::Token => (extent.tokens, "learned tokens"),
             Granularity::Row => (extent.rows, "rows"),
         };
-        let void = self.drop > 0.0 && losses <= self.buffer;
-        let remark = || {
-            format!(
+        if self.drop == 0.0 {
+            return Vec::new();
+        }
+        if losses <= self.buffer {
+            return vec![format!(
                 "`objective.buffer` = {} is never full in a run of about {losses} {unit}: nothing is left out, and the run is \
                  one of `nll`; lower it to a tenth of that, or train longer",
                 self.buffer
-            )
-        };
-        void.then(remark).into_iter().collect()
+            )];
+        }
+        let lowest_tokens = self.dropped == Dropped::Lowest && self.granularity == Granularity::Token;
+        if extent.untrained.is_some() && lowest_tokens && self.drop > MOST_FROM_SCRATCH {
+            return vec![format!(
+                "`objective.drop` = {} on a model with random weights: what falls below the quantile is not learned until all \
+                 tokens are alike again, and a run may never leave the uniform distribution; begin with `nll` and go on \
+                 from its model, or write `drop = {MOST_FROM_SCRATCH}` or `granularity = \"sequence\"`",
+                self.drop
+            )];
+        }
+        Vec::new()
     }
 
     pub(super) fn scope(&self) -> Scope {

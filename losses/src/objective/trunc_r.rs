@@ -198,6 +198,23 @@ mod tests {
     }
 
     #[test]
+    fn a_model_from_scratch_is_warned_of_what_it_cannot_leave() {
+        let remarks = |keys: &str, untrained: Option<usize>, tokens: usize| {
+            let extent = Extent { steps: 10, tokens, rows: tokens, untrained };
+            build(TRUNC_R, keys).expect("valid keys").remarks(&extent)
+        };
+        let stuck = remarks("buffer = 100", Some(14), 1000);
+        assert!(stuck.len() == 1 && stuck[0].contains("may never leave the uniform distribution"), "{stuck:?}");
+        assert!(remarks("buffer = 100", None, 1000).is_empty());
+        for keys in ["drop = 0.1", "granularity = \"sequence\"", "drop = 0"] {
+            assert_eq!(remarks(&format!("buffer = 100\n{keys}"), Some(14), 1000), Vec::<String>::new(), "{keys}");
+        }
+        // It drops nothing at all: that is said, and not both.
+        let void = remarks("buffer = 1000", Some(14), 1000);
+        assert!(void.len() == 1 && void[0].contains("is never full"), "{void:?}");
+    }
+
+    #[test]
     fn impossible_values_are_refused() {
         for keys in [
             "drop = 1",

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Arguments;
 use crate::command::{argument, open_device, print};
-use crate::metrics::{clusters, entropy, pass_at_k, relaxed_semantic_entropy};
+use crate::metrics::{ceiling, clusters, entropy, pass_at_k, relaxed_semantic_entropy};
 use crate::model::EncoderFiles;
 
 /// The `k` of pass@k where none is asked for, as far as every prompt has so many samples.
@@ -42,6 +42,9 @@ pub fn run(file: &Path, arguments: &Arguments) -> Result<(), Faults> {
         print(&format!("{}\n", json!(line)))?;
     }
     print(&format!("{}\n", mean(&lines, &sampled, &judge)))?;
+    for words in ["entropy", "relaxed_semantic_entropy"].into_iter().filter_map(|key| saturated(&lines, key)) {
+        tracing::warn!("{words}");
+    }
     Ok(())
 }
 
@@ -190,6 +193,32 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
+/// The prompts whose entropy under `key` is as large as so many samples can have: it says how many there are.
+fn at_ceiling<'a>(lines: &'a [Map<String, Value>], key: &'a str) -> impl Iterator<Item = usize> + 'a {
+    lines.iter().filter_map(move |line| {
+        let (count, entropy) = (line["samples"].as_u64()? as usize, line.get(key)?.as_f64()?);
+        (count > 1 && entropy >= ceiling(count) - 1e-9).then_some(count)
+    })
+}
+
+/// The same in words, where there are such prompts.
+fn saturated(lines: &[Map<String, Value>], key: &str) -> Option<String> {
+    let mut counts: Vec<usize> = at_ceiling(lines, key).collect();
+    let prompts = counts.len();
+    counts.sort_unstable();
+    counts.dedup();
+    let most = match counts[..] {
+        [] => return None,
+        [count] => format!("ln {count} = {:.4}", ceiling(count)),
+        _ => "the logarithm of the number of samples".into(),
+    };
+    let of = if lines.len() == 1 { "the prompt".into() } else { format!("{prompts} of {} prompts", lines.len()) };
+    Some(format!(
+        "`{key}` of {of} is at its ceiling, {most}: no two samples are the same, and it says how many there are; draw more \
+         to tell how diverse they can be"
+    ))
+}
+
 /// The mean of every number over the prompts.
 fn mean(lines: &[Map<String, Value>], sampled: &[Sampled], judge: &Judge) -> Value {
     let mean = |pointer: &dyn Fn(&Map<String, Value>) -> Option<f64>| -> Option<f64> {
@@ -203,6 +232,11 @@ fn mean(lines: &[Map<String, Value>], sampled: &[Sampled], judge: &Judge) -> Val
         if let Some(mean) = mean(&|line| line.get(key)?.as_f64()) {
             line.insert(key.into(), json!(mean));
         }
+    }
+    let keys = ["entropy", "relaxed_semantic_entropy"].into_iter().filter(|key| lines[0].contains_key(*key));
+    let saturated: Map<String, Value> = keys.map(|key| (key.into(), json!(at_ceiling(lines, key).count()))).collect();
+    if !saturated.is_empty() {
+        line.insert("prompts_at_ceiling".into(), Value::Object(saturated));
     }
     if let Some(judge) = judge.name() {
         line.insert("judge".into(), json!(judge));

@@ -1,0 +1,71 @@
+//! A run of no steps: it evaluates the base, or the adapter it would go on from, and leaves no checkpoint.
+
+use std::path::Path;
+
+use checkpoints::Run;
+use faults::{Fault, Faults, Place};
+
+use super::quoted;
+use crate::recipe::since_start;
+
+/// Whether the run in a folder evaluated and was to do nothing else, so that going on from it is to begin.
+///
+/// # Errors
+/// `folder` is not a run's directory, or its files cannot be read.
+pub fn is_all(folder: &Path) -> Result<bool, Fault> {
+    let run = Run::open(folder)?;
+    Ok(run.latest()?.is_none() && steps(&run).is_ok_and(|steps| steps == Some(0)))
+}
+
+/// The steps of the recipe that a run keeps.
+fn steps(run: &Run) -> Result<Option<i64>, Fault> {
+    Ok(recipe(run)?.get("train").and_then(|train| train.get("steps")).and_then(toml::Value::as_integer))
+}
+
+fn recipe(run: &Run) -> Result<toml::Table, Fault> {
+    toml::from_str(&run.recipe()?).map_err(|error| {
+        Fault::new(format!("the run's recipe cannot be read: {error}"))
+            .at(Place::file(run.folder().join("recipe.toml")))
+            .hint("start a new run in another `output.dir`")
+    })
+}
+
+/// # Errors
+/// The recipe has changed in more than its length.
+pub fn refuse_another(folder: &Path, resolved: &toml::Table) -> Result<(), Faults> {
+    let changes = since_start(&recipe(&Run::open(folder)?)?, resolved);
+    let changed = [changes.blocking, changes.base, changes.encoders].concat();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::new(format!("this is not the run that was started: {}", changed.join("; ")))
+        .at(Place::file(folder))
+        .hint("take the changes back, or start a new run in another `output.dir`")
+        .into())
+}
+
+/// Takes away the evaluation, which the run that begins makes again.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn forget(run: &Run) -> Result<(), Fault> {
+    run.write_file("metrics.jsonl", &[])
+}
+
+/// What a person is told at the end.
+///
+/// # Errors
+/// The metrics cannot be read.
+pub fn closing_words(run: &Run) -> Result<String, Fault> {
+    let metrics = run.metrics()?;
+    let number =
+        |key: &str| metrics.iter().rev().find(|line| line["split"] == "eval").and_then(|line| line[key].as_f64());
+    let of = |key: &str| number(key).map_or_else(String::new, |value| format!(", {key} {value:.4}"));
+    let folder = quoted(&run.folder().display().to_string());
+    Ok(format!(
+        "done: evaluated, nothing trained{}{} of the held-out rows\n\nthe numbers are in {folder}/metrics.jsonl; with \
+         more `train.steps`, `--resume` trains in the same folder\n",
+        of("nll"),
+        of("entropy")
+    ))
+}
