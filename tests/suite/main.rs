@@ -29,3 +29,4 @@ mod samples;
 mod six_steps;
 mod streams;
 mod support;
+mod terminal;
