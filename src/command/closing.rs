@@ -9,6 +9,7 @@ use super::sample;
 use super::typed::{escaped, is_one_line, quoted};
 use crate::plan::Plan;
 use crate::recipe::{Adapter, Backbone};
+use crate::report::terminal;
 
 /// What came of a run that is done, and the commands that go on from it.
 ///
@@ -41,6 +42,7 @@ pub(super) fn words(run: &Run, plan: &Plan, lines: &[Value]) -> Result<String, F
         }
         None => shown,
     };
+    words = terminal::wrapped(&words, terminal::columns(), 0);
     words += "next:\n";
     words += &format!("  trainer sample {model} {} --n 5\n", prompt_to_try(plan));
     words += &format!("  trainer export {model} --out exported{merge}\n");
@@ -133,17 +135,17 @@ fn typed(row: &Example, plan: &Plan) -> Option<String> {
     // A sampler of intents writes the head itself.
     let head = template_of(row, tokenizer).map_or("", Template::head);
     let reads = |asked_as: &Asked| {
-        let (text, special) = asked_as.text(tokenizer).ok()?;
-        (tokenizer.encode_beginning(&format!("{text}{head}"), special).ok()? == asked).then_some(())
+        let read = asked_as.text(tokenizer);
+        let read = read.and_then(|(text, special)| tokenizer.encode_beginning(&format!("{text}{head}"), special));
+        read.is_ok_and(|ids| ids == asked)
     };
     let spelled = tokenizer.decode(asked, false).ok()?;
-    if let Some(text) = spelled.strip_suffix(head).and_then(|whole| users_turn(whole, tokenizer)) {
-        reads(&conversation(&text))?;
+    let said = spelled.strip_suffix(head).and_then(|whole| users_turn(whole, tokenizer));
+    if let Some(text) = said.filter(|text| reads(&conversation(text))) {
         return arguments("--chat ", &text);
     }
     [tokenizer.decode(asked, true).ok()?, spelled].iter().find_map(|whole| {
-        let text = whole.strip_suffix(head)?;
-        reads(&Asked::Text(text.into()))?;
+        let text = whole.strip_suffix(head).filter(|text| reads(&Asked::Text((*text).into())))?;
         arguments("", text)
     })
 }

@@ -72,6 +72,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         clip_norm: plan.recipe.optimizer.clip_norm,
         learning_rate: plan.schedule.learning_rate,
         milder: plan.recipe.objective.milder(),
+        has_auxiliary: !trainee.auxiliaries.is_empty(),
     };
     let mut reporter = Reporter::new(plan.steps, done, watched.clone());
     let trained = train(

@@ -181,7 +181,7 @@ type Point = (f64, Option<f64>);
 
 impl Series {
     fn of(lines: &[Value], name: &str) -> Self {
-        let path = format!("/{}", name);
+        let path = format!("/{name}");
         let split = |split| {
             let points =
                 of_split(lines, split).filter_map(|line| Some((line["step"].as_f64()?, line.pointer(&path)?.as_f64())));
@@ -341,7 +341,7 @@ fn with_digits(value: f64, digits: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::metrics::example;
+    use crate::report::metrics::{StepRecord, example};
 
     fn page(lines: &[Value]) -> String {
         let recipe: toml::Table = "seed = 1\n[model]\npath = \"<b>&\"\n".parse().expect("TOML");
@@ -352,7 +352,10 @@ mod tests {
     fn the_page_is_whole_and_loads_nothing() {
         let mut lines: Vec<Value> =
             (1..=30).map(|step| example(step, "train", 3.0 - step as f64 / 30.0).to_json()).collect();
-        lines.extend([10, 20, 30].map(|step| example(step, "eval", 2.5 - step as f64 / 100.0).to_json()));
+        lines.extend([10, 20, 30].map(|step| {
+            let nll = 2.5 - step as f64 / 100.0;
+            StepRecord { nll, ..example(step, "eval", nll) }.to_json()
+        }));
         let page = page(&lines);
         // The loss and the held-out nll; all else stays what it is: six numbers.
         assert_eq!(page.matches("<svg").count(), 2);
@@ -371,6 +374,58 @@ mod tests {
         assert_eq!(page(&[]).matches("<svg").count(), 0);
         let lines = [example(1, "train", f64::NAN).to_json(), example(2, "train", 1.0).to_json()];
         assert!(page(&lines).contains("<svg"));
+    }
+
+    /// A weighted loss and a plain nll are on two scales; a rate that is the same at every step is no chart.
+    #[test]
+    fn numbers_of_one_scale_share_a_chart_and_constant_ones_have_none() {
+        let step = |step: usize| {
+            let nll = 2.0 - step as f64 / 100.0;
+            let rounding = if step.is_multiple_of(2) { 1e-9 } else { 0.0 };
+            let objective = vec![("active_fraction".into(), 0.5 + rounding), ("cutoff".into(), nll)];
+            StepRecord { nll, objective, auxiliaries: Vec::new(), ..example(step, "train", 3.0 * nll) }
+        };
+        let mut records: Vec<StepRecord> = (1..=9).map(step).collect();
+        records.push(StepRecord {
+            nll: 1.9,
+            objective: Vec::new(),
+            auxiliaries: Vec::new(),
+            ..example(9, "eval", 1.9)
+        });
+        let drawn = |records: &[StepRecord]| {
+            let (charts, constants) = charts(&records.iter().map(StepRecord::to_json).collect::<Vec<_>>());
+            let charts: Vec<String> = charts
+                .iter()
+                .map(|chart| {
+                    let splits: Vec<&str> = chart.curves.iter().map(|curve| curve.split).collect();
+                    format!("{}: {}", chart.title, splits.join(" "))
+                })
+                .collect();
+            let constants: Vec<String> = constants.iter().map(|row| format!("{}: {}", row.name, row.value)).collect();
+            (charts, constants)
+        };
+        let (charts, constants) = drawn(&records);
+        let expected =
+            ["nll (nats per token): train eval", "loss (what is minimised): train", "objective/cutoff: train"];
+        assert_eq!(charts, expected);
+        let expected = [
+            "entropy (nats per token): 1.5",
+            "gradient norm: 0.25",
+            "learning rate: 1e-4",
+            "active fraction (weights above 0): 0.5",
+        ];
+        assert_eq!(constants, expected);
+        // Without weights what is minimised is the nll.
+        records.iter_mut().for_each(|record| record.loss = record.nll);
+        let (charts, constants) = drawn(&records);
+        assert_eq!((charts.len(), constants[0].as_str()), (2, "loss (what is minimised): the nll"));
+    }
+
+    #[test]
+    fn marks_have_as_many_digits_as_tell_them_apart() {
+        assert_eq!(labels(&ticks(2.3026, 2.30262)), ["2.3026", "2.302605", "2.30261", "2.302615", "2.30262"]);
+        assert_eq!(labels(&[1.0, 2.0]), ["1", "2"]);
+        assert_eq!(labels(&[2.5]), ["2.5"]);
     }
 
     #[test]

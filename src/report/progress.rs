@@ -68,10 +68,11 @@ impl Progress {
         let shown = is_shown(record.step, self.start, self.total);
         if let Some(bar) = &self.bar {
             bar.set_message(step_words(record).join("  "));
-            bar.set_prefix(rates.words());
+            bar.set_prefix(pace_words(record, &rates));
             bar.set_position(record.step as u64);
         } else if shown && logging::is_read_as_written() {
-            info!("{}  {}  {}", self.place("step", record.step), step_words(record).join("  "), rates.words());
+            let (step, pace) = (step_words(record).join("  "), pace_words(record, &rates));
+            info!("{}  {step}  {pace}", self.place("step", record.step));
         } else if shown {
             let own = state::own(record).map(|(name, value)| format!("{name}:{}", rounded(value)));
             let own = own.collect::<Vec<_>>().join(",");
@@ -125,8 +126,14 @@ impl Progress {
 fn step_words(record: &StepRecord) -> Vec<String> {
     let mut words = vec![format!("loss {:.4}", record.loss), format!("nll {:.4}", record.nll)];
     words.extend(state::words(record));
-    words.extend(record.lr.map(|rate| format!("lr {rate:.2e}")));
     words
+}
+
+/// How fast it goes.
+fn pace_words(record: &StepRecord, rates: &Rates) -> String {
+    let lr = record.lr.map(|lr| format!("lr {lr:.2e}  ")).unwrap_or_default();
+    let [processed, real, loss] = [rates.processed, rates.real, rates.loss].map(short);
+    format!("{lr}tokens/s {processed}, real {real}, learned {loss}")
 }
 
 /// An evaluation for a person. Its loss is the plain nll.
@@ -182,13 +189,6 @@ fn rates(recent: &VecDeque<Counts>) -> Rates {
         processed: rate(|counts| counts.tokens),
         real: rate(|counts| counts.real),
         loss: rate(|counts| counts.loss),
-    }
-}
-
-impl Rates {
-    fn words(&self) -> String {
-        let [processed, real, loss] = [self.processed, self.real, self.loss].map(short);
-        format!("tokens/s {processed}, real {real}, learned {loss}")
     }
 }
 

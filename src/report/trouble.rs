@@ -28,12 +28,14 @@ const FAR_ABOVE_CLIP: f64 = 20.0;
 /// What a run is set to, as far as hints speak of it.
 #[derive(Debug, Clone, Default)]
 pub struct Watched {
-    /// `optimizer.clip_norm`; 0 is off.
-    pub clip_norm: f64,
+    /// `optimizer.clip_norm`, unless that is off.
+    pub clip_norm: Option<f64>,
     /// `optimizer.learning_rate`.
     pub learning_rate: f64,
     /// What the objective would change when too few tokens count.
     pub milder: Option<String>,
+    /// An auxiliary loss is learned beside the objective.
+    pub has_auxiliary: bool,
 }
 
 /// What a trouble is about.
@@ -204,8 +206,7 @@ fn of_steps(steps: &[Step], watched: &Watched, span: &str) -> Vec<Trouble> {
         let hint = format!("{}; a larger `train.batch_size` steadies it, too", milder());
         found.push(Trouble { kind: Kind::FewEffective, message, hint });
     }
-    let clip = watched.clip_norm;
-    if clip > 0.0 && most(&|step| step.norm > FAR_ABOVE_CLIP * clip) {
+    if let Some(clip) = watched.clip_norm.filter(|clip| most(&|step| step.norm > FAR_ABOVE_CLIP * clip)) {
         let message = format!(
             "the norm of the gradient is {:.3e} in the median of {span}, and `optimizer.clip_norm` cuts it to {clip}: the \
              limit decides on the size of every step",
@@ -237,6 +238,7 @@ fn rise(before: &[Evaluation], now: Evaluation, watched: &Watched) -> Option<Tro
                 now.nll, now.step, first.nll
             ),
             match &watched.milder {
+                _ if watched.has_auxiliary => format!("{rate}, or the `weight` of the auxiliary loss"),
                 Some(milder) => format!("{rate}, or {milder}"),
                 None => rate,
             },
@@ -288,7 +290,12 @@ mod tests {
     }
 
     fn watched() -> Watched {
-        Watched { clip_norm: 1.0, learning_rate: 1e-3, milder: Some("lower `objective.alpha`".into()) }
+        Watched {
+            clip_norm: Some(1.0),
+            learning_rate: 1e-3,
+            milder: Some("lower `objective.alpha`".into()),
+            has_auxiliary: false,
+        }
     }
 
     fn told(lines: &[Value]) -> Vec<Trouble> {
@@ -387,7 +394,7 @@ mod tests {
             found[0]
         );
         assert_eq!(told(&norms(9.0)), []);
-        let mut off = Watch::new(Watched { clip_norm: 0.0, ..watched() });
+        let mut off = Watch::new(Watched { clip_norm: None, ..watched() });
         assert!(norms(242.0).iter().all(|line| off.take(line).is_empty()));
         // Without words of the objective the hint names what every recipe has.
         let plain = of_run(&norms(242.0), &Watched { milder: None, ..watched() });

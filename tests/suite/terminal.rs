@@ -21,7 +21,7 @@ struct Terminal {
 
 /// The two ends of a terminal of so many columns.
 fn ends(columns: u16) -> (OwnedFd, File) {
-    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
     grantpt(ours.as_fd()).expect("a terminal");
     unlockpt(ours.as_fd()).expect("a terminal");
     let size = Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
@@ -199,10 +199,10 @@ fn a_hangup_writes_a_checkpoint() {
 #[test]
 fn a_run_that_was_started_deaf_to_hangups_stays_so() {
     let place = Workplace::new();
-    let script = "trap '' HUP; trainer run recipe.toml --set train.steps=60 & child=$!
+    let script = "trap '' HUP; trainer run recipe.toml --set train.steps=400 & child=$!
         while [ ! -s run/metrics.jsonl ]; do :; done; kill -HUP $child; wait $child";
     place.shell(script).succeeds();
-    assert_eq!(place.steps("run").len(), 60);
+    assert_eq!(place.steps("run").len(), 400);
 }
 
 #[test]
