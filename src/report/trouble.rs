@@ -143,12 +143,14 @@ impl Step {
             return None;
         }
         let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-        let objective = &line["objective"];
+        // With a floor the weights are the distribution that is wanted, however uneven; a number that is none fails all rules.
+        let weights = Some(&line["objective"]).filter(|objective| objective["floor"].is_null());
+        let of_weights = |name: &str| weights.map_or(f64::NAN, |weights| number(&weights[name]));
         Some(Self {
             tokens: number(&line["tokens_loss"]),
-            active: number(&objective["active_fraction"]),
-            effective: number(&objective["effective_sample_size"]),
-            largest: number(&objective["weight_max"]),
+            active: of_weights("active_fraction"),
+            effective: of_weights("effective_sample_size"),
+            largest: of_weights("weight_max"),
             norm: number(&line["grad_norm"]),
         })
     }
@@ -361,6 +363,14 @@ mod tests {
         // All ten tokens of a batch; 3 of 100 for 3,000; 12 of 100.
         assert_eq!((sized(10, 10.0), sized(100_000, 3000.0), sized(100, 12.0)), (vec![], vec![], vec![]));
         assert_eq!(sized(100_000, 15.0), [Kind::FewEffective]);
+        // The wanted distribution of an objective with a floor is what it is.
+        let wanted = |number| {
+            step(number, |line| {
+                uneven(line);
+                line["objective"]["floor"] = 0.1.into();
+            })
+        };
+        assert_eq!(told(&(1..=40).map(wanted).collect::<Vec<_>>()), []);
     }
 
     #[test]
