@@ -409,7 +409,7 @@ mod tests {
         let mut told = |prompts: &[Vec<u32>]| {
             let mut told = Vec::new();
             let settings = Settings { max_tokens: 9, ..settings(1.0, 1.0, 0) };
-            let take = &mut |news| {
+            let take = &mut |news: News<Sample>| {
                 told.push(match news {
                     News::Tokens(count) => format!("{count}"),
                     News::Done(sample) => format!("{:?}", sample.ids),

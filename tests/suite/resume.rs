@@ -37,7 +37,7 @@ const MOMENTS: [fn(&Workplace) -> bool; 5] = [
     |place| {
         let latest = std::fs::read_to_string(place.path("run/checkpoints/latest")).unwrap_or_default();
         let steps = std::fs::read_dir(place.path("run/checkpoints")).into_iter().flatten().flatten();
-        steps.map(|entry| entry.file_name()).any(|name| name.to_string_lossy() > *latest.trim())
+        steps.map(|entry| entry.file_name()).any(|name| *name.to_string_lossy() > *latest.trim())
     },
 ];
 
