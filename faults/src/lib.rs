@@ -6,6 +6,7 @@
 //!
 //! Errors of ours (a broken invariant) are panics and never pass through here.
 
+mod counted;
 mod fault;
 mod from_toml;
 pub mod json;
@@ -15,6 +16,7 @@ mod pointer;
 mod section;
 mod tree;
 
+pub use counted::counted;
 pub use fault::{Fault, Faults, Place, Source, shortened, visible};
 pub use from_toml::FromToml;
 pub use nearest::nearest;

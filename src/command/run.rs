@@ -3,21 +3,20 @@
 mod evaluated;
 mod resume;
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
 
 use checkpoints::Run;
 use clap::Args;
-use datasets::{Part, Template, Tokenizer};
-use faults::{Fault, Faults, Place};
+use faults::Faults;
 use losses::Registry;
 
-use super::{Outcome, announce, read_recipe, tell};
+use super::typed::quoted;
+use super::{Outcome, announce, closing, interrupt, read_recipe, tell};
 use crate::engine::train::{self, Learner, Log, Rows, train};
+use crate::plan::print::INDENT;
 use crate::plan::{Plan, order};
-use crate::recipe::{Adapter, Backbone};
-use crate::report::Reporter;
+use crate::recipe::Recipe;
+use crate::report::{Reporter, Watched, terminal, trouble};
 use resume::Resumed;
 
 /// Train as a recipe says.
@@ -34,6 +33,16 @@ pub struct Arguments {
     resume: bool,
 }
 
+/// Where a run begins.
+enum Start {
+    /// In a folder of its own.
+    Fresh,
+    /// In the folder of a run of no steps, which only evaluated.
+    Evaluated,
+    /// At a checkpoint.
+    GoesOn(Box<Resumed>),
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -42,44 +51,29 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
     let folder = recipe.output.dir.clone();
     Run::refuse_in_use(&folder)?;
-    let evaluated = arguments.resume && evaluated::is_all(&folder)?;
-    if evaluated {
-        evaluated::refuse_another(&folder, &recipe.resolved)?;
-    }
-    let goes_on = arguments.resume && !evaluated;
-    let resumed = goes_on.then(|| Resumed::find(&folder, &recipe)).transpose()?;
-    let mut plan = match &resumed {
-        Some(resumed) => resumed.plan(recipe)?,
-        None => Plan::new(recipe)?,
+    let start = Start::of(arguments.resume, &folder, &recipe)?;
+    let mut plan = match &start {
+        Start::GoesOn(resumed) => resumed.plan(recipe)?,
+        Start::Fresh | Start::Evaluated => Plan::new(recipe)?,
     };
     for warning in &plan.recipe.warnings {
         tracing::warn!("{warning}");
     }
     // Before anything is built: fitting codes may take minutes.
-    let (base, encoders) = match &resumed {
-        Some(resumed) => resumed.compare(&plan)?,
-        None => {
-            if !evaluated {
-                Run::refuse_used(&folder)?;
-            }
+    let (base, encoders) = match &start {
+        Start::GoesOn(resumed) => resumed.compare(&plan)?,
+        Start::Fresh => {
+            Run::refuse_used(&folder)?;
             (plan.identity()?, plan.encoder_fingerprints()?)
         }
+        Start::Evaluated => (plan.identity()?, plan.encoder_fingerprints()?),
     };
-    let done = resumed.as_ref().map_or(0, |resumed| resumed.checkpoint.step);
-    if let Some(resumed) = resumed.as_ref().filter(|r| done >= plan.steps || r.state.stopped_early) {
-        let mut run = Run::open(&folder)?;
-        match resumed.finish(&mut run, &plan)? {
-            true => announce(&closing_words(&run, &plan)?),
-            false => tracing::info!("the run is done already, at step {done}"),
-        }
+    if start.is_done(&plan) {
+        finish(&start, &folder, &plan)?;
         return Ok(Outcome::Done);
     }
-    if evaluated && plan.steps == 0 {
-        tracing::info!("the run is done already, at step 0");
-        return Ok(Outcome::Done);
-    }
-    announce(&plan.to_string());
-    if let Some(resumed) = &resumed {
+    announce(&terminal::wrapped(&plan.to_string(), terminal::columns(), INDENT));
+    if let Start::GoesOn(resumed) = &start {
         announce(&resumed.line(&plan));
         if let Some(warning) = resumed.rate_warning(&plan, registry) {
             tracing::warn!("{warning}");
@@ -87,26 +81,20 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     }
     let mut trainee = plan.build()?;
     // Up to here there is nothing to save, and Ctrl-C ends the program as it ends any other.
-    let interrupted = watch_for_interrupt()?;
+    let interrupted = interrupt::watch()?;
     let mut settings = plan.settings(&mut trainee);
     (settings.origin.base, settings.origin.encoders) = (base, encoders);
-    let mut run = match arguments.resume {
-        true => Run::open(&folder)?,
-        false => Run::create(&folder)?,
-    };
-    run.lock()?;
-    if evaluated {
-        evaluated::forget(&run)?;
-    }
+    let mut run = start.open(&folder)?;
     run.write_recipe(&plan.recipe.resolved_text())?;
     let mut order = order(&plan.recipe, &plan.train, plan.width_multiple);
-    let mut reporter = Reporter::new(plan.steps, done);
+    let watched = watched(&plan);
+    let mut reporter = Reporter::new(plan.steps, start.done(), watched.clone());
     let trained = train(
         &settings,
         Learner { trainee: &mut trainee, objective: plan.recipe.objective.as_mut() },
         Rows { order: &mut order, evaluation: plan.eval.as_ref().map_or(&[], |eval| eval.examples.as_slice()) },
         Log { run: &mut run, reporter: &mut reporter },
-        resumed.as_ref().map(|resumed| &resumed.checkpoint),
+        start.resumed().map(|resumed| &resumed.checkpoint),
         &interrupted,
     );
     let reported = reporter.finish(&run, &plan.recipe.resolved);
@@ -115,10 +103,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     reported?;
     match outcome {
         train::Outcome::Finished => {
-            announce(&match plan.steps {
-                0 => evaluated::closing_words(&run)?,
-                _ => closing_words(&run, &plan)?,
-            });
+            tell_the_end(&run, &plan, &watched)?;
             Ok(Outcome::Done)
         }
         train::Outcome::Interrupted { step } => {
@@ -134,129 +119,85 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     }
 }
 
-/// Ctrl-C, or a request to end (SIGTERM), asks the loop to stop after its step; a second one stops at once.
-fn watch_for_interrupt() -> Result<Arc<AtomicBool>, Fault> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    #[cfg(unix)]
-    {
-        use signal_hook::{consts::SIGTERM, flag};
-        // The first looks at what the second sets, and so comes before it.
-        flag::register_conditional_shutdown(SIGTERM, 143, interrupted.clone())
-            .and_then(|_| flag::register(SIGTERM, interrupted.clone()))
-            .map_err(|error| {
-                let fault = Fault::new(format!("cannot watch for requests to end: {error}"));
-                fault.at(Place::Named("SIGTERM".into())).hint("start the program by itself, not inside of another")
-            })?;
-    }
-    let flag = interrupted.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
+impl Start {
+    /// Where a run in `folder` begins; the recipe must be the one it was started with.
+    fn of(resume: bool, folder: &Path, recipe: &Recipe) -> Result<Self, Faults> {
+        if !resume {
+            return Ok(Self::Fresh);
         }
-        tracing::warn!("stopping after this step, with a checkpoint; press Ctrl-C again to stop at once");
-    })
-    .map_err(|error| {
-        let fault = Fault::new(format!("cannot watch for Ctrl-C: {error}")).at(Place::Named("SIGINT".into()));
-        fault.hint("start the program by itself, not inside of another that watches for it")
-    })?;
-    Ok(interrupted)
-}
+        if evaluated::is_all(folder)? {
+            evaluated::refuse_another(folder, &recipe.resolved)?;
+            return Ok(Self::Evaluated);
+        }
+        Ok(Self::GoesOn(Box::new(Resumed::find(folder, recipe)?)))
+    }
 
-fn closing_words(run: &Run, plan: &Plan) -> Result<String, Fault> {
-    let metrics = run.metrics()?;
-    let evaluations: Vec<f64> =
-        metrics.iter().filter(|line| line["split"] == "eval").filter_map(|line| line["nll"].as_f64()).collect();
-    let steps = || metrics.iter().filter(|line| line["split"] == "train");
-    let last = steps().filter_map(|line| line["step"].as_u64()).max().unwrap_or_default();
-    if last > 0 && steps().all(|line| line["objective"]["active_fraction"] == 0.0) {
-        tracing::warn!("no token had a weight above 0 in any step: the objective has taught the model nothing");
+    fn resumed(&self) -> Option<&Resumed> {
+        match self {
+            Self::GoesOn(resumed) => Some(resumed),
+            Self::Fresh | Self::Evaluated => None,
+        }
     }
-    let mut words = format!("done: {last} steps");
-    if let [first, .., last] = evaluations[..] {
-        words += &format!(", nll of the held-out rows {first:.4} -> {last:.4}");
-    }
-    let gap = |split: &str| {
-        let lines = metrics.iter().rev().filter(|line| line["split"] == split);
-        lines.filter_map(|line| line["objective"]["gap"].as_f64()).next()
-    };
-    match (gap("train"), gap("eval")) {
-        (Some(train), Some(eval)) => words += &format!(", gap to the floor {train:.4}, of the held-out rows {eval:.4}"),
-        (Some(train), None) => words += &format!(", gap to the floor {train:.4}"),
-        (None, _) => {}
-    }
-    let folder = quoted(&run.folder().display().to_string());
-    let (trained, merge) = match plan.recipe.adapter {
-        Adapter::Lora(_) => ("adapter", " --merge"),
-        Adapter::None => ("model", ""),
-    };
-    let prompt = prompt_to_try(plan);
-    words += &format!("\n\n{trained} and training state are in {folder}, the curves in {folder}/report.html\n");
-    if let (Backbone::Init(_), Adapter::Lora(_)) = (&plan.recipe.model.backbone, &plan.recipe.adapter) {
-        // Nothing can be made of an adapter whose base is gone; the recipe was warned of.
-        return Ok(words);
-    }
-    words += "next:\n";
-    words += &format!("  trainer sample {folder} {prompt} --n 5\n");
-    words += &format!("  trainer export {folder} --out exported{merge}\n");
-    Ok(words)
-}
 
-/// A prompt of the training rows as arguments of `trainer sample`, which reads it as training did; one of our own where none
-/// is short and plain enough to be typed. Where rows state intents, samples do.
-fn prompt_to_try(plan: &Plan) -> String {
-    let tokenizer = &plan.tokenizer;
-    let of_row = |example: &datasets::Example| {
-        let asked = example.prompt();
-        let whole = tokenizer.decode(asked, true).ok()?;
-        let template = template_of(example, &whole, tokenizer);
-        // A sampler of intents writes the head itself.
-        let text = whole.strip_suffix(template.map_or("", Template::head))?;
-        let typed = !text.trim().is_empty() && text.len() < 80 && text.chars().all(|c| c == '\n' || !c.is_control());
-        let read = typed && tokenizer.encode_beginning(&whole, true).ok()? == asked;
-        // In one word, so that a prompt may begin with a dash.
-        read.then(|| format!("--prompt={}{}", quoted(text), with_intent(template)))
-    };
-    let examples = || plan.train.examples.iter().take(PROMPTS_TRIED);
-    examples().find_map(of_row).unwrap_or_else(|| {
-        let template = examples()
-            .find_map(|example| template_of(example, &tokenizer.decode(example.prompt(), true).ok()?, tokenizer));
-        let prompt = match tokenizer.has_chat_template() {
-            true => "--chat --prompt='Tell me a story.'",
-            false => "--prompt='Once upon a time'",
+    /// Steps that are done already.
+    fn done(&self) -> usize {
+        self.resumed().map_or(0, |resumed| resumed.checkpoint.step)
+    }
+
+    /// True when no step is left to be done of a run that goes on.
+    fn is_done(&self, plan: &Plan) -> bool {
+        match self {
+            Self::Fresh => false,
+            Self::Evaluated => plan.steps == 0,
+            Self::GoesOn(resumed) => resumed.checkpoint.step >= plan.steps || resumed.state.stopped_early,
+        }
+    }
+
+    /// The run's folder, locked.
+    fn open(&self, folder: &Path) -> Result<Run, Faults> {
+        let mut run = match self {
+            Self::Fresh => Run::create(folder)?,
+            Self::Evaluated | Self::GoesOn(_) => Run::open(folder)?,
         };
-        format!("{prompt}{}", with_intent(template))
-    })
-}
-
-/// The template of a row with this prompt, if the row states an intent.
-fn template_of(example: &datasets::Example, prompt: &str, tokenizer: &Tokenizer) -> Option<Template> {
-    let intent = example.parts.iter().position(|part| *part == Part::Intent)?;
-    Template::of_text(prompt, &tokenizer.decode(&example.ids[intent..], true).ok()?)
-}
-
-fn with_intent(template: Option<Template>) -> String {
-    template.map_or_else(String::new, |template| format!(" --intent {}", template.word()))
-}
-
-/// Rows that are looked at for a prompt to try.
-const PROMPTS_TRIED: usize = 1000;
-
-/// A word as every shell reads it.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn a_printed_command_can_be_pasted_into_a_shell() {
-        assert_eq!(quoted("runs/a.toml"), "runs/a.toml");
-        assert_eq!(quoted("data.train=[\"a b\"]"), "'data.train=[\"a b\"]'");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
-        // A line break stands for itself: `$'..'` is not of every shell.
-        assert_eq!(quoted("it's\n"), "'it'\\''s\n'");
+        run.lock()?;
+        if matches!(self, Self::Evaluated) {
+            evaluated::forget(&run)?;
+        }
+        Ok(run)
     }
+}
+
+/// What is looked at while the run goes on.
+fn watched(plan: &Plan) -> Watched {
+    Watched {
+        clip_norm: plan.recipe.optimizer.clip_norm,
+        learning_rate: plan.schedule.learning_rate,
+        milder: plan.recipe.objective.milder(),
+        has_auxiliary: !plan.recipe.auxiliaries.is_empty(),
+    }
+}
+
+/// Does what is left after the last step of a run that was ended before its end.
+fn finish(start: &Start, folder: &Path, plan: &Plan) -> Result<(), Faults> {
+    let mut run = Run::open(folder)?;
+    let watched = watched(plan);
+    match start.resumed() {
+        Some(resumed) if resumed.finish(&mut run, plan, &watched)? => tell_the_end(&run, plan, &watched)?,
+        _ => tracing::info!("the run is done already, at step {}", start.done()),
+    }
+    Ok(())
+}
+
+/// The last words.
+fn tell_the_end(run: &Run, plan: &Plan, watched: &Watched) -> Result<(), Faults> {
+    if plan.steps == 0 {
+        announce(&evaluated::closing_words(run)?);
+        return Ok(());
+    }
+    let lines = run.metrics()?;
+    for trouble in trouble::of_run(&lines, watched) {
+        tracing::warn!("{trouble}");
+    }
+    announce(&closing::words(run, plan, &lines)?);
+    Ok(())
 }

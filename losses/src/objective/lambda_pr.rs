@@ -79,6 +79,14 @@ impl Objective for LambdaPr {
             _ => Vec::new(),
         }
     }
+
+    fn milder(&self) -> Option<String> {
+        let (gamma, lambda) = (self.gamma, self.lambda);
+        let fewer_zeros = lambda < 1.0;
+        fewer_zeros.then(|| {
+            format!("raise `objective.gamma` (it is {gamma:e}), or `objective.lambda` (it is {lambda}; from 1 on every token counts)")
+        })
+    }
 }
 
 /// The probability up to which tokens of a new model are learned with the `gamma` that is proposed.

@@ -121,6 +121,10 @@ impl RollingQuantile {
         Vec::new()
     }
 
+    pub(super) fn milder(&self) -> String {
+        format!("lower `objective.drop` (it is {}; 0 is plain nll)", self.drop)
+    }
+
     pub(super) fn scope(&self) -> Scope {
         match self.granularity {
             Granularity::Token => Scope::Token,

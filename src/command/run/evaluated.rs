@@ -5,7 +5,7 @@ use std::path::Path;
 use checkpoints::Run;
 use faults::{Fault, Faults, Place};
 
-use super::quoted;
+use super::super::typed::quoted;
 use crate::recipe::since_start;
 
 /// Whether the run in a folder evaluated and was to do nothing else, so that going on from it is to begin.

@@ -15,7 +15,7 @@ use crate::engine::train::read_state;
 use crate::loading::{Identity, local_folder};
 use crate::plan::{Plan, length, schedule};
 use crate::recipe::{self, Backbone, Changes, Recipe, since_start};
-use crate::report::Reporter;
+use crate::report::{Reporter, Watched};
 
 /// A run that goes on.
 pub struct Resumed {
@@ -157,7 +157,7 @@ impl Resumed {
     ///
     /// # Errors
     /// A file of the run that cannot be written.
-    pub fn finish(&self, run: &mut Run, plan: &Plan) -> Result<bool, Faults> {
+    pub fn finish(&self, run: &mut Run, plan: &Plan, watched: &Watched) -> Result<bool, Faults> {
         let step = self.checkpoint.step;
         run.lock()?;
         let is_best = plan.recipe.checkpoint.keep_best && self.state.best.is_some_and(|(best, _)| best == step);
@@ -168,7 +168,7 @@ impl Resumed {
         let swept = run.tidy(step, &Retention { keep: plan.recipe.checkpoint.keep })?;
         let unreported = !run.folder().join("report.html").is_file();
         if unreported {
-            Reporter::new(plan.steps, step).finish(run, &plan.recipe.resolved)?;
+            Reporter::new(plan.steps, step, watched.clone()).finish(run, &plan.recipe.resolved)?;
         }
         Ok(unnamed || swept || unreported)
     }
