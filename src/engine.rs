@@ -1,6 +1,7 @@
 //! Training: from rows and a model to gradients, updates, records and checkpoints.
 //!
-//! [`train`](train::train) is the loop, top to bottom. What it calls stands beside it, one concern a file.
+//! [`train`](train::train) is the loop, top to bottom; [`Trainer::step`](step::Trainer::step) is one optimizer step. What
+//! they call stands beside them, one concern a file.
 
 pub mod backward;
 pub mod batch;
@@ -16,6 +17,7 @@ pub mod record;
 pub mod schedule;
 pub mod settings;
 pub mod state;
+pub mod step;
 pub mod totals;
 pub mod train;
 pub mod trainee;

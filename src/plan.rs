@@ -30,6 +30,7 @@ use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::settings::Settings;
 use crate::engine::state::RunState;
+use crate::engine::step::StepSettings;
 use crate::loading::{self, Identity, local_folder};
 use crate::model::{Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source};
 use crate::recipe::{self, Adapter, Backbone, Recipe};
@@ -321,23 +322,25 @@ impl Plan {
         let recipe = &self.recipe;
         let count = |every: Option<NonZeroUsize>| every.map(NonZeroUsize::get);
         Settings {
-            seed: recipe.seed,
+            step: StepSettings {
+                seed: recipe.seed,
+                recompute: self.recompute(),
+                optimizer: AdamW {
+                    betas: (recipe.optimizer.betas[0], recipe.optimizer.betas[1]),
+                    epsilon: recipe.optimizer.eps,
+                    weight_decay: recipe.optimizer.weight_decay,
+                    clip_norm: recipe.optimizer.clip_norm,
+                },
+                schedule: self.schedule,
+                lora_plus_ratio: match &recipe.adapter {
+                    Adapter::Lora(lora) => lora.lora_plus_ratio,
+                    Adapter::None => None,
+                },
+            },
             steps: self.steps,
             micro_batch_size: recipe.train.micro_batch_size,
             by_prompt: by_prompt(recipe),
             width_multiple: self.width_multiple,
-            recompute: self.recompute(),
-            optimizer: AdamW {
-                betas: (recipe.optimizer.betas[0], recipe.optimizer.betas[1]),
-                epsilon: recipe.optimizer.eps,
-                weight_decay: recipe.optimizer.weight_decay,
-                clip_norm: recipe.optimizer.clip_norm,
-            },
-            schedule: self.schedule,
-            lora_plus_ratio: match &recipe.adapter {
-                Adapter::Lora(lora) => lora.lora_plus_ratio,
-                Adapter::None => None,
-            },
             evaluate_every: count(recipe.eval.every),
             checkpoint_every: count(recipe.checkpoint.every),
             keep: recipe.checkpoint.keep,

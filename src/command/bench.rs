@@ -1,6 +1,6 @@
 //! `trainer bench`: how fast and how large a training step is on this machine.
 //!
-//! It drives the code of a run: the same micro-batch, the same optimizer, random tokens in place of rows.
+//! It takes the steps of a run, on random tokens in place of rows.
 
 use std::time::Instant;
 
@@ -15,11 +15,12 @@ use serde_json::json;
 
 use super::{Outcome, argument, open_device, print};
 use crate::engine::Trainee;
-use crate::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
+use crate::engine::backward::Recompute;
 use crate::engine::batch::Batch;
-use crate::engine::optimizer::{AdamW, Moments};
-use crate::engine::parameters::{GradientSum, Layout};
-use crate::engine::totals::Totals;
+use crate::engine::optimizer::AdamW;
+use crate::engine::schedule::{Kind, Schedule};
+use crate::engine::step::{StepSettings, Trainer};
+use crate::engine::trainee::values;
 use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Quantise, Source};
 use crate::plan::{Step, available, flop_per_token, fresh_parameters, native_attention, resident, room, wasted_rank};
 use crate::{device, recipe};
@@ -205,7 +206,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let mut trainee = build(arguments, config, weights, &device, dtype)?;
     let load_seconds = started.elapsed().as_secs_f64();
     let peak_before = device::is_cpu(&device).then(|| kernels::peak_flops(dtype == DType::BF16));
-    let Times { seconds, processor } = measure(arguments, &mut trainee, &device, recompute);
+    let Times { seconds, processor } = measure(arguments, &mut trainee, recompute)?;
     let base_bytes = trainee.decoder.matrix_bytes();
     let config = &trainee.decoder.config;
     let flop_per_token = flop_per_token(config, width, Recompute::None, false) + 6.0 * trained as f64;
@@ -320,40 +321,34 @@ struct Times {
     processor: Vec<f64>,
 }
 
-fn measure(arguments: &Arguments, trainee: &mut Trainee, device: &Device, recompute: Recompute) -> Times {
+fn measure(arguments: &Arguments, trainee: &mut Trainee, recompute: Recompute) -> Result<Times, Fault> {
     let examples = random_rows(arguments, trainee.decoder.config.vocab_size);
     let indices: Vec<usize> = (0..examples.len()).collect();
     let batch = Batch::new(&examples, &indices, 1);
     let registry = losses::Registry::default();
     let nll = registry.objectives.iter().find(|kind| kind.name == "nll").expect("the plain nll is always listed");
     let mut objective = (nll.build)(&mut Section::probe());
-    let optimizer = AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) };
-    let layout = Layout::of(trainee);
-    let mut values = layout.gather(trainee);
-    let mut moments = Moments::zeros(layout.length(), device);
+    let settings = StepSettings {
+        seed: 17,
+        recompute,
+        optimizer: AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) },
+        schedule: Schedule { kind: Kind::Constant, learning_rate: 2e-4, warmup: 0, total: arguments.steps + 1 },
+        lora_plus_ratio: None,
+    };
+    let mut trainer = Trainer::new(trainee, objective.as_mut(), settings);
     let mut seconds = Vec::with_capacity(arguments.steps);
     let mut processor = Vec::with_capacity(arguments.steps);
     for step in 1..=arguments.steps + 1 {
         let (started, processor_before) = (Instant::now(), processor_seconds());
-        let mut sums =
-            StepSums { gradients: GradientSum::new(&layout), totals: Totals::zeros(device), auxiliaries: Vec::new() };
-        let objective_scale = 1.0 / batch.learned.len().max(1) as f64;
-        let scale = StepScale { objective: objective_scale, auxiliaries: Vec::new() };
-        let seed = step as u64;
-        let place = Place { step, seed, step_seed: seed, scale };
-        micro_batch(trainee, objective.as_mut(), &batch, &place, recompute, &mut sums);
-        let loss = sums.totals.loss();
-        let (updated, norm) = optimizer.update(values, sums.gradients.flatten(), &loss, &mut moments, 2e-4);
-        layout.scatter(&updated, trainee);
-        values = updated;
+        let numbers = trainer.step(step, std::slice::from_ref(&batch))?;
         // Waits for the device.
-        crate::engine::trainee::values(norm);
+        values(numbers.norm);
         if step > 1 {
             seconds.push(started.elapsed().as_secs_f64());
             processor.extend(processor_seconds().zip(processor_before).map(|(after, before)| after - before));
         }
     }
-    Times { seconds, processor }
+    Ok(Times { seconds, processor })
 }
 
 fn random_rows(arguments: &Arguments, vocabulary: usize) -> Vec<Example> {

@@ -5,8 +5,21 @@ use std::path::Path;
 use burn::tensor::{DType, Device};
 use checkpoints::Adapter;
 
+use super::backward::Recompute;
+use super::optimizer::AdamW;
+use super::schedule::{Kind, Schedule};
+use super::step::StepSettings;
 use super::trainee::Trainee;
 use crate::model::{Decoder, ModelFiles, Quantise, Source};
+
+/// Settings of a step.
+pub const SETTINGS: StepSettings = StepSettings {
+    seed: 1,
+    recompute: Recompute::None,
+    optimizer: AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) },
+    schedule: Schedule { kind: Kind::Constant, learning_rate: 1e-3, warmup: 0, total: 1 },
+    lora_plus_ratio: None,
+};
 
 /// A decoder of `tests/fixtures`.
 #[derive(Debug, Clone)]

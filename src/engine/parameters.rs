@@ -149,12 +149,6 @@ impl<'a> GradientSum<'a> {
         });
     }
 
-    /// Names of the trained tensors that got no gradient.
-    pub fn missing(&self) -> Vec<&str> {
-        let slots = self.layout.slots.iter().zip(&self.sums);
-        slots.filter(|(_, sum)| sum.is_none()).map(|(slot, _)| slot.name.as_str()).collect()
-    }
-
     /// One f32 vector, `[length]`, zero where no gradient came.
     pub fn flatten(self) -> Tensor<1> {
         let device = &self.layout.device;

@@ -4,40 +4,19 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 
-use super::backward::StepScale;
 use super::data::prompts;
 use super::evaluate::{HeldOutLosses, batches, evaluate};
 use super::settings::Settings;
-use super::totals::Totals;
+use super::step::StepNumbers;
 use super::trainee::{Trainee, values as read};
 use crate::report::StepRecord;
 
-/// A step whose numbers are still on the device.
+/// A step that is done and not yet logged.
 pub struct Pending {
-    /// The optimizer step, from 1.
-    pub step: usize,
+    /// What the step gave.
+    pub numbers: StepNumbers,
     /// The least that the loss of this step could be.
     pub floor: Option<f64>,
-    /// The learning rate of its update.
-    pub learning_rate: f64,
-    /// The gradient's global norm, `[1]`.
-    pub norm: Tensor<1>,
-    /// Sums over its learned tokens.
-    pub totals: Totals,
-    /// For each auxiliary loss, the sum of its losses, `[1]`.
-    pub auxiliary_losses: Vec<Option<Tensor<1>>>,
-    /// How it was normalised.
-    pub scale: StepScale,
-    /// The objective's own numbers.
-    pub diagnostics: Vec<(String, f64)>,
-    /// The auxiliary losses' own numbers, by their names.
-    pub auxiliary_diagnostics: Vec<(String, Vec<(String, f64)>)>,
-    /// Tokens processed, padding included.
-    pub tokens: usize,
-    /// Tokens without padding.
-    pub tokens_real: usize,
-    /// Learned tokens of all rows.
-    pub tokens_loss: usize,
     /// When it began.
     pub started: Instant,
     /// How long its turn of the loop took, once that is over.
@@ -47,36 +26,37 @@ pub struct Pending {
 impl Pending {
     /// Waits for the device. Beside the record, the sum of the objective's loss before it is normalised.
     pub fn read(self) -> (StepRecord, f64) {
-        let sums = self.totals.read();
-        let tokens = self.tokens_loss.max(1) as f64;
-        let mut objective = sums.weight_diagnostics(self.tokens_loss);
-        objective.extend(self.diagnostics);
-        let mut loss = sums.loss * self.scale.objective;
+        let numbers = self.numbers;
+        let sums = numbers.totals.read();
+        let tokens = numbers.tokens_loss.max(1) as f64;
+        let mut objective = sums.weight_diagnostics(numbers.tokens_loss);
+        objective.extend(numbers.diagnostics);
+        let mut loss = sums.loss * numbers.scale.objective;
         if let Some(floor) = self.floor {
             objective.extend([("floor".to_string(), floor), ("gap".to_string(), loss - floor)]);
         }
         let mut auxiliaries = Vec::new();
-        let losses = self.auxiliary_losses.into_iter().zip(self.scale.auxiliaries);
-        for ((sum, scale), (name, diagnostics)) in losses.zip(self.auxiliary_diagnostics) {
+        let losses = numbers.auxiliary_losses.into_iter().zip(numbers.scale.auxiliaries);
+        for ((sum, scale), (name, diagnostics)) in losses.zip(numbers.auxiliary_diagnostics) {
             let value = sum.map_or(0.0, |sum| f64::from(read(sum)[0]));
             loss += value * scale;
-            let mut numbers = vec![("loss".to_string(), value * scale)];
-            numbers.extend(diagnostics);
-            auxiliaries.push((name, numbers));
+            let mut own = vec![("loss".to_string(), value * scale)];
+            own.extend(diagnostics);
+            auxiliaries.push((name, own));
         }
-        let norm = f64::from(read(self.norm)[0]);
+        let norm = f64::from(read(numbers.norm)[0]);
         let seconds = self.seconds.unwrap_or_else(|| self.started.elapsed().as_secs_f64());
         let record = StepRecord {
-            step: self.step,
+            step: numbers.step,
             split: "train",
             loss,
             nll: sums.nll / tokens,
             entropy: sums.entropy / tokens,
             grad_norm: Some(norm),
-            lr: Some(self.learning_rate),
-            tokens: self.tokens as u64,
-            tokens_real: self.tokens_real as u64,
-            tokens_loss: self.tokens_loss as u64,
+            lr: Some(numbers.learning_rate),
+            tokens: numbers.tokens as u64,
+            tokens_real: numbers.tokens_real as u64,
+            tokens_loss: numbers.tokens_loss as u64,
             seconds,
             skipped: !(loss.is_finite() && norm.is_finite()),
             objective,

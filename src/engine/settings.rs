@@ -2,15 +2,13 @@
 
 use checkpoints::AdapterConfig;
 
-use super::backward::Recompute;
-use super::optimizer::AdamW;
-use super::schedule::Schedule;
 use super::state::RunState;
+use super::step::StepSettings;
 
 /// What the loop needs to know, all of it derived from the recipe.
 pub struct Settings {
-    /// Seed of every random stream.
-    pub seed: u64,
+    /// What each optimizer step is set to.
+    pub step: StepSettings,
     /// Optimizer steps of the whole run.
     pub steps: usize,
     /// Rows that run at once; targets where steps are made of prompts.
@@ -19,14 +17,6 @@ pub struct Settings {
     pub by_prompt: Option<bool>,
     /// Rows are padded to a multiple of this.
     pub width_multiple: usize,
-    /// What is kept of the way forward.
-    pub recompute: Recompute,
-    /// The optimizer.
-    pub optimizer: AdamW,
-    /// The learning rate.
-    pub schedule: Schedule,
-    /// The learning rate of every `B` of an adapter as a multiple of that of all else.
-    pub lora_plus_ratio: Option<f64>,
     /// Steps between evaluations.
     pub evaluate_every: Option<usize>,
     /// Steps between checkpoints.

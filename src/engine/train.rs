@@ -5,19 +5,16 @@ use std::time::Instant;
 
 use checkpoints::{Checkpoint, Contents, Retention, Run, Trained};
 use datasets::Example;
-use faults::{Fault, Faults, Place as FaultPlace};
-use losses::{Normalisation, Objective};
+use faults::{Fault, Faults, Place};
+use losses::Objective;
 use tracing::info;
 
-use super::backward::{Place, StepScale, StepSums, micro_batch};
 use super::data::Order;
-use super::guard::{Skips, Untouched};
-use super::optimizer::Moments;
-use super::parameters::{GradientSum, Layout};
+use super::guard::Skips;
 use super::record::{Pending, evaluation_record};
 use super::settings::Settings;
-use super::state::{self, RunState};
-use super::totals::Totals;
+use super::state::RunState;
+use super::step::{StepNumbers, Trainer};
 use super::trainee::Trainee;
 use crate::report::Reporter;
 
@@ -69,172 +66,172 @@ pub fn train(
     resume: Option<&Checkpoint>,
     interrupted: &AtomicBool,
 ) -> Result<Outcome, Faults> {
-    let Learner { trainee, objective } = learner;
-    let Rows { order, evaluation } = rows;
-    let Log { run, reporter } = log;
-    let device = trainee.decoder.device().clone();
-    let layout = Layout::of(trainee);
-    let mut values = layout.gather(trainee);
-    let mut moments = Moments::zeros(layout.length(), &device);
-    let mut progress = settings.origin.clone();
-    if let Some(checkpoint) = resume {
-        let state = read_state(checkpoint)?;
-        let RunState { step, skipped, best, pass_loss, stopped_early, .. } = state;
-        // Where it stands is the checkpoint's; what it is made of is what was compared with it.
-        progress = RunState { step, skipped, best, pass_loss, stopped_early, ..progress };
-        (values, moments) = state::restore(checkpoint.training_state()?, &layout, objective, trainee)
-            .map_err(|fault| fault.at(FaultPlace::file(&checkpoint.folder)))?;
-        run.cut_metrics(progress.step)?;
-        if settings.keep_best && progress.best.is_some_and(|(best, _)| best == progress.step) {
-            run.mark_best(progress.step)?;
-        }
+    let mut training = Training::new(settings, learner, rows, log);
+    match resume {
+        Some(checkpoint) => training.resume(checkpoint)?,
+        None => _ = training.evaluate(0)?,
     }
-    moments.factors = settings.lora_plus_ratio.map(|ratio| layout.rate_factors(ratio));
-    let mut untouched = Untouched::new(trainee);
-    let mut skips = Skips::new(objective.overflow_hint());
-    let mut pending: Option<Pending> = None;
-
-    if progress.step == 0 && !evaluation.is_empty() {
-        let record = evaluation_record(settings, trainee, evaluation, 0);
-        reporter.evaluation(run, &record)?;
-    }
-    for step in progress.step + 1..=settings.steps {
+    for step in training.progress.step + 1..=settings.steps {
         let started = Instant::now();
-        let batches = order.batches(step);
-        let scale = step_scale(&batches, objective, trainee, step);
-        let mut sums = StepSums {
-            gradients: GradientSum::new(&layout),
-            totals: Totals::zeros(&device),
-            auxiliaries: vec![None; trainee.auxiliaries.len()],
-        };
-        let step_seed = crate::random::key(settings.seed, &["step", &step.to_string()]);
-        for (index, batch) in batches.iter().enumerate() {
-            let seed = crate::random::key(settings.seed, &["micro-batch", &step.to_string(), &index.to_string()]);
-            let place = Place { step, seed, step_seed, scale: scale.clone() };
-            micro_batch(trainee, objective, batch, &place, settings.recompute, &mut sums);
-        }
-        let learning_rate = settings.schedule.at(step);
-        let gradient = sums.gradients.flatten();
-        let loss = sums.totals.loss();
-        let (values_now, controls) = (values.clone(), layout.controls);
-        let optimizer = &settings.optimizer;
-        let (updated, norm) =
-            optimizer.update_with_controls(values_now, gradient, &loss, &mut moments, learning_rate, controls);
-        let updated = layout.damp(&values, updated, trainee, step);
-        layout.scatter(&updated, trainee);
-        for auxiliary in &mut trainee.auxiliaries {
-            auxiliary.after_step(step);
-        }
-        if scale.objective > 0.0 {
-            untouched.check(trainee, &layout, &values, &updated, learning_rate)?;
-        }
-        values = updated;
+        let batches = training.rows.order.batches(step);
+        let numbers = training.trainer.step(step, &batches)?;
 
-        let floor = order.floor(step).map(|sum| sum * scale.objective);
-        let next = Pending {
-            step,
-            floor,
-            learning_rate,
-            norm,
-            totals: sums.totals,
-            auxiliary_losses: sums.auxiliaries,
-            scale,
-            diagnostics: objective.diagnostics(),
-            auxiliary_diagnostics: trainee.auxiliaries.iter_mut().map(|a| (a.name().into(), a.diagnostics())).collect(),
-            tokens: batches.iter().map(|batch| batch.tokens()).sum(),
-            tokens_real: batches.iter().map(|batch| batch.tokens_real()).sum(),
-            tokens_loss: batches.iter().map(|batch| batch.tokens_learned()).sum(),
-            started,
-            seconds: None,
-        };
-        // The record is read one step late: by then the device has it, and no step waits for its own numbers.
         let stop = interrupted.load(Ordering::SeqCst);
-        let mut last = step == settings.steps;
-        let due = |every: Option<usize>, last: bool| last || every.is_some_and(|every| step.is_multiple_of(every));
-        let pass_ends = objective.early_stop().is_some() && step.is_multiple_of(order.steps_per_epoch());
-        let mut ready: Vec<Pending> = pending.take().into_iter().collect();
-        let evaluation_due = !evaluation.is_empty() && due(settings.evaluate_every, last);
-        if evaluation_due || stop || due(settings.checkpoint_every, last) || pass_ends {
-            ready.push(next)
-        } else {
-            pending = Some(next)
+        let mut due = training.due(step, stop);
+        training.record(numbers, started, due)?;
+        if due.pass_ends && training.pass_is_near_the_floor(step) {
+            due = Due { last: true, evaluate: true, save: true, ..due };
         }
-        for done in ready {
-            let (record, loss) = done.read();
-            if objective.early_stop().is_some() {
-                // A pass with a skipped step is never near its floor; infinity is no number of JSON.
-                progress.pass_loss = if record.skipped { f64::MAX } else { progress.pass_loss + loss };
-            }
-            progress.skipped += usize::from(record.skipped);
-            reporter.step(run, &record)?;
-            skips.take(&record, run)?;
+        let best = due.evaluate && training.evaluate(step)?;
+        if due.save || best {
+            training.save(step, best, due)?;
         }
-        if let Some(pending) = &mut pending {
-            pending.seconds = Some(started.elapsed().as_secs_f64());
-        }
-        progress.step = step;
-        if pass_ends {
-            let pass_loss = std::mem::take(&mut progress.pass_loss);
-            if objective.early_stop().is_some_and(|gap| pass_loss <= (1.0 + gap) * order.floor_of_a_pass()) {
-                info!("step {step} ends the run early: the loss of its pass is near enough to the floor");
-                progress.stopped_early = true;
-                last = true;
-            }
-        }
-        let evaluate_now = !evaluation.is_empty() && due(settings.evaluate_every, last);
-        let save_now = stop || due(settings.checkpoint_every, last);
-        let mut best = false;
-        if evaluate_now {
-            let record = evaluation_record(settings, trainee, evaluation, step);
-            if record.loss.is_finite() && progress.best.is_none_or(|(_, loss)| record.loss < loss) {
-                progress.best = Some((step, record.loss));
-                best = settings.keep_best;
-            }
-            reporter.evaluation(run, &record)?;
-        }
-        // What a skipped step would save is there already, and retention would let go of a good one for it.
-        if (save_now || best) && (!skips.is_skipping() || stop || last) {
-            skips.check_values(&values, step, run)?;
-            if last {
-                skips.check_end(run)?;
-            }
-            let contents = Contents {
-                weights: weights(settings, trainee),
-                training_state: state::save(&layout, &values, &moments, objective, trainee),
-                state: serde_json::to_value(&progress).expect("a state is plain data"),
-                beside: settings.beside.clone(),
-                best,
-            };
-            let folder = run.save(step, &contents, &Retention { keep: settings.keep })?;
-            info!("checkpoint {}", folder.display());
-        }
-        if stop && !last {
-            return Ok(Outcome::Interrupted { step });
-        }
-        if last {
+        if due.last {
             break;
+        }
+        if stop {
+            return Ok(Outcome::Interrupted { step });
         }
     }
     Ok(Outcome::Finished)
 }
 
-/// The step's normalisers, from all of its micro-batches.
-fn step_scale(batches: &[super::batch::Batch], objective: &dyn Objective, trainee: &Trainee, step: usize) -> StepScale {
-    let normaliser = match objective.normalisation() {
-        Normalisation::Tokens => batches.iter().map(|batch| batch.learned.len()).sum::<usize>(),
-        Normalisation::Prompts => {
-            let mut prompts: Vec<usize> = batches.iter().flat_map(|batch| batch.groups.iter().copied()).collect();
-            prompts.sort_unstable();
-            prompts.dedup();
-            prompts.len()
+/// A run under way.
+struct Training<'a, 'b> {
+    settings: &'a Settings,
+    trainer: Trainer<'a>,
+    rows: Rows<'a, 'b>,
+    log: Log<'a>,
+    progress: RunState,
+    skips: Skips,
+    pending: Option<Pending>,
+}
+
+/// What there is to do after a step.
+#[derive(Clone, Copy)]
+struct Due {
+    /// The step is the run's last.
+    last: bool,
+    /// The user asked the run to end.
+    stop: bool,
+    /// Every prompt has been seen once more, of an objective that may end a run early.
+    pass_ends: bool,
+    evaluate: bool,
+    save: bool,
+}
+
+impl<'a, 'b> Training<'a, 'b> {
+    fn new(settings: &'a Settings, learner: Learner<'a>, rows: Rows<'a, 'b>, log: Log<'a>) -> Self {
+        let skips = Skips::new(learner.objective.overflow_hint());
+        let trainer = Trainer::new(learner.trainee, learner.objective, settings.step);
+        Self { settings, trainer, rows, log, progress: settings.origin.clone(), skips, pending: None }
+    }
+
+    /// Puts everything where the checkpoint left it.
+    fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), Faults> {
+        let RunState { step, skipped, best, pass_loss, stopped_early, .. } = read_state(checkpoint)?;
+        // Where it stands is the checkpoint's; what it is made of is what was compared with it.
+        self.progress = RunState { step, skipped, best, pass_loss, stopped_early, ..self.settings.origin.clone() };
+        let tensors = checkpoint.training_state()?;
+        self.trainer.restore(tensors).map_err(|fault| fault.at(Place::file(&checkpoint.folder)))?;
+        self.log.run.cut_metrics(self.progress.step)?;
+        if self.settings.keep_best && self.progress.best.is_some_and(|(best, _)| best == self.progress.step) {
+            self.log.run.mark_best(self.progress.step)?;
         }
-    };
-    let auxiliaries = trainee.auxiliaries.iter().map(|auxiliary| {
-        let units: f64 = batches.iter().map(|batch| auxiliary.units(&batch.rows)).sum();
-        auxiliary.weight(step) / units.max(1.0)
-    });
-    let share: f64 = trainee.auxiliaries.iter().map(|auxiliary| auxiliary.token_loss_scale(step)).product();
-    StepScale { objective: share / normaliser.max(1) as f64, auxiliaries: auxiliaries.collect() }
+        Ok(())
+    }
+
+    fn due(&self, step: usize, stop: bool) -> Due {
+        let last = step == self.settings.steps;
+        let every = |steps: Option<usize>| last || steps.is_some_and(|steps| step.is_multiple_of(steps));
+        let may_end_early = self.trainer.objective.early_stop().is_some();
+        Due {
+            last,
+            stop,
+            pass_ends: may_end_early && step.is_multiple_of(self.rows.order.steps_per_epoch()),
+            evaluate: every(self.settings.evaluate_every),
+            save: stop || every(self.settings.checkpoint_every),
+        }
+    }
+
+    /// Logs a step. Its numbers are read one step late, unless something is due that needs them: by then the device has
+    /// them, and no step waits for its own.
+    fn record(&mut self, numbers: StepNumbers, started: Instant, due: Due) -> Result<(), Faults> {
+        let step = numbers.step;
+        let floor = self.rows.order.floor(step).map(|sum| sum * numbers.scale.objective);
+        let next = Pending { numbers, floor, started, seconds: None };
+        let mut ready: Vec<Pending> = self.pending.take().into_iter().collect();
+        let is_evaluated = due.evaluate && !self.rows.evaluation.is_empty();
+        if is_evaluated || due.save || due.pass_ends {
+            ready.push(next);
+        } else {
+            self.pending = Some(next);
+        }
+        for done in ready {
+            let (record, loss) = done.read();
+            if self.trainer.objective.early_stop().is_some() {
+                // A pass with a skipped step is never near its floor; infinity is no number of JSON.
+                self.progress.pass_loss = if record.skipped { f64::MAX } else { self.progress.pass_loss + loss };
+            }
+            self.progress.skipped += usize::from(record.skipped);
+            self.log.reporter.step(self.log.run, &record)?;
+            self.skips.take(&record, self.log.run)?;
+        }
+        if let Some(pending) = &mut self.pending {
+            pending.seconds = Some(started.elapsed().as_secs_f64());
+        }
+        self.progress.step = step;
+        Ok(())
+    }
+
+    /// Ends a pass over all prompts: true when its loss says that there is little left to learn.
+    fn pass_is_near_the_floor(&mut self, step: usize) -> bool {
+        let pass_loss = std::mem::take(&mut self.progress.pass_loss);
+        let floor = self.rows.order.floor_of_a_pass();
+        let is_near = self.trainer.objective.early_stop().is_some_and(|gap| pass_loss <= (1.0 + gap) * floor);
+        if is_near {
+            info!("step {step} ends the run early: the loss of its pass is near enough to the floor");
+            self.progress.stopped_early = true;
+        }
+        is_near
+    }
+
+    /// Evaluates on the held-out rows, if there are any: true when the checkpoint of this step is the best to keep.
+    fn evaluate(&mut self, step: usize) -> Result<bool, Faults> {
+        if self.rows.evaluation.is_empty() {
+            return Ok(false);
+        }
+        let record = evaluation_record(self.settings, self.trainer.trainee, self.rows.evaluation, step);
+        let is_best = record.loss.is_finite() && self.progress.best.is_none_or(|(_, loss)| record.loss < loss);
+        // Before the first step there is nothing that could be kept.
+        let is_best = is_best && step > 0;
+        if is_best {
+            self.progress.best = Some((step, record.loss));
+        }
+        self.log.reporter.evaluation(self.log.run, &record)?;
+        Ok(is_best && self.settings.keep_best)
+    }
+
+    fn save(&mut self, step: usize, best: bool, due: Due) -> Result<(), Faults> {
+        // What a skipped step would save is there already, and retention would let go of a good one for it.
+        if self.skips.is_skipping() && !due.stop && !due.last {
+            return Ok(());
+        }
+        self.skips.check_values(self.trainer.values(), step, self.log.run)?;
+        if due.last {
+            self.skips.check_end(self.log.run)?;
+        }
+        let contents = Contents {
+            weights: weights(self.settings, self.trainer.trainee),
+            training_state: self.trainer.state(),
+            state: serde_json::to_value(&self.progress).expect("a state is plain data"),
+            beside: self.settings.beside.clone(),
+            best,
+        };
+        let folder = self.log.run.save(step, &contents, &Retention { keep: self.settings.keep })?;
+        info!("checkpoint {}", folder.display());
+        Ok(())
+    }
 }
 
 fn weights(settings: &Settings, trainee: &mut Trainee) -> Trained {
@@ -254,7 +251,7 @@ fn weights(settings: &Settings, trainee: &mut Trainee) -> Trained {
 pub fn read_state(checkpoint: &Checkpoint) -> Result<RunState, Fault> {
     serde_json::from_value(checkpoint.state()?).map_err(|error| {
         Fault::new(format!("`state.json` is not a state of this program: {error}"))
-            .at(FaultPlace::file(&checkpoint.folder))
+            .at(Place::file(&checkpoint.folder))
             .hint("the checkpoint was written by another version")
     })
 }

@@ -104,11 +104,11 @@ mod tests {
     use losses::Surroundings;
 
     use super::*;
-    use crate::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
+    use crate::engine::backward::Recompute;
     use crate::engine::batch::Batch;
     use crate::engine::fixtures;
-    use crate::engine::parameters::{GradientSum, Layout};
-    use crate::engine::totals::{Sums, Totals};
+    use crate::engine::step::{StepSettings, Trainer};
+    use crate::engine::totals::Sums;
     use crate::engine::trainee::{Trainee, values};
 
     fn example(ids: &[u32], weight: f64) -> Example {
@@ -156,18 +156,9 @@ mod tests {
     fn step(trainee: &mut Trainee, batches: &[Batch], recompute: Recompute) -> (Sums, Vec<f32>) {
         let document = Document::parse("recipe.toml", "", &[]).expect("an empty recipe");
         let mut objective = (losses::objective::DIFFUSE.build)(&mut document.root());
-        let layout = Layout::of(trainee);
-        let mut sums = StepSums {
-            gradients: GradientSum::new(&layout),
-            totals: Totals::zeros(trainee.decoder.device()),
-            auxiliaries: vec![None; trainee.auxiliaries.len()],
-        };
-        let scale = StepScale { objective: 1.0, auxiliaries: vec![0.01; trainee.auxiliaries.len()] };
-        for batch in batches {
-            let place = Place { step: 1, seed: 1, step_seed: 1, scale: scale.clone() };
-            micro_batch(trainee, objective.as_mut(), batch, &place, recompute, &mut sums);
-        }
-        (sums.totals.read(), values(sums.gradients.flatten()))
+        let settings = StepSettings { recompute, ..fixtures::SETTINGS };
+        let step = Trainer::new(trainee, objective.as_mut(), settings).gradient(1, batches);
+        (step.totals.read(), values(step.gradient))
     }
 
     #[test]

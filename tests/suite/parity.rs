@@ -4,10 +4,9 @@
 use burn::tensor::{DType, Device, Tensor};
 use checkpoints::export::{Base, merged};
 use trainer::engine::Trainee;
-use trainer::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
+use trainer::engine::backward::Recompute;
 use trainer::engine::batch::Batch;
-use trainer::engine::parameters::{GradientSum, Layout};
-use trainer::engine::totals::Totals;
+use trainer::engine::step::Trainer;
 use trainer::engine::trainee::values;
 use trainer::model::Decoder;
 
@@ -138,14 +137,9 @@ fn gradients_do_not_depend_on_what_is_kept() {
             let gradients = [Recompute::None, Recompute::Blocks, Recompute::Blocks].map(|recompute| {
                 let mut trainee = Trainee { decoder: adapted(model, dtype), auxiliaries: Vec::new() };
                 let mut objective = (losses::objective::NLL.build)(&mut faults::Section::probe());
-                let layout = Layout::of(&mut trainee);
-                let totals = Totals::zeros(&Device::flex());
-                let mut sums = StepSums { gradients: GradientSum::new(&layout), totals, auxiliaries: Vec::new() };
-                let batch = Batch::new(&examples(), &[0, 1, 2], 8);
-                let scale = StepScale { objective: 0.1, auxiliaries: Vec::new() };
-                let place = Place { step: 1, seed: 0, step_seed: 0, scale };
-                micro_batch(&mut trainee, &mut *objective, &batch, &place, recompute, &mut sums);
-                values(sums.gradients.flatten())
+                let batches = [Batch::new(&examples(), &[0, 1, 2], 8)];
+                let settings = Steps { recompute, ..STEPS }.settings();
+                values(Trainer::new(&mut trainee, &mut *objective, settings).gradient(1, &batches).gradient)
             });
             assert!(gradients[0] == gradients[1] && gradients[1] == gradients[2], "{model} {dtype:?}");
             assert!(gradients[0].iter().any(|value| *value != 0.0), "{model} {dtype:?}");

@@ -1,12 +1,11 @@
 //! The six steps that the parity fixtures hold the numbers of: plain nll, AdamW, clipping at 1.
 
-use burn::tensor::Device;
 use trainer::engine::Trainee;
-use trainer::engine::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
+use trainer::engine::backward::Recompute;
 use trainer::engine::batch::Batch;
-use trainer::engine::optimizer::{AdamW, Moments};
-use trainer::engine::parameters::{GradientSum, Layout};
-use trainer::engine::totals::Totals;
+use trainer::engine::optimizer::AdamW;
+use trainer::engine::schedule::{Kind, Schedule};
+use trainer::engine::step::{StepSettings, Trainer};
 use trainer::engine::trainee::values;
 use trainer::model::Decoder;
 
@@ -25,35 +24,42 @@ pub struct Steps {
 pub const STEPS: Steps =
     Steps { rate: 5e-3, weight_decay: 0.0, lora_plus_ratio: None, recompute: Recompute::None, micro_batch_size: 3 };
 
-/// Losses and gradient norms of six steps on all rows, as `make.py` takes them.
+impl Steps {
+    /// A run's own settings of a step.
+    pub fn settings(self) -> StepSettings {
+        StepSettings {
+            seed: 0,
+            recompute: self.recompute,
+            optimizer: AdamW {
+                betas: (0.9, 0.999),
+                epsilon: 1e-8,
+                weight_decay: self.weight_decay,
+                clip_norm: Some(1.0),
+            },
+            schedule: Schedule { kind: Kind::Constant, learning_rate: self.rate, warmup: 0, total: 6 },
+            lora_plus_ratio: self.lora_plus_ratio,
+        }
+    }
+}
+
+/// Losses and gradient norms of six steps on all rows, as `make.py` takes them. Every trained tensor must have moved.
 pub fn train(trainee: &mut Trainee, steps: Steps) -> Vec<(f64, f64)> {
     let examples = examples();
-    let mut objective = (losses::objective::NLL.build)(&mut faults::Section::probe());
-    let optimizer =
-        AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: steps.weight_decay, clip_norm: Some(1.0) };
-    let device = Device::flex();
-    let layout = Layout::of(trainee);
-    let mut parameters = layout.gather(trainee);
-    let mut moments = Moments::zeros(layout.length(), &device);
-    moments.factors = steps.lora_plus_ratio.map(|ratio| layout.rate_factors(ratio));
     let order: Vec<usize> = (0..examples.len()).collect();
-    let tokens: usize = examples.iter().flat_map(|example| &example.learned).filter(|learned| **learned).count();
-    let scale = StepScale { objective: 1.0 / tokens as f64, auxiliaries: Vec::new() };
-    let mut found = Vec::new();
-    for step in 1..=6 {
-        let gradients = GradientSum::new(&layout);
-        let mut sums = StepSums { gradients, totals: Totals::zeros(&device), auxiliaries: Vec::new() };
-        for indices in order.chunks(steps.micro_batch_size) {
-            let batch = Batch::new(&examples, indices, 8);
-            let place = Place { step, seed: 0, step_seed: 0, scale: scale.clone() };
-            micro_batch(trainee, &mut *objective, &batch, &place, steps.recompute, &mut sums);
-        }
-        assert_eq!(sums.gradients.missing(), Vec::<&str>::new());
-        let (gradient, loss) = (sums.gradients.flatten(), sums.totals.loss());
-        let (updated, norm) = optimizer.update(parameters, gradient, &loss, &mut moments, steps.rate);
-        layout.scatter(&updated, trainee);
-        parameters = updated;
-        found.push((sums.totals.read().loss / tokens as f64, f64::from(values(norm)[0])));
+    let batches: Vec<Batch> =
+        order.chunks(steps.micro_batch_size).map(|indices| Batch::new(&examples, indices, 8)).collect();
+    let mut objective = (losses::objective::NLL.build)(&mut faults::Section::probe());
+    let mut trainer = Trainer::new(trainee, &mut *objective, steps.settings());
+    let start = values(trainer.values().clone());
+    let taken = (1..=6).map(|step| {
+        let numbers = trainer.step(step, &batches).expect("every adapter is reached");
+        (numbers.totals.read().loss * numbers.scale.objective, f64::from(values(numbers.norm)[0]))
+    });
+    let found = taken.collect();
+    let end = values(trainer.values().clone());
+    for slot in trainer.slots() {
+        let range = slot.offset..slot.offset + slot.length;
+        assert!(start[range.clone()] != end[range], "{} has not moved", slot.name);
     }
     found
 }

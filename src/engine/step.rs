@@ -1,0 +1,223 @@
+//! One optimizer step: forward and backward through all of its micro-batches, one normalisation over them, one clip, one
+//! update.
+//!
+//! The training loop, `trainer bench` and the tests against PEFT and against a GPU all take this very step.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+use checkpoints::StoredTensor;
+use faults::Fault;
+use losses::{Normalisation, Objective};
+
+use super::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
+use super::batch::Batch;
+use super::guard::Untouched;
+use super::optimizer::{AdamW, Moments};
+use super::parameters::{GradientSum, Layout, Slot};
+use super::schedule::Schedule;
+use super::state;
+use super::totals::Totals;
+use super::trainee::Trainee;
+
+/// What a step is set to; the same for all steps of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct StepSettings {
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// What is kept of the way forward.
+    pub recompute: Recompute,
+    /// The optimizer.
+    pub optimizer: AdamW,
+    /// The learning rate over the steps.
+    pub schedule: Schedule,
+    /// The learning rate of every `B` of an adapter as a multiple of that of all else.
+    pub lora_plus_ratio: Option<f64>,
+}
+
+/// A model that is trained step by step, with its objective and the optimizer's state.
+pub struct Trainer<'a> {
+    /// The model, its adapter and the auxiliary losses.
+    pub trainee: &'a mut Trainee,
+    /// What is minimised.
+    pub objective: &'a mut dyn Objective,
+    settings: StepSettings,
+    layout: Layout,
+    /// The exact f32 values of everything trained, `[layout.length()]`: what a bf16 backbone holds is rounded.
+    values: Tensor<1>,
+    moments: Moments,
+    untouched: Untouched,
+}
+
+/// The gradient of a step before clipping, with the sums that were taken on the way.
+pub struct StepGradient {
+    /// Of everything trained, in the order of [`Trainer::slots`], `[length]`.
+    pub gradient: Tensor<1>,
+    /// Sums over the learned tokens, on the device.
+    pub totals: Totals,
+    /// For each auxiliary loss, the sum of its losses before weight and normaliser, `[1]`, on the device.
+    pub auxiliary_losses: Vec<Option<Tensor<1>>>,
+    /// How the step was normalised.
+    pub scale: StepScale,
+}
+
+/// The numbers of a step that is done. Those that the model computed are still on the device, so that the next step need
+/// not wait for them.
+pub struct StepNumbers {
+    /// The optimizer step, from 1.
+    pub step: usize,
+    /// The learning rate of its update.
+    pub learning_rate: f64,
+    /// The gradient's global norm before clipping, `[1]`.
+    pub norm: Tensor<1>,
+    /// Sums over its learned tokens.
+    pub totals: Totals,
+    /// For each auxiliary loss, the sum of its losses, `[1]`.
+    pub auxiliary_losses: Vec<Option<Tensor<1>>>,
+    /// How it was normalised.
+    pub scale: StepScale,
+    /// The objective's own numbers.
+    pub diagnostics: Vec<(String, f64)>,
+    /// The auxiliary losses' own numbers, by their names.
+    pub auxiliary_diagnostics: Vec<(String, Vec<(String, f64)>)>,
+    /// Tokens processed, padding included.
+    pub tokens: usize,
+    /// Tokens without padding.
+    pub tokens_real: usize,
+    /// Learned tokens of all rows.
+    pub tokens_loss: usize,
+}
+
+impl<'a> Trainer<'a> {
+    /// Before the first step.
+    pub fn new(trainee: &'a mut Trainee, objective: &'a mut dyn Objective, settings: StepSettings) -> Self {
+        let layout = Layout::of(trainee);
+        let values = layout.gather(trainee);
+        let mut moments = Moments::zeros(layout.length(), trainee.decoder.device());
+        moments.factors = settings.lora_plus_ratio.map(|ratio| layout.rate_factors(ratio));
+        let untouched = Untouched::new(trainee);
+        Self { trainee, objective, settings, layout, values, moments, untouched }
+    }
+
+    /// Goes on from the tensors that [`Trainer::state`] gave.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of another shape, or a state that the objective refuses.
+    pub fn restore(&mut self, tensors: BTreeMap<String, StoredTensor>) -> Result<(), Fault> {
+        let factors = self.moments.factors.take();
+        let (values, moments) = state::restore(tensors, &self.layout, self.objective, self.trainee)?;
+        self.values = values;
+        self.moments = Moments { factors, ..moments };
+        Ok(())
+    }
+
+    /// Takes optimizer step `step`, from 1, on its micro-batches.
+    ///
+    /// A loss or gradient that is not finite leaves everything trained as it was; the record of the step says so.
+    ///
+    /// # Errors
+    /// An adapter that the first update did not reach.
+    pub fn step(&mut self, step: usize, batches: &[Batch]) -> Result<StepNumbers, Fault> {
+        let StepGradient { gradient, totals, auxiliary_losses, scale } = self.gradient(step, batches);
+        let (learning_rate, norm) = self.update(step, gradient, &totals.loss(), scale.objective > 0.0)?;
+        let count = |tokens: fn(&Batch) -> usize| batches.iter().map(tokens).sum();
+        let of_auxiliary = self.trainee.auxiliaries.iter_mut();
+        Ok(StepNumbers {
+            step,
+            learning_rate,
+            norm,
+            totals,
+            auxiliary_losses,
+            scale,
+            diagnostics: self.objective.diagnostics(),
+            auxiliary_diagnostics: of_auxiliary.map(|loss| (loss.name().into(), loss.diagnostics())).collect(),
+            tokens: count(Batch::tokens),
+            tokens_real: count(Batch::tokens_real),
+            tokens_loss: count(Batch::tokens_learned),
+        })
+    }
+
+    /// Forward and backward: the gradient of a step, summed over its micro-batches.
+    pub fn gradient(&mut self, step: usize, batches: &[Batch]) -> StepGradient {
+        let scale = self.scale(step, batches);
+        let mut sums = StepSums {
+            gradients: GradientSum::new(&self.layout),
+            totals: Totals::zeros(self.trainee.decoder.device()),
+            auxiliaries: vec![None; self.trainee.auxiliaries.len()],
+        };
+        let seed = self.settings.seed;
+        let step_seed = crate::random::key(seed, &["step", &step.to_string()]);
+        for (index, batch) in batches.iter().enumerate() {
+            let seed = crate::random::key(seed, &["micro-batch", &step.to_string(), &index.to_string()]);
+            let place = Place { step, seed, step_seed, scale: scale.clone() };
+            micro_batch(self.trainee, self.objective, batch, &place, self.settings.recompute, &mut sums);
+        }
+        let StepSums { gradients, totals, auxiliaries } = sums;
+        StepGradient { gradient: gradients.flatten(), totals, auxiliary_losses: auxiliaries, scale }
+    }
+
+    /// Clips the gradient and moves everything trained; gives the learning rate and the gradient's norm, `[1]`. With
+    /// `is_weighted`, the objective has a part in the loss, so that its gradient must reach every adapter.
+    fn update(
+        &mut self,
+        step: usize,
+        gradient: Tensor<1>,
+        loss: &Tensor<1>,
+        is_weighted: bool,
+    ) -> Result<(f64, Tensor<1>), Fault> {
+        let learning_rate = self.settings.schedule.at(step);
+        let before = self.values.clone();
+        let (updated, norm) = self.settings.optimizer.update_with_controls(
+            before.clone(),
+            gradient,
+            loss,
+            &mut self.moments,
+            learning_rate,
+            self.layout.controls,
+        );
+        let updated = self.layout.damp(&before, updated, self.trainee, step);
+        self.layout.scatter(&updated, self.trainee);
+        for auxiliary in &mut self.trainee.auxiliaries {
+            auxiliary.after_step(step);
+        }
+        if is_weighted {
+            self.untouched.check(self.trainee, &self.layout, &before, &updated, learning_rate)?;
+        }
+        self.values = updated;
+        Ok((learning_rate, norm))
+    }
+
+    /// The step's normalisers, from all of its micro-batches.
+    fn scale(&self, step: usize, batches: &[Batch]) -> StepScale {
+        let normaliser = match self.objective.normalisation() {
+            Normalisation::Tokens => batches.iter().map(|batch| batch.learned.len()).sum::<usize>(),
+            Normalisation::Prompts => {
+                let mut prompts: Vec<usize> = batches.iter().flat_map(|batch| batch.groups.iter().copied()).collect();
+                prompts.sort_unstable();
+                prompts.dedup();
+                prompts.len()
+            }
+        };
+        let auxiliaries = self.trainee.auxiliaries.iter().map(|auxiliary| {
+            let units: f64 = batches.iter().map(|batch| auxiliary.units(&batch.rows)).sum();
+            auxiliary.weight(step) / units.max(1.0)
+        });
+        let share: f64 = self.trainee.auxiliaries.iter().map(|auxiliary| auxiliary.token_loss_scale(step)).product();
+        StepScale { objective: share / normaliser.max(1) as f64, auxiliaries: auxiliaries.collect() }
+    }
+
+    /// Where each trained tensor stands in the flat vectors.
+    pub fn slots(&self) -> &[Slot] {
+        &self.layout.slots
+    }
+
+    /// The exact values of everything trained, `[length]`.
+    pub fn values(&self) -> &Tensor<1> {
+        &self.values
+    }
+
+    /// What a checkpoint holds beside the weights: exact values, moments, and what the losses remember.
+    pub fn state(&self) -> BTreeMap<String, StoredTensor> {
+        state::save(&self.layout, &self.values, &self.moments, self.objective, self.trainee)
+    }
+}
