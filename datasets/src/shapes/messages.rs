@@ -15,7 +15,7 @@ pub(super) const SHAPE: Shape = Shape {
     stops: true,
     read: |row, context| {
         let messages = parse(row.list("messages")?, "messages", "role", "content", |role| role)?;
-        Ok(vec![vec![turns::draft(&Conversation::new(messages), context)?]])
+        Ok(turns::drafts(&Conversation::new(messages), context)?.into_iter().map(|draft| vec![draft]).collect())
     },
 };
 

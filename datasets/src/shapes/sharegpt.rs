@@ -11,7 +11,7 @@ pub(super) const SHAPE: Shape = Shape {
     stops: true,
     read: |row, context| {
         let messages = messages::parse(row.list("conversations")?, "conversations", "from", "value", role)?;
-        Ok(vec![vec![turns::draft(&Conversation::new(messages), context)?]])
+        Ok(turns::drafts(&Conversation::new(messages), context)?.into_iter().map(|draft| vec![draft]).collect())
     },
 };
 

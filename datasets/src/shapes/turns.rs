@@ -13,8 +13,9 @@ use crate::options::TrainOn;
 use crate::row::listed;
 use crate::tokenizer::Tokenizer;
 
-/// A conversation as one text with the learned turns marked.
-pub(super) fn draft(conversation: &Conversation, context: &Context<'_>) -> Result<Draft, Fault> {
+/// A conversation as one text with the learned turns marked; as one text for each learned turn where the chat template
+/// writes the whole otherwise than a turn will be asked for.
+pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Result<Vec<Draft>, Fault> {
     let turns = learned_turns(&conversation.messages, context.train_on)?;
     let whole = context.tokenizer.render_chat(conversation, false)?;
     let mut pieces = Vec::new();
@@ -30,7 +31,7 @@ pub(super) fn draft(conversation: &Conversation, context: &Context<'_>) -> Resul
         push(end, Part::Response);
     }
     push(whole.len(), Part::Prompt);
-    Ok(Draft { pieces, special: false, end: false, weight: 1.0 })
+    Ok(vec![Draft { pieces, special: false, end: false, weight: 1.0 }])
 }
 
 /// The turns to learn: all of the assistant's, or its last.

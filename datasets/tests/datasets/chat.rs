@@ -71,17 +71,17 @@ fn a_broken_or_endless_template_is_a_fault() {
     let broken = from_template("{% for message in messages %}").err().expect("a fault").to_string();
     assert!(broken.starts_with("m/chat_template.jinja: cannot read the chat template: "), "{broken}");
     let endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
-    assert!(with_template(endless).render_chat(&[], false).is_err());
+    assert!(with_template(endless).render_chat(&Conversation::default(), false).is_err());
     let recursive = "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}";
-    assert!(with_template(recursive).render_chat(&[], false).is_err());
+    assert!(with_template(recursive).render_chat(&Conversation::default(), false).is_err());
 }
 
 #[test]
 fn a_date_is_formatted_as_python_does() {
-    let date = with_template("{{ strftime_now('%d %b %Y') }}").render_chat(&[], false).expect("a date");
+    let date = with_template("{{ strftime_now('%d %b %Y') }}").render_chat(&Conversation::default(), false).expect("a date");
     let parts: Vec<&str> = date.split(' ').collect();
     assert!(matches!(parts.as_slice(), [day, month, year] if day.len() == 2 && month.len() == 3 && year.len() == 4));
-    assert!(with_template("{{ strftime_now('%d%') }}").render_chat(&[], false).is_err());
+    assert!(with_template("{{ strftime_now('%d%') }}").render_chat(&Conversation::default(), false).is_err());
 }
 
 /// Qwen 3 writes an empty thought before the last answer and takes it away when the conversation goes on.
