@@ -8,6 +8,7 @@
 
 mod fault;
 mod from_toml;
+pub mod json;
 mod nearest;
 mod section;
 mod tree;
