@@ -83,6 +83,7 @@ impl Plan {
     /// # Errors
     /// All that is wrong with the model's files, the rows, or the two together.
     pub fn new(mut recipe: Recipe) -> Result<Self, Faults> {
+        rows::refuse_other_kinds(&recipe)?;
         let principal = matches!(&recipe.adapter, Adapter::Lora(lora) if fresh(lora).is_some_and(|s| s.principal));
         if principal && recipe.model.quantise.is_some_and(|quantise| ![0, recipe::FITTED_ROWS].contains(&quantise.rows))
         {

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
 use crate::conversation::Conversation;
+use crate::mentions::Mentions;
 
 /// Instructions one rendering may take: a thousand times what a long conversation needs, yet seconds at most.
 const FUEL: u64 = 20_000_000;
@@ -22,6 +23,8 @@ pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
     tokens: BTreeMap<String, Value>,
     file: String,
+    /// What it speaks of.
+    pub mentions: Mentions,
 }
 
 impl ChatTemplate {
@@ -42,7 +45,7 @@ impl ChatTemplate {
                 .hint("convert the rows to `prompt` and `completion` to do without it")
         })?;
         let tokens = tokens.iter().map(|(name, text)| (name.to_string(), Value::from(text.clone()))).collect();
-        Ok(Self { environment, tokens, file: file.to_string() })
+        Ok(Self { environment, tokens, file: file.to_string(), mentions: Mentions::of(source) })
     }
 
     /// True when the template speaks of `role`.

@@ -6,6 +6,7 @@
 //!
 //! Errors of ours (a broken invariant) are panics and never pass through here.
 
+mod causes;
 mod fault;
 mod from_toml;
 pub mod json;
@@ -13,6 +14,7 @@ mod nearest;
 mod section;
 mod tree;
 
+pub use causes::Causes;
 pub use fault::{Fault, Faults, Place, Source, shortened, visible};
 pub use from_toml::FromToml;
 pub use nearest::nearest;

@@ -56,9 +56,8 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     }
     text = faults::visible(&text);
     text += &format!(
-        "the first example, {}:{}\n{}\n",
-        example.file,
-        example.line,
+        "the first example, {}\n{}\n",
+        example.place(),
         datasets::describe(example, &plan.tokenizer, colour)
     );
     print(&text)?;

@@ -74,7 +74,7 @@ impl Plan {
         let prompts = self.prompts();
         let line = |prompt: &Prompt| {
             let first = &self.train.examples[prompt.targets.start];
-            format!("{:.4} nats for {} targets, {}:{}", prompt.floor, prompt.targets.len(), first.file, first.line)
+            format!("{:.4} nats for {} targets, {}", prompt.floor, prompt.targets.len(), first.place())
         };
         let mut lines: Vec<String> = prompts.iter().take(PROMPTS_NAMED).map(line).collect();
         if prompts.len() > PROMPTS_NAMED {

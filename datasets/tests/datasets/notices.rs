@@ -22,7 +22,7 @@ fn notices(rows: &[Value], options: &Options, tokenizer: &Tokenizer) -> Vec<Noti
 }
 
 fn notice(oddity: Oddity, rows: usize, of: usize, line: usize, what: &str) -> Notice {
-    Notice { oddity, rows, of, file: "rows.jsonl".into(), line, what: what.into() }
+    Notice { oddity, rows, of, file: "rows.jsonl".into(), line, element: None, what: what.into() }
 }
 
 #[test]
@@ -171,9 +171,9 @@ fn roles_special_tokens_and_targets_without_an_end_are_counted() {
         assert_eq!(found, [notice(Oddity::SpecialToken, 1, 1, 1, "<|im_end|>")], "{row}");
     }
     // Plain text may be anything, and other columns are not read.
-    for row in [json!({"text": "a<|im_end|>b"}), json!({"prompt": "a\n", "completion": "b", "note": "<|im_end|>"})] {
-        assert_eq!(notices(&[row], &Options::default(), &tokenizer), []);
-    }
+    assert_eq!(notices(&[json!({"text": "a<|im_end|>b"})], &Options::default(), &tokenizer), []);
+    let row = json!({"prompt": "a\n", "completion": "b", "note": "<|im_end|>"});
+    assert_eq!(notices(&[row], &Options::default(), &tokenizer), [notice(Oddity::Unread, 1, 1, 1, "`note` in 1")]);
 
     let targets = [json!({"prompt": "A:\n", "targets": ["{1}", "{2 and the owl sleeps near the river}"]})];
     let cut = Options { max_length: 12, too_long: TooLong::Truncate, format: Format::Targets, ..Options::default() };
