@@ -1,0 +1,285 @@
+//! Filters that jinja2 has otherwise than minijinja, or alone.
+
+use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
+use minijinja::{Environment, Error, State, Value, filters};
+
+use super::arguments::{bind, flag, given, is_number, refused, whole};
+use super::{json, methods, python};
+
+/// Gives them to an environment.
+pub(super) fn add(environment: &mut Environment<'_>) {
+    environment.add_filter("tojson", json::to_json);
+    environment.add_filter("length", length);
+    environment.add_filter("count", length);
+    environment.add_filter("default", default);
+    environment.add_filter("d", default);
+    environment.add_filter("replace", replace);
+    environment.add_filter("sort", sort);
+    environment.add_filter("dictsort", dictsort);
+    environment.add_filter("indent", indent);
+    environment.add_filter("int", int);
+    environment.add_filter("float", float);
+    environment.add_filter("first", |value: Value| Ok::<_, Error>(value.try_iter()?.next().unwrap_or_default()));
+    environment.add_filter("string", |value: Value| match value.as_str() {
+        Some(_) => value,
+        None => Value::from(python::text(&value)),
+    });
+    environment.add_filter("trim", trim);
+    environment.add_filter("join", join);
+    environment.add_filter("e", escape);
+    environment.add_filter("escape", escape);
+    environment.add_filter("forceescape", escape);
+    environment.add_filter("truncate", truncate);
+    environment.add_filter("wordcount", wordcount);
+    environment.add_filter("center", center);
+    environment.add_filter("urlencode", urlencode);
+    environment.add_filter(PERCENT, percent);
+}
+
+/// What the operator `%` becomes: minijinja's takes numbers alone.
+pub(super) const PERCENT: &str = "__percent__";
+
+fn percent(left: Value, right: Value) -> Result<Value, Error> {
+    let Some(format) = left.as_str() else { return modulo(&left, &right) };
+    let arguments: Vec<Value> = if right.is_tuple() { right.try_iter()?.collect() } else { vec![right] };
+    minijinja::formatting::format(minijinja::formatting::FormatStyle::Printf, format, &arguments).map(Value::from)
+}
+
+/// The remainder with the sign of the divisor.
+fn modulo(left: &Value, right: &Value) -> Result<Value, Error> {
+    if !is_number(left) || !is_number(right) {
+        let message = format!("unsupported operand types for %: {} and {}", left.kind(), right.kind());
+        return Err(refused(message));
+    }
+    let whole = |value: &Value| i128::try_from(value.clone()).ok().filter(|_| !is_float(value));
+    match (whole(left), whole(right)) {
+        (_, Some(0)) => Err(refused("integer modulo by zero")),
+        (Some(left), Some(right)) => {
+            let rest = left.checked_rem(right).unwrap_or(0);
+            let rest = if rest != 0 && (rest < 0) != (right < 0) { rest + right } else { rest };
+            Ok(i64::try_from(rest).map_or_else(|_| Value::from(rest), Value::from))
+        }
+        _ => {
+            let (left, right) = (f64::try_from(left.clone())?, f64::try_from(right.clone())?);
+            let rest = left % right;
+            Ok(Value::from(match rest {
+                _ if right == 0.0 => return Err(refused("float modulo by zero")),
+                0.0 => 0.0f64.copysign(right),
+                _ if (rest < 0.0) != (right < 0.0) => rest + right,
+                _ => rest,
+            }))
+        }
+    }
+}
+
+fn is_float(value: &Value) -> bool {
+    value.kind() == ValueKind::Number && !value.is_integer()
+}
+
+fn length(value: Value) -> Result<usize, Error> {
+    if value.is_undefined() {
+        return Ok(0);
+    }
+    value.len().ok_or_else(|| refused(format!("object of type {} has no len()", value.kind())))
+}
+
+fn default(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let [otherwise, falsy] = bind("default", &arguments.into_values(), ["default_value", "boolean"])?;
+    let is_absent = value.is_undefined() || flag(&falsy) && !value.is_true();
+    Ok(if is_absent { otherwise.unwrap_or_else(|| Value::from("")) } else { value })
+}
+
+fn replace(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let [old, new, count] = bind("replace", &arguments.into_values(), ["old", "new", "count"])?;
+    let text = |value: &Option<Value>| value.as_ref().map(python::text).unwrap_or_default();
+    let count = whole(&count)?.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
+    Ok(Value::from(python::text(&value).replacen(&text(&old), &text(&new), count)))
+}
+
+/// Arguments by name, for filters of minijinja that take them so alone.
+fn by_name<const N: usize>(names: [&str; N], bound: [Option<Value>; N]) -> Kwargs {
+    names.into_iter().zip(bound).filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+fn sort(state: &mut State, value: Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let names = ["reverse", "case_sensitive", "attribute"];
+    let bound = bind("sort", &arguments.into_values(), names)?;
+    filters::sort(state, value, by_name(names, bound))
+}
+
+fn dictsort(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let names = ["case_sensitive", "by", "reverse"];
+    let bound = bind("dictsort", &arguments.into_values(), names)?;
+    filters::dictsort(&value, by_name(names, bound))
+}
+
+fn indent(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
+    let [width, first, blank] = bind("indent", &arguments.into_values(), ["width", "first", "blank"])?;
+    let blanks = match given(&width).and_then(Value::as_str) {
+        Some(text) => text.to_owned(),
+        None => " ".repeat(usize::try_from(whole(&width)?.unwrap_or(4)).unwrap_or(0).min(1 << 10)),
+    };
+    // So that a line break at the end begins a line.
+    let text = python::text(&value) + "\n";
+    let lines = python::lines(&text, false);
+    let indented = |(index, line): (usize, &&str)| {
+        let takes = if index == 0 { flag(&first) } else { flag(&blank) || !line.is_empty() };
+        if takes { format!("{blanks}{line}") } else { (*line).to_owned() }
+    };
+    Ok(lines.iter().enumerate().map(indented).collect::<Vec<_>>().join("\n"))
+}
+
+fn int(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let [otherwise, base] = bind("int", &arguments.into_values(), ["default", "base"])?;
+    let otherwise = otherwise.unwrap_or_else(|| Value::from(0));
+    let Some(text) = value.as_str() else {
+        return match value.kind() {
+            ValueKind::Undefined => Err(refused("the value is undefined")),
+            ValueKind::Number if !value.is_integer() => Ok(truncated(f64::try_from(value)?).unwrap_or(otherwise)),
+            ValueKind::Number => Ok(value),
+            ValueKind::Bool => Ok(Value::from(i64::from(value.is_true()))),
+            _ => Ok(otherwise),
+        };
+    };
+    let base = u32::try_from(whole(&base)?.unwrap_or(10)).unwrap_or(10).clamp(2, 36);
+    let text = plain_number(text);
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text.trim_start_matches('+')), |digits| (-1, digits));
+    let prefix = match base {
+        2 => ["0b", "0B"],
+        8 => ["0o", "0O"],
+        16 => ["0x", "0X"],
+        _ => ["", ""],
+    };
+    let digits = prefix.iter().find_map(|prefix| digits.strip_prefix(prefix)).unwrap_or(digits);
+    let whole = i64::from_str_radix(digits, base).ok().filter(|_| !digits.starts_with(['+', '-']));
+    Ok(whole
+        .map(|whole| Value::from(sign * whole))
+        .or_else(|| truncated(parse_float(&text)?))
+        .unwrap_or(otherwise))
+}
+
+fn truncated(value: f64) -> Option<Value> {
+    let whole = value.trunc();
+    (whole.abs() < 9e18).then(|| Value::from(whole as i64))
+}
+
+/// A number's text without blanks around it and underscores within.
+fn plain_number(text: &str) -> String {
+    text.trim_matches(python::is_blank).replace('_', "")
+}
+
+fn parse_float(text: &str) -> Option<f64> {
+    text.parse().ok()
+}
+
+fn float(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let [otherwise] = bind("float", &arguments.into_values(), ["default"])?;
+    let otherwise = otherwise.unwrap_or_else(|| Value::from(0.0));
+    Ok(match value.as_str() {
+        Some(text) => parse_float(&plain_number(text)).map_or(otherwise, Value::from),
+        None if value.is_undefined() => return Err(refused("the value is undefined")),
+        None if value.kind() == ValueKind::Bool => Value::from(f64::from(u8::from(value.is_true()))),
+        None => f64::try_from(value).map_or(otherwise, Value::from),
+    })
+}
+
+fn trim(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
+    let [letters] = bind("trim", &arguments.into_values(), ["chars"])?;
+    let text = python::text(&value);
+    Ok(match given(&letters).and_then(Value::as_str) {
+        Some(letters) => text.trim_matches(|letter| letters.contains(letter)).to_owned(),
+        None => text.trim_matches(python::is_blank).to_owned(),
+    })
+}
+
+fn join(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
+    let [between, attribute] = bind("join", &arguments.into_values(), ["d", "attribute"])?;
+    let between = between.as_ref().map(python::text).unwrap_or_default();
+    let item = |item: Value| match given(&attribute) {
+        None => Ok(python::text(&item)),
+        Some(name) => match name.as_str() {
+            Some(path) => {
+                let found = path.split('.').try_fold(item, |value, name| match name.parse::<usize>() {
+                    Ok(index) => value.get_item_by_index(index),
+                    Err(_) => value.get_attr(name),
+                });
+                found.map(|found| python::text(&found))
+            }
+            None => item.get_item(name).map(|found| python::text(&found)),
+        },
+    };
+    if value.is_undefined() {
+        return Ok(String::new());
+    }
+    Ok(value.try_iter()?.map(item).collect::<Result<Vec<_>, _>>()?.join(&between))
+}
+
+fn escape(value: Value) -> Value {
+    if value.is_safe() {
+        return value;
+    }
+    let mut out = String::new();
+    for letter in python::text(&value).chars() {
+        match letter {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '\'' => out.push_str("&#39;"),
+            '"' => out.push_str("&#34;"),
+            _ => out.push(letter),
+        }
+    }
+    Value::from_safe_string(out)
+}
+
+fn truncate(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
+    let names = ["length", "killwords", "end", "leeway"];
+    let [length, within_words, end, leeway] = bind("truncate", &arguments.into_values(), names)?;
+    let letters: Vec<char> = python::text(&value).chars().collect();
+    let length = usize::try_from(whole(&length)?.unwrap_or(255)).unwrap_or(0);
+    let leeway = usize::try_from(whole(&leeway)?.unwrap_or(5)).unwrap_or(0);
+    let end = end.as_ref().map_or_else(|| "...".to_owned(), python::text);
+    if letters.len() <= length + leeway {
+        return Ok(letters.into_iter().collect());
+    }
+    let kept: String = letters[..length.saturating_sub(end.chars().count()).min(letters.len())].iter().collect();
+    let kept = if flag(&within_words) { &*kept } else { kept.rsplit_once(' ').map_or(&*kept, |(words, _)| words) };
+    Ok(format!("{kept}{end}"))
+}
+
+fn wordcount(value: Value) -> usize {
+    let text = python::text(&value);
+    text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').filter(|word| !word.is_empty()).count()
+}
+
+fn center(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
+    let [width] = bind("center", &arguments.into_values(), ["width"])?;
+    let text = python::text(&value);
+    let width = usize::try_from(whole(&width)?.unwrap_or(80)).unwrap_or(0).min(1 << 20);
+    let missing = width.saturating_sub(text.chars().count());
+    let before = methods::before_centered(missing, width.max(text.chars().count()));
+    Ok(format!("{}{text}{}", " ".repeat(before), " ".repeat(missing - before)))
+}
+
+fn urlencode(value: Value) -> Result<String, Error> {
+    let quoted = |text: &str, in_query: bool| {
+        let byte = |byte: u8| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' => char::from(byte).to_string(),
+            b'/' if !in_query => "/".into(),
+            b' ' if in_query => "+".into(),
+            _ => format!("%{byte:02X}"),
+        };
+        text.bytes().map(byte).collect::<String>()
+    };
+    if value.as_str().is_some() || !matches!(value.kind(), ValueKind::Map | ValueKind::Seq) {
+        return Ok(quoted(&python::text(&value), false));
+    }
+    let pair = |item: Value| {
+        let (key, value) = match value.kind() {
+            ValueKind::Map => (item.clone(), value.get_item(&item)?),
+            _ => (item.get_item_by_index(0)?, item.get_item_by_index(1)?),
+        };
+        Ok::<_, Error>(format!("{}={}", quoted(&python::text(&key), true), quoted(&python::text(&value), true)))
+    };
+    Ok(value.try_iter()?.map(pair).collect::<Result<Vec<_>, _>>()?.join("&"))
+}

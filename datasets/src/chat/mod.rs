@@ -1,0 +1,171 @@
+//! Chat templates: a conversation as the one text that an instruct model was trained on.
+//!
+//! A template is Jinja written for Python. This is the environment that transformers gives it (`trim_blocks`,
+//! `lstrip_blocks`, loop controls, `raise_exception`, `strftime_now`, a plain `tojson`, marks of generated text), on top of
+//! minijinja, with what jinja2 has otherwise: [`rewrite`] for what the syntax decides, the other files for values.
+
+mod arguments;
+mod date;
+mod filters;
+mod globals;
+mod json;
+mod methods;
+mod predicates;
+mod python;
+mod rewrite;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use faults::{Fault, Place};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, Error, ErrorKind, Value};
+use serde_json::{Map, Value as Json};
+
+pub use date::Moment;
+
+use crate::conversation::{Conversation, Message};
+use rewrite::{MARK_END, MARK_START};
+
+/// Instructions one rendering may take: a thousand times what a long conversation needs, yet seconds at most.
+const FUEL: u64 = 20_000_000;
+
+/// A compiled chat template with the special tokens it may name.
+pub(crate) struct ChatTemplate {
+    environment: Environment<'static>,
+    tokens: BTreeMap<String, Value>,
+    file: String,
+    source: String,
+}
+
+/// A conversation as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rendered {
+    /// The text.
+    pub text: String,
+    /// The bytes of it that `{% generation %}` marks.
+    pub generated: Vec<Range<usize>>,
+}
+
+impl ChatTemplate {
+    /// Compiles `source`, read from `file`; `moment` is its now.
+    pub fn new(file: &str, source: &str, tokens: &[(&str, String)], moment: Moment) -> Result<Self, Fault> {
+        let mut environment = environment(moment);
+        environment.add_template_owned("chat", rewrite::rewritten(source)).map_err(|error| {
+            Fault::new(format!("cannot read the chat template: {}", explain(&error)))
+                .at(Place::file(file))
+                .hint("convert the rows to `prompt` and `completion` to do without it")
+        })?;
+        let tokens = tokens.iter().map(|(name, text)| (name.to_string(), Value::from(text.clone()))).collect();
+        Ok(Self { environment, tokens, file: file.to_string(), source: source.to_string() })
+    }
+
+    /// True when the template speaks of `role`.
+    pub fn names(&self, role: &str) -> bool {
+        [format!("'{role}'"), format!("\"{role}\"")].iter().any(|word| self.source.contains(word))
+    }
+
+    /// True when the template reads a variable or a field of this name.
+    pub fn mentions(&self, name: &str) -> bool {
+        let is_word = |letter: char| letter == '_' || letter.is_alphanumeric();
+        self.source.split(|letter| !is_word(letter)).any(|word| word == name)
+    }
+
+    /// What the template was compiled from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The text of a conversation; `defaults` are switches of the template that the conversation itself does not set.
+    pub fn render(
+        &self,
+        conversation: &Conversation,
+        defaults: &Map<String, Json>,
+        add_generation_prompt: bool,
+    ) -> Result<Rendered, Fault> {
+        let mut context = self.tokens.clone();
+        let switches = defaults.iter().chain(&conversation.arguments);
+        context.extend(switches.map(|(key, value)| (key.clone(), Value::from(Serde(value)))));
+        let messages: Vec<Map<String, Json>> = conversation.messages.iter().map(as_given).collect();
+        context.insert("messages".into(), Value::from(Serde(&messages)));
+        context.insert("add_generation_prompt".into(), Value::from(add_generation_prompt));
+        context.insert("tools".into(), Value::from(Serde(&conversation.tools)));
+        context.insert("documents".into(), Value::from(Serde(&conversation.documents)));
+        let template = self.environment.get_template("chat").expect("the template was added at the start");
+        let text = template.render(Value::from_pairs(context)).map_err(|error| {
+            Fault::new(format!("the chat template refuses this conversation: {}", explain(&error)))
+                .hint(format!("the template is in `{}`", self.file))
+        })?;
+        self.without_marks(text)
+    }
+
+    /// Takes the marks of generated text out and keeps their places.
+    fn without_marks(&self, marked: String) -> Result<Rendered, Fault> {
+        if !marked.contains([MARK_START, MARK_END]) {
+            return Ok(Rendered { text: marked, generated: Vec::new() });
+        }
+        let (mut text, mut generated, mut open) = (String::with_capacity(marked.len()), Vec::new(), None);
+        for letter in marked.chars() {
+            match (letter, open) {
+                (MARK_START, None) => open = Some(text.len()),
+                (MARK_END, Some(start)) => {
+                    generated.push(start..text.len());
+                    open = None;
+                }
+                (MARK_START | MARK_END, _) => {
+                    return Err(Fault::new("a block `{% generation %}` of the chat template stands in another, or was cut")
+                        .at(Place::file(&self.file))
+                        .hint("write `{% generation %}` around what the assistant says, outside of filters"));
+                }
+                _ => text.push(letter),
+            }
+        }
+        Ok(Rendered { text, generated })
+    }
+}
+
+/// The environment of a template.
+fn environment(moment: Moment) -> Environment<'static> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.expect("the delimiters are Jinja's own"));
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    environment.set_unknown_method_callback(methods::call);
+    environment.set_formatter(|out, _, value| out.write_str(&python::text(value)).map_err(Error::from));
+    filters::add(&mut environment);
+    environment.add_test("iterable", predicates::is_iterable);
+    environment.add_test("sequence", predicates::is_sequence);
+    environment.add_test("callable", predicates::is_callable);
+    environment.add_function("raise_exception", globals::raise_exception);
+    environment.add_function("dict", globals::dict);
+    environment.add_function("cycler", globals::cycler);
+    environment.add_function("joiner", globals::joiner);
+    environment.add_function(rewrite::GENERATION, globals::generation);
+    environment.add_function("strftime_now", move |format: String| {
+        moment.format(&format).map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+    });
+    environment
+}
+
+/// A message as transformers gives it to a template: without what is null, and with the thought under both of its names.
+fn as_given(message: &Message) -> Map<String, Json> {
+    let mut given = Map::new();
+    given.insert("role".into(), Json::from(message.role.as_str()));
+    given.extend(message.content.as_deref().map(|content| ("content".to_owned(), Json::from(content))));
+    let fields = message.fields.iter().filter(|(_, value)| !value.is_null());
+    given.extend(fields.map(|(key, value)| (key.clone(), value.clone())));
+    let thought = ["reasoning_content", "thinking", "reasoning"].iter().find_map(|key| given.get(*key)).cloned();
+    if let Some(thought) = thought {
+        given.entry("thinking").or_insert_with(|| thought.clone());
+        given.insert("reasoning_content".into(), thought);
+    }
+    given
+}
+
+/// What went wrong, with the template's line.
+fn explain(error: &Error) -> String {
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    error.line().map_or(detail.clone(), |line| format!("{detail} (line {line} of the template)"))
+}
