@@ -25,14 +25,18 @@ pub(crate) fn other_kind(path: &Path) -> Option<Fault> {
         return None;
     }
     let fault = |what: &str, hint: String| Some(Fault::new(what).at(Place::file(path)).hint(hint));
-    if let Some(address) = ["hf://", "https://", "http://", "s3://", "gs://"].iter().find(|start| name.starts_with(**start)) {
+    if let Some(address) =
+        ["hf://", "https://", "http://", "s3://", "gs://"].iter().find(|start| name.starts_with(**start))
+    {
         let what = "rows are read from files of this machine, and this is an address";
         return match name.strip_prefix("hf://datasets/") {
             Some(rest) => {
                 let dataset: Vec<&str> = rest.splitn(3, '/').take(2).collect();
                 fault(what, of_hub(dataset.join("/").split('@').next().unwrap_or_default()))
             }
-            None if *address == "hf://" => fault(what, "`hf://datasets/ORG/NAME` names a data set; download it first".into()),
+            None if *address == "hf://" => {
+                fault(what, "`hf://datasets/ORG/NAME` names a data set; download it first".into())
+            }
             None => fault(what, "download it first, and name the file".into()),
         };
     }
@@ -92,7 +96,8 @@ fn of_folder(path: &Path) -> String {
     if has_ending(path, &["parquet"]) {
         return by_pandas(&format!("read_parquet('{shown}')"));
     }
-    let mut rows: Vec<String> = endings(path).filter(|name| name.ends_with(".jsonl") || name.ends_with(".json")).collect();
+    let mut rows: Vec<String> =
+        endings(path).filter(|name| name.ends_with(".jsonl") || name.ends_with(".json")).collect();
     rows.sort();
     match rows.first() {
         Some(first) => format!("name each file in it, such as `{}`", path.join(first).display()),
@@ -186,15 +191,22 @@ fn of_name(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
             Some(("a plain text", format!("{command} makes a row of each line")))
         }
         "yaml" | "yml" => {
-            let command = format!("python -c \"import json, yaml; [print(json.dumps(row)) for row in yaml.safe_load(open('{shown}'))]\" > rows.jsonl");
+            let command = format!(
+                "python -c \"import json, yaml; [print(json.dumps(row)) for row in yaml.safe_load(open('{shown}'))]\" > rows.jsonl"
+            );
             Some(("a file in YAML", format!("{command} makes rows of it")))
         }
         "xml" | "html" | "pdf" | "docx" => Some(("a document", "write its text as rows: `{\"text\": \"..\"}`".into())),
         "py" | "ipynb" | "toml" => Some(("a program or a recipe", "name the file of rows".into())),
-        _ if line.contains('\t') && !line.contains(['{', '[']) => Some(("a table with tabs", table(&shown.to_string(), "\\t"))),
+        _ if line.contains('\t') && !line.contains(['{', '[']) => {
+            Some(("a table with tabs", table(&shown.to_string(), "\\t")))
+        }
         _ if line.contains(',') && !line.contains(['{', '[']) => {
             let first = shortened(line.trim_end());
-            Some(("a table in CSV, it seems,", format!("its first line is `{first}`: {}", table(&shown.to_string(), ","))))
+            Some((
+                "a table in CSV, it seems,",
+                format!("its first line is `{first}`: {}", table(&shown.to_string(), ",")),
+            ))
         }
         _ => None,
     }

@@ -27,7 +27,7 @@ pub enum Oddity {
     /// The letters of a special token, which the tokenizer takes for the token.
     SpecialToken,
     /// Columns or fields of messages that nothing reads.
-    Unread,
+    UnreadColumn,
     /// A question and an answer in no chat template, for a model that has one.
     Untemplated,
 }
@@ -87,7 +87,7 @@ impl fmt::Display for Notice {
                 "{rows} of {of} rows spell out a special token, first `{what}` in {place}: it is read as that \
                  token and not as text; take it out unless the token is meant"
             ),
-            Oddity::Unread => write!(
+            Oddity::UnreadColumn => write!(
                 f,
                 "{rows} of {of} rows have what nothing reads, first {place}: {what}; `data.ignore` names what is left out on purpose"
             ),

@@ -91,7 +91,7 @@ impl Prompts {
             report.leave_unread(row.asked.unread(tokenizer), &self.file, *at);
         }
         report.count(&[]);
-        report.notices.retain(|notice| notice.oddity == Oddity::Unread);
+        report.notices.retain(|notice| notice.oddity == Oddity::UnreadColumn);
         report.notices
     }
 }

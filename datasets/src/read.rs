@@ -237,7 +237,9 @@ impl<'a> Reading<'a> {
                 Ok(Outcomes { prompts, oddities, unread }) => {
                     // Those of the program are as they are meant to be.
                     let is_own = file.starts_with(builtin::PREFIX);
-                    for (oddity, what) in oddities.into_iter().filter(|(oddity, _)| !is_own || *oddity != Oddity::Untemplated) {
+                    for (oddity, what) in
+                        oddities.into_iter().filter(|(oddity, _)| !is_own || *oddity != Oddity::Untemplated)
+                    {
                         self.report.notice(oddity, what, file, row.at);
                     }
                     self.report.leave_unread(unread, file, row.at);

@@ -103,7 +103,7 @@ impl Report {
         self.unread.sort_by(|a, b| b.rows.cmp(&a.rows).then_with(|| a.name.cmp(&b.name)));
         for notice in &mut self.notices {
             notice.of = self.rows;
-            if notice.oddity == Oddity::Unread {
+            if notice.oddity == Oddity::UnreadColumn {
                 notice.what = unread::counted(&self.unread);
             }
         }
@@ -135,7 +135,7 @@ impl Report {
         if names.is_empty() {
             return;
         }
-        self.notice(Oddity::Unread, String::new(), file, at);
+        self.notice(Oddity::UnreadColumn, String::new(), file, at);
         unread::count(&mut self.unread, names);
     }
 

@@ -106,7 +106,11 @@ pub fn read_samples(path: &Path) -> Result<Samples, Faults> {
 /// The columns that nothing reads.
 fn unread(object: &Map<String, Value>) -> Vec<String> {
     let own = |column: &str| READ.contains(&column) || WRITTEN.contains(&column);
-    object.iter().filter(|(column, value)| !own(column) && !is_nothing(value)).map(|(column, _)| column.clone()).collect()
+    object
+        .iter()
+        .filter(|(column, value)| !own(column) && !is_nothing(value))
+        .map(|(column, _)| column.clone())
+        .collect()
 }
 
 /// Refuses columns that say something of a sample under another name.

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tokenizers::processors::PostProcessorWrapper;
 
 use crate::builtin;
-use crate::chat::ChatTemplate;
+use crate::chat::{ChatTemplate, Moment};
 use crate::conversation::Conversation;
 
 /// The files of a model's folder that say how text becomes ids; all but the first may be absent.
@@ -133,10 +133,11 @@ impl Tokenizer {
         let special = tokens.iter().filter(is_special).map(|token| token.content.clone()).collect();
         let added = tokens.into_iter().map(|token| token.content).collect();
 
+        let moment = Moment::now();
         let template = match find("chat_template.jinja") {
-            Some((name, text)) => Some(ChatTemplate::new(name, text, &named)?),
+            Some((name, text)) => Some(ChatTemplate::new(name, text, &named, moment)?),
             None => match (default_template(&config), find("tokenizer_config.json")) {
-                (Some(text), Some((name, _))) => Some(ChatTemplate::new(name, text, &named)?),
+                (Some(text), Some((name, _))) => Some(ChatTemplate::new(name, text, &named, moment)?),
                 _ => None,
             },
         };
@@ -288,12 +289,12 @@ impl Tokenizer {
 
     /// True when the chat template speaks of `name`: a variable, an attribute or a key.
     pub(crate) fn template_mentions(&self, name: &str) -> bool {
-        self.template.as_ref().is_some_and(|template| template.mentions.has(name))
+        self.template.as_ref().is_some_and(|template| template.mentions(name))
     }
 
     /// True when the chat template writes the calls of tools as JSON and would quote arguments that are a text already.
     pub(crate) fn template_writes_calls_as_json(&self) -> bool {
-        self.template.as_ref().is_some_and(|template| template.mentions.writes_calls_as_json())
+        self.template.as_ref().is_some_and(|template| template.writes_calls_as_json())
     }
 
     /// A conversation as the model was trained to read it; `add_generation_prompt` opens the assistant's next turn.
@@ -302,7 +303,7 @@ impl Tokenizer {
     /// There is no chat template, or the template refuses the conversation.
     pub fn render_chat(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<String, Fault> {
         match &self.template {
-            Some(template) => template.render(conversation, add_generation_prompt),
+            Some(template) => Ok(template.render(conversation, &Map::new(), add_generation_prompt)?.text),
             None => Err(self
                 .fault("the model has no chat template")
                 .hint("convert the rows to `prompt` and `completion`, or use an instruct model")),

@@ -71,7 +71,8 @@ fn meaning(column: &str, value: &Value, shape: &Shape) -> Option<&'static str> {
     if learned.is_some() || is(&["mask", "loss_mask", "loss_weight", "sample_weight", "weights", "loss_scale"]) {
         return Some("a row is learned as it is: `weight: 0` or `train: false` of a message leaves that turn out");
     }
-    if is(&["label", "kto_tag"]) && value.is_boolean() || begins(&["rejected", "chosen"]) || is(&["chosen", "rejected"]) {
+    if is(&["label", "kto_tag"]) && value.is_boolean() || begins(&["rejected", "chosen"]) || is(&["chosen", "rejected"])
+    {
         return Some("preferences are not trained on: take the rows whose answers are bad out");
     }
     if BESIDE.contains(&column) || is(&["system_prompt", "functions", "tool_choice", "chat_template"]) {
@@ -81,9 +82,7 @@ fn meaning(column: &str, value: &Value, shape: &Shape) -> Option<&'static str> {
         return Some("write the turns before as `messages`");
     }
     if THOUGHTS.contains(&column) || is(&["thought", "thoughts", "cot", "chain_of_thought"]) {
-        return Some(
-            "write it into the answer or the message, or name it as `reasoning_content` of `data.chat`",
-        );
+        return Some("write it into the answer or the message, or name it as `reasoning_content` of `data.chat`");
     }
     if is(&["context", "contexts", "passage"]) && shape.format != Format::Text {
         return Some("put it into the question");
@@ -181,18 +180,22 @@ pub(crate) fn unread_fields(row: &Row<'_>, tokenizer: &Tokenizer) -> Vec<String>
 
 fn fields_unread<'a>(row: &Row<'a>, tokenizer: &Tokenizer) -> impl Iterator<Item = (&'static str, &'a str)> {
     let names = row.names();
-    turns_in(row).flat_map(move |(key, turn)| {
-        let own = [message::key_in(turn, "role", &ROLE, names), message::key_in(turn, "content", &CONTENT, names)];
-        let is_read = move |field: &str| {
-            own.contains(&field)
-                || LEARNED.iter().any(|(name, _)| *name == field)
-                || THOUGHTS.contains(&field)
-                || names.ignores(field)
-                || tokenizer.template_mentions(field)
-        };
-        let filled = turn.iter().filter(|(_, value)| !is_nothing(value));
-        filled.map(|(field, _)| field.as_str()).filter(move |field| !is_read(field)).map(move |field| (key, field))
-    }).collect::<Vec<_>>().into_iter()
+    turns_in(row)
+        .flat_map(move |(key, turn)| {
+            let own = [message::key_in(turn, "role", &ROLE, names), message::key_in(turn, "content", &CONTENT, names)];
+            let is_read = move |field: &str| {
+                own.contains(&field)
+                    || LEARNED.iter().any(|(name, _)| *name == field)
+                    || THOUGHTS.contains(&field)
+                    || field == "tool_calls"
+                    || names.ignores(field)
+                    || tokenizer.template_mentions(field)
+            };
+            let filled = turn.iter().filter(|(_, value)| !is_nothing(value));
+            filled.map(|(field, _)| field.as_str()).filter(move |field| !is_read(field)).map(move |field| (key, field))
+        })
+        .collect::<Vec<_>>()
+        .into_iter()
 }
 
 /// Refuses what JSON cannot say where it is read.
@@ -225,10 +228,11 @@ pub(crate) fn refuse_oddities(
             name += &if part.parse::<usize>().is_ok() { format!("[{part}]") } else { format!(".{part}") };
         }
         let (says, hint) = match oddity.kind {
-            json::OddityKind::Number => ("is", "write `null` or a number, or take the row out"),
-            json::OddityKind::Surrogate => {
-                ("holds", "half of a character: `text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')` mends it")
-            }
+            json::OddityKind::Number => ("is", "write what is meant, or take the row out"),
+            json::OddityKind::Surrogate => (
+                "holds",
+                "half of a character: `text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')` mends it",
+            ),
         };
         return Err(Fault::new(format!("`{name}` {says} {oddity}")).hint(hint));
     }
@@ -261,8 +265,10 @@ const MOST_NAMES: usize = 20;
 /// The fault of a column of `data.ignore` that a shape must have.
 pub(crate) fn refuse_ignored(shape: &Shape, options: &Options) -> Result<(), Fault> {
     match shape.required.iter().find(|key| options.ignore.iter().any(|name| name == *key)) {
-        Some(key) => Err(Fault::new(format!("`data.ignore` names `{key}`, without which there is no row of `{}`", shape.word))
-            .hint(format!("it may name anything but {}", listed(shape.required.iter().copied())))),
+        Some(key) => {
+            Err(Fault::new(format!("`data.ignore` names `{key}`, without which there is no row of `{}`", shape.word))
+                .hint(format!("it may name anything but {}", listed(shape.required.iter().copied()))))
+        }
         None => Ok(()),
     }
 }

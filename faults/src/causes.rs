@@ -161,7 +161,10 @@ mod tests {
         assert!(of_one[0].ends_with(", 19, 20 and 33 more)"), "{of_one:?}");
         let letters = ('a'..='z').map(|c| Fault::new(c.to_string()).at(Place::line("f", 1)));
         let of_many = told(letters);
-        assert_eq!((of_many.len(), of_many[20].as_str()), (21, "f:1: and 6 more faults of other kinds; hint: mend those above first"));
+        assert_eq!(
+            (of_many.len(), of_many[20].as_str()),
+            (21, "f:1: and 6 more faults of other kinds; hint: mend those above first")
+        );
         assert_eq!(Causes::new().check(), Ok(()));
     }
 }

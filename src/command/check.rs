@@ -55,11 +55,8 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         text += &format!("evaluation rows\n{}\n", eval.report);
     }
     text = faults::visible(&text);
-    text += &format!(
-        "the first example, {}\n{}\n",
-        example.place(),
-        datasets::describe(example, &plan.tokenizer, colour)
-    );
+    text +=
+        &format!("the first example, {}\n{}\n", example.place(), datasets::describe(example, &plan.tokenizer, colour));
     print(&text)?;
     Ok(Outcome::Done)
 }

@@ -57,7 +57,8 @@ pub(super) fn rows(
     let mut read = |key: &str, paths: &[String], options: &Options| {
         let read = datasets::read(&paths.iter().map(PathBuf::from).collect::<Vec<_>>(), options, tokenizer);
         let placed = |fault: Fault| {
-            let of_key = ["data.rename", "data.ignore"].into_iter().find(|key| fault.message.starts_with(&format!("`{key}`")));
+            let of_key =
+                ["data.rename", "data.ignore"].into_iter().find(|key| fault.message.starts_with(&format!("`{key}`")));
             let about = of_key.unwrap_or(key);
             fault.or_at(recipe.places.of(about))
         };

@@ -152,10 +152,7 @@ fn int(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     };
     let digits = prefix.iter().find_map(|prefix| digits.strip_prefix(prefix)).unwrap_or(digits);
     let whole = i64::from_str_radix(digits, base).ok().filter(|_| !digits.starts_with(['+', '-']));
-    Ok(whole
-        .map(|whole| Value::from(sign * whole))
-        .or_else(|| truncated(parse_float(&text)?))
-        .unwrap_or(otherwise))
+    Ok(whole.map(|whole| Value::from(sign * whole)).or_else(|| truncated(parse_float(&text)?)).unwrap_or(otherwise))
 }
 
 fn truncated(value: f64) -> Option<Value> {

@@ -26,6 +26,7 @@ use serde_json::{Map, Value as Json};
 pub use date::Moment;
 
 use crate::conversation::{Conversation, Message};
+use crate::mentions::Mentions;
 use rewrite::{MARK_END, MARK_START};
 
 /// Instructions one rendering may take: a thousand times what a long conversation needs, yet seconds at most.
@@ -37,6 +38,7 @@ pub(crate) struct ChatTemplate {
     tokens: BTreeMap<String, Value>,
     file: String,
     source: String,
+    mentions: Mentions,
 }
 
 /// A conversation as text.
@@ -58,7 +60,13 @@ impl ChatTemplate {
                 .hint("convert the rows to `prompt` and `completion` to do without it")
         })?;
         let tokens = tokens.iter().map(|(name, text)| (name.to_string(), Value::from(text.clone()))).collect();
-        Ok(Self { environment, tokens, file: file.to_string(), source: source.to_string() })
+        Ok(Self {
+            environment,
+            tokens,
+            file: file.to_string(),
+            source: source.to_string(),
+            mentions: Mentions::of(source),
+        })
     }
 
     /// True when the template speaks of `role`.
@@ -68,8 +76,12 @@ impl ChatTemplate {
 
     /// True when the template reads a variable or a field of this name.
     pub fn mentions(&self, name: &str) -> bool {
-        let is_word = |letter: char| letter == '_' || letter.is_alphanumeric();
-        self.source.split(|letter| !is_word(letter)).any(|word| word == name)
+        self.mentions.has(name)
+    }
+
+    /// True when the template writes calls of tools as JSON, whatever the type of their arguments.
+    pub fn writes_calls_as_json(&self) -> bool {
+        self.mentions.writes_calls_as_json()
     }
 
     /// What the template was compiled from.
@@ -114,9 +126,11 @@ impl ChatTemplate {
                     open = None;
                 }
                 (MARK_START | MARK_END, _) => {
-                    return Err(Fault::new("a block `{% generation %}` of the chat template stands in another, or was cut")
-                        .at(Place::file(&self.file))
-                        .hint("write `{% generation %}` around what the assistant says, outside of filters"));
+                    return Err(Fault::new(
+                        "a block `{% generation %}` of the chat template stands in another, or was cut",
+                    )
+                    .at(Place::file(&self.file))
+                    .hint("write `{% generation %}` around what the assistant says, outside of filters"));
                 }
                 _ => text.push(letter),
             }

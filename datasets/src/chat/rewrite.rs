@@ -164,10 +164,14 @@ fn text_length(bytes: &[u8], start: usize) -> Option<usize> {
 
 /// The length of a number; after a dot it is an index and has no fraction.
 fn number_length(rest: &str, before: Option<&str>) -> usize {
-    let digits = |text: &str| text.find(|letter: char| letter != '_' && !letter.is_alphanumeric()).unwrap_or(text.len());
+    let digits =
+        |text: &str| text.find(|letter: char| letter != '_' && !letter.is_alphanumeric()).unwrap_or(text.len());
     let whole = digits(rest);
     let fraction = &rest[whole..];
-    if before == Some(".") || !fraction.starts_with('.') || !fraction[1..].starts_with(|letter: char| letter.is_ascii_digit()) {
+    if before == Some(".")
+        || !fraction.starts_with('.')
+        || !fraction[1..].starts_with(|letter: char| letter.is_ascii_digit())
+    {
         return whole;
     }
     let length = whole + 1 + digits(&fraction[1..]);

@@ -28,7 +28,10 @@ impl Asked {
         let keys: Vec<&str> = QUESTIONS.into_iter().filter(|key| row.has(key)).collect();
         let [key] = keys[..] else {
             return Err(match keys[..] {
-                [] => QUESTIONS.into_iter().find(|key| row.names_key(key)).map_or_else(|| row.missing("prompt"), |key| row.missing(key)),
+                [] => QUESTIONS
+                    .into_iter()
+                    .find(|key| row.names_key(key))
+                    .map_or_else(|| row.missing("prompt"), |key| row.missing(key)),
                 _ => Fault::new(format!("the row has both `{}` and `{}`", keys[0], keys[1])).hint("keep one of them"),
             });
         };
@@ -43,8 +46,10 @@ impl Asked {
         };
         match messages.last() {
             None => Err(Fault::new(format!("`{key}` is empty")).hint("write the user's turn")),
-            Some(last) if last.role == "assistant" => Err(Fault::new(format!("`{key}` ends with the assistant's turn"))
-                .hint("the answer stands under a key of its own: take the last message out")),
+            Some(last) if last.role == "assistant" => {
+                Err(Fault::new(format!("`{key}` ends with the assistant's turn"))
+                    .hint("the answer stands under a key of its own: take the last message out"))
+            }
             Some(_) => Ok(Self::Conversation(messages::conversation(row, messages)?)),
         }
     }

@@ -9,9 +9,32 @@ use crate::row::{Row, is_nothing, listed};
 
 /// Names of columns that answers stand under, or questions: beside `text`, it may be the other half.
 const HALVES: [&str; 26] = [
-    "answer", "answers", "code", "completion", "completions", "expected", "gold", "instruction", "label", "output",
-    "outputs", "prompt", "query", "question", "reply", "response", "responses", "result", "solution", "sql", "summary",
-    "target", "translation", "assistant", "user", "input",
+    "answer",
+    "answers",
+    "code",
+    "completion",
+    "completions",
+    "expected",
+    "gold",
+    "instruction",
+    "label",
+    "output",
+    "outputs",
+    "prompt",
+    "query",
+    "question",
+    "reply",
+    "response",
+    "responses",
+    "result",
+    "solution",
+    "sql",
+    "summary",
+    "target",
+    "translation",
+    "assistant",
+    "user",
+    "input",
 ];
 
 /// Column names of other people's files, with the key each stands for.
@@ -59,7 +82,10 @@ pub(super) fn shape(first: &Row<'_>) -> Result<&'static Shape, Fault> {
         let named = ALL.into_iter().find(|shape| shape.required.iter().all(|key| first.names_key(key)));
         return named.ok_or_else(|| unknown(first));
     };
-    let both = |other: &&&Shape| other.format != shape.format && other.format != Format::Text && other.fits(first);
+    let both = |other: &&&Shape| {
+        let is_own = other.required.iter().any(|key| shape.keys().any(|own| own == *key));
+        other.format != Format::Text && !is_own && other.fits(first)
+    };
     if let Some(other) = ALL.iter().find(both) {
         let keys = |shape: &Shape| listed(shape.required.iter().copied());
         let message = format!("the row is both `{}` ({}) and `{}`", shape.word, keys(shape), other.word);
@@ -85,7 +111,8 @@ fn refuse_half(row: &Row<'_>) -> Result<(), Fault> {
         "prompt" | "query" | "question" | "instruction" | "user" | "input" => (half, text),
         _ => (text, half),
     };
-    let message = format!("the row has `{text}`, and `{half}` which may belong to it: as rows of `text`, `{half}` is not read");
+    let message =
+        format!("the row has `{text}`, and `{half}` which may belong to it: as rows of `text`, `{half}` is not read");
     Err(Fault::new(message).hint(format!(
         "`data.format = \"text\"` trains `{text}` alone; `data.rename = {{ {user} = \"prompt\", {assistant} = \"completion\" }}` \
          trains the answers, `data.chat = {{ user = \"{user}\", assistant = \"{assistant}\" }}` through the chat template"
@@ -122,7 +149,9 @@ fn unknown(row: &Row<'_>) -> Fault {
         let Some(renames) = absent.iter().copied().map(usual).collect::<Option<Vec<_>>>() else { continue };
         let pairs: Vec<String> = renames.iter().map(|(column, key)| format!("{column} = \"{key}\"")).collect();
         let hint = format!("name the columns with `data.rename = {{ {} }}`", pairs.join(", "));
-        let column_of = |wanted: &str| renames.iter().find(|(_, key)| key == wanted).map_or(wanted.to_owned(), |(c, _)| (*c).to_owned());
+        let column_of = |wanted: &str| {
+            renames.iter().find(|(_, key)| key == wanted).map_or(wanted.to_owned(), |(c, _)| (*c).to_owned())
+        };
         return fault.hint(match shape.format {
             Format::PromptCompletion => format!(
                 "{hint}, or put them through the chat template with `data.chat = {{ user = \"{}\", assistant = \"{}\" }}`",
@@ -159,9 +188,14 @@ fn of_another_kind(row: &Row<'_>) -> Option<String> {
     }
     let rows = |value: &Value| value.as_array().is_some_and(|rows| rows.first().is_some_and(Value::is_object));
     let mut lists = row.filled().filter(|(_, value)| rows(value));
-    match (lists.next(), row.columns().filter(|column| row.get(column).is_some_and(|value| !is_nothing(value))).count()) {
-        (Some((column, Value::Array(list))), 1) if list.len() > 1 && list[0].get("role").or(list[0].get("from")).is_none() => {
-            Some(format!("the rows lie under `{column}`: `jq -c '.{column}[]' FILE > rows.jsonl` writes them one a line"))
+    match (lists.next(), row.columns().filter(|column| row.get(column).is_some_and(|value| !is_nothing(value))).count())
+    {
+        (Some((column, Value::Array(list))), 1)
+            if list.len() > 1 && list[0].get("role").or(list[0].get("from")).is_none() =>
+        {
+            Some(format!(
+                "the rows lie under `{column}`: `jq -c '.{column}[]' FILE > rows.jsonl` writes them one a line"
+            ))
         }
         _ => None,
     }

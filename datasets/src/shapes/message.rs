@@ -28,7 +28,10 @@ pub(crate) const LEARNED: [(&str, bool); 7] = [
 
 /// What other programs read of a message and we do not, with what to do about it.
 const REFUSED: [(&str, &str); 16] = [
-    ("function_call", "write it as `tool_calls`: `[{\"type\": \"function\", \"function\": {\"name\", \"arguments\"}}]`"),
+    (
+        "function_call",
+        "write it as `tool_calls`: `[{\"type\": \"function\", \"function\": {\"name\", \"arguments\"}}]`",
+    ),
     ("train_detail", "a message is learned as a whole: split it, or write `train`"),
     ("training_detail", "a message is learned as a whole: split it, or write `train`"),
     ("mask", "say `train: false` of a message that is not learned"),

@@ -43,7 +43,17 @@ pub(super) const SHAPE: Shape = Shape {
     word: "targets",
     required: &["targets"],
     optional: &[
-        "prompt", "messages", "conversations", "request", "response", "weights", "eos", "system", "tools", "documents", "chat_template_kwargs",
+        "prompt",
+        "messages",
+        "conversations",
+        "request",
+        "response",
+        "weights",
+        "eos",
+        "system",
+        "tools",
+        "documents",
+        "chat_template_kwargs",
     ],
     stops: true,
     read: |row, context| {

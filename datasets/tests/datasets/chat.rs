@@ -78,7 +78,8 @@ fn a_broken_or_endless_template_is_a_fault() {
 
 #[test]
 fn a_date_is_formatted_as_python_does() {
-    let date = with_template("{{ strftime_now('%d %b %Y') }}").render_chat(&Conversation::default(), false).expect("a date");
+    let date =
+        with_template("{{ strftime_now('%d %b %Y') }}").render_chat(&Conversation::default(), false).expect("a date");
     let parts: Vec<&str> = date.split(' ').collect();
     assert!(matches!(parts.as_slice(), [day, month, year] if day.len() == 2 && month.len() == 3 && year.len() == 4));
     assert!(with_template("{{ strftime_now('%d%') }}").render_chat(&Conversation::default(), false).is_err());

@@ -85,7 +85,11 @@ fn folders_and_names_of_the_hub_are_told_apart() {
     assert!(make("split", &["dataset_dict.json"]).contains("')['train'].to_json("));
     assert!(make("tables", &["train-00000-of-00001.parquet"]).contains("pandas.read_parquet('"));
     let rows = make("rows", &["b.jsonl", "a.jsonl"]);
-    assert!(rows.contains("the data is a folder, and must be a file of rows hint: name each file in it, such as `") && rows.contains("a.jsonl`"), "{rows}");
+    assert!(
+        rows.contains("the data is a folder, and must be a file of rows hint: name each file in it, such as `")
+            && rows.contains("a.jsonl`"),
+        "{rows}"
+    );
     assert!(make("empty", &[]).ends_with("hint: name each file of rows"));
 
     for (name, what) in [

@@ -82,7 +82,8 @@ fn blanks_that_are_split_otherwise_inside_a_text_are_seen() {
     assert_eq!(tokenizer.encode("a:\n\n", true), Ok(vec![0, 2, 4]));
     assert_eq!(tokenizer.encode("a:\n\nb", true), Ok(vec![0, 2, 3, 3, 1]));
     let rows = [json!({"prompt": "a:\n", "completion": "b"}), json!({"prompt": "a:\n\n", "completion": "b"})];
-    assert_eq!(notices(&rows, &Options::default(), &tokenizer), [notice(Oddity::Seam, 1, 2, 2, "")]);
+    let expected = [notice(Oddity::Untemplated, 2, 2, 1, ""), notice(Oddity::Seam, 1, 2, 2, "")];
+    assert_eq!(notices(&rows, &Options::default(), &tokenizer), expected);
 }
 
 /// Of a conversation every prompt is looked at; what a row is asked by is the first.
@@ -173,7 +174,10 @@ fn roles_special_tokens_and_targets_without_an_end_are_counted() {
     // Plain text may be anything, and other columns are not read.
     assert_eq!(notices(&[json!({"text": "a<|im_end|>b"})], &Options::default(), &tokenizer), []);
     let row = json!({"prompt": "a\n", "completion": "b", "note": "<|im_end|>"});
-    assert_eq!(notices(&[row], &Options::default(), &tokenizer), [notice(Oddity::Unread, 1, 1, 1, "`note` in 1")]);
+    assert_eq!(
+        notices(&[row], &Options::default(), &tokenizer),
+        [notice(Oddity::UnreadColumn, 1, 1, 1, "`note` in 1")]
+    );
 
     let targets = [json!({"prompt": "A:\n", "targets": ["{1}", "{2 and the owl sleeps near the river}"]})];
     let cut = Options { max_length: 12, too_long: TooLong::Truncate, format: Format::Targets, ..Options::default() };

@@ -79,7 +79,10 @@ fn every_bad_row_is_named() {
     let options = Options { max_length: 20, ..Options::default() };
     let found = faults(&long, &options);
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].starts_with("rows.jsonl:2: the row has 42 tokens, more than 20 (2 rows: lines 2, 3)"), "{found:?}");
+    assert!(
+        found[0].starts_with("rows.jsonl:2: the row has 42 tokens, more than 20 (2 rows: lines 2, 3)"),
+        "{found:?}"
+    );
 }
 
 fn text_of(length: usize) -> String {
@@ -99,7 +102,7 @@ fn a_key_given_twice_is_refused_where_it_stands() {
         let found = faults(&text, &Options::default());
         assert!(found[0].contains("the key `role` stands there twice") && found.len() == 1, "{found:?}");
         assert!(
-            found[0].starts_with(if text.starts_with('[') { "rows.jsonl:2:" } else { "rows.jsonl:3:" }),
+            found[0].starts_with(if text.starts_with('[') { "rows.jsonl:2 (element 1):" } else { "rows.jsonl:3:" }),
             "{found:?}"
         );
     }
@@ -120,7 +123,8 @@ fn broken_files_never_panic() {
     assert!(!faults(&format!("{{\"prompt\": {deep}"), &Options::default()).is_empty());
     assert!(one(&format!("[{ROW}\n{ROW}]")).starts_with("rows.jsonl:2: broken JSON at column 1: expected `,` or `]`"));
     assert!(
-        one("[\n{\"prompt\": \"a\",\n \"completion\" \"b\"}]").starts_with("rows.jsonl:3: broken JSON at column 15")
+        one("[\n{\"prompt\": \"a\",\n \"completion\" \"b\"}]")
+            .starts_with("rows.jsonl:3 (element 1): broken JSON at column 15")
     );
 
     let folder = tempfile::tempdir().expect("a folder");
@@ -146,12 +150,20 @@ fn elements_of_a_list_are_named_by_their_number_and_the_lines_own_column() {
     assert_eq!(places, ["rows.jsonl:1 (element 1)", "rows.jsonl:2 (element 2)", "rows.jsonl:2 (element 3)"]);
     // Columns are those of the line, not of the element.
     assert!(one(r#"[{"text": "a"}, {"text" 3}]"#).starts_with("rows.jsonl:1 (element 2): broken JSON at column 25: "));
-    assert!(one("[{\"text\": \"a\"},\n  {\"text\" 3}]").starts_with("rows.jsonl:2 (element 2): broken JSON at column 11: "));
-    assert!(one("[{\"text\": \"a\"}, {\"text\":\n 3 4}]").starts_with("rows.jsonl:2 (element 2): broken JSON at column 4: "));
+    assert!(
+        one("[{\"text\": \"a\"},\n  {\"text\" 3}]").starts_with("rows.jsonl:2 (element 2): broken JSON at column 11: ")
+    );
+    assert!(
+        one("[{\"text\": \"a\"}, {\"text\":\n 3 4}]")
+            .starts_with("rows.jsonl:2 (element 2): broken JSON at column 4: ")
+    );
     assert!(one(r#"[{"text": "a"}, {"text": "a", "text": "b"}]"#).contains("once more at column 36"));
     assert!(one(r#"[{"text": "a"}, 3]"#).starts_with("rows.jsonl:1 (element 2): the row must be an object"));
     // Oddities of Python before the broken place do not move it.
-    assert!(one(r#"[{"text": "a", "x": NaN}, {"text" 3}]"#).starts_with("rows.jsonl:1 (element 2): broken JSON at column 35: "));
+    assert!(
+        one(r#"[{"text": "a", "x": NaN}, {"text" 3}]"#)
+            .starts_with("rows.jsonl:1 (element 2): broken JSON at column 35: ")
+    );
     let dropped = Options { max_length: 5, too_long: datasets::TooLong::Drop, ..Options::default() };
     let report = dataset(&format!("[{}, {ROW}]", text_of(30)), &dropped).report;
     assert_eq!(report.dropped[0].to_string(), "rows.jsonl:1 (element 1): 32 tokens, more than 5");
@@ -161,14 +173,26 @@ fn elements_of_a_list_are_named_by_their_number_and_the_lines_own_column() {
 #[test]
 fn a_file_that_is_cut_off_or_printed_says_so() {
     for (text, what) in [
-        (format!("{ROW}\n{{\"prompt\": \"a\", \"compl"), "rows.jsonl:2: the file ends inside this row hint: it was cut off"),
-        (format!("[{ROW}, {{\"prompt\": \"a"), "rows.jsonl:1 (element 2): the file ends inside this row hint: it was cut off"),
+        (
+            format!("{ROW}\n{{\"prompt\": \"a\", \"compl"),
+            "rows.jsonl:2: the file ends inside this row hint: it was cut off",
+        ),
+        (
+            format!("[{ROW}, {{\"prompt\": \"a"),
+            "rows.jsonl:1 (element 2): the file ends inside this row hint: it was cut off",
+        ),
         (format!("[{ROW},"), "rows.jsonl:1 (element 2): the file ends before the list's `]` hint: it was cut off"),
         (format!("[{ROW}\n"), "rows.jsonl:2: the file ends before the list's `]` hint: it was cut off"),
-        (format!("{ROW}\n{{\"prompt\": \"a\",\n\"completion\": \"b\"}}\n"), "a row stands on one line: `jq -c . FILE > rows.jsonl`"),
+        (
+            format!("{ROW}\n{{\"prompt\": \"a\",\n\"completion\": \"b\"}}\n"),
+            "a row stands on one line: `jq -c . FILE > rows.jsonl`",
+        ),
         ("{'prompt': 'a', 'completion': 'b'}\n".into(), "this is a dictionary as Python prints it"),
         (format!("{ROW}{ROW}\n"), "two rows stand on this line"),
-        ("{\n\"text\": \"a\"\n}\n{\n\"text\": \"b\"\n}\n".into(), "each row stands on a line of its own: `jq -c . FILE > rows.jsonl`"),
+        (
+            "{\n\"text\": \"a\"\n}\n{\n\"text\": \"b\"\n}\n".into(),
+            "each row stands on a line of its own: `jq -c . FILE > rows.jsonl`",
+        ),
     ] {
         let found = faults(&text, &Options::default());
         assert!(found.iter().any(|fault| fault.contains(what)), "{what}: {found:?}");
@@ -188,7 +212,10 @@ fn a_null_in_the_first_row_is_that_rows_fault() {
         rename: vec![("q".into(), "prompt".into()), ("a".into(), "completion".into())],
         ..Options::default()
     };
-    assert_eq!(faults("{\"q\": \"a\", \"a\": null}", &renamed)[0], "rows.jsonl:1: `a` is null hint: write it, or take the row out");
+    assert_eq!(
+        faults("{\"q\": \"a\", \"a\": null}", &renamed)[0],
+        "rows.jsonl:1: `a` is null hint: write it, or take the row out"
+    );
 }
 
 #[test]
