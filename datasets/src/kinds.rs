@@ -180,7 +180,8 @@ fn of_name(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
     let shown = path.display();
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
+    let Ok(line) = std::str::from_utf8(line) else { return None };
+    let line = if line.chars().any(|c| c.is_control() && c != '\t' && c != '\r') { "" } else { line };
     match ending.as_str() {
         "csv" => Some(("a table in CSV", table(&shown.to_string(), ","))),
         "tsv" | "tab" => Some(("a table with tabs", table(&shown.to_string(), "\\t"))),
