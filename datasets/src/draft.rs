@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use faults::{Fault, Place};
 
+use crate::notices::Oddity;
 use crate::tokenizer::{Encoded, Tokenizer};
 
 /// What a token belongs to.
@@ -76,6 +77,8 @@ pub(crate) struct Draft {
     pub end: bool,
     /// [`Example::weight`].
     pub weight: f64,
+    /// What is odd about how the row became this text.
+    pub oddities: Vec<(Oddity, String)>,
 }
 
 /// Ids and masks of one row.
@@ -214,7 +217,7 @@ mod tests {
             piece("", Part::Intent),
             piece("c", Part::Response),
         ];
-        Draft { pieces, special: true, end: true, weight: 1.0 }
+        Draft { pieces, special: true, end: true, weight: 1.0, oddities: Vec::new() }
     }
 
     #[test]

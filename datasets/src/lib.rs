@@ -26,6 +26,7 @@ mod tokenizer;
 mod unread;
 
 pub use bucketing::{epoch, micro_batches};
+pub use chat::{ChatSettings, Moment};
 pub use conversation::{Conversation, Message};
 pub use describe::describe;
 pub use draft::{Example, Part};

@@ -30,6 +30,12 @@ pub enum Oddity {
     UnreadColumn,
     /// A question and an answer in no chat template, for a model that has one.
     Untemplated,
+    /// Each turn is an example of its own, as the chat template writes the whole conversation otherwise than its parts.
+    Apart,
+    /// A first message of the assistant's that the chat template cannot open a turn for.
+    Unasked,
+    /// A part of the row that the chat template does not write.
+    Unread,
 }
 
 /// How many rows of a data set have one oddity, and the first of them.
@@ -81,6 +87,21 @@ impl fmt::Display for Notice {
                 "{rows} of {of} rows have a role that neither chats nor the chat template know, first `{what}` in {place}: \
                  the template writes it as it stands, and it is not learned; the usual ones are {}",
                 crate::row::listed(USUAL_ROLES.into_iter())
+            ),
+            Oddity::Apart => write!(
+                f,
+                "{rows} of {of} rows are one example a turn of the assistant, first {place}: the chat template writes \
+                 the whole conversation otherwise than it opens its turns, and each is learned as it will be asked for"
+            ),
+            Oddity::Unasked => write!(
+                f,
+                "{rows} of {of} rows begin with a turn of the assistant that is not learned, first {place}: the chat \
+                 template cannot open it, as it needs a turn of the user before"
+            ),
+            Oddity::Unread => write!(
+                f,
+                "{rows} of {of} rows have what the chat template does not write, first `{what}` in {place}: the model \
+                 never sees it; name a template that does with `data.chat_template`, or take it out"
             ),
             Oddity::SpecialToken => write!(
                 f,

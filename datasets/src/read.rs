@@ -366,8 +366,10 @@ fn outcomes(
             Ok(outcomes)
         }
     };
-    let prompts: Vec<Vec<Outcome>> = shape.drafts(row, context)?.into_iter().map(prompt).collect::<Result<_, _>>()?;
+    let drafts = shape.drafts(row, context)?;
     let mut oddities = notices::of_row(row, shape, options, context.tokenizer);
+    oddities.extend(drafts.iter().flatten().flat_map(|draft| draft.oddities.iter().cloned()));
+    let prompts: Vec<Vec<Outcome>> = drafts.into_iter().map(prompt).collect::<Result<_, _>>()?;
     let kept = || {
         prompts.iter().flatten().filter_map(|outcome| match outcome {
             Outcome::Kept { tokens, truncated, .. } => Some((tokens, *truncated)),

@@ -7,13 +7,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 
-use faults::{Fault, Faults, Place};
+use faults::{Fault, Faults, Place, nearest};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokenizers::processors::PostProcessorWrapper;
 
 use crate::builtin;
-use crate::chat::{ChatTemplate, Moment};
+use crate::chat::{ChatSettings, ChatTemplate, Moment, Rendered};
 use crate::conversation::Conversation;
 
 /// The files of a model's folder that say how text becomes ids; all but the first may be absent.
@@ -43,7 +43,15 @@ pub struct Tokenizer {
     rows: usize,
     added: Vec<String>,
     special: Vec<String>,
+    /// Tokens of the added ones that take the blanks beside them.
+    greedy: Vec<(u32, String)>,
+    /// The texts of the added tokens at which the model stops.
+    stop_texts: Vec<String>,
+    /// The tokens that a chat template may name.
+    named: Vec<(&'static str, String)>,
     template: Option<ChatTemplate>,
+    arguments: Map<String, Value>,
+    moment: Moment,
     fingerprint: String,
 }
 
@@ -106,7 +114,7 @@ impl Tokenizer {
         let generation = object("generation_config.json")?;
         let model = object("config.json")?;
 
-        let named: Vec<(&str, String)> = NAMED_TOKENS
+        let named: Vec<(&'static str, String)> = NAMED_TOKENS
             .iter()
             .filter_map(|key| {
                 let written = config.get(*key).filter(|value| !value.is_null()).or_else(|| map.get(*key));
@@ -131,6 +139,10 @@ impl Tokenizer {
         tokens.sort_by(|a, b| a.content.cmp(&b.content));
         let is_special = |token: &&tokenizers::AddedToken| token.special && !token.content.is_empty();
         let special = tokens.iter().filter(is_special).map(|token| token.content.clone()).collect();
+        let takes_blanks = |token: &&tokenizers::AddedToken| token.lstrip || token.rstrip;
+        let greedy = tokens.iter().filter(takes_blanks);
+        let greedy =
+            greedy.filter_map(|token| Some((inner.token_to_id(&token.content)?, token.content.clone()))).collect();
         let added = tokens.into_iter().map(|token| token.content).collect();
 
         let moment = Moment::now();
@@ -141,8 +153,63 @@ impl Tokenizer {
                 _ => None,
             },
         };
-        let (name, rows) = (name.to_string(), vocabulary);
-        Ok(Self { inner, name, bos, end, pad, stop, vocabulary, rows, added, special, template, fingerprint })
+        let mut read = Self {
+            inner,
+            name: name.to_string(),
+            bos,
+            end,
+            pad,
+            stop,
+            vocabulary,
+            rows: vocabulary,
+            added,
+            special,
+            greedy,
+            stop_texts: Vec::new(),
+            named,
+            template,
+            arguments: Map::new(),
+            moment,
+            fingerprint,
+        };
+        read.name_stops();
+        Ok(read)
+    }
+
+    /// This tokenizer with another chat template, switches for it, one more token that ends turns, or another date.
+    ///
+    /// # Errors
+    /// A template that cannot be read, switches without a template, or a token that there is not.
+    pub fn with_chat(mut self, settings: &ChatSettings) -> Result<Self, Fault> {
+        self.moment = settings.moment.unwrap_or(self.moment);
+        let own = self.template.as_ref().map(|template| (template.file().to_owned(), template.source().to_owned()));
+        self.template = match settings.template.clone().or(own) {
+            Some((file, source)) => Some(ChatTemplate::new(&file, &source, &self.named, self.moment)?),
+            None => None,
+        };
+        self.arguments.extend(settings.arguments.clone());
+        if let Some(text) = &settings.end_of_turn {
+            let Some(id) = self.inner.token_to_id(text).filter(|_| self.added.contains(text)) else {
+                let fault = self.fault(format!("`{text}` is no token that was added to the vocabulary"));
+                let near = nearest(text, self.added.iter().map(String::as_str));
+                return Err(fault.hint(match near {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "name the token that the chat template writes after an answer".into(),
+                }));
+            };
+            if !self.stop.contains(&id) {
+                self.stop.push(id);
+                self.end = self.end.or(Some(id));
+                self.name_stops();
+            }
+        }
+        Ok(self)
+    }
+
+    /// Keeps the texts of the stop tokens that a text can hold.
+    fn name_stops(&mut self) {
+        let texts = self.stop.iter().filter_map(|id| self.inner.id_to_token(*id));
+        self.stop_texts = texts.filter(|text| !text.is_empty() && self.added.contains(text)).collect();
     }
 
     /// This tokenizer for a model whose embedding has so many `rows`.
@@ -208,9 +275,21 @@ impl Tokenizer {
         }
         Ok(Encoded {
             ids: encoding.get_ids().to_vec(),
-            offsets: encoding.get_offsets().iter().map(|(start, end)| *start..*end).collect(),
+            offsets: self.places(text, encoding.get_ids(), encoding.get_offsets()),
             inserted: encoding.get_special_tokens_mask().iter().map(|mark| *mark == 1).collect(),
         })
+    }
+
+    /// The bytes that tokens stand for: of a token that takes the blanks beside it, those of its own letters.
+    fn places(&self, text: &str, ids: &[u32], offsets: &[(usize, usize)]) -> Vec<Range<usize>> {
+        let place = |(id, (start, end)): (&u32, &(usize, usize))| {
+            let own = self.greedy.iter().find(|(greedy, _)| greedy == id).and_then(|(_, letters)| {
+                let at = start + text.get(*start..*end)?.find(letters.as_str())?;
+                Some(at..at + letters.len())
+            });
+            own.unwrap_or(*start..*end)
+        };
+        ids.iter().zip(offsets).map(place).collect()
     }
 
     /// The text of `ids`; `skip_special` leaves out special tokens.
@@ -264,11 +343,6 @@ impl Tokenizer {
         self.vocabulary
     }
 
-    /// The texts of tokens that are matched whole, before any splitting.
-    pub(crate) fn added_tokens(&self) -> &[String] {
-        &self.added
-    }
-
     /// The first special token that a text spells out.
     pub(crate) fn special_token_in(&self, text: &str) -> Option<&str> {
         let firsts: Vec<char> = self.special.iter().filter_map(|token| token.chars().next()).collect();
@@ -302,17 +376,44 @@ impl Tokenizer {
     /// # Errors
     /// There is no chat template, or the template refuses the conversation.
     pub fn render_chat(&self, conversation: &Conversation, add_generation_prompt: bool) -> Result<String, Fault> {
+        Ok(self.render_marked(conversation, add_generation_prompt)?.text)
+    }
+
+    /// The same with the places that the template marks as generated.
+    pub(crate) fn render_marked(&self, conversation: &Conversation, open: bool) -> Result<Rendered, Fault> {
         match &self.template {
-            Some(template) => Ok(template.render(conversation, &Map::new(), add_generation_prompt)?.text),
+            Some(template) => template.render(conversation, &self.arguments, open),
             None => Err(self
                 .fault("the model has no chat template")
-                .hint("convert the rows to `prompt` and `completion`, or use an instruct model")),
+                .hint("convert the rows to `prompt` and `completion`, use an instruct model, or name a template")),
         }
     }
 
     /// True when the model's folder has a chat template.
     pub fn has_chat_template(&self) -> bool {
         self.template.is_some()
+    }
+
+    /// The text of the chat template.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.template.as_ref().map(ChatTemplate::source)
+    }
+
+    /// The moment that the chat template is given as now.
+    pub fn moment(&self) -> Moment {
+        self.moment
+    }
+
+    /// The text of one answer up to where the model stops: up to the first stop token in `after`, which follows the
+    /// answer's words; else up to the added token that it ends with; else all of it.
+    pub(crate) fn end_of_turn<'a>(&self, after: &'a str) -> &'a str {
+        let stops = self.stop_texts.iter().filter_map(|stop| Some((after.find(stop.as_str())?, stop.len())));
+        if let Some((at, length)) = stops.min_by_key(|(at, length)| (*at, usize::MAX - length)) {
+            return &after[..at + length];
+        }
+        let trimmed = after.trim_end();
+        let is_marked = self.added.iter().any(|token| !token.is_empty() && trimmed.ends_with(token.as_str()));
+        if is_marked { trimmed } else { after }
     }
 
     fn fault(&self, message: impl Into<String>) -> Fault {

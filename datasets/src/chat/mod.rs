@@ -13,6 +13,7 @@ mod methods;
 mod predicates;
 mod python;
 mod rewrite;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,6 +25,7 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
 pub use date::Moment;
+pub use settings::ChatSettings;
 
 use crate::conversation::{Conversation, Message};
 use crate::mentions::Mentions;
@@ -87,6 +89,11 @@ impl ChatTemplate {
     /// What the template was compiled from.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The file that it stands in.
+    pub fn file(&self) -> &str {
+        &self.file
     }
 
     /// The text of a conversation; `defaults` are switches of the template that the conversation itself does not set.

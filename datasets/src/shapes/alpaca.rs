@@ -54,7 +54,7 @@ fn draft(row: &Row<'_>, context: &Context<'_>) -> Result<Draft, Fault> {
     pieces.push(Piece { text: prompt, part: Part::Prompt, learned: learns(Part::Prompt) });
     let output = row.filled_text("output")?.to_owned();
     pieces.push(Piece { text: output, part: Part::Response, learned: learns(Part::Response) });
-    Ok(Draft { pieces, special: true, end: true, weight: 1.0 })
+    Ok(Draft { pieces, special: true, end: true, weight: 1.0, oddities: Vec::new() })
 }
 
 /// The questions and answers before, in pairs.

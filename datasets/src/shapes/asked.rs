@@ -4,7 +4,8 @@
 use faults::Fault;
 use serde_json::Value;
 
-use super::{Context, fitting, messages, turns};
+use super::turn::{Frame, frame};
+use super::{Context, fitting, messages};
 use crate::conversation::{Conversation, Message};
 use crate::draft::{Draft, Part, Piece};
 use crate::row::Row;
@@ -109,8 +110,8 @@ impl Asked {
         match self {
             Self::Conversation(conversation) if !beginning.is_empty() => {
                 // A word more, as a template may take blanks off the end of an answer.
-                let (blank, _) = around(conversation, &text, &format!("{beginning}."), tokenizer)?;
-                Ok((format!("{text}{blank}{beginning}"), special))
+                let lead = frame(conversation, &text, &format!("{beginning}."), tokenizer)?.lead;
+                Ok((format!("{text}{lead}{beginning}"), special))
             }
             _ => Ok((format!("{text}{beginning}"), special)),
         }
@@ -128,44 +129,20 @@ impl Asked {
                     (vec![question(before)], false)
                 } else {
                     let words: String = answer.iter().map(|piece| piece.text.as_str()).collect();
-                    let (blank, after) = around(conversation, &before, &words, context.tokenizer)?;
+                    let Frame { lead, end } = frame(conversation, &before, &words, context.tokenizer)?;
                     let mut pieces = vec![question(before)];
                     pieces.extend(answer);
                     // It belongs to what follows: a sampler is given the opened turn without it.
                     if let Some(first) = pieces[1..].iter_mut().find(|piece| !piece.text.is_empty()) {
-                        first.text.insert_str(0, &blank);
+                        first.text.insert_str(0, &lead);
                     }
                     let last = pieces.last().map_or((Part::Response, true), |piece| (piece.part, piece.learned));
-                    pieces.push(Piece { text: after, part: last.0, learned: last.1 });
-                    return Ok(Draft { pieces, special: false, end: false, weight: 1.0 });
+                    pieces.push(Piece { text: end, part: last.0, learned: last.1 });
+                    return Ok(Draft { pieces, special: false, end: false, weight: 1.0, oddities: Vec::new() });
                 }
             }
         };
         pieces.extend(answer);
-        Ok(Draft { pieces, special, end, weight: 1.0 })
+        Ok(Draft { pieces, special, end, weight: 1.0, oddities: Vec::new() })
     }
-}
-
-/// The blank that the template puts between the opened turn and the answer, and what it writes after the answer up to
-/// the mark that ends the turn.
-fn around(
-    conversation: &Conversation,
-    before: &str,
-    answer: &str,
-    tokenizer: &Tokenizer,
-) -> Result<(String, String), Fault> {
-    let mut whole = conversation.clone();
-    whole.messages.push(Message::new("assistant", answer));
-    let whole = tokenizer.render_chat(&whole, false)?;
-    let rest = whole.strip_prefix(before);
-    // Some templates put a blank between the opened turn and its words.
-    let found = rest.and_then(|rest| {
-        let (blank, after) = rest.split_once(answer)?;
-        blank.trim().is_empty().then_some((blank, after))
-    });
-    let Some((blank, after)) = found else {
-        return Err(Fault::new("the chat template does not write this answer as it is")
-            .hint("take blanks off the ends of the answer, or convert the row to `prompt`"));
-    };
-    Ok((blank.into(), turns::until_end_mark(after, tokenizer).into()))
 }

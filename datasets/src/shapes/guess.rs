@@ -38,7 +38,7 @@ const HALVES: [&str; 26] = [
 ];
 
 /// Column names of other people's files, with the key each stands for.
-const USUAL_NAMES: [(&str, &str); 34] = [
+const USUAL_NAMES: [(&str, &str); 35] = [
     ("question", "prompt"),
     ("query", "prompt"),
     ("problem", "prompt"),
@@ -71,6 +71,7 @@ const USUAL_NAMES: [(&str, &str); 34] = [
     ("dialog", "messages"),
     ("chat", "messages"),
     ("msgs", "messages"),
+    ("chat_rounds", "messages"),
     ("content", "text"),
     ("document", "text"),
 ];

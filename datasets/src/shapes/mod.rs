@@ -12,6 +12,7 @@ mod prompt_completion;
 mod sharegpt;
 pub(crate) mod targets;
 mod text;
+mod turn;
 mod turns;
 
 use faults::Fault;

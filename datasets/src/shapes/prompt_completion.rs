@@ -37,7 +37,7 @@ pub(super) fn draft(prompt: String, completion: String, train_on: TrainOn) -> Dr
         Piece { text: prompt, part: Part::Prompt, learned: train_on.learns(Part::Prompt) },
         Piece { text: completion, part: Part::Response, learned: train_on.learns(Part::Response) },
     ];
-    Draft { pieces, special: true, end: true, weight: 1.0 }
+    Draft { pieces, special: true, end: true, weight: 1.0, oddities: Vec::new() }
 }
 
 /// Prompt and completion as one conversation.

@@ -12,6 +12,6 @@ pub(super) const SHAPE: Shape = Shape {
     read: |row, _| {
         let text = row.filled_text("text")?.to_string();
         let pieces = vec![Piece { text, part: Part::Response, learned: true }];
-        Ok(vec![vec![Draft { pieces, special: true, end: true, weight: 1.0 }]])
+        Ok(vec![vec![Draft { pieces, special: true, end: true, weight: 1.0, oddities: Vec::new() }]])
     },
 };

@@ -1,0 +1,154 @@
+//! One turn of the assistant as inference will see it: the conversation before it with the turn opened, then what the
+//! assistant writes up to where the model stops.
+//!
+//! Templates write a turn otherwise than they open it: some write the system message elsewhere once a turn follows, some
+//! open a thought that whole conversations do not have. So the opened turn is taken as it is, and only what belongs to
+//! the turn itself is read off the conversation that ends with it.
+
+use faults::Fault;
+
+use crate::conversation::{Conversation, Message};
+use crate::tokenizer::Tokenizer;
+
+/// The texts of one turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// What the model is given.
+    pub opened: String,
+    /// What it is to write, with the token that ends it.
+    pub answer: String,
+}
+
+/// How a template writes an answer that stands after an opened turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Frame {
+    /// The blanks between the opened turn and the words.
+    pub lead: String,
+    /// What follows the words, up to where the model stops.
+    pub end: String,
+}
+
+/// The turn of message `index`.
+pub(super) fn turn(conversation: &Conversation, index: usize, tokenizer: &Tokenizer) -> Result<Turn, Fault> {
+    let opened = tokenizer.render_chat(&conversation.up_to(index), true)?;
+    let message = &conversation.messages[index];
+    let with = tokenizer.render_chat(&conversation.up_to(index + 1), false)?;
+    if let Some(tail) = with.strip_prefix(opened.as_str()) {
+        let answer = until_stop(tail, message.text(), tokenizer).to_owned();
+        return Ok(Turn { opened, answer });
+    }
+    let probe = Probe::of(&conversation.up_to(index), &opened, tokenizer)?;
+    if let Some(thought) = opened_thought(&opened, &probe.before)
+        && let Some(words) = thought.words(message)
+    {
+        let answer = words + &probe.frame.end;
+        return Ok(Turn { opened, answer });
+    }
+    let Some(tail) = with.strip_prefix(probe.before.as_str()) else {
+        return Err(unwritten(index));
+    };
+    let tail = until_stop(tail, message.text(), tokenizer);
+    let answer = format!("{}{tail}", probe.frame.lead);
+    Ok(Turn { opened, answer })
+}
+
+/// How the template writes `words` after `opened`, which is the conversation with the assistant's turn opened.
+pub(super) fn frame(
+    conversation: &Conversation,
+    opened: &str,
+    words: &str,
+    tokenizer: &Tokenizer,
+) -> Result<Frame, Fault> {
+    let mut with = conversation.clone();
+    with.messages.push(Message::new("assistant", words));
+    let with = tokenizer.render_chat(&with, false)?;
+    let found = with.strip_prefix(opened).and_then(|rest| rest.split_once(words));
+    if let Some((lead, after)) = found.filter(|(lead, _)| lead.trim().is_empty()) {
+        return Ok(Frame { lead: lead.into(), end: tokenizer.end_of_turn(after).into() });
+    }
+    Ok(Probe::of(conversation, opened, tokenizer)?.frame)
+}
+
+/// A turn of one word, which says where the template writes a turn's words.
+struct Probe {
+    /// All that stands before the turn's words and the blanks that lead to them.
+    before: String,
+    frame: Frame,
+}
+
+impl Probe {
+    fn of(conversation: &Conversation, opened: &str, tokenizer: &Tokenizer) -> Result<Self, Fault> {
+        let mut word = String::from("Answer");
+        while opened.contains(&word) {
+            word.push('x');
+        }
+        let index = conversation.messages.len();
+        let mut with = conversation.clone();
+        with.messages.push(Message::new("assistant", word.as_str()));
+        let with = tokenizer.render_chat(&with, false)?;
+        let at = with.rfind(&word).ok_or_else(|| unwritten(index))?;
+        let (before, after) = (&with[..at], &with[at + word.len()..]);
+        let trimmed = before.trim_end();
+        let mark = trimmed.rfind(['<', '[', '\n', ' ']).map_or(0, |at| at);
+        let (mut kept, mut lead) = (before, "");
+        // The blanks that lead to the words, where the opened turn ends as this text does but for them.
+        if let Some(blanks) =
+            opened.strip_prefix(opened.trim_end()).filter(|_| opened.trim_end().ends_with(&trimmed[mark..]))
+        {
+            lead = before[trimmed.len()..].strip_prefix(blanks).unwrap_or_default();
+            kept = &before[..before.len() - lead.len()];
+        }
+        let end = tokenizer.end_of_turn(after).to_owned();
+        let lead_is_kept = !lead.is_empty();
+        let before = if lead_is_kept { kept.to_owned() } else { before.to_owned() };
+        Ok(Self { before, frame: Frame { lead: lead.to_owned(), end } })
+    }
+}
+
+/// A thought that an opened turn begins and a whole conversation does not have.
+struct Thought<'a> {
+    /// The tag that opens it, such as `<think>`.
+    tag: &'a str,
+    /// The opened turn has a line break after it.
+    breaks: bool,
+}
+
+fn opened_thought<'a>(opened: &'a str, before: &str) -> Option<Thought<'a>> {
+    let trimmed = opened.trim_end();
+    let tag = &trimmed[trimmed.rfind('<').filter(|_| trimmed.ends_with('>'))?..];
+    let is_name = tag[1..tag.len() - 1].chars().all(|letter| letter.is_alphanumeric() || letter == '_');
+    let is_new = is_name && !before.trim_end().ends_with(tag);
+    is_new.then(|| Thought { tag, breaks: opened.ends_with('\n') })
+}
+
+impl Thought<'_> {
+    /// What a message says from within the thought on; `None` where it has no thought.
+    fn words(&self, message: &Message) -> Option<String> {
+        let content = message.text();
+        let end = self.tag.replacen('<', "</", 1);
+        if let Some(rest) = content.trim_start().strip_prefix(self.tag) {
+            let rest = if self.breaks { rest.strip_prefix('\n').unwrap_or(rest) } else { rest };
+            return Some(rest.to_owned());
+        }
+        if content.contains(&end) {
+            return Some(content.to_owned());
+        }
+        let thought = ["reasoning_content", "thinking", "reasoning"];
+        let thought = thought.iter().find_map(|key| message.fields.get(*key)?.as_str())?;
+        let thought = thought.trim_matches('\n');
+        (!thought.is_empty()).then(|| format!("{thought}\n{end}\n\n{content}"))
+    }
+}
+
+/// A turn's text up to where the model stops: behind the words, so that they may spell out the token.
+fn until_stop<'a>(tail: &'a str, words: &str, tokenizer: &Tokenizer) -> &'a str {
+    let words = words.trim();
+    let after = if words.is_empty() { 0 } else { tail.find(words).map_or(0, |at| at + words.len()) };
+    let end = after + tokenizer.end_of_turn(&tail[after..]).len();
+    &tail[..end]
+}
+
+fn unwritten(index: usize) -> Fault {
+    Fault::new(format!("the chat template does not write message {index} where it opens the assistant's turn"))
+        .hint("learn other turns alone (`data.train_on = \"last\"`), or convert the row to `prompt` and `completion`")
+}
