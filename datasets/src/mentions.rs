@@ -45,8 +45,8 @@ fn tag<'a>(text: &'a str, end: &str, names: &mut BTreeSet<String>) -> &'a str {
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
         let here = &text[at..];
-        if here.starts_with(end) {
-            return &here[end.len()..];
+        if let Some(after) = here.strip_prefix(end) {
+            return after;
         }
         let length = match c {
             '\'' | '"' => {

@@ -109,7 +109,7 @@ fn prompts_of(numbered: &NumberedRow, names: Names<'_>, chat: bool, place: &Plac
     let mut columns = numbered.object.clone();
     columns.retain(|column, _| {
         let key = names.key_of(column).unwrap_or(column);
-        !QUESTIONS.contains(&key) && !BESIDE.contains(&key) && !(has_beginnings && key == "response")
+        !(QUESTIONS.contains(&key) || BESIDE.contains(&key) || has_beginnings && key == "response")
     });
     let prompt = |beginning: &str| PromptRow {
         asked: asked.clone(),

@@ -178,24 +178,24 @@ pub(crate) fn unread_fields(row: &Row<'_>, tokenizer: &Tokenizer) -> Vec<String>
     names
 }
 
-fn fields_unread<'a>(row: &Row<'a>, tokenizer: &Tokenizer) -> impl Iterator<Item = (&'static str, &'a str)> {
+/// The fields that nothing reads, each with the key of its list of turns.
+fn fields_unread<'a>(row: &Row<'a>, tokenizer: &Tokenizer) -> Vec<(&'static str, &'a str)> {
     let names = row.names();
-    turns_in(row)
-        .flat_map(move |(key, turn)| {
-            let own = [message::key_in(turn, "role", &ROLE, names), message::key_in(turn, "content", &CONTENT, names)];
-            let is_read = move |field: &str| {
-                own.contains(&field)
-                    || LEARNED.iter().any(|(name, _)| *name == field)
-                    || THOUGHTS.contains(&field)
-                    || field == "tool_calls"
-                    || names.ignores(field)
-                    || tokenizer.template_mentions(field)
-            };
-            let filled = turn.iter().filter(|(_, value)| !is_nothing(value));
-            filled.map(|(field, _)| field.as_str()).filter(move |field| !is_read(field)).map(move |field| (key, field))
-        })
-        .collect::<Vec<_>>()
-        .into_iter()
+    let mut found = Vec::new();
+    for (key, turn) in turns_in(row) {
+        let own = [message::key_in(turn, "role", &ROLE, names), message::key_in(turn, "content", &CONTENT, names)];
+        let is_read = |field: &str| {
+            own.contains(&field)
+                || LEARNED.iter().any(|(name, _)| *name == field)
+                || THOUGHTS.contains(&field)
+                || field == "tool_calls"
+                || names.ignores(field)
+                || tokenizer.template_mentions(field)
+        };
+        let filled = turn.iter().filter(|(_, value)| !is_nothing(value)).map(|(field, _)| field.as_str());
+        found.extend(filled.filter(|field| !is_read(field)).map(|field| (key, field)));
+    }
+    found
 }
 
 /// Refuses what JSON cannot say where it is read.

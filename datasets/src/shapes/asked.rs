@@ -16,6 +16,7 @@ pub(crate) const QUESTIONS: [&str; 4] = ["prompt", "messages", "conversations", 
 
 /// The question of a row.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a row has one of them")]
 pub enum Asked {
     /// `prompt`: text that the answer follows at once.
     Text(String),

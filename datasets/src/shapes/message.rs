@@ -133,7 +133,7 @@ pub(crate) fn role(spoken: &str) -> &str {
         ("tool", &["tool_response"]),
     ];
     let is_name = |name: &&str| name.eq_ignore_ascii_case(spoken);
-    ROLES.iter().find(|(_, names)| names.iter().any(|name| is_name(&name))).map_or(spoken, |(role, _)| role)
+    ROLES.iter().find(|(_, names)| names.iter().any(is_name)).map_or(spoken, |(role, _)| role)
 }
 
 /// Of ShareGPT's turns of agents: a call under `function_call`, and what came back under `observation`.
