@@ -1,5 +1,6 @@
 //! Fine-tune language models with an objective that is a plug-in: a recipe goes in, a mergeable adapter comes out.
 
+pub mod chat;
 pub mod command;
 pub mod device;
 pub mod embeddings;

@@ -97,6 +97,8 @@ impl Plan {
         let place = |key: &str| recipe.places.of(key);
         let (files, config, tokenizer) =
             backbone(&recipe.model.backbone).map_err(|faults| faults.map(|fault| fault.or_at(place("model.path"))))?;
+        let chat = recipe.data.chat.settings().map_err(|fault| fault.or_at(place("data.chat_template")))?;
+        let tokenizer = tokenizer.with_chat(&chat).map_err(|fault| fault.or_at(place("data")))?;
         let weights = files.as_ref().map(ModelFiles::weights).transpose()?;
         if let Some(weights) = &weights {
             config.check_weights(weights)?;

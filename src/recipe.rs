@@ -5,6 +5,7 @@
 //! in), and the resolved text reads as the same recipe again.
 
 mod adapter;
+mod chat;
 mod data;
 mod differences;
 mod model;
@@ -18,6 +19,7 @@ use faults::{Document, Fault, Faults, FromToml, Places, Section};
 use losses::{AuxiliaryBuilder, Normalisation, Objective, Registry};
 
 pub use adapter::{Adapter, Fresh, Lora, Start, Targets};
+pub use chat::Chat;
 pub use data::{Data, Rename};
 pub use differences::{blocks_resume, differences};
 pub use model::{Architecture, Backbone, DType, Device, FITTED_ROWS, Init, Model};
@@ -146,6 +148,17 @@ pub fn backbone(name: &str, text: &str) -> Result<Backbone, Faults> {
     let backbone = in_table(&mut document.root(), "model", model::read).backbone;
     document.finish()?;
     Ok(backbone)
+}
+
+/// What a run's resolved recipe says of chats; what else stands in it is left unread.
+///
+/// # Errors
+/// A text that is not TOML, or keys of chats that cannot be read.
+pub fn chat(name: &str, text: &str) -> Result<Chat, Faults> {
+    let document = Document::parse(name, text, &[])?;
+    let chat = chat::read(&mut document.root().section("data"));
+    document.finish()?;
+    Ok(chat)
 }
 
 fn in_table<T>(root: &mut Section, key: &str, read: impl FnOnce(&mut Section) -> T) -> T {

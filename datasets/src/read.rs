@@ -295,9 +295,12 @@ impl<'a> Reading<'a> {
                 }
             })
         } else {
+            let key = match self.context.tokenizer.is_added(&ending) {
+                true => format!("`data.end_of_turn = {ending:?}`"),
+                false => "`eos_token_id` in its `generation_config.json`, or `data.train_on`".to_owned(),
+            };
             fault.hint(format!(
-                "what is learned ends with {ending:?}, but the model stops at {}: set `eos_token_id` in its \
-                 `generation_config.json`, or `data.train_on`",
+                "what is learned ends with {ending:?}, but the model stops at {}: set {key}",
                 known.join(", ")
             ))
         });

@@ -343,6 +343,11 @@ impl Tokenizer {
         self.vocabulary
     }
 
+    /// True for the text of a token that is matched whole, before any splitting.
+    pub(crate) fn is_added(&self, text: &str) -> bool {
+        self.added.iter().any(|token| token == text)
+    }
+
     /// The first special token that a text spells out.
     pub(crate) fn special_token_in(&self, text: &str) -> Option<&str> {
         let firsts: Vec<char> = self.special.iter().filter_map(|token| token.chars().next()).collect();
@@ -397,6 +402,20 @@ impl Tokenizer {
     /// The text of the chat template.
     pub fn chat_template(&self) -> Option<&str> {
         self.template.as_ref().map(ChatTemplate::source)
+    }
+
+    /// A model's `generation_config.json` with every token at which this tokenizer stops as an end token: what an exported
+    /// model needs for others to stop where it was taught to. `existing` is the file's text, empty where there is none.
+    ///
+    /// # Errors
+    /// A text that is no JSON object.
+    pub fn generation_config(&self, existing: &str) -> Result<String, Fault> {
+        let text = if existing.trim().is_empty() { "{}" } else { existing };
+        let mut config = parse_object("generation_config.json", text)?;
+        let mut ids = end_ids(&config);
+        ids.extend(self.stop.iter().filter(|id| !ids.contains(id)).copied().collect::<Vec<_>>());
+        config.insert("eos_token_id".into(), Value::from(ids));
+        Ok(serde_json::to_string_pretty(&config).expect("an object is JSON") + "\n")
     }
 
     /// The moment that the chat template is given as now.

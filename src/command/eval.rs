@@ -85,7 +85,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     }
     datasets::refuse_other_kinds(&arguments.data)?;
     let named = arguments.model.as_deref().expect("the command line asks for a model where there are no samples");
-    let model = load_model(named, &arguments.device)?;
+    let chat = crate::chat::of_run(std::path::Path::new(named))?.settings()?;
+    let mut model = load_model(named, &arguments.device)?;
+    model.tokenizer = model.tokenizer.with_chat(&chat)?;
     let options = Options {
         format: Format::Targets,
         end_token: !arguments.no_end_token,

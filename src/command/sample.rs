@@ -8,6 +8,7 @@ use faults::{Causes, Fault, Faults, Place};
 use serde_json::{Map, Value, json};
 
 use super::{Outcome, argument, load_model, print, refuse_too_many, renamed};
+use crate::chat::ChatFlags;
 use crate::sampling::{DecoderRows, End, Question, Settings, TwoTemperatures, sample, sample_with_intent};
 
 /// Draw continuations of prompts; one JSON object a line.
@@ -29,6 +30,8 @@ pub struct Arguments {
     /// Put each prompt into the model's chat template, as the user's turn.
     #[arg(long)]
     chat: bool,
+    #[command(flatten)]
+    chat_flags: ChatFlags,
     /// Continuations of each prompt.
     #[arg(long, default_value_t = 1)]
     n: usize,
@@ -100,7 +103,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     check(arguments)?;
     refuse_too_many(arguments.n)?;
     let (mut asked, file) = asked(arguments)?;
-    let model = load_model(&arguments.model, &arguments.device)?;
+    let chat = arguments.chat_flags.settings(&arguments.model)?;
+    let mut model = load_model(&arguments.model, &arguments.device)?;
+    model.tokenizer = model.tokenizer.with_chat(&chat)?;
     for notice in file.iter().flat_map(|file| file.notices(&model.tokenizer)) {
         tracing::warn!("{notice}");
     }

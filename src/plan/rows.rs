@@ -44,7 +44,7 @@ pub(super) fn rows(
         too_long: data.too_long,
         rename: data.rename.0.iter().map(|(column, key)| (column.clone(), key.clone())).collect(),
         ignore: data.ignore.clone(),
-        chat: data.chat.clone(),
+        chat: data.columns.clone(),
         end_token: data.targets.end_token,
         prefix_free: data.targets.prefix_free,
         template: data.intent.template,

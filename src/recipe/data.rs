@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use datasets::{ChatColumns, Format, NoiseKind, PrefixFree, Template, TooLong, TrainOn};
 use faults::{FromToml, Section, nearest};
 
+use super::chat::{self, Chat};
 use super::model::{Backbone, Model};
 
 /// `[data]`.
@@ -29,7 +30,9 @@ pub struct Data {
     /// Columns and fields of messages that are left out on purpose.
     pub ignore: Vec<String>,
     /// Columns that are the turns of a conversation.
-    pub chat: Option<ChatColumns>,
+    pub columns: Option<ChatColumns>,
+    /// How conversations are written.
+    pub chat: Chat,
     /// What rows with targets alone have.
     pub targets: TargetRows,
     /// What rows with an intent alone have.
@@ -98,11 +101,26 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Data {
     let hint = "each key takes one column";
     section.check("rename", distinct, "`data.rename` gives two columns the same key", hint);
     let ignore = section.optional("ignore").unwrap_or_default();
-    let chat = read_chat(section, format);
+    let columns = read_columns(section, format);
+    let chat = chat::read(section);
     let targets = read_targets(section);
     let intent = read_intent(section);
     let train = train.unwrap_or_default();
-    Data { train, eval, format, train_on, max_length, too_long, shuffle, rename, ignore, chat, targets, intent }
+    Data {
+        train,
+        eval,
+        format,
+        train_on,
+        max_length,
+        too_long,
+        shuffle,
+        rename,
+        ignore,
+        columns,
+        chat,
+        targets,
+        intent,
+    }
 }
 
 /// `data.chat.user`: one column, or several.
@@ -124,7 +142,7 @@ impl FromToml for Columns {
     }
 }
 
-fn read_chat(section: &mut Section, format: Format) -> Option<ChatColumns> {
+fn read_columns(section: &mut Section, format: Format) -> Option<ChatColumns> {
     section.skip("chat");
     if !section.has("chat") {
         return None;

@@ -15,7 +15,9 @@ impl Moment {
     /// Now, in the time zone of this machine or of the variable `TZ`.
     pub fn now() -> Self {
         let zone = TimeZone::try_system().unwrap_or_else(|error| {
-            tracing::warn!("the time zone cannot be told, so that chat templates get the time of UTC: {error}");
+            if std::env::var_os("TZ").is_some_and(|zone| !zone.is_empty()) {
+                tracing::warn!("`TZ` names no time zone that is known here, so that chat templates get UTC: {error}");
+            }
             TimeZone::UTC
         });
         Self(jiff::Timestamp::now().to_zoned(zone).datetime())

@@ -47,8 +47,7 @@ pub(super) fn turn(conversation: &Conversation, index: usize, tokenizer: &Tokeni
     let Some(tail) = with.strip_prefix(probe.before.as_str()) else {
         return Err(unwritten(index));
     };
-    let tail = until_stop(tail, message.text(), tokenizer);
-    let answer = format!("{}{tail}", probe.frame.lead);
+    let answer = until_stop(tail, message.text(), tokenizer).to_owned();
     Ok(Turn { opened, answer })
 }
 
@@ -89,19 +88,15 @@ impl Probe {
         let at = with.rfind(&word).ok_or_else(|| unwritten(index))?;
         let (before, after) = (&with[..at], &with[at + word.len()..]);
         let trimmed = before.trim_end();
-        let mark = trimmed.rfind(['<', '[', '\n', ' ']).map_or(0, |at| at);
-        let (mut kept, mut lead) = (before, "");
+        let mark = trimmed.rfind(['<', '[', '\n', ' ']).unwrap_or(0);
+        let (asked, blanks) = opened.split_at(opened.trim_end().len());
         // The blanks that lead to the words, where the opened turn ends as this text does but for them.
-        if let Some(blanks) =
-            opened.strip_prefix(opened.trim_end()).filter(|_| opened.trim_end().ends_with(&trimmed[mark..]))
-        {
-            lead = before[trimmed.len()..].strip_prefix(blanks).unwrap_or_default();
-            kept = &before[..before.len() - lead.len()];
-        }
-        let end = tokenizer.end_of_turn(after).to_owned();
-        let lead_is_kept = !lead.is_empty();
-        let before = if lead_is_kept { kept.to_owned() } else { before.to_owned() };
-        Ok(Self { before, frame: Frame { lead: lead.to_owned(), end } })
+        let lead = match asked.ends_with(&trimmed[mark..]) {
+            true => before[trimmed.len()..].strip_prefix(blanks).unwrap_or_default(),
+            false => "",
+        };
+        let frame = Frame { lead: lead.to_owned(), end: tokenizer.end_of_turn(after).to_owned() };
+        Ok(Self { before: before[..before.len() - lead.len()].to_owned(), frame })
     }
 }
 

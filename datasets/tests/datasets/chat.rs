@@ -1,6 +1,6 @@
 //! Chat templates against transformers' `apply_chat_template` (`fixtures/chat/make_expected.py`).
 
-use datasets::{Conversation, Message, Options, Tokenizer, TrainOn, read_text};
+use datasets::{ChatSettings, Conversation, Message, Moment, Tokenizer};
 
 use super::{fixture, json};
 
@@ -77,49 +77,61 @@ fn a_broken_or_endless_template_is_a_fault() {
 }
 
 #[test]
-fn a_date_is_formatted_as_python_does() {
-    let date =
-        with_template("{{ strftime_now('%d %b %Y') }}").render_chat(&Conversation::default(), false).expect("a date");
-    let parts: Vec<&str> = date.split(' ').collect();
-    assert!(matches!(parts.as_slice(), [day, month, year] if day.len() == 2 && month.len() == 3 && year.len() == 4));
-    assert!(with_template("{{ strftime_now('%d%') }}").render_chat(&Conversation::default(), false).is_err());
+fn a_date_is_fixed_and_formatted_as_python_does() {
+    let source = "{{ strftime_now('%d %b %Y') }}|{{ strftime_now('%c') }}|{{ strftime_now('%d%') }}";
+    let moment = Moment::parse("2026-11-28T09:05:07").expect("a moment");
+    let settings = ChatSettings { moment: Some(moment), ..ChatSettings::default() };
+    let tokenizer = with_template(source).with_chat(&settings).expect("a tokenizer");
+    let text = tokenizer.render_chat(&Conversation::default(), false);
+    assert_eq!(text, Ok("28 Nov 2026|Sat Nov 28 09:05:07 2026|28%".into()));
+    // What a run keeps reads as the same moment.
+    assert_eq!(Moment::parse(&tokenizer.moment().to_string()), Ok(moment));
+    assert_eq!(Moment::parse("2026-11-28").map(|day| day.to_string()), Ok("2026-11-28T00:00:00".into()));
+    for wrong in ["", "28.11.2026", "2026-13-01", "2026-11-28 9 o'clock", "now"] {
+        assert!(Moment::parse(wrong).is_err(), "{wrong}");
+    }
 }
 
-/// Qwen 3 writes an empty thought before the last answer and takes it away when the conversation goes on.
 #[test]
-fn a_template_that_rewrites_history_is_refused_unless_the_last_turn_alone_is_learned() {
-    let qwen = std::fs::read_to_string(fixture("chat/qwen.jinja")).expect("the template is there");
-    let file = std::fs::read_to_string(fixture("byte_level/tokenizer.json")).expect("the fixture is there");
-    let load = |template: &str| {
-        let config = r#"{"eos_token": "<|im_end|>"}"#;
-        let files = [("tokenizer.json", &*file), ("tokenizer_config.json", config), ("chat_template.jinja", template)];
-        Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"))
+fn settings_give_another_template_switches_and_an_end_of_turns() {
+    let source = "{% for m in messages %}{{ m.content }}{% endfor %}{{ thinking }}{{ depth }}";
+    let conversation = |arguments: serde_json::Value| Conversation {
+        messages: vec![Message::new("user", "a")],
+        arguments: arguments.as_object().expect("an object").clone(),
+        ..Conversation::default()
     };
-    let row = |system: &str| {
-        format!(
-            r#"{{"messages": [{system}{{"role": "user", "content": "a"}}, {{"role": "assistant", "content": "b"}},
-            {{"role": "user", "content": "c"}}, {{"role": "assistant", "content": "d"}}]}}"#
-        )
-        .replace('\n', " ")
+    let switches = serde_json::json!({"thinking": false, "depth": 2});
+    let settings = ChatSettings {
+        template: Some(("own.jinja".into(), source.into())),
+        arguments: switches.as_object().expect("an object").clone(),
+        end_of_turn: Some("<|im_start|>".into()),
+        moment: None,
     };
-    let read = |row: &str, tokenizer: &Tokenizer, train_on| {
-        read_text("r", row, &Options { train_on, ..Options::default() }, tokenizer)
-    };
-    let tokenizer = load(&qwen);
-    let fault = read(&row(""), &tokenizer, TrainOn::Assistant).expect_err("a fault").to_string();
-    assert!(fault.starts_with("r:1: the chat template writes message 1 differently"), "{fault}");
-    assert!(fault.contains("set `data.train_on = \"last\"`"), "{fault}");
-    let data = read(&row(""), &tokenizer, TrainOn::Last).unwrap_or_else(|faults| panic!("{faults}"));
-    let example = &data.examples[0];
-    let learned = example.ids.iter().zip(&example.learned).filter(|(_, learned)| **learned).map(|(id, _)| *id);
-    let text = tokenizer.decode(&learned.collect::<Vec<_>>(), false).expect("text");
-    assert_eq!(text, "<think>\n\n</think>\n\nd<|im_end|>");
+    let tokenizer = with_template("x").with_chat(&settings).expect("a tokenizer");
+    assert_eq!(tokenizer.chat_template(), Some(source));
+    assert_eq!(tokenizer.render_chat(&conversation(serde_json::json!({})), false), Ok("aFalse2".into()));
+    // A row's own go first.
+    let own = conversation(serde_json::json!({"thinking": true}));
+    assert_eq!(tokenizer.render_chat(&own, false), Ok("aTrue2".into()));
+    assert_eq!(tokenizer.stop_tokens().last(), Some(&1));
+    // What an export writes, so that others stop there too.
+    let written = tokenizer.generation_config("{\"eos_token_id\": 2, \"top_p\": 0.5}").expect("JSON");
+    let written: serde_json::Value = serde_json::from_str(&written).expect("JSON");
+    assert_eq!(written, serde_json::json!({"eos_token_id": [2, 1], "top_p": 0.5}));
+    let wrong = ChatSettings { end_of_turn: Some("<|im_stat|>".into()), ..ChatSettings::default() };
+    let fault = with_template("x").with_chat(&wrong).err().expect("a fault");
+    assert_eq!(fault.hint.as_deref(), Some("did you mean `<|im_start|>`?"));
+}
 
-    // Mistral's puts the system message into the last turn if that is the user's, and else leaves it out.
-    let mistral = std::fs::read_to_string(fixture("chat/mistral.jinja")).expect("the template is there");
-    let tokenizer = load(&mistral);
-    assert!(read(&row(""), &tokenizer, TrainOn::Assistant).is_ok());
-    let fault = read(&row(r#"{"role": "system", "content": "s"}, "#), &tokenizer, TrainOn::Last).err();
-    let fault = fault.expect("a fault").to_string();
-    assert!(fault.contains("message 4 differently") && fault.contains("take a `system` message out"), "{fault}");
+#[test]
+fn a_thought_is_given_under_both_of_its_names_and_what_is_null_is_not_there() {
+    let tokenizer = with_template(
+        "{% for m in messages %}{{ m.reasoning_content }}|{{ m.thinking }}|{{ m.content is defined }};{% endfor %}",
+    );
+    let mut thinking = Message::new("assistant", "b");
+    thinking.fields.insert("thinking".into(), "t".into());
+    let mut calling = Message { content: None, ..Message::new("assistant", "") };
+    calling.fields.insert("reasoning_content".into(), "r".into());
+    let conversation = Conversation::new(vec![thinking, calling]);
+    assert_eq!(tokenizer.render_chat(&conversation, false), Ok("t|t|True;r|r|False;".into()));
 }

@@ -9,6 +9,7 @@ mod order;
 mod rows;
 mod targets;
 mod tokens;
+mod turns;
 mod unread;
 
 use std::path::PathBuf;

@@ -331,6 +331,10 @@ fn rows_need_a_chat_template_and_a_stop_token_where_they_end() {
     let fault = found(chat, &base);
     assert!(fault.starts_with("r: no row teaches the model where to stop"), "{fault}");
     assert!(fault.contains("ends with \"<|im_end|>\", but the model stops at `<|endoftext|>`"), "{fault}");
+    assert!(fault.contains("set `data.end_of_turn = \"<|im_end|>\"`"), "{fault}");
+    let settings = datasets::ChatSettings { end_of_turn: Some("<|im_end|>".into()), ..Default::default() };
+    let base = base.with_chat(&settings).expect("a tokenizer");
+    assert!(datasets::read_text("r", chat, &Options::default(), &base).is_ok());
 }
 
 #[test]

@@ -1,0 +1,259 @@
+//! Which tokens of a conversation are learned, under templates of every structure: the opened turn is prompt, and what
+//! follows it is the answer up to where the model stops.
+
+use datasets::{Dataset, Oddity, Options, Tokenizer, TrainOn, read_text};
+use serde_json::{Value, json};
+
+/// Earlier answers lose their thoughts, and the last has one, be it empty.
+const THOUGHTS: &str = "{%- set ns = namespace(last=-1) -%}\
+    {%- for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor -%}\
+    {%- for m in messages -%}{{- '<|' + m.role + '|>' -}}\
+    {%- if m.role == 'assistant' -%}{%- set words = m.content.split('</think>')[-1].lstrip('\\n') -%}\
+    {%- set thought = m.content.split('</think>')[0].split('<think>')[-1].strip('\\n') if '</think>' in m.content else (m.reasoning_content or '') -%}\
+    {{- ('<think>\\n' + thought + '\\n</think>\\n\\n' if loop.index0 > ns.last else '') + words -}}\
+    {%- else -%}{{- m.content -}}{%- endif -%}{{- '<|end|>\\n' -}}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif -%}\
+    {%- if add_generation_prompt and thinking is defined and thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif -%}";
+
+/// The opened turn begins a thought that whole conversations do not have.
+const OPENED: &str = "{%- for m in messages -%}{{- '<|' + m.role + '|>' + m.content.split('</think>')[-1] -}}\
+    {%- if m.role == 'assistant' %}{{ '<|end|>' }}{% endif -%}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<|assistant|><think>\\n' }}{% endif -%}";
+
+/// The end of the text follows the last message alone.
+const END_LAST: &str = "{%- for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + '<|end|>\\n' }}{% endfor -%}\
+    {%- if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% else %}{{ '</s>' }}{% endif -%}";
+
+/// The system message stands in a last question alone.
+const SYSTEM_LAST: &str = "{%- set system = messages[0].content if messages[0].role == 'system' else '' -%}\
+    {%- for m in messages if m.role != 'system' -%}\
+    {%- if m.role == 'user' %}{{ '<|user|>' + (system + '\\n' if system and loop.last else '') + m.content + '<|assistant|>' }}\
+    {%- else %}{{ ' ' + m.content + '<|end|>' }}{% endif -%}{%- endfor -%}";
+
+/// Marks what is generated, without the line break behind it.
+const MARKED: &str = "{% for m in messages %}{{ '<|' + m.role + '|>' }}\n\
+    {% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|end|>{% endgeneration %}{% else %}{{ m.content }}<|end|>{% endif %}\n\
+    {% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}";
+
+/// Bytes, and special tokens of several families; the model stops at `stops`.
+fn with_template(template: &str, stops: &[&str]) -> Tokenizer {
+    with_greedy(template, stops, "")
+}
+
+/// The same where one of the tokens takes the blanks behind it, as those of Phi-3 do.
+fn with_greedy(template: &str, stops: &[&str], greedy: &str) -> Tokenizer {
+    let mut file = super::json("byte_level/tokenizer.json");
+    let first = file["model"]["vocab"].as_object().expect("a vocabulary").values().filter_map(Value::as_u64).max();
+    let mut next = first.expect("a token") + 1;
+    let mut ids = vec![];
+    for content in ["<|user|>", "<|assistant|>", "<|system|>", "<|tool|>", "<|end|>", "<s>", "</s>"] {
+        let takes = content == greedy;
+        let token = json!({"id": next, "content": content, "single_word": false, "lstrip": false, "rstrip": takes,
+            "normalized": false, "special": true});
+        file["added_tokens"].as_array_mut().expect("a list").push(token);
+        if stops.contains(&content) {
+            ids.push(next);
+        }
+        next += 1;
+    }
+    let generation = json!({"eos_token_id": ids}).to_string();
+    let files = [
+        ("tokenizer.json", &*file.to_string()),
+        ("tokenizer_config.json", r#"{"bos_token": "<s>"}"#),
+        ("generation_config.json", &generation),
+        ("chat_template.jinja", template),
+    ];
+    Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn turn(role: &str, content: &str) -> Value {
+    json!({"role": role, "content": content})
+}
+
+/// Question and answer, twice.
+fn two() -> Value {
+    let thought = "<think>\nHm.\n</think>\n\nTeal.";
+    json!({"messages": [turn("user", "Colour?"), turn("assistant", thought), turn("user", "More?"), turn("assistant", "Ochre.")]})
+}
+
+fn one() -> Value {
+    json!({"messages": [turn("user", "Colour?"), turn("assistant", "Teal.")]})
+}
+
+fn read(row: &Value, tokenizer: &Tokenizer, train_on: TrainOn) -> Dataset {
+    let options = Options { train_on, ..Options::default() };
+    read_text("r", &row.to_string(), &options, tokenizer).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// Each example as its text with brackets around what is learned.
+fn learned(data: &Dataset, tokenizer: &Tokenizer) -> Vec<String> {
+    let example = |example: &datasets::Example| {
+        let mut text = String::new();
+        let mut start = 0;
+        for at in 1..=example.ids.len() {
+            if at == example.ids.len() || example.learned[at] != example.learned[start] {
+                let part = tokenizer.decode(&example.ids[start..at], false).expect("text");
+                text += &if example.learned[start] { format!("⟦{part}⟧") } else { part };
+                start = at;
+            }
+        }
+        text
+    };
+    data.examples.iter().map(example).collect()
+}
+
+fn check(template: &str, row: &Value, expected: &[&str]) {
+    let tokenizer = with_template(template, &["<|end|>"]);
+    let data = read(row, &tokenizer, TrainOn::Assistant);
+    assert_eq!(learned(&data, &tokenizer), expected, "{template}");
+    // What a sampler begins from is the opened turn.
+    for example in &data.examples {
+        assert!(example.prompt().len() < example.ids.len());
+    }
+}
+
+#[test]
+fn a_template_that_takes_earlier_thoughts_out_gives_one_example_a_turn() {
+    let tokenizer = with_template(THOUGHTS, &["<|end|>"]);
+    let expected = [
+        "<|user|>Colour?<|end|>\n<|assistant|>⟦<think>\nHm.\n</think>\n\nTeal.<|end|>⟧",
+        "<|user|>Colour?<|end|>\n<|assistant|>Teal.<|end|>\n<|user|>More?<|end|>\n<|assistant|>⟦<think>\n\n</think>\n\nOchre.<|end|>⟧",
+    ];
+    let data = read(&two(), &tokenizer, TrainOn::Assistant);
+    assert_eq!(learned(&data, &tokenizer), expected);
+    let notice = &data.report.notices[0];
+    assert_eq!((notice.oddity, notice.rows, notice.of), (Oddity::Apart, 1, 1));
+    assert!(notice.to_string().contains("one example a turn"), "{notice}");
+    assert_eq!((data.report.rows, data.report.examples), (1, 2));
+    assert_ne!(data.examples[0].group, data.examples[1].group);
+    // The last turn alone is as the whole conversation has it.
+    let last = read(&two(), &tokenizer, TrainOn::Last);
+    assert_eq!(last.report.notices, []);
+    assert_eq!(learned(&last, &tokenizer), [format!("{}\n", expected[1])]);
+    // One turn is one example, and says nothing.
+    let single = read(&one(), &tokenizer, TrainOn::Assistant);
+    assert_eq!(single.report.notices, []);
+}
+
+#[test]
+fn a_switch_puts_the_empty_thought_into_the_prompt() {
+    let tokenizer = with_template(THOUGHTS, &["<|end|>"]);
+    let settings = datasets::ChatSettings {
+        arguments: json!({"thinking": false}).as_object().expect("an object").clone(),
+        ..Default::default()
+    };
+    let tokenizer = tokenizer.with_chat(&settings).expect("a tokenizer");
+    let data = read(&one(), &tokenizer, TrainOn::Assistant);
+    let expected = "<|user|>Colour?<|end|>\n<|assistant|><think>\n\n</think>\n\n⟦Teal.<|end|>⟧";
+    assert_eq!(learned(&data, &tokenizer), [format!("{expected}\n")]);
+}
+
+#[test]
+fn a_thought_that_the_opened_turn_begins_is_gone_on_with() {
+    check(OPENED, &one(), &["<|user|>Colour?<|assistant|><think>\n⟦Teal.<|end|>⟧"]);
+    check(
+        OPENED,
+        &two(),
+        &[
+            "<|user|>Colour?<|assistant|><think>\n⟦Hm.\n</think>\n\nTeal.<|end|>⟧",
+            "<|user|>Colour?<|assistant|>Teal.<|end|><|user|>More?<|assistant|><think>\n⟦Ochre.<|end|>⟧",
+        ],
+    );
+}
+
+#[test]
+fn an_end_behind_the_last_message_alone_is_no_part_of_an_answer() {
+    check(
+        END_LAST,
+        &two(),
+        &[
+            "<|user|>\nColour?<|end|>\n<|assistant|>\n⟦<think>\nHm.\n</think>\n\nTeal.<|end|>⟧\n<|user|>\nMore?<|end|>\n<|assistant|>\n⟦Ochre.<|end|>⟧\n</s>",
+        ],
+    );
+    // Where the model stops at that end alone, each turn has it.
+    let tokenizer = with_template(END_LAST, &["</s>"]);
+    let data = read(&one(), &tokenizer, TrainOn::Assistant);
+    assert_eq!(learned(&data, &tokenizer), ["<|user|>\nColour?<|end|>\n<|assistant|>\n⟦Teal.<|end|>\n</s>⟧"]);
+    assert_eq!(learned(&read(&two(), &tokenizer, TrainOn::Assistant), &tokenizer).len(), 2);
+}
+
+#[test]
+fn a_system_message_of_the_last_question_stays_in_the_prompt() {
+    let mut row = one();
+    row["messages"].as_array_mut().expect("a list").insert(0, turn("system", "Be brief."));
+    check(SYSTEM_LAST, &row, &["<|user|>Be brief.\nColour?<|assistant|>⟦ Teal.<|end|>⟧"]);
+    check(SYSTEM_LAST, &one(), &["<|user|>Colour?<|assistant|>⟦ Teal.<|end|>⟧"]);
+}
+
+#[test]
+fn what_a_template_marks_as_generated_is_what_is_learned() {
+    let tokenizer = with_template(MARKED, &["<|end|>"]);
+    let data = read(&one(), &tokenizer, TrainOn::Assistant);
+    assert_eq!(learned(&data, &tokenizer), ["<|user|>\nColour?<|end|><|assistant|>\n⟦Teal.<|end|>⟧"]);
+    // The last of several, and the first message of a conversation.
+    let last = learned(&read(&two(), &tokenizer, TrainOn::Last), &tokenizer);
+    assert!(last[0].contains("Teal.<|end|><|user|>") && last[0].contains("⟦Ochre.<|end|>⟧"), "{last:?}");
+    let greeting = json!({"messages": [turn("assistant", "Hello."), turn("user", "a"), turn("assistant", "b")]});
+    let both = learned(&read(&greeting, &tokenizer, TrainOn::Assistant), &tokenizer);
+    assert!(both[0].contains("⟦Hello.<|end|>⟧") && both[0].contains("⟦b<|end|>⟧"), "{both:?}");
+}
+
+#[test]
+fn a_first_turn_of_the_assistant_is_learned_where_it_can_be_opened() {
+    let greeting = json!({"messages": [turn("assistant", "Hello."), turn("user", "a"), turn("assistant", "b")]});
+    let tokenizer = with_template(END_LAST, &["<|end|>"]);
+    let found = learned(&read(&greeting, &tokenizer, TrainOn::Assistant), &tokenizer);
+    assert!(found[0].starts_with("<|assistant|>\n⟦Hello.<|end|>⟧"), "{found:?}");
+    // This one reads the first message, so that nothing can be opened before it.
+    let tokenizer = with_template(SYSTEM_LAST, &["<|end|>"]);
+    let data = read(&greeting, &tokenizer, TrainOn::Assistant);
+    assert_eq!(data.report.notices[0].oddity, Oddity::Unasked);
+    assert_eq!(learned(&data, &tokenizer), [" Hello.<|end|><|user|>a<|assistant|>⟦ b<|end|>⟧"]);
+}
+
+#[test]
+fn targets_and_intents_follow_the_opened_turn_under_every_template() {
+    let question = json!([turn("user", "Colour?")]);
+    let opened = |template: &str| match template {
+        END_LAST => "<|user|>\nColour?<|end|>\n<|assistant|>\n",
+        SYSTEM_LAST => "<|user|>Colour?<|assistant|>",
+        OPENED => "<|user|>Colour?<|assistant|><think>\n",
+        _ => "<|user|>Colour?<|end|>\n<|assistant|>",
+    };
+    for template in [THOUGHTS, OPENED, END_LAST, SYSTEM_LAST] {
+        let tokenizer = with_template(template, &["<|end|>"]);
+        let blank = if template == SYSTEM_LAST { " " } else { "" };
+        let row = json!({"messages": question, "targets": ["{teal}", "{red}"]});
+        let found = learned(&read(&row, &tokenizer, TrainOn::Assistant), &tokenizer);
+        let target = |word: &str| format!("{}⟦{blank}{{{word}}}<|end|>⟧", opened(template));
+        assert_eq!(found, [target("teal"), target("red")], "{template}");
+        let row = json!({"messages": question, "intent": "colour", "response": "Teal."});
+        let found = learned(&read(&row, &tokenizer, TrainOn::Assistant), &tokenizer);
+        assert_eq!(found, [format!("{}⟦{blank}colour ### Teal.<|end|>⟧", opened(template))], "{template}");
+    }
+}
+
+#[test]
+fn a_token_that_takes_blanks_counts_by_its_own_letters() {
+    // `<|assistant|>` takes the line break behind it: it is prompt, and the answer begins behind it.
+    let tokenizer = with_greedy(END_LAST, &["<|end|>"], "<|assistant|>");
+    let encoded = tokenizer.encode_with_offsets("a<|assistant|>\n\nb", false).expect("ids");
+    assert_eq!(encoded.offsets, [0..1, 1..14, 16..17]);
+    let data = read(&one(), &tokenizer, TrainOn::Assistant);
+    let answer = data.examples[0].learned.iter().position(|learned| *learned).expect("a learned token");
+    assert_eq!(tokenizer.decode(&data.examples[0].ids[answer..=answer], false), Ok("T".into()));
+}
+
+/// The end token takes the blanks behind it, as those of Phi-3 do: it is learned, and the line break is no loss.
+#[test]
+fn an_end_token_that_takes_blanks_is_learned() {
+    for stops in [&["<|end|>"][..], &["</s>"][..]] {
+        let tokenizer = with_greedy(END_LAST, stops, "<|end|>");
+        let data = read(&one(), &tokenizer, TrainOn::Assistant);
+        let example = &data.examples[0];
+        let learned: Vec<u32> =
+            example.ids.iter().zip(&example.learned).filter(|(_, learned)| **learned).map(|(id, _)| *id).collect();
+        assert!(tokenizer.stop_tokens().contains(learned.last().expect("an end")), "{stops:?}");
+        assert!(tokenizer.decode(&learned, false).expect("text").starts_with("Teal.<|end|>"));
+    }
+}

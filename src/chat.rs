@@ -1,0 +1,58 @@
+//! How a model on the command line is asked in chats: as its run was trained, unless other settings are given.
+
+use std::path::{Path, PathBuf};
+
+use checkpoints::find_checkpoint;
+use clap::Args;
+use datasets::ChatSettings;
+use faults::{Fault, Faults, Place};
+use serde_json::{Map, Value};
+
+use crate::engine::train::read_state;
+use crate::loading::is_run;
+use crate::recipe::{self, Chat};
+
+/// Flags that say how conversations are written.
+#[derive(Debug, Args)]
+pub struct ChatFlags {
+    /// A chat template in place of the model's own, or of the run's.
+    #[arg(long, value_name = "FILE")]
+    chat_template: Option<PathBuf>,
+    /// Switches of the chat template as a JSON object, such as `{"enable_thinking": false}`; they go before a run's own.
+    #[arg(long, value_name = "JSON")]
+    template_arguments: Option<String>,
+}
+
+impl ChatFlags {
+    /// The settings for the model that `path` names: those of its run, then those of the flags.
+    ///
+    /// # Errors
+    /// A run that cannot be read, a template's file that cannot, or arguments that are no JSON object.
+    pub fn settings(&self, path: &str) -> Result<ChatSettings, Faults> {
+        let mut chat = of_run(Path::new(path))?;
+        if let Some(file) = &self.chat_template {
+            chat.template = Some(file.display().to_string());
+        }
+        if let Some(text) = &self.template_arguments {
+            let arguments: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+                Fault::new(format!("expected a JSON object: {error}"))
+                    .at(Place::Named("--template-arguments".into()))
+                    .hint("write --template-arguments='{\"enable_thinking\": false}'")
+            })?;
+            chat.arguments.extend(arguments);
+        }
+        Ok(chat.settings().map_err(|fault| fault.hint("name the file with `--chat-template`"))?)
+    }
+}
+
+/// What the recipe of a run says of chats; nothing for what is no run.
+///
+/// # Errors
+/// A run that cannot be read.
+pub fn of_run(path: &Path) -> Result<Chat, Faults> {
+    if !is_run(path) {
+        return Ok(Chat::default());
+    }
+    let state = read_state(&find_checkpoint(path)?)?;
+    recipe::chat("recipe.toml", &state.recipe)
+}
