@@ -191,6 +191,13 @@ fn refuse_too_many(samples: usize) -> Result<(), Fault> {
         .hint("draw the rest with another `--seed`"))
 }
 
+/// A column and the key that it stands for, as `--rename` takes them.
+fn renamed(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(column, key)| !column.is_empty() && !key.is_empty());
+    let (column, key) = pair.ok_or("write COLUMN=KEY, for example `question=prompt`")?;
+    Ok((column.into(), key.into()))
+}
+
 /// The model at a path, on the device named on the command line; `base` takes the place of the base that it names.
 fn load_model(path: &str, base: Option<&str>, device: &str) -> Result<Loaded, Faults> {
     let device = open_device(device)?;

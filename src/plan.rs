@@ -103,6 +103,7 @@ impl Plan {
     }
 
     fn of(mut recipe: Recipe, checkpoint: Option<&Checkpoint>) -> Result<Self, Faults> {
+        rows::refuse_other_kinds(&recipe)?;
         let principal = matches!(&recipe.adapter, Adapter::Lora(lora) if fresh(lora).is_some_and(|s| s.principal));
         if principal && recipe.model.quantise.is_some_and(|quantise| ![0, recipe::FITTED_ROWS].contains(&quantise.rows))
         {

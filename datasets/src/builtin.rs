@@ -33,6 +33,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde_json::{Value, json};
 
+pub(crate) use tokenizer::fingerprint;
 pub use tokenizer::{VOCABULARY, build_tokenizer, tokenizer_files};
 pub use world::{entropy, probability, prompts, sample, support};
 

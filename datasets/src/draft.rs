@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use faults::Fault;
+use faults::{Fault, Place};
 
 use crate::notices::Oddity;
 use crate::tokenizer::{Encoded, Tokenizer};
@@ -41,9 +41,16 @@ pub struct Example {
     pub file: Arc<str>,
     /// The line of the file; the first is 1.
     pub line: usize,
+    /// Of a file that is one list, the element; the first is 1.
+    pub element: Option<usize>,
 }
 
 impl Example {
+    /// Where the row stands.
+    pub fn place(&self) -> Place {
+        crate::lines::place(&self.file, self.line, self.element)
+    }
+
     /// The tokens of the prompt, of several the first, as a sampler reads it that has nothing else.
     pub fn prompt(&self) -> &[u32] {
         let answer = self.parts.iter().position(|part| *part != Part::Prompt).unwrap_or(self.parts.len());

@@ -2,14 +2,44 @@
 
 use std::io::BufRead;
 
-use faults::{Fault, Place};
+use faults::{Fault, Place, json};
 use serde_json::{Map, Value};
 
 use crate::json::Unique;
 use crate::row::described;
 
-/// A row and its line; the first line is 1.
-pub(crate) type NumberedRow = (usize, Map<String, Value>);
+/// Where a row stands in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct At {
+    /// The line that it begins in; the first is 1.
+    pub line: usize,
+    /// Of a file that is one list, the element; the first is 1.
+    pub element: Option<usize>,
+}
+
+impl At {
+    /// The place in the file shown as `name`.
+    pub fn place(self, name: &str) -> Place {
+        place(name, self.line, self.element)
+    }
+}
+
+/// A row's place by its line and, of a list, its element.
+pub(crate) fn place(name: &str, line: usize, element: Option<usize>) -> Place {
+    match element {
+        Some(element) => Place::Element { file: name.into(), line, element },
+        None => Place::line(name, line),
+    }
+}
+
+/// A row as the file holds it.
+#[derive(Debug, Clone)]
+pub(crate) struct NumberedRow {
+    pub at: At,
+    pub object: Map<String, Value>,
+    /// Where it says what JSON cannot say; these values are `null`, or hold U+FFFD.
+    pub oddities: Vec<json::Oddity>,
+}
 
 /// Reads rows from a text. A bad line is an error in its place; the lines after it are still read.
 pub(crate) struct Rows<'a, R> {
@@ -20,17 +50,27 @@ pub(crate) struct Rows<'a, R> {
 
 enum Source<R> {
     Lines(R),
-    Array { text: String, at: usize },
+    Array(Array),
     Object(String),
     Done,
+}
+
+/// A list of rows that is read as far as `at`.
+struct Array {
+    text: String,
+    at: usize,
+    /// Elements read.
+    count: usize,
+    /// What the whole holds that is no JSON, once an element could not be read without knowing.
+    masked: Option<Vec<json::Oddity>>,
 }
 
 impl<'a, R: BufRead> Rows<'a, R> {
     /// Rows of the file shown as `name`. The whole of a JSON array is held, of JSON Lines one line at a time.
     pub fn new(name: &'a str, mut reader: R) -> Result<Self, Fault> {
         let unreadable = |error: std::io::Error| Fault::of_file("cannot read the rows", name, &error);
-        if reader.fill_buf().map_err(unreadable)?.starts_with(b"\xef\xbb\xbf") {
-            reader.consume(3);
+        if reader.fill_buf().map_err(unreadable)?.starts_with(MARK) {
+            reader.consume(MARK.len());
         }
         let mut line = 0;
         loop {
@@ -49,10 +89,11 @@ impl<'a, R: BufRead> Rows<'a, R> {
         }
         let mut text = String::new();
         reader.read_to_string(&mut text).map_err(unreadable)?;
-        if spread {
-            return Ok(Self { name, source: Source::Object(text), line: line + 1 });
-        }
-        Ok(Self { name, source: Source::Array { text, at: 0 }, line: line + 1 })
+        let source = match spread {
+            true => Source::Object(text),
+            false => Source::Array(Array { text, at: 0, count: 0, masked: None }),
+        };
+        Ok(Self { name, source, line: line + 1 })
     }
 
     fn next_line(&mut self) -> Option<Result<NumberedRow, Fault>> {
@@ -61,99 +102,54 @@ impl<'a, R: BufRead> Rows<'a, R> {
         loop {
             bytes.clear();
             self.line += 1;
-            let place = Place::line(self.name, self.line);
+            let at = At { line: self.line, element: None };
             match reader.read_until(b'\n', &mut bytes) {
                 Ok(0) => return None,
                 Ok(_) => {}
                 Err(error) => {
                     self.source = Source::Done;
-                    return Some(Err(Fault::of_file("cannot read the row", self.name, &error).at(place)));
+                    let fault = Fault::of_file("cannot read the row", self.name, &error);
+                    return Some(Err(fault.at(at.place(self.name))));
                 }
             }
-            let trimmed = bytes.trim_ascii();
-            if trimmed.is_empty() {
+            // Files that were put one behind the other bring their marks along.
+            let line = bytes.strip_prefix(MARK).unwrap_or(&bytes);
+            if line.trim_ascii().is_empty() {
                 continue;
             }
-            let row = match std::str::from_utf8(&bytes) {
-                Ok(text) => serde_json::from_str(text).map_err(|error| broken(&error)),
+            let is_whole = line.ends_with(b"\n");
+            let row = match std::str::from_utf8(line) {
+                Ok(text) => read(text).map_err(|error| broken_line(&error, text, is_whole)),
                 Err(error) => Err(Fault::new(format!("not UTF-8 at byte {} of the line", error.valid_up_to() + 1))
                     .hint("save the file as UTF-8")),
             };
-            return Some(
-                row.and_then(|Unique(value)| object(value))
-                    .map(|row| (self.line, row))
-                    .map_err(|fault| fault.at(place)),
-            );
+            return Some(row.and_then(|row| numbered(row, at)).map_err(|fault| fault.at(at.place(self.name))));
         }
     }
 
     /// The file's one object.
     fn next_object(&mut self) -> Option<Result<NumberedRow, Fault>> {
         let Source::Object(text) = std::mem::replace(&mut self.source, Source::Done) else { return None };
-        let line = self.line;
-        let read = serde_json::from_str(&text).map_err(|error| {
-            let line = line + error.line().saturating_sub(1);
-            broken(&error).at(Place::line(self.name, line))
+        let at = At { line: self.line, element: None };
+        let row = read(&text).map_err(|error| {
+            let line = self.line + error.line().saturating_sub(1);
+            let fault = broken(&error, error.column()).at(Place::line(self.name, line));
+            match error.to_string().starts_with("trailing") {
+                true => fault.hint(format!("each row stands on a line of its own: {ON_ONE_LINE}")),
+                false => fault,
+            }
         });
-        Some(read.and_then(|Unique(value)| {
-            object(value).map(|row| (line, row)).map_err(|fault| fault.at(Place::line(self.name, line)))
-        }))
+        Some(row.and_then(|row| numbered(row, at)).map_err(|fault| fault.or_at(at.place(self.name))))
     }
 
     /// The next element of the array. What follows broken JSON cannot be told apart, so the array ends there.
     fn next_element(&mut self) -> Option<Result<NumberedRow, Fault>> {
-        let Source::Array { text, at } = &mut self.source else { return None };
-        let first = *at == 0;
-        let (rest, skipped) = after_blanks(&text[*at..]);
-        self.line += newlines(skipped.as_bytes());
-        *at += skipped.len();
-        let place = Place::line(self.name, self.line);
-        let expected = |what: &str| {
-            let column = text[..*at].chars().rev().take_while(|c| *c != '\n').count() + 1;
-            Fault::new(format!("broken JSON at column {column}: expected {what}")).at(place.clone()).hint(ONE_LIST)
-        };
-        let fault = match rest.as_bytes().first() {
-            Some(b'[') if first => None,
-            Some(b',') if !first => None,
-            Some(b']') if !first => {
-                let (rest, _) = after_blanks(&rest[1..]);
-                if rest.is_empty() {
-                    return None;
-                }
-                Some(expected("nothing after the list's `]`"))
-            }
-            _ => Some(expected("`,` or `]`")),
-        };
-        if let Some(fault) = fault {
+        let Source::Array(array) = &mut self.source else { return None };
+        let next = array.next(self.name, &mut self.line)?;
+        if next.as_ref().is_err_and(|(_, ends)| *ends) {
             self.source = Source::Done;
-            return Some(Err(fault));
         }
-        let (rest, skipped) = after_blanks(&rest[1..]);
-        self.line += newlines(skipped.as_bytes());
-        *at += 1 + skipped.len();
-        if first && rest.starts_with(']') {
-            return None;
-        }
-        let line = self.line;
-        let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<Unique>();
-        let value = stream.next();
-        let read = stream.byte_offset();
-        match value {
-            Some(Ok(Unique(value))) => {
-                self.line += newlines(&rest.as_bytes()[..read]);
-                *at += read;
-                Some(object(value).map(|row| (line, row)).map_err(|fault| fault.at(Place::line(self.name, line))))
-            }
-            Some(Err(error)) => {
-                let line = line + error.line().saturating_sub(1);
-                self.source = Source::Done;
-                Some(Err(broken(&error).at(Place::line(self.name, line))))
-            }
-            None => {
-                self.source = Source::Done;
-                Some(Err(Fault::new("the list ends without `]`").at(Place::line(self.name, line)).hint(ONE_LIST)))
-            }
-        }
+        Some(next.map_err(|(fault, _)| fault))
     }
 }
 
@@ -163,7 +159,7 @@ impl<R: BufRead> Iterator for Rows<'_, R> {
     fn next(&mut self) -> Option<Self::Item> {
         let row = match &self.source {
             Source::Lines(_) => self.next_line(),
-            Source::Array { .. } => self.next_element(),
+            Source::Array(_) => self.next_element(),
             Source::Object(_) => self.next_object(),
             Source::Done => None,
         };
@@ -172,6 +168,126 @@ impl<R: BufRead> Iterator for Rows<'_, R> {
         }
         row
     }
+}
+
+impl Array {
+    /// The next element; `line` is the one that was come to. Of a fault, whether it ends the list.
+    fn next(&mut self, name: &str, line: &mut usize) -> Option<Result<NumberedRow, (Fault, bool)>> {
+        let first = self.at == 0;
+        self.skip_blanks(line);
+        match self.text.as_bytes().get(self.at) {
+            Some(b'[') if first => {}
+            Some(b',') if !first => {}
+            Some(b']') if !first => {
+                return self.after_list(name, line);
+            }
+            None => {
+                let fault = Fault::new("the file ends before the list's `]`").at(Place::line(name, *line));
+                return Some(Err((fault.hint(CUT_OFF), true)));
+            }
+            _ => return Some(self.expected(name, *line, "`,` or `]`")),
+        }
+        self.at += 1;
+        self.skip_blanks(line);
+        if first && self.text[self.at..].starts_with(']') {
+            return self.after_list(name, line);
+        }
+        self.count += 1;
+        let at = At { line: *line, element: Some(self.count) };
+        let row = match self.element() {
+            Some(Ok((row, end))) => {
+                *line += newlines(&self.text.as_bytes()[self.at..end]);
+                self.at = end;
+                numbered(row, at).map_err(|fault| (fault.at(at.place(name)), false))
+            }
+            Some(Err(error)) => Err((self.broken(&error, at, name), true)),
+            None => Err((Fault::new("the file ends before the list's `]`").at(at.place(name)).hint(CUT_OFF), true)),
+        };
+        Some(row)
+    }
+
+    /// What follows the `]` that was come to: nothing.
+    fn after_list(&mut self, name: &str, line: &mut usize) -> Option<Result<NumberedRow, (Fault, bool)>> {
+        self.at += 1;
+        self.skip_blanks(line);
+        (self.at < self.text.len()).then(|| self.expected(name, *line, "nothing after the list's `]`"))
+    }
+
+    fn expected(&self, name: &str, line: usize, what: &str) -> Result<NumberedRow, (Fault, bool)> {
+        let message = format!("broken JSON at column {}: expected {what}", column(&self.text, self.at));
+        Err((Fault::new(message).at(Place::line(name, line)).hint(ONE_LIST), true))
+    }
+
+    fn skip_blanks(&mut self, line: &mut usize) {
+        let (_, skipped) = after_blanks(&self.text[self.at..]);
+        *line += newlines(skipped.as_bytes());
+        self.at += skipped.len();
+    }
+
+    /// Reads the element that begins where the list was come to, and finds its end.
+    fn element(&mut self) -> Option<serde_json::Result<(json::Read<Value>, usize)>> {
+        match self.strict() {
+            Some(Err(error)) if self.masked.is_none() => {
+                let json::Masked { text, oddities } = json::mask(&self.text);
+                if oddities.is_empty() {
+                    self.masked = Some(oddities);
+                    return Some(Err(error));
+                }
+                self.text = text.into_owned();
+                self.masked = Some(oddities);
+                self.strict()
+            }
+            read => read,
+        }
+    }
+
+    fn strict(&self) -> Option<serde_json::Result<(json::Read<Value>, usize)>> {
+        let mut stream = serde_json::Deserializer::from_str(&self.text[self.at..]).into_iter::<Unique>();
+        let read = stream.next()?;
+        let end = self.at + stream.byte_offset();
+        Some(read.map(|Unique(mut value)| {
+            let oddities = json::unmask(&mut value, self.oddities(end));
+            (json::Read { value, oddities }, end)
+        }))
+    }
+
+    /// The oddities from where the list was come to up to `end`, with pointers from the element on.
+    fn oddities(&self, end: usize) -> Vec<json::Oddity> {
+        let all = self.masked.as_deref().unwrap_or_default();
+        let from = all.partition_point(|oddity| oddity.at.start < self.at);
+        let of_element = all[from..].iter().take_while(|oddity| oddity.at.end <= end);
+        let inside = |oddity: &json::Oddity| {
+            let mut inside = oddity.clone();
+            let rest = oddity.pointer.get(1..).and_then(|pointer| pointer.find('/').map(|at| &pointer[at..]));
+            inside.pointer = rest.unwrap_or_default().to_owned();
+            inside
+        };
+        of_element.map(inside).collect()
+    }
+
+    fn broken(&self, error: &serde_json::Error, at: At, name: &str) -> Fault {
+        if error.is_eof() {
+            return Fault::new("the file ends inside this row").at(at.place(name)).hint(CUT_OFF);
+        }
+        // Its first line begins where the element does.
+        let before = if error.line() <= 1 { column(&self.text, self.at) - 1 } else { 0 };
+        let line = at.line + error.line().saturating_sub(1);
+        broken(error, before + error.column()).at(place(name, line, at.element))
+    }
+}
+
+/// What Windows puts before UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+const ONE_LIST: &str = "each line holds one JSON object, or the whole file one list of them";
+
+const CUT_OFF: &str = "it was cut off while it was written or copied: copy it again, or take the last row out";
+
+const ON_ONE_LINE: &str = "`jq -c . FILE > rows.jsonl` writes them so";
+
+/// One value, however Python has written it.
+fn read(text: &str) -> serde_json::Result<json::Read<Value>> {
+    json::read_with(text, |text| serde_json::from_str(text).map(|Unique(value)| value))
 }
 
 /// True for a `{` with nothing after it on its line.
@@ -185,13 +301,37 @@ fn newlines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 
+/// The column of the byte at `at` in its own line; the first is 1.
+fn column(text: &str, at: usize) -> usize {
+    text[..at].bytes().rev().take_while(|byte| *byte != b'\n').count() + 1
+}
+
 fn after_blanks(text: &str) -> (&str, &str) {
     let rest = text.trim_ascii_start();
     (rest, &text[..text.len() - rest.len()])
 }
 
-fn broken(error: &serde_json::Error) -> Fault {
-    let (text, column) = (error.to_string(), error.column());
+/// Why a line is no row; `is_whole` where it has its line break.
+fn broken_line(error: &serde_json::Error, text: &str, is_whole: bool) -> Fault {
+    let fault = broken(error, error.column());
+    let begins = |with: &str| text.trim_start().starts_with(with);
+    if begins("{'") {
+        return fault.hint("this is a dictionary as Python prints it: write the rows by `json.dumps`");
+    }
+    if error.is_eof() && is_whole {
+        return fault.hint(format!("a row stands on one line: {ON_ONE_LINE}"));
+    }
+    if error.is_eof() {
+        return Fault::new("the file ends inside this row").hint(CUT_OFF);
+    }
+    if error.to_string().starts_with("trailing") && begins("{") && text.contains("}{") {
+        return fault.hint("two rows stand on this line: put a line break between them");
+    }
+    fault
+}
+
+fn broken(error: &serde_json::Error, column: usize) -> Fault {
+    let text = error.to_string();
     let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
     // The one thing that is said of JSON that can be read.
     if error.is_data() {
@@ -200,11 +340,14 @@ fn broken(error: &serde_json::Error) -> Fault {
     Fault::new(format!("broken JSON at column {column}: {reason}")).hint(ONE_LIST)
 }
 
-const ONE_LIST: &str = "each line holds one JSON object, or the whole file one list of them";
-
-fn object(value: Value) -> Result<Map<String, Value>, Fault> {
+fn numbered(row: json::Read<Value>, at: At) -> Result<NumberedRow, Fault> {
+    let json::Read { value, oddities } = row;
     match value {
-        Value::Object(object) => Ok(object),
+        Value::Object(object) => Ok(NumberedRow { at, object, oddities }),
+        Value::Array(turns) if turns.iter().any(|turn| turn.get("role").or(turn.get("from")).is_some()) => {
+            Err(Fault::new("the row is a list of turns, and must be an object")
+                .hint("put it under a key: `{\"messages\": [..]}`"))
+        }
         other => Err(Fault::new(format!("the row must be an object, found {}", described(&other))).hint(ONE_LIST)),
     }
 }

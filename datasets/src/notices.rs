@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::lines::{At, place};
+use crate::options::Options;
 use crate::row::Row;
 use crate::shapes::{Format, Shape, speakers};
 use crate::tokenizer::Tokenizer;
@@ -24,6 +26,10 @@ pub enum Oddity {
     Role,
     /// The letters of a special token, which the tokenizer takes for the token.
     SpecialToken,
+    /// Columns or fields of messages that nothing reads.
+    UnreadColumn,
+    /// A question and an answer in no chat template, for a model that has one.
+    Untemplated,
     /// Each turn is an example of its own, as the chat template writes the whole conversation otherwise than its parts.
     Apart,
     /// A first message of the assistant's that the chat template cannot open a turn for.
@@ -45,58 +51,78 @@ pub struct Notice {
     pub file: String,
     /// Its line; the first is 1.
     pub line: usize,
-    /// The role or the token of the first; empty where there is nothing to name.
+    /// Of a file that is one list, its element; the first is 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub element: Option<usize>,
+    /// The role or the token of the first, or the names that nothing reads; empty where there is nothing to name.
     pub what: String,
+}
+
+impl Notice {
+    /// The first row with an oddity.
+    pub(crate) fn first(oddity: Oddity, what: String, file: &str, at: At) -> Self {
+        Self { oddity, rows: 1, of: 0, file: file.into(), line: at.line, element: at.element, what }
+    }
 }
 
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rows, of, file, line, what, .. } = self;
+        let Self { rows, of, what, .. } = self;
+        let place = place(&self.file, self.line, self.element);
         match self.oddity {
             Oddity::Seam => write!(
                 f,
-                "{rows} of {of} rows have a prompt that alone is other tokens than before its answer, first {file}:{line}: it \
+                "{rows} of {of} rows have a prompt that alone is other tokens than before its answer, first {place}: it \
                  ends inside a token of the whole, or in blanks that are split otherwise there, and a sampler, which has the \
                  prompt alone, begins from tokens that were not trained on; end the prompt with one line break, begin the \
                  answer with the blank between them, or use a chat template"
             ),
             Oddity::CutTarget => write!(
                 f,
-                "{rows} of {of} rows have targets that lose their end token at `data.max_length`, first {file}:{line}: \
+                "{rows} of {of} rows have targets that lose their end token at `data.max_length`, first {place}: \
                  the model does not learn to stop there; raise `data.max_length`, or set `data.too_long = \"drop\"`"
             ),
             Oddity::Role => write!(
                 f,
-                "{rows} of {of} rows have a role that neither chats nor the chat template know, first `{what}` in \
-                 {file}:{line}: the template writes it as it stands, and it is not learned; the usual ones are {}",
+                "{rows} of {of} rows have a role that neither chats nor the chat template know, first `{what}` in {place}: \
+                 the template writes it as it stands, and it is not learned; the usual ones are {}",
                 crate::row::listed(USUAL_ROLES.into_iter())
             ),
             Oddity::Apart => write!(
                 f,
-                "{rows} of {of} rows are one example a turn of the assistant, first {file}:{line}: the chat template writes \
+                "{rows} of {of} rows are one example a turn of the assistant, first {place}: the chat template writes \
                  the whole conversation otherwise than it opens its turns, and each is learned as it will be asked for"
             ),
             Oddity::Unasked => write!(
                 f,
-                "{rows} of {of} rows begin with a turn of the assistant that is not learned, first {file}:{line}: the chat \
+                "{rows} of {of} rows begin with a turn of the assistant that is not learned, first {place}: the chat \
                  template cannot open it, as it needs a turn of the user before"
             ),
             Oddity::Unread => write!(
                 f,
-                "{rows} of {of} rows have what the chat template does not write, first `{what}` in {file}:{line}: the model \
+                "{rows} of {of} rows have what the chat template does not write, first `{what}` in {place}: the model \
                  never sees it; name a template that does with `data.chat_template`, or take it out"
             ),
             Oddity::SpecialToken => write!(
                 f,
-                "{rows} of {of} rows spell out a special token, first `{what}` in {file}:{line}: it is read as that \
+                "{rows} of {of} rows spell out a special token, first `{what}` in {place}: it is read as that \
                  token and not as text; take it out unless the token is meant"
+            ),
+            Oddity::UnreadColumn => write!(
+                f,
+                "{rows} of {of} rows have what nothing reads, first {place}: {what}; `data.ignore` names what is left out on purpose"
+            ),
+            Oddity::Untemplated => write!(
+                f,
+                "{rows} of {of} rows are a question and an answer as plain text, first {place}, and the model has a chat \
+                 template: asked through it, it has not seen them so; `data.chat` names the columns of `user` and `assistant`"
             ),
         }
     }
 }
 
 /// What is odd about a row as it is written, each oddity with its name.
-pub(crate) fn of_row(row: &Row<'_>, shape: &Shape, tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
+pub(crate) fn of_row(row: &Row<'_>, shape: &Shape, options: &Options, tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
     let mut found = Vec::new();
     let unknown = |role: &&str| !USUAL_ROLES.contains(role) && !tokenizer.template_names(role);
     if let Some(role) = speakers(row).into_iter().find(unknown) {
@@ -104,9 +130,15 @@ pub(crate) fn of_row(row: &Row<'_>, shape: &Shape, tokenizer: &Tokenizer) -> Vec
     }
     // Plain text is what it is: corpora of conversations are written with these tokens.
     if shape.format != Format::Text {
-        let keys = shape.required.iter().chain(shape.optional);
-        let token = keys.filter_map(|key| row.get(key)).find_map(|value| spelled(value, tokenizer));
-        found.extend(token.map(|token| (Oddity::SpecialToken, token.to_owned())));
+        let is_read = |column: &str| row.names().key_of(column).is_some_and(|key| shape.reads(key, options));
+        let mut values = row.filled().filter(|(column, _)| is_read(column));
+        let token = values.find_map(|(_, value)| spelled(value, tokenizer)).map(str::to_owned);
+        let is_plain = !["prompt", "completion"].iter().any(|key| row.get(key).is_some_and(Value::is_array));
+        let answers = [Format::PromptCompletion, Format::Alpaca].contains(&shape.format) && is_plain;
+        if answers && token.is_none() && tokenizer.is_instructed() {
+            found.push((Oddity::Untemplated, String::new()));
+        }
+        found.extend(token.map(|token| (Oddity::SpecialToken, token)));
     }
     found
 }

@@ -1,7 +1,9 @@
 //! How files of rows are read: what a recipe's `[data]` says.
 
 use crate::draft::Part;
+use crate::row::Names;
 use crate::shapes::Format;
+use crate::shapes::columns::ChatColumns;
 use crate::shapes::intent::{IntentNoise, Template};
 use crate::shapes::targets::PrefixFree;
 
@@ -74,6 +76,10 @@ pub struct Options {
     pub too_long: TooLong,
     /// `data.rename`: a column of the file, and the key of the row shape it stands for.
     pub rename: Vec<(String, String)>,
+    /// `data.ignore`: columns, and fields of messages, that are as if they were not there.
+    pub ignore: Vec<String>,
+    /// `data.chat`: columns that are the turns of a conversation.
+    pub chat: Option<ChatColumns>,
     /// `data.end_token`: targets end with the end token or the template's end of a turn.
     pub end_token: bool,
     /// `data.prefix_free`
@@ -97,6 +103,8 @@ impl Default for Options {
             model_limit: false,
             too_long: TooLong::Error,
             rename: Vec::new(),
+            ignore: Vec::new(),
+            chat: None,
             end_token: true,
             prefix_free: PrefixFree::Error,
             template: None,
@@ -104,5 +112,12 @@ impl Default for Options {
             intent_noise: None,
             of_recipe: true,
         }
+    }
+}
+
+impl Options {
+    /// Whose names columns have.
+    pub(crate) fn names(&self) -> Names<'_> {
+        Names { rename: &self.rename, ignore: &self.ignore }
     }
 }

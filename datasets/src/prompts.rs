@@ -1,18 +1,22 @@
 //! Files of prompts to sample from: the question of each row, and whatever else the row holds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use faults::{Fault, Faults, Place};
+use faults::{Causes, Fault, Faults, Place};
 use serde_json::{Map, Value};
 
 use crate::builtin;
-use crate::lines::Rows;
-use crate::row::Row;
-use crate::shapes::asked::Asked;
-use crate::shapes::targets;
-
-/// The keys that a question stands under.
-const QUESTIONS: [&str; 3] = ["prompt", "messages", "request"];
+use crate::kinds::refuse_other_kinds;
+use crate::lines::{At, NumberedRow, Rows};
+use crate::notices::{Notice, Oddity};
+use crate::read::check_rename;
+use crate::report::Report;
+use crate::row::{Names, Row};
+use crate::shapes::asked::{Asked, QUESTIONS};
+use crate::shapes::messages::BESIDE;
+use crate::shapes::{MESSAGE_KEYS, targets};
+use crate::tokenizer::Tokenizer;
+use crate::unread;
 
 /// A question of a file with all else that its row holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,47 +27,95 @@ pub struct PromptRow {
     pub beginning: String,
     /// The other columns, such as `id`.
     pub columns: Map<String, Value>,
+    /// Where the row stands; `None` for a prompt of no file.
+    pub place: Option<Place>,
 }
 
-/// The questions (`prompt`, `messages` or `request`) of a file of rows, or of the embedded data of that name. A row with
-/// `targets` is as many prompts as it has beginnings of answers, as in training.
+/// The questions of a file.
+#[derive(Debug, Clone)]
+pub struct Prompts {
+    /// A row of the file is one of them, or with `targets` as many as it has beginnings of answers.
+    pub rows: Vec<PromptRow>,
+    file: String,
+    /// Where each row stands.
+    at: Vec<At>,
+}
+
+/// The questions (`prompt`, `messages`, `conversations` or `request`) of a file of rows, or of the embedded data of that
+/// name; `rename` names columns as `data.rename` does. A row with `targets` is as many prompts as it has beginnings of
+/// answers, as in training. With `chat`, a plain prompt is the user's turn.
 ///
 /// # Errors
-/// A file that cannot be read or has no rows, and every row without a question.
-pub fn read_prompts(path: &Path) -> Result<Vec<PromptRow>, Faults> {
+/// A file that is none of rows, cannot be read or has no rows, and every row without a question.
+pub fn read_prompts(path: &Path, rename: &[(String, String)], chat: bool) -> Result<Prompts, Faults> {
     let name = path.display().to_string();
+    refuse_other_kinds(&[PathBuf::from(path)])?;
     let text = if name.starts_with(builtin::PREFIX) {
-        builtin::rows(&name)?
+        builtin::rows(&name)?.into_bytes()
     } else {
-        fs_err::read_to_string(path).map_err(|error| Fault::of_file("cannot read the prompts", path, &error))?
+        fs_err::read(path).map_err(|error| Fault::of_file("cannot read the prompts", path, &error))?
     };
-    let mut faults = Vec::new();
-    let mut prompts = Vec::new();
-    for row in Rows::new(&name, text.as_bytes())? {
-        let of_row =
-            row.and_then(|(line, columns)| prompts_of(columns).map_err(|fault| fault.at(Place::line(&name, line))));
+    let more = ["response", "targets"].into_iter().chain(MESSAGE_KEYS);
+    check_rename(rename, "--rename", QUESTIONS.into_iter().chain(BESIDE).chain(more))?;
+    let names = Names { rename, ignore: &[] };
+    let mut faults = Causes::new();
+    let mut prompts = Prompts { rows: Vec::new(), file: name.clone(), at: Vec::new() };
+    for row in Rows::new(&name, &text[..])? {
+        let of_row = row.and_then(|row| {
+            let place = row.at.place(&name);
+            let found = prompts_of(&row, names, chat, &place).map_err(|fault| fault.at(place))?;
+            Ok((row.at, found))
+        });
         match of_row {
-            Ok(of_row) => prompts.extend(of_row),
+            Ok((at, found)) => {
+                prompts.at.extend(found.iter().map(|_| at));
+                prompts.rows.extend(found);
+            }
             Err(fault) => faults.push(fault),
         }
     }
-    if prompts.is_empty() && faults.is_empty() {
+    if prompts.rows.is_empty() && faults.count() == 0 {
         faults.push(
             Fault::new("the file has no rows").at(Place::file(path)).hint("write `{\"prompt\": \"..\"}`, one a line"),
         );
     }
-    Faults::check(faults)?;
+    faults.check()?;
     Ok(prompts)
 }
 
-fn prompts_of(mut columns: Map<String, Value>) -> Result<Vec<PromptRow>, Fault> {
-    let row = Row::new(&columns, &[]);
-    let asked = Asked::of(&row)?;
+impl Prompts {
+    /// What the messages of these rows have that the chat template never speaks of.
+    pub fn notices(&self, tokenizer: &Tokenizer) -> Vec<Notice> {
+        let mut report = Report { rows: self.rows.len(), ..Report::default() };
+        for (row, at) in self.rows.iter().zip(&self.at) {
+            report.leave_unread(row.asked.unread(tokenizer), &self.file, *at);
+        }
+        report.count(&[]);
+        report.notices.retain(|notice| notice.oddity == Oddity::UnreadColumn);
+        report.notices
+    }
+}
+
+fn prompts_of(numbered: &NumberedRow, names: Names<'_>, chat: bool, place: &Place) -> Result<Vec<PromptRow>, Fault> {
+    let row = Row::new(&numbered.object, names);
     let has_beginnings = row.has("targets");
+    let own = |key: &str| {
+        QUESTIONS.contains(&key) || BESIDE.contains(&key) || has_beginnings && ["response", "targets"].contains(&key)
+    };
+    unread::refuse_oddities(&numbered.oddities, &row, own)?;
+    unread::refuse_of_prompt(&row)?;
+    let asked = if chat { Asked::of_chat(&row)? } else { Asked::of(&row)? };
     let found = if has_beginnings { targets::beginnings(&row)? } else { vec![""] };
-    let beginnings: Vec<String> = found.into_iter().map(str::to_owned).collect();
-    let own = |column: &str| QUESTIONS.contains(&column) || has_beginnings && column == "response";
-    columns.retain(|column, _| !own(column));
-    let prompt = |beginning| PromptRow { asked: asked.clone(), beginning, columns: columns.clone() };
-    Ok(beginnings.into_iter().map(prompt).collect())
+    let mut columns = numbered.object.clone();
+    columns.retain(|column, _| {
+        let key = names.key_of(column).unwrap_or(column);
+        !(QUESTIONS.contains(&key) || BESIDE.contains(&key) || has_beginnings && key == "response")
+    });
+    let prompt = |beginning: &str| PromptRow {
+        asked: asked.clone(),
+        beginning: beginning.to_owned(),
+        columns: columns.clone(),
+        place: Some(place.clone()),
+    };
+    Ok(found.into_iter().map(prompt).collect())
 }

@@ -4,27 +4,26 @@ use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use faults::{Fault, Faults, Place, nearest};
+use faults::{Causes, Fault, Faults, Place, nearest};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::builtin;
 use crate::draft::{Draft, Example, Tokens};
-use crate::lines::{NumberedRow, Rows};
+use crate::kinds;
+use crate::lines::{At, NumberedRow, Rows};
 use crate::notices::{self, Oddity};
 use crate::options::{Options, TooLong, TrainOn};
 use crate::report::{Dropped, FileReport, Report};
 use crate::row::{Row, listed};
 use crate::shapes::intent;
 use crate::shapes::targets::{self, PrefixFree};
-use crate::shapes::{Context, Format, Shape, known_keys};
+use crate::shapes::{Context, Format, MESSAGE_KEYS, Shape, known_keys};
 use crate::tokenizer::Tokenizer;
+use crate::unread;
 
 /// Rows tokenised at a time: enough to keep all cores busy, few enough to hold.
 const CHUNK: usize = 2048;
-
-/// Bad rows that are named one by one.
-const NAMED: usize = 20;
 
 /// Examples in the order of the files, and what was counted while they were read.
 #[derive(Debug, Clone)]
@@ -40,8 +39,8 @@ pub struct Dataset {
 /// Reads files of rows; `builtin:NAME` stands for the embedded data of that name.
 ///
 /// # Errors
-/// Every bad row as `path:line: reason` (the first twenty, then their count), a file that cannot be read, no rows at all,
-/// or rows from which the model would never learn to stop.
+/// What is wrong with rows, each reason once as `path:line: reason` with the lines of the first twenty and their count, a
+/// file that is none of rows or cannot be read, no rows at all, or rows from which the model would never learn to stop.
 pub fn read(paths: &[PathBuf], options: &Options, tokenizer: &Tokenizer) -> Result<Dataset, Faults> {
     let mut reading = Reading::new(options, tokenizer)?;
     for path in paths {
@@ -51,6 +50,10 @@ pub fn read(paths: &[PathBuf], options: &Options, tokenizer: &Tokenizer) -> Resu
                 Ok(text) => reading.file(&name, text.as_bytes()),
                 Err(fault) => reading.fault(fault.at(Place::file(path))),
             }
+            continue;
+        }
+        if let Some(fault) = kinds::other_kind(path) {
+            reading.fault(fault);
             continue;
         }
         if path.metadata().is_ok_and(|file| !file.is_file()) {
@@ -76,14 +79,36 @@ pub fn read_text(name: &str, text: &str, options: &Options, tokenizer: &Tokenize
     reading.finish()
 }
 
+/// Refuses keys of `rename`, the recipe's or that of the command line, that no row has.
+pub(crate) fn check_rename(
+    rename: &[(String, String)],
+    name: &str,
+    known: impl Iterator<Item = &'static str> + Clone,
+) -> Result<(), Faults> {
+    let mut faults = Vec::new();
+    for (column, key) in rename {
+        if !known.clone().any(|known| known == key) {
+            let fault = Fault::new(format!("`{name}` gives `{column}` the unknown key `{key}`"));
+            faults.push(match nearest(key, known.clone()) {
+                Some(near) => fault.hint(format!("did you mean `{near}`?")),
+                None => fault.hint("write the file's column first: `question = \"prompt\"`"),
+            });
+        }
+        if rename.iter().filter(|(_, other)| other == key).count() > 1 {
+            let message = format!("`{name}` gives two columns the key `{key}`");
+            faults.push(Fault::new(message).hint("each key takes one column"));
+        }
+    }
+    Faults::check(faults)
+}
+
 struct Reading<'a> {
     options: &'a Options,
     context: Context<'a>,
     examples: Vec<Example>,
     groups: usize,
     report: Report,
-    faults: Vec<Fault>,
-    unnamed: usize,
+    faults: Causes,
 }
 
 /// What became of one answer of one row.
@@ -97,42 +122,25 @@ struct Outcomes {
     /// Of each prompt, its answers.
     prompts: Vec<Vec<Outcome>>,
     oddities: Vec<(Oddity, String)>,
+    /// Names that nothing reads.
+    unread: Vec<String>,
 }
 
 impl<'a> Reading<'a> {
     fn new(options: &'a Options, tokenizer: &'a Tokenizer) -> Result<Self, Faults> {
-        let mut faults = Vec::new();
-        for (column, key) in &options.rename {
-            if !known_keys().any(|known| known == key) {
-                let fault = Fault::new(format!("`data.rename` gives `{column}` the unknown key `{key}`"));
-                faults.push(match nearest(key, known_keys()) {
-                    Some(near) => fault.hint(format!("did you mean `{near}`?")),
-                    None => fault.hint("write the file's column first: `question = \"prompt\"`"),
-                });
-            }
-            if options.rename.iter().filter(|(_, other)| other == key).count() > 1 {
-                let message = format!("`data.rename` gives two columns the key `{key}`");
-                faults.push(Fault::new(message).hint("each key takes one column"));
-            }
-        }
-        Faults::check(faults)?;
+        check_rename(&options.rename, if options.of_recipe { "data.rename" } else { "--rename" }, known_keys())?;
         Ok(Self {
             options,
             context: Context { tokenizer, options, train_on: options.train_on },
             examples: Vec::new(),
             groups: 0,
             report: Report::default(),
-            faults: Vec::new(),
-            unnamed: 0,
+            faults: Causes::new(),
         })
     }
 
     fn fault(&mut self, fault: Fault) {
-        if self.faults.len() < NAMED {
-            self.faults.push(fault);
-        } else {
-            self.unnamed += 1;
-        }
+        self.faults.push(fault);
     }
 
     fn file(&mut self, name: &str, reader: impl BufRead) {
@@ -141,7 +149,7 @@ impl<'a> Reading<'a> {
             Ok(rows) => rows,
             Err(fault) => return self.fault(fault),
         };
-        let (before, faults) = (self.examples.len(), self.faults.len());
+        let (before, faults) = (self.examples.len(), self.faults.count());
         let mut shape = None;
         let mut counted = 0;
         let mut open_rows = false;
@@ -160,15 +168,16 @@ impl<'a> Reading<'a> {
                 }
             }
             if shape.is_none()
-                && let Some((line, object)) = good.first()
+                && let Some(first) = good.first()
             {
-                match self.shape(&Row::new(object, &self.options.rename)) {
+                match self.shape(&Row::new(&first.object, self.options.names())) {
                     Ok(found) => shape = Some(found),
-                    Err(fault) => return self.fault(fault.at(Place::line(name, *line))),
+                    Err(fault) => return self.fault(fault.at(first.at.place(name))),
                 }
             }
             if let Some(shape) = shape {
-                let is_open = |row: &NumberedRow| Row::new(&row.1, &self.options.rename).flag("eos") == Ok(Some(false));
+                let names = self.options.names();
+                let is_open = |row: &NumberedRow| Row::new(&row.object, names).flag("eos") == Ok(Some(false));
                 open_rows |= shape.format == Format::Targets && good.iter().any(is_open);
                 self.spoil(name, shape, &mut good);
                 self.chunk(&file, shape, &good);
@@ -183,7 +192,7 @@ impl<'a> Reading<'a> {
             // Open ends are what these ask for.
             let without_response = matches!(self.options.train_on, TrainOn::Parts { response: false, .. });
             let open = without_response || open_rows || shape.format == Format::Targets && !self.options.end_token;
-            if shape.stops && !open && self.faults.len() == faults {
+            if shape.stops && !open && self.faults.count() == faults {
                 self.check_stops(name, before);
             }
         }
@@ -191,7 +200,8 @@ impl<'a> Reading<'a> {
 
     /// The shape of a file with this first row, which must have the columns that are renamed.
     fn shape(&self, first: &Row<'_>) -> Result<&'static Shape, Fault> {
-        for (column, _) in &self.options.rename {
+        let of_rows = self.options.rename.iter().filter(|(_, key)| !MESSAGE_KEYS.contains(&key.as_str()));
+        for (column, _) in of_rows {
             if !first.columns().any(|name| name == column) {
                 let fault =
                     Fault::new(format!("`data.rename` names the column `{column}`, which the file does not have"));
@@ -201,55 +211,60 @@ impl<'a> Reading<'a> {
                 });
             }
         }
-        Shape::of(self.options.format, first)
+        let shape = Shape::of(self.options, first)?;
+        unread::refuse_ignored(shape, self.options)?;
+        Ok(shape)
     }
 
     /// Puts noise into the intents of a file that has some.
-    fn spoil(&self, name: &str, shape: &Shape, rows: &mut Vec<NumberedRow>) {
+    fn spoil(&self, name: &str, shape: &Shape, rows: &mut [NumberedRow]) {
         let Some(noise) = self.options.intent_noise.filter(|_| shape.format == Format::Intent) else { return };
         let column = self.options.rename.iter().find(|(_, key)| key == "intent");
         let column = column.map_or("intent", |(column, _)| column);
-        let (lines, mut objects): (Vec<_>, Vec<_>) = std::mem::take(rows).into_iter().unzip();
+        let mut objects: Vec<_> = rows.iter_mut().map(|row| std::mem::take(&mut row.object)).collect();
         intent::spoil(&noise, name, &mut objects, column);
-        rows.extend(lines.into_iter().zip(objects));
+        for (row, object) in rows.iter_mut().zip(objects) {
+            row.object = object;
+        }
     }
 
     fn chunk(&mut self, file: &Arc<str>, shape: &Shape, rows: &[NumberedRow]) {
         let (options, context) = (self.options, &self.context);
-        let read: Vec<Result<Outcomes, Fault>> = rows
-            .par_iter()
-            .map(|(line, object)| {
-                let place = || Place::line(&**file, *line);
-                outcomes(shape, &Row::new(object, &options.rename), options, context, &place)
-            })
-            .collect();
-        for ((line, _), outcomes) in rows.iter().zip(read) {
+        let read: Vec<Result<Outcomes, Fault>> =
+            rows.par_iter().map(|row| outcomes(shape, row, options, context, &|| row.at.place(file))).collect();
+        for (row, outcomes) in rows.iter().zip(read) {
             match outcomes {
-                Ok(Outcomes { prompts, oddities }) => {
-                    for (oddity, what) in oddities {
-                        self.report.notice(oddity, what, file, *line);
+                Ok(Outcomes { prompts, oddities, unread }) => {
+                    // Those of the program are as they are meant to be.
+                    let is_own = file.starts_with(builtin::PREFIX);
+                    for (oddity, what) in
+                        oddities.into_iter().filter(|(oddity, _)| !is_own || *oddity != Oddity::Untemplated)
+                    {
+                        self.report.notice(oddity, what, file, row.at);
                     }
+                    self.report.leave_unread(unread, file, row.at);
                     for outcomes in prompts {
                         for outcome in outcomes {
-                            self.keep(file, *line, outcome);
+                            self.keep(file, row.at, outcome);
                         }
                         self.groups += 1;
                     }
                 }
-                Err(fault) => self.fault(fault.at(Place::line(&**file, *line))),
+                Err(fault) => self.fault(fault.at(row.at.place(file))),
             }
         }
     }
 
-    fn keep(&mut self, file: &Arc<str>, line: usize, outcome: Outcome) {
+    fn keep(&mut self, file: &Arc<str>, at: At, outcome: Outcome) {
+        let At { line, element } = at;
         match outcome {
             Outcome::Dropped(reason) => {
-                self.report.dropped.push(Dropped { file: file.to_string(), line, reason });
+                self.report.dropped.push(Dropped { file: file.to_string(), line, element, reason });
             }
             Outcome::Kept { tokens: Tokens { ids, parts, learned, alone, .. }, weight, truncated } => {
                 self.report.truncated += usize::from(truncated);
                 let (file, group) = (file.clone(), self.groups);
-                self.examples.push(Example { ids, parts, learned, weight, alone, group, file, line });
+                self.examples.push(Example { ids, parts, learned, weight, alone, group, file, line, element });
             }
         }
     }
@@ -292,19 +307,14 @@ impl<'a> Reading<'a> {
     }
 
     fn finish(mut self) -> Result<Dataset, Faults> {
-        if self.unnamed > 0 {
-            let message = format!("and {} more faults in the data", self.unnamed);
-            let place = self.faults.last().and_then(|last| last.place.clone());
-            self.faults.push(Fault { place, ..Fault::new(message).hint("mend those above first") });
-        }
-        if self.faults.is_empty() && self.examples.is_empty() {
+        if self.faults.count() == 0 && self.examples.is_empty() {
             let fault = Fault::new(format!("no example is left of {} rows", self.report.rows));
             self.faults.push(match self.report.dropped.first() {
                 Some(dropped) => fault.hint(format!("the first was dropped: {dropped}")),
                 None => fault.hint("`data.train` names the files to read"),
             });
         }
-        Faults::check(self.faults)?;
+        self.faults.check()?;
         self.report.count(&self.examples);
         let fingerprint = fingerprint(&self.examples);
         Ok(Dataset { examples: self.examples, report: self.report, fingerprint })
@@ -314,11 +324,14 @@ impl<'a> Reading<'a> {
 /// The examples of each prompt of one row, no longer than allowed; `place` is the row's, for warnings.
 fn outcomes(
     shape: &Shape,
-    row: &Row<'_>,
+    row: &NumberedRow,
     options: &Options,
     context: &Context<'_>,
     place: &dyn Fn() -> Place,
 ) -> Result<Outcomes, Fault> {
+    let oddities = &row.oddities;
+    let row = &Row::new(&row.object, options.names());
+    unread::refuse_oddities(oddities, row, |key| shape.reads(key, options))?;
     let limit = options.max_length;
     let ends = row.flag("eos").ok().flatten().unwrap_or(options.end_token);
     let outcome = |draft: &Draft| {
@@ -357,7 +370,7 @@ fn outcomes(
         }
     };
     let drafts = shape.drafts(row, context)?;
-    let mut oddities = notices::of_row(row, shape, context.tokenizer);
+    let mut oddities = notices::of_row(row, shape, options, context.tokenizer);
     oddities.extend(drafts.iter().flatten().flat_map(|draft| draft.oddities.iter().cloned()));
     let prompts: Vec<Vec<Outcome>> = drafts.into_iter().map(prompt).collect::<Result<_, _>>()?;
     let kept = || {
@@ -374,7 +387,8 @@ fn outcomes(
     if shape.format == Format::Targets && ends && kept().any(|(tokens, truncated)| truncated && is_open(tokens)) {
         oddities.push((Oddity::CutTarget, String::new()));
     }
-    Ok(Outcomes { prompts, oddities })
+    let unread = unread::unread(row, shape, options, context.tokenizer);
+    Ok(Outcomes { prompts, oddities, unread })
 }
 
 /// Targets are a distribution together: none is dropped alone, and none begins another.

@@ -6,7 +6,9 @@ use faults::counted;
 use serde::Serialize;
 
 use crate::draft::Example;
+use crate::lines::{At, place};
 use crate::notices::{Notice, Oddity};
+use crate::unread;
 
 /// Bars of the histogram of lengths.
 const BARS: usize = 10;
@@ -33,6 +35,8 @@ pub struct Report {
     pub dropped: Vec<Dropped>,
     /// What is odd about rows and yet allowed, each with how many rows have it.
     pub notices: Vec<Notice>,
+    /// Columns, and fields of messages (`messages[].name`), that nothing reads, with the rows that have them.
+    pub unread: Vec<Unread>,
     /// Tokens of the shortest example.
     pub shortest: usize,
     /// Tokens of the longest example.
@@ -52,6 +56,15 @@ pub struct FileReport {
     pub rows: usize,
 }
 
+/// A column or a field that nothing reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unread {
+    /// Its name.
+    pub name: String,
+    /// Rows that have it.
+    pub rows: usize,
+}
+
 /// An example that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dropped {
@@ -59,13 +72,16 @@ pub struct Dropped {
     pub file: String,
     /// The line; the first is 1.
     pub line: usize,
+    /// Of a file that is one list, the element; the first is 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub element: Option<usize>,
     /// Why.
     pub reason: String,
 }
 
 impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.reason)
+        write!(f, "{}: {}", place(&self.file, self.line, self.element), self.reason)
     }
 }
 
@@ -85,8 +101,12 @@ impl Report {
     pub(crate) fn count(&mut self, examples: &[Example]) {
         let lengths = || examples.iter().map(|example| example.ids.len());
         self.examples = examples.len();
+        self.unread.sort_by(|a, b| b.rows.cmp(&a.rows).then_with(|| a.name.cmp(&b.name)));
         for notice in &mut self.notices {
             notice.of = self.rows;
+            if notice.oddity == Oddity::UnreadColumn {
+                notice.what = unread::counted(&self.unread);
+            }
         }
         self.tokens = lengths().sum();
         self.learned_tokens =
@@ -105,11 +125,20 @@ impl Report {
     }
 
     /// Counts a row with an oddity; the first one is named.
-    pub(crate) fn notice(&mut self, oddity: Oddity, what: String, file: &str, line: usize) {
+    pub(crate) fn notice(&mut self, oddity: Oddity, what: String, file: &str, at: At) {
         match self.notices.iter_mut().find(|notice| notice.oddity == oddity) {
             Some(notice) => notice.rows += 1,
-            None => self.notices.push(Notice { oddity, rows: 1, of: 0, file: file.into(), line, what }),
+            None => self.notices.push(Notice::first(oddity, what, file, at)),
         }
+    }
+
+    /// Counts a row with names that nothing reads.
+    pub(crate) fn leave_unread(&mut self, names: Vec<String>, file: &str, at: At) {
+        if names.is_empty() {
+            return;
+        }
+        self.notice(Oddity::UnreadColumn, String::new(), file, at);
+        unread::count(&mut self.unread, names);
     }
 
     /// The report as JSON.

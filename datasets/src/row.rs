@@ -1,28 +1,76 @@
 //! One row of a file, asked for its fields by the names of the row shape.
 
-use faults::{Fault, nearest};
+use faults::{Fault, json, nearest};
 use serde_json::{Map, Value};
+
+use crate::json::Unique;
+
+/// Whose names the columns and fields of a row have.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Names<'a> {
+    /// `data.rename`: a column of the file, and the key that it stands for.
+    pub rename: &'a [(String, String)],
+    /// `data.ignore`: columns and fields that are as if they were not there.
+    pub ignore: &'a [String],
+}
 
 /// A row under the names that `data.rename` gives its columns.
 #[derive(Clone, Copy)]
 pub(crate) struct Row<'a> {
     object: &'a Map<String, Value>,
-    rename: &'a [(String, String)],
+    names: Names<'a>,
+}
+
+impl<'a> Names<'a> {
+    /// The name in the file of what the shapes call `key`.
+    pub fn column_of<'k>(&self, key: &'k str) -> &'k str
+    where
+        'a: 'k,
+    {
+        self.rename.iter().find(|(_, to)| to == key).map_or(key, |(column, _)| column)
+    }
+
+    /// What the shapes call the column; `None` where another column has taken its name.
+    pub fn key_of<'c>(&self, column: &'c str) -> Option<&'c str>
+    where
+        'a: 'c,
+    {
+        match self.rename.iter().find(|(name, _)| name == column) {
+            Some((_, key)) => Some(key),
+            None if self.rename.iter().any(|(_, key)| key == column) => None,
+            None => Some(column),
+        }
+    }
+
+    /// True for a column or field that is as if it were not there.
+    pub fn ignores(&self, column: &str) -> bool {
+        self.ignore.iter().any(|name| name == column)
+    }
 }
 
 impl<'a> Row<'a> {
-    pub fn new(object: &'a Map<String, Value>, rename: &'a [(String, String)]) -> Self {
-        Self { object, rename }
+    pub fn new(object: &'a Map<String, Value>, names: Names<'a>) -> Self {
+        Self { object, names }
+    }
+
+    /// The names of the file.
+    pub fn names(&self) -> Names<'a> {
+        self.names
     }
 
     /// The value of `key`; `null` counts as absent.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
-        let value = match self.rename.iter().find(|(_, to)| to == key) {
-            Some((column, _)) => self.object.get(column),
-            None if self.rename.iter().any(|(column, _)| column == key) => None,
-            None => self.object.get(key),
+        self.written(key).filter(|value| !value.is_null())
+    }
+
+    /// The value of `key`, `null` too.
+    fn written(&self, key: &str) -> Option<&'a Value> {
+        let column = match self.names.rename.iter().find(|(_, to)| to == key) {
+            Some((column, _)) => column.as_str(),
+            None if self.names.rename.iter().any(|(column, _)| column == key) => return None,
+            None => key,
         };
-        value.filter(|value| !value.is_null())
+        self.object.get(column).filter(|_| !self.names.ignores(column))
     }
 
     /// True when the row has `key`.
@@ -30,9 +78,21 @@ impl<'a> Row<'a> {
         self.get(key).is_some()
     }
 
+    /// True when the row has `key`, be it `null`.
+    pub fn names_key(&self, key: &str) -> bool {
+        self.written(key).is_some()
+    }
+
     /// The columns as the file names them.
     pub fn columns(&self) -> impl Iterator<Item = &'a str> + Clone + use<'a> {
-        self.object.keys().map(String::as_str)
+        let names = self.names;
+        self.object.keys().map(String::as_str).filter(move |column| !names.ignores(column))
+    }
+
+    /// The columns with what they hold, but for those that hold nothing.
+    pub fn filled(&self) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
+        let object = self.object;
+        self.columns().filter_map(|column| Some((column, object.get(column)?))).filter(|(_, value)| !is_nothing(value))
     }
 
     /// The string under `key`.
@@ -44,14 +104,16 @@ impl<'a> Row<'a> {
     pub fn filled_text(&self, key: &str) -> Result<&'a str, Fault> {
         let text = self.text(key)?;
         if text.is_empty() {
-            return Err(Fault::new(format!("`{key}` is empty")).hint("a row must have something to learn: take it out"));
+            let column = self.names.column_of(key);
+            let fault = Fault::new(format!("`{column}` is empty"));
+            return Err(fault.hint("a row must have something to learn: take it out"));
         }
         Ok(text)
     }
 
     /// The string under `key` if the row has it.
     pub fn optional_text(&self, key: &str) -> Result<Option<&'a str>, Fault> {
-        self.get(key).map(|value| string(key, value)).transpose()
+        self.get(key).map(|value| string(self.names.column_of(key), value)).transpose()
     }
 
     /// The flag under `key` if the row has it.
@@ -63,14 +125,17 @@ impl<'a> Row<'a> {
     pub fn list(&self, key: &str) -> Result<&'a [Value], Fault> {
         match self.get(key) {
             Some(Value::Array(values)) => Ok(values),
-            Some(value) => Err(wrong_type(key, "a list", value)),
+            Some(value) => Err(wrong_type(self.names.column_of(key), "a list", value)),
             None => Err(self.missing(key)),
         }
     }
 
     /// The fault of a row without `key`, with the column that was probably meant.
     pub fn missing(&self, key: &str) -> Fault {
-        let column = self.rename.iter().find(|(_, to)| to == key).map_or(key, |(column, _)| column);
+        let column = self.names.column_of(key);
+        if self.names_key(key) {
+            return Fault::new(format!("`{column}` is null")).hint("write it, or take the row out");
+        }
         let fault = Fault::new(format!("`{column}` is missing"));
         let others = self.columns().filter(|name| *name != column);
         match nearest(column, others.clone()) {
@@ -80,9 +145,39 @@ impl<'a> Row<'a> {
     }
 }
 
+/// True for values that say nothing: `null`, and empty texts, lists and objects.
+pub(crate) fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// `value`, or where it is a text the JSON in it, as many tables hold their lists.
+pub(crate) fn decoded(key: &str, value: &Value) -> Result<Value, Fault> {
+    let Value::String(text) = value else { return Ok(value.clone()) };
+    let read = json::read_with(text, |text| serde_json::from_str(text).map(|Unique(value)| value));
+    let broken = |what: String| Fault::new(format!("`{key}` is a text, and {what}")).hint("write it as JSON");
+    let json::Read { value, oddities } = read.map_err(|error| broken(format!("no JSON: {error}")))?;
+    match oddities.first() {
+        Some(oddity) => Err(broken(format!("`{key}{}` holds {oddity}", oddity.pointer))),
+        None => Ok(value),
+    }
+}
+
 /// `value`, which must be a string.
 pub(crate) fn string<'a>(key: &str, value: &'a Value) -> Result<&'a str, Fault> {
-    value.as_str().ok_or_else(|| wrong_type(key, "a string", value))
+    let fault = || wrong_type(key, "a string", value);
+    value.as_str().ok_or_else(|| match value {
+        Value::Object(fields) if fields.contains_key("0") => fault().hint(
+            "a table that was written column by column: `df.to_json(FILE, orient='records', lines=True)` writes rows",
+        ),
+        Value::Number(_) | Value::Bool(_) => fault().hint("write it as text, in quotes"),
+        _ => fault(),
+    })
 }
 
 /// The fault of a field of another type.

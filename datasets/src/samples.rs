@@ -5,13 +5,17 @@
 //! the ordered pairs, counted from 0, that it holds for the same.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use faults::{Fault, Faults, Place};
+use faults::{Causes, Fault, Faults, Place};
 use serde_json::{Map, Value};
 
-use crate::lines::Rows;
-use crate::row::{Row, wrong_type};
+use crate::kinds::refuse_other_kinds;
+use crate::lines::{NumberedRow, Rows};
+use crate::notices::Notice;
+use crate::report::Report;
+use crate::row::{Names, Row, is_nothing, wrong_type};
+use crate::unread::{is_near, refuse_oddities};
 
 /// The most samples of one prompt that a judge may speak of: a file must not make us allocate by a number in it.
 const MOST: usize = 100_000;
@@ -35,6 +39,24 @@ pub struct Sampled {
     pub same: Option<BTreeSet<(usize, usize)>>,
 }
 
+/// The samples of a file.
+#[derive(Debug, Clone)]
+pub struct Samples {
+    /// By prompt, in the order of the file.
+    pub prompts: Vec<Sampled>,
+    /// Columns that nothing reads.
+    pub notices: Vec<Notice>,
+}
+
+/// Columns that are read.
+const READ: [&str; 7] = ["id", "prompt", "text", "response", "correct", "same", "n"];
+
+/// Columns that `trainer sample` writes for people.
+const WRITTEN: [&str; 4] = ["sample", "ids", "stopped", "stages"];
+
+/// Other people's names for `correct`.
+const CORRECT: [&str; 6] = ["is_correct", "passed", "pass", "success", "right", "solved"];
+
 /// What the rows of one prompt have said so far.
 struct Draft {
     key: &'static str,
@@ -54,36 +76,67 @@ struct Verdict {
 ///
 /// # Errors
 /// A file that cannot be read or has no rows, and every row that is neither a sample nor a judge's word, with its line.
-pub fn read_samples(path: &Path) -> Result<Vec<Sampled>, Faults> {
+pub fn read_samples(path: &Path) -> Result<Samples, Faults> {
     let name = path.display().to_string();
+    refuse_other_kinds(&[PathBuf::from(path)])?;
     let file = std::fs::File::open(path).map_err(|error| Fault::of_file("cannot open the samples", path, &error))?;
-    let mut faults = Vec::new();
+    let mut faults = Causes::new();
     let mut drafts: Vec<Draft> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
+    let mut report = Report::default();
     for row in Rows::new(&name, std::io::BufReader::new(file))? {
-        let taken = row.and_then(|(line, object)| {
-            let place = Place::line(&name, line);
-            take(&object, &place, &mut drafts, &mut known).map_err(|fault| fault.at(place))
+        report.rows += 1;
+        let taken = row.and_then(|row| {
+            let place = row.at.place(&name);
+            report.leave_unread(unread(&row.object), &name, row.at);
+            take(&row, &place, &mut drafts, &mut known).map_err(|fault| fault.at(place))
         });
         faults.extend(taken.err());
     }
-    if drafts.is_empty() && faults.is_empty() {
+    if drafts.is_empty() && faults.count() == 0 {
         faults.push(Fault::new("the file has no rows").at(Place::file(path)).hint("`trainer sample` writes such rows"));
     }
     let finished = drafts.into_iter().filter_map(|draft| finish(draft).map_err(|fault| faults.push(fault)).ok());
-    let sampled = finished.collect();
-    Faults::check(faults)?;
-    Ok(sampled)
+    let prompts = finished.collect();
+    faults.check()?;
+    report.count(&[]);
+    Ok(Samples { prompts, notices: report.notices })
+}
+
+/// The columns that nothing reads.
+fn unread(object: &Map<String, Value>) -> Vec<String> {
+    let own = |column: &str| READ.contains(&column) || WRITTEN.contains(&column);
+    object
+        .iter()
+        .filter(|(column, value)| !own(column) && !is_nothing(value))
+        .map(|(column, _)| column.clone())
+        .collect()
+}
+
+/// Refuses columns that say something of a sample under another name.
+fn refuse_misnamed(row: &Row<'_>) -> Result<(), Fault> {
+    let others = || row.columns().filter(|column| !READ.contains(column) && !WRITTEN.contains(column));
+    let correct = || others().find(|column| CORRECT.contains(column)).map(|column| (column, "correct"));
+    let near = || others().find_map(|column| Some((column, READ.into_iter().find(|key| is_near(column, key))?)));
+    match correct().filter(|_| !row.has("correct")).or_else(near) {
+        Some((column, key)) if !row.has(key) => {
+            let fault = Fault::new(format!("nothing reads `{column}` of a sample"));
+            Err(fault.hint(format!("is it `{key}`? then give it that name, else take it out")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Adds a row to the prompt that it belongs to.
 fn take(
-    object: &Map<String, Value>,
+    numbered: &NumberedRow,
     place: &Place,
     drafts: &mut Vec<Draft>,
     known: &mut HashMap<String, usize>,
 ) -> Result<(), Fault> {
-    let row = Row::new(object, &[]);
+    let row = Row::new(&numbered.object, Names::default());
+    refuse_oddities(&numbered.oddities, &row, |key| READ.contains(&key))?;
+    refuse_misnamed(&row)?;
     let found = ["id", "prompt"].into_iter().find_map(|key| row.get(key).map(|value| (key, value)));
     let (key, name) = found.ok_or_else(|| row.missing("prompt"))?;
     let index = *known.entry(format!("{key} {name}")).or_insert(drafts.len());
@@ -93,6 +146,10 @@ fn take(
     }
     let draft = &mut drafts[index];
     if row.has("same") {
+        if let Some(column) = ["text", "response", "correct"].into_iter().find(|key| row.has(key)) {
+            return Err(Fault::new(format!("the row has both `same` and `{column}`"))
+                .hint("a judge's word is a row of its own beside those of the samples"));
+        }
         if draft.verdict.is_some() {
             return Err(Fault::new("the prompt has a row with `same` already").hint("keep one of them"));
         }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokenizers::processors::PostProcessorWrapper;
 
+use crate::builtin;
 use crate::chat::{ChatSettings, ChatTemplate, Moment, Rendered};
 use crate::conversation::Conversation;
 
@@ -359,14 +360,25 @@ impl Tokenizer {
         text.match_indices(&firsts[..]).find_map(spelled).map(String::as_str)
     }
 
-    /// True when the chat template reads a variable or a field of this name.
+    /// True when the chat template has a word for this role.
+    pub(crate) fn template_names(&self, role: &str) -> bool {
+        self.template.as_ref().is_some_and(|template| template.names(role))
+    }
+
+    /// True for a model that was trained to be asked through its chat template; the embedded one was trained on plain
+    /// text as well.
+    pub(crate) fn is_instructed(&self) -> bool {
+        self.has_chat_template() && self.fingerprint != builtin::fingerprint()
+    }
+
+    /// True when the chat template speaks of `name`: a variable, an attribute or a key.
     pub(crate) fn template_mentions(&self, name: &str) -> bool {
         self.template.as_ref().is_some_and(|template| template.mentions(name))
     }
 
-    /// True when the chat template has a word for this role.
-    pub(crate) fn template_names(&self, role: &str) -> bool {
-        self.template.as_ref().is_some_and(|template| template.names(role))
+    /// True when the chat template writes the calls of tools as JSON and would quote arguments that are a text already.
+    pub(crate) fn template_writes_calls_as_json(&self) -> bool {
+        self.template.as_ref().is_some_and(|template| template.writes_calls_as_json())
     }
 
     /// A conversation as the model was trained to read it; `add_generation_prompt` opens the assistant's next turn.

@@ -25,6 +25,8 @@ pub enum Place {
     Span(Arc<Source>, Range<usize>),
     /// A line of a file too large to keep (JSON Lines); the first line is 1.
     Line { file: String, line: usize },
+    /// An element of a list that a file holds, both counted from 1, with the line that it begins in.
+    Element { file: String, line: usize, element: usize },
     /// A whole file or folder.
     File(String),
     /// Anything else with a name: a tensor, a command line option.
@@ -53,6 +55,7 @@ impl fmt::Display for Place {
                 write!(f, "{}:{line}:{column}", source.name)
             }
             Place::Line { file, line } => write!(f, "{file}:{line}"),
+            Place::Element { file, line, element } => write!(f, "{file}:{line} (element {element})"),
             Place::File(name) | Place::Named(name) => f.write_str(name),
         }
     }

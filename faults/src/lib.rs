@@ -6,6 +6,7 @@
 //!
 //! Errors of ours (a broken invariant) are panics and never pass through here.
 
+mod causes;
 mod counted;
 mod fault;
 mod from_toml;
@@ -16,6 +17,7 @@ mod pointer;
 mod section;
 mod tree;
 
+pub use causes::Causes;
 pub use counted::counted;
 pub use fault::{Fault, Faults, Place, Source, shortened, visible};
 pub use from_toml::FromToml;

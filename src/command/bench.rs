@@ -363,6 +363,7 @@ fn random_rows(arguments: &Arguments, vocabulary: usize) -> Vec<Example> {
             group: row,
             file: "random".into(),
             line: row + 1,
+            element: None,
         })
         .collect()
 }

@@ -59,12 +59,8 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     }
     let fits = |text: &str, indent| terminal::wrapped(&faults::visible(text), columns, indent);
     let mut text = format!("{}\n{}", fits(&plan.to_string(), INDENT), fits(&rows, 4));
-    text += &format!(
-        "the first example, {}:{}\n{}\n",
-        example.file,
-        example.line,
-        datasets::describe(example, &plan.tokenizer, colour)
-    );
+    text +=
+        &format!("the first example, {}\n{}\n", example.place(), datasets::describe(example, &plan.tokenizer, colour));
     print(&text)?;
     Ok(Outcome::Done)
 }

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use datasets::{Dataset, Example, Format, Options, PrefixFree, Tokenizer};
-use faults::{Fault, Faults, Place};
+use faults::{Fault, Faults};
 use serde_json::json;
 
-use super::{Outcome, argument, load_model, print, refuse_too_many};
+use super::{Outcome, argument, load_model, print, refuse_too_many, renamed};
 use crate::engine::batch::Batch;
 use crate::engine::data::{Prompt, prompts};
 use crate::engine::head;
@@ -38,6 +38,9 @@ pub struct Arguments {
     /// A file of rows with `targets`; may be given several times.
     #[arg(long, required_unless_present = "samples", value_name = "FILE")]
     data: Vec<PathBuf>,
+    /// A column of these rows under another name: `question=prompt`; may be given several times.
+    #[arg(long, value_name = "COLUMN=KEY", value_parser = renamed, conflicts_with = "samples")]
+    rename: Vec<(String, String)>,
     /// Samples in place of a model: rows with `prompt` or `id`, and `text` or `response`, `correct`, or a judge's `same` and `n`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "data", "n", "max_tokens", "no_end_token", "seed"])]
     samples: Option<PathBuf>,
@@ -84,6 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         let hint = "with 0 there is nothing to draw; `--n 0` leaves the samples out";
         return Err(Fault::new("`--max-tokens` must be at least 1").at(argument("max-tokens")).hint(hint).into());
     }
+    datasets::refuse_other_kinds(&arguments.data)?;
     let named = arguments.model.as_deref().expect("the command line asks for a model where there are no samples");
     let chat = crate::chat::of_run(std::path::Path::new(named))?.settings()?;
     let mut model = load_model(named, arguments.base.as_deref(), &arguments.device)?;
@@ -94,6 +98,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         prefix_free: PrefixFree::Warn,
         max_length: model.decoder.config.max_position_embeddings,
         model_limit: true,
+        rename: arguments.rename.clone(),
         of_recipe: false,
         ..Options::default()
     };
@@ -126,7 +131,7 @@ fn measure(
     let loss: f64 = targets.iter().zip(&nll).map(|(target, nll)| target.weight * nll).sum();
     if !loss.is_finite() {
         return Err(Fault::new(format!("the model's loss is {loss}"))
-            .at(Place::line(&*targets[0].file, targets[0].line))
+            .at(targets[0].place())
             .hint("its weights are not finite: take another checkpoint"));
     }
     // Targets that are alike, which are warned of, are one outcome.
@@ -151,7 +156,7 @@ fn measure(
         let asked = targets[0].prompt();
         if asked.is_empty() {
             return Err(Fault::new("a prompt without any token")
-                .at(Place::line(&*targets[0].file, targets[0].line))
+                .at(targets[0].place())
                 .hint("give each prompt some text; `--n 0` leaves the samples out"));
         }
         let settings = Settings {

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use datasets::{Asked, Conversation, Message, PromptRow, Template, read_prompts};
-use faults::{Fault, Faults, Place, counted};
+use datasets::{Asked, Conversation, Message, PromptRow, Prompts, Template, read_prompts};
+use faults::{Causes, Fault, Faults, Place, counted};
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use super::typed::unescaped;
-use super::{Outcome, argument, load_model, print_while_read, refuse_too_many};
+use super::{Outcome, argument, load_model, print_while_read, refuse_too_many, renamed};
 use crate::chat::ChatFlags;
 use crate::report::terminal;
 use crate::sampling::{DecoderRows, End, News, Question, Settings, TwoTemperatures, sample, sample_with_intent};
@@ -38,6 +38,9 @@ pub struct Arguments {
     /// line break, on one line.
     #[arg(long, requires = "prompt")]
     escapes: bool,
+    /// A column of these rows under another name: `question=prompt`; may be given several times.
+    #[arg(long, requires = "prompts", value_name = "COLUMN=KEY", value_parser = renamed)]
+    rename: Vec<(String, String)>,
     /// Put each prompt into the model's chat template, as the user's turn.
     #[arg(long)]
     chat: bool,
@@ -114,10 +117,21 @@ impl From<IntentTemplate> for Template {
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     check(arguments)?;
     refuse_too_many(arguments.n)?;
-    let asked = asked(arguments)?;
+    let (mut asked, file) = asked(arguments)?;
     let chat = arguments.chat_flags.settings(&arguments.model)?;
     let mut model = load_model(&arguments.model, arguments.base.as_deref(), &arguments.device)?;
     model.tokenizer = model.tokenizer.with_chat(&chat)?;
+    for notice in file.iter().flat_map(|file| file.notices(&model.tokenizer)) {
+        tracing::warn!("{notice}");
+    }
+    let mut faults = Causes::new();
+    for row in &mut asked {
+        match row.asked.clone().fitted(&model.tokenizer) {
+            Ok(fitted) => row.asked = fitted,
+            Err(fault) => faults.push(Fault { place: row.place.clone(), ..fault }),
+        }
+    }
+    faults.check()?;
     let text = |row: &PromptRow| row.asked.text_with(&row.beginning, &model.tokenizer);
     let questions = asked.iter().map(text).collect::<Result<Vec<_>, Fault>>()?;
     let encode = |(text, special): &(String, bool)| model.tokenizer.encode_beginning(text, *special);
@@ -203,18 +217,24 @@ impl Output {
     }
 }
 
-/// The prompts of the command line, then those of the file with their columns.
-fn asked(arguments: &Arguments) -> Result<Vec<PromptRow>, Faults> {
+/// The prompts of the command line, then those of the file with their columns; and the file as it was read.
+fn asked(arguments: &Arguments) -> Result<(Vec<PromptRow>, Option<Prompts>), Faults> {
     let typed = |text: &String| match arguments.escapes {
         true => unescaped(text).map_err(|fault| fault.at(argument("prompt"))),
         false => Ok(text.clone()),
     };
     let typed = arguments.prompt.iter().map(typed).collect::<Result<Vec<_>, Fault>>()?;
-    let row = |text| PromptRow { asked: Asked::Text(text), beginning: String::new(), columns: Map::new() };
+    let turn = |text: String| match arguments.chat {
+        true => Asked::Conversation(Conversation::new(vec![Message::new("user", text)])),
+        false => Asked::Text(text),
+    };
+    let row = |text| PromptRow { asked: turn(text), beginning: String::new(), columns: Map::new(), place: None };
     let mut rows: Vec<PromptRow> = typed.into_iter().map(row).collect();
-    if let Some(file) = &arguments.prompts {
-        rows.extend(read_prompts(file)?);
-    }
+    let file = match &arguments.prompts {
+        Some(file) => Some(read_prompts(file, &arguments.rename, arguments.chat)?),
+        None => None,
+    };
+    rows.extend(file.iter().flat_map(|file| file.rows.iter().cloned()));
     let mut hidden: Vec<&str> =
         OWN.into_iter().filter(|key| rows.iter().any(|r| r.columns.contains_key(*key))).collect();
     hidden.sort_unstable();
@@ -224,11 +244,8 @@ fn asked(arguments: &Arguments) -> Result<Vec<PromptRow>, Faults> {
     }
     for row in &mut rows {
         row.columns.retain(|column, _| !OWN.contains(&column.as_str()));
-        if let (Asked::Text(text), true) = (&row.asked, arguments.chat) {
-            row.asked = Asked::Conversation(Conversation::new(vec![Message::new("user", text.as_str())]));
-        }
     }
-    Ok(rows)
+    Ok((rows, file))
 }
 
 /// Keys that say something of a sample, here or where samples are counted: a prompt's column of this name stays behind.

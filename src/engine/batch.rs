@@ -214,6 +214,7 @@ mod tests {
             group: 0,
             file: "rows".into(),
             line: 1,
+            element: None,
         }
     }
 

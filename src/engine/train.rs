@@ -58,11 +58,11 @@ pub struct Log<'a> {
 ///
 /// # Errors
 /// A checkpoint that does not fit, a disk that cannot be written, losses that are not finite for three steps in a row.
-pub fn train(
-    settings: &Settings,
-    learner: Learner,
-    rows: Rows,
-    log: Log,
+pub fn train<'a>(
+    settings: &'a Settings,
+    learner: Learner<'a>,
+    rows: Rows<'a, '_>,
+    log: Log<'a>,
     resume: Option<&Checkpoint>,
     interrupted: &AtomicBool,
 ) -> Result<Outcome, Faults> {

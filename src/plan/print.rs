@@ -81,7 +81,7 @@ impl Plan {
         let line = |prompt: &Prompt| {
             let first = &self.train.examples[prompt.targets.start];
             let targets = counted(prompt.targets.len() as u64, "target");
-            format!("{:.4} nats for {targets}, {}:{}", prompt.floor, first.file, first.line)
+            format!("{:.4} nats for {targets}, {}", prompt.floor, first.place())
         };
         let mut lines: Vec<String> = prompts.iter().take(PROMPTS_NAMED).map(line).collect();
         if prompts.len() > PROMPTS_NAMED {

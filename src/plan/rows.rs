@@ -5,14 +5,20 @@ use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 
 use datasets::{Dataset, Example, IntentNoise, Options, Tokenizer};
-use faults::{Fault, Faults, Place};
+use faults::{Causes, Fault, Faults, Place};
 
 use super::by_prompt;
 use crate::model::Config;
 use crate::recipe::Recipe;
 
-/// Prompts that are named one by one when they stand twice.
-const NAMED: usize = 20;
+/// Refuses files that are none of rows before anything of the model is fetched.
+///
+/// # Errors
+/// A table, an archive, a folder or a name of the hub in `data.train` or `data.eval`.
+pub(super) fn refuse_other_kinds(recipe: &Recipe) -> Result<(), Faults> {
+    let paths: Vec<PathBuf> = recipe.data.train.iter().chain(&recipe.data.eval).map(PathBuf::from).collect();
+    datasets::refuse_other_kinds(&paths)
+}
 
 /// The rows to train on and to evaluate by, tokenised.
 ///
@@ -37,6 +43,8 @@ pub(super) fn rows(
         model_limit: data.max_length.is_none_or(|length| length == limit),
         too_long: data.too_long,
         rename: data.rename.0.iter().map(|(column, key)| (column.clone(), key.clone())).collect(),
+        ignore: data.ignore.clone(),
+        chat: data.columns.clone(),
         end_token: data.targets.end_token,
         prefix_free: data.targets.prefix_free,
         template: data.intent.template,
@@ -49,7 +57,9 @@ pub(super) fn rows(
     let mut read = |key: &str, paths: &[String], options: &Options| {
         let read = datasets::read(&paths.iter().map(PathBuf::from).collect::<Vec<_>>(), options, tokenizer);
         let placed = |fault: Fault| {
-            let about = if fault.message.starts_with("`data.rename`") { "data.rename" } else { key };
+            let of_key =
+                ["data.rename", "data.ignore"].into_iter().find(|key| fault.message.starts_with(&format!("`{key}`")));
+            let about = of_key.unwrap_or(key);
             fault.or_at(recipe.places.of(about))
         };
         read.map_err(|found| faults.extend(found.into_list().into_iter().map(placed))).ok()
@@ -104,21 +114,20 @@ fn unfit_files(recipe: &Recipe, dataset: &Dataset) -> Vec<Fault> {
 /// model can have but one.
 fn repeated_prompts(dataset: &Dataset) -> Vec<Fault> {
     let mut first: HashMap<&[u32], &Example> = HashMap::new();
-    let mut faults = Vec::new();
+    let mut faults = Causes::new();
     for targets in dataset.examples.chunk_by(|a, b| a.group == b.group) {
         let example = &targets[0];
         match first.entry(example.prompt()) {
             Entry::Vacant(place) => drop(place.insert(example)),
-            Entry::Occupied(known) if faults.len() < NAMED => {
+            Entry::Occupied(known) => {
                 let known = known.get();
-                let message = format!("the prompt stands in {}:{} already", known.file, known.line);
+                let message = format!("the prompt stands in {} already", known.place());
                 let hint = "write all targets of a prompt, with their weights, into one row";
-                faults.push(Fault::new(message).at(Place::line(&*example.file, example.line)).hint(hint));
+                faults.push(Fault::new(message).at(example.place()).hint(hint));
             }
-            Entry::Occupied(_) => {}
         }
     }
-    faults
+    faults.into_list()
 }
 
 /// The same of the training rows, and keys of `[data]` that none of them has a use for.

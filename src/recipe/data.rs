@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use datasets::{Format, NoiseKind, PrefixFree, Template, TooLong, TrainOn};
+use datasets::{ChatColumns, Format, NoiseKind, PrefixFree, Template, TooLong, TrainOn};
 use faults::{FromToml, Section, nearest};
 
 use super::chat::{self, Chat};
@@ -27,6 +27,10 @@ pub struct Data {
     pub shuffle: bool,
     /// Columns under another name.
     pub rename: Rename,
+    /// Columns and fields of messages that are left out on purpose.
+    pub ignore: Vec<String>,
+    /// Columns that are the turns of a conversation.
+    pub columns: Option<ChatColumns>,
     /// How conversations are written.
     pub chat: Chat,
     /// What rows with targets alone have.
@@ -115,11 +119,68 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Data {
     let distinct = rename.0.values().collect::<BTreeSet<_>>().len() == rename.0.len();
     let hint = "each key takes one column";
     section.check("rename", distinct, "`data.rename` gives two columns the same key", hint);
+    let ignore = section.optional("ignore").unwrap_or_default();
+    let columns = read_columns(section, format);
     let chat = chat::read(section);
     let targets = read_targets(section);
     let intent = read_intent(section);
     let train = train.unwrap_or_default();
-    Data { train, eval, format, train_on, max_length, too_long, shuffle, rename, chat, targets, intent }
+    Data {
+        train,
+        eval,
+        format,
+        train_on,
+        max_length,
+        too_long,
+        shuffle,
+        rename,
+        ignore,
+        columns,
+        chat,
+        targets,
+        intent,
+    }
+}
+
+/// `data.chat.user`: one column, or several.
+#[derive(Clone, Default)]
+struct Columns(Vec<String>);
+
+impl FromToml for Columns {
+    const EXPECTED: &'static str = "the name of a column, or a list of names";
+
+    fn from_toml(value: &toml::Value) -> Option<Self> {
+        String::from_toml(value).map(|name| vec![name]).or_else(|| Vec::from_toml(value)).map(Self)
+    }
+
+    fn to_toml(&self) -> toml::Value {
+        match &self.0[..] {
+            [name] => name.to_toml(),
+            names => names.to_vec().to_toml(),
+        }
+    }
+}
+
+fn read_columns(section: &mut Section, format: Format) -> Option<ChatColumns> {
+    section.skip("chat");
+    if !section.has("chat") {
+        return None;
+    }
+    let mut chat = section.section("chat");
+    let hint = "the column of what the user says, for example \"question\"";
+    let Columns(user) = chat.required("user", hint);
+    chat.check("user", !chat.has("user") || !user.is_empty(), "`data.chat.user` names no column", hint);
+    let columns = ChatColumns {
+        user,
+        assistant: chat.required("assistant", "the column of what the assistant answers, for example \"answer\""),
+        system: chat.optional("system"),
+        history: chat.optional("history"),
+        reasoning_content: chat.optional("reasoning_content"),
+    };
+    section.close(chat);
+    let message = "`data.chat` and `data.format` exclude each other";
+    section.check("chat", format == Format::Auto, message, "leave `data.format` out: the columns are named");
+    Some(columns)
 }
 
 fn read_targets(section: &mut Section) -> TargetRows {

@@ -35,8 +35,12 @@ fn a_bad_row_is_named_by_its_line() {
 fn every_bad_row_is_named_at_once() {
     let place = Workplace::new();
     let bad = "{\"prompt\": \"a\", \"completion\": \"\"}\n";
-    refused(&place, format!("{GOOD}{bad}{GOOD}not JSON\n{bad}"), &["bad.jsonl:2", "bad.jsonl:4", "bad.jsonl:5"]);
-    refused(&place, bad.repeat(30), &["bad.jsonl:20", "and 10 more"]);
+    refused(
+        &place,
+        format!("{GOOD}{bad}{GOOD}not JSON\n{bad}"),
+        &["bad.jsonl:2", "(2 rows: lines 2, 5)", "bad.jsonl:4"],
+    );
+    refused(&place, bad.repeat(30), &["bad.jsonl:1", "(30 rows: lines 1, 2,", "19, 20 and 10 more)"]);
 }
 
 #[test]

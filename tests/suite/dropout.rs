@@ -105,6 +105,7 @@ fn a_head_with_trained_lengths_and_dropped_inputs_has_the_loss_and_gradients_of_
             group: 0,
             file: Arc::from("rows"),
             line: 1,
+            element: None,
         };
         let batch = Batch::new(&[example], &[0], 8);
         let width = decoder.config.hidden_size;

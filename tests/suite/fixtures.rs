@@ -47,6 +47,7 @@ pub fn examples() -> Vec<Example> {
         group: line,
         file: "rows".into(),
         line: line + 1,
+        element: None,
     };
     index().rows.into_iter().enumerate().map(example).collect()
 }

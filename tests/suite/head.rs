@@ -25,6 +25,7 @@ fn example(length: usize, line: usize) -> Example {
         group: line,
         file: Arc::from("rows"),
         line,
+        element: None,
     }
 }
 

@@ -9,7 +9,7 @@ use trainer::recipe::parse;
 use crate::support::Workplace;
 
 /// A base that every key of the list has an effect on, and for each key another value.
-const ALTERNATIVES: [(&str, &str); 37] = [
+const ALTERNATIVES: [(&str, &str); 39] = [
     ("seed", "seed=4"),
     ("model.path", "model.path=model"),
     ("model.dtype", "model.dtype=bf16"),
@@ -31,6 +31,8 @@ const ALTERNATIVES: [(&str, &str); 37] = [
     ("data.too_long", "data.too_long=drop"),
     ("data.shuffle", "data.shuffle=false"),
     ("data.rename", "data.rename={text=\"completion\"}"),
+    ("data.ignore", "data.ignore=[\"text\"]"),
+    ("data.chat", "data.format=auto --set data.chat={user=\"prompt\",assistant=\"completion\"}"),
     ("objective.kind", "objective.kind=cdiv"),
     ("auxiliary", "auxiliary=[{kind=\"mtp\"}]"),
     ("optimizer.learning_rate", "optimizer.learning_rate=4e-3"),
@@ -128,7 +130,7 @@ fn every_key_that_is_read_is_listed() {
     let mut read = BTreeSet::new();
     let texts = [
         "[model]\npath = \"a\"\nrevision = \"b\"\nquantize = \"nf4\"\n[data]\ntrain = [\"a\"]\neval = [\"a\"]\nmax_length = 9\n\
-         rename = { a = \"text\" }\n[train]\nsteps = 3\n[[auxiliary]]\nkind = \"mtp\"\n\
+         rename = { a = \"text\" }\nignore = [\"b\"]\nchat = { user = \"a\", assistant = \"b\" }\n[train]\nsteps = 3\n[[auxiliary]]\nkind = \"mtp\"\n\
          [adapter]\nlora_plus_ratio = 4\nrank_pattern = { q_proj = 2 }\nalpha_pattern = { q_proj = 2 }\n",
         "[model]\npath = \"a\"\n[data]\ntrain = [\"a\"]\n[adapter]\ninit_from = \"a\"\n",
     ];

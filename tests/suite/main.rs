@@ -27,6 +27,7 @@ mod objectives;
 mod parity;
 mod quantise;
 mod resume;
+mod rows;
 mod samples;
 mod six_steps;
 mod streams;

@@ -5,8 +5,10 @@
 //! Encoding is that crate's.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::corpus_texts;
 
@@ -29,6 +31,14 @@ pub fn tokenizer_files() -> Vec<(&'static str, String)> {
         ("tokenizer_config.json", include_str!("tiny/tokenizer_config.json").to_owned()),
         ("generation_config.json", include_str!("tiny/generation_config.json").to_owned()),
     ]
+}
+
+/// The fingerprint of the tokenizer's file, as [`crate::Tokenizer::fingerprint`] gives it.
+pub(crate) fn fingerprint() -> &'static str {
+    static FINGERPRINT: LazyLock<String> = LazyLock::new(|| {
+        Sha256::digest(include_str!("tiny/tokenizer.json")).iter().map(|byte| format!("{byte:02x}")).collect()
+    });
+    &FINGERPRINT
 }
 
 /// `tokenizer.json`, learned anew from the corpus: the same bytes every time.

@@ -28,6 +28,7 @@ pub use date::Moment;
 pub use settings::ChatSettings;
 
 use crate::conversation::{Conversation, Message};
+use crate::mentions::Mentions;
 use rewrite::{MARK_END, MARK_START};
 
 /// Instructions one rendering may take: a thousand times what a long conversation needs, yet seconds at most.
@@ -39,6 +40,7 @@ pub(crate) struct ChatTemplate {
     tokens: BTreeMap<String, Value>,
     file: String,
     source: String,
+    mentions: Mentions,
 }
 
 /// A conversation as text.
@@ -60,7 +62,13 @@ impl ChatTemplate {
                 .hint("convert the rows to `prompt` and `completion` to do without it")
         })?;
         let tokens = tokens.iter().map(|(name, text)| (name.to_string(), Value::from(text.clone()))).collect();
-        Ok(Self { environment, tokens, file: file.to_string(), source: source.to_string() })
+        Ok(Self {
+            environment,
+            tokens,
+            file: file.to_string(),
+            source: source.to_string(),
+            mentions: Mentions::of(source),
+        })
     }
 
     /// True when the template speaks of `role`.
@@ -70,8 +78,12 @@ impl ChatTemplate {
 
     /// True when the template reads a variable or a field of this name.
     pub fn mentions(&self, name: &str) -> bool {
-        let is_word = |letter: char| letter == '_' || letter.is_alphanumeric();
-        self.source.split(|letter| !is_word(letter)).any(|word| word == name)
+        self.mentions.has(name)
+    }
+
+    /// True when the template writes calls of tools as JSON, whatever the type of their arguments.
+    pub fn writes_calls_as_json(&self) -> bool {
+        self.mentions.writes_calls_as_json()
     }
 
     /// What the template was compiled from.

@@ -2,46 +2,92 @@
 //! chat template opens for the assistant's turn.
 
 use faults::Fault;
+use serde_json::Value;
 
 use super::turn::{Frame, frame};
-use super::{Context, messages};
+use super::{Context, fitting, messages};
 use crate::conversation::{Conversation, Message};
 use crate::draft::{Draft, Part, Piece};
 use crate::row::Row;
 use crate::tokenizer::Tokenizer;
 
+/// The keys that a question stands under.
+pub(crate) const QUESTIONS: [&str; 4] = ["prompt", "messages", "conversations", "request"];
+
 /// The question of a row.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a row has one of them")]
 pub enum Asked {
     /// `prompt`: text that the answer follows at once.
     Text(String),
-    /// `messages` or `request`: turns that the assistant answers.
+    /// `messages`, `conversations` or `request`: turns that the assistant answers.
     Conversation(Conversation),
 }
 
 impl Asked {
-    /// Reads `prompt`, `messages` or `request`, of which a row has one.
+    /// Reads `prompt`, `messages`, `conversations` or `request`, of which a row has one.
     pub(crate) fn of(row: &Row<'_>) -> Result<Self, Fault> {
-        let keys: Vec<&str> = ["prompt", "messages", "request"].into_iter().filter(|key| row.has(key)).collect();
-        match keys[..] {
-            ["prompt"] => Ok(Self::Text(row.text("prompt")?.into())),
-            ["request"] => {
-                let question = Message::new("user", row.filled_text("request")?);
-                Ok(Self::Conversation(Conversation::new(vec![question])))
+        let keys: Vec<&str> = QUESTIONS.into_iter().filter(|key| row.has(key)).collect();
+        let [key] = keys[..] else {
+            return Err(match keys[..] {
+                [] => QUESTIONS
+                    .into_iter()
+                    .find(|key| row.names_key(key))
+                    .map_or_else(|| row.missing("prompt"), |key| row.missing(key)),
+                _ => Fault::new(format!("the row has both `{}` and `{}`", keys[0], keys[1])).hint("keep one of them"),
+            });
+        };
+        let messages = match (key, row.get(key)) {
+            ("prompt", Some(Value::Array(_))) | ("messages" | "conversations", _) => messages::turns_of(row, key)?,
+            ("request", _) => vec![Message::new("user", row.filled_text("request")?)],
+            _ => {
+                let hint = "write the question as `messages`";
+                messages::refuse_beside(row, "a plain `prompt`", hint)?;
+                return Ok(Self::Text(row.text("prompt")?.into()));
             }
-            ["messages"] => {
-                let messages = messages::parse(row.list("messages")?, "messages", "role", "content", |role| role)?;
-                match messages.last() {
-                    None => Err(Fault::new("`messages` is empty").hint("write the user's turn")),
-                    Some(last) if last.role == "assistant" => {
-                        Err(Fault::new("`messages` ends with the assistant's turn")
-                            .hint("the answer stands under a key of its own: take the last message out"))
-                    }
-                    Some(_) => Ok(Self::Conversation(Conversation::new(messages))),
-                }
+        };
+        match messages.last() {
+            None => Err(Fault::new(format!("`{key}` is empty")).hint("write the user's turn")),
+            Some(last) if last.role == "assistant" => {
+                Err(Fault::new(format!("`{key}` ends with the assistant's turn"))
+                    .hint("the answer stands under a key of its own: take the last message out"))
             }
-            [] => Err(row.missing("prompt")),
-            _ => Err(Fault::new(format!("the row has both `{}` and `{}`", keys[0], keys[1])).hint("keep one of them")),
+            Some(_) => Ok(Self::Conversation(messages::conversation(row, messages)?)),
+        }
+    }
+
+    /// The question of a row of prompts, of which a plain `prompt` is put into the chat template as the user's turn.
+    pub(crate) fn of_chat(row: &Row<'_>) -> Result<Self, Fault> {
+        match row.get("prompt") {
+            Some(Value::String(text)) => {
+                let question = messages::conversation(row, vec![Message::new("user", text.as_str())])?;
+                Ok(Self::Conversation(question))
+            }
+            _ => Self::of(row),
+        }
+    }
+
+    /// The fields of its messages that the chat template never speaks of.
+    pub(crate) fn unread(&self, tokenizer: &Tokenizer) -> Vec<String> {
+        let Self::Conversation(conversation) = self else { return Vec::new() };
+        let mut names: Vec<String> = Vec::new();
+        for field in conversation.messages.iter().flat_map(|message| message.fields.keys()) {
+            let name = format!("messages[].{field}");
+            if !tokenizer.template_mentions(field) && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The question as the tokenizer's chat template takes it.
+    ///
+    /// # Errors
+    /// The template has no place for something that the row says.
+    pub fn fitted(self, tokenizer: &Tokenizer) -> Result<Self, Fault> {
+        match self {
+            Self::Text(text) => Ok(Self::Text(text)),
+            Self::Conversation(conversation) => Ok(Self::Conversation(fitting::fitted(conversation, tokenizer)?)),
         }
     }
 

@@ -125,7 +125,16 @@ pub(super) const SHAPE: Shape = Shape {
     format: Format::Intent,
     word: "intent",
     required: &["intent", "response"],
-    optional: &["prompt", "messages", "template"],
+    optional: &[
+        "prompt",
+        "messages",
+        "conversations",
+        "template",
+        "system",
+        "tools",
+        "documents",
+        "chat_template_kwargs",
+    ],
     stops: true,
     read: |row, context| {
         let template = template(row, Template::Chat, context)?;
@@ -147,7 +156,7 @@ pub(super) const SHAPE: Shape = Shape {
                 context,
             ),
         ];
-        Ok(vec![vec![Asked::of(row)?.draft(answer, true, context)?]])
+        Ok(vec![vec![Asked::of(row)?.fitted(context.tokenizer)?.draft(answer, true, context)?]])
     },
 };
 
@@ -155,14 +164,27 @@ pub(super) const STEPS: Shape = Shape {
     format: Format::Intent,
     word: "intent in steps",
     required: &["steps"],
-    optional: &["prompt", "messages", "template"],
+    optional: &[
+        "prompt",
+        "messages",
+        "conversations",
+        "template",
+        "system",
+        "tools",
+        "documents",
+        "chat_template_kwargs",
+    ],
     stops: true,
     read: |row, context| {
         let template = template(row, Template::Mathematics, context)?;
         if !template.is_stepwise() {
             return Err(misfit(template, "`intent` and `response`"));
         }
-        Ok(vec![vec![Asked::of(row)?.draft(steps(row.list("steps")?, template, context)?, true, context)?]])
+        Ok(vec![vec![Asked::of(row)?.fitted(context.tokenizer)?.draft(
+            steps(row.list("steps")?, template, context)?,
+            true,
+            context,
+        )?]])
     },
 };
 

@@ -1,58 +1,105 @@
-//! `{"messages": [{"role", "content"}]}`: a conversation, of which the assistant's turns are learned.
+//! `{"messages": [{"role", "content"}]}` and `{"conversations": [{"from", "value"}]}`: a conversation, of which the
+//! assistant's turns are learned, with what a chat template is given beside it: `system`, `tools`, `documents`,
+//! `chat_template_kwargs`.
 
-use faults::{Fault, nearest};
-use serde_json::Value;
+use faults::Fault;
+use serde_json::{Map, Value};
 
-use super::{Format, Shape, turns};
+use super::{Context, Drafts, Format, Shape, fitting, message, turns};
 use crate::conversation::{Conversation, Message};
-use crate::row::{listed, string, wrong_type};
+use crate::options::TrainOn;
+use crate::row::{Row, decoded, is_nothing, wrong_type};
+
+/// Columns that go with a conversation.
+pub(crate) const BESIDE: [&str; 4] = ["system", "tools", "documents", "chat_template_kwargs"];
 
 pub(super) const SHAPE: Shape = Shape {
     format: Format::Messages,
     word: "messages",
     required: &["messages"],
-    optional: &[],
+    optional: &BESIDE,
     stops: true,
-    read: |row, context| {
-        let messages = parse(row.list("messages")?, "messages", "role", "content", |role| role)?;
-        Ok(turns::drafts(&Conversation::new(messages), context)?.into_iter().map(|draft| vec![draft]).collect())
-    },
+    read: |row, context| drafts(conversation(row, turns_of(row, "messages")?)?, context),
 };
 
-/// Reads a list of turns whose speaker and words stand under `role_key` and `content_key`.
-pub(super) fn parse(
-    values: &[Value],
-    list: &str,
-    role_key: &str,
-    content_key: &str,
-    rename_role: fn(&str) -> &str,
-) -> Result<Vec<Message>, Fault> {
-    let turn = |(index, value): (usize, &Value)| {
-        let name = format!("{list}[{index}]");
-        let Value::Object(turn) = value else { return Err(wrong_type(&name, "an object", value)) };
-        let field = |key: &str| {
-            let full = format!("{name}.{key}");
-            match turn.get(key) {
-                Some(value) => string(&full, value),
-                None => {
-                    let keys = turn.keys().map(String::as_str);
-                    let near = nearest(key, keys.clone());
-                    let hint = near.map_or_else(|| listed(keys), |near| format!("`{near}`"));
-                    Err(Fault::new(format!("`{full}` is missing")).hint(format!("the message has {hint}")))
-                }
-            }
-        };
-        if turn.get("tool_calls").is_some_and(|calls| !calls.is_null()) {
-            let message = format!("`{name}.tool_calls` is not supported");
-            return Err(Fault::new(message).hint("write the call into `content`, as the model is to say it"));
-        }
-        let (role, content) = (field(role_key)?, field(content_key)?);
-        if role.is_empty() {
-            return Err(
-                Fault::new(format!("`{name}.{role_key}` is empty")).hint("say whose turn it is: `user`, `assistant`")
-            );
-        }
-        Ok(Message::new(rename_role(role), content))
+/// Every learned turn of a conversation.
+pub(super) fn drafts(conversation: Conversation, context: &Context<'_>) -> Result<Drafts, Fault> {
+    let asks = |message: &&Message| message.role != "assistant" && message.learned == Some(true);
+    if let Some(message) = conversation.messages.iter().find(asks).filter(|_| context.train_on != TrainOn::All) {
+        let fault = Fault::new(format!("a message of `{}` says that it is learned", message.role));
+        return Err(fault.hint("only the assistant's turns are; `data.train_on = \"all\"` learns everything"));
+    }
+    let conversation = fitting::fitted(conversation, context.tokenizer)?;
+    Ok(turns::drafts(&conversation, context)?.into_iter().map(|draft| vec![draft]).collect())
+}
+
+/// The turns under `key`, a list or JSON of one.
+pub(super) fn turns_of(row: &Row<'_>, key: &str) -> Result<Vec<Message>, Fault> {
+    let column = row.names().column_of(key);
+    let value = row.get(key).ok_or_else(|| row.missing(key))?;
+    let values = match value {
+        Value::String(text) if text.trim_start().starts_with('[') => decoded(column, value)?,
+        other => other.clone(),
     };
+    let Value::Array(values) = &values else { return Err(wrong_type(column, "a list", value)) };
+    let turn = |(index, value)| message::parse(&format!("{column}[{index}]"), value, row.names());
     values.iter().enumerate().map(turn).collect()
+}
+
+/// Turns with what the row says beside them.
+pub(super) fn conversation(row: &Row<'_>, messages: Vec<Message>) -> Result<Conversation, Fault> {
+    let list = |key: &str| match row.get(key).filter(|value| !is_nothing(value)) {
+        None => Ok(None),
+        Some(value) => match decoded(key, value)? {
+            Value::Array(values) if values.is_empty() => Ok(None),
+            Value::Array(values) => {
+                let element = |(index, value): (usize, &Value)| decoded(&format!("{key}[{index}]"), value);
+                values.iter().enumerate().map(element).collect::<Result<_, _>>().map(|list| Some(Value::Array(list)))
+            }
+            Value::Null => Ok(None),
+            other => Err(wrong_type(key, "a list", &other)),
+        },
+    };
+    let mut conversation = Conversation {
+        messages,
+        tools: list("tools")?,
+        documents: list("documents")?,
+        arguments: match row.get("chat_template_kwargs").filter(|value| !is_nothing(value)) {
+            None => Map::new(),
+            Some(value) => match decoded("chat_template_kwargs", value)? {
+                Value::Object(arguments) => arguments,
+                other => return Err(wrong_type("chat_template_kwargs", "an object", &other)),
+            },
+        },
+    };
+    if let Some(system) = row.optional_text("system")?.filter(|system| !system.is_empty()) {
+        set_system(&mut conversation.messages, system)?;
+    }
+    Ok(conversation)
+}
+
+/// Puts a system message before the others.
+pub(super) fn set_system(messages: &mut Vec<Message>, system: &str) -> Result<(), Fault> {
+    let is_system = |message: &&Message| message.role == "system" || message.role == "developer";
+    match messages.first().filter(is_system) {
+        Some(first) if first.text() == system => {}
+        Some(_) => {
+            return Err(Fault::new("the row has a `system` column and another system message")
+                .hint("keep one of them, or leave the column out: `data.ignore = [\"system\"]`"));
+        }
+        None => messages.insert(0, Message::new("system", system)),
+    }
+    Ok(())
+}
+
+/// Refuses columns that only a chat template could read, beside texts that go through none.
+pub(super) fn refuse_beside(row: &Row<'_>, what: &str, hint: &str) -> Result<(), Fault> {
+    match BESIDE.into_iter().find(|key| row.get(key).is_some_and(|value| !is_nothing(value))) {
+        Some(key) => {
+            let column = row.names().column_of(key);
+            let fault = Fault::new(format!("`{column}` stands beside {what}, which no chat template writes"));
+            Err(fault.hint(message::left_out(hint, column)))
+        }
+        None => Ok(()),
+    }
 }

@@ -2,8 +2,12 @@
 
 mod alpaca;
 pub(crate) mod asked;
+pub(crate) mod columns;
+pub(crate) mod fitting;
+mod guess;
 pub(crate) mod intent;
-mod messages;
+pub(crate) mod message;
+pub(crate) mod messages;
 mod prompt_completion;
 mod sharegpt;
 pub(crate) mod targets;
@@ -16,8 +20,9 @@ use serde_json::Value;
 
 use crate::draft::Draft;
 use crate::options::{Options, TrainOn};
-use crate::row::{Row, listed};
+use crate::row::Row;
 use crate::tokenizer::Tokenizer;
+use crate::unread;
 
 /// How the rows of a file are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,7 +74,10 @@ pub(crate) struct Shape {
 }
 
 /// A row's prompts, each as the drafts that answer it.
-pub(crate) type Read = fn(&Row<'_>, &Context<'_>) -> Result<Vec<Vec<Draft>>, Fault>;
+pub(crate) type Drafts = Vec<Vec<Draft>>;
+
+/// Reads one row.
+pub(crate) type Read = fn(&Row<'_>, &Context<'_>) -> Result<Drafts, Fault>;
 
 /// What a shape needs beside the row.
 pub(crate) struct Context<'a> {
@@ -98,17 +106,23 @@ impl Shape {
     }
 
     /// The shape of a file with this first row.
-    pub fn of(format: Format, first: &Row<'_>) -> Result<&'static Shape, Fault> {
-        if format != Format::Auto {
-            let mut shapes = ALL.into_iter().filter(|shape| shape.format == format);
-            let fitting = shapes.clone().find(|shape| shape.fits(first));
-            return Ok(fitting.or_else(|| shapes.next()).expect("every format has its shape"));
+    pub fn of(options: &Options, first: &Row<'_>) -> Result<&'static Shape, Fault> {
+        if options.chat.is_some() {
+            return Ok(&columns::SHAPE);
         }
-        ALL.into_iter().find(|shape| shape.fits(first)).ok_or_else(|| unknown(first))
+        if options.format != Format::Auto {
+            let mut shapes = ALL.into_iter().filter(|shape| shape.format == options.format);
+            let fitting = shapes.clone().find(|shape| shape.fits(first));
+            return match (fitting, ALL.into_iter().find(|shape| shape.fits(first))) {
+                (None, Some(other)) => Err(guess::other_shape(options, other)),
+                _ => Ok(fitting.or_else(|| shapes.next()).expect("every format has its shape")),
+            };
+        }
+        guess::shape(first)
     }
 
     /// Reads one row.
-    pub fn drafts(&self, row: &Row<'_>, context: &Context<'_>) -> Result<Vec<Vec<Draft>>, Fault> {
+    pub fn drafts(&self, row: &Row<'_>, context: &Context<'_>) -> Result<Drafts, Fault> {
         if let Some(key) = self.required.iter().find(|key| !row.has(key)) {
             return Err(match ALL.into_iter().find(|shape| shape.fits(row)) {
                 Some(other) => Fault::new(format!("this row is `{}` in a file of `{}`", other.word, self.word))
@@ -116,64 +130,51 @@ impl Shape {
                 None => row.missing(key),
             });
         }
+        unread::refuse_columns(row, self, context.options)?;
+        unread::refuse_fields(row, context.tokenizer)?;
         (self.read)(row, context)
     }
+
+    /// The keys that rows of this shape have or may have.
+    pub fn keys(&self) -> impl Iterator<Item = &'static str> + Clone {
+        self.required.iter().chain(self.optional).copied()
+    }
+
+    /// True for a key that is read of rows of this shape.
+    pub fn reads(&self, key: &str, options: &Options) -> bool {
+        let of_chat = options.chat.as_ref().is_some_and(|chat| chat.names().any(|column| column == key));
+        of_chat || self.keys().any(|known| known == key)
+    }
+}
+
+/// The keys under which a row has a conversation's turns.
+pub(crate) const TURNS: [&str; 4] = ["messages", "conversations", "prompt", "completion"];
+
+/// The turns of a row that are objects, with the key that each stands under.
+pub(crate) fn turns_in<'a>(row: &Row<'a>) -> impl Iterator<Item = (&'static str, &'a serde_json::Map<String, Value>)> {
+    let row = *row;
+    TURNS.into_iter().flat_map(move |key| {
+        let turns = row.get(key).and_then(Value::as_array).into_iter().flatten();
+        turns.filter_map(move |turn| Some((key, turn.as_object()?)))
+    })
 }
 
 /// Who speaks in the turns of a row, as chat templates name them.
 pub(crate) fn speakers<'a>(row: &Row<'a>) -> Vec<&'a str> {
-    let turns = |list: &str, role_key: &'static str| {
-        let turns = row.get(list).and_then(Value::as_array).into_iter().flatten();
-        turns.filter_map(move |turn| turn.get(role_key)?.as_str())
+    let names = row.names();
+    let speaker = |(_, turn): (&str, &'a serde_json::Map<String, Value>)| {
+        let key = message::key_in(turn, "role", &message::ROLE, names);
+        let spoken = turn.get(key)?.as_str()?;
+        let is_agent = key == "from" && ["observation", "function_call", "tool_call"].contains(&spoken);
+        Some(if is_agent { "tool" } else { message::role(spoken) })
     };
-    turns("messages", "role").chain(turns("conversations", "from").map(sharegpt::role)).collect()
+    turns_in(row).filter_map(speaker).collect()
 }
 
-/// Every key that some shape knows.
-pub(crate) fn known_keys() -> impl Iterator<Item = &'static str> {
-    ALL.into_iter().flat_map(|shape| shape.required.iter().chain(shape.optional).copied())
+/// Every key that `data.rename` may name: those of the shapes, and of a message who speaks and what is said.
+pub(crate) fn known_keys() -> impl Iterator<Item = &'static str> + Clone {
+    ALL.into_iter().flat_map(Shape::keys).chain(MESSAGE_KEYS)
 }
 
-/// Column names of other people's files, with the key each stands for.
-const USUAL_NAMES: [(&str, &str); 14] = [
-    ("question", "prompt"),
-    ("query", "prompt"),
-    ("problem", "prompt"),
-    ("input", "prompt"),
-    ("answer", "completion"),
-    ("response", "completion"),
-    ("solution", "completion"),
-    ("output", "completion"),
-    ("response", "output"),
-    ("answer", "output"),
-    ("conversation", "messages"),
-    ("dialogue", "messages"),
-    ("content", "text"),
-    ("document", "text"),
-];
-
-fn unknown(row: &Row<'_>) -> Fault {
-    let fault = Fault::new(format!("no row shape has {}", listed(row.columns())));
-    let columns: Vec<&str> = row.columns().collect();
-    for shape in ALL {
-        let absent: Vec<&str> = shape.required.iter().copied().filter(|key| !row.has(key)).collect();
-        let usual = |key: &str| {
-            let mut names = USUAL_NAMES.iter().filter(|(_, to)| *to == key).map(|(name, _)| *name);
-            names.find(|name| columns.contains(name)).map(|name| format!("{name} = \"{key}\""))
-        };
-        if let Some(renames) = absent.iter().copied().map(usual).collect::<Option<Vec<_>>>() {
-            return fault.hint(format!("name the columns with `data.rename = {{ {} }}`", renames.join(", ")));
-        }
-    }
-    for shape in ALL {
-        let absent: Vec<&str> = shape.required.iter().copied().filter(|key| !row.has(key)).collect();
-        let near = |key: &str| faults::nearest(key, columns.iter().copied()).map(|column| (key.to_string(), column));
-        if let Some(pairs) = absent.iter().copied().map(near).collect::<Option<Vec<_>>>() {
-            let meant: Vec<String> = pairs.iter().map(|(key, column)| format!("`{key}` for `{column}`")).collect();
-            return fault.hint(format!("did you mean {}?", meant.join(" and ")));
-        }
-    }
-    let shapes: Vec<String> =
-        ALL.iter().map(|shape| format!("{} ({})", shape.word, listed(shape.required.iter().copied()))).collect();
-    fault.hint(format!("one of: {}; or name the columns with `data.rename`", shapes.join(", ")))
-}
+/// Keys of a message that `data.rename` may name.
+pub(crate) const MESSAGE_KEYS: [&str; 2] = ["role", "content"];

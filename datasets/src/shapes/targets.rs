@@ -42,10 +42,22 @@ pub(super) const SHAPE: Shape = Shape {
     format: Format::Targets,
     word: "targets",
     required: &["targets"],
-    optional: &["prompt", "messages", "request", "response", "weights", "eos"],
+    optional: &[
+        "prompt",
+        "messages",
+        "conversations",
+        "request",
+        "response",
+        "weights",
+        "eos",
+        "system",
+        "tools",
+        "documents",
+        "chat_template_kwargs",
+    ],
     stops: true,
     read: |row, context| {
-        let asked = Asked::of(row)?;
+        let asked = Asked::of(row)?.fitted(context.tokenizer)?;
         let targets = targets(row)?;
         let weights = weights(row, targets.len())?;
         let end = row.flag("eos")?.unwrap_or(context.options.end_token);

@@ -1,13 +1,16 @@
 //! The crate from outside, against numbers of transformers and by hand.
 
 mod chat;
+mod conversations;
 mod intents;
+mod kinds;
 mod notices;
 mod order;
 mod rows;
 mod targets;
 mod tokens;
 mod turns;
+mod unread;
 
 use std::path::PathBuf;
 

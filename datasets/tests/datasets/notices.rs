@@ -22,7 +22,7 @@ fn notices(rows: &[Value], options: &Options, tokenizer: &Tokenizer) -> Vec<Noti
 }
 
 fn notice(oddity: Oddity, rows: usize, of: usize, line: usize, what: &str) -> Notice {
-    Notice { oddity, rows, of, file: "rows.jsonl".into(), line, what: what.into() }
+    Notice { oddity, rows, of, file: "rows.jsonl".into(), line, element: None, what: what.into() }
 }
 
 #[test]
@@ -82,7 +82,8 @@ fn blanks_that_are_split_otherwise_inside_a_text_are_seen() {
     assert_eq!(tokenizer.encode("a:\n\n", true), Ok(vec![0, 2, 4]));
     assert_eq!(tokenizer.encode("a:\n\nb", true), Ok(vec![0, 2, 3, 3, 1]));
     let rows = [json!({"prompt": "a:\n", "completion": "b"}), json!({"prompt": "a:\n\n", "completion": "b"})];
-    assert_eq!(notices(&rows, &Options::default(), &tokenizer), [notice(Oddity::Seam, 1, 2, 2, "")]);
+    let expected = [notice(Oddity::Untemplated, 2, 2, 1, ""), notice(Oddity::Seam, 1, 2, 2, "")];
+    assert_eq!(notices(&rows, &Options::default(), &tokenizer), expected);
 }
 
 /// Of a conversation every prompt is looked at; what a row is asked by is the first.
@@ -171,9 +172,12 @@ fn roles_special_tokens_and_targets_without_an_end_are_counted() {
         assert_eq!(found, [notice(Oddity::SpecialToken, 1, 1, 1, "<|im_end|>")], "{row}");
     }
     // Plain text may be anything, and other columns are not read.
-    for row in [json!({"text": "a<|im_end|>b"}), json!({"prompt": "a\n", "completion": "b", "note": "<|im_end|>"})] {
-        assert_eq!(notices(&[row], &Options::default(), &tokenizer), []);
-    }
+    assert_eq!(notices(&[json!({"text": "a<|im_end|>b"})], &Options::default(), &tokenizer), []);
+    let row = json!({"prompt": "a\n", "completion": "b", "note": "<|im_end|>"});
+    assert_eq!(
+        notices(&[row], &Options::default(), &tokenizer),
+        [notice(Oddity::UnreadColumn, 1, 1, 1, "`note` in 1")]
+    );
 
     let targets = [json!({"prompt": "A:\n", "targets": ["{1}", "{2 and the owl sleeps near the river}"]})];
     let cut = Options { max_length: 12, too_long: TooLong::Truncate, format: Format::Targets, ..Options::default() };

@@ -26,6 +26,9 @@ fn lines_and_lists_are_the_same_rows() {
     }
     let spread = dataset(&format!("\n\n[\n{}\n ,\n{other}]", ROW.replace(", ", ",\n")), &Options::default());
     assert_eq!(spread.examples.iter().map(|example| example.line).collect::<Vec<_>>(), [4, 7]);
+    // Files with a mark of their own, put one behind the other.
+    let joined = format!("\u{feff}{ROW}\r\n\u{feff}\r\n\u{feff}{other}\r\n");
+    assert_eq!(dataset(&joined, &Options::default()).fingerprint, lines.fingerprint);
     let blank = dataset(&format!("\n{ROW}\n\n\n{other}"), &Options::default());
     assert_eq!(blank.examples.iter().map(|example| example.line).collect::<Vec<_>>(), [2, 5]);
 }
@@ -65,9 +68,25 @@ fn every_bad_row_is_named() {
         ]
     );
     let many = format!("{ROW}\n{}", "{\"prompt\": \"a\"}\n".repeat(50));
-    let found = faults(&many, &Options::default());
-    let rest = "rows.jsonl:21: and 30 more faults in the data hint: mend those above first";
-    assert_eq!((found.len(), found[20].as_str()), (21, rest));
+    let lines: Vec<String> = (2..22).map(|line| line.to_string()).collect();
+    let told = format!(
+        "rows.jsonl:2: `completion` is missing (50 rows: lines {} and 30 more) hint: the row has `prompt`",
+        lines.join(", ")
+    );
+    assert_eq!(faults(&many, &Options::default()), [told]);
+    // The lengths are different, and the cause is one.
+    let long = format!("{ROW}\n{}\n{}\n", text_of(40), text_of(50));
+    let options = Options { max_length: 20, ..Options::default() };
+    let found = faults(&long, &options);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("rows.jsonl:2: the row has 42 tokens, more than 20 (2 rows: lines 2, 3)"),
+        "{found:?}"
+    );
+}
+
+fn text_of(length: usize) -> String {
+    format!("{{\"prompt\": \"a\", \"completion\": \"{}\"}}", "z".repeat(length))
 }
 
 /// serde_json keeps the last of two, and the first would be lost.
@@ -83,7 +102,7 @@ fn a_key_given_twice_is_refused_where_it_stands() {
         let found = faults(&text, &Options::default());
         assert!(found[0].contains("the key `role` stands there twice") && found.len() == 1, "{found:?}");
         assert!(
-            found[0].starts_with(if text.starts_with('[') { "rows.jsonl:2:" } else { "rows.jsonl:3:" }),
+            found[0].starts_with(if text.starts_with('[') { "rows.jsonl:2 (element 1):" } else { "rows.jsonl:3:" }),
             "{found:?}"
         );
     }
@@ -104,7 +123,8 @@ fn broken_files_never_panic() {
     assert!(!faults(&format!("{{\"prompt\": {deep}"), &Options::default()).is_empty());
     assert!(one(&format!("[{ROW}\n{ROW}]")).starts_with("rows.jsonl:2: broken JSON at column 1: expected `,` or `]`"));
     assert!(
-        one("[\n{\"prompt\": \"a\",\n \"completion\" \"b\"}]").starts_with("rows.jsonl:3: broken JSON at column 15")
+        one("[\n{\"prompt\": \"a\",\n \"completion\" \"b\"}]")
+            .starts_with("rows.jsonl:3 (element 1): broken JSON at column 15")
     );
 
     let folder = tempfile::tempdir().expect("a folder");
@@ -118,11 +138,108 @@ fn broken_files_never_panic() {
 }
 
 #[test]
+fn elements_of_a_list_are_named_by_their_number_and_the_lines_own_column() {
+    let empty = r#"{"prompt": "a", "completion": ""}"#;
+    let found = one(&format!("[{ROW}, {empty}, {ROW}, {empty}]"));
+    assert_eq!(
+        found,
+        "rows.jsonl:1 (element 2): `completion` is empty (2 rows: elements 2, 4) hint: a row must have something to learn: take it out"
+    );
+    let data = dataset(&format!("[{ROW},\n {ROW}, {ROW}]"), &Options::default());
+    let places: Vec<String> = data.examples.iter().map(|example| example.place().to_string()).collect();
+    assert_eq!(places, ["rows.jsonl:1 (element 1)", "rows.jsonl:2 (element 2)", "rows.jsonl:2 (element 3)"]);
+    // Columns are those of the line, not of the element.
+    assert!(one(r#"[{"text": "a"}, {"text" 3}]"#).starts_with("rows.jsonl:1 (element 2): broken JSON at column 25: "));
+    assert!(
+        one("[{\"text\": \"a\"},\n  {\"text\" 3}]").starts_with("rows.jsonl:2 (element 2): broken JSON at column 11: ")
+    );
+    assert!(
+        one("[{\"text\": \"a\"}, {\"text\":\n 3 4}]")
+            .starts_with("rows.jsonl:2 (element 2): broken JSON at column 4: ")
+    );
+    assert!(one(r#"[{"text": "a"}, {"text": "a", "text": "b"}]"#).contains("once more at column 36"));
+    assert!(one(r#"[{"text": "a"}, 3]"#).starts_with("rows.jsonl:1 (element 2): the row must be an object"));
+    // Oddities of Python before the broken place do not move it.
+    assert!(
+        one(r#"[{"text": "a", "x": NaN}, {"text" 3}]"#)
+            .starts_with("rows.jsonl:1 (element 2): broken JSON at column 35: ")
+    );
+    let dropped = Options { max_length: 5, too_long: datasets::TooLong::Drop, ..Options::default() };
+    let report = dataset(&format!("[{}, {ROW}]", text_of(30)), &dropped).report;
+    assert_eq!(report.dropped[0].to_string(), "rows.jsonl:1 (element 1): 32 tokens, more than 5");
+    assert_eq!(report.to_json()["dropped"][0]["element"], 1);
+}
+
+#[test]
+fn a_file_that_is_cut_off_or_printed_says_so() {
+    for (text, what) in [
+        (
+            format!("{ROW}\n{{\"prompt\": \"a\", \"compl"),
+            "rows.jsonl:2: the file ends inside this row hint: it was cut off",
+        ),
+        (
+            format!("[{ROW}, {{\"prompt\": \"a"),
+            "rows.jsonl:1 (element 2): the file ends inside this row hint: it was cut off",
+        ),
+        (format!("[{ROW},"), "rows.jsonl:1 (element 2): the file ends before the list's `]` hint: it was cut off"),
+        (format!("[{ROW}\n"), "rows.jsonl:2: the file ends before the list's `]` hint: it was cut off"),
+        (
+            format!("{ROW}\n{{\"prompt\": \"a\",\n\"completion\": \"b\"}}\n"),
+            "a row stands on one line: `jq -c . FILE > rows.jsonl`",
+        ),
+        ("{'prompt': 'a', 'completion': 'b'}\n".into(), "this is a dictionary as Python prints it"),
+        (format!("{ROW}{ROW}\n"), "two rows stand on this line"),
+        (
+            "{\n\"text\": \"a\"\n}\n{\n\"text\": \"b\"\n}\n".into(),
+            "each row stands on a line of its own: `jq -c . FILE > rows.jsonl`",
+        ),
+    ] {
+        let found = faults(&text, &Options::default());
+        assert!(found.iter().any(|fault| fault.contains(what)), "{what}: {found:?}");
+    }
+}
+
+#[test]
+fn a_null_in_the_first_row_is_that_rows_fault() {
+    let text = format!("{{\"prompt\": \"a\", \"completion\": null}}\n{ROW}\n");
+    assert_eq!(one(&text), "rows.jsonl:1: `completion` is null hint: write it, or take the row out");
+    let text = "{\"messages\": null}\n{\"messages\": null}\n";
+    assert_eq!(one(text), "rows.jsonl:1: `messages` is null (2 rows: lines 1, 2) hint: write it, or take the row out");
+    // A table of several shapes has every column in every row.
+    let union = format!("{{\"messages\": null, \"text\": null, {}", &ROW[1..]);
+    assert_eq!(dataset(&union, &Options::default()).report.files[0].format, "prompt_completion");
+    let renamed = Options {
+        rename: vec![("q".into(), "prompt".into()), ("a".into(), "completion".into())],
+        ..Options::default()
+    };
+    assert_eq!(
+        faults("{\"q\": \"a\", \"a\": null}", &renamed)[0],
+        "rows.jsonl:1: `a` is null hint: write it, or take the row out"
+    );
+}
+
+#[test]
+fn a_file_of_another_format_is_one_fault() {
+    let text = format!("{ROW}\n").repeat(30);
+    let recipe = Options { format: Format::Targets, ..Options::default() };
+    let found = faults(&text, &recipe);
+    assert_eq!(
+        found,
+        [
+            "rows.jsonl:1: the rows are `prompt_completion` (`prompt`, `completion`), and `data.format` says `targets` hint: leave `data.format` out, or choose the other file"
+        ]
+    );
+    let measured = faults(&text, &Options { of_recipe: false, ..recipe });
+    assert_eq!(measured.len(), 1);
+    assert!(measured[0].starts_with("rows.jsonl:1: the rows are `prompt_completion` (`prompt`, `completion`), and `targets` are measured here hint: for the loss of other rows"), "{measured:?}");
+}
+
+#[test]
 fn columns_of_another_name_are_explained_and_renamed() {
     let text = r#"{"question": "a", "answer": "b"}"#;
     assert_eq!(
         one(text),
-        "rows.jsonl:1: no row shape has `question`, `answer` hint: name the columns with `data.rename = { question = \"prompt\", answer = \"completion\" }`"
+        "rows.jsonl:1: no row shape has `question`, `answer` hint: name the columns with `data.rename = { question = \"prompt\", answer = \"completion\" }`, or put them through the chat template with `data.chat = { user = \"question\", assistant = \"answer\" }`"
     );
     let rename = |pairs: &[(&str, &str)]| Options {
         rename: pairs.iter().map(|(from, to)| (from.to_string(), to.to_string())).collect(),
@@ -188,7 +305,8 @@ fn bad_conversations_are_named() {
             r#"[{"role": "user", "content": "a"}, {"role": "assistant", "content": " "}]"#,
             "message 1 of the assistant is empty",
         ),
-        (r#"[{"role": "user", "content": "a", "tool_calls": []}]"#, "`messages[0].tool_calls` is not supported"),
+        (r#"[{"role": "user", "content": null}]"#, "`messages[0].content` is null"),
+        (r#"[{"role": "assistant", "content": "a", "tool_calls": 3}]"#, "`messages[0].tool_calls` must be a list"),
     ] {
         let found = of(messages);
         assert!(found.starts_with(&format!("rows.jsonl:1: {message}")), "{found}");

@@ -124,8 +124,8 @@ fn bad_targets_and_weights_are_refused() {
         (r#""prompt": "p", "response": ["a", "b", "a"], "targets": ["a"]"#, "`response[2]` stands there twice"),
         (r#""prompt": "p", "response": ["a", 1], "targets": ["a"]"#, "`response[1]` must be a string"),
         (r#""prompt": "p", "targets": ["a", "b"], "weights": [1, null]"#, "`weights[1]` must be a number"),
-        (r#""prompt": "p", "targets": ["a", "b"], "weights": [1, NaN]"#, "broken JSON"),
-        (r#""prompt": "p", "targets": ["a", "b"], "weights": [1, 1e999]"#, "broken JSON"),
+        (r#""prompt": "p", "targets": ["a", "b"], "weights": [1, NaN]"#, "`weights[1]` is `NaN`"),
+        (r#""prompt": "p", "targets": ["a", "b"], "weights": [1, 1e999]"#, "`weights[1]` is `1e999`"),
         (r#""prompt": "p", "targets": ["a", "b"], "weights": [1, -1]"#, "`weights[1]` = -1 must be above 0"),
         (r#""prompt": "p", "targets": ["a", "b"], "weights": [1e-300, 1e300]"#, "`weights[0]` = "),
         (r#""prompt": "p", "targets": ["a"], "eos": "no""#, "`eos` must be true or false"),
@@ -199,7 +199,7 @@ fn a_sampler_reads_the_prompts_that_training_gave() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("prompts.jsonl");
     std::fs::write(&path, text).expect("a file");
-    let rows = datasets::read_prompts(&path).expect("prompts");
+    let rows = datasets::read_prompts(&path, &[], false).expect("prompts").rows;
     let examples = dataset(text, &Options::default()).examples;
     let trained: Vec<&[u32]> = examples.chunk_by(|a, b| a.group == b.group).map(|group| group[0].prompt()).collect();
     let asked = rows.iter().map(|row| {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use datasets::{Sampled, read_samples};
+use datasets::{Sampled, Samples, read_samples};
 use faults::{Fault, Faults};
 use serde_json::{Map, Value, json};
 
@@ -30,7 +30,10 @@ enum Judge {
 /// A line for each prompt, and last the mean over the prompts.
 pub fn run(file: &Path, arguments: &Arguments) -> Result<(), Faults> {
     check(arguments)?;
-    let sampled = read_samples(file)?;
+    let Samples { prompts: sampled, notices } = read_samples(file)?;
+    for notice in notices {
+        tracing::warn!("{notice}");
+    }
     alike(&sampled, "text", |prompt| prompt.texts.is_some())?;
     alike(&sampled, "correct", |prompt| prompt.correct.is_some())?;
     alike(&sampled, "same", |prompt| prompt.same.is_some())?;

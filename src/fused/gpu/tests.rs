@@ -260,6 +260,7 @@ fn example(ids: &[u32]) -> datasets::Example {
         group: 0,
         file: "test".into(),
         line: 1,
+        element: None,
     }
 }
 

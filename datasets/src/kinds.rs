@@ -1,0 +1,220 @@
+//! What a file that is no file of rows is, told by its name and its first bytes, with how to make rows of it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use faults::{Fault, Faults, Place, shortened};
+
+use crate::builtin;
+
+/// First bytes that are looked at.
+const HEAD: usize = 4096;
+
+/// Refuses every path that is no JSON, before anything else is read: tables, archives, folders, names of the hub.
+///
+/// # Errors
+/// One fault for each such path, with a command that makes rows of it. A file that is not there is not looked for.
+pub fn refuse_other_kinds(paths: &[PathBuf]) -> Result<(), Faults> {
+    Faults::check(paths.iter().filter_map(|path| other_kind(path)).collect())
+}
+
+/// What a path is that has no rows in JSON.
+pub(crate) fn other_kind(path: &Path) -> Option<Fault> {
+    let name = path.to_string_lossy();
+    if name.starts_with(builtin::PREFIX) {
+        return None;
+    }
+    let fault = |what: &str, hint: String| Some(Fault::new(what).at(Place::file(path)).hint(hint));
+    if let Some(address) =
+        ["hf://", "https://", "http://", "s3://", "gs://"].iter().find(|start| name.starts_with(**start))
+    {
+        let what = "rows are read from files of this machine, and this is an address";
+        return match name.strip_prefix("hf://datasets/") {
+            Some(rest) => {
+                let dataset: Vec<&str> = rest.splitn(3, '/').take(2).collect();
+                fault(what, of_hub(dataset.join("/").split('@').next().unwrap_or_default()))
+            }
+            None if *address == "hf://" => {
+                fault(what, "`hf://datasets/ORG/NAME` names a data set; download it first".into())
+            }
+            None => fault(what, "download it first, and name the file".into()),
+        };
+    }
+    if path.is_dir() {
+        return fault("the data is a folder, and must be a file of rows", of_folder(path));
+    }
+    let Some(head) = head(path) else {
+        let looks_like_a_name = !path.exists() && path.extension().is_none() && is_hub_name(&name);
+        let what = "there is no such file; it looks like a data set of the Hugging Face hub, which is not fetched";
+        return looks_like_a_name.then(|| fault(what, of_hub(&name))).flatten();
+    };
+    let (what, hint) = of_bytes(&head, path).or_else(|| of_name(&head, path))?;
+    fault(&format!("{what} is no file of rows in JSON"), hint)
+}
+
+/// `org/name`, which no path of rows looks like.
+fn is_hub_name(name: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with(['.', '~', '-'])
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    let parts: Vec<&str> = name.split('/').collect();
+    parts.len() == 2 && parts.into_iter().all(part)
+}
+
+fn head(path: &Path) -> Option<Vec<u8>> {
+    let mut head = Vec::with_capacity(HEAD);
+    std::fs::File::open(path).ok()?.take(HEAD as u64).read_to_end(&mut head).ok()?;
+    Some(head)
+}
+
+/// A command that writes rows by pandas.
+fn by_pandas(read: &str) -> String {
+    format!(
+        "python -c \"import pandas; pandas.{read}.to_json('rows.jsonl', orient='records', lines=True, force_ascii=False)\" makes rows of it"
+    )
+}
+
+/// A command that writes rows by datasets.
+fn by_datasets(open: &str) -> String {
+    format!("python -c \"import datasets; datasets.{open}.to_json('rows.jsonl', force_ascii=False)\" makes rows of it")
+}
+
+fn of_hub(name: &str) -> String {
+    by_datasets(&format!("load_dataset('{name}', split='train')"))
+}
+
+fn of_folder(path: &Path) -> String {
+    let shown = path.display();
+    if path.join("dataset_dict.json").exists() {
+        return by_datasets(&format!("load_from_disk('{shown}')['train']"));
+    }
+    if path.join("dataset_info.json").exists() || path.join("state.json").exists() && has_ending(path, &["arrow"]) {
+        return by_datasets(&format!("load_from_disk('{shown}')"));
+    }
+    if has_ending(path, &["parquet"]) {
+        return by_pandas(&format!("read_parquet('{shown}')"));
+    }
+    let mut rows: Vec<String> =
+        endings(path).filter(|name| name.ends_with(".jsonl") || name.ends_with(".json")).collect();
+    rows.sort();
+    match rows.first() {
+        Some(first) => format!("name each file in it, such as `{}`", path.join(first).display()),
+        None => "name each file of rows".into(),
+    }
+}
+
+fn endings(path: &Path) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
+}
+
+fn has_ending(path: &Path, wanted: &[&str]) -> bool {
+    endings(path).any(|name| wanted.iter().any(|ending| name.ends_with(&format!(".{ending}"))))
+}
+
+/// What begins with these bytes, with what to do.
+fn of_bytes(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
+    let shown = path.display();
+    let starts = |with: &[u8]| head.starts_with(with);
+    let ends = |ending: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending));
+    let packed = |what, command: &str| Some((what, format!("unpack it first: {command} {shown}")));
+    let other = |what, hint: &str| Some((what, hint.to_owned()));
+    match () {
+        _ if starts(b"PAR1") => Some(("a Parquet table", by_pandas(&format!("read_parquet('{shown}')")))),
+        _ if starts(b"ARROW1") => Some(("an Arrow table", by_pandas(&format!("read_feather('{shown}')")))),
+        _ if starts(b"\xff\xff\xff\xff") => {
+            Some(("an Arrow table", by_datasets(&format!("Dataset.from_file('{shown}')"))))
+        }
+        _ if starts(b"\x1f\x8b") && ends("tgz") => packed("a packed archive", "tar xzf"),
+        _ if starts(b"\x1f\x8b") => packed("a gzip file", "gunzip -k"),
+        _ if starts(b"\x28\xb5\x2f\xfd") => packed("a Zstandard file", "unzstd"),
+        _ if starts(b"BZh") => packed("a bzip2 file", "bunzip2 -k"),
+        _ if starts(b"\xfd7zXZ\0") => packed("an xz file", "unxz -k"),
+        _ if starts(b"7z\xbc\xaf\x27\x1c") => packed("a 7z archive", "7z x"),
+        _ if starts(b"PK\x03\x04") && (ends("xlsx") || ends("xlsm")) => {
+            Some(("a table of Excel", by_pandas(&format!("read_excel('{shown}', dtype=str)"))))
+        }
+        _ if starts(b"PK\x03\x04") && (ends("pt") || ends("pth") || ends("bin")) => {
+            other("a file of tensors", "rows are text: name the file that it was made from")
+        }
+        _ if starts(b"PK\x03\x04") && ends("npz") => {
+            other("a file of arrays", "rows are text: name the file that it was made from")
+        }
+        _ if starts(b"PK\x03\x04") => packed("a zip archive", "unzip"),
+        _ if starts(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") => {
+            Some(("a table of old Excel", by_pandas(&format!("read_excel('{shown}', dtype=str)"))))
+        }
+        _ if head.len() > 1 && head[0] == 0x80 && (2..=5).contains(&head[1]) => {
+            let hint = by_pandas(&format!("DataFrame(pandas.read_pickle('{shown}'))"));
+            Some(("a pickle of Python", format!("{hint}; a pickle runs code of whoever made it")))
+        }
+        _ if starts(b"SQLite format 3\0") => {
+            other("an SQLite database", "`sqlite3 -json FILE 'select * from TABLE' > rows.json` writes rows")
+        }
+        _ if starts(b"\x93NUMPY") || starts(b"\x89HDF") => {
+            other("a file of arrays", "rows are text: name the file that it was made from")
+        }
+        _ if starts(b"Obj\x01") || starts(b"ORC") => other("a table of another format", "write it as JSON Lines"),
+        _ if starts(b"\xff\xfe") || starts(b"\xfe\xff") => {
+            Some(("a text in UTF-16", format!("save it as UTF-8: iconv -f UTF-16 -t UTF-8 {shown} > rows.jsonl")))
+        }
+        _ if starts(b"version https://git-lfs") => {
+            other("a pointer of Git LFS", "the rows themselves were not downloaded: `git lfs pull` fetches them")
+        }
+        _ => {
+            let text = String::from_utf8_lossy(&head[..head.len().min(64)]).trim_start().to_lowercase();
+            let is_page = text.starts_with("<!doctype") || text.starts_with("<html");
+            is_page.then(|| ("a web page", "the download gave a page and not the file: open it to see why".to_owned()))
+        }
+    }
+}
+
+/// What has this name and does not begin as JSON does.
+fn of_name(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    if text.is_empty() || text.starts_with(b"{") || text.starts_with(b"[") {
+        return None;
+    }
+    let shown = path.display();
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let Ok(line) = std::str::from_utf8(line) else { return None };
+    let line = if line.chars().any(|c| c.is_control() && c != '\t' && c != '\r') { "" } else { line };
+    match ending.as_str() {
+        "csv" => Some(("a table in CSV", table(&shown.to_string(), ","))),
+        "tsv" | "tab" => Some(("a table with tabs", table(&shown.to_string(), "\\t"))),
+        "txt" | "md" => {
+            let command = format!(
+                "python -c \"import json; [print(json.dumps({{'text': line.rstrip('\\n')}})) for line in open('{shown}') if line.strip()]\" > rows.jsonl"
+            );
+            Some(("a plain text", format!("{command} makes a row of each line")))
+        }
+        "yaml" | "yml" => {
+            let command = format!(
+                "python -c \"import json, yaml; [print(json.dumps(row)) for row in yaml.safe_load(open('{shown}'))]\" > rows.jsonl"
+            );
+            Some(("a file in YAML", format!("{command} makes rows of it")))
+        }
+        "xml" | "html" | "pdf" | "docx" => Some(("a document", "write its text as rows: `{\"text\": \"..\"}`".into())),
+        "py" | "ipynb" | "toml" => Some(("a program or a recipe", "name the file of rows".into())),
+        _ if line.contains('\t') && !line.contains(['{', '[']) => {
+            Some(("a table with tabs", table(&shown.to_string(), "\\t")))
+        }
+        _ if line.contains(',') && !line.contains(['{', '[']) => {
+            let first = shortened(line.trim_end());
+            Some((
+                "a table in CSV, it seems,",
+                format!("its first line is `{first}`: {}", table(&shown.to_string(), ",")),
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// As texts: a column of numbers would not be read, and `None` is a word in a table.
+fn table(shown: &str, separator: &str) -> String {
+    let separator = if separator == "," { String::new() } else { format!(", sep='{separator}'") };
+    by_pandas(&format!("read_csv('{shown}'{separator}, dtype=str, keep_default_na=False)"))
+}

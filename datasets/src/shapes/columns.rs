@@ -1,0 +1,73 @@
+//! `data.chat = { user = "question", assistant = "answer" }`: columns of any name as the turns of a conversation.
+
+use faults::Fault;
+use serde_json::Value;
+
+use super::messages::{BESIDE, conversation, drafts, set_system};
+use super::{Format, Shape, alpaca};
+use crate::conversation::Message;
+use crate::row::Row;
+
+/// Which columns of the file are which turns.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChatColumns {
+    /// What the user says: one column, or several whose texts follow each other on lines of their own.
+    pub user: Vec<String>,
+    /// What the assistant answers.
+    pub assistant: String,
+    /// The system message.
+    pub system: Option<String>,
+    /// Questions and answers before, in pairs.
+    pub history: Option<String>,
+    /// The thought before the answer.
+    pub reasoning_content: Option<String>,
+}
+
+impl ChatColumns {
+    /// Every column that is named.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let optional = [&self.system, &self.history, &self.reasoning_content].into_iter().flatten();
+        self.user.iter().chain([&self.assistant]).chain(optional).map(String::as_str)
+    }
+}
+
+pub(super) const SHAPE: Shape = Shape {
+    format: Format::Messages,
+    word: "chat",
+    required: &[],
+    optional: &BESIDE,
+    stops: true,
+    read: |row, context| {
+        let chat = context.options.chat.as_ref().expect("the shape is that of `data.chat`");
+        let mut messages = Vec::new();
+        if let Some(column) = &chat.history {
+            for (question, answer) in alpaca::history(row, column)? {
+                messages.extend([Message::new("user", question), Message::new("assistant", answer)]);
+            }
+        }
+        messages.push(Message::new("user", user(row, &chat.user)?));
+        let mut answer = Message::new("assistant", row.filled_text(&chat.assistant)?);
+        let text = |column: &Option<String>| match column {
+            Some(column) => Ok(row.optional_text(column)?.filter(|text| !text.is_empty())),
+            None => Ok::<_, Fault>(None),
+        };
+        if let Some(thought) = text(&chat.reasoning_content)? {
+            answer.fields.insert("reasoning_content".into(), Value::String(thought.into()));
+        }
+        messages.push(answer);
+        if let Some(system) = text(&chat.system)? {
+            set_system(&mut messages, system)?;
+        }
+        drafts(conversation(row, messages)?, context)
+    },
+};
+
+/// What the user says; of several columns the first must be there.
+fn user(row: &Row<'_>, columns: &[String]) -> Result<String, Fault> {
+    let mut texts = Vec::new();
+    for (index, column) in columns.iter().enumerate() {
+        let text = if index == 0 { Some(row.filled_text(column)?) } else { row.optional_text(column)? };
+        texts.extend(text.filter(|text| !text.is_empty()));
+    }
+    Ok(texts.join("\n"))
+}

@@ -1,0 +1,92 @@
+//! Whether a chat template has a place for all that a conversation brings: what it never speaks of would be lost.
+
+use faults::Fault;
+use serde_json::Value;
+
+use super::message::{THOUGHTS, left_out};
+use crate::conversation::{Conversation, Message};
+use crate::tokenizer::Tokenizer;
+
+/// What a template is given by the program, so that no row may set it.
+const GIVEN: [&str; 4] = ["messages", "add_generation_prompt", "tools", "documents"];
+
+/// The conversation as the template takes it: thoughts under the name that it knows, the arguments of calls as objects
+/// where it writes them as JSON.
+///
+/// # Errors
+/// The template has no place for something that the row says.
+pub(crate) fn fitted(mut conversation: Conversation, tokenizer: &Tokenizer) -> Result<Conversation, Fault> {
+    if !tokenizer.has_chat_template() {
+        return Ok(conversation);
+    }
+    let no_place = |name: &str, key: &str, hint: &str| {
+        let fault = Fault::new(format!("the model's chat template has no place for `{name}`"));
+        Err(fault.hint(left_out(hint, key)))
+    };
+    for (key, value) in [("tools", &conversation.tools), ("documents", &conversation.documents)] {
+        if value.is_some() && !tokenizer.template_mentions(key) {
+            return no_place(key, key, "take a model whose template has, or write them into a message");
+        }
+    }
+    for name in conversation.arguments.keys() {
+        let full = format!("chat_template_kwargs.{name}");
+        if GIVEN.contains(&name.as_str()) {
+            let fault = Fault::new(format!("`{full}` cannot be set by a row"));
+            return Err(fault.hint(format!("take it out; `{name}` has a column of its own, or is the program's")));
+        }
+        if !tokenizer.template_mentions(name) {
+            return no_place(&full, "chat_template_kwargs", "take it out");
+        }
+    }
+    for (index, message) in conversation.messages.iter_mut().enumerate() {
+        if let Some(thought) = unplaced_thought(message, tokenizer) {
+            let name = format!("messages[{index}].{thought}");
+            return no_place(&name, &thought, "write it into the message's content, as the model is to say it");
+        }
+        if message.fields.contains_key("tool_calls") {
+            if !tokenizer.template_mentions("tool_calls") {
+                let name = format!("messages[{index}].tool_calls");
+                return no_place(&name, "tool_calls", "write the call into `content`, as the model is to say it");
+            }
+            if tokenizer.template_writes_calls_as_json() {
+                message.fields.get_mut("tool_calls").into_iter().for_each(decode_arguments);
+            }
+        }
+    }
+    Ok(conversation)
+}
+
+/// Puts a message's thought under a name that the template has; gives the name for which it has none.
+fn unplaced_thought(message: &mut Message, tokenizer: &Tokenizer) -> Option<String> {
+    for key in THOUGHTS {
+        if !message.fields.contains_key(key) || tokenizer.template_mentions(key) {
+            continue;
+        }
+        let known = THOUGHTS.into_iter().find(|name| tokenizer.template_mentions(name));
+        let Some(known) = known else { return Some(key.to_owned()) };
+        let thought = message.fields.get(key).cloned();
+        match message.fields.get(known) {
+            // Two thoughts, of which one would be lost.
+            Some(other) if Some(other) != thought.as_ref() => return Some(key.to_owned()),
+            _ => {
+                message.fields.shift_remove(key);
+                message.fields.extend(thought.map(|thought| (known.to_owned(), thought)));
+            }
+        }
+    }
+    None
+}
+
+/// Arguments as OpenAI writes them are JSON in a text, which a template that writes JSON would quote once more.
+fn decode_arguments(calls: &mut Value) {
+    for call in calls.as_array_mut().into_iter().flatten() {
+        let function = if call.get("function").is_some() { call.get_mut("function") } else { Some(call) };
+        let arguments = function.and_then(|function| function.get_mut("arguments"));
+        if let Some(arguments) = arguments
+            && let Some(decoded) = arguments.as_str().and_then(|text| serde_json::from_str(text).ok())
+            && matches!(decoded, Value::Object(_))
+        {
+            *arguments = decoded;
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The shape of a file told from the columns of its first row, where the recipe does not say it.
+
+use faults::Fault;
+use serde_json::Value;
+
+use super::{ALL, Format, Shape};
+use crate::options::Options;
+use crate::row::{Row, is_nothing, listed};
+
+/// Names of columns that answers stand under, or questions: beside `text`, it may be the other half.
+const HALVES: [&str; 26] = [
+    "answer",
+    "answers",
+    "code",
+    "completion",
+    "completions",
+    "expected",
+    "gold",
+    "instruction",
+    "label",
+    "output",
+    "outputs",
+    "prompt",
+    "query",
+    "question",
+    "reply",
+    "response",
+    "responses",
+    "result",
+    "solution",
+    "sql",
+    "summary",
+    "target",
+    "translation",
+    "assistant",
+    "user",
+    "input",
+];
+
+/// Column names of other people's files, with the key each stands for.
+const USUAL_NAMES: [(&str, &str); 35] = [
+    ("question", "prompt"),
+    ("query", "prompt"),
+    ("problem", "prompt"),
+    ("input", "prompt"),
+    ("instruction", "prompt"),
+    ("user", "prompt"),
+    ("human", "prompt"),
+    ("source", "prompt"),
+    ("article", "prompt"),
+    ("document", "prompt"),
+    ("inputs", "prompt"),
+    ("answer", "completion"),
+    ("response", "completion"),
+    ("solution", "completion"),
+    ("output", "completion"),
+    ("assistant", "completion"),
+    ("target", "completion"),
+    ("summary", "completion"),
+    ("highlights", "completion"),
+    ("complete", "completion"),
+    ("generated_solution", "completion"),
+    ("chosen", "completion"),
+    ("outputs", "completion"),
+    ("response", "output"),
+    ("answer", "output"),
+    ("completion", "output"),
+    ("outputs", "output"),
+    ("conversation", "messages"),
+    ("dialogue", "messages"),
+    ("dialog", "messages"),
+    ("chat", "messages"),
+    ("msgs", "messages"),
+    ("chat_rounds", "messages"),
+    ("content", "text"),
+    ("document", "text"),
+];
+
+/// The shape of a file with this first row.
+pub(super) fn shape(first: &Row<'_>) -> Result<&'static Shape, Fault> {
+    let Some(shape) = ALL.into_iter().find(|shape| shape.fits(first)) else {
+        // A row whose values are null has its shape all the same, and its fault is told as that of a row.
+        let named = ALL.into_iter().find(|shape| shape.required.iter().all(|key| first.names_key(key)));
+        return named.ok_or_else(|| unknown(first));
+    };
+    let both = |other: &&&Shape| {
+        let is_own = other.required.iter().any(|key| shape.keys().any(|own| own == *key));
+        other.format != Format::Text && !is_own && other.fits(first)
+    };
+    if let Some(other) = ALL.iter().find(both) {
+        let keys = |shape: &Shape| listed(shape.required.iter().copied());
+        let message = format!("the row is both `{}` ({}) and `{}`", shape.word, keys(shape), other.word);
+        let hint = format!(
+            "say which is meant: `data.format = \"{}\"` or \"{}\"; the columns of the other are then not read",
+            shape.word, other.word
+        );
+        return Err(Fault::new(message).hint(hint));
+    }
+    if shape.format == Format::Text {
+        refuse_half(first)?;
+    }
+    Ok(shape)
+}
+
+/// `text` alone is not taken where another column may be its answer.
+fn refuse_half(row: &Row<'_>) -> Result<(), Fault> {
+    let is_text = |value: &Value| value.is_string() || value.is_array();
+    let mut halves = row.filled().filter(|(column, value)| HALVES.contains(column) && is_text(value));
+    let Some((half, _)) = halves.next() else { return Ok(()) };
+    let text = row.names().column_of("text");
+    let (user, assistant) = match half {
+        "prompt" | "query" | "question" | "instruction" | "user" | "input" => (half, text),
+        _ => (text, half),
+    };
+    let message =
+        format!("the row has `{text}`, and `{half}` which may belong to it: as rows of `text`, `{half}` is not read");
+    Err(Fault::new(message).hint(format!(
+        "`data.format = \"text\"` trains `{text}` alone; `data.rename = {{ {user} = \"prompt\", {assistant} = \"completion\" }}` \
+         trains the answers, `data.chat = {{ user = \"{user}\", assistant = \"{assistant}\" }}` through the chat template"
+    )))
+}
+
+/// The fault of a file of another shape than the one that is asked for.
+pub(super) fn other_shape(options: &Options, found: &Shape) -> Fault {
+    let words = Format::words();
+    let asked = words.iter().find(|(_, format)| *format == options.format).map_or("", |(word, _)| word);
+    let keys = listed(found.required.iter().copied());
+    if options.of_recipe {
+        let message = format!("the rows are `{}` ({keys}), and `data.format` says `{asked}`", found.word);
+        return Fault::new(message).hint("leave `data.format` out, or choose the other file");
+    }
+    Fault::new(format!("the rows are `{}` ({keys}), and `{asked}` are measured here", found.word)).hint(
+        "for the loss of other rows, name the file in `data.eval` of a recipe: `trainer run` evaluates by it as it trains",
+    )
+}
+
+fn unknown(row: &Row<'_>) -> Fault {
+    let fault = Fault::new(format!("no row shape has {}", listed(row.columns())));
+    let columns: Vec<&str> = row.columns().collect();
+    if let Some(hint) = of_another_kind(row) {
+        return fault.hint(hint);
+    }
+    for shape in ALL {
+        let absent: Vec<&str> = shape.required.iter().copied().filter(|key| !row.has(key)).collect();
+        let usual = |key: &str| {
+            let mut names = USUAL_NAMES.iter().filter(|(_, to)| *to == key).map(|(name, _)| *name);
+            let column = names.find_map(|name| columns.iter().find(|column| column.eq_ignore_ascii_case(name)))?;
+            Some((*column, key.to_owned()))
+        };
+        let Some(renames) = absent.iter().copied().map(usual).collect::<Option<Vec<_>>>() else { continue };
+        let pairs: Vec<String> = renames.iter().map(|(column, key)| format!("{column} = \"{key}\"")).collect();
+        let hint = format!("name the columns with `data.rename = {{ {} }}`", pairs.join(", "));
+        let column_of = |wanted: &str| {
+            renames.iter().find(|(_, key)| key == wanted).map_or(wanted.to_owned(), |(c, _)| (*c).to_owned())
+        };
+        return fault.hint(match shape.format {
+            Format::PromptCompletion => format!(
+                "{hint}, or put them through the chat template with `data.chat = {{ user = \"{}\", assistant = \"{}\" }}`",
+                column_of("prompt"),
+                column_of("completion")
+            ),
+            _ => hint,
+        });
+    }
+    for shape in ALL {
+        let absent: Vec<&str> = shape.required.iter().copied().filter(|key| !row.has(key)).collect();
+        let near = |key: &str| faults::nearest(key, columns.iter().copied()).map(|column| (key.to_string(), column));
+        if let Some(pairs) = absent.iter().copied().map(near).collect::<Option<Vec<_>>>() {
+            let meant: Vec<String> = pairs.iter().map(|(key, column)| format!("`{key}` for `{column}`")).collect();
+            return fault.hint(format!("did you mean {}?", meant.join(" and ")));
+        }
+    }
+    let shapes: Vec<String> =
+        ALL.iter().map(|shape| format!("{} ({})", shape.word, listed(shape.required.iter().copied()))).collect();
+    fault.hint(format!("one of: {}; or name the columns with `data.rename`", shapes.join(", ")))
+}
+
+/// What to do with rows that are made for another purpose, or a file in which they lie deeper.
+fn of_another_kind(row: &Row<'_>) -> Option<String> {
+    if row.has("input_ids") {
+        return Some("these are token ids of another tokenizer, maybe: rows are read as text".into());
+    }
+    if row.has("rejected") && row.has("chosen") {
+        let key = if row.get("chosen").is_some_and(Value::is_array) { "messages" } else { "completion" };
+        return Some(format!(
+            "these are pairs of preferences, which are not trained on; the chosen answers alone are: \
+             `data.rename = {{ chosen = \"{key}\" }}` and `data.ignore = [\"rejected\"]`"
+        ));
+    }
+    let rows = |value: &Value| value.as_array().is_some_and(|rows| rows.first().is_some_and(Value::is_object));
+    let mut lists = row.filled().filter(|(_, value)| rows(value));
+    match (lists.next(), row.columns().filter(|column| row.get(column).is_some_and(|value| !is_nothing(value))).count())
+    {
+        (Some((column, Value::Array(list))), 1)
+            if list.len() > 1 && list[0].get("role").or(list[0].get("from")).is_none() =>
+        {
+            Some(format!(
+                "the rows lie under `{column}`: `jq -c '.{column}[]' FILE > rows.jsonl` writes them one a line"
+            ))
+        }
+        _ => None,
+    }
+}

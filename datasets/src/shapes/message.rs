@@ -1,0 +1,230 @@
+//! One message of a conversation, under the names that OpenAI, ShareGPT and other trainers write.
+
+use faults::{Fault, nearest};
+use serde_json::{Map, Value, json};
+
+use crate::conversation::Message;
+use crate::row::{Names, decoded, is_nothing, listed, string, wrong_type};
+
+/// Names of who speaks.
+pub(crate) const ROLE: [&str; 2] = ["role", "from"];
+
+/// Names of what is said.
+pub(crate) const CONTENT: [&str; 2] = ["content", "value"];
+
+/// Names of a thought before an answer.
+pub(crate) const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// What says of a message whether it is learned, each with whether `true` says that it is.
+pub(crate) const LEARNED: [(&str, bool); 7] = [
+    ("weight", true),
+    ("train", true),
+    ("training", true),
+    ("trainable", true),
+    ("train_on_turn", true),
+    ("loss", true),
+    ("masked", false),
+];
+
+/// What other programs read of a message and we do not, with what to do about it.
+const REFUSED: [(&str, &str); 16] = [
+    (
+        "function_call",
+        "write it as `tool_calls`: `[{\"type\": \"function\", \"function\": {\"name\", \"arguments\"}}]`",
+    ),
+    ("train_detail", "a message is learned as a whole: split it, or write `train`"),
+    ("training_detail", "a message is learned as a whole: split it, or write `train`"),
+    ("mask", "say `train: false` of a message that is not learned"),
+    ("loss_mask", "say `train: false` of a message that is not learned"),
+    ("loss_scale", "say `train: false` of a message that is not learned"),
+    ("loss_weight", "say `train: false` of a message that is not learned"),
+    ("labels", "say `train: false` of a message that is not learned"),
+    ("prefix", "put the beginning of the answer into its content"),
+    ("refusal", "put what the model is to say into `content`"),
+    ("image", "only text is learned"),
+    ("images", "only text is learned"),
+    ("video", "only text is learned"),
+    ("videos", "only text is learned"),
+    ("audio", "only text is learned"),
+    ("audios", "only text is learned"),
+];
+
+/// Reads the message called `name` in faults.
+pub(super) fn parse(name: &str, value: &Value, names: Names<'_>) -> Result<Message, Fault> {
+    let Value::Object(turn) = value else { return Err(wrong_type(name, "an object", value)) };
+    let (role_key, content_key) = (key_in(turn, "role", &ROLE, names), key_in(turn, "content", &CONTENT, names));
+    let said = turn.get(content_key).filter(|value| !value.is_null());
+    let spoken = match turn.get(role_key) {
+        Some(Value::Null) | None => return Err(missing(name, role_key, turn, names)),
+        Some(value) => string(&format!("{name}.{role_key}"), value)?,
+    };
+    if spoken.is_empty() {
+        let fault = Fault::new(format!("`{name}.{role_key}` is empty"));
+        return Err(fault.hint("say whose turn it is: `user`, `assistant`"));
+    }
+    let mut message = Message { role: role(spoken).into(), content: None, fields: Map::new(), learned: None };
+    let own = |key: &str| key == role_key || key == content_key || LEARNED.iter().any(|(known, _)| *known == key);
+    for (key, value) in turn.iter().filter(|(key, value)| !own(key) && !is_nothing(value) && !names.ignores(key)) {
+        let full = format!("{name}.{key}");
+        if let Some((_, hint)) = REFUSED.iter().find(|(refused, _)| refused == key).filter(|_| !is_neutral(value)) {
+            return Err(Fault::new(format!("`{full}` is not read")).hint(left_out(hint, key)));
+        }
+        if ROLE.contains(&key.as_str()) || CONTENT.contains(&key.as_str()) {
+            let other = if ROLE.contains(&key.as_str()) { role_key } else { content_key };
+            return Err(Fault::new(format!("`{name}` has both `{other}` and `{key}`")).hint("keep one of them"));
+        }
+        if key == "tool_calls" && !value.is_array() {
+            return Err(wrong_type(&full, "a list", value));
+        }
+        message.fields.insert(key.clone(), value.clone());
+    }
+    message.learned = learned(name, turn, names)?;
+    let has_calls = message.fields.contains_key("tool_calls");
+    message.content = match said {
+        Some(Value::Array(parts)) => Some(text_of(&format!("{name}.{content_key}"), parts)?),
+        Some(value) => Some(string(&format!("{name}.{content_key}"), value)?.to_owned()),
+        None if has_calls => None,
+        None => return Err(missing(name, content_key, turn, names)),
+    };
+    if role_key == "from" {
+        agent(&mut message, spoken, &format!("{name}.{content_key}"))?;
+    }
+    Ok(message)
+}
+
+/// The name that stands in `turn` for `key`: what `data.rename` says, or one of the usual ones.
+pub(crate) fn key_in<'a>(turn: &Map<String, Value>, key: &'a str, usual: &[&'a str], names: Names<'a>) -> &'a str {
+    match names.column_of(key) {
+        renamed if renamed != key => renamed,
+        _ => {
+            let holds = |name: &&&str| turn.get(**name).is_some_and(|value| !value.is_null());
+            let is_there = |name: &&&str| turn.contains_key(**name);
+            usual.iter().find(holds).or_else(|| usual.iter().find(is_there)).copied().unwrap_or(key)
+        }
+    }
+}
+
+fn missing(name: &str, key: &str, turn: &Map<String, Value>, names: Names<'_>) -> Fault {
+    let full = format!("{name}.{key}");
+    if turn.contains_key(key) {
+        return Fault::new(format!("`{full}` is null")).hint("write what is said, or take the row out");
+    }
+    let fault = Fault::new(format!("`{full}` is missing"));
+    let others: Vec<&str> = turn.keys().map(String::as_str).filter(|key| !names.ignores(key)).collect();
+    let usual: &[&str] = match key {
+        "content" => &["text", "message", "utterance", "body", "msg"],
+        _ => &["speaker", "author", "user", "sender", "name"],
+    };
+    match nearest(key, others.iter().copied()) {
+        Some(near) => fault.hint(format!("the message has `{near}`")),
+        None => match usual.iter().find(|name| others.contains(name)) {
+            Some(near) => fault.hint(format!("is it `{near}`? then set `data.rename = {{ {near} = \"{key}\" }}`")),
+            None => fault.hint(format!("the message has {}", listed(others.into_iter()))),
+        },
+    }
+}
+
+/// What chat templates call a speaker that other people's files name otherwise.
+pub(crate) fn role(spoken: &str) -> &str {
+    const ROLES: [(&str, &[&str]); 4] = [
+        ("user", &["user", "human"]),
+        ("assistant", &["assistant", "gpt", "chatgpt", "model", "bot", "ai", "bard", "bing"]),
+        ("system", &["system"]),
+        ("tool", &["tool_response"]),
+    ];
+    let is_name = |name: &&str| name.eq_ignore_ascii_case(spoken);
+    ROLES.iter().find(|(_, names)| names.iter().any(is_name)).map_or(spoken, |(role, _)| role)
+}
+
+/// Of ShareGPT's turns of agents: a call under `function_call`, and what came back under `observation`.
+fn agent(message: &mut Message, spoken: &str, name: &str) -> Result<(), Fault> {
+    match spoken {
+        "observation" => message.role = "tool".into(),
+        "function_call" | "tool_call" => {
+            let hint = "write `{\"name\": \"..\", \"arguments\": {..}}`, or a list of them";
+            let no_call = || Fault::new(format!("`{name}` is no call of a function")).hint(hint);
+            let call = decoded(name, &Value::String(message.text().into())).map_err(|_| no_call())?;
+            let calls = match call {
+                Value::Array(calls) if !calls.is_empty() => calls,
+                call => vec![call],
+            };
+            if calls.iter().any(|call| !call.get("name").is_some_and(Value::is_string)) {
+                return Err(no_call());
+            }
+            let calls: Vec<Value> =
+                calls.into_iter().map(|call| json!({"type": "function", "function": call})).collect();
+            message.role = "assistant".into();
+            message.content = None;
+            message.fields.insert("tool_calls".into(), Value::Array(calls));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The text of a content in parts.
+fn text_of(name: &str, parts: &[Value]) -> Result<String, Fault> {
+    let mut text = String::new();
+    for (index, part) in parts.iter().enumerate() {
+        let full = format!("{name}[{index}]");
+        match part {
+            Value::String(words) => text.push_str(words),
+            Value::Object(fields) => {
+                let kind = fields.get("type").and_then(Value::as_str).unwrap_or("text");
+                if !["text", "input_text", "output_text"].contains(&kind) {
+                    let fault = Fault::new(format!("`{full}` is of type `{kind}`"));
+                    return Err(fault.hint("only text is learned: take the part out, or the row"));
+                }
+                let words = fields.get("text").or_else(|| fields.get("content"));
+                let words = words.ok_or_else(|| Fault::new(format!("`{full}.text` is missing")))?;
+                text.push_str(string(&format!("{full}.text"), words)?);
+            }
+            _ => return Err(wrong_type(&full, "a part with `type` and `text`", part)),
+        }
+    }
+    Ok(text)
+}
+
+/// What a message says of being learned.
+fn learned(name: &str, turn: &Map<String, Value>, names: Names<'_>) -> Result<Option<bool>, Fault> {
+    let mut said: Option<(&str, bool)> = None;
+    for (key, learns) in LEARNED {
+        let Some(value) = turn.get(key).filter(|value| !value.is_null() && !names.ignores(key)) else { continue };
+        let flag = flag(value).ok_or_else(|| {
+            let what = match value {
+                Value::Number(number) => format!("`{name}.{key}` = {number}: a message is learned, or it is not"),
+                other => format!("`{name}.{key}` must be true or false, found {}", crate::row::described(other)),
+            };
+            Fault::new(what).hint(left_out("write 0 or 1, or `false` or `true`", key))
+        })?;
+        let is_learned = flag == learns;
+        match said {
+            Some((other, before)) if before != is_learned => {
+                let fault = Fault::new(format!("`{name}.{other}` and `{name}.{key}` contradict each other"));
+                return Err(fault.hint("keep one of them"));
+            }
+            _ => said = Some((key, is_learned)),
+        }
+    }
+    Ok(said.map(|(_, is_learned)| is_learned))
+}
+
+/// True, false, 1 or 0, as a flag.
+pub(crate) fn flag(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(flag) => Some(*flag),
+        Value::Number(number) if number.as_f64() == Some(1.0) => Some(true),
+        Value::Number(number) if number.as_f64() == Some(0.0) => Some(false),
+        _ => None,
+    }
+}
+
+/// True for what changes nothing where a field of another trainer has it.
+pub(crate) fn is_neutral(value: &Value) -> bool {
+    is_nothing(value) || *value == Value::Bool(false)
+}
+
+/// A hint with the other way out.
+pub(crate) fn left_out(hint: &str, name: &str) -> String {
+    format!("{hint}; or leave it out: `data.ignore = [\"{name}\"]`")
+}

@@ -1,0 +1,290 @@
+//! What a row says and nothing reads. Columns that other programs give a meaning are refused by name, and so are near
+//! misses of a name that would be read; the others are counted.
+
+use faults::{Fault, json};
+use serde_json::Value;
+
+use crate::options::Options;
+use crate::report::Unread;
+use crate::row::{Row, is_nothing, listed};
+use crate::shapes::message::{self, CONTENT, LEARNED, ROLE, THOUGHTS, flag, left_out};
+use crate::shapes::messages::BESIDE;
+use crate::shapes::{Format, Shape, TURNS, turns_in};
+use crate::tokenizer::Tokenizer;
+
+/// Fields of a message that a misspelt one may mean.
+const FIELDS: [&str; 4] = ["tool_calls", "reasoning_content", "thinking", "training"];
+
+/// Other people's names for keys of a shape.
+const SYNONYMS: [(&str, &str); 14] = [
+    ("inputs", "input"),
+    ("query", "input"),
+    ("question", "input"),
+    ("context", "input"),
+    ("system_prompt", "system"),
+    ("system_message", "system"),
+    ("sys", "system"),
+    ("functions", "tools"),
+    ("docs", "documents"),
+    ("contexts", "documents"),
+    ("weight", "weights"),
+    ("probs", "weights"),
+    ("probabilities", "weights"),
+    ("probability", "weights"),
+];
+
+/// Refuses a row with a column that says something which would be lost.
+pub(crate) fn refuse_columns(row: &Row<'_>, shape: &Shape, options: &Options) -> Result<(), Fault> {
+    for (column, value) in row.filled() {
+        let key = row.names().key_of(column);
+        if key.is_some_and(|key| shape.reads(key, options)) {
+            continue;
+        }
+        let means = |key: &str| shape.reads(key, options) && !row.has(key);
+        let refused = |hint: String| {
+            let message = format!("nothing reads `{column}` of rows of `{}`", shape.word);
+            Err(Fault::new(message).hint(left_out(&hint, column)))
+        };
+        let synonym = SYNONYMS.iter().find(|(name, key)| *name == column && means(key)).map(|(_, key)| *key);
+        let near = || shape.keys().find(|key| means(key) && is_near(column, key));
+        if let Some(key) = synonym.or_else(near) {
+            return refused(format!("is it `{key}`? then set `data.rename = {{ {column} = \"{key}\" }}`"));
+        }
+        if let Some(hint) = meaning(column, value, shape) {
+            return refused(hint.into());
+        }
+    }
+    Ok(())
+}
+
+/// What to do about a column that other programs give a meaning; `None` for one without, or with a value that changes
+/// nothing.
+fn meaning(column: &str, value: &Value, shape: &Shape) -> Option<&'static str> {
+    let is = |names: &[&str]| names.contains(&column);
+    let begins = |beginnings: &[&str]| beginnings.iter().any(|beginning| column.starts_with(beginning));
+    let learned = LEARNED.iter().find(|(name, _)| *name == column);
+    if let Some((_, learns)) = learned
+        && flag(value) == Some(*learns)
+    {
+        return None;
+    }
+    if learned.is_some() || is(&["mask", "loss_mask", "loss_weight", "sample_weight", "weights", "loss_scale"]) {
+        return Some("a row is learned as it is: `weight: 0` or `train: false` of a message leaves that turn out");
+    }
+    if is(&["label", "kto_tag"]) && value.is_boolean() || begins(&["rejected", "chosen"]) || is(&["chosen", "rejected"])
+    {
+        return Some("preferences are not trained on: take the rows whose answers are bad out");
+    }
+    if BESIDE.contains(&column) || is(&["system_prompt", "functions", "tool_choice", "chat_template"]) {
+        return Some("only conversations have it: write `messages`, or set `data.chat`");
+    }
+    if is(&["history", "conversation_history"]) {
+        return Some("write the turns before as `messages`");
+    }
+    if THOUGHTS.contains(&column) || is(&["thought", "thoughts", "cot", "chain_of_thought"]) {
+        return Some("write it into the answer or the message, or name it as `reasoning_content` of `data.chat`");
+    }
+    if is(&["context", "contexts", "passage"]) && shape.format != Format::Text {
+        return Some("put it into the question");
+    }
+    if is(&["probabilities", "probs", "probability"]) {
+        return Some("rows with `targets` have `weights`");
+    }
+    if is(&["completions", "candidates"]) && value.is_array() {
+        return Some("a row has one answer: write a row for each");
+    }
+    if is(&["image", "images", "video", "videos", "audio", "audios"]) {
+        return Some("only text is learned");
+    }
+    if is(&["input_ids", "attention_mask", "completion_mask", "assistant_masks", "labels", "token_ids"]) {
+        return Some("rows are read as text and tokenised here");
+    }
+    None
+}
+
+/// Refuses a row of prompts with a column without which its question is another.
+pub(crate) fn refuse_of_prompt(row: &Row<'_>) -> Result<(), Fault> {
+    for (column, _) in row.filled().filter(|(column, _)| row.names().key_of(column) == Some(column)) {
+        let hint = match SYNONYMS.iter().find(|(name, key)| *name == column && BESIDE.contains(key) && !row.has(key)) {
+            Some((_, key)) => format!("is it `{key}`? then say `--rename {column}={key}`"),
+            None if column == "history" => "write the whole conversation as `messages`".into(),
+            None => continue,
+        };
+        return Err(Fault::new(format!("nothing reads `{column}` of a prompt")).hint(format!("{hint}; or take it out")));
+    }
+    Ok(())
+}
+
+/// True for a name that is one slip of the pen away, of long ones two.
+pub(crate) fn is_near(word: &str, key: &str) -> bool {
+    let both = [word, key].map(|word| word.to_lowercase().replace(['-', ' '], "_"));
+    let most = if word.len().min(key.len()) >= 7 { 2 } else { 1 };
+    // Of short words, one letter is another word.
+    word.len().min(key.len()) >= 4 && distance(&both[0], &both[1]) <= most
+}
+
+/// Letters to put in, take out, change or swap with the next to make one word of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let changed = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = changed.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+/// Refuses a misspelt field of a message, which the template would not find.
+pub(crate) fn refuse_fields(row: &Row<'_>, tokenizer: &Tokenizer) -> Result<(), Fault> {
+    for (_, field) in fields_unread(row, tokenizer) {
+        let near = FIELDS.into_iter().chain(LEARNED.map(|(name, _)| name)).find(|known| is_near(field, known));
+        if let Some(near) = near {
+            let fault = Fault::new(format!("nothing reads `{field}` of a message"));
+            return Err(fault.hint(left_out(&format!("did you mean `{near}`?"), field)));
+        }
+    }
+    Ok(())
+}
+
+/// The columns, and as `messages[].name` the fields of messages, that nothing reads; each once.
+pub(crate) fn unread(row: &Row<'_>, shape: &Shape, options: &Options, tokenizer: &Tokenizer) -> Vec<String> {
+    let is_read = |column: &str| row.names().key_of(column).is_some_and(|key| shape.reads(key, options));
+    let mut names: Vec<String> =
+        row.filled().filter(|(column, _)| !is_read(column)).map(|(column, _)| column.to_owned()).collect();
+    names.extend(unread_fields(row, tokenizer).into_iter().filter(|name| {
+        let key = name.split('[').next().unwrap_or_default();
+        is_read(key)
+    }));
+    names
+}
+
+/// Of the messages of a row, the fields that nothing reads.
+pub(crate) fn unread_fields(row: &Row<'_>, tokenizer: &Tokenizer) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (key, field) in fields_unread(row, tokenizer) {
+        let name = format!("{}[].{field}", row.names().column_of(key));
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// The fields that nothing reads, each with the key of its list of turns.
+fn fields_unread<'a>(row: &Row<'a>, tokenizer: &Tokenizer) -> Vec<(&'static str, &'a str)> {
+    let names = row.names();
+    let mut found = Vec::new();
+    for (key, turn) in turns_in(row) {
+        let own = [message::key_in(turn, "role", &ROLE, names), message::key_in(turn, "content", &CONTENT, names)];
+        let is_read = |field: &str| {
+            own.contains(&field)
+                || LEARNED.iter().any(|(name, _)| *name == field)
+                || THOUGHTS.contains(&field)
+                || field == "tool_calls"
+                || names.ignores(field)
+                || tokenizer.template_mentions(field)
+        };
+        let filled = turn.iter().filter(|(_, value)| !is_nothing(value)).map(|(field, _)| field.as_str());
+        found.extend(filled.filter(|field| !is_read(field)).map(|field| (key, field)));
+    }
+    found
+}
+
+/// Refuses what JSON cannot say where it is read.
+pub(crate) fn refuse_oddities(
+    oddities: &[json::Oddity],
+    row: &Row<'_>,
+    is_read: impl Fn(&str) -> bool,
+) -> Result<(), Fault> {
+    for oddity in oddities {
+        let mut path = oddity.pointer.split('/').skip(1).map(|part| part.replace("~1", "/").replace("~0", "~"));
+        let column = path.next().unwrap_or_default();
+        let Some(key) = row.names().key_of(&column).filter(|key| is_read(key) && !row.names().ignores(&column)) else {
+            continue;
+        };
+        let rest: Vec<String> = path.collect();
+        // A field of a message that has no meaning for us is a column like any other.
+        if let ([_, field, ..], true) = (&rest[..], TURNS.contains(&key)) {
+            let reads = ROLE.contains(&field.as_str())
+                || CONTENT.contains(&field.as_str())
+                || row.names().column_of("content") == field
+                || THOUGHTS.contains(&field.as_str())
+                || LEARNED.iter().any(|(name, _)| name == field)
+                || field == "tool_calls";
+            if !reads {
+                continue;
+            }
+        }
+        let mut name = column.clone();
+        for part in &rest {
+            name += &if part.parse::<usize>().is_ok() { format!("[{part}]") } else { format!(".{part}") };
+        }
+        let (says, hint) = match oddity.kind {
+            json::OddityKind::Number => ("is", "write what is meant, or take the row out"),
+            json::OddityKind::Surrogate => (
+                "holds",
+                "half of a character: `text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')` mends it",
+            ),
+        };
+        return Err(Fault::new(format!("`{name}` {says} {oddity}")).hint(hint));
+    }
+    Ok(())
+}
+
+/// Adds the names of one more row.
+pub(crate) fn count(counts: &mut Vec<Unread>, names: Vec<String>) {
+    for name in names {
+        match counts.iter_mut().find(|unread| unread.name == name) {
+            Some(unread) => unread.rows += 1,
+            None => counts.push(Unread { name, rows: 1 }),
+        }
+    }
+}
+
+/// Names with the number of rows that each stands in.
+pub(crate) fn counted(names: &[Unread]) -> String {
+    let told: Vec<String> =
+        names.iter().take(MOST_NAMES).map(|unread| format!("`{}` in {}", unread.name, unread.rows)).collect();
+    match names.len().saturating_sub(MOST_NAMES) {
+        0 => told.join(", "),
+        more => format!("{} and {more} more", told.join(", ")),
+    }
+}
+
+/// Unread names that are told one by one.
+const MOST_NAMES: usize = 20;
+
+/// The fault of a column of `data.ignore` that a shape must have.
+pub(crate) fn refuse_ignored(shape: &Shape, options: &Options) -> Result<(), Fault> {
+    match shape.required.iter().find(|key| options.ignore.iter().any(|name| name == *key)) {
+        Some(key) => {
+            Err(Fault::new(format!("`data.ignore` names `{key}`, without which there is no row of `{}`", shape.word))
+                .hint(format!("it may name anything but {}", listed(shape.required.iter().copied()))))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{distance, is_near};
+
+    #[test]
+    fn near_misses_are_slips_and_not_other_words() {
+        assert_eq!([distance("abc", "acb"), distance("", "ab"), distance("tool", "tools")], [1, 2, 1]);
+        for (word, key) in [("inputs", "input"), ("sytem", "system"), ("Tools", "tools"), ("histroy", "history")] {
+            assert!(is_near(word, key), "{word} {key}");
+        }
+        for (word, key) in [("topics", "tools"), ("index", "input"), ("output", "input"), ("id", "input")] {
+            assert!(!is_near(word, key), "{word} {key}");
+        }
+    }
+}

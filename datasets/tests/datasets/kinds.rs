@@ -1,0 +1,109 @@
+//! Files that are none of rows in JSON: one line that says what they are and what makes rows of them.
+
+use std::path::{Path, PathBuf};
+
+use datasets::{Options, read, read_prompts, read_samples, refuse_other_kinds};
+
+use super::byte_level;
+
+fn told(path: &Path) -> String {
+    let faults = refuse_other_kinds(&[path.to_path_buf()]).expect_err(&path.display().to_string());
+    assert_eq!(faults.list().len(), 1, "{faults}");
+    // Every reader says the same.
+    let same = faults.to_string();
+    let options = Options::default();
+    assert_eq!(read(&[path.to_path_buf()], &options, &byte_level()).expect_err("a fault").to_string(), same);
+    assert_eq!(read_prompts(path, &[], false).expect_err("a fault").to_string(), same);
+    assert_eq!(read_samples(path).err().expect("a fault").to_string(), same);
+    same.replace('\n', " ")
+}
+
+#[test]
+fn files_are_told_by_their_first_bytes_and_names() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cases: [(&str, &[u8], &str, &str); 27] = [
+        ("a.parquet", b"PAR1\x15", "a Parquet table", "pandas.read_parquet('"),
+        ("b.jsonl", b"PAR1\x15", "a Parquet table", "b.jsonl').to_json('rows.jsonl'"),
+        ("a.arrow", b"\xff\xff\xff\xff\x10", "an Arrow table", "datasets.Dataset.from_file('"),
+        ("a.feather", b"ARROW1\0\0", "an Arrow table", "pandas.read_feather('"),
+        ("a.jsonl.gz", b"\x1f\x8b\x08\0", "a gzip file", "gunzip -k "),
+        ("a.tgz", b"\x1f\x8b\x08\0", "a packed archive", "tar xzf "),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd\x04", "a Zstandard file", "unzstd "),
+        ("a.jsonl.bz2", b"BZh9", "a bzip2 file", "bunzip2 -k "),
+        ("a.jsonl.xz", b"\xfd7zXZ\0\0", "an xz file", "unxz -k "),
+        ("a.zip", b"PK\x03\x04\x14", "a zip archive", "unzip "),
+        ("a.xlsx", b"PK\x03\x04\x14", "a table of Excel", "pandas.read_excel('"),
+        ("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a table of old Excel", "pandas.read_excel('"),
+        ("a.pt", b"PK\x03\x04\x14", "a file of tensors", "rows are text"),
+        ("a.pkl", b"\x80\x04\x95\x1a", "a pickle of Python", "a pickle runs code of whoever made it"),
+        ("a.npy", b"\x93NUMPY\x01", "a file of arrays", "rows are text"),
+        ("a.db", b"SQLite format 3\0", "an SQLite database", "sqlite3 -json"),
+        ("a.json", b"\xff\xfe{\0\"\0", "a text in UTF-16", "iconv -f UTF-16 -t UTF-8"),
+        ("b.json", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS", "git lfs pull"),
+        ("c.json", b"\n<!DOCTYPE html><html>", "a web page", "open it to see why"),
+        ("a.csv", b"prompt,completion\na,b\n", "a table in CSV", "pandas.read_csv('"),
+        ("b.csv", b"\xef\xbb\xbfprompt,completion\na,b\n", "a table in CSV", "dtype=str, keep_default_na=False)"),
+        ("a.tsv", b"prompt\tcompletion\na\tb\n", "a table with tabs", "sep='\\t'"),
+        ("d.jsonl", b"prompt,completion\na,b\n", "a table in CSV, it seems,", "its first line is `prompt,completion`"),
+        ("rows", b"prompt\tcompletion\na\tb\n", "a table with tabs", "sep='\\t'"),
+        ("a.txt", b"once upon a time\n", "a plain text", "makes a row of each line"),
+        ("a.yaml", b"- prompt: a\n", "a file in YAML", "yaml.safe_load"),
+        ("a.toml", b"model = 1\n", "a program or a recipe", "name the file of rows"),
+    ];
+    for (name, bytes, what, hint) in cases {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).expect("written");
+        let found = told(&path);
+        let expected = format!("{}: {what} is no file of rows in JSON hint: ", path.display());
+        assert!(found.starts_with(&expected) && found.contains(hint), "{found}");
+    }
+    // JSON under any name is JSON.
+    for name in ["e.csv", "e.txt", "e.parquet", "e"] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, "\u{feff}\n {\"text\": \"a\"}").expect("written");
+        assert_eq!(refuse_other_kinds(&[path.clone()]), Ok(()));
+        assert_eq!(read(&[path], &Options::default(), &byte_level()).expect("rows").examples.len(), 1);
+    }
+    // What is empty or not there is told by whoever reads it.
+    let empty = folder.path().join("empty.csv");
+    std::fs::write(&empty, "").expect("written");
+    assert_eq!(refuse_other_kinds(&[empty, folder.path().join("none.jsonl"), "builtin:numbers".into()]), Ok(()));
+}
+
+#[test]
+fn folders_and_names_of_the_hub_are_told_apart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let make = |name: &str, files: &[&str]| {
+        std::fs::create_dir(path(name)).expect("made");
+        for file in files {
+            std::fs::write(path(name).join(file), "").expect("written");
+        }
+        told(&path(name))
+    };
+    assert!(make("saved", &["state.json", "data-00000-of-00001.arrow"]).contains("datasets.load_from_disk('"));
+    assert!(make("split", &["dataset_dict.json"]).contains("')['train'].to_json("));
+    assert!(make("tables", &["train-00000-of-00001.parquet"]).contains("pandas.read_parquet('"));
+    let rows = make("rows", &["b.jsonl", "a.jsonl"]);
+    assert!(
+        rows.contains("the data is a folder, and must be a file of rows hint: name each file in it, such as `")
+            && rows.contains("a.jsonl`"),
+        "{rows}"
+    );
+    assert!(make("empty", &[]).ends_with("hint: name each file of rows"));
+
+    for (name, what) in [
+        ("openai/gsm8k", "load_dataset('openai/gsm8k', split='train').to_json('rows.jsonl'"),
+        ("HuggingFaceH4/ultrachat_200k", "load_dataset('HuggingFaceH4/ultrachat_200k', split='train')"),
+        ("hf://datasets/openai/gsm8k/main/train.parquet", "load_dataset('openai/gsm8k', split='train')"),
+        ("hf://datasets/openai/gsm8k@main/a.jsonl", "load_dataset('openai/gsm8k', split='train')"),
+        ("https://example.org/rows.jsonl", "download it first"),
+        ("s3://bucket/rows.jsonl", "download it first"),
+    ] {
+        let found = told(&PathBuf::from(name));
+        assert!(found.starts_with(&format!("{name}: ")) && found.contains(what), "{found}");
+    }
+    for path in ["data/rows.jsonl", "./org/name", "a/b/c", "rows", "/org/name", "../name"] {
+        assert_eq!(refuse_other_kinds(&[PathBuf::from(path)]), Ok(()), "{path}");
+    }
+}

@@ -1,0 +1,364 @@
+//! What a row says and nothing reads: counted, or refused where it has a meaning.
+
+use datasets::{Format, Notice, Oddity, Options, Unread, read_prompts, read_samples, read_text};
+use serde_json::{Value, json};
+
+use super::{dataset, faults};
+
+fn text(rows: &[Value]) -> String {
+    rows.iter().map(|row| format!("{row}\n")).collect()
+}
+
+fn refused(row: &Value) -> String {
+    let found = faults(&row.to_string(), &Options::default());
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.into_iter().next().expect("one")
+}
+
+#[test]
+fn columns_that_nothing_reads_are_counted_by_name() {
+    let rows = [
+        json!({"prompt": "a", "completion": "b", "id": 1, "source": "x"}),
+        json!({"prompt": "a", "completion": "b", "id": 2, "source": null, "tags": []}),
+        json!({"prompt": "a", "completion": "b"}),
+    ];
+    let report = dataset(&text(&rows), &Options::default()).report;
+    let unread = [("id", 2), ("source", 1)].map(|(name, rows)| Unread { name: name.into(), rows });
+    assert_eq!(report.unread, unread);
+    let expected = Notice {
+        oddity: Oddity::UnreadColumn,
+        rows: 2,
+        of: 3,
+        file: "rows.jsonl".into(),
+        line: 1,
+        element: None,
+        what: "`id` in 2, `source` in 1".into(),
+    };
+    assert_eq!(report.notices[1..], [expected]);
+    let told = report.notices[1].to_string();
+    assert!(
+        told.starts_with("2 of 3 rows have what nothing reads, first rows.jsonl:1: `id` in 2, `source` in 1;"),
+        "{told}"
+    );
+    let ignoring = Options { ignore: vec!["id".into(), "source".into()], ..Options::default() };
+    assert_eq!(dataset(&text(&rows), &ignoring).report.unread, []);
+    let wide: Value = (0..30)
+        .map(|n| (format!("c{n:02}"), json!(1)))
+        .chain([("text".into(), json!("a"))])
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let told = dataset(&wide.to_string(), &Options::default()).report.notices[0].to_string();
+    assert!(told.contains("`c19` in 1 and 10 more;"), "{told}");
+}
+
+#[test]
+fn columns_with_a_meaning_are_refused_unless_they_say_nothing() {
+    let row = |base: &Value, key: &str, value: Value| {
+        let mut row = base.clone();
+        row[key] = value;
+        row
+    };
+    let plain = json!({"prompt": "a", "completion": "b"});
+    let alpaca = json!({"instruction": "a", "output": "b"});
+    let targets = json!({"prompt": "a", "targets": ["b", "c"]});
+    for (base, key, value) in [
+        (&plain, "history", json!([["x", "y"]])),
+        (&plain, "weight", json!(0.5)),
+        (&plain, "train", json!(false)),
+        (&plain, "loss", json!(0.3)),
+        (&plain, "mask", json!([0, 1])),
+        (&plain, "rejected", json!("c")),
+        (&plain, "rejected_score", json!(0.1)),
+        (&plain, "label", json!(false)),
+        (&plain, "kto_tag", json!(true)),
+        (&plain, "reasoning", json!("because")),
+        (&plain, "thinking", json!("because")),
+        (&plain, "context", json!("c")),
+        (&plain, "system_prompt", json!("s")),
+        (&plain, "images", json!(["a.png"])),
+        (&plain, "completions", json!(["b", "c"])),
+        (&plain, "labels", json!([1, 2])),
+        (&alpaca, "inputs", json!("Guten Tag")),
+        (&alpaca, "context", json!("c")),
+        (&alpaca, "query", json!("c")),
+        (&alpaca, "tools", json!([{"name": "f"}])),
+        (&alpaca, "histroy", json!([["x", "y"]])),
+        (&alpaca, "sytem", json!("s")),
+        (&targets, "weight", json!([0.9, 0.1])),
+        (&targets, "probabilities", json!([0.9, 0.1])),
+        (&targets, "probs", json!([0.9, 0.1])),
+        (&targets, "weigths", json!([0.9, 0.1])),
+        (&targets, "wieghts", json!([0.9, 0.1])),
+    ] {
+        let bad = row(base, key, value);
+        let found = refused(&bad);
+        assert!(found.starts_with(&format!("rows.jsonl:1: nothing reads `{key}` of rows of `")), "{found}");
+        assert!(found.contains(&format!("or leave it out: `data.ignore = [\"{key}\"]`")), "{found}");
+        let ignoring = Options { ignore: vec![key.into()], ..Options::default() };
+        let options = Options { prefix_free: datasets::PrefixFree::Off, ..ignoring };
+        assert_eq!(
+            dataset(&bad.to_string(), &options).fingerprint,
+            dataset(&base.to_string(), &Options { ignore: Vec::new(), ..options.clone() }).fingerprint
+        );
+    }
+    for (key, value) in [
+        ("history", json!([])),
+        ("weight", json!(1)),
+        ("weight", json!(1.0)),
+        ("train", json!(true)),
+        ("masked", json!(false)),
+        ("rejected", json!(null)),
+        ("label", json!(3)),
+        ("reasoning", json!("")),
+        ("tools", json!([])),
+        ("topics", json!(["x"])),
+        ("index", json!(3)),
+    ] {
+        let report = dataset(&row(&plain, key, value.clone()).to_string(), &Options::default()).report;
+        let says = !matches!(&value, Value::Null) && value != json!([]) && value != json!("");
+        assert_eq!(report.unread.len(), usize::from(says), "{key} {value}: {:?}", report.unread);
+    }
+    let named = refused(&row(&targets, "probs", json!([0.9, 0.1])));
+    assert!(named.contains("is it `weights`? then set `data.rename = { probs = \"weights\" }`"), "{named}");
+    let without = Options { ignore: vec!["completion".into()], ..Options::default() };
+    let found = faults(&plain.to_string(), &Options { format: Format::PromptCompletion, ..without });
+    assert!(
+        found[0].starts_with("`data.ignore` names `completion`, without which")
+            || found[0].contains("`data.ignore` names `completion`"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn text_is_not_taken_where_it_may_be_half_of_a_row() {
+    for half in ["code", "answer", "output", "response", "completion", "summary", "question", "prompt"] {
+        let found = refused(&json!({"text": "a", half: "b", "id": 3}));
+        assert!(found.contains(&format!("the row has `text`, and `{half}` which may belong to it")), "{found}");
+        assert!(found.contains("`data.format = \"text\"` trains `text` alone"), "{found}");
+    }
+    let found = refused(&json!({"text": "a", "code": "b"}));
+    assert!(found.contains("data.rename = { text = \"prompt\", code = \"completion\" }"), "{found}");
+    assert!(found.contains("data.chat = { user = \"text\", assistant = \"code\" }"), "{found}");
+    let found = refused(&json!({"prompt": "a", "text": "b"}));
+    assert!(found.contains("data.chat = { user = \"prompt\", assistant = \"text\" }"), "{found}");
+    let row = json!({"text": "a", "code": "b"}).to_string();
+    let told = dataset(&row, &Options { format: Format::Text, ..Options::default() }).report;
+    assert_eq!(told.unread, [Unread { name: "code".into(), rows: 1 }]);
+    let ignoring = Options { ignore: vec!["code".into()], ..Options::default() };
+    assert_eq!(dataset(&row, &ignoring).report.unread, []);
+    for other in
+        [json!({"text": "a", "title": "b"}), json!({"text": "a", "label": 1}), json!({"text": "a", "answer": null})]
+    {
+        assert_eq!(dataset(&other.to_string(), &Options::default()).report.files[0].format, "text");
+    }
+}
+
+#[test]
+fn a_row_of_two_shapes_is_asked_about() {
+    let both = json!({"prompt": "a", "completion": "b", "instruction": "c", "output": "d"});
+    let found = refused(&both);
+    assert!(found.contains("the row is both `alpaca` (`instruction`, `output`) and `prompt_completion`"), "{found}");
+    let options = Options { format: Format::Alpaca, ..Options::default() };
+    let report = dataset(&both.to_string(), &options).report;
+    assert_eq!(report.unread.len(), 2, "{:?}", report.unread);
+    // The text of a row beside its parts is what others make of them.
+    let with_text = json!({"instruction": "a", "output": "b", "text": "a b"});
+    assert_eq!(dataset(&with_text.to_string(), &Options::default()).report.files[0].format, "alpaca");
+}
+
+#[test]
+fn rows_of_another_purpose_are_told_what_they_are() {
+    for (row, what) in [
+        (json!({"prompt": "a", "chosen": "b", "rejected": "c"}), "pairs of preferences"),
+        (
+            json!({"chosen": [{"role": "user", "content": "a"}], "rejected": []}),
+            "data.rename = { chosen = \"messages\" }",
+        ),
+        (json!({"input_ids": [1, 2]}), "token ids of another tokenizer"),
+        (
+            json!({"data": [{"prompt": "a"}, {"prompt": "b"}]}),
+            "the rows lie under `data`: `jq -c '.data[]' FILE > rows.jsonl`",
+        ),
+        (json!({"Question": "a", "Answer": "b"}), "data.rename = { Question = \"prompt\", Answer = \"completion\" }"),
+        (json!({"question": "a", "answer": "b"}), "data.chat = { user = \"question\", assistant = \"answer\" }"),
+        (json!({"msgs": []}), "data.rename = { msgs = \"messages\" }"),
+        (json!({"prompt": "a", "complete": "b"}), "data.rename = { complete = \"completion\" }"),
+    ] {
+        if row.as_object().expect("an object").contains_key("chosen") && row.get("prompt").is_some() {
+            assert!(refused(&row).contains(what), "{}", refused(&row));
+            continue;
+        }
+        let found = refused(&row);
+        assert!(found.contains("no row shape has") && found.contains(what), "{found}");
+    }
+    let list = format!("[[{}]]", json!({"from": "human", "value": "a"}));
+    assert!(faults(&list, &Options::default())[0].contains("the row is a list of turns"));
+    let columns = json!({"prompt": {"0": "a", "1": "b"}, "completion": {"0": "c", "1": "d"}});
+    assert!(refused(&columns).contains("orient='records'"), "{}", refused(&columns));
+}
+
+/// Python's `json.dumps` writes what JSON has no word for.
+#[test]
+fn what_python_writes_matters_where_it_is_read() {
+    let plain = dataset(r#"{"prompt": "a", "completion": "b"}"#, &Options::default()).fingerprint;
+    for row in [
+        r#"{"prompt": "a", "completion": "b", "score": NaN}"#,
+        r#"{"prompt": "a", "completion": "b", "score": [-Infinity, {"x": Infinity}]}"#,
+        r#"{"prompt": "a", "completion": "b", "score": 1e999}"#,
+        r#"{"prompt": "a", "completion": "b", "note": "\ud83d"}"#,
+    ] {
+        for text in [row.to_owned(), format!("[{row}]"), format!("{{\n{}", &row[1..])] {
+            assert_eq!(dataset(&text, &Options::default()).fingerprint, plain, "{text}");
+        }
+    }
+    for (row, what) in [
+        (r#"{"prompt": "a", "completion": NaN}"#, "`completion` is `NaN`, which is no finite number"),
+        (r#"{"prompt": "a", "completion": "b\ud83d"}"#, "`completion` holds `\\ud83d`, half of a surrogate pair"),
+        (r#"{"messages": [{"role": "user", "content": NaN}]}"#, "`messages[0].content` is `NaN`"),
+        (r#"{"prompt": "a", "targets": ["x"], "weights": [Infinity]}"#, "`weights[0]` is `Infinity`"),
+    ] {
+        for (text, place) in [(row.to_owned(), "rows.jsonl:1: "), (format!("[{row}]"), "rows.jsonl:1 (element 1): ")] {
+            let found = faults(&text, &Options::default());
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].starts_with(&format!("{place}{what}")), "{found:?}");
+        }
+    }
+    let field =
+        r#"{"messages": [{"role": "user", "content": "a", "score": NaN}, {"role": "assistant", "content": "b"}]}"#;
+    let template =
+        "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}<|im_end|>{% endif %}{% endfor %}";
+    let file = std::fs::read_to_string(super::fixture("byte_level/tokenizer.json")).expect("the fixture is there");
+    let files = [
+        ("tokenizer.json", file.as_str()),
+        ("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#),
+        ("chat_template.jinja", template),
+    ];
+    let tokenizer = datasets::Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"));
+    let data = read_text("r", field, &Options::default(), &tokenizer).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(data.report.unread, []);
+}
+
+#[test]
+fn fields_of_messages_that_nothing_reads_are_counted() {
+    let template = "{% for m in messages %}{{ m.name or '' }}{{ m.content }}{% if m.role == 'assistant' %}<|im_end|>{% endif %}{% endfor %}";
+    let file = std::fs::read_to_string(super::fixture("byte_level/tokenizer.json")).expect("the fixture is there");
+    let files = [
+        ("tokenizer.json", file.as_str()),
+        ("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#),
+        ("chat_template.jinja", template),
+    ];
+    let tokenizer = datasets::Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"));
+    let row = json!({"messages": [
+        {"role": "user", "content": "a", "name": "n", "id": 3, "tool_call_id": null},
+        {"role": "assistant", "content": "b", "id": 4, "weight": 1}
+    ]});
+    let data =
+        read_text("r", &row.to_string(), &Options::default(), &tokenizer).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(data.report.unread, [Unread { name: "messages[].id".into(), rows: 1 }]);
+    let ignoring = Options { ignore: vec!["id".into()], ..Options::default() };
+    let data = read_text("r", &row.to_string(), &ignoring, &tokenizer).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(data.report.unread, []);
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("p.jsonl");
+    std::fs::write(&path, json!({"messages": row["messages"].as_array().expect("a list")[..1], "id": 1}).to_string())
+        .expect("written");
+    let prompts = read_prompts(&path, &[], false).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(prompts.rows[0].columns, json!({"id": 1}).as_object().expect("an object").clone());
+    assert_eq!(prompts.notices(&tokenizer)[0].what, "`messages[].id` in 1");
+}
+
+#[test]
+fn prompts_are_asked_with_all_that_the_row_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("p.jsonl");
+    let read = |row: Value, rename: &[(String, String)], chat: bool| {
+        std::fs::write(&path, row.to_string()).expect("written");
+        read_prompts(&path, rename, chat).map_err(|faults| faults.to_string())
+    };
+    let conversation = |row: Value, rename: &[(String, String)], chat: bool| {
+        let rows = read(row, rename, chat).unwrap_or_else(|faults| panic!("{faults}")).rows;
+        match &rows[0].asked {
+            datasets::Asked::Conversation(conversation) => conversation.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let asked = conversation(json!({"prompt": "a", "system": "s", "tools": "[{\"name\": \"f\"}]"}), &[], true);
+    assert_eq!(json!(asked.messages), json!([{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]));
+    assert_eq!(asked.tools, Some(json!([{"name": "f"}])));
+    let rename = [("question", "prompt"), ("rules", "system")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let renamed = conversation(json!({"question": "a", "rules": "s", "id": 1}), &rename, true);
+    assert_eq!(json!(renamed.messages), json!(asked.messages));
+    let listed = conversation(json!({"prompt": [{"role": "user", "content": "a"}]}), &[], false);
+    assert_eq!(json!(listed.messages), json!([{"role": "user", "content": "a"}]));
+    let shared = conversation(json!({"conversations": [{"from": "human", "value": "a"}]}), &[], false);
+    assert_eq!(json!(shared.messages), json!([{"role": "user", "content": "a"}]));
+    for (row, what) in [
+        (json!({"prompt": "a", "system": "s"}), "`system` stands beside a plain `prompt`"),
+        (json!({"prompt": "a", "history": [["b", "c"]]}), "nothing reads `history` of a prompt"),
+        (json!({"prompt": "a", "system_prompt": "s"}), "is it `system`? then say `--rename system_prompt=system`"),
+        (json!({"prompt": null}), "`prompt` is null"),
+        (json!({"messages": [{"role": "assistant", "content": "a"}]}), "`messages` ends with the assistant's turn"),
+    ] {
+        let found = read(row, &[], false).err().expect("a fault");
+        assert!(found.contains(what), "{found}");
+    }
+    let unknown = read(json!({"prompt": "a"}), &[("a".into(), "promt".into())], false).err().expect("a fault");
+    assert!(unknown.contains("`--rename` gives `a` the unknown key `promt`"), "{unknown}");
+    std::fs::write(&path, "{\"promt\": \"a\"}\n".repeat(30)).expect("written");
+    let found = read_prompts(&path, &[], false).err().expect("faults");
+    assert_eq!(found.list().len(), 1, "{found}");
+    assert!(found.to_string().contains("`prompt` is missing (30 rows: lines 1, 2,"), "{found}");
+}
+
+#[test]
+fn samples_lose_nothing_without_a_word() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("s.jsonl");
+    let read = |rows: &[Value]| {
+        std::fs::write(&path, text(rows)).expect("written");
+        read_samples(&path).map_err(|faults| faults.to_string())
+    };
+    let row = json!({"prompt": "a", "text": "b", "sample": 0, "ids": [1], "stopped": true, "temperature": 1, "correct": true});
+    let samples = read(&[row.clone(), row]).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(samples.notices.len(), 1);
+    assert_eq!(samples.notices[0].what, "`temperature` in 2");
+    for (row, what) in [
+        (
+            json!({"prompt": "a", "text": "b", "passed": true}),
+            "nothing reads `passed` of a sample hint: is it `correct`?",
+        ),
+        (
+            json!({"prompt": "a", "text": "b", "corect": true}),
+            "nothing reads `corect` of a sample hint: is it `correct`?",
+        ),
+        (json!({"prompt": "a", "same": [], "n": 2, "text": "b"}), "the row has both `same` and `text`"),
+    ] {
+        let found = read(&[row]).err().expect("a fault").replace('\n', " ");
+        assert!(found.contains(what), "{found}");
+    }
+}
+
+/// A model with a chat template that is trained on plain questions is asked otherwise than it has learned.
+#[test]
+fn questions_outside_of_a_chat_template_are_noticed() {
+    let file = std::fs::read_to_string(super::fixture("byte_level/tokenizer.json")).expect("the fixture is there");
+    let files = [
+        ("tokenizer.json", file.as_str()),
+        ("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#),
+        ("chat_template.jinja", "{{ messages[0].content }}"),
+    ];
+    let with = datasets::Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"));
+    let without = datasets::Tokenizer::from_texts(&files[..2]).unwrap_or_else(|faults| panic!("{faults}"));
+    let notices = |row: &Value, tokenizer| {
+        let data = read_text("r", &row.to_string(), &Options::default(), tokenizer)
+            .unwrap_or_else(|faults| panic!("{faults}"));
+        data.report.notices.iter().map(|notice| notice.oddity).collect::<Vec<_>>()
+    };
+    for row in [json!({"prompt": "a\n", "completion": "b"}), json!({"instruction": "a", "output": "b"})] {
+        assert!(notices(&row, &with).contains(&Oddity::Untemplated), "{row}");
+        assert!(!notices(&row, &without).contains(&Oddity::Untemplated), "{row}");
+    }
+    assert!(!notices(&json!({"text": "a"}), &with).contains(&Oddity::Untemplated));
+    assert!(!notices(&json!({"prompt": "<|im_start|>a", "completion": "b"}), &with).contains(&Oddity::Untemplated));
+}
