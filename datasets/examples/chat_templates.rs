@@ -12,9 +12,28 @@ use serde_json::{Map, Value, json};
 
 /// Tokens at which models of many families stop.
 const STOPS: [&str; 22] = [
-    "</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<turn|>",
-    "<|endoftext|>", "<|end_of_text|>", "<|END_OF_TURN_TOKEN|>", "<｜end▁of▁sentence｜>", "<|end_of_turn|>", "<EOS_TOKEN>",
-    "[|endofturn|]", "<|user|>", "<|observation|>", "<|im_sep|>end", "<SPECIAL_12>", "<eos>",
+    "</s>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|eot|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<end_of_turn>",
+    "<turn|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<｜end▁of▁sentence｜>",
+    "<|end_of_turn|>",
+    "<EOS_TOKEN>",
+    "[|endofturn|]",
+    "<|user|>",
+    "<|observation|>",
+    "<|im_sep|>end",
+    "<SPECIAL_12>",
+    "<eos>",
 ];
 
 #[derive(Default)]
@@ -37,7 +56,9 @@ fn main() {
         let counts = table.entry(name).or_default();
         compare(&case, counts);
     }
-    println!("| template | alike | refused by both | otherwise | trained | of them a turn each | not trained |\n|---|---|---|---|---|---|---|");
+    println!(
+        "| template | alike | refused by both | otherwise | trained | of them a turn each | not trained |\n|---|---|---|---|---|---|---|"
+    );
     let mut sums = Counts::default();
     for (name, counts) in &table {
         let Counts { rendered, refused, otherwise, trained, apart, untrained } = counts;
@@ -69,7 +90,10 @@ fn compare(case: &Value, counts: &mut Counts) {
             (None, Err(_)) => counts.refused += 1,
             (expected, found) => {
                 counts.otherwise += 1;
-                eprintln!("{place} {key}:\n  transformers {:?}\n  here         {found:?}", expected.ok_or(&case[key]["error"]));
+                eprintln!(
+                    "{place} {key}:\n  transformers {:?}\n  here         {found:?}",
+                    expected.ok_or(&case[key]["error"])
+                );
             }
         }
     }
@@ -121,7 +145,8 @@ fn tokenizer(case: &Value) -> Result<Tokenizer, String> {
     let of_words = file["model"]["vocab"].as_object().into_iter().flatten().filter_map(|(_, id)| id.as_u64());
     let first = of_words.max().unwrap_or(0) + 1;
     let tokens = file["added_tokens"].as_array_mut().expect("a list");
-    let mut next = tokens.iter().filter_map(|token| token["id"].as_u64()).max().map_or(first, |last| first.max(last + 1));
+    let mut next =
+        tokens.iter().filter_map(|token| token["id"].as_u64()).max().map_or(first, |last| first.max(last + 1));
     let known = |content: &str, tokens: &[Value]| tokens.iter().any(|token| token["content"] == content);
     let mut ids = Vec::new();
     for content in found {
@@ -157,7 +182,8 @@ fn marks(text: &str) -> Vec<String> {
     let mark = |at: usize| {
         let end = at + text[at..].char_indices().take(40).find(|(_, letter)| *letter == '>')?.0 + 1;
         let mark = &text[at..end];
-        let is_one = mark[1..].find('<').is_none() && !mark.contains(char::is_whitespace) && !mark.contains(['\'', '"']);
+        let is_one =
+            mark[1..].find('<').is_none() && !mark.contains(char::is_whitespace) && !mark.contains(['\'', '"']);
         (is_one && (mark.contains('|') || mark.contains('｜') || mark.contains("_of_"))).then(|| mark.to_owned())
     };
     starts.filter_map(mark).collect()
@@ -171,7 +197,8 @@ fn train(case: &Value, tokenizer: &Tokenizer, opened: &str) -> Result<bool, Stri
         row.extend(case.get(key).filter(|value| !value.is_null()).map(|value| (key.to_owned(), value.clone())));
     }
     let options = Options { max_length: 1 << 20, ..Options::default() };
-    let data = read_text("row", &Value::Object(row).to_string(), &options, tokenizer).map_err(|faults| faults.to_string())?;
+    let data =
+        read_text("row", &Value::Object(row).to_string(), &options, tokenizer).map_err(|faults| faults.to_string())?;
     let example = data.examples.last().ok_or("no example")?;
     let last = example.learned.iter().rposition(|learned| *learned).ok_or("nothing is learned")?;
     let first = example.learned[..last].iter().rposition(|learned| !learned).map_or(0, |before| before + 1);

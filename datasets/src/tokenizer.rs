@@ -140,7 +140,8 @@ impl Tokenizer {
         let special = tokens.iter().filter(is_special).map(|token| token.content.clone()).collect();
         let takes_blanks = |token: &&tokenizers::AddedToken| token.lstrip || token.rstrip;
         let greedy = tokens.iter().filter(takes_blanks);
-        let greedy = greedy.filter_map(|token| Some((inner.token_to_id(&token.content)?, token.content.clone()))).collect();
+        let greedy =
+            greedy.filter_map(|token| Some((inner.token_to_id(&token.content)?, token.content.clone()))).collect();
         let added = tokens.into_iter().map(|token| token.content).collect();
 
         let moment = Moment::now();

@@ -219,7 +219,8 @@ fn words(text: &str, method: &str, arguments: &[Value]) -> Result<Option<Value>,
 /// A digit of another script that counts from zero in tens, such as Arabic and full-width ones.
 fn is_other_digit(letter: char) -> bool {
     let code = u32::from(letter);
-    let zeros = [0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xe50, 0xed0, 0xff10];
+    let zeros =
+        [0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xe50, 0xed0, 0xff10];
     zeros.iter().any(|zero| (*zero..zero + 10).contains(&code))
 }
 
@@ -282,9 +283,10 @@ fn list(value: &Value, method: &str, arguments: &[Value]) -> Result<Option<Value
             let found = value.try_iter()?.position(|item| Some(item) == wanted);
             found.map(|at| Some(Value::from(at))).ok_or_else(|| refused("the value is not in the list"))
         }
-        "append" | "insert" | "extend" | "remove" | "pop" | "sort" | "reverse" | "clear" => {
-            Err(Error::new(ErrorKind::UnknownMethod, format!("access to attribute '{method}' of 'list' object is unsafe")))
-        }
+        "append" | "insert" | "extend" | "remove" | "pop" | "sort" | "reverse" | "clear" => Err(Error::new(
+            ErrorKind::UnknownMethod,
+            format!("access to attribute '{method}' of 'list' object is unsafe"),
+        )),
         _ => Ok(None),
     }
 }

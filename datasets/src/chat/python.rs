@@ -21,7 +21,9 @@ pub(super) fn repr(value: &Value) -> String {
     match value.kind() {
         ValueKind::Undefined => "Undefined".to_owned(),
         ValueKind::String => quoted(value.as_str().unwrap_or_default()),
-        ValueKind::Number if !value.is_integer() => f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float),
+        ValueKind::Number if !value.is_integer() => {
+            f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float)
+        }
         ValueKind::Seq if value.is_tuple() && value.len() == Some(1) => items(("(", ",)")),
         ValueKind::Seq if value.is_tuple() => items(("(", ")")),
         ValueKind::Seq | ValueKind::Iterable => items(("[", "]")),

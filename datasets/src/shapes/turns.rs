@@ -43,8 +43,10 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
     }
     if learns_all {
         if turns.iter().any(|(_, is_learned)| !is_learned) {
-            return Err(Fault::new("the chat template writes the turns of the whole conversation otherwise than alone")
-                .hint("with `data.train_on = \"all\"` a turn can then not be left out by its `weight` or `train`"));
+            return Err(Fault::new(
+                "the chat template writes the turns of the whole conversation otherwise than alone",
+            )
+            .hint("with `data.train_on = \"all\"` a turn can then not be left out by its `weight` or `train`"));
         }
         let answers = found.first().map_or(0, |(turn, _)| common(&turn.opened, &whole.text));
         let spans = [(answers, whole.text.len(), true)];

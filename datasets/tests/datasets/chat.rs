@@ -125,7 +125,9 @@ fn settings_give_another_template_switches_and_an_end_of_turns() {
 
 #[test]
 fn a_thought_is_given_under_both_of_its_names_and_what_is_null_is_not_there() {
-    let tokenizer = with_template("{% for m in messages %}{{ m.reasoning_content }}|{{ m.thinking }}|{{ m.content is defined }};{% endfor %}");
+    let tokenizer = with_template(
+        "{% for m in messages %}{{ m.reasoning_content }}|{{ m.thinking }}|{{ m.content is defined }};{% endfor %}",
+    );
     let mut thinking = Message::new("assistant", "b");
     thinking.fields.insert("thinking".into(), "t".into());
     let mut calling = Message { content: None, ..Message::new("assistant", "") };

@@ -151,17 +151,25 @@ fn a_switch_puts_the_empty_thought_into_the_prompt() {
 #[test]
 fn a_thought_that_the_opened_turn_begins_is_gone_on_with() {
     check(OPENED, &one(), &["<|user|>Colour?<|assistant|><think>\n⟦Teal.<|end|>⟧"]);
-    check(OPENED, &two(), &[
-        "<|user|>Colour?<|assistant|><think>\n⟦Hm.\n</think>\n\nTeal.<|end|>⟧",
-        "<|user|>Colour?<|assistant|>Teal.<|end|><|user|>More?<|assistant|><think>\n⟦Ochre.<|end|>⟧",
-    ]);
+    check(
+        OPENED,
+        &two(),
+        &[
+            "<|user|>Colour?<|assistant|><think>\n⟦Hm.\n</think>\n\nTeal.<|end|>⟧",
+            "<|user|>Colour?<|assistant|>Teal.<|end|><|user|>More?<|assistant|><think>\n⟦Ochre.<|end|>⟧",
+        ],
+    );
 }
 
 #[test]
 fn an_end_behind_the_last_message_alone_is_no_part_of_an_answer() {
-    check(END_LAST, &two(), &[
-        "<|user|>\nColour?<|end|>\n<|assistant|>\n⟦<think>\nHm.\n</think>\n\nTeal.<|end|>⟧\n<|user|>\nMore?<|end|>\n<|assistant|>\n⟦Ochre.<|end|>⟧\n</s>",
-    ]);
+    check(
+        END_LAST,
+        &two(),
+        &[
+            "<|user|>\nColour?<|end|>\n<|assistant|>\n⟦<think>\nHm.\n</think>\n\nTeal.<|end|>⟧\n<|user|>\nMore?<|end|>\n<|assistant|>\n⟦Ochre.<|end|>⟧\n</s>",
+        ],
+    );
     // Where the model stops at that end alone, each turn has it.
     let tokenizer = with_template(END_LAST, &["</s>"]);
     let data = read(&one(), &tokenizer, TrainOn::Assistant);
