@@ -163,8 +163,11 @@ fn check_rank(section: &Section, key: &str, rank: usize) {
 fn check_alpha(section: &Section, key: &str, alpha: f64) {
     let usable = alpha > 0.0 && alpha <= LARGEST_ALPHA;
     let hint = "above 0, up to 1e6; twice the rank is usual";
-    section.check(key, usable, format!("`{}` cannot be {alpha}", section.full(key)), hint);
-    section.check_single(key, alpha, hint);
+    let shown = if alpha > LARGEST_ALPHA { format!("{alpha:e}") } else { alpha.to_string() };
+    section.check(key, usable, format!("`{}` cannot be {shown}", section.full(key)), hint);
+    if usable {
+        section.check_single(key, alpha, hint);
+    }
 }
 
 /// The table of `pattern = number` under `key`, in the order written.

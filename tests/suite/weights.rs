@@ -69,7 +69,6 @@ fn weights_by_other_names_are_the_same_model_and_keep_their_names_when_merged() 
     place.trainer("export run --out merged --merge").succeeds();
     let merged = read(&place, "merged/model.safetensors");
     assert_ne!(merged, own);
-    let first = |name: &str| name.contains("layers.0.");
     let variants: [(&str, fn(&Tensors) -> Tensors); 4] = [
         ("without a prefix", bare),
         ("the head alone", head_alone),
@@ -108,7 +107,8 @@ fn an_adapter_on_one_end_of_a_base_that_has_the_head_alone_gives_both() {
     let merged = read(&place, "merged/model.safetensors");
     assert!(merged.contains_key(HEAD) && merged[EMBEDDING] == own[EMBEDDING] && merged[HEAD] != own[EMBEDDING]);
     let variants: [fn(&Tensors) -> Tensors; 2] = [head_alone, |tensors| bare(&head_alone(tensors))];
-    for (variant, names) in variants.into_iter().zip([Clone::clone as fn(&Tensors) -> Tensors, bare]) {
+    let names: [fn(&Tensors) -> Tensors; 2] = [Tensors::clone, bare];
+    for (variant, names) in variants.into_iter().zip(names) {
         write(&place, WEIGHTS, &variant(&own));
         for folder in ["run", "merged"] {
             std::fs::remove_dir_all(place.path(folder)).expect("removed");
