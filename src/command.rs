@@ -138,8 +138,10 @@ fn execute(command_line: CommandLine, registry: &Registry) -> ExitCode {
         (_, true) => Verbosity::Verbose,
         _ => Verbosity::Normal,
     };
-    let result =
-        logging::start(log_format, verbosity).map_err(Faults::from).and_then(|()| command_line.command.run(registry));
+    let result = logging::start(log_format, verbosity)
+        .and_then(|()| check_limit())
+        .map_err(Faults::from)
+        .and_then(|()| command_line.command.run(registry));
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => INTERRUPTED.into(),
@@ -148,6 +150,16 @@ fn execute(command_line: CommandLine, registry: &Registry) -> ExitCode {
             USER.into()
         }
     }
+}
+
+/// Looks at what the environment says of instruction sets, before a kernel does.
+fn check_limit() -> Result<(), Fault> {
+    let limits = kernels::LIMITS.join(", ");
+    kernels::limit().map(drop).map_err(|word| {
+        Fault::new(format!("`{}` cannot be `{word}`", kernels::LIMIT))
+            .at(Place::Named(kernels::LIMIT.into()))
+            .hint(format!("one of: {limits}; unset it to use all that this processor has"))
+    })
 }
 
 /// Reads and checks the recipe in a file.

@@ -1,11 +1,73 @@
 //! The program: see the library for everything.
 
+use std::alloc::{GlobalAlloc, Layout};
+use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Tensors come and go in large blocks. The system's allocator gives their pages back to the kernel and faults them in
 /// again at every step; this one keeps them.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Told = Told(mimalloc::MiMalloc);
+
+/// An allocator that says so, where the standard one shows how it came to it, when there is no memory left.
+struct Told(mimalloc::MiMalloc);
+
+impl Told {
+    fn checked(block: *mut u8, size: usize) -> *mut u8 {
+        if block.is_null() {
+            no_memory(size);
+        }
+        block
+    }
+}
+
+// SAFETY: everything is passed on as it is.
+unsafe impl GlobalAlloc for Told {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::checked(unsafe { self.0.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Self::checked(unsafe { self.0.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        Self::checked(unsafe { self.0.realloc(block, layout, size) }, size)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        unsafe { self.0.dealloc(block, layout) }
+    }
+}
+
+/// Ends the program without asking for any memory.
+fn no_memory(size: usize) -> ! {
+    // Of several threads that have none the first one tells of it, and ends the others.
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if TOLD.swap(true, Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_secs(1));
+    } else {
+        let mut digits = [0; 20];
+        let mut start = digits.len();
+        let mut rest = size;
+        while start == digits.len() || rest > 0 {
+            start -= 1;
+            digits[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        let mut stderr = std::io::stderr();
+        for part in [b"\nerror: out of memory: no ".as_slice(), &digits[start..], NO_MEMORY.as_bytes()] {
+            let _ = stderr.write_all(part);
+        }
+    }
+    std::process::exit(1)
+}
+
+/// The rest of that message.
+const NO_MEMORY: &str = " bytes more are to be had\nhint: `trainer check` estimates what a run needs; lower \
+    `train.micro_batch_size`, set `train.recompute = \"blocks\"`, or raise the limit (`ulimit -v`, a container's)\n";
 
 fn main() -> ExitCode {
     // Never give pages back: otherwise a third of a step's time goes into zeroing pages that it had a moment ago.

@@ -23,6 +23,7 @@ mod lora;
 mod matrix;
 mod mistral;
 mod native_attention;
+mod neutral;
 mod norm;
 mod olmo;
 mod olmo2;

@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use faults::{Fault, Faults, Place, json as python, nearest};
+use faults::{Fault, Faults, Place, json as python};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
@@ -81,11 +81,20 @@ impl Base {
 
     /// True when the head has the embedding's weight.
     fn is_tied(&self) -> Result<bool, Fault> {
+        Ok(!self.weights.contains(HEAD) || self.says_tied()? && !self.weights.has_two_ends())
+    }
+
+    /// True when the configuration says so, and the weights are two. transformers 5 believes the weights, older ones the
+    /// configuration.
+    fn is_tied_in_words_alone(&self) -> Result<bool, Fault> {
+        Ok(self.says_tied()? && self.weights.has_two_ends())
+    }
+
+    fn says_tied(&self) -> Result<bool, Fault> {
         let keys = self.keys()?;
         // As transformers has it: families of Gemma are tied unless they say otherwise, even beside a copy of the head.
         let is_gemma = keys.get("model_type").and_then(Value::as_str).is_some_and(|family| family.starts_with("gemma"));
-        let says = keys.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(is_gemma);
-        Ok(says || !self.weights.contains(HEAD))
+        Ok(keys.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(is_gemma))
     }
 
     /// Who does not read a head of its own in a model of this family, because theirs is always the embedding: llama.cpp
@@ -112,6 +121,10 @@ impl Base {
 }
 
 const CONFIG: &str = "config.json";
+
+/// What is said of a base that is tied in words alone.
+const TWO_ENDS: &str = "the base's `config.json` says that its head is its embedding, and its weights are two: that of the \
+    output says so";
 
 /// True for the files of a model that are not weights and that its readers look for.
 fn goes_along(name: &str) -> bool {
@@ -157,7 +170,7 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
             }
         }
     }
-    Faults::check_first(faults)?;
+    Faults::check_alike(faults)?;
     // What the adapter does not change keeps its bytes, down to the sign of a zero.
     updates.retain(|_, update| !update.is_zero());
     let mut warnings = Vec::new();
@@ -165,6 +178,10 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
         warnings.push("every `lora_B` is zero: the merged model is the base".into());
     }
     let untied = updates.keys().any(|name| name == HEAD || is_embedding(name)) && base.is_tied()?;
+    if base.is_tied_in_words_alone()? {
+        warnings.push(TWO_ENDS.into());
+        warnings.extend(base.head_is_passed_over()?);
+    }
     if untied {
         warnings
             .push("the embedding and the head of the base are one weight, those of the merged model are two".into());
@@ -181,16 +198,14 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
 pub fn model(base: &Base, out: &Path, dtype: Option<Dtype>) -> Result<Exported, Faults> {
     check_out(out)?;
     write_model(base, &Change { updates: BTreeMap::new(), untied: false, dtype }, out, SHARD_BYTES)?;
-    exported(out, 0, Vec::new())
+    let warnings = base.is_tied_in_words_alone()?.then(|| TWO_ENDS.to_owned());
+    exported(out, 0, warnings.into_iter().collect())
 }
 
 fn absent(weights: &Weights, weight: &str) -> Fault {
-    let fault = Fault::new(format!("the adapter is on `{weight}`, which the base does not have"))
-        .at(Place::File(weights.name().to_owned()));
-    match nearest(weight, weights.names()) {
-        Some(near) => fault.hint(format!("this adapter was trained on another model; the nearest here is `{near}`")),
-        None => fault.hint("this adapter was trained on another model"),
-    }
+    Fault::new(format!("the adapter is on `{weight}`, which the base does not have"))
+        .at(Place::Named(weight.to_owned()))
+        .hint(format!("this adapter was trained on another model than {}", weights.name()))
 }
 
 /// How the output differs from the base.
@@ -229,7 +244,7 @@ fn write_model(base: &Base, change: &Change, out: &Path, shard_bytes: u64) -> Re
         let mut total = 0;
         for shard in &shards {
             let outputs: Vec<_> = shard.tensors.iter().map(|name| output(name)).collect();
-            let stored: Vec<_> = shard.tensors.iter().map(|name| weights.stored_name(name)).collect();
+            let stored: Vec<_> = shard.tensors.iter().map(|name| weights.stored_name(name, change.untied)).collect();
             let entries: Vec<_> = stored
                 .iter()
                 .zip(&outputs)
@@ -249,12 +264,13 @@ fn write_model(base: &Base, change: &Change, out: &Path, shard_bytes: u64) -> Re
             trouble.map_or(written, Err)?;
         }
         if shards.len() > 1 || weights.index().is_some() {
-            let index = index(weights, &shards, total);
+            let index = index(weights, &shards, change.untied, total);
             let text = serde_json::to_vec_pretty(&index).expect("an index can be written");
             files::write(&folder.join(INDEX), |file| file.write_all(&text))?;
         }
+        let untied = change.untied || base.is_tied_in_words_alone()?;
         for (name, bytes) in &base.files {
-            let bytes = if name == CONFIG { config(bytes, dtype, change.untied)? } else { Cow::Borrowed(&bytes[..]) };
+            let bytes = if name == CONFIG { config(bytes, dtype, untied)? } else { Cow::Borrowed(&bytes[..]) };
             files::write(&folder.join(name), |file| file.write_all(&bytes))?;
         }
         Ok(())
@@ -326,7 +342,7 @@ fn shards<'a>(weights: &'a Weights, change: &Change, shard_bytes: u64, size: imp
 }
 
 /// The list of files: the base's with the sizes of now, or a new one.
-fn index(weights: &Weights, shards: &[Shard<'_>], total: u64) -> Value {
+fn index(weights: &Weights, shards: &[Shard<'_>], untied: bool, total: u64) -> Value {
     let mut index = weights.index().cloned().unwrap_or_default();
     let metadata = index.entry("metadata").or_insert_with(|| json!({}));
     if !metadata.is_object() {
@@ -335,7 +351,11 @@ fn index(weights: &Weights, shards: &[Shard<'_>], total: u64) -> Value {
     metadata["total_size"] = json!(total);
     let in_shard = |shard: &'_ Shard<'_>| {
         let name = shard.name.clone();
-        shard.tensors.iter().map(|tensor| (weights.stored_name(tensor).into_owned(), name.clone())).collect::<Vec<_>>()
+        shard
+            .tensors
+            .iter()
+            .map(|tensor| (weights.stored_name(tensor, untied).into_owned(), name.clone()))
+            .collect::<Vec<_>>()
     };
     let places: BTreeMap<String, String> = shards.iter().flat_map(in_shard).collect();
     index.insert("weight_map".into(), json!(places));

@@ -2,20 +2,32 @@
 //!
 //! In transformers 4.52 the parts of models for more than text moved: what was `language_model.model` is
 //! `model.language_model`. Files on the hub have the names of before, which transformers still writes; adapters have those
-//! of the version they were made with. Here everything goes by its present name, by which PEFT finds it too, and is written
-//! under the name that its base has for it.
+//! of the version they were made with. Files that were saved without a head (`AutoModel`) have no `model.` before any name,
+//! and files that were saved by a program that keeps one of two tied matrices may have the head's alone. All of these
+//! transformers loads. Here everything goes by its present name, by which PEFT finds it too, and is written under the name
+//! that its base has for it.
 
 use std::borrow::Cow;
 
 use crate::adapter::{Adapter, PREFIX, split};
 
-/// Where parts of a model were, and where they are.
-const MOVED: [(&str, &str); 4] = [
+/// Where parts of a model were, or are without what is around them, and where they are.
+const MOVED: [(&str, &str); 8] = [
     ("language_model.model.", "model.language_model."),
     ("language_model.lm_head.", "lm_head."),
     ("vision_tower.", "model.vision_tower."),
     ("multi_modal_projector.", "model.multi_modal_projector."),
+    ("language_model.", "model.language_model."),
+    ("embed_tokens.", "model.embed_tokens."),
+    ("layers.", "model.layers."),
+    ("norm.", "model.norm."),
 ];
+
+/// What all present names of a decoder begin with, and those of files without it lack.
+const AROUND: &str = "model.";
+
+/// How the name of a matrix ends that every decoder has, and no part beside one.
+const IN_A_DECODER: &str = ".layers.0.self_attn.o_proj.weight";
 
 /// The head's weight, wherever the rest is.
 pub(crate) const HEAD: &str = "lm_head.weight";
@@ -30,12 +42,26 @@ pub(crate) fn present(name: &str) -> Cow<'_, str> {
     replaced(name, MOVED)
 }
 
-/// The other way round.
-pub(crate) fn former(name: &str) -> Cow<'_, str> {
-    replaced(name, MOVED.map(|(former, present)| (present, former)))
+/// What a tensor that is not among them would be called in files whose names are these, each present one with the stored.
+pub(crate) fn stored_like<'a, 'n>(name: &'a str, mut names: impl Iterator<Item = (&'n str, &'n str)>) -> Cow<'a, str> {
+    let known = names.find(|(present, _)| present.ends_with(IN_A_DECODER));
+    match known {
+        Some((present, stored)) if present.strip_prefix(AROUND) == Some(stored) => {
+            Cow::Borrowed(name.strip_prefix(AROUND).unwrap_or(name))
+        }
+        Some((present, stored)) if present != stored => {
+            replaced(name, MOVED.map(|(former, present)| (present, former)))
+        }
+        _ => Cow::Borrowed(name),
+    }
 }
 
-fn replaced<'a>(name: &'a str, prefixes: [(&str, &str); 4]) -> Cow<'a, str> {
+/// The name of the embedding of the decoder that is among these present names.
+pub(crate) fn embedding_beside<'n>(mut names: impl Iterator<Item = &'n str>) -> Option<String> {
+    names.find_map(|name| Some(format!("{}.embed_tokens.weight", name.strip_suffix(IN_A_DECODER)?)))
+}
+
+fn replaced<'a>(name: &'a str, prefixes: [(&str, &str); 8]) -> Cow<'a, str> {
     let replaced = |(from, to): (&str, &str)| name.strip_prefix(from).map(|rest| Cow::Owned(format!("{to}{rest}")));
     prefixes.into_iter().find_map(replaced).unwrap_or(Cow::Borrowed(name))
 }
@@ -71,6 +97,36 @@ mod tests {
 
     use super::*;
     use crate::{AdapterConfig, StoredTensor, TargetModules};
+
+    /// All of these load in transformers 5.23; a tensor that is new beside them is called as they are.
+    #[test]
+    fn what_files_lack_before_their_names_is_put_there_and_taken_away_again() {
+        let layer = "layers.0.self_attn.o_proj.weight";
+        let cases = [
+            ("model.", "model.", "lm_head.weight"),
+            ("", "model.", "lm_head.weight"),
+            ("model.language_model.", "model.language_model.", "lm_head.weight"),
+            ("language_model.", "model.language_model.", "lm_head.weight"),
+            ("language_model.model.", "model.language_model.", "language_model.lm_head.weight"),
+        ];
+        for (stored, now, head) in cases {
+            for rest in [layer, "embed_tokens.weight", "norm.weight"] {
+                assert_eq!(present(&format!("{stored}{rest}")), format!("{now}{rest}"));
+            }
+            let names = [(format!("{now}{layer}"), format!("{stored}{layer}"))];
+            let like = |name: &str| {
+                let names = names.iter().map(|(present, stored)| (present.as_str(), stored.as_str()));
+                stored_like(name, names).into_owned()
+            };
+            assert_eq!(like(&format!("{now}embed_tokens.weight")), format!("{stored}embed_tokens.weight"));
+            assert_eq!(like(HEAD), head);
+            assert_eq!(embedding_beside([names[0].0.as_str()].into_iter()), Some(format!("{now}embed_tokens.weight")));
+        }
+        for other in ["bert.encoder.layer.0.output.dense.weight", "optimizer.first.model.norm.weight", "lm_head.weight"]
+        {
+            assert_eq!(present(other), other);
+        }
+    }
 
     /// As transformers 4.50 and 4.51 have Gemma 3; the patterns decide by the paths of then.
     #[test]

@@ -126,7 +126,8 @@ impl Weights {
     }
 
     fn of_one(name: String, source: Source) -> Result<Self, Fault> {
-        let tensors = Tensor::all(&source, 0)?;
+        let mut tensors = Tensor::all(&source, 0)?;
+        name_embedding(&mut tensors);
         Ok(Self { name, files: vec![source], tensors, index: None })
     }
 
@@ -166,6 +167,7 @@ impl Weights {
                 return Err(fault(format!("`{name}` and `{stored}` are two names of one tensor")));
             }
         }
+        name_embedding(&mut tensors);
         Ok(Self { name: folder.display().to_string(), files: sources, tensors, index: Some(whole) })
     }
 
@@ -189,13 +191,30 @@ impl Weights {
         self.names().find(|name| names::is_embedding(name))
     }
 
-    /// What a tensor is called in the files; one that is not there, what it would be called.
-    pub(crate) fn stored_name<'a>(&'a self, name: &'a str) -> Cow<'a, str> {
-        let is_former = |name: &str| self.tensors[name].stored != name;
-        match self.tensors.get(name) {
+    /// True when the files hold the head's matrix and none of an embedding: it is both.
+    pub fn head_is_embedding(&self) -> bool {
+        self.embedding().is_some_and(|name| names::present(&self.tensors[name].stored) == HEAD)
+    }
+
+    /// True when the files hold two matrices, and they are not the same.
+    pub fn has_two_ends(&self) -> bool {
+        let own = |name: &str| Some((self.dtype(name)?, self.bytes(name).ok()?));
+        match (own(HEAD), self.embedding().and_then(own)) {
+            (Some(head), Some(embedding)) => head != embedding,
+            _ => false,
+        }
+    }
+
+    /// What a tensor is called in the files; one that is not there, what it would be called. The head's name is the
+    /// embedding's where it stands for both and that is not `untied`.
+    pub(crate) fn stored_name<'a>(&'a self, name: &'a str, untied: bool) -> Cow<'a, str> {
+        let lent = untied && names::is_embedding(name) && self.head_is_embedding();
+        match self.tensors.get(name).filter(|_| !lent) {
             Some(tensor) => Cow::Borrowed(&tensor.stored),
-            None if self.embedding().is_some_and(is_former) => names::former(name),
-            None => Cow::Borrowed(name),
+            None => {
+                let names = self.tensors.iter().map(|(present, tensor)| (present.as_str(), tensor.stored.as_str()));
+                names::stored_like(name, names)
+            }
         }
     }
 
@@ -204,7 +223,7 @@ impl Weights {
     pub fn after(mut self, trained: Self, left_alone: impl Fn(&str) -> bool) -> Self {
         let first = trained.files.len();
         let renamed = trained.tensors.into_iter().map(|(name, tensor)| {
-            let stored = self.stored_name(&name).into_owned();
+            let stored = self.stored_name(&name, false).into_owned();
             (name, Tensor { stored, ..tensor })
         });
         let mut tensors: BTreeMap<String, Tensor> = renamed.collect();
@@ -342,6 +361,16 @@ impl Tensor {
             }
         }
         Ok(tensors)
+    }
+}
+
+/// Gives the head's matrix the embedding's name where a decoder has no other.
+fn name_embedding(tensors: &mut BTreeMap<String, Tensor>) {
+    let embedding = names::embedding_beside(tensors.keys().map(String::as_str));
+    if let Some(embedding) = embedding.filter(|name| !tensors.contains_key(name))
+        && let Some(head) = tensors.remove(HEAD)
+    {
+        tensors.insert(embedding, head);
     }
 }
 

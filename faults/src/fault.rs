@@ -227,6 +227,30 @@ impl Faults {
         Self::check(faults)
     }
 
+    /// The same of faults that each module of a model can have: those with the same hint are one, the first, with the number
+    /// of the others and the places of a few.
+    pub fn check_alike(faults: Vec<Fault>) -> Result<(), Faults> {
+        let mut kinds: Vec<Vec<Fault>> = Vec::new();
+        for fault in faults {
+            match kinds.iter_mut().find(|kind| kind[0].hint == fault.hint) {
+                Some(kind) => kind.push(fault),
+                None => kinds.push(vec![fault]),
+            }
+        }
+        let one = |mut kind: Vec<Fault>| {
+            let others = kind.split_off(1);
+            let mut first = kind.swap_remove(0);
+            if !others.is_empty() {
+                let places: Vec<String> =
+                    others.iter().take(2).filter_map(|fault| Some(format!("`{}`", fault.place.as_ref()?))).collect();
+                let rest = if others.len() > places.len() { ", .." } else { "" };
+                first.message += &format!(", and {} more are like it: {}{rest}", others.len(), places.join(", "));
+            }
+            first
+        };
+        Self::check(kinds.into_iter().map(one).collect())
+    }
+
     /// The same faults, each changed.
     pub fn map(self, change: impl FnMut(Fault) -> Fault) -> Self {
         Self(self.0.into_iter().map(change).collect())
@@ -320,6 +344,18 @@ mod tests {
         assert_eq!((cut.len(), cut[20].message.as_str()), (21, "and 8 more of this kind"));
         assert_eq!(cut[20].place, Some(Place::line("f", 20)));
         assert_eq!(Faults::check_first(Vec::new()), Ok(()));
+    }
+
+    #[test]
+    fn faults_of_many_modules_are_one_with_their_number() {
+        let fault = |name: &str, hint: &str| Fault::new(format!("no {name}")).at(Place::Named(name.into())).hint(hint);
+        let list = |faults| Faults::check_alike(faults).expect_err("faults").into_list();
+        let many = list(vec![fault("a", "x"), fault("b", "y"), fault("c", "x"), fault("d", "x"), fault("e", "x")]);
+        let texts: Vec<String> = many.iter().map(Fault::to_string).collect();
+        assert_eq!(texts, ["a: no a, and 3 more are like it: `c`, `d`, ..\nhint: x", "b: no b\nhint: y"]);
+        let two = list(vec![fault("a", "x"), fault("b", "x")]);
+        assert_eq!(two[0].message, "no a, and 1 more are like it: `b`");
+        assert_eq!(Faults::check_alike(Vec::new()), Ok(()));
     }
 
     /// A terminal would do what they say.

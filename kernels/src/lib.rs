@@ -40,6 +40,7 @@ pub use peak::peak_flops;
 pub use product::{outer, product, product_transposed};
 pub use projection::{Factors, Part, ProjectionGradients, project, project_backward};
 pub use quantised::{BLOCK, LEVELS, PART, Quantisation, Quantised, SCALE_BLOCK, Scales, dynamic_map};
+pub use simd::{LIMIT, LIMITS, limit};
 pub use swiglu::{geglu, geglu_backward, swiglu, swiglu_backward};
 
 #[cfg(test)]
@@ -57,6 +58,25 @@ mod tests {
             let tests = std::env::current_exe().expect("the running tests");
             let output = std::process::Command::new(tests).env(limit, level).output().expect("the tests start");
             assert!(output.status.success(), "{level}: {}", String::from_utf8_lossy(&output.stdout));
+        }
+    }
+
+    /// A word that is not known would leave a test to pass that tested nothing.
+    #[test]
+    fn a_limit_that_is_not_known_is_no_limit_and_no_silence() {
+        let tests = std::env::current_exe().expect("the running tests");
+        let with = |limit: &str| {
+            let one = "tests::results_do_not_depend_on_the_number_of_threads";
+            std::process::Command::new(&tests).env(LIMIT, limit).arg(one).output().expect("the tests start")
+        };
+        for word in ["AVX2", "avx", "sse2", "1"] {
+            let output = with(word);
+            let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "{word}");
+            assert!(told.contains(&format!("KERNELS_LIMIT is `{word}`, expected one of")), "{word}: {told}");
+        }
+        for word in ["", "avx512", "avx2"] {
+            assert!(with(word).status.success(), "{word}");
         }
     }
 

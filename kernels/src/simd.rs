@@ -24,13 +24,30 @@ pub(crate) enum Level {
 }
 
 /// Set to `avx2` or `portable`, leaves the better instruction sets unused: for tests, and to find out who is at fault.
-pub(crate) const LIMIT: &str = "KERNELS_LIMIT";
+/// Nothing, or `avx512`, leaves none.
+pub const LIMIT: &str = "KERNELS_LIMIT";
+
+/// The words that it can be set to.
+pub const LIMITS: [&str; 3] = ["avx512", "avx2", "portable"];
+
+/// What the environment sets it to: an empty text where that is nothing.
+///
+/// # Errors
+/// Another word, as it stands there.
+pub fn limit() -> Result<&'static str, String> {
+    let written = std::env::var_os(LIMIT).unwrap_or_default().to_string_lossy().into_owned();
+    match LIMITS.into_iter().find(|limit| *limit == written) {
+        Some(limit) => Ok(limit),
+        None if written.is_empty() => Ok(""),
+        None => Err(written),
+    }
+}
 
 /// The best instruction set of this processor.
 pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| {
-        let limit = std::env::var(LIMIT).unwrap_or_default();
+        let limit = limit().unwrap_or_else(|word| panic!("{LIMIT} is `{word}`, expected one of {LIMITS:?}"));
         if limit == "portable" {
             return Level::Portable;
         }

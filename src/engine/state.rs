@@ -161,3 +161,41 @@ fn take_state(tensors: &mut BTreeMap<String, StoredTensor>, prefix: &str) -> Res
     }
     Ok(state)
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    /// As a checkpoint keeps it: as a value, as a text, and back.
+    #[test]
+    fn numbers_of_a_state_come_back_to_the_bit() {
+        let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        let mut numbers: Vec<f64> = (0..20_000).map(|_| f64::from_bits(random.random())).collect();
+        numbers.extend((0..2_000).map(|_| f64::from_bits(random.random::<u64>() >> 12)));
+        numbers.extend((0..2_000).map(|_| random.random::<f64>() * 5.0));
+        numbers.extend([0.0, -0.0, 5e-324, f64::MIN_POSITIVE, f64::MAX, f64::MIN, 0.1]);
+        numbers.retain(|number| number.is_finite());
+        for pair in numbers.chunks_exact(2) {
+            let state = RunState {
+                step: usize::MAX >> 1,
+                skipped: 0,
+                best: Some((7, pair[0])),
+                pass_loss: pair[1],
+                stopped_early: false,
+                train_fingerprint: "a".into(),
+                eval_fingerprint: None,
+                recipe: String::new(),
+                version: String::new(),
+            };
+            let text = serde_json::to_vec_pretty(&serde_json::to_value(&state).expect("plain data")).expect("JSON");
+            let value: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+            let read: RunState = serde_json::from_value(value).expect("a state");
+            let bits =
+                |state: &RunState| (state.best.map(|(step, loss)| (step, loss.to_bits())), state.pass_loss.to_bits());
+            assert_eq!(bits(&read), bits(&state));
+            assert_eq!(read.step, state.step);
+        }
+    }
+}

@@ -200,7 +200,7 @@ pub fn fitting_modules<'a>(adapter: &'a Adapter, config: &Config) -> Result<Vec<
         };
         faults.push(fault.at(Place::Named(module.path.into())));
     }
-    Faults::check_first(faults)?;
+    Faults::check_alike(faults)?;
     Ok(fitting)
 }
 

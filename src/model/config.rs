@@ -7,6 +7,7 @@ use faults::{Fault, Place, json as python, nearest, refuse_pointer};
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
+use super::neutral::changes_nothing;
 use super::rope::{Rope, RopeDefaults, RopeScaling};
 use super::{gemma, gemma2, gemma3, gemma3_images, granite, llama, mistral, olmo, olmo2, phi3, qwen2, qwen3};
 
@@ -195,10 +196,10 @@ impl Config {
         }
         // A family with another activation has read it.
         if !fields.knows("hidden_act") {
-            fields.expect_word("hidden_act", "silu");
+            fields.expect_activation("hidden_act", config.activation);
         }
         config.check(&mut fields);
-        fields.refuse_unread()?;
+        fields.refuse_unread(|name, value| changes_nothing(name, value, map, &config))?;
         Ok(config)
     }
 

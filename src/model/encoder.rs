@@ -77,7 +77,11 @@ impl EncoderFiles {
             let near = nearest(name, [WORDS]).unwrap_or(WORDS);
             return Err(Fault::new(format!("there is no sentence encoder `{name}`")).hint(format!("there is `{near}`")));
         }
-        let folder = hub::model_folder(name, None, &hub::progress_on_stderr())?;
+        let check = |folder: &Path| {
+            BertConfig::read(&folder.join("config.json"))?;
+            Tokenizer::load(folder).map(drop).map_err(|faults| faults.into_list().swap_remove(0))
+        };
+        let folder = hub::model_folder(name, None, &hub::progress_on_stderr(), &check)?;
         let config = Box::new(BertConfig::read(&folder.join("config.json"))?);
         Ok(Self::Bert { folder, config })
     }

@@ -4,9 +4,12 @@ use faults::json::special_float;
 use faults::{Fault, shortened};
 use serde_json::{Map, Value};
 
+use super::config::Activation;
+use super::neutral::activation;
+
 /// Fields of any `config.json` that do not change the forward pass of a decoder in training, or that are read elsewhere
 /// (the tokens by the tokenizer).
-const WITHOUT_EFFECT: [&str; 43] = [
+const WITHOUT_EFFECT: [&str; 61] = [
     "architectures",
     "model_type",
     "torch_dtype",
@@ -50,6 +53,27 @@ const WITHOUT_EFFECT: [&str; 43] = [
     "max_sequence_length",
     "unsloth_fixed",
     "unsloth_version",
+    // Lengths of other programs, and of training.
+    "seq_length",
+    "sequence_length",
+    "max_seq_len",
+    "max_seq_length",
+    "n_positions",
+    "n_ctx",
+    "train_seq_len",
+    // What a class of transformers has for all of its models.
+    "name_or_path",
+    "decoder_start_token_id",
+    "cls_token_id",
+    "mask_token_id",
+    "prefix",
+    "finetuning_task",
+    "task_specific_params",
+    "tf_legacy_loss",
+    "use_bfloat16",
+    // How attention is computed, not what.
+    "use_flash_attn",
+    "use_flash_attention_2",
 ];
 
 /// What versions of transformers up to 4 write there of how answers are drawn.
@@ -81,6 +105,10 @@ const OF_GENERATION: [&str; 25] = [
     "begin_suppress_tokens",
 ];
 
+/// What a model of these families does without being told: it sees what stands before alone, and knows where that stands. Every
+/// other switch is off where nobody reads it.
+const SWITCHED_ON: [&str; 3] = ["is_causal", "use_rope", "use_rotary"];
+
 /// The fields of a `config.json`, which remember what was asked for and keep the first fault.
 pub(super) struct Fields<'a> {
     /// What stands before the names in faults.
@@ -101,8 +129,8 @@ impl<'a> Fields<'a> {
     }
 
     /// Takes over what is wrong with the fields of an object inside.
-    pub(super) fn include(&mut self, inner: Fields) {
-        if let Err(fault) = inner.refuse_unread() {
+    pub(super) fn include(&mut self, inner: Fields, changes_nothing: impl Fn(&str, &Value) -> bool) {
+        if let Err(fault) = inner.refuse_unread(changes_nothing) {
             self.fault.get_or_insert(fault);
         }
     }
@@ -226,13 +254,15 @@ impl<'a> Fields<'a> {
         types.iter().map(&mut window_of).collect()
     }
 
-    /// Refuses any value of `name` but `expected`.
-    pub(super) fn expect_word(&mut self, name: &str, expected: &str) {
-        if let Some(word) = self.word(name).filter(|word| word != expected) {
+    /// Refuses any name at `name` but those of `expected`.
+    pub(super) fn expect_activation(&mut self, name: &str, expected: Activation) {
+        if let Some(word) = self.word(name).filter(|word| activation(word) != Some(expected)) {
             let path = self.path;
-            self.reject(format!(
-                "`{path}{name}` is `{word}`, and only `{expected}` is supported for this architecture"
-            ));
+            let usual = match expected {
+                Activation::Silu => "silu",
+                Activation::GeluTanh => "gelu_pytorch_tanh",
+            };
+            self.reject(format!("`{path}{name}` is `{word}`, and only `{usual}` is supported for this architecture"));
         }
     }
 
@@ -246,16 +276,23 @@ impl<'a> Fields<'a> {
         self.fault.get_or_insert_with(|| Fault::new(message));
     }
 
-    pub(super) fn refuse_unread(self) -> Result<(), Fault> {
+    /// Refuses a field that was never asked for, unless it has no effect, says nothing, or `changes_nothing`.
+    pub(super) fn refuse_unread(self, changes_nothing: impl Fn(&str, &Value) -> bool) -> Result<(), Fault> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
         for (name, value) in self.map {
             let idle = WITHOUT_EFFECT.iter().chain(&OF_GENERATION).any(|idle| idle == name);
             let known = idle || self.knows(name);
-            // What a model of these families does without being told: nothing, but for seeing what stands before alone.
-            let nothing = value.is_null() || special_float(value).is_some();
-            let neutral = nothing || *value == Value::Bool(name == "is_causal");
+            let nothing = special_float(value).is_some()
+                || match value {
+                    Value::Null => true,
+                    Value::Array(values) => values.is_empty(),
+                    Value::Object(entries) => entries.is_empty(),
+                    _ => false,
+                };
+            let off = *value == Value::Bool(SWITCHED_ON.contains(&name.as_str()));
+            let neutral = nothing || off || changes_nothing(name, value);
             if name == "quantization_config" && !neutral {
                 let hint = "take the model that it was made from, and write `model.quantize = \"nf4\"` or \"int8\"";
                 return Err(

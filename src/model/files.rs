@@ -1,6 +1,6 @@
 //! A model as it lies on the disk, in the hub's cache, or in this program: configuration, weights, tokenizer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use checkpoints::Weights;
 use checkpoints::export::Base;
@@ -31,7 +31,8 @@ impl ModelFiles {
     /// Finds a folder, a repository of the hub (fetched into its cache), or a `builtin:` model.
     ///
     /// # Errors
-    /// No such folder, repository or builtin model, or the hub cannot be reached.
+    /// No such folder, repository or builtin model, the hub cannot be reached, or it has a model that cannot be read here,
+    /// which is found before its weights are fetched.
     pub fn locate(path: &str, revision: Option<&str>) -> Result<Self, Fault> {
         if EMBEDDED.contains(&path) {
             return Ok(Self::Embedded);
@@ -40,14 +41,32 @@ impl ModelFiles {
             let near = nearest(path, EMBEDDED).unwrap_or(EMBEDDED[0]);
             return Err(Fault::new(format!("there is no builtin model `{name}`")).hint(format!("there is `{near}`")));
         }
-        Ok(Self::Folder(hub::model_folder(path, revision, &hub::progress_on_stderr())?))
+        let check = |folder: &Path| {
+            let files = Self::Folder(folder.into());
+            files.written_config()?;
+            files.tokenizer().map(drop).map_err(|faults| faults.into_list().swap_remove(0))
+        };
+        Ok(Self::Folder(hub::model_folder(path, revision, &hub::progress_on_stderr(), &check)?))
     }
 
-    /// Reads and checks `config.json`.
+    /// Reads and checks `config.json`. A head that it calls the embedding, and that the weights have another matrix for, is
+    /// that matrix, as transformers 5 has it.
     ///
     /// # Errors
     /// No such file, or one that describes no model known here.
     pub fn config(&self) -> Result<Config, Fault> {
+        let mut config = self.written_config()?;
+        if config.tie_word_embeddings
+            && let Self::Folder(folder) = self
+            // Whoever needs the weights says what is wrong with them.
+            && let Ok(weights) = Weights::open(folder)
+        {
+            config.tie_word_embeddings = !weights.has_two_ends();
+        }
+        Ok(config)
+    }
+
+    fn written_config(&self) -> Result<Config, Fault> {
         let name = match self {
             Self::Embedded => "builtin:tiny/config.json".into(),
             Self::Folder(folder) => folder.join("config.json").display().to_string(),

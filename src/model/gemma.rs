@@ -8,10 +8,10 @@ pub(super) fn configure(fields: &mut Fields, config: &mut Config) {
     shared(fields, config);
     // The first releases say `gelu` and mean its tanh approximation, as transformers reads them.
     if fields.word("hidden_act").as_deref() != Some("gelu") {
-        config.activation = activation(fields, "hidden_act");
+        fields.expect_activation("hidden_act", Activation::GeluTanh);
     }
     // Not read by transformers, and the same wherever it is written.
-    activation(fields, "hidden_activation");
+    fields.expect_activation("hidden_activation", Activation::GeluTanh);
 }
 
 /// What all Gemmas have.
@@ -24,10 +24,4 @@ pub(super) fn shared(fields: &mut Fields, config: &mut Config) {
     let attention_bias = fields.flag("attention_bias", false);
     config.qkv_bias = attention_bias;
     config.output_bias = attention_bias;
-}
-
-/// The tanh approximation of GELU, the only one that a Gemma has.
-pub(super) fn activation(fields: &mut Fields, name: &str) -> Activation {
-    fields.expect_word(name, "gelu_pytorch_tanh");
-    Activation::GeluTanh
 }

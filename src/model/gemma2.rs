@@ -1,7 +1,7 @@
 //! Gemma 2: Gemma with norms on both sides, every other layer local, and soft caps on attention scores and logits.
 //! (`modeling_gemma2.py` of transformers.)
 
-use super::config::{Config, NormPlaces};
+use super::config::{Activation, Config, NormPlaces};
 use super::fields::Fields;
 use super::gemma;
 
@@ -22,9 +22,9 @@ pub(super) fn configure(fields: &mut Fields, config: &mut Config) {
 pub(super) fn blocks(fields: &mut Fields, config: &mut Config, pattern: usize) {
     gemma::shared(fields, config);
     config.norm_places = NormPlaces::Both;
-    config.activation = gemma::activation(fields, "hidden_activation");
+    fields.expect_activation("hidden_activation", Activation::GeluTanh);
     // Another name for it in many files, which transformers does not read.
-    gemma::activation(fields, "hidden_act");
+    fields.expect_activation("hidden_act", Activation::GeluTanh);
     config.attention_scale = Some(fields.number("query_pre_attn_scalar", 256.0).powf(-0.5));
     let layers = config.sliding_windows.len();
     let usual = (1..=layers).map(|layer| if layer % pattern == 0 { "full_attention" } else { "sliding_attention" });

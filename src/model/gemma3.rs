@@ -33,11 +33,16 @@ pub(super) fn configure(fields: &mut Fields, config: &mut Config) {
         fields.reject(format!("`rope_parameters.{key}` does not say which kind of layers it is for"));
     }
     let scaling = fields.object("rope_scaling");
-    if full.is_some() && scaling.is_some() {
-        fields.reject("`rope_scaling` and `rope_parameters` are two spellings of the same: keep one".into());
-    }
-    let full = full.or(scaling).unwrap_or_default();
-    config.rope = Rope::read_from(fields, "rope_parameters.full_attention.", &full, global);
+    let old = scaling.map(|scaling| Rope::read_from(fields, "rope_scaling.", &scaling, global));
+    config.rope = match (old, full) {
+        (Some(old), None) => old,
+        (old, full) => {
+            let full = full.unwrap_or_default();
+            let rope = Rope::read_from(fields, "rope_parameters.full_attention.", &full, global);
+            rope.refuse_another(fields, old);
+            rope
+        }
+    };
     let sliding = sliding.unwrap_or_default();
     let local = Rope::read_from(fields, "rope_parameters.sliding_attention.", &sliding, local);
     config.local_rope = window.map(|_| local);

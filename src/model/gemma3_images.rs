@@ -32,7 +32,8 @@ pub(super) fn read(map: &Map<String, Value>) -> Result<Config, Fault> {
         text.entry(name).or_insert(value);
     }
     text.entry("tie_word_embeddings").or_insert(tied.into());
-    fields.refuse_unread()?;
+    // What stands above as it stands in the part for text.
+    fields.refuse_unread(|name, value| text.get(name) == Some(value))?;
     if text["model_type"] != "gemma3_text" {
         let message = format!("`text_config.model_type` is {}, expected \"gemma3_text\"", text["model_type"]);
         return Err(Fault::new(message));

@@ -104,15 +104,23 @@ impl Rope {
     /// `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling` (before).
     pub(super) fn read(fields: &mut Fields, defaults: RopeDefaults) -> Self {
         let defaults = RopeDefaults { theta: fields.number("rope_theta", defaults.theta), ..defaults };
-        let (path, parameters) = match (fields.object("rope_scaling"), fields.object("rope_parameters")) {
-            (Some(_), Some(_)) => {
-                fields.reject("`rope_scaling` and `rope_parameters` are two spellings of the same: keep one".into());
-                ("rope_parameters.", Map::new())
-            }
-            (Some(scaling), None) => ("rope_scaling.", scaling),
-            (None, parameters) => ("rope_parameters.", parameters.unwrap_or_default()),
-        };
-        Self::read_from(fields, path, &parameters, defaults)
+        let (scaling, parameters) = (fields.object("rope_scaling"), fields.object("rope_parameters"));
+        let old = scaling.map(|scaling| Self::read_from(fields, "rope_scaling.", &scaling, defaults));
+        if let (Some(old), None) = (&old, &parameters) {
+            return old.clone();
+        }
+        let rope = Self::read_from(fields, "rope_parameters.", &parameters.unwrap_or_default(), defaults);
+        rope.refuse_another(fields, old);
+        rope
+    }
+
+    /// Files a fault where the older spelling of these settings says something else.
+    pub(super) fn refuse_another(&self, fields: &mut Fields, old: Option<Self>) {
+        if old.is_some_and(|old| old != *self) {
+            fields.reject(
+                "`rope_scaling` and `rope_parameters` are two spellings of the same, and they differ: keep one".into(),
+            );
+        }
     }
 
     /// The settings in an object that the file has at `path`.
@@ -137,8 +145,21 @@ impl Rope {
                 defaults.head_dim
             ));
         }
-        fields.include(inner);
-        Self { width, theta, scaling }
+        let rope = Self { width, theta, scaling };
+        fields.include(inner, |name, value| rope.is_unchanged_by(name, value, defaults));
+        rope
+    }
+
+    /// True for a field that these settings do not read and that says what they are without it.
+    fn is_unchanged_by(&self, name: &str, value: &Value, defaults: RopeDefaults) -> bool {
+        match name {
+            // Read wherever it matters.
+            "original_max_position_embeddings" => value.is_u64(),
+            "max_position_embeddings" => value.as_u64() == Some(defaults.positions as u64),
+            "factor" => value.as_f64() == Some(1.0),
+            "attention_factor" | "mscale" => value.as_f64() == Some(self.attention_factor()),
+            _ => false,
+        }
     }
 
     /// The frequencies of a pass whose longest row has `longest` tokens, `[width / 2]`.

@@ -9,6 +9,9 @@ use faults::{Fault, Place};
 use super::config::{Config, NormKind, NormPlaces, QueryKeyNorm};
 use super::decoder::HEAD;
 
+/// The matrix of a head of its own.
+const HEAD_WEIGHT: &str = "lm_head.weight";
+
 impl Config {
     /// The projections of a block, first to last: each with its path inside of the block and its shape `[out, in]`.
     pub fn projections(&self) -> Vec<(&'static str, [usize; 2])> {
@@ -126,7 +129,7 @@ impl Config {
             tensors.push((format!("{}.norm.weight", self.decoder_path), vec![self.hidden_size]));
         }
         if !self.tie_word_embeddings {
-            tensors.push(("lm_head.weight".into(), embedding));
+            tensors.push((HEAD_WEIGHT.into(), embedding));
         }
         tensors
     }
@@ -175,8 +178,20 @@ pub(super) fn compare(weights: &Weights, name: &str, shape: &[usize]) -> Result<
             .hint("take the model as it was before it was quantised"));
     }
     let fault = match weights.shape(name) {
-        None => Fault::new(format!("the tensor `{name}` is missing from the model's weights"))
-            .hint("`config.json` and the weights are not of the same model, or a file is cut short"),
+        None if name == HEAD_WEIGHT && weights.head_is_embedding() => {
+            Fault::new("the weights hold one matrix, `lm_head.weight`, where `config.json` asks for embedding and head")
+                .hint("if both are this matrix, write `\"tie_word_embeddings\": true` into a copy of the model")
+        }
+        None => {
+            let fault = Fault::new(format!("the tensor `{name}` is missing from the model's weights"));
+            let longer = weights.names().find_map(|other| other.strip_suffix(name).filter(|rest| rest.ends_with('.')));
+            match longer {
+                Some(before) => fault.hint(format!(
+                    "there is `{before}{name}`: write the weights without `{before}` before their names"
+                )),
+                None => fault.hint("`config.json` and the weights are not of the same model, or a file is cut short"),
+            }
+        }
         Some(found) if found != shape => {
             Fault::new(format!("the tensor `{name}` has the shape {found:?}, and `config.json` asks for {shape:?}"))
                 .hint("`config.json` and the weights are not of the same model")
@@ -192,7 +207,7 @@ pub(super) fn refuse_others(weights: &Weights, known: &BTreeSet<String>, config:
     for name in weights.names().filter(|name| !known.contains(*name) && !config.is_beside(name)) {
         // Tables that older versions of transformers saved, and the copy of a tied embedding.
         let derived = name.ends_with("rotary_emb.inv_freq");
-        let tied = name == "lm_head.weight" && weights.bytes(name)? == weights.bytes(&embedding)?;
+        let tied = name == HEAD_WEIGHT && weights.bytes(name)? == weights.bytes(&embedding)?;
         if !derived && !tied {
             return Err(Fault::new(format!("the weights hold `{name}`, which `config.json` has no place for"))
                 .at(weights.place_of(name))

@@ -83,6 +83,9 @@ impl FromToml for Targets {
 /// Above the width of any model: what is more is a slip of the hand.
 const LARGEST_RANK: usize = 1 << 16;
 
+/// A product of the factors times this is far from any weight.
+const LARGEST_ALPHA: f64 = 1e6;
+
 /// What describes a new adapter, and so is void for one that exists.
 const SHAPE: [&str; 7] = ["rank", "alpha", "targets", "rslora", "init", "rank_pattern", "alpha_pattern"];
 
@@ -158,10 +161,13 @@ fn check_rank(section: &Section, key: &str, rank: usize) {
 }
 
 fn check_alpha(section: &Section, key: &str, alpha: f64) {
-    let usable = alpha.is_finite() && alpha > 0.0;
-    let hint = "above 0; twice the rank is usual";
-    section.check(key, usable, format!("`{}` cannot be {alpha}", section.full(key)), hint);
-    section.check_single(key, alpha, hint);
+    let usable = alpha > 0.0 && alpha <= LARGEST_ALPHA;
+    let hint = "above 0, up to 1e6; twice the rank is usual";
+    let shown = if alpha > LARGEST_ALPHA { format!("{alpha:e}") } else { alpha.to_string() };
+    section.check(key, usable, format!("`{}` cannot be {shown}", section.full(key)), hint);
+    if usable {
+        section.check_single(key, alpha, hint);
+    }
 }
 
 /// The table of `pattern = number` under `key`, in the order written.

@@ -17,11 +17,13 @@ mod export;
 mod files;
 mod fixtures;
 mod head;
+mod hub;
 mod identity;
 mod images;
 mod inspect;
 mod intents;
 mod keys;
+mod limits;
 mod messages;
 mod objectives;
 mod parity;
@@ -34,3 +36,4 @@ mod streams;
 mod support;
 #[cfg(target_os = "linux")]
 mod terminal;
+mod weights;

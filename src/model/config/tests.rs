@@ -86,6 +86,125 @@ fn json_that_python_writes_is_read() {
     assert!(fault.starts_with("m/config.json: this is a Git LFS pointer") && fault.contains("lfs pull"), "{fault}");
 }
 
+/// Beside what a model is, as other programs write it; transformers 5.23 gives the same logits with and without each.
+#[test]
+fn values_that_say_what_a_model_is_anyway_are_accepted() {
+    let cases: [(&str, &[&str]); 12] = [
+        (
+            "llama",
+            &[
+                r#""hidden_act": "swish""#,
+                r#""hidden_activation": "silu", "activation_function": "swish""#,
+                r#""attention_probs_dropout_prob": 0.0, "attn_pdrop": 0, "classifier_dropout": 0.0"#,
+                r#""num_local_experts": 0, "num_experts_per_tok": 0, "mlp_only_layers": []"#,
+                r#""embedding_multiplier": 1.0, "residual_multiplier": 1, "logits_scaling": 1.0, "logit_scale": 1.0"#,
+                r#""attention_multiplier": 0.35355339059327373, "query_pre_attn_scalar": 8"#,
+                r#""partial_rotary_factor": 1.0, "rotary_pct": 1.0, "rotary_dim": 8"#,
+                r#""qk_norm": false, "use_qk_norm": false, "qkv_bias": false, "use_bias": false"#,
+                r#""sliding_window": 4096, "use_sliding_window": false, "max_window_layers": 28"#,
+                r#""sliding_window": 2048"#,
+                r#""layer_types": ["full_attention", "full_attention", "full_attention", "full_attention", "full_attention"]"#,
+                r#""num_layers": 5, "n_embd": 64, "num_heads": 8, "num_kv_heads": 8, "kv_channels": 8, "ffn_hidden_size": 172"#,
+                r#""norm_eps": 1e-6, "layer_norm_epsilon": 1e-6, "use_rope": true, "padded_vocab_size": 512"#,
+                r#""seq_length": 8192, "n_positions": 1024, "prefix": "a", "use_flash_attn": true, "name_or_path": "x""#,
+                r#""rope_scaling": {"type": "default", "factor": 1.0}"#,
+                r#""rope_scaling": {"rope_type": "default", "original_max_position_embeddings": 512, "attention_factor": 1.0}"#,
+                r#""rope_scaling": {}, "rope_parameters": {"rope_type": "default", "rope_theta": 10000}"#,
+                r#""rope_theta": 10000.0, "rope_parameters": {"rope_theta": 10000.0}"#,
+                r#""pruned_heads": {}, "tie_embeddings": false"#,
+            ],
+        ),
+        ("mistral", &[r#""use_sliding_window": true, "max_window_layers": 0"#]),
+        ("qwen2", &[r#""qkv_bias": true"#, r#""attention_bias": true, "attention_out_bias": false, "qk_norm": false"#]),
+        ("qwen3", &[r#""use_qk_norm": true, "qk_layernorm": true"#, r#""mlp_bias": false, "max_window_layers": 5"#]),
+        (
+            "gemma",
+            &[
+                r#""hidden_act": "gelu_new""#,
+                r#""hidden_act": "gelu", "hidden_activation": "gelu_fast""#,
+                r#""hidden_activation": "gelu_python_tanh", "embedding_multiplier": 8.0"#,
+                r#""query_pre_attn_scalar": 256"#,
+            ],
+        ),
+        (
+            "gemma2",
+            &[
+                r#""sliding_window_pattern": 2, "_sliding_window_pattern": 2"#,
+                r#""hidden_activation": "gelu_new", "hidden_act": "gelu_pytorch_tanh""#,
+            ],
+        ),
+        (
+            "gemma3_text",
+            &[
+                r#""qk_norm": true, "hidden_activation": "gelu_fast""#,
+                r#""rope_scaling": {"rope_type": "default"}, "rope_parameters": {"full_attention": {"rope_type": "default"}}"#,
+            ],
+        ),
+        ("olmo", &[r#""rms_norm_eps": 1e-5, "layer_norm_eps": 1e-05"#, r#""clip_qkv": null, "hidden_act": "swish""#]),
+        ("olmo2", &[r#""qk_norm": true, "clip_qkv": null, "use_bias": false"#]),
+        ("granite", &[r#""num_local_experts": 0, "attn_pdrop": 0.0, "scale_emb": 1.0, "partial_rotary_factor": 1"#]),
+        ("phi3", &[r#""qkv_bias": false, "mlp_bias": false, "num_layers": 5, "use_sliding_window": false"#]),
+        ("phi3", &[r#""rope_scaling": {"type": "default"}, "rope_parameters": {"rope_type": "default"}"#]),
+    ];
+    for (family, fields) in cases {
+        let plain = Config::parse(&of(family, ""), "c").expect("a configuration");
+        for extra in fields {
+            let read = Config::parse(&of(family, &format!(", {extra}")), "c");
+            assert_eq!(read.unwrap_or_else(|fault| panic!("{family} {extra}: {fault}")), plain, "{family} {extra}");
+        }
+    }
+    let twice = r#", "rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2.0},
+        "rope_parameters": {"rope_theta": 500000.0, "rope_type": "linear", "factor": 2}"#;
+    let once = r#", "rope_parameters": {"rope_theta": 500000.0, "rope_type": "linear", "factor": 2}"#;
+    assert_eq!(Config::parse(&llama(twice), "c"), Config::parse(&llama(once), "c"));
+}
+
+/// The same fields with other values.
+#[test]
+fn values_that_say_something_else_are_refused_by_name() {
+    let cases: [(&str, &[&str]); 6] = [
+        (
+            "llama",
+            &[
+                r#""hidden_activation": "gelu""#,
+                r#""attn_pdrop": 0.1"#,
+                r#""num_local_experts": 8"#,
+                r#""embedding_multiplier": 12.0"#,
+                r#""logits_scaling": 8.0"#,
+                r#""attention_multiplier": 0.125"#,
+                r#""rotary_pct": 0.25"#,
+                r#""qk_norm": true"#,
+                r#""qkv_bias": true"#,
+                r#""sliding_window": 1024"#,
+                r#""use_sliding_window": true"#,
+                r#""layer_types": ["full_attention"]"#,
+                r#""layer_types": ["full_attention", "full_attention", "linear_attention", "full_attention", "full_attention"]"#,
+                r#""num_layers": 6"#,
+                r#""num_kv_heads": 2"#,
+                r#""norm_eps": 1e-5"#,
+                r#""use_rope": false"#,
+                r#""tie_embeddings": true"#,
+                r#""rope_scaling": {"type": "default", "factor": 8.0}"#,
+                r#""rope_scaling": {"type": "linear", "factor": 2.0, "attention_factor": 2.0}"#,
+            ],
+        ),
+        ("mistral", &[r#""max_window_layers": 2"#, r#""sliding_window": 64, "sliding_window_size": 32"#]),
+        ("qwen2", &[r#""attention_out_bias": true"#, r#""use_qk_norm": true"#]),
+        ("gemma2", &[r#""sliding_window_pattern": 6"#, r#""hidden_activation": "gelu""#]),
+        ("olmo", &[r#""rms_norm_eps": 1e-6"#]),
+        ("granite", &[r#""num_experts": 4"#]),
+    ];
+    for (family, fields) in cases {
+        for extra in fields {
+            let fault = Config::parse(&of(family, &format!(", {extra}")), "c").expect_err(extra);
+            let name = extra.trim_start_matches('"').split('"').next().expect("a name");
+            let last = extra.rsplit("\", \"").next().unwrap_or(extra);
+            let named = fault.message.contains(name) || fault.message.contains(last.split('"').next().unwrap_or(name));
+            assert!(named, "{family} {extra}: {fault}");
+        }
+    }
+}
+
 /// What each family does not know, beside what it does.
 #[test]
 fn fields_that_a_family_does_not_read_are_refused_by_name() {
@@ -97,7 +216,11 @@ fn fields_that_a_family_does_not_read_are_refused_by_name() {
         ),
         ("llama", r#""rope_scaling": {"rope_type": "linear"}"#, "`rope_scaling.factor` is missing"),
         ("llama", r#""partial_rotary_factor": 0.5"#, "partial_rotary_factor"),
-        ("llama", r#""rope_parameters": {}, "rope_scaling": {}"#, "keep one"),
+        (
+            "llama",
+            r#""rope_parameters": {"rope_type": "linear", "factor": 2}, "rope_scaling": {"type": "linear", "factor": 4}"#,
+            "keep one",
+        ),
         ("llama", r#""rope_scaling": {"type": "yarn", "factor": 2.0, "beta_slow": 64}"#, "order"),
         ("mistral", r#""layer_types": ["full_attention"]"#, "layer_types"),
         ("mistral", r#""sliding_window": 0"#, "sliding_window"),

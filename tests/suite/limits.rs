@@ -1,0 +1,40 @@
+//! What the machine, or whoever lends it, does not give: memory, instruction sets.
+
+use crate::support::Workplace;
+
+#[test]
+fn a_limit_of_instruction_sets_that_is_not_known_is_refused() {
+    let place = Workplace::new();
+    for word in ["AVX2", "sse2"] {
+        let said = format!("`KERNELS_LIMIT` cannot be `{word}`");
+        let ended = place.trainer_with(&["check", "recipe.toml"], &[("KERNELS_LIMIT", word)]);
+        ended.fails(&[&said, "avx512, avx2, portable", "hint: "]);
+    }
+    for word in ["", "avx512", "avx2", "portable"] {
+        place.trainer_with(&["check", "recipe.toml"], &[("KERNELS_LIMIT", word)]).succeeds();
+    }
+}
+
+/// As a cluster sets it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_of_memory_is_told_of_in_words() {
+    let place = Workplace::new();
+    // Each thread would have a stack of its own, and there may be many.
+    let ended = place.shell("ulimit -v 60000; RAYON_NUM_THREADS=1 trainer run recipe.toml").exits(1);
+    let ended = ended.says(&["error: out of memory: no ", "bytes more", "hint: ", "ulimit"]);
+    assert!(!ended.stderr.contains("backtrace"), "{}", ended.stderr);
+}
+
+#[test]
+fn an_alpha_that_no_adapter_can_have_is_refused_before_the_first_step() {
+    let place = Workplace::new();
+    for (set, name) in [
+        ("adapter.alpha=1e38", "`adapter.alpha` cannot be"),
+        ("adapter.alpha_pattern={q_proj=1e30}", "`adapter.alpha_pattern.q_proj` cannot be"),
+        ("adapter.alpha=2e6", "`adapter.alpha` cannot be"),
+        ("adapter.rank_pattern={q_proj=0}", "`adapter.rank_pattern.q_proj` cannot be 0"),
+    ] {
+        place.refuses(&format!("check recipe.toml --set {set}"), &[name, "usual", "--> --set:1:"]);
+    }
+}
