@@ -28,10 +28,11 @@ const TITLES: [(&str, &str); 9] = [
     ("objective/weight_mean", "mean weight"),
     ("objective/weight_max", "largest weight"),
     ("objective/active_fraction", "active fraction (weights above 0)"),
-    ("objective/effective_sample_size", "effective sample size (tokens)"),
+    (EFFECTIVE, "effective sample size (part of the learned tokens)"),
 ];
 
 const LOSS: &str = "loss";
+const EFFECTIVE: &str = "objective/effective_sample_size";
 
 /// Differences below this part of a number are rounding.
 const ROUNDING: f64 = 1e-6;
@@ -182,11 +183,16 @@ type Point = (f64, Option<f64>);
 impl Series {
     fn of(lines: &[Value], name: &str) -> Self {
         let path = format!("/{name}");
-        let split = |split| {
-            let points =
-                of_split(lines, split).filter_map(|line| Some((line["step"].as_f64()?, line.pointer(&path)?.as_f64())));
+        let point = |line: &Value| {
+            let value = line.pointer(&path)?.as_f64();
+            // By itself it would tell how many tokens the steps have.
+            let unit = if name == EFFECTIVE { line["tokens_loss"].as_f64()?.max(1.0) } else { 1.0 };
+            Some((line["step"].as_f64()?, value.map(|value| value / unit)))
+        };
+        let split = |split| match (split, name) {
             // The loss of an evaluation is its nll, and no number beside a weighted one.
-            if split == "eval" && name == LOSS { Vec::new() } else { points.collect() }
+            ("eval", LOSS) => Vec::new(),
+            _ => of_split(lines, split).filter_map(point).collect(),
         };
         Self(["train", "eval"].map(|name| (name, split(name))))
     }
