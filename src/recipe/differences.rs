@@ -46,8 +46,10 @@ pub struct Changes {
     pub base: Vec<String>,
     /// A sentence encoder has another path.
     pub encoders: Vec<String>,
-    /// Rows, or an adapter that was begun with, have another path: what they are is compared, or in the checkpoint.
-    pub paths: Vec<String>,
+    /// Rows have another path.
+    pub rows: Vec<String>,
+    /// The adapter that the run began with has another path; it is in the checkpoints since.
+    pub begun_with: Vec<String>,
 }
 
 /// What changed between the recipe that a run was started with and the one it is to go on with.
@@ -60,7 +62,8 @@ pub fn since_start(old: &toml::Table, new: &toml::Table) -> Changes {
         let list = match difference.key.as_str() {
             "model.revision" => &mut changes.base,
             "model.path" if moved => &mut changes.base,
-            "data.train" | "data.eval" | "adapter.init_from" if moved => &mut changes.paths,
+            "data.train" | "data.eval" if moved => &mut changes.rows,
+            "adapter.init_from" if moved => &mut changes.begun_with,
             _ if moved && of_encoder() => &mut changes.encoders,
             _ => &mut changes.blocking,
         };

@@ -296,7 +296,7 @@ fn paths_are_told_apart_from_what_changes_steps() {
     assert_eq!(changes("\"one\"", "\"a/b\"\nrevision = \"main\"").base.len(), 2);
     assert_eq!(changes("encoder = \"a\"", "encoder = \"c\"").encoders, ["`auxiliary[0].encoder`: \"a\" -> \"c\""]);
     let rows = changes("train = [\"a\"]\neval = [\"b\"]", "train = [\"c\", \"d\"]\neval = [\"e\"]");
-    assert_eq!((rows.paths.len(), rows.blocking.len()), (2, 0), "{rows:?}");
+    assert_eq!((rows.rows.len(), rows.blocking.len()), (2, 0), "{rows:?}");
     // No path any more, or another setting beside one.
     assert_eq!(changes("path = \"one\"", "init = {}").blocking.len(), 2);
     assert_eq!(changes("k = 4", "k = 5").blocking.len(), 1);

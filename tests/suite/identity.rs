@@ -260,7 +260,7 @@ fn what_an_export_left_that_was_ended_is_told_of_or_removed() {
     }
     place.write(".mine.partial/notes.txt", "not an export");
     let said = place.trainer("export run --out merged --merge").succeeds();
-    said.says(&[
+    let said = said.says(&[
         "removing what an export to the same place left",
         ".merged.partial",
         "`./.older.partial` is what an export left",

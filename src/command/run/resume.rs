@@ -110,9 +110,11 @@ impl Resumed {
             (_, None) => None,
         };
         self.refuse(&changed)?;
-        let moved = [&self.changes.base, &self.changes.encoders, &self.changes.paths].into_iter().flatten();
-        for change in moved {
+        for change in [&self.changes.base, &self.changes.encoders, &self.changes.rows].into_iter().flatten() {
             tracing::info!("another place, the same content: {change}");
+        }
+        for change in &self.changes.begun_with {
+            tracing::info!("the adapter is that of the checkpoint, and no other is read: {change}");
         }
         Ok((base, encoders))
     }
