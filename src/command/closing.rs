@@ -1,7 +1,7 @@
 //! The last words of a run: what came of it, what went wrong, and what to do next.
 
 use checkpoints::Run;
-use datasets::{Asked, Example, Message, Part, Template, Tokenizer};
+use datasets::{Asked, Conversation, Example, Message, Part, Template, Tokenizer};
 use faults::{Fault, counted};
 use serde_json::Value;
 
@@ -171,7 +171,7 @@ fn users_turn(whole: &str, tokenizer: &Tokenizer) -> Option<String> {
 }
 
 fn conversation(text: &str) -> Asked {
-    Asked::Conversation(vec![Message::new("user", text)])
+    Asked::Conversation(Conversation::new(vec![Message::new("user", text)]))
 }
 
 /// How a row begins, as arguments of `trainer sample`: whole words of its first line that has some.

@@ -186,6 +186,8 @@ mod tests {
                 stopped_early: false,
                 train_fingerprint: "a".into(),
                 eval_fingerprint: None,
+                base: None,
+                encoders: Vec::new(),
                 recipe: String::new(),
                 version: String::new(),
             };

@@ -161,7 +161,7 @@ fn every_fault_of_a_recipe_is_named_at_once_in_the_order_of_the_file() {
 
 #[test]
 fn impossible_values_and_keys_that_exclude_each_other_are_one_fault_each() {
-    let cases: [(&[&str], &str); 44] = [
+    let cases: [(&[&str], &str); 52] = [
         (&["model.path=3"], "`model.path` must be a string"),
         (&["model.path=\"\""], "`model.path` names no model"),
         (&["model.path=builtin:tiny", "model.revision=main"], "`model.revision` has no effect"),

@@ -344,10 +344,10 @@ mod tests {
             },
             _ => vec![("#", 1.0)],
         };
-        let stated = answers(endless, 1, &settings(Template::Mathematics, [1.0, 0.5], [9, 9])).remove(0);
+        let drawn = answers(endless, 1, &settings(Template::Mathematics, [1.0, 0.5], [9, 9])).remove(0);
         let stage = Stage { intent: "i".into(), response: "x".into() };
-        assert_eq!((stated.stages, stated.stopped), (vec![stage.clone(); 3], false));
-        assert_eq!(stated.text, stated_text(3));
+        assert_eq!((drawn.stages, drawn.stopped), (vec![stage.clone(); 3], false));
+        assert_eq!(drawn.text, stated_text(3));
 
         // A model of few positions: the answer ends where these do, and no stage is empty.
         let question = Question { text: "q:".into(), special: true };

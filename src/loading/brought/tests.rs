@@ -1,7 +1,11 @@
-use datasets::Message;
+use datasets::{Conversation, Message};
 use serde_json::{Value, json};
 
 use super::*;
+
+fn greeting() -> Conversation {
+    Conversation::new(vec![Message::new("user", "hi")])
+}
 
 /// A folder of the embedded model, with some files in place of its own or beside them; an empty text takes one away.
 fn base(files: &[(&str, &str)]) -> (tempfile::TempDir, ModelFiles) {
@@ -57,7 +61,7 @@ fn settings_of(name: &str) -> Value {
 }
 
 fn opened(brought: &Brought) -> String {
-    brought.tokenizer.render_chat(&[Message::new("user", "hi")], true).unwrap_or_else(|fault| panic!("{fault}"))
+    brought.tokenizer.render_chat(&greeting(), true).unwrap_or_else(|fault| panic!("{fault}"))
 }
 
 fn file<'a>(brought: &'a Brought, wanted: &str) -> Option<&'a [u8]> {
@@ -106,7 +110,7 @@ fn a_template_of_its_own_goes_before_the_bases_in_whatever_file_either_is() {
                 std::fs::write(merged.path().join(name), bytes).expect("a written file");
             }
             let again = Tokenizer::load(merged.path()).unwrap_or_else(|faults| panic!("{faults}"));
-            assert_eq!(again.render_chat(&[Message::new("user", "hi")], true).expect("text"), "[user] hi");
+            assert_eq!(again.render_chat(&greeting(), true).expect("text"), "[user] hi");
         }
     }
 }
@@ -117,7 +121,7 @@ fn a_tokenizer_without_a_template_leaves_the_bases() {
     for of_base in [&[][..], &[(TEMPLATE, OWN)]] {
         let (_guard, base) = base(of_base);
         let found = brought(&[(SETTINGS, &*none)], &base);
-        let expected = base.tokenizer().and_then(|t| Ok(t.render_chat(&[Message::new("user", "hi")], true)?));
+        let expected = base.tokenizer().and_then(|t| Ok(t.render_chat(&greeting(), true)?));
         assert_eq!(opened(&found), expected.unwrap_or_else(|faults| panic!("{faults}")));
         assert!(found.warnings[0].contains("has no chat template"), "{:?}", found.warnings);
     }
