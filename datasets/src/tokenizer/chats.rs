@@ -11,7 +11,7 @@ impl Tokenizer {
     /// This tokenizer with another chat template, switches for it, one more token that ends turns, or another date.
     ///
     /// # Errors
-    /// A template that cannot be read, switches without a template, or a token that there is not.
+    /// A template that cannot be read, or a token that there is not.
     pub fn with_chat(mut self, settings: &ChatSettings) -> Result<Self, Fault> {
         self.moment = settings.moment.unwrap_or(self.moment);
         let own = self.template.as_ref().map(|template| (template.file().to_owned(), template.source().to_owned()));
