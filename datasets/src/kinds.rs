@@ -134,7 +134,7 @@ fn of_bytes(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
         _ if starts(b"\xfd7zXZ\0") => packed("an xz file", "unxz -k"),
         _ if starts(b"7z\xbc\xaf\x27\x1c") => packed("a 7z archive", "7z x"),
         _ if starts(b"PK\x03\x04") && (ends("xlsx") || ends("xlsm")) => {
-            Some(("a table of Excel", by_pandas(&format!("read_excel('{shown}', dtype=str)"))))
+            Some(("a table of Excel", by_pandas(&format!("read_excel('{shown}', dtype=str, keep_default_na=False)"))))
         }
         _ if starts(b"PK\x03\x04") && (ends("pt") || ends("pth") || ends("bin")) => {
             other("a file of tensors", "rows are text: name the file that it was made from")
@@ -144,7 +144,7 @@ fn of_bytes(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
         }
         _ if starts(b"PK\x03\x04") => packed("a zip archive", "unzip"),
         _ if starts(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") => {
-            Some(("a table of old Excel", by_pandas(&format!("read_excel('{shown}', dtype=str)"))))
+            Some(("a table of old Excel", by_pandas(&format!("read_excel('{shown}', dtype=str, keep_default_na=False)"))))
         }
         _ if head.len() > 1 && head[0] == 0x80 && (2..=5).contains(&head[1]) => {
             let hint = by_pandas(&format!("DataFrame(pandas.read_pickle('{shown}'))"));

@@ -35,7 +35,7 @@ pub(crate) fn fitted(mut conversation: Conversation, tokenizer: &Tokenizer) -> R
             return Err(fault.hint(format!("take it out; `{name}` has a column of its own, or is the program's")));
         }
         if !tokenizer.template_mentions(name) {
-            return no_place(&full, "chat_template_kwargs", "take it out");
+            return no_place(&full, "chat_template_kwargs", "name the switches that it has");
         }
     }
     for (index, message) in conversation.messages.iter_mut().enumerate() {
