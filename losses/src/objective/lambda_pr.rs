@@ -73,8 +73,8 @@ impl Objective for LambdaPr {
                 fall * LIKELY / (1.0 - LIKELY)
             )],
             None if delta > MOST_LIKELY => vec![format!(
-                "{about}: what the model is surer of has no weight and falls towards that, and with it the held-out nll may \
-                 rise; lower `gamma`, the paper has 1e-7 to 1e-5"
+                "{about}: what the model is surer of has no weight and falls towards that, and the held-out nll rises with a \
+                 learning rate that suits `nll`; the paper has a `gamma` of 1e-7 to 1e-5 and a tenth of the rate"
             )],
             _ => Vec::new(),
         }
@@ -92,7 +92,8 @@ impl Objective for LambdaPr {
 /// The probability up to which tokens of a new model are learned with the `gamma` that is proposed.
 const LIKELY: f64 = 0.25;
 
-/// Above this, a model that has learned before was seen to lose what it knew (`losses/README.md`).
+/// Above this, a model that has learned before was seen to lose what it knew: with 0.26 and a rate of 1e-3,
+/// SmolLM2-135M-Instruct ended above the held-out nll that it began with.
 const MOST_LIKELY: f64 = 0.1;
 
 /// `-ln delta` of rows of `length` tokens, for `lambda < 1`: the `nll` from which on a token is learned.
@@ -232,7 +233,10 @@ mod tests {
         // A trained model: the paper's settings pass, those for short rows do not on long ones.
         assert_eq!(remarks("", 120, None), Vec::<String>::new());
         let much = remarks("gamma = 1e-2", 120, None);
-        assert!(much.len() == 1 && much[0].contains("at most 3.4e-1") && much[0].contains("lower `gamma`"), "{much:?}");
+        assert!(
+            much.len() == 1 && much[0].contains("at most 3.4e-1") && much[0].contains("`gamma` of 1e-7 to 1e-5"),
+            "{much:?}"
+        );
         assert_eq!(remarks("gamma = 1e-2\nlambda = 1", 120, None), Vec::<String>::new());
         let delta = reference_delta(120, 0.1, 1e-2);
         assert!((delta - 0.34).abs() < 0.005, "{delta}");

@@ -27,7 +27,7 @@ const FOR_LONG_ROWS: [(&str, &str, &str); 5] = [
     (
         "lambda_pr",
         "gamma",
-        "# 1e-7 to 1e-5 in the paper: the larger, the more tokens count, and the more of what the model knows is lost.\n\
+        "# 1e-7 to 1e-5 in the paper: the larger, the more tokens count.\n\
          gamma = 1e-5",
     ),
     (
@@ -72,23 +72,28 @@ pub fn text(recipe: &Embedded, place: &Place) -> Result<String, Fault> {
     let objective = objective
         .replace("encoder = \"BAAI/bge-large-en-v1.5\"", "encoder = \"sentence-transformers/all-MiniLM-L6-v2\"");
     let data = data(recipe, place);
-    let training = TRAINING.replace("RATE", &rate(&place.model));
+    let rate = rate(&place.model, if recipe.name == "lambda_pr" { OF_LAMBDA_PR } else { 1.0 });
+    let training = TRAINING.replace("RATE", &rate);
     Ok(format!("{}{}{data}{objective}{training}", header(recipe, place), model(place)))
 }
 
 /// The learning rate for an adapter: where the width of the model can be read, half of the best one, which leaves room for
 /// rows and objectives of all kinds; else what is usual from one to thirteen billion parameters.
-fn rate(model: &str) -> String {
+fn rate(model: &str, part: f64) -> String {
     let text = fs_err::read_to_string(Path::new(model).join("config.json")).unwrap_or_default();
     let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     match config["hidden_size"].as_u64() {
-        Some(width) => format!("{:.0e}", (best_rate(width as usize) / 2.0).clamp(1e-4, 1e-3)),
-        None => "2e-4".into(),
+        Some(width) => format!("{:.0e}", part * (best_rate(width as usize) / 2.0).clamp(1e-4, 1e-3)),
+        None => format!("{:.0e}", part * 2e-4),
     }
 }
 
+/// Few tokens have a weight in `lambda_pr`, and Adam takes whole steps by them: at the rate of `nll` the tokens without a
+/// weight lose their probability (`losses/README.md`). The paper's rate, 1e-6 for all weights, is a tenth of what is usual.
+const OF_LAMBDA_PR: f64 = 0.1;
+
 const TRAINING: &str = "[optimizer]
-# For an adapter: from 1e-3 on models of 100 million parameters down to 1e-4 on those of 10 billion.
+# For an adapter: from 1e-3 on models of 100 million parameters down to 1e-4 on those of 10 billion; for `lambda_pr` a tenth.
 learning_rate = RATE
 
 [schedule]
@@ -259,6 +264,7 @@ mod tests {
             assert_eq!(read("nll", &place).1.optimizer.learning_rate, expected, "{width}");
         }
         assert_eq!(read("nll", &place()).1.optimizer.learning_rate, 2e-4);
+        assert_eq!(read("lambda_pr", &place()).1.optimizer.learning_rate, 2e-5);
     }
 
     #[test]
