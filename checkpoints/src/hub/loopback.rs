@@ -186,7 +186,7 @@ pub(super) fn hub(
 }
 
 pub(super) fn etag(name: &str) -> String {
-    format!("etag-of-{name}")
+    format!("etag-of-{}", name.replace('/', "-"))
 }
 
 /// A body from the byte on that the request's `Range` names.

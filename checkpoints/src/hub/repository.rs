@@ -15,7 +15,7 @@ const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// What a model's folder has beside its weights. All but the configuration may be absent.
-const SMALL_FILES: [&str; 13] = [
+const SMALL_FILES: [&str; 14] = [
     CONFIG,
     "generation_config.json",
     "tokenizer.json",
@@ -23,6 +23,8 @@ const SMALL_FILES: [&str; 13] = [
     "special_tokens_map.json",
     "chat_template.jinja",
     "chat_template.json",
+    // How a sentence encoder pools.
+    "1_Pooling/config.json",
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
@@ -32,7 +34,7 @@ const SMALL_FILES: [&str; 13] = [
 ];
 
 /// How many of them are read; the others go along into an export.
-const READ: usize = 7;
+const READ: usize = 8;
 
 pub(super) struct Repository<'a> {
     hub: &'a Hub,
@@ -175,7 +177,7 @@ impl<'a> Repository<'a> {
         if !pointer.exists() {
             let locks = self.hub.cache.join(".locks").join(self.folder.file_name().unwrap_or_default());
             let blob = client.download(commit, file, &self.folder.join("blobs"), &locks)?;
-            link(&blob, &pointer).map_err(|error| disk(error, &pointer))?;
+            link(&blob, &pointer, file.matches('/').count()).map_err(|error| disk(error, &pointer))?;
         }
         Ok(pointer)
     }
@@ -260,14 +262,16 @@ pub(super) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// Makes `pointer`, a file of a snapshot, lead to `blob`; where there are no links, the blob itself moves there.
-fn link(blob: &Path, pointer: &Path) -> std::io::Result<()> {
+/// Makes `pointer`, a file of a snapshot so many folders `deep`, lead to `blob`; where there are no links, the blob itself
+/// moves there.
+fn link(blob: &Path, pointer: &Path, deep: usize) -> std::io::Result<()> {
     if let Some(folder) = pointer.parent() {
         std::fs::create_dir_all(folder)?;
     }
     #[cfg(unix)]
     {
-        let target = Path::new("../../blobs").join(blob.file_name().unwrap_or_default());
+        let up = "../".repeat(2 + deep);
+        let target = Path::new(&up).join("blobs").join(blob.file_name().unwrap_or_default());
         match std::os::unix::fs::symlink(target, pointer) {
             Ok(()) => return Ok(()),
             // Another process was first, or the link was there and its blob was not.
@@ -275,5 +279,7 @@ fn link(blob: &Path, pointer: &Path) -> std::io::Result<()> {
             Err(_) => {}
         }
     }
+    #[cfg(not(unix))]
+    let _ = deep;
     std::fs::rename(blob, pointer)
 }

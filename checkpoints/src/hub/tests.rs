@@ -382,6 +382,22 @@ fn an_empty_file_is_a_file() {
     assert_eq!(std::fs::read(snapshot.join("merges.txt")).unwrap(), b"");
 }
 
+/// Without it an encoder would pool in another way than it was trained to.
+#[test]
+fn how_an_encoder_pools_comes_with_it() {
+    let mut files = whole();
+    files.insert("1_Pooling/config.json".into(), b"{\"pooling_mode_cls_token\": true}".to_vec());
+    let answers = hub(files.clone(), None);
+    let server = Server::start(move |request, _| answers(request));
+    let bench = Bench::new(server.url());
+    let snapshot = bench.get().unwrap();
+    assert_eq!(std::fs::read(snapshot.join("1_Pooling/config.json")).unwrap(), files["1_Pooling/config.json"]);
+    assert!(snapshot.join("1_Pooling/config.json").is_symlink());
+    let asked = server.requests().len();
+    bench.get().unwrap();
+    assert_eq!(server.requests().len(), asked);
+}
+
 #[test]
 fn a_hub_with_a_passing_problem_is_asked_again_and_then_given_up() {
     let server = troubled(|_, before| (before == 0).then(|| Reply::new(500)));
