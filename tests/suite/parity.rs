@@ -1,7 +1,7 @@
 //! The mathematics of every architecture against transformers and PEFT: the numbers in `tests/fixtures`, made by
 //! `make.py` there.
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Tensor};
 use checkpoints::export::{Base, merged};
 use trainer::engine::Trainee;
 use trainer::engine::backward::Recompute;
