@@ -34,7 +34,14 @@ pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_filter("center", center);
     environment.add_filter("urlencode", urlencode);
     environment.add_filter(PERCENT, percent);
+    environment.add_filter(ITEMS, |value: Value| match value.is_none() {
+        true => Err(refused("`none` is not iterable")),
+        false => Ok(value),
+    });
 }
+
+/// The filter that what a loop goes over passes: jinja2 finds nothing to go over in `none`.
+pub(super) const ITEMS: &str = "__items__";
 
 /// What the operator `%` becomes: minijinja's takes numbers alone.
 pub(super) const PERCENT: &str = "__percent__";

@@ -2,23 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use minijinja::value::{Kwargs, Object, Rest, ValueOrKwargs};
+use minijinja::value::{Object, ObjectRepr, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::arguments::{bind, refused};
 use super::python;
-use super::rewrite::{MARK_END, MARK_START};
 
 /// `raise_exception(message)`.
 pub(super) fn raise_exception(message: Value) -> Result<Value, Error> {
     Err(refused(python::text(&message)))
-}
-
-/// What `{% generation %}` becomes: the text of its block between two marks.
-pub(super) fn generation(state: &mut State, arguments: Kwargs) -> Result<String, Error> {
-    let caller: Value = arguments.get("caller")?;
-    let block = caller.call(state, &[])?;
-    Ok(format!("{MARK_START}{}{MARK_END}", python::text(&block)))
 }
 
 /// `dict(pairs or another dictionary, name=value, ..)`.
@@ -27,7 +19,7 @@ pub(super) fn dict(arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     for value in arguments.into_values() {
         for item in value.try_iter()? {
             let (key, item) = match value.kind() {
-                minijinja::value::ValueKind::Map => (item.clone(), value.get_item(&item)?),
+                ValueKind::Map => (item.clone(), value.get_item(&item)?),
                 _ => (item.get_item_by_index(0)?, item.get_item_by_index(1)?),
             };
             match pairs.iter_mut().find(|(known, _)| *known == key) {
@@ -55,8 +47,8 @@ pub(super) fn cycler(items: Rest<Value>) -> Result<Value, Error> {
 }
 
 impl Object for Cycler {
-    fn repr(self: &Arc<Self>) -> minijinja::value::ObjectRepr {
-        minijinja::value::ObjectRepr::Plain
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
@@ -95,8 +87,8 @@ pub(super) fn joiner(arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
 }
 
 impl Object for Joiner {
-    fn repr(self: &Arc<Self>) -> minijinja::value::ObjectRepr {
-        minijinja::value::ObjectRepr::Plain
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
     }
 
     fn call(self: &Arc<Self>, _: &mut State, _: &[Value]) -> Result<Value, Error> {

@@ -1,16 +1,15 @@
 //! What jinja2 reads otherwise than minijinja, written as minijinja reads it: line ends, `{% generation %}`, the operator
-//! `%` on strings, a plus sign before a number, and escapes that Python leaves as they are.
+//! `%` on strings, a plus sign before a number, escapes that Python leaves as they are, and loops over `none`, which is an
+//! error.
 
 use std::ops::Range;
 
-use super::filters::PERCENT;
+use super::filters::{ITEMS, PERCENT};
 
 /// Stands in a rendered text where a `{% generation %}` block begins; no character of any text.
 pub(super) const MARK_START: char = '\u{fdd0}';
 /// Stands where it ends.
 pub(super) const MARK_END: char = '\u{fdd1}';
-/// The function that writes these marks.
-pub(super) const GENERATION: &str = "__generation__";
 
 /// A template's source for minijinja.
 pub(super) fn rewritten(source: &str) -> String {
@@ -25,14 +24,21 @@ pub(super) fn rewritten(source: &str) -> String {
             closer => tag(rest, if closer == b'{' { "}}" } else { "%}" }, &mut text),
         };
         let Some(length) = length else { break };
-        if rest.starts_with("{#") {
-            text.push_str(&rest[..length]);
-        }
-        let is_raw = rest.starts_with("{%") && rest[2..length - 2].trim_matches(['-', '+', ' ', '\n', '\t']) == "raw";
-        rest = &rest[length..];
-        if is_raw && let Some(end) = end_of_raw(rest) {
-            text.push_str(&rest[..end]);
-            rest = &rest[end..];
+        let (tag, after) = rest.split_at(length);
+        rest = after;
+        match tag.strip_prefix("{%").map(|tag| tag[..tag.len() - 2].trim_matches(['-', '+', ' ', '\n', '\t'])) {
+            _ if tag.starts_with("{#") => text.push_str(tag),
+            Some("raw") => {
+                let (raw, after) = after.split_at(end_of_raw(after).unwrap_or(0));
+                text.push_str(raw);
+                rest = after;
+            }
+            // The mark that was written behind the tag must not keep what the tag takes off.
+            Some("generation" | "endgeneration") if tag.ends_with("-%}") => rest = after.trim_start(),
+            Some("generation" | "endgeneration") if !tag.ends_with("+%}") => {
+                rest = after.strip_prefix('\n').unwrap_or(after);
+            }
+            _ => {}
         }
     }
     text.push_str(rest);
@@ -56,12 +62,17 @@ fn tag(source: &str, closer: &str, out: &mut String) -> Option<usize> {
     let (tokens, length) = tokens(source, closer)?;
     let word = |token: &Token| &source[token.range.clone()];
     let mut edits: Vec<(Range<usize>, String)> = Vec::new();
-    if let ([only], "%}") = (&tokens[..], closer) {
-        match word(only) {
-            "generation" => edits.push((only.range.clone(), format!("call {GENERATION}()"))),
-            "endgeneration" => edits.push((only.range.clone(), "endcall".into())),
-            _ => {}
+    if let ([only], "%}") = (&tokens[..], closer)
+        && let Some((block, mark)) = match word(only) {
+            "generation" => Some(("if true", MARK_START)),
+            "endgeneration" => Some(("endif", MARK_END)),
+            _ => None,
         }
+    {
+        let control = source[2..].chars().next().filter(|letter| matches!(letter, '-' | '+'));
+        let control = control.map_or_else(String::new, String::from);
+        out.push_str(&format!("{{%{control} {block} %}}{{{{ '{mark}' }}}}"));
+        return Some(length);
     }
     for (index, token) in tokens.iter().enumerate() {
         let is_after_operand = index > 0 && ends_operand(source, &tokens[index - 1]);
@@ -76,6 +87,10 @@ fn tag(source: &str, closer: &str, out: &mut String) -> Option<usize> {
             (Kind::Text, text) => edits.extend(escapes(text).map(|text| (token.range.clone(), text))),
             _ => {}
         }
+    }
+    if let Some((start, end)) = looped_over(source, &tokens).filter(|_| closer == "%}") {
+        edits.push((start..start, "(".into()));
+        edits.push((end..end, format!(")|{ITEMS}")));
     }
     edits.sort_by_key(|(range, _)| (range.start, range.end));
     let mut at = 0;
@@ -180,6 +195,24 @@ fn number_length(rest: &str, before: Option<&str>) -> usize {
         return length + 1 + digits(&rest[length + 1..]);
     }
     length
+}
+
+/// What a `for` goes over: from behind its `in` to its `if` or `recursive`, or to the end.
+fn looped_over(source: &str, tokens: &[Token]) -> Option<(usize, usize)> {
+    let word = |at: usize| &source[tokens[at].range.clone()];
+    if tokens.is_empty() || word(0) != "for" {
+        return None;
+    }
+    let next = |at: usize, words: &[&str]| {
+        let mut at = at;
+        while at < tokens.len() && !words.contains(&word(at)) {
+            at = if tokens[at].kind == Kind::Open { tokens[at].partner } else { at } + 1;
+        }
+        at
+    };
+    let start = next(1, &["in"]) + 1;
+    let end = next(start, &["if", "recursive"]);
+    (start < end).then(|| (tokens[start].range.start, tokens[end - 1].range.end))
 }
 
 /// Names that no value has.
