@@ -423,6 +423,11 @@ impl Tokenizer {
         self.moment
     }
 
+    /// True for a text that ends with a token at which the model stops.
+    pub(crate) fn ends_with_stop(&self, text: &str) -> bool {
+        self.stop_texts.iter().any(|stop| text.ends_with(stop.as_str()))
+    }
+
     /// The text of one answer up to where the model stops: up to the first stop token in `after`, which follows the
     /// answer's words; else up to the added token that it ends with; else all of it.
     pub(crate) fn end_of_turn<'a>(&self, after: &'a str) -> &'a str {

@@ -30,25 +30,61 @@ pub(super) struct Frame {
 
 /// The turn of message `index`.
 pub(super) fn turn(conversation: &Conversation, index: usize, tokenizer: &Tokenizer) -> Result<Turn, Fault> {
-    let opened = tokenizer.render_chat(&conversation.up_to(index), true)?;
-    let message = &conversation.messages[index];
-    let with = tokenizer.render_chat(&conversation.up_to(index + 1), false)?;
-    if let Some(tail) = with.strip_prefix(opened.as_str()) {
-        let answer = until_stop(tail, message.text(), tokenizer).to_owned();
-        return Ok(Turn { opened, answer });
-    }
-    let probe = Probe::of(&conversation.up_to(index), &opened, tokenizer)?;
-    if let Some(thought) = opened_thought(&opened, &probe.before)
-        && let Some(words) = thought.words(message)
-    {
-        let answer = words + &probe.frame.end;
-        return Ok(Turn { opened, answer });
-    }
-    let Some(tail) = with.strip_prefix(probe.before.as_str()) else {
-        return Err(unwritten(index));
+    let (asked, answered) = (conversation.up_to(index), conversation.up_to(index + 1));
+    let opened = tokenizer.render_chat(&asked, true)?;
+    let with = tokenizer.render_chat(&answered, false)?;
+    let words = conversation.messages[index].text();
+    let answer = match with.strip_prefix(opened.as_str()) {
+        Some(tail) => until_stop(tail, words, tokenizer).to_owned(),
+        None => rewritten(&asked, &conversation.messages[index], &opened, &with, tokenizer)?,
     };
-    let answer = until_stop(tail, message.text(), tokenizer).to_owned();
+    let answer = ended(answer, &answered, tokenizer);
     Ok(Turn { opened, answer })
+}
+
+/// The answer of a turn that a whole conversation writes otherwise than it is opened.
+fn rewritten(
+    asked: &Conversation,
+    message: &Message,
+    opened: &str,
+    with: &str,
+    tokenizer: &Tokenizer,
+) -> Result<String, Fault> {
+    let words = message.text();
+    let probe = Probe::of(asked, opened, tokenizer)?;
+    let thought = opened_thought(opened, &probe.before);
+    if let Some(words) = thought.as_ref().and_then(|thought| thought.words(message)) {
+        return Ok(words + &probe.frame.end);
+    }
+    if let Some(tail) = with.strip_prefix(probe.before.as_str()) {
+        // An empty thought of the whole conversation, of which the opened turn has the beginning.
+        let closed = thought.as_ref().and_then(|thought| thought.closed_in(&probe.before)).unwrap_or_default();
+        return Ok(format!("{closed}{}", until_stop(tail, words, tokenizer)));
+    }
+    // The template writes the turn otherwise than it would another: what is said is written as others are.
+    let said = words.rsplit("</think>").next().filter(|_| opened.trim_end().ends_with("</think>"));
+    let said = said.map_or(words, str::trim_start);
+    if said.trim().is_empty() || message.fields.contains_key("tool_calls") {
+        return Err(unwritten(asked.messages.len()));
+    }
+    Ok(format!("{}{said}{}", probe.frame.lead, probe.frame.end))
+}
+
+/// An answer with the token that ends it, where the template writes that only once a turn follows.
+fn ended(answer: String, answered: &Conversation, tokenizer: &Tokenizer) -> String {
+    let words = answered.messages.last().map_or("", Message::text).trim();
+    if words.is_empty() || tokenizer.ends_with_stop(&answer) {
+        return answer;
+    }
+    let mut followed = answered.clone();
+    followed.messages.push(Message::new("user", "Question"));
+    let found = tokenizer.render_chat(&followed, false).ok().and_then(|text| {
+        let after = &text[text.rfind(words)? + words.len()..];
+        let written = &answer[answer.rfind(words)? + words.len()..];
+        let end = tokenizer.end_of_turn(&after[..after.find("Question")?]);
+        tokenizer.ends_with_stop(end).then(|| end.strip_prefix(written).map(str::to_owned))?
+    });
+    answer + &found.unwrap_or_default()
 }
 
 /// How the template writes `words` after `opened`, which is the conversation with the assistant's turn opened.
@@ -117,6 +153,14 @@ fn opened_thought<'a>(opened: &'a str, before: &str) -> Option<Thought<'a>> {
 }
 
 impl Thought<'_> {
+    /// What closes the thought that a text ends with, if that has an empty one.
+    fn closed_in<'b>(&self, text: &'b str) -> Option<&'b str> {
+        let inner = &text[text.rfind(self.tag)? + self.tag.len()..];
+        let end = self.tag.replacen('<', "</", 1);
+        let is_empty = inner.trim_start().strip_prefix(&end)?.trim().is_empty();
+        is_empty.then(|| inner.trim_start())
+    }
+
     /// What a message says from within the thought on; `None` where it has no thought.
     fn words(&self, message: &Message) -> Option<String> {
         let content = message.text();

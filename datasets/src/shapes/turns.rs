@@ -38,8 +38,11 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
             Err(fault) => return Err(fault),
         }
     }
-    if let Some(spans) = spans(&found, &whole.text) {
-        return Ok(vec![Draft { oddities, ..one(&whole.text, &spans, context) }]);
+    // Some templates end a turn only once another follows: the last one is ended as the others are.
+    let last = found.last().map(|(turn, _)| format!("{}{}", turn.opened, turn.answer));
+    let text = last.filter(|text| text.starts_with(&whole.text)).unwrap_or(whole.text);
+    if let Some(spans) = spans(&found, &text) {
+        return Ok(vec![Draft { oddities, ..one(&text, &spans, context) }]);
     }
     if learns_all {
         if turns.iter().any(|(_, is_learned)| !is_learned) {
@@ -48,9 +51,9 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
             )
             .hint("with `data.train_on = \"all\"` a turn can then not be left out by its `weight` or `train`"));
         }
-        let answers = found.first().map_or(0, |(turn, _)| common(&turn.opened, &whole.text));
-        let spans = [(answers, whole.text.len(), true)];
-        return Ok(vec![Draft { oddities, ..one(&whole.text, &spans, context) }]);
+        let answers = found.first().map_or(0, |(turn, _)| common(&turn.opened, &text));
+        let spans = [(answers, text.len(), true)];
+        return Ok(vec![Draft { oddities, ..one(&text, &spans, context) }]);
     }
     oddities.push((Oddity::Apart, String::new()));
     let mut drafts: Vec<Draft> = found.into_iter().map(|(turn, _)| apart(turn, context)).collect();

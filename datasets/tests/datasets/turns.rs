@@ -257,3 +257,32 @@ fn an_end_token_that_takes_blanks_is_learned() {
         assert!(tokenizer.decode(&learned, false).expect("text").starts_with("Teal.<|end|>"));
     }
 }
+
+/// Templates such as Qwen 1.5's end the last turn only once another follows, and DeepSeek's write an empty thought where
+/// they open one.
+#[test]
+fn a_turn_is_ended_and_a_thought_closed_where_the_whole_conversation_does_so_elsewhere() {
+    const OPEN_END: &str = "{%- for m in messages -%}{{- '<|' + m.role + '|>' + m.content -}}\
+        {%- if not loop.last or add_generation_prompt %}{{ '<|end|>' }}{% endif -%}{%- endfor -%}\
+        {%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif -%}";
+    check(OPEN_END, &one(), &["<|user|>Colour?<|end|><|assistant|>⟦Teal.<|end|>⟧"]);
+    let tokenizer = with_template(OPEN_END, &["<|end|>"]);
+    assert_eq!(read(&two(), &tokenizer, TrainOn::Assistant).report.notices, []);
+
+    const CLOSED: &str = "{%- for m in messages -%}{{- '<|' + m.role + '|>' -}}\
+        {%- if m.role == 'assistant' %}{{ '<think></think>' + m.content + '<|end|>' }}{% else %}{{ m.content }}{% endif -%}\
+        {%- endfor -%}{%- if add_generation_prompt %}{{ '<|assistant|><think>\\n' }}{% endif -%}";
+    check(CLOSED, &one(), &["<|user|>Colour?<|assistant|><think>\n⟦</think>Teal.<|end|>⟧"]);
+}
+
+#[test]
+fn the_first_of_several_answers_in_a_row_is_a_turn_too() {
+    let row = json!({"messages": [turn("user", "a"), turn("assistant", "b"), turn("assistant", "c"), turn("tool", "d"), turn("assistant", "e")]});
+    check(
+        END_LAST,
+        &row,
+        &[
+            "<|user|>\na<|end|>\n<|assistant|>\n⟦b<|end|>⟧\n<|assistant|>\n⟦c<|end|>⟧\n<|tool|>\nd<|end|>\n<|assistant|>\n⟦e<|end|>⟧\n</s>",
+        ],
+    );
+}
