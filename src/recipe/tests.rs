@@ -49,6 +49,26 @@ fn faults_of(overrides: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn what_a_recipe_says_of_chats_is_kept_and_read_again() {
+    assert_eq!(good(LEAST, &[]).data.chat, Chat::default());
+    let overrides = [
+        "data.chat_template=own.jinja",
+        "data.template_arguments={enable_thinking=false, depth=2, words=[\"a\"], inner={x=0.5}}",
+        "data.end_of_turn=\"<|im_end|>\"",
+        "data.date=\"2026-11-28\"",
+    ];
+    let recipe = good(LEAST, &overrides);
+    let chat = &recipe.data.chat;
+    assert_eq!((chat.template.as_deref(), chat.end_of_turn.as_deref()), (Some("own.jinja"), Some("<|im_end|>")));
+    let switches = serde_json::json!({"enable_thinking": false, "depth": 2, "words": ["a"], "inner": {"x": 0.5}});
+    assert_eq!(serde_json::Value::from(chat.arguments.clone()), switches);
+    assert_eq!(chat.date.map(|date| date.to_string()).as_deref(), Some("2026-11-28T00:00:00"));
+    // What a run keeps says the same to `sample` and `eval`.
+    let again = super::chat("recipe.toml", &recipe.resolved_text()).unwrap_or_else(|faults| panic!("{faults}"));
+    assert_eq!(&again, chat);
+}
+
+#[test]
 fn the_least_recipe_has_the_documented_defaults() {
     let recipe = good(LEAST, &[]);
     assert_eq!(recipe.seed, 17);
@@ -140,7 +160,7 @@ fn every_fault_of_a_recipe_is_named_at_once_in_the_order_of_the_file() {
 
 #[test]
 fn impossible_values_and_keys_that_exclude_each_other_are_one_fault_each() {
-    let cases: [(&[&str], &str); 42] = [
+    let cases: [(&[&str], &str); 50] = [
         (&["model.path=3"], "`model.path` must be a string"),
         (&["model.path=\"\""], "`model.path` names no model"),
         (&["model.path=builtin:tiny", "model.revision=main"], "`model.revision` has no effect"),
@@ -175,6 +195,12 @@ fn impossible_values_and_keys_that_exclude_each_other_are_one_fault_each() {
             &["data.chat={user=\"a\", assistant=\"b\"}", "data.format=text"],
             "`data.chat` and `data.format` exclude each other",
         ),
+        (&["data.date=tomorrow"], "`data.date` = \"tomorrow\" is no date hint: write the year first"),
+        (
+            &["data.template_arguments=[1]"],
+            "`data.template_arguments` must be a table such as `{ enable_thinking = false }`",
+        ),
+        (&["data.chat_templat=a.jinja"], "did you mean"),
         (&["objective.kind=shrap", "objective.alpha=2"], "did you mean \"sharp\"?"),
         (&["objective.alpha=2"], "a key of objective `sharp` and `cut`"),
         (&["auxiliary=[{kind=\"feature\",weight=1}]"], "did you mean \"features\"?"),
