@@ -33,11 +33,6 @@ pub(super) fn rewritten(source: &str) -> String {
                 text.push_str(raw);
                 rest = after;
             }
-            // The mark that was written behind the tag must not keep what the tag takes off.
-            Some("generation" | "endgeneration") if tag.ends_with("-%}") => rest = after.trim_start(),
-            Some("generation" | "endgeneration") if !tag.ends_with("+%}") => {
-                rest = after.strip_prefix('\n').unwrap_or(after);
-            }
             _ => {}
         }
     }
@@ -69,9 +64,11 @@ fn tag(source: &str, closer: &str, out: &mut String) -> Option<usize> {
             _ => None,
         }
     {
-        let control = source[2..].chars().next().filter(|letter| matches!(letter, '-' | '+'));
-        let control = control.map_or_else(String::new, String::from);
-        out.push_str(&format!("{{%{control} {block} %}}{{{{ '{mark}' }}}}"));
+        // The last tag does nothing but take off what the original takes off behind it.
+        let sign = |letter: Option<char>| letter.filter(|letter| matches!(letter, '-' | '+')).map(String::from);
+        let (left, right) = (sign(source[2..].chars().next()), sign(source[..length - 2].chars().next_back()));
+        let (left, right) = (left.unwrap_or_default(), right.unwrap_or_default());
+        out.push_str(&format!("{{%{left} {block} %}}{{{{ '{mark}' }}}}{{% set __marked__ = 0 {right}%}}"));
         return Some(length);
     }
     for (index, token) in tokens.iter().enumerate() {
