@@ -11,7 +11,7 @@ use datasets::{ChatSettings, Conversation, Message, Moment, Options, Tokenizer, 
 use serde_json::{Map, Value, json};
 
 /// Tokens at which models of many families stop.
-const STOPS: [&str; 22] = [
+const STOPS: [&str; 21] = [
     "</s>",
     "<|im_end|>",
     "<|eot_id|>",
@@ -31,7 +31,6 @@ const STOPS: [&str; 22] = [
     "[|endofturn|]",
     "<|user|>",
     "<|observation|>",
-    "<|im_sep|>end",
     "<SPECIAL_12>",
     "<eos>",
 ];

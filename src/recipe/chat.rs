@@ -44,8 +44,8 @@ pub(super) fn read(section: &mut Section) -> Chat {
     let template = section.optional("chat_template");
     let Switches(arguments) = section.optional("template_arguments").unwrap_or_default();
     let end_of_turn = section.optional("end_of_turn");
-    let date: Option<String> = section.optional("date");
-    let date = date.and_then(|text| match Moment::parse(&text) {
+    let date: Option<Day> = section.optional("date");
+    let date = date.and_then(|Day(text)| match Moment::parse(&text) {
         Ok(moment) => Some(moment),
         Err(fault) => {
             section.reject("date", format!("`data.date` = {}", fault.message), fault.hint.unwrap_or_default());
@@ -53,6 +53,26 @@ pub(super) fn read(section: &mut Section) -> Chat {
         }
     });
     Chat { template, arguments, end_of_turn, date }
+}
+
+/// A date, in quotes or without.
+#[derive(Debug, Clone)]
+struct Day(String);
+
+impl FromToml for Day {
+    const EXPECTED: &'static str = "a date such as \"2026-11-28\"";
+
+    fn from_toml(value: &toml::Value) -> Option<Self> {
+        match value {
+            toml::Value::String(text) => Some(Self(text.clone())),
+            toml::Value::Datetime(moment) => Some(Self(moment.to_string())),
+            _ => None,
+        }
+    }
+
+    fn to_toml(&self) -> toml::Value {
+        toml::Value::String(self.0.clone())
+    }
 }
 
 /// A table of any values, as a template is given them.

@@ -63,6 +63,7 @@ fn what_a_recipe_says_of_chats_is_kept_and_read_again() {
     let switches = serde_json::json!({"enable_thinking": false, "depth": 2, "words": ["a"], "inner": {"x": 0.5}});
     assert_eq!(serde_json::Value::from(chat.arguments.clone()), switches);
     assert_eq!(chat.date.map(|date| date.to_string()).as_deref(), Some("2026-11-28T00:00:00"));
+    assert_eq!(good(LEAST, &["data.date=2026-11-28"]).data.chat.date, chat.date);
     // What a run keeps says the same to `sample` and `eval`.
     let again = super::chat("recipe.toml", &recipe.resolved_text()).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(&again, chat);
