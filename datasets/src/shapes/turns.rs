@@ -23,12 +23,12 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
     let (tokenizer, learns_all) = (context.tokenizer, context.train_on == TrainOn::All);
     let turns = turns_of(&conversation.messages, context.train_on)?;
     let whole = tokenizer.render_marked(conversation, false)?;
-    let mut oddities = unread(conversation, &whole.text, tokenizer);
     if !whole.generated.is_empty() && !learns_all {
+        let oddities = unread(conversation, &whole.text, &[], tokenizer);
         let spans = generated(conversation, &turns, &whole, tokenizer);
         return Ok(vec![Draft { oddities, ..one(&whole.text, &spans, context) }]);
     }
-    let mut found = Vec::with_capacity(turns.len());
+    let (mut found, mut oddities) = (Vec::with_capacity(turns.len()), Vec::new());
     for (index, is_learned) in &turns {
         match turn(conversation, *index, tokenizer) {
             Ok(turn) => found.push((turn, *is_learned)),
@@ -38,6 +38,7 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
             Err(fault) => return Err(fault),
         }
     }
+    oddities.extend(unread(conversation, &whole.text, &found, tokenizer));
     // Some templates end a turn only once another follows: the last one is ended as the others are.
     let last = found.last().map(|(turn, _)| format!("{}{}", turn.opened, turn.answer));
     let text = last.filter(|text| text.starts_with(&whole.text)).unwrap_or(whole.text);
@@ -153,8 +154,13 @@ fn generated(conversation: &Conversation, turns: &[(usize, bool)], whole: &Rende
 }
 
 /// What of the row the template does not write: tools and documents that change nothing, switches, thoughts and calls
-/// that it has no word for.
-fn unread(conversation: &Conversation, whole: &str, tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
+/// that it has no word for and no answer holds.
+fn unread(
+    conversation: &Conversation,
+    whole: &str,
+    turns: &[(Turn, bool)],
+    tokenizer: &Tokenizer,
+) -> Vec<(Oddity, String)> {
     let mut found = Vec::new();
     let is_same = |changed: Conversation| tokenizer.render_chat(&changed, false).is_ok_and(|text| text == whole);
     if conversation.tools.is_some() && is_same(Conversation { tools: None, ..conversation.clone() }) {
@@ -166,7 +172,12 @@ fn unread(conversation: &Conversation, whole: &str, tokenizer: &Tokenizer) -> Ve
     let switches = conversation.arguments.keys().filter(|key| !tokenizer.template_mentions(key));
     found.extend(switches.map(|key| format!("chat_template_kwargs.{key}")));
     for key in THOUGHTS.into_iter().chain(["tool_calls"]) {
-        let has = |message: &Message| message.fields.get(key).is_some_and(|value| !value.is_null());
+        let has = |message: &Message| match message.fields.get(key) {
+            Some(serde_json::Value::String(text)) => !turns.iter().any(|(turn, _)| turn.answer.contains(text.trim())),
+            Some(serde_json::Value::Array(values)) => !values.is_empty(),
+            Some(value) => !value.is_null(),
+            None => false,
+        };
         let names: &[&str] = if key == "tool_calls" { &["tool_calls"] } else { &THOUGHTS };
         let is_read = names.iter().any(|name| tokenizer.template_mentions(name));
         if conversation.messages.iter().any(has) && !is_read {
