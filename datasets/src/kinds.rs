@@ -143,9 +143,10 @@ fn of_bytes(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
             other("a file of arrays", "rows are text: name the file that it was made from")
         }
         _ if starts(b"PK\x03\x04") => packed("a zip archive", "unzip"),
-        _ if starts(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") => {
-            Some(("a table of old Excel", by_pandas(&format!("read_excel('{shown}', dtype=str, keep_default_na=False)"))))
-        }
+        _ if starts(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") => Some((
+            "a table of old Excel",
+            by_pandas(&format!("read_excel('{shown}', dtype=str, keep_default_na=False)")),
+        )),
         _ if head.len() > 1 && head[0] == 0x80 && (2..=5).contains(&head[1]) => {
             let hint = by_pandas(&format!("DataFrame(pandas.read_pickle('{shown}'))"));
             Some(("a pickle of Python", format!("{hint}; a pickle runs code of whoever made it")))

@@ -24,6 +24,9 @@ pub(super) const SHAPE: Shape = Shape {
 
 /// Every learned turn of a conversation.
 pub(super) fn drafts(conversation: Conversation, context: &Context<'_>) -> Result<Drafts, Fault> {
+    if conversation.messages.is_empty() {
+        return Err(Fault::new("the conversation has no message").hint("take the row out"));
+    }
     let asks = |message: &&Message| message.role != "assistant" && message.learned == Some(true);
     if let Some(message) = conversation.messages.iter().find(asks).filter(|_| context.train_on != TrainOn::All) {
         let fault = Fault::new(format!("a message of `{}` says that it is learned", message.role));

@@ -296,7 +296,7 @@ fn bad_conversations_are_named() {
     let of = |messages: &str| one(&format!("{{\"messages\": {messages}}}"));
     for (messages, message) in [
         ("3", "`messages` must be a list, found the number `3`"),
-        ("[]", "no message has the role `assistant`"),
+        ("[]", "the conversation has no message hint: take the row out"),
         (r#"["hi"]"#, "`messages[0]` must be an object, found a string"),
         (r#"[{"role": "user", "content": 3}]"#, "`messages[0].content` must be a string, found the number `3`"),
         (r#"[{"role": "user", "contnet": "a"}]"#, "`messages[0].content` is missing hint: the message has `contnet`"),
