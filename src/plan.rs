@@ -10,7 +10,6 @@ mod rows;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device};
@@ -29,7 +28,7 @@ use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::settings::Settings;
 use crate::engine::state::RunState;
-use crate::loading::{self, Identity, local_folder};
+use crate::loading::{Brought, Identity, local_folder};
 use crate::model::{Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source};
 use crate::recipe::{self, Adapter, Backbone, Recipe};
 
@@ -111,21 +110,15 @@ impl Plan {
             crate::device::open(recipe.model.device).map_err(|fault| fault.or_at(recipe.places.of("model.device")))?;
         let dtype = crate::device::dtype(recipe.model.dtype, &device);
         let place = |key: &str| recipe.places.of(key);
-        let (files, config, mut tokenizer) =
+        let (files, config, tokenizer) =
             backbone(&recipe.model.backbone).map_err(|faults| faults.map(|fault| fault.or_at(place("model.path"))))?;
         let weights = files.as_ref().map(ModelFiles::weights).transpose()?;
         if let Some(weights) = &weights {
             config.check_weights(weights)?;
         }
-        let (init_from, folder) = init_from(&recipe, &config, weights.as_ref(), checkpoint)?.unzip();
-        let brought = match (&files, folder) {
-            (Some(files), Some(folder)) => loading::brought(&folder, files)?,
-            _ => None,
-        };
-        let beside = brought.as_ref().map_or_else(Vec::new, |brought| brought.own.clone());
-        if let Some(brought) = brought {
-            tokenizer = Rc::into_inner(brought.tokenizer).expect("nobody else has it yet");
-        }
+        let base = files.as_ref().zip(weights.as_ref());
+        let (init_from, brought) = init_from(&recipe, &config, base, checkpoint)?;
+        let (beside, tokenizer) = brought.map_or((Vec::new(), tokenizer), Brought::into_parts);
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
         let (train, eval) = rows(&recipe, &config, &tokenizer)?;
         let width_multiple = if crate::device::is_cpu(&device) { 8 } else { 64 };

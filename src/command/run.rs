@@ -66,12 +66,10 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         }
         return Ok(Outcome::Done);
     }
-    announce(&plan.to_string());
-    if let Some(resumed) = &resumed {
-        announce(&resumed.line(&plan));
-        if let Some(warning) = resumed.rate_warning(&plan, registry) {
-            tracing::warn!("{warning}");
-        }
+    let goes_on = resumed.as_ref().map_or_else(String::new, |resumed| resumed.line(&plan));
+    announce(&format!("{plan}{goes_on}"));
+    if let Some(warning) = resumed.as_ref().and_then(|resumed| resumed.rate_warning(&plan, registry)) {
+        tracing::warn!("{warning}");
     }
     let mut trainee = plan.build()?;
     // Up to here there is nothing to save, and Ctrl-C ends the program as it ends any other.

@@ -73,6 +73,11 @@ impl Brought {
         Ok(Some(Self { own, files, tokenizer: Rc::new(tokenizer), warnings }))
     }
 
+    /// The adapter's own files, and the tokenizer, which nobody else may have yet.
+    pub fn into_parts(self) -> (Vec<File>, Tokenizer) {
+        (self.own, Rc::into_inner(self.tokenizer).expect("a tokenizer that nobody else has"))
+    }
+
     /// What of it is the adapter's own, in words.
     pub fn line(&self) -> String {
         let has = |wanted: &str| self.own.iter().any(|(name, _)| name == wanted);
@@ -112,7 +117,7 @@ impl Overlay<'_> {
             (Some(text), _) if !has(TEMPLATE) && template_of_settings(own).is_none() => {
                 self.files.push((TEMPLATE.into(), text.into()));
             }
-            (None, Some(text)) if has(SETTINGS) || whole => {
+            (None, Some(text)) if has(SETTINGS) => {
                 if !self.files.iter().any(|(name, _)| name == TEMPLATE) {
                     self.files.push((TEMPLATE.into(), text.into()));
                 }
