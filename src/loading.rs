@@ -4,7 +4,6 @@ mod base;
 mod brought;
 
 use std::path::Path;
-use std::rc::Rc;
 
 use burn::tensor::{DType, Device};
 use checkpoints::{Adapter, Checkpoint, find_checkpoint, of_run};
@@ -23,7 +22,7 @@ pub struct Loaded {
     /// The backbone, with the adapter if there is one.
     pub decoder: Decoder,
     /// Its tokenizer.
-    pub tokenizer: Rc<Tokenizer>,
+    pub tokenizer: Tokenizer,
 }
 
 /// What a path on the command line stands for.
@@ -196,7 +195,7 @@ impl Named {
         match self {
             Self::Base(files) => {
                 let decoder = load(files.config()?, &files.weights()?)?;
-                Ok(Loaded { decoder, tokenizer: Rc::new(files.tokenizer()?) })
+                Ok(Loaded { decoder, tokenizer: files.tokenizer()? })
             }
             Self::Adapted { base, adapter, brought, .. } => {
                 let weights = base.weights()?;
@@ -207,14 +206,14 @@ impl Named {
                     tracing::warn!("{warning}");
                 }
                 let tokenizer = match brought {
-                    Some(brought) => brought.tokenizer.clone(),
-                    None => Rc::new(base.tokenizer()?),
+                    Some(brought) => brought.tokenizer()?,
+                    None => base.tokenizer()?,
                 };
                 Ok(Loaded { decoder, tokenizer })
             }
             Self::Full { origin, checkpoint } => {
                 let (config, tokenizer) = origin.parts()?;
-                Ok(Loaded { decoder: load(config, &checkpoint.model()?)?, tokenizer: Rc::new(tokenizer) })
+                Ok(Loaded { decoder: load(config, &checkpoint.model()?)?, tokenizer })
             }
         }
     }

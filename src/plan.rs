@@ -116,9 +116,9 @@ impl Plan {
         if let Some(weights) = &weights {
             config.check_weights(weights)?;
         }
-        let base = files.as_ref().zip(weights.as_ref());
-        let (init_from, brought) = init_from(&recipe, &config, base, checkpoint)?;
-        let (beside, tokenizer) = brought.map_or((Vec::new(), tokenizer), Brought::into_parts);
+        let (init_from, brought) = init_from(&recipe, &config, files.as_ref().zip(weights.as_ref()), checkpoint)?;
+        let tokenizer = brought.as_ref().map_or(Ok(tokenizer), Brought::tokenizer)?;
+        let beside = brought.map_or_else(Vec::new, |brought| brought.own);
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
         let (train, eval) = rows(&recipe, &config, &tokenizer)?;
         let width_multiple = if crate::device::is_cpu(&device) { 8 } else { 64 };

@@ -2,7 +2,6 @@
 //! generate. Each goes before the base's; what is not there is the base's.
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use checkpoints::files_beside;
 use datasets::Tokenizer;
@@ -32,10 +31,11 @@ pub struct Brought {
     pub own: Vec<File>,
     /// Those and the base's, as a model with the adapter merged into it has them.
     pub files: Vec<File>,
-    /// What they say.
-    pub tokenizer: Rc<Tokenizer>,
     /// What may not be meant, one sentence each.
     pub warnings: Vec<String>,
+    folder: PathBuf,
+    /// Rows of the base's embedding.
+    rows: usize,
 }
 
 impl Brought {
@@ -55,7 +55,7 @@ impl Brought {
         let mut overlay = Overlay { folder, files: Vec::new(), warnings: Vec::new() };
         overlay.lay(&own, of_base);
         overlay.tell_of_unread(&own, base)?;
-        let tokenizer = match overlay.tokenizer() {
+        let tokenizer = match read(folder, &overlay.files) {
             Ok(tokenizer) => tokenizer,
             Err(faults) => {
                 let reason = faults.list()[0].line();
@@ -66,16 +66,20 @@ impl Brought {
         if own.iter().any(|(name, _)| name == TOKENIZER) {
             overlay.compare(&tokenizer, base)?;
         }
-        let tokenizer = tokenizer.bounded(base.config()?.vocab_size)?;
+        let rows = base.config()?.vocab_size;
+        let tokenizer = tokenizer.bounded(rows)?;
         overlay.tell_of_named(&own, &tokenizer);
         overlay.say_end(&own, &tokenizer);
         let Overlay { files, warnings, .. } = overlay;
-        Ok(Some(Self { own, files, tokenizer: Rc::new(tokenizer), warnings }))
+        Ok(Some(Self { own, files, warnings, folder: folder.to_owned(), rows }))
     }
 
-    /// The adapter's own files, and the tokenizer, which nobody else may have yet.
-    pub fn into_parts(self) -> (Vec<File>, Tokenizer) {
-        (self.own, Rc::into_inner(self.tokenizer).expect("a tokenizer that nobody else has"))
+    /// What the files say.
+    ///
+    /// # Errors
+    /// None but for what [`Brought::find`] has refused.
+    pub fn tokenizer(&self) -> Result<Tokenizer, Faults> {
+        Ok(read(&self.folder, &self.files)?.bounded(self.rows)?)
     }
 
     /// What of it is the adapter's own, in words.
@@ -158,15 +162,6 @@ impl Overlay<'_> {
         Ok(())
     }
 
-    fn tokenizer(&self) -> Result<Tokenizer, Faults> {
-        // Files of bytes are of no concern here.
-        let texts: Vec<(PathBuf, &str)> = (self.files.iter())
-            .filter_map(|(name, bytes)| Some((self.folder.join(name), std::str::from_utf8(bytes).ok()?)))
-            .collect();
-        let names: Vec<(String, &str)> = texts.iter().map(|(path, text)| (path.display().to_string(), *text)).collect();
-        Tokenizer::from_texts(&names.iter().map(|(name, text)| (name.as_str(), *text)).collect::<Vec<_>>())
-    }
-
     /// The tokens that base and adapter share are the same ones, and what is new can be embedded.
     fn compare(&mut self, tokenizer: &Tokenizer, base: &ModelFiles) -> Result<(), Faults> {
         let (apart, rows) = (tokenizer.tokens_apart(&base.tokenizer()?), base.config()?.vocab_size);
@@ -230,6 +225,16 @@ impl Overlay<'_> {
         self.files.push((GENERATION.into(), text));
         self.files.sort();
     }
+}
+
+/// The tokenizer that some files make, named as those of `folder`.
+fn read(folder: &Path, files: &[File]) -> Result<Tokenizer, Faults> {
+    // Files of bytes are of no concern here.
+    let texts: Vec<(String, &str)> = files
+        .iter()
+        .filter_map(|(name, bytes)| Some((folder.join(name).display().to_string(), std::str::from_utf8(bytes).ok()?)))
+        .collect();
+    Tokenizer::from_texts(&texts.iter().map(|(name, text)| (name.as_str(), *text)).collect::<Vec<_>>())
 }
 
 /// True for a file that says which tokens there are.
