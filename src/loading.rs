@@ -187,7 +187,7 @@ impl Named {
     ///
     /// # Errors
     /// Files that are missing, cut or of another model.
-    pub fn load(self, device: &Device, dtype: DType) -> Result<Loaded, Faults> {
+    pub fn load(&self, device: &Device, dtype: DType) -> Result<Loaded, Faults> {
         let load = |config: Config, weights: &checkpoints::Weights| {
             let source = Source::frozen(weights, dtype, device);
             Decoder::load(config, &source)
@@ -201,12 +201,12 @@ impl Named {
                 let weights = base.weights()?;
                 adapter.check_base_copies(&weights)?;
                 let mut decoder = load(base.config()?, &weights)?;
-                decoder.attach(&adapter, 0.0)?;
-                if let Some(warning) = left_out(&adapter, &decoder.config)? {
+                decoder.attach(adapter, 0.0)?;
+                if let Some(warning) = left_out(adapter, &decoder.config)? {
                     tracing::warn!("{warning}");
                 }
                 let tokenizer = match brought {
-                    Some(brought) => brought.tokenizer,
+                    Some(brought) => brought.tokenizer()?,
                     None => base.tokenizer()?,
                 };
                 Ok(Loaded { decoder, tokenizer })

@@ -31,7 +31,7 @@ use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::settings::Settings;
 use crate::engine::state::RunState;
 use crate::engine::step::StepSettings;
-use crate::loading::{self, Identity, local_folder};
+use crate::loading::{Brought, Identity, local_folder};
 use crate::model::{Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source};
 use crate::recipe::{self, Adapter, Backbone, Recipe};
 use crate::report::progress::Counter;
@@ -115,23 +115,17 @@ impl Plan {
             crate::device::open(recipe.model.device).map_err(|fault| fault.or_at(recipe.places.of("model.device")))?;
         let dtype = crate::device::dtype(recipe.model.dtype, &device);
         let place = |key: &str| recipe.places.of(key);
-        let (files, config, mut tokenizer) =
+        let (files, config, tokenizer) =
             backbone(&recipe.model.backbone).map_err(|faults| faults.map(|fault| fault.or_at(place("model.path"))))?;
         let weights = files.as_ref().map(ModelFiles::weights).transpose()?;
         if let Some(weights) = &weights {
             config.check_weights(weights)?;
         }
-        let (init_from, folder) = init_from(&recipe, &config, weights.as_ref(), checkpoint)?.unzip();
-        let brought = match (&files, folder) {
-            (Some(files), Some(folder)) => loading::brought(&folder, files)?,
-            _ => None,
-        };
-        let beside = brought.as_ref().map_or_else(Vec::new, |brought| brought.own.clone());
-        if let Some(brought) = brought {
-            tokenizer = brought.tokenizer;
-        }
+        let (init_from, brought) = init_from(&recipe, &config, files.as_ref().zip(weights.as_ref()), checkpoint)?;
+        let tokenizer = brought.as_ref().map_or(Ok(tokenizer), Brought::tokenizer)?;
         let chat = recipe.data.chat.settings().map_err(|fault| fault.or_at(place("data.chat_template")))?;
         let tokenizer = tokenizer.with_chat(&chat).map_err(|fault| fault.or_at(place("data")))?;
+        let beside = brought.map_or_else(Vec::new, |brought| brought.own);
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
         let (train, eval) = rows(&recipe, &config, &tokenizer)?;
         let width_multiple = if crate::device::is_cpu(&device) { 8 } else { 64 };

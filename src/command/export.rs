@@ -87,7 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         let adapted = trained.named(given)?;
         adapted.tell_of_other_base()?;
         let exported = merged(&adapted, &arguments.out, dtype)?;
-        compare(adapted, &arguments.out, dtype)?;
+        compare(&adapted, &arguments.out, dtype)?;
         exported
     } else {
         if dtype.is_some() {
@@ -194,7 +194,7 @@ fn merged(adapted: &Named, out: &Path, dtype: Option<Dtype>) -> Result<checkpoin
 }
 
 /// Runs one prompt through base and adapter and through the merged files, and prints how far they are apart.
-fn compare(adapted: Named, merged: &Path, dtype: Option<Dtype>) -> Result<(), Faults> {
+fn compare(adapted: &Named, merged: &Path, dtype: Option<Dtype>) -> Result<(), Faults> {
     let device = Device::flex();
     let before = adapted.load(&device, DType::F32)?;
     let after = Named::Base(ModelFiles::Folder(merged.into())).load(&device, DType::F32)?;

@@ -72,12 +72,10 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         finish(&start, &folder, &plan)?;
         return Ok(Outcome::Done);
     }
-    announce(&terminal::wrapped(&plan.to_string(), terminal::columns(), INDENT));
-    if let Start::GoesOn(resumed) = &start {
-        announce(&resumed.line(&plan));
-        if let Some(warning) = resumed.rate_warning(&plan, registry) {
-            tracing::warn!("{warning}");
-        }
+    let goes_on = start.resumed().map_or_else(String::new, |resumed| resumed.line(&plan));
+    announce(&terminal::wrapped(&format!("{plan}{goes_on}"), terminal::columns(), INDENT));
+    if let Some(warning) = start.resumed().and_then(|resumed| resumed.rate_warning(&plan, registry)) {
+        tracing::warn!("{warning}");
     }
     let mut trainee = plan.build()?;
     // Up to here there is nothing to save, and Ctrl-C ends the program as it ends any other.

@@ -93,15 +93,18 @@ impl Name<'_> {
     }
 
     fn missing(&self, fault: &Fault) -> Fault {
-        let then = self.folder.filter(|folder| *folder != self.path);
-        let then = then.map(|folder| format!(" (then `{folder}`)")).unwrap_or_default();
-        let here = format!("{} here names `{}`{then}; `{OPTION} DIR|NAME` says where it is now", self.key, self.path);
+        let here = format!("{} here names `{}`; `{OPTION} DIR|NAME` says where it is now", self.key, self.path);
+        // That it is no name on the hub either says nothing of a folder that was there.
+        let message = match self.folder {
+            Some(folder) => format!("there is no folder `{folder}` any more"),
+            None => fault.message.clone(),
+        };
         // A hint about folders and names is this one; others are about the hub, and stay.
         let hint = match &fault.hint {
-            Some(hint) if !fault.message.starts_with("there is no folder") => format!("{hint}; {here}"),
+            Some(hint) if !message.starts_with("there is no folder") => format!("{hint}; {here}"),
             _ => here,
         };
-        Fault::new(format!("the base model cannot be had: {}", fault.message)).at(self.place.clone()).hint(hint)
+        Fault::new(format!("the base model cannot be had: {message}")).at(self.place.clone()).hint(hint)
     }
 }
 

@@ -31,10 +31,11 @@ pub struct Brought {
     pub own: Vec<File>,
     /// Those and the base's, as a model with the adapter merged into it has them.
     pub files: Vec<File>,
-    /// What they say.
-    pub tokenizer: Tokenizer,
     /// What may not be meant, one sentence each.
     pub warnings: Vec<String>,
+    folder: PathBuf,
+    /// Rows of the base's embedding.
+    rows: usize,
 }
 
 impl Brought {
@@ -54,7 +55,7 @@ impl Brought {
         let mut overlay = Overlay { folder, files: Vec::new(), warnings: Vec::new() };
         overlay.lay(&own, of_base);
         overlay.tell_of_unread(&own, base)?;
-        let tokenizer = match overlay.tokenizer() {
+        let tokenizer = match read(folder, &overlay.files) {
             Ok(tokenizer) => tokenizer,
             Err(faults) => {
                 let reason = faults.list()[0].line();
@@ -65,11 +66,20 @@ impl Brought {
         if own.iter().any(|(name, _)| name == TOKENIZER) {
             overlay.compare(&tokenizer, base)?;
         }
-        let tokenizer = tokenizer.bounded(base.config()?.vocab_size)?;
+        let rows = base.config()?.vocab_size;
+        let tokenizer = tokenizer.bounded(rows)?;
         overlay.tell_of_named(&own, &tokenizer);
         overlay.say_end(&own, &tokenizer);
         let Overlay { files, warnings, .. } = overlay;
-        Ok(Some(Self { own, files, tokenizer, warnings }))
+        Ok(Some(Self { own, files, warnings, folder: folder.to_owned(), rows }))
+    }
+
+    /// What the files say.
+    ///
+    /// # Errors
+    /// None but for what [`Brought::find`] has refused.
+    pub fn tokenizer(&self) -> Result<Tokenizer, Faults> {
+        Ok(read(&self.folder, &self.files)?.bounded(self.rows)?)
     }
 
     /// What of it is the adapter's own, in words.
@@ -111,7 +121,7 @@ impl Overlay<'_> {
             (Some(text), _) if !has(TEMPLATE) && template_of_settings(own).is_none() => {
                 self.files.push((TEMPLATE.into(), text.into()));
             }
-            (None, Some(text)) if has(SETTINGS) || whole => {
+            (None, Some(text)) if has(SETTINGS) => {
                 if !self.files.iter().any(|(name, _)| name == TEMPLATE) {
                     self.files.push((TEMPLATE.into(), text.into()));
                 }
@@ -150,15 +160,6 @@ impl Overlay<'_> {
         message += "; `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` writes it";
         self.warn(&message);
         Ok(())
-    }
-
-    fn tokenizer(&self) -> Result<Tokenizer, Faults> {
-        // Files of bytes are of no concern here.
-        let texts: Vec<(PathBuf, &str)> = (self.files.iter())
-            .filter_map(|(name, bytes)| Some((self.folder.join(name), std::str::from_utf8(bytes).ok()?)))
-            .collect();
-        let names: Vec<(String, &str)> = texts.iter().map(|(path, text)| (path.display().to_string(), *text)).collect();
-        Tokenizer::from_texts(&names.iter().map(|(name, text)| (name.as_str(), *text)).collect::<Vec<_>>())
     }
 
     /// The tokens that base and adapter share are the same ones, and what is new can be embedded.
@@ -224,6 +225,16 @@ impl Overlay<'_> {
         self.files.push((GENERATION.into(), text));
         self.files.sort();
     }
+}
+
+/// The tokenizer that some files make, named as those of `folder`.
+fn read(folder: &Path, files: &[File]) -> Result<Tokenizer, Faults> {
+    // Files of bytes are of no concern here.
+    let texts: Vec<(String, &str)> = files
+        .iter()
+        .filter_map(|(name, bytes)| Some((folder.join(name).display().to_string(), std::str::from_utf8(bytes).ok()?)))
+        .collect();
+    Tokenizer::from_texts(&texts.iter().map(|(name, text)| (name.as_str(), *text)).collect::<Vec<_>>())
 }
 
 /// True for a file that says which tokens there are.

@@ -1,14 +1,14 @@
 //! The adapter of a run: a new one's shape, or the one that it goes on from.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use checkpoints::{Adapter, AdapterConfig, Checkpoint, Weights};
 use faults::{Fault, Faults, Place};
 
 use super::{Plan, wasted_rank};
-use crate::loading;
-use crate::model::{AdapterSettings, Config, Targets, fitting_modules, left_out};
+use crate::loading::{self, Brought};
+use crate::model::{AdapterSettings, Config, ModelFiles, Targets, fitting_modules, left_out};
 use crate::recipe::{self, Recipe, Start};
 
 /// The shape of a new adapter; `None` for one that goes on from another.
@@ -30,19 +30,19 @@ pub(super) fn fresh(lora: &recipe::Lora) -> Option<AdapterSettings> {
     })
 }
 
-/// The adapter to go on from, if there is one, with its folder; whether it or a new one can be put on this model. A run that
-/// goes on from a checkpoint has it there.
+/// The adapter to go on from, if there is one, with the tokenizer that it brings; whether it or a new one can be put on this
+/// model. A run that goes on from a checkpoint has it there.
 pub(super) fn init_from(
     recipe: &Recipe,
     config: &Config,
-    weights: Option<&Weights>,
+    base: Option<(&ModelFiles, &Weights)>,
     checkpoint: Option<&Checkpoint>,
-) -> Result<Option<(Adapter, PathBuf)>, Faults> {
-    let recipe::Adapter::Lora(lora) = &recipe.adapter else { return Ok(None) };
+) -> Result<(Option<Adapter>, Option<Brought>), Faults> {
+    let recipe::Adapter::Lora(lora) = &recipe.adapter else { return Ok((None, None)) };
     let Start::From(path) = &lora.start else {
         let settings = fresh(lora).expect("it is new or goes on from another");
         return match settings.check(config) {
-            Ok(()) => Ok(None),
+            Ok(()) => Ok((None, None)),
             Err(faults) => Err(faults.map(|fault| recipe.places.located(fault))),
         };
     };
@@ -58,10 +58,10 @@ pub(super) fn init_from(
             .into());
     }
     fitting_modules(&adapter, config)?;
-    if let Some(weights) = weights {
-        adapter.check_base_copies(weights)?;
-    }
-    Ok(Some((adapter, folder)))
+    let Some((files, weights)) = base else { return Ok((Some(adapter), None)) };
+    adapter.check_base_copies(weights)?;
+    let brought = loading::brought(&folder, files)?;
+    Ok((Some(adapter), brought))
 }
 
 fn kind(dora: bool) -> &'static str {

@@ -429,7 +429,7 @@ mod tests {
 
     #[test]
     fn marks_have_as_many_digits_as_tell_them_apart() {
-        assert_eq!(labels(&ticks(2.3026, 2.30262)), ["2.3026", "2.302605", "2.30261", "2.302615", "2.30262"]);
+        assert_eq!(labels(&ticks(2.4026, 2.40262)), ["2.4026", "2.402605", "2.40261", "2.402615", "2.40262"]);
         assert_eq!(labels(&[1.0, 2.0]), ["1", "2"]);
         assert_eq!(labels(&[2.5]), ["2.5"]);
     }

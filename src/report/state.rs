@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn an_objective_with_a_floor_shows_its_gap_and_auxiliary_losses_their_own() {
         let mut record = of(0.1, 0.1, 1.0, 352.0);
-        record.objective.extend([("floor".into(), 2.3026), ("gap".into(), 0.01234)]);
+        record.objective.extend([("floor".into(), 2.4026), ("gap".into(), 0.01234)]);
         record.auxiliaries = vec![
             ("sfr".into(), vec![("loss".into(), 0.125), ("gate".into(), 1.0)]),
             ("mtp".into(), vec![("head_1".into(), 2.0)]),

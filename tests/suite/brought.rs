@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::Workplace;
 
 /// A template that no base has; its text says which one was taken.
-const OWN: &str = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}{% if m.role == 'assistant' %}<|im_end|>{% endif %}\n{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}";
+const OWN: &str = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}{% if m.role == 'assistant' %}<|im_end|>{% endif %}{{ '\n' }}{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}";
 
 /// What it makes of `hi`.
 const OPENED: &str = "<|bos|>[user] hi\n[assistant] ";

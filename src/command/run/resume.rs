@@ -13,6 +13,7 @@ use crate::engine::schedule::Schedule;
 use crate::engine::state::RunState;
 use crate::engine::train::read_state;
 use crate::loading::{Identity, local_folder};
+use crate::model::ModelFiles;
 use crate::plan::{Plan, length, schedule};
 use crate::recipe::{self, Backbone, Changes, Recipe, since_start};
 use crate::report::{Reporter, Watched};
@@ -61,23 +62,20 @@ impl Resumed {
     /// # Errors
     /// As [`Plan::resuming`]; where a base has gone, the fault says how to name its place.
     pub fn plan(&self, recipe: Recipe) -> Result<Plan, Faults> {
-        let path = match &recipe.model.backbone {
-            Backbone::Pretrained { path, .. } => path.clone(),
-            Backbone::Init(_) => String::new(),
-        };
-        let then = self.state.base.as_ref().and_then(|base| base.folder.clone());
-        Plan::resuming(recipe, &self.checkpoint).map_err(|faults| {
-            faults.map(|fault| match fault.message == format!("there is no folder `{path}`") {
-                true => {
-                    let there = then.as_ref().filter(|folder| Path::new(folder).is_dir());
-                    let folder = there.map_or("DIR", String::as_str);
-                    fault.hint(format!(
-                        "where the same base lies now is said with `--set model.path={folder}`: its content is compared"
-                    ))
-                }
-                false => fault,
-            })
-        })
+        if let Backbone::Pretrained { path, revision } = &recipe.model.backbone {
+            let then = self.state.base.as_ref().and_then(|base| base.folder.as_deref());
+            let folder = then.filter(|folder| Path::new(folder).is_dir()).unwrap_or("DIR");
+            ModelFiles::locate(path, revision.as_deref()).map_err(|fault| {
+                let now = "where the same base lies now is said with";
+                let hint = format!("{now} `--set model.path={folder}`: its content is compared");
+                let hint = match &fault.hint {
+                    Some(of_hub) if path.contains('/') && !local(path) => format!("{of_hub}; {hint}"),
+                    _ => hint,
+                };
+                fault.at(recipe.places.of("model.path")).hint(hint)
+            })?;
+        }
+        Plan::resuming(recipe, &self.checkpoint)
     }
 
     /// Compares base, rows and encoders with those of the start, and tells of paths that moved. Gives what they are for the
@@ -143,7 +141,7 @@ impl Resumed {
             Some((step, loss)) => format!("; best so far {loss:.4}, at step {step}"),
             None => String::new(),
         };
-        format!("{:<12} after step {done} of {}, in pass {pass}{best}", "goes on", plan.steps)
+        format!("{:<12} after step {done} of {}, in pass {pass}{best}\n", "goes on", plan.steps)
     }
 
     /// What moves of the learning rate because the run has another length now.
@@ -174,6 +172,11 @@ impl Resumed {
         }
         Ok(unnamed || swept || unreported)
     }
+}
+
+/// True for a path that can be no name on the hub.
+fn local(path: &str) -> bool {
+    path.starts_with(['.', '/', '~'])
 }
 
 /// How the rate of a run that goes on after step `done` moves from one schedule to another; `None` where it does not.

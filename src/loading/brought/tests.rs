@@ -61,7 +61,8 @@ fn settings_of(name: &str) -> Value {
 }
 
 fn opened(brought: &Brought) -> String {
-    brought.tokenizer.render_chat(&greeting(), true).unwrap_or_else(|fault| panic!("{fault}"))
+    let tokenizer = brought.tokenizer().unwrap_or_else(|faults| panic!("{faults}"));
+    tokenizer.render_chat(&greeting(), true).unwrap_or_else(|fault| panic!("{fault}"))
 }
 
 fn file<'a>(brought: &'a Brought, wanted: &str) -> Option<&'a [u8]> {
@@ -131,7 +132,7 @@ fn a_tokenizer_without_a_template_leaves_the_bases() {
 fn an_end_token_of_its_own_stops_here_and_in_other_programs() {
     let own = settings(|whole| whole["eos_token"] = json!("<|im_start|>"));
     let found = brought(&[(SETTINGS, &*own)], &ModelFiles::Embedded);
-    assert_eq!(found.tokenizer.stop_tokens(), [2, 3]);
+    assert_eq!(found.tokenizer().expect("a tokenizer").stop_tokens(), [2, 3]);
     assert_eq!((&generation(&found)["eos_token_id"], &generation(&found)["top_k"]), (&json!([2, 3]), &json!(0)));
     // Without the file, what its readers would take from `config.json`.
     let (_guard, base) = base(&[(GENERATION, "")]);
@@ -140,7 +141,10 @@ fn an_end_token_of_its_own_stops_here_and_in_other_programs() {
     // Its own file says it all.
     let whole = json!({"eos_token_id": [5, 2]}).to_string();
     let found = brought(&[(SETTINGS, &*own), (GENERATION, &*whole)], &base);
-    assert_eq!((found.tokenizer.stop_tokens(), generation(&found)), (&[2, 5, 3][..], json!({"eos_token_id": [5, 2]})));
+    assert_eq!(
+        (found.tokenizer().expect("a tokenizer").stop_tokens(), generation(&found)),
+        (&[2, 5, 3][..], json!({"eos_token_id": [5, 2]}))
+    );
     assert_eq!(found.line(), "tokenizer, chat template, `generation_config.json`");
 }
 
@@ -167,8 +171,13 @@ fn a_token_with_another_text_is_honoured() {
     });
     let config = settings(|whole| whole["eos_token"] = json!("<|turn|>"));
     let found = brought(&[(TOKENIZER, &*whole), (SETTINGS, &*config)], &ModelFiles::Embedded);
-    assert_eq!((found.tokenizer.end_token(), found.warnings.len()), (Some(2), 0), "{:?}", found.warnings);
-    assert_eq!(found.tokenizer.encode("<|turn|>", false).expect("ids"), [2]);
+    assert_eq!(
+        (found.tokenizer().expect("a tokenizer").end_token(), found.warnings.len()),
+        (Some(2), 0),
+        "{:?}",
+        found.warnings
+    );
+    assert_eq!(found.tokenizer().expect("a tokenizer").encode("<|turn|>", false).expect("ids"), [2]);
 }
 
 #[test]
@@ -180,7 +189,10 @@ fn a_token_without_a_row_in_the_embedding_is_told_of_and_cannot_be_read() {
     });
     let found = brought(&[(TOKENIZER, &*whole), (SETTINGS, &*settings(|_| ()))], &ModelFiles::Embedded);
     assert!(found.warnings[0].contains("`<think>` (768)") && found.warnings[0].contains("768 rows"));
-    assert!(found.tokenizer.encode("<think>", false).is_err() && found.tokenizer.encode("fox", false).is_ok());
+    assert!(
+        found.tokenizer().expect("a tokenizer").encode("<think>", false).is_err()
+            && found.tokenizer().expect("a tokenizer").encode("fox", false).is_ok()
+    );
     // An end token that could never be drawn is no tokenizer of this base.
     let config = settings(|whole| whole["eos_token"] = json!("<think>"));
     let fault = find(&[(TOKENIZER, &*whole), (SETTINGS, &*config)], &ModelFiles::Embedded).err().expect("a fault");
@@ -205,7 +217,7 @@ fn what_is_partly_there_or_cannot_be_read_is_told_of() {
     let config = settings(|whole| whole["eos_token"] = json!({"content": "<|eot|>"}));
     let found = brought(&[(SETTINGS, &*config)], &ModelFiles::Embedded);
     assert!(found.warnings[0].contains("`eos_token` is `<|eot|>`"), "{:?}", found.warnings);
-    assert_eq!(found.tokenizer.end_token(), Some(3));
+    assert_eq!(found.tokenizer().expect("a tokenizer").end_token(), Some(3));
     // Nothing that can be used.
     for own in [(TOKENIZER, "{\"model\": "), (TEMPLATE, "{% if %}"), (SETTINGS, "[]")] {
         assert!(find(&[own], &ModelFiles::Embedded).unwrap_or_else(|faults| panic!("{faults}")).is_none(), "{own:?}");
