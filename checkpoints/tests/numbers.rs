@@ -47,6 +47,7 @@ fn contents(state: Value) -> Contents {
         weights: Trained::Adapter(Adapter { config, tensors }),
         training_state: BTreeMap::from([("x".into(), StoredTensor::from_f32([1], &[1.0]))]),
         state,
+        beside: Vec::new(),
         best: false,
     }
 }

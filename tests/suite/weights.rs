@@ -30,7 +30,7 @@ fn read(place: &Workplace, file: &str) -> Tensors {
 }
 
 fn write(place: &Workplace, file: &str, tensors: &Tensors) {
-    let (mut header, mut data) = (Map::new(), Vec::new());
+    let (mut header, mut data) = (Map::new(), Vec::<u8>::new());
     for (name, (shape, bytes)) in tensors {
         let mut entry = shape.clone();
         entry["data_offsets"] = json!([data.len(), data.len() + bytes.len()]);
@@ -83,7 +83,6 @@ fn weights_by_other_names_are_the_same_model_and_keep_their_names_when_merged() 
     for (what, variant) in variants {
         let stored = variant(&own);
         assert_ne!(stored.keys().collect::<Vec<_>>(), own.keys().collect::<Vec<_>>(), "{what}");
-        assert!(stored.keys().any(|name| first(name)), "{what}");
         write(&place, WEIGHTS, &stored);
         for folder in ["run", "merged"] {
             std::fs::remove_dir_all(place.path(folder)).expect("removed");
