@@ -210,6 +210,7 @@ mod tests {
             group: 0,
             file: "rows.jsonl".into(),
             line: 1,
+            element: None,
         };
         let files = vec![FileReport { file: "rows.jsonl".into(), format: "text".into(), rows: lengths.len() }];
         let mut report = Report { files, rows: lengths.len(), ..Report::default() };

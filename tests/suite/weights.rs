@@ -13,6 +13,9 @@ const WEIGHTS: &str = "model/model.safetensors";
 
 type Tensors = BTreeMap<String, (Value, Vec<u8>)>;
 
+/// The same model's tensors by other names.
+type Variant = fn(&Tensors) -> Tensors;
+
 /// The tensors of a file by their names there: type and shape, and the bytes.
 fn read(place: &Workplace, file: &str) -> Tensors {
     let bytes = place.read(file);
@@ -69,7 +72,7 @@ fn weights_by_other_names_are_the_same_model_and_keep_their_names_when_merged() 
     place.trainer("export run --out merged --merge").succeeds();
     let merged = read(&place, "merged/model.safetensors");
     assert_ne!(merged, own);
-    let variants: [(&str, fn(&Tensors) -> Tensors); 4] = [
+    let variants: [(&str, Variant); 4] = [
         ("without a prefix", bare),
         ("the head alone", head_alone),
         ("the head alone, without a prefix", |tensors| bare(&head_alone(tensors))),

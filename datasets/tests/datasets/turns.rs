@@ -44,17 +44,16 @@ fn with_template(template: &str, stops: &[&str]) -> Tokenizer {
 fn with_greedy(template: &str, stops: &[&str], greedy: &str) -> Tokenizer {
     let mut file = super::json("byte_level/tokenizer.json");
     let first = file["model"]["vocab"].as_object().expect("a vocabulary").values().filter_map(Value::as_u64).max();
-    let mut next = first.expect("a token") + 1;
     let mut ids = vec![];
-    for content in ["<|user|>", "<|assistant|>", "<|system|>", "<|tool|>", "<|end|>", "<s>", "</s>"] {
+    let contents = ["<|user|>", "<|assistant|>", "<|system|>", "<|tool|>", "<|end|>", "<s>", "</s>"];
+    for (id, content) in (first.expect("a token") + 1..).zip(contents) {
         let takes = content == greedy;
-        let token = json!({"id": next, "content": content, "single_word": false, "lstrip": false, "rstrip": takes,
+        let token = json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": takes,
             "normalized": false, "special": true});
         file["added_tokens"].as_array_mut().expect("a list").push(token);
         if stops.contains(&content) {
-            ids.push(next);
+            ids.push(id);
         }
-        next += 1;
     }
     let generation = json!({"eos_token_id": ids}).to_string();
     let files = [

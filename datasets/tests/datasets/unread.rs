@@ -300,13 +300,13 @@ fn prompts_are_asked_with_all_that_the_row_says() {
         (json!({"prompt": null}), "`prompt` is null"),
         (json!({"messages": [{"role": "assistant", "content": "a"}]}), "`messages` ends with the assistant's turn"),
     ] {
-        let found = read(row, &[], false).err().expect("a fault");
+        let found = read(row, &[], false).expect_err("a fault");
         assert!(found.contains(what), "{found}");
     }
-    let unknown = read(json!({"prompt": "a"}), &[("a".into(), "promt".into())], false).err().expect("a fault");
+    let unknown = read(json!({"prompt": "a"}), &[("a".into(), "promt".into())], false).expect_err("a fault");
     assert!(unknown.contains("`--rename` gives `a` the unknown key `promt`"), "{unknown}");
     std::fs::write(&path, "{\"promt\": \"a\"}\n".repeat(30)).expect("written");
-    let found = read_prompts(&path, &[], false).err().expect("faults");
+    let found = read_prompts(&path, &[], false).expect_err("faults");
     assert_eq!(found.list().len(), 1, "{found}");
     assert!(found.to_string().contains("`prompt` is missing (30 rows: lines 1, 2,"), "{found}");
 }
@@ -334,7 +334,7 @@ fn samples_lose_nothing_without_a_word() {
         ),
         (json!({"prompt": "a", "same": [], "n": 2, "text": "b"}), "the row has both `same` and `text`"),
     ] {
-        let found = read(&[row]).err().expect("a fault").replace('\n', " ");
+        let found = read(&[row]).expect_err("a fault").replace('\n', " ");
         assert!(found.contains(what), "{found}");
     }
 }
