@@ -170,7 +170,18 @@ fn moved(text: &str, place: &Place) -> String {
     let (train, eval) = files(place);
     let text = replaced(text, "path", &format!("path = {}", quoted(&place.model)));
     let text = if place.train.is_empty() { text } else { replaced(&text, "train", &format!("train = {train}")) };
-    if place.eval.is_empty() { text } else { replaced(&text, "eval", &format!("eval = {eval}")) }
+    match place.eval.is_empty() {
+        true => text,
+        false if text.contains("\neval = ") => replaced(&text, "eval", &format!("eval = {eval}")),
+        // A recipe without held-out rows gets them behind those it learns from.
+        false => {
+            let lines = text.lines().map(|line| match line.starts_with("train = ") {
+                true => format!("{line}\neval = {eval}\n"),
+                false => format!("{line}\n"),
+            });
+            lines.collect()
+        }
+    }
 }
 
 /// `text` with the line of `key` replaced, the comment above it too where there is one in `with`.
