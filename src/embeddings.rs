@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use checkpoints::{Cache, StoredTensor};
 use datasets::{Example, Tokenizer};
-use faults::{Fault, Faults};
+use faults::{Fault, Faults, counted};
 use losses::{Embeddings, Row, RowVectors, Sentences};
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
@@ -85,7 +85,7 @@ impl Work<'_> {
         let key = self.key(&texts);
         let values = match self.kept(&key, texts.len()) {
             Some(values) => {
-                info!("embeddings of {} texts of the {what} rows are in the cache", texts.len());
+                info!("embeddings of {} of the {what} rows are in the cache", counted(texts.len() as u64, "text"));
                 values
             }
             None => self.embed(what, &key, &texts)?,

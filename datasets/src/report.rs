@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use faults::counted;
 use serde::Serialize;
 
 use crate::draft::Example;
@@ -95,7 +96,8 @@ impl Report {
         let width = (self.longest + 1 - self.shortest).div_ceil(BARS).max(1);
         let from = |bar: usize| self.shortest + bar * width;
         let bars = (0..BARS).take_while(|bar| from(*bar) <= self.longest);
-        let mut bars: Vec<Bar> = bars.map(|bar| Bar { from: from(bar), to: from(bar + 1) - 1, examples: 0 }).collect();
+        let to = |bar: usize| self.longest.min(from(bar + 1) - 1);
+        let mut bars: Vec<Bar> = bars.map(|bar| Bar { from: from(bar), to: to(bar), examples: 0 }).collect();
         for length in lengths() {
             bars[(length - self.shortest) / width].examples += 1;
         }
@@ -119,17 +121,19 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for file in &self.files {
-            writeln!(f, "{}: {} rows, {}", file.file, file.rows, file.format)?;
+            writeln!(f, "{}: {}, {}", file.file, of(file.rows, "row"), file.format)?;
         }
         writeln!(
             f,
-            "{} examples, {} tokens, {} of them learned ({:.1} %), {} to {} tokens each",
-            self.examples,
-            self.tokens,
+            "{}, {}, {} of them learned ({:.1} %), {} each",
+            of(self.examples, "example"),
+            of(self.tokens, "token"),
             self.learned_tokens,
             100.0 * self.learned_tokens as f64 / self.tokens.max(1) as f64,
-            self.shortest,
-            self.longest
+            match self.shortest == self.longest {
+                true => of(self.longest, "token"),
+                false => format!("{} to {} tokens", self.shortest, self.longest),
+            }
         )?;
         if self.truncated > 0 {
             writeln!(f, "cut off at the end {}", self.truncated)?;
@@ -144,11 +148,64 @@ impl fmt::Display for Report {
             }
         }
         let most = self.lengths.iter().map(|bar| bar.examples).max().unwrap_or(0).max(1);
-        for bar in &self.lengths {
-            let stars = "#".repeat((bar.examples * 40).div_ceil(most));
-            let line = format!("  {:>6} to {:>6} tokens {:>8} {stars}", bar.from, bar.to, bar.examples);
+        // As wide as the largest numbers are.
+        let (wide, of_counts) = (self.longest.to_string().len(), most.to_string().len());
+        for Bar { from, to, examples } in &self.lengths {
+            let stars = "#".repeat((examples * 40).div_ceil(most));
+            let lengths = match from == to {
+                true => format!("{:wide$}    {to:>wide$}", ""),
+                false => format!("{from:>wide$} to {to:>wide$}"),
+            };
+            let line = format!("  {lengths} tokens  {examples:>of_counts$} {stars}");
             writeln!(f, "{}", line.trim_end())?;
         }
         Ok(())
+    }
+}
+
+fn of(count: usize, one: &str) -> String {
+    counted(count as u64, one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_lengths(lengths: &[usize]) -> Report {
+        let example = |length: &usize| Example {
+            ids: vec![0; *length],
+            parts: vec![crate::Part::Response; *length],
+            learned: (0..*length).map(|place| place > 0).collect(),
+            weight: 1.0,
+            alone: None,
+            group: 0,
+            file: "rows.jsonl".into(),
+            line: 1,
+        };
+        let files = vec![FileReport { file: "rows.jsonl".into(), format: "text".into(), rows: lengths.len() }];
+        let mut report = Report { files, rows: lengths.len(), ..Report::default() };
+        report.count(&lengths.iter().map(example).collect::<Vec<_>>());
+        report
+    }
+
+    #[test]
+    fn the_bars_of_lengths_end_where_the_lengths_do() {
+        for lengths in [&[23, 40][..], &[1], &[7, 7, 7], &[1, 2, 3], &[2, 1023], &[9, 10, 20], &[5, 16, 26]] {
+            let bars = of_lengths(lengths).lengths;
+            assert_eq!(Some(bars[0].from), lengths.iter().min().copied());
+            assert_eq!(bars.last().map(|bar| bar.to), lengths.iter().max().copied());
+            assert!(
+                bars.windows(2).all(|pair| pair[0].to + 1 == pair[1].from && pair[0].from <= pair[0].to),
+                "{bars:?}"
+            );
+            assert_eq!(bars.iter().map(|bar| bar.examples).sum::<usize>(), lengths.len());
+        }
+    }
+
+    #[test]
+    fn one_row_of_one_length_is_told_in_the_singular() {
+        let lines = "rows.jsonl: 1 row, text\n1 example, 9 tokens, 8 of them learned (88.9 %), 9 tokens each\n       9 tokens  1 \
+                     ########################################\n";
+        assert_eq!(of_lengths(&[9]).to_string(), lines);
     }
 }

@@ -6,12 +6,14 @@
 //!
 //! Errors of ours (a broken invariant) are panics and never pass through here.
 
+mod counted;
 mod fault;
 mod from_toml;
 mod nearest;
 mod section;
 mod tree;
 
+pub use counted::counted;
 pub use fault::{Fault, Faults, Place, Source, shortened, visible};
 pub use from_toml::FromToml;
 pub use nearest::nearest;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use burn::tensor::{DType, Int, Tensor, TensorData};
-use faults::Fault;
+use faults::{Fault, counted};
 use kernels::{Feedback, feedback_parts};
 use tracing::info;
 
@@ -67,7 +67,12 @@ impl Decoder {
     pub fn calibrate(&mut self, source: &Source, rows: &[&[u32]]) -> Result<(), Fault> {
         let started = Instant::now();
         let tokens: usize = rows.iter().map(|row| row.len()).sum();
-        info!("fitting the codes of {} blocks to {} rows of {tokens} tokens", self.layers.len(), rows.len());
+        info!(
+            "fitting the codes of {} to {} of {}",
+            counted(self.layers.len() as u64, "block"),
+            counted(rows.len() as u64, "row"),
+            counted(tokens as u64, "token")
+        );
         let device = self.device().clone();
         let ids = rows.iter().map(|row| {
             let ids: Vec<i64> = row.iter().map(|id| i64::from(*id)).collect();
@@ -100,7 +105,7 @@ impl Decoder {
                 *x = block.forward(x.clone(), context, None);
             }
             if (index + 1) % blocks.div_ceil(8) == 0 {
-                info!("fitted {} of {blocks} blocks", index + 1);
+                info!("fitted {} of {}", index + 1, counted(blocks as u64, "block"));
             }
         }
         info!("fitted in {:.1} s", started.elapsed().as_secs_f64());

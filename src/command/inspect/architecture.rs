@@ -1,5 +1,6 @@
 //! What a model's `config.json` says of its mathematics, as a person and as a program read it.
 
+use faults::counted;
 use serde_json::{Value, json};
 
 use super::line;
@@ -11,9 +12,9 @@ pub(super) fn lines(config: &Config) -> String {
     let mut text = line(
         "model",
         &format!(
-            "{}, {} layers, width {}, vocabulary {}, {} parameters",
+            "{}, {}, width {}, vocabulary {}, {} parameters",
             config.model_type,
-            config.num_hidden_layers,
+            counted(config.num_hidden_layers as u64, "layer"),
             config.hidden_size,
             config.vocab_size,
             count(config.parameters())
@@ -33,7 +34,10 @@ pub(super) fn lines(config: &Config) -> String {
         ),
     ];
     let scale = config.attention_scale.map(|scale| format!(", scores times {scale}")).unwrap_or_default();
-    text += &line("attention", &format!("{heads} heads of {width}, {keys} for keys and values{}{scale}", parts(&with)));
+    text += &line(
+        "attention",
+        &format!("{} of {width}, {keys} for keys and values{}{scale}", counted(heads as u64, "head"), parts(&with)),
+    );
     let with =
         [(config.mlp_bias, "biases".to_owned()), (config.fused_projections, "one projection for gate and up".into())];
     text +=
