@@ -120,6 +120,12 @@ pub trait Objective: Send {
         None
     }
 
+    /// What to change in the recipe when so few tokens count that a step learns from a handful of them; `None` where no
+    /// setting does that.
+    fn milder(&self) -> Option<String> {
+        None
+    }
+
     /// Numbers of its own to log with the step just done, beside the statistics of the weights that the engine logs for
     /// every objective.
     fn diagnostics(&mut self) -> Vec<(String, f64)> {

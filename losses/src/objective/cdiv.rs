@@ -76,6 +76,14 @@ impl Objective for CDiv {
         })
     }
 
+    fn milder(&self) -> Option<String> {
+        let alpha = format!("lower `objective.alpha` (it is {})", self.alpha);
+        Some(match self.max_weight {
+            None => format!("bound the weights with `objective.max_weight`, for example 10, or {alpha}"),
+            Some(most) => format!("lower `objective.max_weight` (it is {most}), or {alpha}"),
+        })
+    }
+
     fn diagnostics(&mut self) -> Vec<(String, f64)> {
         let Some(clamped) = self.clamped.take() else { return Vec::new() };
         let clamped = f64::from(clamped.into_scalar::<f32>());
@@ -153,9 +161,13 @@ mod tests {
         assert!(found[0].is_finite() && found[0] > 2e38 && found[1] == f32::INFINITY, "{found:?}");
 
         assert!(objective.overflow_hint().is_some_and(|hint| hint.contains("`objective.max_weight`")));
+        assert!(
+            objective.milder().is_some_and(|hint| hint.starts_with("bound the weights with `objective.max_weight`"))
+        );
 
         let mut objective = build(CDIV, "alpha = 1.4\nmax_weight = 10").expect("valid keys");
         assert_eq!(objective.overflow_hint(), None);
+        assert!(objective.milder().is_some_and(|hint| hint.starts_with("lower `objective.max_weight` (it is 10)")));
         assert_close(&weights(&mut *objective, &[1.0, 223.0]), &[0.4f64.exp(), 10.0], 1e-6);
         assert_eq!(weights(&mut *objective, &[6.0, 0.0]), [10.0, 1.0]);
         assert_eq!(objective.diagnostics(), [("clamped".to_string(), 0.5)]);

@@ -40,6 +40,10 @@ impl Objective for Focal {
         // 1 - q = -expm1(-nll) keeps its digits where q is near 1.
         expm1(tokens.nll.clone().clamp_min(0.0).neg()).neg().powf_scalar(self.gamma)
     }
+
+    fn milder(&self) -> Option<String> {
+        Some(format!("lower `objective.gamma` (it is {}; 0 is plain nll)", self.gamma))
+    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,10 @@ impl Objective for Gold {
     fn weights(&mut self, tokens: &Tokens) -> Tensor<1> {
         probability(tokens.nll.clone()).clamp_min(self.floor)
     }
+
+    fn milder(&self) -> Option<String> {
+        Some(format!("raise `objective.floor` (it is {}; 1 is plain nll)", self.floor))
+    }
 }
 
 #[cfg(test)]

@@ -52,6 +52,14 @@ impl Objective for LambdaPr {
         let threshold = minimal_nll(tokens.length.clone(), log_lambda, self.gamma);
         weights.mask_fill(tokens.nll.clone().lower(threshold), 0.0)
     }
+
+    fn milder(&self) -> Option<String> {
+        let (gamma, lambda) = (self.gamma, self.lambda);
+        let fewer_zeros = lambda < 1.0;
+        fewer_zeros.then(|| {
+            format!("raise `objective.gamma` (it is {gamma:e}), or `objective.lambda` (it is {lambda}; from 1 on every token counts)")
+        })
+    }
 }
 
 /// `-ln delta` of rows of `length` tokens, for `lambda < 1`: the `nll` from which on a token is learned.

@@ -30,6 +30,10 @@ impl Objective for MixCe {
     fn weights(&mut self, tokens: &Tokens) -> Tensor<1> {
         probability(tokens.nll.clone()).mul_scalar(1.0 - self.eta).add_scalar(self.eta)
     }
+
+    fn milder(&self) -> Option<String> {
+        Some(format!("raise `objective.eta` (it is {}; 1 is plain nll)", self.eta))
+    }
 }
 
 #[cfg(test)]

@@ -106,6 +106,10 @@ impl RollingQuantile {
         void.then(remark).into_iter().collect()
     }
 
+    pub(super) fn milder(&self) -> String {
+        format!("lower `objective.drop` (it is {}; 0 is plain nll)", self.drop)
+    }
+
     pub(super) fn scope(&self) -> Scope {
         match self.granularity {
             Granularity::Token => Scope::Token,

@@ -32,6 +32,13 @@ impl Objective for TaiLr {
     fn weights(&mut self, tokens: &Tokens) -> Tensor<1> {
         ratio(tokens.nll.clone(), self.gamma).clamp_min(self.min_weight)
     }
+
+    fn milder(&self) -> Option<String> {
+        let Self { gamma, min_weight } = self;
+        Some(format!(
+            "lower `objective.gamma` (it is {gamma:e}; 0 is plain nll), or raise `objective.min_weight` (it is {min_weight})"
+        ))
+    }
 }
 
 /// `q / (gamma + (1 - gamma) q)`, at most 1, written as `1 / (gamma exp(nll) + 1 - gamma)`: nothing is lost where `q` is

@@ -35,6 +35,10 @@ impl Objective for TruncR {
         self.0.remarks(extent)
     }
 
+    fn milder(&self) -> Option<String> {
+        Some(self.0.milder())
+    }
+
     fn diagnostics(&mut self) -> Vec<(String, f64)> {
         self.0.diagnostics()
     }
