@@ -6,6 +6,8 @@
 mod model;
 mod two_temperatures;
 
+use std::collections::VecDeque;
+
 use datasets::Tokenizer;
 use faults::Fault;
 use rand::{Rng, SeedableRng};
@@ -17,7 +19,8 @@ pub use two_temperatures::{Question, Stage, Stated, TwoTemperatures, sample_with
 /// Continuations that run at once.
 const AT_ONCE: usize = 64;
 
-/// Rows that are drawn before the first of them is given out: enough to put those of one length side by side.
+/// Most rows that are put in the order of their lengths: enough to have those of one length side by side. It is reached in
+/// steps, so that the first samples come soon.
 const WINDOW: usize = 8 * AT_ONCE;
 
 /// How tokens are drawn.
@@ -59,8 +62,20 @@ pub enum End {
     Limit,
 }
 
+/// What is told while samples are drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News<T> {
+    /// So many tokens more were drawn, of samples that are done or go on.
+    Tokens(usize),
+    /// A sample that is done, and those before it are.
+    Done(T),
+}
+
+/// Takes what is told; a fault ends the drawing.
+pub type Take<'a, T> = dyn FnMut(News<T>) -> Result<(), Fault> + 'a;
+
 /// `count` continuations of each prompt, none of which may be empty; all of the first prompt first. Each is given to
-/// `take` as soon as those before it are there.
+/// `take` as soon as it and those before it are there.
 ///
 /// # Errors
 /// Tokens that the tokenizer cannot turn into text, or what `take` has to say.
@@ -70,7 +85,7 @@ pub fn sample(
     prompts: &[Vec<u32>],
     count: usize,
     settings: &Settings,
-    take: &mut dyn FnMut(Sample) -> Result<(), Fault>,
+    take: &mut Take<Sample>,
 ) -> Result<(), Fault> {
     let mut rows = prompts.iter().enumerate().flat_map(|(prompt, ids)| {
         (0..count).map(move |index| {
@@ -78,43 +93,62 @@ pub fn sample(
             (ids.clone(), key)
         })
     });
+    let mut window = AT_ONCE;
     loop {
-        let part: Vec<(Vec<u32>, u64)> = rows.by_ref().take(WINDOW).collect();
+        let part: Vec<(Vec<u32>, u64)> = rows.by_ref().take(window).collect();
         if part.is_empty() {
             return Ok(());
         }
-        continuations(model, tokenizer, &part, settings)?.into_iter().try_for_each(&mut *take)?;
+        let mut waiting: VecDeque<Option<Sample>> = vec![None; part.len()].into();
+        let mut given = 0;
+        continuations(model, tokenizer, &part, settings, &mut |news| {
+            let (row, sample) = match news {
+                News::Tokens(count) => return take(News::Tokens(count)),
+                News::Done(done) => done,
+            };
+            waiting[row - given] = Some(sample);
+            while let Some(sample) = waiting.front_mut().and_then(Option::take) {
+                waiting.pop_front();
+                given += 1;
+                take(News::Done(sample))?;
+            }
+            Ok(())
+        })?;
+        window = WINDOW.min(2 * window);
     }
 }
 
-/// One continuation of each row, a prompt with the seed of its draws.
+/// One continuation of each row, a prompt with the seed of its draws: each is given with the place of its row, in the order
+/// in which they end.
 fn continuations(
     model: &mut dyn NextToken,
     tokenizer: &Tokenizer,
     rows: &[(Vec<u32>, u64)],
     settings: &Settings,
-) -> Result<Vec<Sample>, Fault> {
-    let mut samples: Vec<Option<Sample>> = vec![None; rows.len()];
+    take: &mut Take<(usize, Sample)>,
+) -> Result<(), Fault> {
     // Rows of one length side by side are not padded, and rows with one prompt compute it once.
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by(|a, b| rows[*a].0.len().cmp(&rows[*b].0.len()).then_with(|| rows[*a].0.cmp(&rows[*b].0)));
     for part in order.chunks(AT_ONCE) {
         let drafts: Vec<Draft> = part.iter().map(|row| Draft::new(rows[*row].1)).collect();
         let prompts: Vec<&Vec<u32>> = part.iter().map(|row| &rows[*row].0).collect();
-        for (row, draft) in part.iter().zip(side_by_side(model, tokenizer, &prompts, drafts, settings)?) {
-            samples[*row] = Some(draft.finish(settings, tokenizer)?);
-        }
+        let mut drawing = Drawing { tokenizer, settings, limit: model.positions() };
+        side_by_side(model, &prompts, drafts, &mut drawing, &mut |news| match news {
+            News::Tokens(count) => take(News::Tokens(count)),
+            News::Done((place, draft)) => take(News::Done((part[place], draft.finish(settings, tokenizer)?))),
+        })?;
     }
-    Ok(samples.into_iter().map(|sample| sample.expect("every row is in one part")).collect())
+    Ok(())
 }
 
 fn side_by_side(
     model: &mut dyn NextToken,
-    tokenizer: &Tokenizer,
     prompts: &[&Vec<u32>],
     mut drafts: Vec<Draft>,
-    settings: &Settings,
-) -> Result<Vec<Draft>, Fault> {
+    drawing: &mut Drawing,
+    take: &mut Take<(usize, Draft)>,
+) -> Result<(), Fault> {
     let mut distinct: Vec<Vec<u32>> = Vec::new();
     let mut places = Vec::new();
     for prompt in prompts {
@@ -123,7 +157,6 @@ fn side_by_side(
         }
         places.push(distinct.len() - 1);
     }
-    let mut drawing = Drawing { tokenizer, settings, limit: model.positions() };
     let first = model.start(&distinct);
     model.keep(&places);
     for ((draft, prompt), place) in drafts.iter_mut().zip(prompts).zip(&places) {
@@ -132,9 +165,15 @@ fn side_by_side(
     // The model's rows are the drafts that go on, in order.
     let mut open: Vec<usize> = (0..drafts.len()).collect();
     loop {
-        let going: Vec<usize> = (0..open.len()).filter(|row| drafts[open[*row]].end.is_none()).collect();
+        take(News::Tokens(open.len()))?;
+        let (going, ended): (Vec<usize>, Vec<usize>) =
+            (0..open.len()).partition(|row| drafts[open[*row]].end.is_none());
+        for row in ended {
+            let draft = std::mem::replace(&mut drafts[open[row]], Draft::new(0));
+            take(News::Done((open[row], draft)))?;
+        }
         if going.is_empty() {
-            return Ok(drafts);
+            return Ok(());
         }
         if going.len() < open.len() {
             model.keep(&going);
@@ -320,8 +359,10 @@ mod tests {
         settings: &Settings,
     ) -> Vec<Sample> {
         let mut samples = Vec::new();
-        let take = &mut |sample| {
-            samples.push(sample);
+        let take = &mut |news| {
+            if let News::Done(sample) = news {
+                samples.push(sample);
+            }
             Ok(())
         };
         sample(model, tokenizer, prompts, count, settings, take).expect("text");
@@ -351,6 +392,39 @@ mod tests {
         model.positions = 6;
         let short = all(&mut model, &tokenizer, &prompts[2..], 1, &settings);
         assert_eq!(short[0].ids, [21, 22, 23, 24]);
+    }
+
+    /// The second row ends three tokens before the first, and waits for it.
+    #[test]
+    fn a_sample_is_given_as_soon_as_it_and_those_before_it_are_done() {
+        let tokenizer = embedded_tokenizer().unwrap_or_else(|faults| panic!("{faults}"));
+        let end = tokenizer.end_token().expect("the tokenizer has one");
+        let next = move |row: &[u32]| {
+            let last = *row.last().expect("a token");
+            let mut logits = vec![f32::NEG_INFINITY; 768];
+            logits[if last >= 40 { end } else { last + 1 } as usize] = 0.0;
+            logits
+        };
+        let mut model = Table { next: Box::new(next), rows: Vec::new(), positions: 64 };
+        let mut told = |prompts: &[Vec<u32>]| {
+            let mut told = Vec::new();
+            let settings = Settings { max_tokens: 9, ..settings(1.0, 1.0, 0) };
+            let take = &mut |news: News<Sample>| {
+                told.push(match news {
+                    News::Tokens(count) => format!("{count}"),
+                    News::Done(sample) => format!("{:?}", sample.ids),
+                });
+                Ok(())
+            };
+            sample(&mut model, &tokenizer, prompts, 1, &settings, take).expect("text");
+            told
+        };
+        assert_eq!(told(&[vec![39], vec![37]]), ["2", "2", "[40]", "1", "1", "[38, 39, 40]"]);
+        assert_eq!(told(&[vec![37], vec![39]]), ["2", "2", "1", "1", "[38, 39, 40]", "[40]"]);
+        // What takes them may end the drawing.
+        let fault =
+            sample(&mut model, &tokenizer, &[vec![1]], 1, &settings(1.0, 1.0, 0), &mut |_| Err(Fault::new("enough")));
+        assert_eq!(fault.expect_err("a fault").message, "enough");
     }
 
     /// The model writes one text, token by token; stop strings lie across its tokens.

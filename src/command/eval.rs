@@ -17,7 +17,7 @@ use crate::engine::data::{Prompt, prompts};
 use crate::engine::head;
 use crate::loading::Loaded;
 use crate::metrics::{entropy, total_variation};
-use crate::sampling::{DecoderRows, Settings, sample};
+use crate::sampling::{DecoderRows, News, Settings, sample};
 
 /// Measure a model on rows with targets, or samples; one JSON object for each prompt.
 ///
@@ -159,8 +159,10 @@ fn measure(
         let prompts = [asked.to_vec()];
         let mut rows = DecoderRows::new(&model.decoder);
         let mut samples = Vec::new();
-        sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings, &mut |sample| {
-            samples.push(sample);
+        sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings, &mut |news| {
+            if let News::Done(sample) = news {
+                samples.push(sample);
+            }
             Ok(())
         })?;
         let samples: Vec<&str> = samples.iter().map(|sample| sample.text.trim()).collect();

@@ -7,7 +7,7 @@
 use datasets::{SEPARATOR, Template, Tokenizer};
 use faults::Fault;
 
-use super::{End, NextToken, Sample, Settings, continuations};
+use super::{AT_ONCE, End, News, NextToken, Sample, Settings, Take, WINDOW, continuations};
 
 /// How intents and responses are drawn.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +53,11 @@ pub struct Stated {
 
 /// An answer in the making.
 struct Draft {
+    /// Its question, and which answer to that it is.
+    at: (usize, usize),
     text: String,
+    /// The tokenizer puts its own tokens around it.
+    special: bool,
     /// Length of the question and the template's head in `text`.
     asked: usize,
     stages: Vec<Stage>,
@@ -61,54 +65,84 @@ struct Draft {
     stopped: bool,
 }
 
-/// `count` answers to each question, all of the first question first.
+/// `count` answers to each question, all of the first question first. Each is given to `take` when the stage is over in which
+/// it and those before it end.
 ///
 /// # Errors
-/// Text that the tokenizer cannot encode, or tokens that it cannot decode.
+/// Text that the tokenizer cannot encode, tokens that it cannot decode, or what `take` has to say.
 pub fn sample_with_intent(
     model: &mut dyn NextToken,
     tokenizer: &Tokenizer,
     questions: &[Question],
     count: usize,
     settings: &TwoTemperatures,
-) -> Result<Vec<Stated>, Fault> {
+    take: &mut Take<Stated>,
+) -> Result<(), Fault> {
+    let mut window = AT_ONCE;
+    let mut next = 0;
+    while next < questions.len() * count {
+        let end = (questions.len() * count).min(next + window);
+        let drafts = (next..end).map(|index| {
+            let Question { text, special } = &questions[index / count];
+            let text = format!("{text}{}", settings.template.head());
+            let at = (index / count, index % count);
+            Draft { at, special: *special, asked: text.len(), text, stages: vec![], done: false, stopped: false }
+        });
+        answers(model, tokenizer, drafts.collect(), settings, take)?;
+        next = end;
+        window = WINDOW.min(2 * window);
+    }
+    Ok(())
+}
+
+/// Ends the drafts, stage by stage side by side.
+fn answers(
+    model: &mut dyn NextToken,
+    tokenizer: &Tokenizer,
+    mut drafts: Vec<Draft>,
+    settings: &TwoTemperatures,
+    take: &mut Take<Stated>,
+) -> Result<(), Fault> {
     let template = settings.template;
-    let special: Vec<bool> = questions.iter().flat_map(|question| vec![question.special; count]).collect();
-    let begun = questions.iter().map(|question| format!("{}{}", question.text, template.head()));
-    let mut drafts: Vec<Draft> = begun
-        .flat_map(|text| {
-            let asked = text.len();
-            (0..count).map(move |_| Draft { text: text.clone(), asked, stages: vec![], done: false, stopped: false })
-        })
-        .collect();
     let intent = Settings { stop: vec![template.intent_end().trim_start().into()], ..settings.intent.clone() };
     let mut response = settings.response.clone();
     if !template.response_end().is_empty() {
         response.stop.push(SEPARATOR.into());
     }
     let stages = if template.is_stepwise() { settings.max_stages } else { 2 };
+    let mut given = 0;
     for stage in 0..stages {
         let open: Vec<usize> = (0..drafts.len()).filter(|index| !drafts[*index].done).collect();
         let row = |index: &usize| {
-            let words = ["intent", &(index / count).to_string(), &(index % count).to_string(), &stage.to_string()];
-            let ids = tokenizer.encode_beginning(&drafts[*index].text, special[*index])?;
+            let Draft { at: (question, sample), text, special, .. } = &drafts[*index];
+            let words = ["intent", &question.to_string(), &sample.to_string(), &stage.to_string()];
+            let ids = tokenizer.encode_beginning(text, *special)?;
             Ok((ids, crate::random::key(settings.intent.seed, &words)))
         };
         let rows = open.iter().map(row).collect::<Result<Vec<_>, Fault>>()?;
         let now = if stage % 2 == 0 { &intent } else { &response };
-        for (index, sample) in open.iter().zip(continuations(model, tokenizer, &rows, now)?) {
+        continuations(model, tokenizer, &rows, now, &mut |news| {
+            let (row, sample) = match news {
+                News::Tokens(count) => return take(News::Tokens(count)),
+                News::Done(done) => done,
+            };
+            let draft = &mut drafts[open[row]];
             // The model has no place left.
             if template.is_stepwise() && sample.ids.is_empty() && sample.end == End::Limit {
-                drafts[*index].done = true;
-                continue;
+                draft.done = true;
+            } else if stage % 2 == 0 {
+                draft.state(sample, template);
+            } else {
+                draft.respond(sample, template);
             }
-            match stage % 2 {
-                0 => drafts[*index].state(sample, template),
-                _ => drafts[*index].respond(sample, template),
+            while let Some(draft) = drafts.get_mut(given).filter(|draft| draft.done) {
+                given += 1;
+                take(News::Done(draft.finish()))?;
             }
-        }
+            Ok(())
+        })?;
     }
-    Ok(drafts.into_iter().map(Draft::finish).collect())
+    drafts[given..].iter_mut().try_for_each(|draft| take(News::Done(draft.finish())))
 }
 
 impl Draft {
@@ -149,8 +183,10 @@ impl Draft {
         }
     }
 
-    fn finish(self) -> Stated {
-        Stated { text: self.text[self.asked..].into(), stages: self.stages, stopped: self.stopped }
+    /// The answer without the question; what is left of the draft is not used any more.
+    fn finish(&mut self) -> Stated {
+        let (text, stages) = (self.text.split_off(self.asked), std::mem::take(&mut self.stages));
+        Stated { text, stages, stopped: self.stopped }
     }
 }
 
@@ -200,7 +236,19 @@ mod tests {
 
     fn answers(law: fn(&str) -> Vec<(&'static str, f64)>, count: usize, settings: &TwoTemperatures) -> Vec<Stated> {
         let question = Question { text: "q:".into(), special: true };
-        sample_with_intent(&mut model(law), &tokenizer(), &[question], count, settings).expect("text")
+        stated(&mut model(law), &question, count, settings)
+    }
+
+    fn stated(model: &mut Table, question: &Question, count: usize, settings: &TwoTemperatures) -> Vec<Stated> {
+        let mut stated = Vec::new();
+        let take = &mut |news| {
+            if let News::Done(answer) = news {
+                stated.push(answer);
+            }
+            Ok(())
+        };
+        sample_with_intent(model, &tokenizer(), std::slice::from_ref(question), count, settings, take).expect("text");
+        stated
     }
 
     fn near(found: usize, of: usize, expected: f64) {
@@ -283,7 +331,7 @@ mod tests {
         let whole = tokenizer().encode(&format!("q:###{}", stated_text(3)), true).expect("ids").len();
         let mut short = Table { positions: whole, ..model(endless) };
         let long = TwoTemperatures { max_stages: 40, ..settings_of_steps };
-        let ended = sample_with_intent(&mut short, &tokenizer(), &[question], 1, &long).expect("text").remove(0);
+        let ended = stated(&mut short, &question, 1, &long).remove(0);
         assert!(!ended.stopped && ended.stages.len() <= 4, "{ended:?}");
         assert!(ended.stages.iter().all(|stage| !stage.intent.is_empty()), "{ended:?}");
 
