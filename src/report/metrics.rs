@@ -41,7 +41,12 @@ pub struct StepRecord {
 impl StepRecord {
     /// How far the loss is above the least that it could be, if the objective has a floor.
     pub fn gap(&self) -> Option<f64> {
-        self.objective.iter().find(|(name, _)| name == "gap").map(|(_, gap)| *gap)
+        self.of_objective("gap")
+    }
+
+    /// A number of the objective by its name.
+    pub fn of_objective(&self, name: &str) -> Option<f64> {
+        self.objective.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
     }
 
     /// The line of `metrics.jsonl`. What is not finite is `null`, because JSON has no word for it; `skipped` is there when
