@@ -2,12 +2,14 @@
 //!
 //! The curves are drawn here as points of inline SVG, the page around them is the template beside this file.
 
+use faults::counted;
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::metrics;
+use super::trouble::{self, Watched};
 
 /// Size of a chart's drawing area in SVG units.
 const WIDTH: f64 = 520.0;
@@ -16,14 +18,24 @@ const HEIGHT: f64 = 200.0;
 /// More points than this are averaged in groups.
 const POINTS: usize = 400;
 
-/// The charts every run has, in their order; those of objectives and auxiliary losses follow.
-const FIRST: [(&str, &str); 5] = [
-    ("loss", "loss (what is minimised)"),
+/// What runs are compared by comes first, training rows and held-out rows on one scale; numbers without a title follow.
+const TITLES: [(&str, &str); 9] = [
     ("nll", "nll (nats per token)"),
+    (LOSS, "loss (what is minimised)"),
     ("entropy", "entropy (nats per token)"),
     ("grad_norm", "gradient norm"),
     ("lr", "learning rate"),
+    ("objective/weight_mean", "mean weight"),
+    ("objective/weight_max", "largest weight"),
+    ("objective/active_fraction", "active fraction (weights above 0)"),
+    (EFFECTIVE, "effective sample size (part of the learned tokens)"),
 ];
+
+const LOSS: &str = "loss";
+const EFFECTIVE: &str = "objective/effective_sample_size";
+
+/// Differences below this part of a number are rounding.
+const ROUNDING: f64 = 1e-6;
 
 #[derive(Serialize)]
 struct Chart {
@@ -62,19 +74,24 @@ struct Row {
     value: String,
 }
 
-/// The page of a run: `lines` are those of `metrics.jsonl`, `recipe` the resolved one.
-pub fn render(title: &str, lines: &[Value], recipe: &toml::Table) -> String {
+/// The page of a run: `lines` are those of `metrics.jsonl`, `recipe` the resolved one, `watched` what the run was watched for.
+pub fn render(title: &str, lines: &[Value], recipe: &toml::Table, watched: &Watched) -> String {
     let mut environment = Environment::new();
     // The ending of the name turns on the escaping of HTML.
     environment.add_template("report.html", include_str!("html/report.html.jinja")).expect("the template is valid");
     let template = environment.get_template("report.html").expect("it was just added");
     let mut settings = Vec::new();
     flatten("", recipe, &mut settings);
+    let (charts, constants) = charts(lines);
+    let troubles: Vec<String> = trouble::of_run(lines, watched).iter().map(ToString::to_string).collect();
     let page = context! {
         title,
         width => WIDTH,
         height => HEIGHT,
-        charts => Serde(charts(lines)),
+        summary => summary(lines),
+        troubles => troubles,
+        charts => Serde(charts),
+        constants => Serde(constants),
         results => Serde(results(lines)),
         settings => Serde(settings),
         version => env!("CARGO_PKG_VERSION"),
@@ -92,6 +109,17 @@ fn flatten(path: &str, table: &toml::Table, rows: &mut Vec<Row>) {
     }
 }
 
+/// The run in a sentence.
+fn summary(lines: &[Value]) -> String {
+    let last = of_split(lines, "train").filter_map(|line| line["step"].as_u64()).max().unwrap_or_default();
+    let mut text = counted(last, "step");
+    let nlls: Vec<f64> = of_split(lines, "eval").filter_map(|line| line["nll"].as_f64()).collect();
+    if let [first, .., last] = nlls[..] {
+        text += &format!(", nll of the held-out rows {first:.4} \u{2192} {last:.4}");
+    }
+    text
+}
+
 /// The last numbers of both splits, the lowest evaluation loss, and what the run cost.
 fn results(lines: &[Value]) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -103,9 +131,9 @@ fn results(lines: &[Value]) -> Vec<Row> {
             row(format!("{split} {name}"), number(value));
         }
     }
-    let losses = of_split(lines, "eval").filter_map(|line| Some((line["loss"].as_f64()?, &line["step"])));
+    let losses = of_split(lines, "eval").filter_map(|line| Some((line["nll"].as_f64()?, &line["step"])));
     if let Some((loss, step)) = losses.min_by(|(one, _), (other, _)| one.total_cmp(other)) {
-        row("lowest eval loss".into(), format!("{} at step {step}", number(loss)));
+        row("lowest eval nll".into(), format!("{} at step {step}", number(loss)));
     }
     let sum = |key: &str| of_split(lines, "train").filter_map(|line| line[key].as_f64()).sum::<f64>();
     let seconds = sum("seconds");
@@ -122,8 +150,9 @@ fn of_split<'a>(lines: &'a [Value], split: &str) -> impl Iterator<Item = &'a Val
     lines.iter().filter(move |line| line["split"].as_str() == Some(split))
 }
 
-fn charts(lines: &[Value]) -> Vec<Chart> {
-    let mut names: Vec<(String, String)> = FIRST.map(|(key, title)| (key.into(), title.into())).to_vec();
+/// The numbers of a run as charts; those that never change as they are.
+fn charts(lines: &[Value]) -> (Vec<Chart>, Vec<Row>) {
+    let mut names: Vec<(String, String)> = TITLES.map(|(key, title)| (key.into(), title.into())).to_vec();
     for line in lines {
         for (name, _) in metrics::scalars(line) {
             if !names.iter().any(|(known, _)| *known == name) {
@@ -131,18 +160,68 @@ fn charts(lines: &[Value]) -> Vec<Chart> {
             }
         }
     }
-    names.into_iter().filter_map(|(name, title)| chart(lines, &name, title)).collect()
+    let (mut charts, mut constants) = (Vec::new(), Vec::new());
+    for (name, title) in names {
+        let series = Series::of(lines, &name);
+        if name == LOSS && series.is(&Series::of(lines, "nll")) {
+            constants.push(Row { name: title, value: "the nll".into() });
+        } else if let Some(value) = series.constant() {
+            constants.push(Row { name: title, value: number(value) });
+        } else {
+            charts.extend(chart(&series, title));
+        }
+    }
+    (charts, constants)
+}
+
+/// A number over the steps, of the training rows and of the held-out ones.
+struct Series([(&'static str, Vec<Point>); 2]);
+
+/// A step and its number, if that is finite.
+type Point = (f64, Option<f64>);
+
+impl Series {
+    fn of(lines: &[Value], name: &str) -> Self {
+        let path = format!("/{name}");
+        let point = |line: &Value| {
+            let value = line.pointer(&path)?.as_f64();
+            // By itself it would tell how many tokens the steps have.
+            let unit = if name == EFFECTIVE { line["tokens_loss"].as_f64()?.max(1.0) } else { 1.0 };
+            Some((line["step"].as_f64()?, value.map(|value| value / unit)))
+        };
+        let split = |split| match (split, name) {
+            // The loss of an evaluation is its nll, and no number beside a weighted one.
+            ("eval", LOSS) => Vec::new(),
+            _ => of_split(lines, split).filter_map(point).collect(),
+        };
+        Self(["train", "eval"].map(|name| (name, split(name))))
+    }
+
+    fn finite(&self) -> impl Iterator<Item = (f64, f64)> {
+        self.0.iter().flat_map(|(_, points)| points).filter_map(|(step, value)| Some((*step, (*value)?)))
+    }
+
+    /// The number that it is at every step; one number alone is such.
+    fn constant(&self) -> Option<f64> {
+        let (low, high) = range(self.finite().map(|(_, value)| value))?;
+        let gap = self.0.iter().flat_map(|(_, points)| points).any(|(_, value)| value.is_none());
+        (!gap && high - low <= ROUNDING * high.abs().max(low.abs())).then_some(high)
+    }
+
+    /// True when the numbers of the training rows are those of another.
+    fn is(&self, other: &Self) -> bool {
+        let same = |(one, other): (&Point, &Point)| match (one.1, other.1) {
+            (Some(one), Some(other)) => (one - other).abs() <= ROUNDING * other.abs(),
+            (one, other) => one == other,
+        };
+        let (one, other) = (&self.0[0].1, &other.0[0].1);
+        !one.is_empty() && one.len() == other.len() && one.iter().zip(other).all(same)
+    }
 }
 
 /// The chart of one number over the steps; `None` when it was never finite.
-fn chart(lines: &[Value], name: &str, title: String) -> Option<Chart> {
-    let path = format!("/{name}");
-    let series = |split: &str| -> Vec<(f64, Option<f64>)> {
-        let numbers =
-            of_split(lines, split).filter_map(|line| Some((line["step"].as_f64()?, line.pointer(&path)?.as_f64())));
-        averaged(&numbers.collect::<Vec<_>>())
-    };
-    let curves = [("train", series("train")), ("eval", series("eval"))];
+fn chart(series: &Series, title: String) -> Option<Chart> {
+    let curves = series.0.each_ref().map(|(split, points)| (*split, averaged(points)));
     let all = curves.iter().flat_map(|(_, points)| points);
     let drawn: Vec<(f64, f64)> = all.filter_map(|(step, value)| Some((*step, (*value)?))).collect();
     let (low, high) = range(drawn.iter().map(|(_, value)| *value))?;
@@ -152,9 +231,10 @@ fn chart(lines: &[Value], name: &str, title: String) -> Option<Chart> {
     let (low, high) = (low.min(ticks_y[0]), high.max(*ticks_y.last()?));
     let x = |step: f64| place(step, first, last) * WIDTH;
     let y = |value: f64| HEIGHT - place(value, low, high) * HEIGHT;
+    let texts = labels(&ticks_y);
     Some(Chart {
         title,
-        marks_y: ticks_y.iter().map(|value| Mark { at: coordinate(y(*value)), text: number(*value) }).collect(),
+        marks_y: ticks_y.iter().zip(texts).map(|(value, text)| Mark { at: coordinate(y(*value)), text }).collect(),
         marks_x: ticks_x
             .iter()
             .filter(|step| (first..=last).contains(*step))
@@ -164,12 +244,19 @@ fn chart(lines: &[Value], name: &str, title: String) -> Option<Chart> {
     })
 }
 
-fn curve(
-    split: &'static str,
-    points: &[(f64, Option<f64>)],
-    x: impl Fn(f64) -> f64,
-    y: impl Fn(f64) -> f64,
-) -> Option<Curve> {
+/// The numbers at marks with as many digits as tell them apart.
+fn labels(marks: &[f64]) -> Vec<String> {
+    let mut digits = 4;
+    loop {
+        let texts: Vec<String> = marks.iter().map(|mark| with_digits(*mark, digits)).collect();
+        if digits >= 12 || texts.windows(2).all(|pair| pair[0] != pair[1]) {
+            return texts;
+        }
+        digits += 1;
+    }
+}
+
+fn curve(split: &'static str, points: &[Point], x: impl Fn(f64) -> f64, y: impl Fn(f64) -> f64) -> Option<Curve> {
     let finite = || points.iter().filter_map(|(step, value)| Some((*step, (*value)?)));
     let last = number(finite().next_back()?.1);
     let pieces = points
@@ -191,7 +278,7 @@ fn curve(
 }
 
 /// At most [`POINTS`] points, each the mean of a group of neighbours; a group without a finite number has none.
-fn averaged(points: &[(f64, Option<f64>)]) -> Vec<(f64, Option<f64>)> {
+fn averaged(points: &[Point]) -> Vec<Point> {
     let group = points.len().div_ceil(POINTS).max(1);
     points
         .chunks(group)
@@ -234,19 +321,25 @@ fn coordinate(value: f64) -> String {
 
 /// Four significant digits, as an exponent where that is shorter to read.
 fn number(value: f64) -> String {
+    with_digits(value, 4)
+}
+
+fn with_digits(value: f64, digits: usize) -> String {
     let size = value.abs();
     if value == 0.0 {
         "0".into()
     } else if value.fract() == 0.0 && size < 1e7 {
         format!("{value:.0}")
     } else if (1e-3..1e5).contains(&size) {
-        let digits = (3 - size.log10().floor() as i32).max(0) as usize;
-        let text = format!("{value:.digits$}");
+        let decimals = (digits as i32 - 1 - size.log10().floor() as i32).max(0) as usize;
+        let text = format!("{value:.decimals$}");
         if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
     } else {
-        let text = format!("{value:.3e}");
+        let decimals = digits - 1;
+        let text = format!("{value:.decimals$e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let mantissa = mantissa.trim_end_matches('0').trim_end_matches('.');
+        let mantissa =
+            if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
         format!("{mantissa}e{exponent}")
     }
 }
@@ -254,26 +347,30 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::metrics::example;
+    use crate::report::metrics::{StepRecord, example};
 
     fn page(lines: &[Value]) -> String {
         let recipe: toml::Table = "seed = 1\n[model]\npath = \"<b>&\"\n".parse().expect("TOML");
-        render("runs/first", lines, &recipe)
+        render("runs/first", lines, &recipe, &Watched::default())
     }
 
     #[test]
     fn the_page_is_whole_and_loads_nothing() {
         let mut lines: Vec<Value> =
             (1..=30).map(|step| example(step, "train", 3.0 - step as f64 / 30.0).to_json()).collect();
-        lines.extend([10, 20, 30].map(|step| example(step, "eval", 2.5 - step as f64 / 100.0).to_json()));
+        lines.extend([10, 20, 30].map(|step| {
+            let nll = 2.5 - step as f64 / 100.0;
+            StepRecord { nll, ..example(step, "eval", nll) }.to_json()
+        }));
         let page = page(&lines);
-        // loss, nll, entropy, gradient norm, learning rate, objective/weight_mean, sfr/loss
-        assert_eq!(page.matches("<svg").count(), 7);
+        // The loss and the held-out nll; all else stays what it is: six numbers.
+        assert_eq!(page.matches("<svg").count(), 2);
+        assert_eq!(page.matches("class=\"constant\"").count(), 5);
         assert!(page.contains("&lt;b&gt;&amp;") && !page.contains("<b>&"));
         for outside in ["<script", "http:", "https:", "src=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");
         }
-        assert!(page.contains("2.2 at step 30"), "the lowest evaluation loss");
+        assert!(page.contains("2.2 at step 30"), "the lowest nll of the held-out rows");
         // Processed tokens of 30 steps, 512 in half a second each.
         assert!(page.contains("15360, 1024 per second"));
     }
@@ -285,12 +382,64 @@ mod tests {
         assert!(page(&lines).contains("<svg"));
     }
 
+    /// A weighted loss and a plain nll are on two scales; a rate that is the same at every step is no chart.
+    #[test]
+    fn numbers_of_one_scale_share_a_chart_and_constant_ones_have_none() {
+        let step = |step: usize| {
+            let nll = 2.0 - step as f64 / 100.0;
+            let rounding = if step.is_multiple_of(2) { 1e-9 } else { 0.0 };
+            let objective = vec![("active_fraction".into(), 0.5 + rounding), ("cutoff".into(), nll)];
+            StepRecord { nll, objective, auxiliaries: Vec::new(), ..example(step, "train", 3.0 * nll) }
+        };
+        let mut records: Vec<StepRecord> = (1..=9).map(step).collect();
+        records.push(StepRecord {
+            nll: 1.9,
+            objective: Vec::new(),
+            auxiliaries: Vec::new(),
+            ..example(9, "eval", 1.9)
+        });
+        let drawn = |records: &[StepRecord]| {
+            let (charts, constants) = charts(&records.iter().map(StepRecord::to_json).collect::<Vec<_>>());
+            let charts: Vec<String> = charts
+                .iter()
+                .map(|chart| {
+                    let splits: Vec<&str> = chart.curves.iter().map(|curve| curve.split).collect();
+                    format!("{}: {}", chart.title, splits.join(" "))
+                })
+                .collect();
+            let constants: Vec<String> = constants.iter().map(|row| format!("{}: {}", row.name, row.value)).collect();
+            (charts, constants)
+        };
+        let (charts, constants) = drawn(&records);
+        let expected =
+            ["nll (nats per token): train eval", "loss (what is minimised): train", "objective/cutoff: train"];
+        assert_eq!(charts, expected);
+        let expected = [
+            "entropy (nats per token): 1.5",
+            "gradient norm: 0.25",
+            "learning rate: 1e-4",
+            "active fraction (weights above 0): 0.5",
+        ];
+        assert_eq!(constants, expected);
+        // Without weights what is minimised is the nll.
+        records.iter_mut().for_each(|record| record.loss = record.nll);
+        let (charts, constants) = drawn(&records);
+        assert_eq!((charts.len(), constants[0].as_str()), (2, "loss (what is minimised): the nll"));
+    }
+
+    #[test]
+    fn marks_have_as_many_digits_as_tell_them_apart() {
+        assert_eq!(labels(&ticks(2.3026, 2.30262)), ["2.3026", "2.302605", "2.30261", "2.302615", "2.30262"]);
+        assert_eq!(labels(&[1.0, 2.0]), ["1", "2"]);
+        assert_eq!(labels(&[2.5]), ["2.5"]);
+    }
+
     #[test]
     fn a_curve_has_a_gap_where_a_number_is_not_finite() {
         let losses = [4.0, 3.0, f64::NAN, 2.0, 1.0];
         let lines: Vec<Value> =
             losses.iter().zip(1..).map(|(loss, step)| example(step, "train", *loss).to_json()).collect();
-        let chart = chart(&lines, "loss", String::new()).expect("a chart");
+        let chart = chart(&Series::of(&lines, "loss"), String::new()).expect("a chart");
         assert_eq!(chart.curves[0].pieces, ["0.0,0.0 130.0,66.7", "390.0,133.3 520.0,200.0"]);
         assert_eq!(chart.marks_y.iter().map(|mark| mark.text.as_str()).collect::<Vec<_>>(), ["1", "2", "3", "4"]);
     }
