@@ -5,12 +5,15 @@
 
 mod bench;
 mod check;
+mod closing;
 mod eval;
 mod export;
 mod inspect;
+mod interrupt;
 mod recipes;
 mod run;
 mod sample;
+mod typed;
 mod usage;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -28,7 +31,7 @@ use crate::device;
 use crate::loading::{self, Loaded};
 use crate::logging::{self, Format, Verbosity};
 use crate::recipe::{self, Recipe};
-use crate::report::progress;
+use crate::report::terminal;
 
 /// The user has something to mend.
 const USER: u8 = 1;
@@ -210,12 +213,19 @@ fn open_device(device: &str) -> Result<burn::tensor::Device, Fault> {
 /// # Errors
 /// Stdout that cannot be written for another reason, such as a full disk.
 pub fn print(text: &str) -> Result<(), Fault> {
+    print_while_read(text).map(|_| ())
+}
+
+/// The same for what comes piece by piece: false when the reader has gone away.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_while_read(text: &str) -> Result<bool, Fault> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Fault::of_file("cannot write there", "stdout", &error))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Fault::of_file("cannot write there", "stdout", &error)),
     }
 }
 
@@ -241,7 +251,7 @@ fn tell_faults(faults: &Faults) {
 
 /// Writes a message to stderr, where nobody can be told that stderr is gone.
 fn tell(message: &str) {
-    progress::beside_the_bar(|| {
+    terminal::beside_the_bar(|| {
         let _ = writeln!(io::stderr(), "{message}");
     });
 }

@@ -1,19 +1,25 @@
-//! Logs on stderr, as text for a person or JSON for a program, never torn by the progress bar.
+//! Logs on stderr: words for a person at a terminal, `key=value` in a file, JSON for a program. They are never torn by the
+//! progress bar, and what cannot be written is dropped: a stream that is gone is no reason to stop a run.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use faults::{Fault, Place};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
 
-use crate::report::progress;
+use crate::report::terminal;
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For a person.
+    /// For a person at a terminal, `key=value` elsewhere.
     Text,
     /// One JSON object per line.
     Json,
@@ -31,11 +37,17 @@ pub enum Verbosity {
 }
 
 static DRAWS_PROGRESS: AtomicBool = AtomicBool::new(false);
+static IS_READ_AS_WRITTEN: AtomicBool = AtomicBool::new(false);
 static WRITES_JSON: AtomicBool = AtomicBool::new(false);
 
-/// Whether a progress bar is wanted: stderr is a terminal and carries text that is not held back.
+/// Whether a progress bar is wanted: stderr is a terminal that can move its cursor, and carries text that is not held back.
 pub fn draws_progress() -> bool {
     DRAWS_PROGRESS.load(Ordering::Relaxed)
+}
+
+/// Whether a person reads the log while it is written: it is text on a terminal.
+pub fn is_read_as_written() -> bool {
+    IS_READ_AS_WRITTEN.load(Ordering::Relaxed)
 }
 
 /// Whether stderr carries one JSON object a line and nothing else.
@@ -65,12 +77,15 @@ pub fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
 /// # Errors
 /// A `RUST_LOG` that cannot be read.
 pub fn start(format: Format, verbosity: Verbosity) -> Result<(), Fault> {
-    let text_for_a_person = format == Format::Text && verbosity != Verbosity::Quiet;
-    DRAWS_PROGRESS.store(text_for_a_person && io::stderr().is_terminal(), Ordering::Relaxed);
+    let on_terminal = format == Format::Text && io::stderr().is_terminal();
+    IS_READ_AS_WRITTEN.store(on_terminal, Ordering::Relaxed);
+    let draws_progress = on_terminal && verbosity != Verbosity::Quiet && !console::is_dumb();
+    DRAWS_PROGRESS.store(draws_progress, Ordering::Relaxed);
     WRITES_JSON.store(format == Format::Json, Ordering::Relaxed);
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(filter(verbosity)?).with_writer(Stderr).with_target(false);
     match format {
+        Format::Text if on_terminal => subscriber.with_ansi(colour()).event_format(Words).init(),
         Format::Text => subscriber.without_time().with_ansi(colour()).compact().init(),
         Format::Json => subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
     }
@@ -106,11 +121,62 @@ impl<'a> MakeWriter<'a> for Stderr {
 }
 
 impl Write for Stderr {
+    /// Never fails: the subscriber would tell of it on the stream that has failed.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        progress::beside_the_bar(|| io::stderr().write(line))
+        terminal::beside_the_bar(|| {
+            let _ = io::stderr().write_all(line);
+        });
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
+    }
+}
+
+/// Lines for a person: what a warning is says so, and long ones break between words.
+struct Words;
+
+impl<S, N> FormatEvent<S, N> for Words
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let (name, colour) = match *event.metadata().level() {
+            Level::ERROR => ("error: ", "31"),
+            Level::WARN => ("warning: ", "33"),
+            Level::INFO => ("", ""),
+            Level::DEBUG => ("debug: ", "2"),
+            Level::TRACE => ("trace: ", "2"),
+        };
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let text = format!("{name}{}{}", fields.message, fields.others);
+        let text = terminal::wrapped(&faults::visible(&text), terminal::columns(), 2);
+        match text.strip_prefix(name).filter(|_| !name.is_empty() && writer.has_ansi_escapes()) {
+            Some(rest) => writeln!(writer, "\u{1b}[{colour}m{name}\u{1b}[0m{rest}"),
+            None => writeln!(writer, "{text}"),
+        }
+    }
+}
+
+/// The fields of an event: its message, and the others after it.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: String,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            name => self.others += &format!(" {name}={value:?}"),
+        }
     }
 }

@@ -3,7 +3,10 @@
 pub mod html;
 mod metrics;
 pub mod progress;
+mod state;
 pub mod tensorboard;
+pub mod terminal;
+pub mod trouble;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,19 +15,22 @@ use faults::Fault;
 
 pub use metrics::{Numbers, StepRecord};
 use progress::Progress;
+use trouble::Watch;
+pub use trouble::Watched;
 
 /// Takes every step and evaluation of a run to the terminal, `metrics.jsonl` and TensorBoard, and ends it with
 /// `report.html`.
 pub struct Reporter {
     progress: Progress,
+    watch: Watch,
     /// Whether the event file holds what `metrics.jsonl` does.
     has_events: bool,
 }
 
 impl Reporter {
-    /// For a run that ends at step `total` and goes on after step `resumed_at` (0 for a new one).
-    pub fn new(total: usize, resumed_at: usize) -> Self {
-        Self { progress: Progress::new(total, resumed_at), has_events: false }
+    /// For a run that ends at step `total`, goes on after step `resumed_at` (0 for a new one), and is set to `watched`.
+    pub fn new(total: usize, resumed_at: usize, watched: Watched) -> Self {
+        Self { progress: Progress::new(total, resumed_at), watch: Watch::new(watched), has_events: false }
     }
 
     /// Reports a training step.
@@ -51,20 +57,30 @@ impl Reporter {
     /// A file of the run that cannot be read or written.
     pub fn finish(self, run: &Run, recipe: &toml::Table) -> Result<(), Fault> {
         let title = run.folder().display().to_string();
-        run.write_file("report.html", html::render(&title, &run.metrics()?, recipe).as_bytes())
+        let page = html::render(&title, &run.metrics()?, recipe, self.watch.watched());
+        run.write_file("report.html", page.as_bytes())
     }
 
     fn write(&mut self, run: &mut Run, record: &StepRecord) -> Result<(), Fault> {
         let wall_time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64());
         if !self.has_events {
             // On resume the metrics have been cut back to the checkpoint: events start anew from what is left of them.
+            let before = run.metrics()?;
             let mut events = tensorboard::head(wall_time);
-            events.extend(run.metrics()?.iter().flat_map(|line| tensorboard::scalars(line, wall_time)));
+            events.extend(before.iter().flat_map(|line| tensorboard::scalars(line, wall_time)));
+            // What they show was told when they came.
+            for line in &before {
+                self.watch.take(line);
+            }
             run.write_file(tensorboard::FILE_NAME, &events)?;
             self.has_events = true;
         }
         let line = record.to_json();
         run.append_metrics(&line)?;
-        run.append_file(tensorboard::FILE_NAME, &tensorboard::scalars(&line, wall_time))
+        run.append_file(tensorboard::FILE_NAME, &tensorboard::scalars(&line, wall_time))?;
+        for trouble in self.watch.take(&line) {
+            tracing::warn!("{trouble}");
+        }
+        Ok(())
     }
 }

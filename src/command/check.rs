@@ -9,6 +9,8 @@ use serde_json::json;
 
 use super::{Outcome, print, read_recipe};
 use crate::plan::Plan;
+use crate::plan::print::INDENT;
+use crate::report::terminal;
 
 /// Show what a recipe will do, and train nothing.
 #[derive(Debug, Args)]
@@ -50,11 +52,13 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         tracing::warn!("{warning}");
     }
     let colour = crate::logging::colour_on_stdout();
-    let mut text = format!("{plan}\ntraining rows\n{}\n", plan.train.report);
+    let columns = terminal::columns_of_stdout();
+    let mut rows = format!("training rows\n{}\n", plan.train.report);
     if let Some(eval) = &plan.eval {
-        text += &format!("evaluation rows\n{}\n", eval.report);
+        rows += &format!("evaluation rows\n{}\n", eval.report);
     }
-    text = faults::visible(&text);
+    let fits = |text: &str, indent| terminal::wrapped(&faults::visible(text), columns, indent);
+    let mut text = format!("{}\n{}", fits(&plan.to_string(), INDENT), fits(&rows, 4));
     text += &format!(
         "the first example, {}:{}\n{}\n",
         example.file,

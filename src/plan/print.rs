@@ -2,12 +2,17 @@
 
 use std::fmt;
 
+use faults::counted;
 use serde_json::{Value, json};
 
 use super::{Adapted, Plan};
 use crate::engine::backward::Recompute;
 use crate::engine::data::Prompt;
 use crate::model::Quantise;
+use crate::recipe::Backbone;
+
+/// Columns of the names before the plan's lines, blank where a line goes on.
+pub const INDENT: usize = 13;
 
 /// Prompts whose floor is printed one by one.
 const PROMPTS_NAMED: usize = 10;
@@ -19,6 +24,7 @@ impl Plan {
         json!({
             "recipe": self.recipe.resolved,
             "model": {
+                "path": self.model_path(),
                 "architecture": self.config.model_type,
                 "layers": self.config.num_hidden_layers,
                 "hidden_size": self.config.hidden_size,
@@ -74,7 +80,8 @@ impl Plan {
         let prompts = self.prompts();
         let line = |prompt: &Prompt| {
             let first = &self.train.examples[prompt.targets.start];
-            format!("{:.4} nats for {} targets, {}:{}", prompt.floor, prompt.targets.len(), first.file, first.line)
+            let targets = counted(prompt.targets.len() as u64, "target");
+            format!("{:.4} nats for {targets}, {}:{}", prompt.floor, first.file, first.line)
         };
         let mut lines: Vec<String> = prompts.iter().take(PROMPTS_NAMED).map(line).collect();
         if prompts.len() > PROMPTS_NAMED {
@@ -82,6 +89,14 @@ impl Plan {
             lines.push(format!("and {} more; the mean of all is {mean:.4} nats", prompts.len() - PROMPTS_NAMED));
         }
         lines
+    }
+
+    /// The model as the recipe names it; `None` where it is built from scratch.
+    fn model_path(&self) -> Option<&str> {
+        match &self.recipe.model.backbone {
+            Backbone::Pretrained { path, .. } => Some(path),
+            Backbone::Init(_) => None,
+        }
     }
 
     fn frozen(&self) -> u64 {
@@ -126,13 +141,15 @@ impl Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (config, estimate, recipe) = (&self.config, &self.estimate, &self.recipe);
-        let mut line = |name: &str, text: String| writeln!(f, "{name:<12} {text}");
+        let mut line = |name: &str, text: String| writeln!(f, "{name:<width$}{text}", width = INDENT);
+        let count_of = |count: usize, one: &str| counted(count as u64, one);
         line(
             "model",
             format!(
-                "{}, {} layers, width {}, vocabulary {}, {} parameters",
+                "{}: {}, {}, width {}, vocabulary {}, {} parameters",
+                self.model_path().unwrap_or("from scratch"),
                 config.model_type,
-                config.num_hidden_layers,
+                count_of(config.num_hidden_layers, "layer"),
                 config.hidden_size,
                 config.vocab_size,
                 count(estimate.parameters)
@@ -142,8 +159,7 @@ impl fmt::Display for Plan {
             let except = if quantise.embeddings { "" } else { " but for embedding and head" };
             let fitted = match self.calibration_rows().len() {
                 0 => String::new(),
-                1 => ", fitted to 1 row".into(),
-                rows => format!(", fitted to {rows} rows"),
+                rows => format!(", fitted to {}", count_of(rows, "row")),
             };
             format!(", the frozen matrices in {}{except}{fitted}", quantise.name())
         });
@@ -170,23 +186,28 @@ impl fmt::Display for Plan {
         for (index, floor) in floors.iter().enumerate() {
             line(if index == 0 { "floor" } else { "" }, floor.clone())?;
         }
-        let (units, parts) = if floors.is_empty() { ("rows", "rows") } else { ("prompts", "targets") };
+        let (unit, part) = if floors.is_empty() { ("row", "row") } else { ("prompt", "target") };
         line(
             "steps",
             format!(
-                "{} of {} {units} ({} a pass, {:.2} passes), {} {parts} at once",
+                "{} of {} ({} a pass, {:.2} passes), {} at once",
                 self.steps,
-                recipe.train.batch_size,
+                count_of(recipe.train.batch_size, unit),
                 self.steps_per_epoch,
                 self.steps as f64 / self.steps_per_epoch as f64,
-                recipe.train.micro_batch_size
+                count_of(recipe.train.micro_batch_size, part)
             ),
         )?;
         let schedule = &self.schedule;
         line(
             "rate",
-            format!("{:e} {:?}, {} steps of warm-up", schedule.learning_rate, schedule.kind, schedule.warmup)
-                .to_lowercase(),
+            format!(
+                "{:e} {:?}, {} of warm-up",
+                schedule.learning_rate,
+                schedule.kind,
+                count_of(schedule.warmup, "step")
+            )
+            .to_lowercase(),
         )?;
         let place = if crate::device::is_cpu(&self.device) { "can be had" } else { "on the GPU" };
         let memory = &estimate.memory;
@@ -237,9 +258,10 @@ fn adapter_line(adapted: &Adapted) -> String {
         part => format!(", dropout {part}"),
     };
     let start = adapted.start.as_ref().map(|start| format!(", starts from {start}")).unwrap_or_default();
-    let (kind, ranks, matrices) = (adapted.kind, range(&adapted.ranks), adapted.matrices);
+    let (kind, ranks) = (adapted.kind, range(&adapted.ranks));
+    let matrices = counted(adapted.matrices as u64, "matrix");
     format!(
-        "{kind} of rank {ranks}, scale {}{dropout}{start}, on {matrices} matrices: {}",
+        "{kind} of rank {ranks}, scale {}{dropout}{start}, on {matrices}: {}",
         range(&scales),
         adapted.names.join(", ")
     )

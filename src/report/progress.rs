@@ -1,21 +1,14 @@
 //! Where a run stands: a bar on a terminal, lines in a log everywhere else.
 
 use std::collections::VecDeque;
-use std::sync::LazyLock;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tracing::info;
 
 use super::metrics::StepRecord;
+use super::state;
+use super::terminal::bar;
 use crate::logging;
-
-/// The terminal that the bar and the log share.
-static TERMINAL: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
-
-/// Writes to stderr with the bar out of the way.
-pub fn beside_the_bar<T>(write: impl FnOnce() -> T) -> T {
-    TERMINAL.suspend(write)
-}
 
 /// How many steps the rates are averaged over.
 const RATE_STEPS: usize = 20;
@@ -52,13 +45,11 @@ struct Rates {
 impl Progress {
     /// A run that ends at step `total` and goes on after step `resumed_at` (0 for a new one).
     pub fn new(total: usize, resumed_at: usize) -> Self {
-        let bar = logging::draws_progress().then(|| {
-            let template = "{bar:30.green/dim} {pos}/{len}, {eta} left\n{wide_msg}";
-            let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("━━━");
-            let bar = TERMINAL.add(ProgressBar::new(total as u64).with_style(style).with_position(resumed_at as u64));
+        let bar = bar("{bar:30.green/dim} {pos}/{len}, {eta} left\n{wide_msg}\n{prefix}", total);
+        let bar = bar.map(|bar| bar.with_position(resumed_at as u64));
+        if let Some(bar) = &bar {
             bar.reset_eta();
-            bar
-        });
+        }
         Self { total, start: resumed_at, bar, recent: VecDeque::new() }
     }
 
@@ -74,25 +65,30 @@ impl Progress {
             seconds: record.seconds,
         });
         let rates = rates(&self.recent);
+        let shown = is_shown(record.step, self.start, self.total);
         if let Some(bar) = &self.bar {
-            bar.set_message(format!(
-                "loss {:.4} nll {:.4}{} lr {:.2e} | tokens/s {}, real {}, learned {}",
-                record.loss,
-                record.nll,
-                record.gap().map(|gap| format!(" gap {gap:.4}")).unwrap_or_default(),
-                record.lr.unwrap_or(f64::NAN),
-                short(rates.processed),
-                short(rates.real),
-                short(rates.loss),
-            ));
+            bar.set_message(step_words(record).join("  "));
+            bar.set_prefix(pace_words(record, &rates));
             bar.set_position(record.step as u64);
-        } else if is_shown(record.step, self.start, self.total) {
+        } else if shown && logging::is_read_as_written() {
+            let (step, pace) = (step_words(record).join("  "), pace_words(record, &rates));
+            info!("{}  {step}  {pace}", self.place("step", record.step));
+        } else if shown {
+            let own = state::own(record).map(|(name, value)| format!("{name}:{}", rounded(value)));
+            let own = own.collect::<Vec<_>>().join(",");
             info!(
                 step = record.step,
                 of = self.total,
                 loss = rounded(record.loss),
                 nll = rounded(record.nll),
                 gap = record.gap().map(rounded),
+                weight_mean = record.of_objective("weight_mean").map(rounded),
+                weight_max = record.of_objective("weight_max").map(rounded),
+                active_fraction = record.of_objective("active_fraction").map(rounded),
+                effective_sample_size = record.of_objective("effective_sample_size").map(rounded),
+                learned = record.tokens_loss,
+                objective = (!own.is_empty()).then_some(own),
+                grad_norm = record.grad_norm.map(rounded),
                 lr = record.lr.map(rounded),
                 tokens_per_s = rates.processed.round() as u64,
                 real_per_s = rates.real.round() as u64,
@@ -104,6 +100,10 @@ impl Progress {
 
     /// Shows an evaluation.
     pub fn evaluation(&mut self, record: &StepRecord) {
+        if logging::is_read_as_written() {
+            info!("{}  {}", self.place("eval", record.step), evaluation_words(record).join("  "));
+            return;
+        }
         info!(
             step = record.step,
             of = self.total,
@@ -115,6 +115,33 @@ impl Progress {
             "eval"
         );
     }
+
+    /// What a line is of and when, as wide in every line of a run.
+    fn place(&self, what: &str, step: usize) -> String {
+        format!("{what} {step:>width$}/{}", self.total, width = self.total.to_string().len())
+    }
+}
+
+/// A step for a person: what is minimised, what runs are compared by, and the state of the objective.
+fn step_words(record: &StepRecord) -> Vec<String> {
+    let mut words = vec![format!("loss {:.4}", record.loss), format!("nll {:.4}", record.nll)];
+    words.extend(state::words(record));
+    words
+}
+
+/// How fast it goes.
+fn pace_words(record: &StepRecord, rates: &Rates) -> String {
+    let lr = record.lr.map(|lr| format!("lr {lr:.2e}  ")).unwrap_or_default();
+    let [processed, real, loss] = [rates.processed, rates.real, rates.loss].map(short);
+    format!("{lr}tokens/s {processed}, real {real}, learned {loss}")
+}
+
+/// An evaluation for a person. Its loss is the plain nll.
+fn evaluation_words(record: &StepRecord) -> Vec<String> {
+    let mut words = vec![format!("nll {:.4}", record.nll), format!("entropy {:.4}", record.entropy)];
+    words.extend(state::words(record));
+    words.push(format!("in {:.1} s", record.seconds));
+    words
 }
 
 /// The progress of work before training: a bar on a terminal, a line for every tenth elsewhere. When it goes, its bar
@@ -129,11 +156,7 @@ pub struct Counter {
 impl Counter {
     /// Nothing of `total` done yet.
     pub fn new(total: usize, what: String) -> Self {
-        let bar = logging::draws_progress().then(|| {
-            let template = "{bar:20.green/dim} {pos}/{len} {wide_msg} {eta_precise}";
-            let style = ProgressStyle::with_template(template).expect("the template is valid").progress_chars("━━━");
-            TERMINAL.add(ProgressBar::new(total as u64).with_style(style).with_message(what.clone()))
-        });
+        let bar = count_bar(total, &what);
         Self { total, what, shown: 0, bar }
     }
 
@@ -142,11 +165,21 @@ impl Counter {
         let tenth = done * 10 / self.total.max(1);
         match &self.bar {
             Some(bar) => bar.set_position(done as u64),
+            None if tenth > self.shown && logging::is_read_as_written() => {
+                info!("{}: {done} of {}", self.what, self.total);
+            }
             None if tenth > self.shown => info!(done, of = self.total, "{}", self.what),
             None => {}
         }
         self.shown = tenth;
     }
+}
+
+/// A bar for work that is counted, where bars are drawn: `what` says what is done.
+pub fn count_bar(total: usize, what: &str) -> Option<ProgressBar> {
+    let bar = bar("{bar:20.green/dim} {pos}/{len} {wide_msg} {eta_precise}", total)?;
+    bar.set_message(what.to_owned());
+    Some(bar)
 }
 
 fn rates(recent: &VecDeque<Counts>) -> Rates {
