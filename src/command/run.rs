@@ -1,20 +1,19 @@
 //! `trainer run`: a recipe goes in, a mergeable adapter comes out.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use checkpoints::{Checkpoint, Run};
 use clap::Args;
-use datasets::{Part, Template, Tokenizer};
 use faults::{Fault, Faults, Place};
 use losses::Registry;
 
-use super::{Outcome, announce, read_recipe, tell};
+use super::typed::quoted;
+use super::{Outcome, announce, closing, interrupt, read_recipe, tell};
 use crate::engine::train::{self, Learner, Log, Rows, read_state, train};
+use crate::plan::print::INDENT;
 use crate::plan::{Plan, order};
-use crate::recipe::{Adapter, Backbone, blocks_resume};
-use crate::report::Reporter;
+use crate::recipe::blocks_resume;
+use crate::report::{Reporter, Watched, terminal, trouble};
 
 /// Train as a recipe says.
 #[derive(Debug, Args)]
@@ -55,12 +54,12 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         tracing::info!("the run is done already, at step {done}");
         return Ok(Outcome::Done);
     }
-    announce(&plan.to_string());
+    announce(&terminal::wrapped(&plan.to_string(), terminal::columns(), INDENT));
     plan.resumed =
         checkpoint.as_ref().filter(|checkpoint| checkpoint.has_adapter()).map(Checkpoint::adapter).transpose()?;
     let mut trainee = plan.build()?;
     // Up to here there is nothing to save, and Ctrl-C ends the program as it ends any other.
-    let interrupted = watch_for_interrupt()?;
+    let interrupted = interrupt::watch()?;
     let settings = plan.settings(&mut trainee);
     let mut run = match &checkpoint {
         Some(_) => Run::open(&folder)?,
@@ -69,7 +68,13 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     run.lock()?;
     run.write_recipe(&plan.recipe.resolved_text())?;
     let mut order = order(&plan.recipe, &plan.train, plan.width_multiple);
-    let mut reporter = Reporter::new(plan.steps, done);
+    let watched = Watched {
+        clip_norm: plan.recipe.optimizer.clip_norm,
+        learning_rate: plan.schedule.learning_rate,
+        milder: plan.recipe.objective.milder(),
+        has_auxiliary: !trainee.auxiliaries.is_empty(),
+    };
+    let mut reporter = Reporter::new(plan.steps, done, watched.clone());
     let trained = train(
         &settings,
         Learner { trainee: &mut trainee, objective: plan.recipe.objective.as_mut() },
@@ -84,7 +89,11 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     reported?;
     match outcome {
         train::Outcome::Finished => {
-            announce(&closing_words(&run, &plan)?);
+            let lines = run.metrics()?;
+            for trouble in trouble::of_run(&lines, &watched) {
+                tracing::warn!("{trouble}");
+            }
+            announce(&closing::words(&run, &plan, &lines)?);
             Ok(Outcome::Done)
         }
         train::Outcome::Interrupted { step } => {
@@ -127,131 +136,4 @@ fn checkpoint_to_resume(folder: &Path, plan: &Plan) -> Result<Checkpoint, Faults
         .at(Place::file(&checkpoint.folder))
         .hint("take the changes back, or start a new run in another `output.dir`")
         .into())
-}
-
-/// Ctrl-C, or a request to end (SIGTERM), asks the loop to stop after its step; a second one stops at once.
-fn watch_for_interrupt() -> Result<Arc<AtomicBool>, Fault> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    #[cfg(unix)]
-    {
-        use signal_hook::{consts::SIGTERM, flag};
-        // The first looks at what the second sets, and so comes before it.
-        flag::register_conditional_shutdown(SIGTERM, 143, interrupted.clone())
-            .and_then(|_| flag::register(SIGTERM, interrupted.clone()))
-            .map_err(|error| {
-                let fault = Fault::new(format!("cannot watch for requests to end: {error}"));
-                fault.at(Place::Named("SIGTERM".into())).hint("start the program by itself, not inside of another")
-            })?;
-    }
-    let flag = interrupted.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        tracing::warn!("stopping after this step, with a checkpoint; press Ctrl-C again to stop at once");
-    })
-    .map_err(|error| {
-        let fault = Fault::new(format!("cannot watch for Ctrl-C: {error}")).at(Place::Named("SIGINT".into()));
-        fault.hint("start the program by itself, not inside of another that watches for it")
-    })?;
-    Ok(interrupted)
-}
-
-fn closing_words(run: &Run, plan: &Plan) -> Result<String, Fault> {
-    let metrics = run.metrics()?;
-    let evaluations: Vec<f64> =
-        metrics.iter().filter(|line| line["split"] == "eval").filter_map(|line| line["nll"].as_f64()).collect();
-    let steps = || metrics.iter().filter(|line| line["split"] == "train");
-    let last = steps().filter_map(|line| line["step"].as_u64()).max().unwrap_or_default();
-    if last > 0 && steps().all(|line| line["objective"]["active_fraction"] == 0.0) {
-        tracing::warn!("no token had a weight above 0 in any step: the objective has taught the model nothing");
-    }
-    let mut words = format!("done: {last} steps");
-    if let [first, .., last] = evaluations[..] {
-        words += &format!(", nll of the held-out rows {first:.4} -> {last:.4}");
-    }
-    let gap = |split: &str| {
-        let lines = metrics.iter().rev().filter(|line| line["split"] == split);
-        lines.filter_map(|line| line["objective"]["gap"].as_f64()).next()
-    };
-    match (gap("train"), gap("eval")) {
-        (Some(train), Some(eval)) => words += &format!(", gap to the floor {train:.4}, of the held-out rows {eval:.4}"),
-        (Some(train), None) => words += &format!(", gap to the floor {train:.4}"),
-        (None, _) => {}
-    }
-    let folder = quoted(&run.folder().display().to_string());
-    let (trained, merge) = match plan.recipe.adapter {
-        Adapter::Lora(_) => ("adapter", " --merge"),
-        Adapter::None => ("model", ""),
-    };
-    let prompt = prompt_to_try(plan);
-    words += &format!("\n\n{trained} and training state are in {folder}, the curves in {folder}/report.html\n");
-    if let (Backbone::Init(_), Adapter::Lora(_)) = (&plan.recipe.model.backbone, &plan.recipe.adapter) {
-        // Nothing can be made of an adapter whose base is gone; the recipe was warned of.
-        return Ok(words);
-    }
-    words += "next:\n";
-    words += &format!("  trainer sample {folder} {prompt} --n 5\n");
-    words += &format!("  trainer export {folder} --out exported{merge}\n");
-    Ok(words)
-}
-
-/// A prompt of the training rows as arguments of `trainer sample`, which reads it as training did; one of our own where none
-/// is short and plain enough to be typed. Where rows state intents, samples do.
-fn prompt_to_try(plan: &Plan) -> String {
-    let tokenizer = &plan.tokenizer;
-    let of_row = |example: &datasets::Example| {
-        let asked = example.prompt();
-        let whole = tokenizer.decode(asked, true).ok()?;
-        let template = template_of(example, &whole, tokenizer);
-        // A sampler of intents writes the head itself.
-        let text = whole.strip_suffix(template.map_or("", Template::head))?;
-        let typed = !text.trim().is_empty() && text.len() < 80 && text.chars().all(|c| c == '\n' || !c.is_control());
-        let read = typed && tokenizer.encode_beginning(&whole, true).ok()? == asked;
-        // In one word, so that a prompt may begin with a dash.
-        read.then(|| format!("--prompt={}{}", quoted(text), with_intent(template)))
-    };
-    let examples = || plan.train.examples.iter().take(PROMPTS_TRIED);
-    examples().find_map(of_row).unwrap_or_else(|| {
-        let template = examples()
-            .find_map(|example| template_of(example, &tokenizer.decode(example.prompt(), true).ok()?, tokenizer));
-        let prompt = match tokenizer.has_chat_template() {
-            true => "--chat --prompt='Tell me a story.'",
-            false => "--prompt='Once upon a time'",
-        };
-        format!("{prompt}{}", with_intent(template))
-    })
-}
-
-/// The template of a row with this prompt, if the row states an intent.
-fn template_of(example: &datasets::Example, prompt: &str, tokenizer: &Tokenizer) -> Option<Template> {
-    let intent = example.parts.iter().position(|part| *part == Part::Intent)?;
-    Template::of_text(prompt, &tokenizer.decode(&example.ids[intent..], true).ok()?)
-}
-
-fn with_intent(template: Option<Template>) -> String {
-    template.map_or_else(String::new, |template| format!(" --intent {}", template.word()))
-}
-
-/// Rows that are looked at for a prompt to try.
-const PROMPTS_TRIED: usize = 1000;
-
-/// A word as every shell reads it.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn a_printed_command_can_be_pasted_into_a_shell() {
-        assert_eq!(quoted("runs/a.toml"), "runs/a.toml");
-        assert_eq!(quoted("data.train=[\"a b\"]"), "'data.train=[\"a b\"]'");
-        assert_eq!(quoted("it's"), "'it'\\''s'");
-        // A line break stands for itself: `$'..'` is not of every shell.
-        assert_eq!(quoted("it's\n"), "'it'\\''s\n'");
-    }
 }

@@ -4,11 +4,17 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use datasets::{Asked, Message, PromptRow, Template, read_prompts};
-use faults::{Fault, Faults, Place};
+use faults::{Fault, Faults, Place, counted};
+use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
-use super::{Outcome, argument, load_model, print, refuse_too_many};
-use crate::sampling::{DecoderRows, End, Question, Settings, TwoTemperatures, sample, sample_with_intent};
+use super::typed::unescaped;
+use super::{Outcome, argument, load_model, print_while_read, refuse_too_many};
+use crate::report::terminal;
+use crate::sampling::{DecoderRows, End, News, Question, Settings, TwoTemperatures, sample, sample_with_intent};
+
+/// Most tokens of a continuation where nothing is said.
+pub(super) const MAX_TOKENS: usize = 128;
 
 /// Draw continuations of prompts; one JSON object a line.
 #[derive(Debug, Args)]
@@ -23,6 +29,10 @@ pub struct Arguments {
     /// with `targets` is asked once for each of its `response`s, with which the answer then begins.
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
+    /// Read `\n`, `\t`, `\u0041` and `\\` in every `--prompt` as JSON does: a prompt of several lines, or one that ends with a
+    /// line break, on one line.
+    #[arg(long, requires = "prompt")]
+    escapes: bool,
     /// Put each prompt into the model's chat template, as the user's turn.
     #[arg(long)]
     chat: bool,
@@ -30,7 +40,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1)]
     n: usize,
     /// Most tokens of a continuation.
-    #[arg(long, default_value_t = 128, conflicts_with = "intent")]
+    #[arg(long, default_value_t = MAX_TOKENS, conflicts_with = "intent")]
     max_tokens: usize,
     /// Divides the logits; 0 always takes the most likely token.
     #[arg(long, default_value_t = 1.0, conflicts_with = "intent")]
@@ -106,49 +116,92 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let planned = if arguments.intent.is_some() { 1 } else { arguments.max_tokens };
     check_lengths(&prompts, planned, model.decoder.config.max_position_embeddings)?;
     let mut rows = DecoderRows::new(&model.decoder);
+    let mut output = Output::new(asked, arguments.n);
     if let Some(settings) = two_temperatures(arguments) {
         let questions: Vec<Question> =
             questions.into_iter().map(|(text, special)| Question { text, special }).collect();
-        let stated = sample_with_intent(&mut rows, &model.tokenizer, &questions, arguments.n, &settings)
-            .map_err(|fault| fault.or_at(Place::file(&arguments.model)))?;
-        for (index, stated) in stated.into_iter().enumerate() {
-            let stages = stated.stages.iter();
-            let responses: Vec<&str> = stages.clone().map(|stage| stage.response.as_str()).collect();
-            let line = line(
-                &asked[index / arguments.n],
-                index % arguments.n,
-                &[
+        let drawn = sample_with_intent(&mut rows, &model.tokenizer, &questions, arguments.n, &settings, &mut |news| {
+            output.take(news, |stated| {
+                let stages = stated.stages.iter();
+                let responses: Vec<&str> = stages.clone().map(|stage| stage.response.as_str()).collect();
+                vec![
                     ("text", json!(stated.text)),
                     ("response", json!(responses.join("\n").trim_end())),
                     ("stages", stages.map(|s| json!({"intent": s.intent, "response": s.response})).collect()),
                     ("stopped", json!(stated.stopped)),
-                ],
-            );
-            print(&format!("{line}\n"))?;
-        }
-        return Ok(Outcome::Done);
+                ]
+            })
+        });
+        return output.end(drawn.map_err(|fault| fault.or_at(Place::file(&arguments.model))));
     }
     let settings = settings(arguments, arguments.temperature, arguments.max_tokens);
-    let mut drawn = 0;
-    sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings, &mut |sample| {
-        let index = drawn;
-        drawn += 1;
-        let line = line(
-            &asked[index / arguments.n],
-            index % arguments.n,
-            &[("text", json!(sample.text)), ("ids", json!(sample.ids)), ("stopped", json!(sample.end != End::Limit))],
-        );
-        print(&format!("{line}\n"))
-    })
-    .map_err(|fault| fault.or_at(Place::file(&arguments.model)))?;
-    Ok(Outcome::Done)
+    let drawn = sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings, &mut |news| {
+        output.take(news, |sample| {
+            vec![("text", json!(sample.text)), ("ids", json!(sample.ids)), ("stopped", json!(sample.end != End::Limit))]
+        })
+    });
+    output.end(drawn.map_err(|fault| fault.or_at(Place::file(&arguments.model))))
+}
+
+/// The lines of samples on stdout, one as soon as its sample is done, and on a terminal how far the drawing is.
+struct Output {
+    asked: Vec<PromptRow>,
+    /// Samples of each prompt.
+    n: usize,
+    written: usize,
+    tokens: usize,
+    bar: Option<ProgressBar>,
+    /// Nobody reads any more.
+    is_closed: bool,
+}
+
+impl Output {
+    fn new(asked: Vec<PromptRow>, n: usize) -> Self {
+        let bar = terminal::bar("{bar:20.green/dim} {pos} of {len} samples {wide_msg}", asked.len() * n);
+        if let Some(bar) = &bar {
+            // It is there before the first token is.
+            bar.tick();
+        }
+        Self { asked, n, written: 0, tokens: 0, bar, is_closed: false }
+    }
+
+    fn take<T>(&mut self, news: News<T>, drawn: impl Fn(&T) -> Vec<(&'static str, Value)>) -> Result<(), Fault> {
+        match news {
+            News::Tokens(count) => self.tokens += count,
+            News::Done(sample) => {
+                let line = line(&self.asked[self.written / self.n], self.written % self.n, &drawn(&sample));
+                self.written += 1;
+                self.is_closed = !terminal::beside_the_bar(|| print_while_read(&format!("{line}\n")))?;
+            }
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{} drawn", counted(self.tokens as u64, "token")));
+            bar.set_position(self.written as u64);
+        }
+        match self.is_closed {
+            true => Err(Fault::new("stdout is closed").hint("what is drawn from here on would be lost")),
+            false => Ok(()),
+        }
+    }
+
+    /// A reader that has gone away has what it wanted.
+    fn end(&self, drawn: Result<(), Fault>) -> Result<Outcome, Faults> {
+        if !self.is_closed {
+            drawn?;
+        }
+        Ok(Outcome::Done)
+    }
 }
 
 /// The prompts of the command line, then those of the file with their columns.
 fn asked(arguments: &Arguments) -> Result<Vec<PromptRow>, Faults> {
-    let typed = arguments.prompt.iter().cloned().map(Asked::Text);
-    let mut rows: Vec<PromptRow> =
-        typed.map(|asked| PromptRow { asked, beginning: String::new(), columns: Map::new() }).collect();
+    let typed = |text: &String| match arguments.escapes {
+        true => unescaped(text).map_err(|fault| fault.at(argument("prompt"))),
+        false => Ok(text.clone()),
+    };
+    let typed = arguments.prompt.iter().map(typed).collect::<Result<Vec<_>, Fault>>()?;
+    let row = |text| PromptRow { asked: Asked::Text(text), beginning: String::new(), columns: Map::new() };
+    let mut rows: Vec<PromptRow> = typed.into_iter().map(row).collect();
     if let Some(file) = &arguments.prompts {
         rows.extend(read_prompts(file)?);
     }
