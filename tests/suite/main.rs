@@ -29,3 +29,5 @@ mod samples;
 mod six_steps;
 mod streams;
 mod support;
+#[cfg(target_os = "linux")]
+mod terminal;

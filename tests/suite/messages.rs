@@ -77,18 +77,28 @@ fn files_that_are_not_there_are_told_of_in_words() {
 #[test]
 fn the_commands_that_a_run_proposes_can_be_pasted() {
     let place = Workplace::new();
-    let rows: [(&str, &str); 3] =
-        [("dash", "- it's \"one\" $HOME `fox` \\n\n"), ("long", &"a fox and ".repeat(12)), ("plain", "The fox")];
+    let rows: [(&str, &str); 6] = [
+        ("dash", "- it's \"one\" $HOME `fox` \\n\n"),
+        ("long", &"a fox and ".repeat(12)),
+        ("plain", "The fox"),
+        ("line", "Tell me about a fox.\n"),
+        ("code", "def fox(n):\n\tif n > 1:\n\t\treturn '\\t' * n\n"),
+        // Too long to be typed: how it begins is tried.
+        ("endless", &"The fox sleeps near the river. ".repeat(22)),
+    ];
     for (name, prompt) in rows {
         let row = json!({"prompt": prompt, "completion": " is red."});
-        place.write("rows.jsonl", format!("{row}\n").repeat(4));
+        place.write("held_out.jsonl", format!("{row}\n").repeat(4));
         let set = format!("--set train.steps=1 --set output.dir=run-{name}");
         let ended = place.trainer(&format!("run recipe.toml {set}")).succeeds();
         let (_, script) = ended.stderr.split_once("next:\n").unwrap_or_else(|| panic!("{}", ended.stderr));
+        let lines: Vec<&str> = script.lines().filter(|line| !line.trim().is_empty()).collect();
+        assert!(lines.len() == 2 && lines.iter().all(|line| line.starts_with("  trainer ")), "{script}");
         let sampled = place.shell(&format!("set -e\n{script}\nrm -r exported")).succeeds();
         let first: Value = serde_json::from_str(sampled.stdout.lines().next().expect("a sample")).expect("JSON");
-        if name != "long" {
-            assert_eq!(first["prompt"], prompt, "{script}");
+        match name {
+            "endless" => assert_eq!(first["prompt"], "The fox sleeps near the river. The fox", "{script}"),
+            _ => assert_eq!(first["prompt"], prompt, "{script}"),
         }
     }
 }

@@ -34,6 +34,44 @@ fn cdiv_lowers_the_nll_of_held_out_rows_and_reports_its_weights() {
     ended.says(&["done: 30 steps", "nll of the held-out rows", "trainer sample run", "trainer export run"]);
 }
 
+/// So high a rate that every evaluation is worse than the one before: the run says so, and offers the checkpoint before.
+#[test]
+fn a_run_that_makes_held_out_rows_worse_says_so_and_offers_its_best_checkpoint() {
+    let place = Workplace::new();
+    let run =
+        "run recipe.toml --set eval.every=1 --set checkpoint.every=9 --set train.steps=3 --set optimizer.learning_rate";
+    let ended = place.trainer(&format!("{run}=0.05")).succeeds();
+    let nll = |step: u64| {
+        let metrics = place.metrics("run");
+        let line = metrics.iter().find(|line| line["split"] == "eval" && line["step"] == step).expect("an evaluation");
+        line["nll"].as_f64().expect("nll")
+    };
+    let best = place.text("run/checkpoints/best");
+    let step: u64 = best.trim_start_matches("step-").parse().expect("a step");
+    assert!(step < 3 && nll(step) < nll(3), "{best}");
+    let told =
+        format!("the nll of the held-out rows is {:.4} after step 3, and was {:.4} before training", nll(3), nll(0));
+    assert!(ended.stderr.contains("lower `optimizer.learning_rate` (it is 5e-2)"), "{}", ended.stderr);
+    let (_, closing) = ended.stderr.split_once("done: 3 steps").expect("closing words");
+    assert!(ended.stderr.contains(&told), "{}", ended.stderr);
+    for part in [
+        format!("nll of the held-out rows {:.4} -> {:.4}, lowest {:.4} at step {step}\n", nll(0), nll(3), nll(step)),
+        format!("`sample` and `export` take step 3, the end, of run, and step {step} of run@best\n"),
+        "  trainer sample run@best --".into(),
+        "  trainer export run@best --out exported --merge\n".into(),
+    ] {
+        assert!(closing.contains(&part), "{part:?} is not in\n{closing}");
+    }
+    // A rate that helps: nothing to say, and the end is the best.
+    let quiet = place.trainer(&format!("{run}=5e-3 --set output.dir=good")).succeeds();
+    assert!(!quiet.stderr.contains("WARN") && !quiet.stderr.contains("lowest"), "{}", quiet.stderr);
+    assert!(quiet.stderr.contains("  trainer sample good --"), "{}", quiet.stderr);
+    // The page says what the run said.
+    assert!(
+        place.text("run/report.html").contains(&told) && !place.text("good/report.html").contains("before training")
+    );
+}
+
 /// Weights that overflow while the nll does not are no matter of the learning rate.
 #[test]
 fn an_overflow_of_weights_names_what_bounds_them() {

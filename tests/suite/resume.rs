@@ -27,6 +27,29 @@ const CASES: [(&str, &str); 8] = [
 
 const STEPS: usize = 10;
 
+/// What a kill waits for: nothing more than a step, a save that has begun, one that has written the weights, one that is
+/// about to be given its name, one whose name is there.
+const MOMENTS: [fn(&Workplace) -> bool; 5] = [
+    |_| true,
+    |place| staged(place, ""),
+    |place| staged(place, "adapter_model.safetensors") || staged(place, "model.safetensors"),
+    |place| staged(place, "MANIFEST.json"),
+    |place| {
+        let latest = std::fs::read_to_string(place.path("run/checkpoints/latest")).unwrap_or_default();
+        let steps = std::fs::read_dir(place.path("run/checkpoints")).into_iter().flatten().flatten();
+        steps.map(|entry| entry.file_name()).any(|name| *name.to_string_lossy() > *latest.trim())
+    },
+];
+
+/// Whether a save that is not done yet has written a file.
+fn staged(place: &Workplace, file: &str) -> bool {
+    let entries = std::fs::read_dir(place.path("run/checkpoints")).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).any(|path| {
+        let staging = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".staging-"));
+        staging && path.join(file).exists()
+    })
+}
+
 /// The run in a folder of its own, with a checkpoint after every step.
 fn command(recipe: &str) -> String {
     format!("run {recipe} --set train.steps={STEPS} --set checkpoint.every=1 --set eval.every=3")
@@ -76,13 +99,17 @@ fn a_killed_run_goes_on_as_if_nothing_had_happened() {
             let mut child = place.start(&format!("{} {flag}", command(recipe)));
             // Somewhere in the next steps and the saves between them: a save follows every step.
             let goal = place.metrics_length() + random.random_range(0..3);
-            let pause = random.random_range(0..8_000);
+            let moment = MOMENTS[random.random_range(0..MOMENTS.len())];
             let mut over = false;
             place.wait_until("progress", || {
                 over = child.try_wait().expect("a child").is_some();
                 over || place.metrics_length() > goal
             });
-            std::thread::sleep(std::time::Duration::from_micros(pause));
+            // A moment that passed unseen comes again with the next save, or is given up.
+            place.catch("the moment", || {
+                over = child.try_wait().expect("a child").is_some();
+                over || moment(&place) || place.metrics_length() > goal + 3
+            });
             if over || child.try_wait().expect("a child").is_some() {
                 let status = child.wait().expect("a child");
                 assert!(status.success(), "{name}: {status}\n{}", place.text("stderr"));
@@ -149,7 +176,7 @@ fn a_request_to_end_writes_a_checkpoint_and_a_second_one_stops_at_once() {
     let mut child = place.start(&format!("run recipe.toml --set train.steps=2 {big}"));
     place.wait_until("the run's folder", || place.path("run/recipe.toml").exists());
     send(&child, Signal::TERM);
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    place.wait_until("the first request", || place.text("stderr").contains("asked to end"));
     send(&child, Signal::TERM);
     assert_eq!(child.wait().expect("a child").code(), Some(143), "{}", place.text("stderr"));
     assert!(!place.path("run/checkpoints/latest").exists(), "it went on to write a checkpoint");

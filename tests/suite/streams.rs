@@ -37,6 +37,17 @@ fn a_reader_that_goes_away_is_no_fault() {
     }
 }
 
+/// Nobody is left to draw for: a hundred thousand samples would take minutes.
+#[test]
+fn drawing_ends_with_its_reader() {
+    let place = Workplace::new();
+    let ended = place.shell("trainer sample builtin:tiny --prompt fox --n 100000 | head -n 1");
+    let ended = ended.succeeds();
+    assert_eq!((ended.stdout.lines().count(), ended.stderr.as_str()), (1, ""));
+    let intents = "trainer sample builtin:tiny --prompt fox --n 100000 --intent chat | head -n 1";
+    assert_eq!(place.shell(intents).succeeds().stdout.lines().count(), 1);
+}
+
 #[test]
 fn colour_can_be_asked_for_and_turned_off() {
     let place = Workplace::new();

@@ -128,11 +128,20 @@ impl Workplace {
     }
 
     /// Waits until `done`.
-    pub fn wait_until(&self, what: &str, mut done: impl FnMut() -> bool) {
+    pub fn wait_until(&self, what: &str, done: impl FnMut() -> bool) {
+        self.look_until(what, || std::thread::sleep(Duration::from_millis(2)), done);
+    }
+
+    /// Waits until `done`, which may not stay so.
+    pub fn catch(&self, what: &str, done: impl FnMut() -> bool) {
+        self.look_until(what, std::thread::yield_now, done);
+    }
+
+    fn look_until(&self, what: &str, pause: impl Fn(), mut done: impl FnMut() -> bool) {
         let started = Instant::now();
         while !done() {
             assert!(started.elapsed() < LIMIT, "{what} never happened:\n{}", self.text("stderr"));
-            std::thread::sleep(Duration::from_millis(2));
+            pause();
         }
     }
 
@@ -208,7 +217,7 @@ impl Workplace {
 }
 
 /// What a user's environment may hold that changes what is printed.
-const SILENCED: [&str; 7] =
+pub const SILENCED: [&str; 7] =
     ["RUST_LOG", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_BACKTRACE", "HF_TOKEN", "HF_ENDPOINT"];
 
 /// What became of a command.
