@@ -1,6 +1,7 @@
 //! From what was typed to what will be done: every derived number of a run, before anything is trained.
 
 mod adapter;
+mod beside;
 pub mod advice;
 mod estimate;
 mod fitting;
@@ -74,7 +75,7 @@ pub struct Plan {
     pub init_from: Option<checkpoints::Adapter>,
     /// The adapter of the checkpoint that the run is resumed from, if it is.
     pub resumed: Option<checkpoints::Adapter>,
-    /// Files of a tokenizer that the adapter brought, where that is not the base's.
+    /// Files of a tokenizer that go into checkpoints, because they are not the base's.
     pub beside: Vec<(String, Vec<u8>)>,
     /// For each auxiliary loss, the sentence encoder that it needs.
     pub encoders: Vec<Option<EncoderFiles>>,
@@ -125,7 +126,7 @@ impl Plan {
         let tokenizer = brought.as_ref().map_or(Ok(tokenizer), Brought::tokenizer)?;
         let chat = recipe.data.chat.settings().map_err(|fault| fault.or_at(place("data.chat_template")))?;
         let tokenizer = tokenizer.with_chat(&chat).map_err(|fault| fault.or_at(place("data")))?;
-        let beside = brought.map_or_else(Vec::new, |brought| brought.own);
+        let beside = beside::beside(&recipe.data.chat, &tokenizer, brought, files.as_ref())?;
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
         let (train, eval) = rows(&recipe, &config, &tokenizer)?;
         let width_multiple = if crate::device::is_cpu(&device) { 8 } else { 64 };
@@ -352,6 +353,7 @@ impl Plan {
                 eval_fingerprint: self.eval.as_ref().map(|eval| eval.fingerprint.clone()),
                 base: None,
                 encoders: Vec::new(),
+                moment: Some(self.tokenizer.moment().to_string()),
                 recipe: recipe.resolved_text(),
                 version: env!("CARGO_PKG_VERSION").into(),
             },

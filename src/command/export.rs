@@ -225,7 +225,7 @@ fn largest_difference(before: &Loaded, after: &Loaded, ids: &[u32]) -> f32 {
 fn full(trained: Named, out: &Path, dtype: Option<Dtype>) -> Result<checkpoints::export::Exported, Faults> {
     let Named::Full { origin, checkpoint } = trained else { unreachable!("there is no adapter") };
     let trained = checkpoint.model()?;
-    let base = match &origin {
+    let mut base = match &origin {
         Origin::Files(files) => {
             let (base, config) = (files.base()?, files.config()?);
             Base { weights: base.weights.after(trained, |name| config.is_beside(name)), ..base }
@@ -238,5 +238,9 @@ fn full(trained: Named, out: &Path, dtype: Option<Dtype>) -> Result<checkpoints:
             Base { weights: trained, files }
         }
     };
+    for (name, bytes) in checkpoints::files_beside(&checkpoint.folder)? {
+        base.files.retain(|(of_base, _)| *of_base != name);
+        base.files.push((name, bytes));
+    }
     checkpoints::export::model(&base, out, dtype)
 }

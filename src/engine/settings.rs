@@ -27,7 +27,7 @@ pub struct Settings {
     pub keep_best: bool,
     /// The adapter's description in checkpoints; `None` when every weight is trained.
     pub adapter: Option<AdapterConfig>,
-    /// Files of a tokenizer that the adapter brought, which go into its checkpoints.
+    /// Files of a tokenizer that go into checkpoints, because they are not the base's.
     pub beside: Vec<(String, Vec<u8>)>,
     /// Fingerprints of the data and the resolved recipe, for checkpoints.
     pub origin: RunState,

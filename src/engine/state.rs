@@ -38,6 +38,9 @@ pub struct RunState {
     /// For each auxiliary loss, the fingerprint of the sentence encoder that it needs.
     #[serde(default)]
     pub encoders: Vec<Option<String>>,
+    /// The moment that chat templates are given as now, fixed when the run starts; `None` in states of before it was kept.
+    #[serde(default)]
+    pub moment: Option<String>,
     /// The resolved recipe, as TOML.
     pub recipe: String,
     /// Version of this program.
@@ -188,6 +191,7 @@ mod tests {
                 eval_fingerprint: None,
                 base: None,
                 encoders: Vec::new(),
+                moment: None,
                 recipe: String::new(),
                 version: String::new(),
             };

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use checkpoints::{Checkpoint, Retention, Run};
+use datasets::Moment;
 use faults::{Fault, Faults, Place};
 use losses::Registry;
 
@@ -61,7 +62,11 @@ impl Resumed {
     ///
     /// # Errors
     /// As [`Plan::resuming`]; where a base has gone, the fault says how to name its place.
-    pub fn plan(&self, recipe: Recipe) -> Result<Plan, Faults> {
+    pub fn plan(&self, mut recipe: Recipe) -> Result<Plan, Faults> {
+        if let (None, Some(moment)) = (recipe.data.chat.date, &self.state.moment) {
+            let place = || Place::file(self.checkpoint.folder.join("state.json"));
+            recipe.data.chat.date = Some(Moment::parse(moment).map_err(|fault| fault.at(place()))?);
+        }
         if let Backbone::Pretrained { path, revision } = &recipe.model.backbone {
             let then = self.state.base.as_ref().and_then(|base| base.folder.as_deref());
             let folder = then.filter(|folder| Path::new(folder).is_dir()).unwrap_or("DIR");
