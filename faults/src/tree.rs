@@ -22,6 +22,7 @@ pub(crate) enum Value {
     String(String),
     Array(Vec<Node>),
     Table(Vec<Entry>),
+    Datetime(toml::value::Datetime),
     Unreadable(String),
 }
 
@@ -41,6 +42,7 @@ impl Value {
             Value::String(value) => format!("the string {:?}", shortened(value)),
             Value::Array(_) => "an array".into(),
             Value::Table(_) => "a table".into(),
+            Value::Datetime(value) => format!("the date `{value}`"),
             Value::Unreadable(text) => format!("`{text}`"),
         }
     }
@@ -57,6 +59,7 @@ pub(crate) fn plain(node: &Node) -> Option<toml::Value> {
         Value::Table(entries) => toml::Value::Table(
             entries.iter().map(|entry| Some((entry.key.clone(), plain(&entry.node)?))).collect::<Option<_>>()?,
         ),
+        Value::Datetime(value) => toml::Value::Datetime(*value),
         Value::Unreadable(_) => return None,
     })
 }
@@ -97,7 +100,7 @@ pub(crate) fn node(source: &Arc<Source>, value: &DeValue<'_>, span: Range<usize>
             Ok(float) => Value::Float(float),
             Err(_) => Value::Unreadable(value.as_str().into()),
         },
-        DeValue::Datetime(value) => Value::Unreadable(value.to_string()),
+        DeValue::Datetime(value) => Value::Datetime(*value),
         DeValue::Array(values) => {
             Value::Array(values.iter().map(|item| node(source, item.get_ref(), item.span())).collect())
         }

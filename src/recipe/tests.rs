@@ -192,7 +192,7 @@ fn impossible_values_and_keys_that_exclude_each_other_are_one_fault_each() {
         (&["data.chat={user=\"a\"}"], "`data.chat.assistant`"),
         (&["data.chat={assistant=\"a\"}"], "`data.chat.user`"),
         (&["data.chat={user=[], assistant=\"a\"}"], "`data.chat.user` names no column"),
-        (&["data.chat={user=\"a\", assistent=\"b\", assistant=\"c\"}"], "`data.chat.assistent`"),
+        (&["data.chat={user=\"a\", assistent=\"b\", assistant=\"c\"}"], "unknown key `assistent` in `[data.chat]`"),
         (
             &["data.chat={user=\"a\", assistant=\"b\"}", "data.format=text"],
             "`data.chat` and `data.format` exclude each other",

@@ -204,7 +204,9 @@ impl Series {
     /// The number that it is at every step; one number alone is such.
     fn constant(&self) -> Option<f64> {
         let (low, high) = range(self.finite().map(|(_, value)| value))?;
-        let gap = self.0.iter().flat_map(|(_, points)| points).any(|(_, value)| value.is_none());
+        // Held-out rows may not have it at all, as gradients: that is no gap.
+        let is_cut = |points: &[Point]| points.iter().any(|p| p.1.is_none()) && points.iter().any(|p| p.1.is_some());
+        let gap = self.0.iter().any(|(_, points)| is_cut(points));
         (!gap && high - low <= ROUNDING * high.abs().max(low.abs())).then_some(high)
     }
 
@@ -309,8 +311,10 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
         return vec![low];
     }
     let power = 10f64.powf(raw.log10().floor());
-    let step = power * [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= raw).unwrap_or(10.0);
-    let (first, last) = ((low / step).floor(), (high / step).ceil());
+    // Marks must not move by what rounding makes of the range.
+    let is_enough = |factor: &f64| factor * power >= raw * (1.0 - 1e-6);
+    let step = power * [1.0, 2.0, 5.0, 10.0].into_iter().find(is_enough).unwrap_or(10.0);
+    let (first, last) = ((low / step + 1e-6).floor(), (high / step - 1e-6).ceil());
     let count = (last - first).clamp(1.0, 10.0) as usize;
     (0..=count).map(|index| (first + index as f64) * step).collect()
 }

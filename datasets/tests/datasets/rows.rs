@@ -347,13 +347,13 @@ rows.jsonl: 5 rows, text
 4 examples, 21 tokens, 17 of them learned (81.0 %), 2 to 15 tokens each
 dropped 1:
   rows.jsonl:4: 31 tokens, more than 25
-       2 to      3 tokens        3 ########################################
-       4 to      5 tokens        0
-       6 to      7 tokens        0
-       8 to      9 tokens        0
-      10 to     11 tokens        0
-      12 to     13 tokens        0
-      14 to     15 tokens        1 ##############
+   2 to  3 tokens  3 ########################################
+   4 to  5 tokens  0
+   6 to  7 tokens  0
+   8 to  9 tokens  0
+  10 to 11 tokens  0
+  12 to 13 tokens  0
+  14 to 15 tokens  1 ##############
 ";
     assert_eq!(printed, expected);
 }

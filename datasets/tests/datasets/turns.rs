@@ -155,7 +155,7 @@ fn a_thought_that_the_opened_turn_begins_is_gone_on_with() {
         &two(),
         &[
             "<|user|>Colour?<|assistant|><think>\n⟦Hm.\n</think>\n\nTeal.<|end|>⟧",
-            "<|user|>Colour?<|assistant|>Teal.<|end|><|user|>More?<|assistant|><think>\n⟦Ochre.<|end|>⟧",
+            "<|user|>Colour?<|assistant|>\n\nTeal.<|end|><|user|>More?<|assistant|><think>\n⟦Ochre.<|end|>⟧",
         ],
     );
 }
