@@ -1,8 +1,8 @@
 //! From what was typed to what will be done: every derived number of a run, before anything is trained.
 
 mod adapter;
-mod beside;
 pub mod advice;
+mod beside;
 mod estimate;
 mod fitting;
 mod memory;
@@ -353,7 +353,7 @@ impl Plan {
                 eval_fingerprint: self.eval.as_ref().map(|eval| eval.fingerprint.clone()),
                 base: None,
                 encoders: Vec::new(),
-                moment: Some(self.tokenizer.moment().to_string()),
+                moment: self.tokenizer.is_dated().then(|| self.tokenizer.moment().to_string()),
                 recipe: recipe.resolved_text(),
                 version: env!("CARGO_PKG_VERSION").into(),
             },

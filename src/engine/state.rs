@@ -38,8 +38,8 @@ pub struct RunState {
     /// For each auxiliary loss, the fingerprint of the sentence encoder that it needs.
     #[serde(default)]
     pub encoders: Vec<Option<String>>,
-    /// The moment that chat templates are given as now, fixed when the run starts; `None` in states of before it was kept.
-    #[serde(default)]
+    /// The moment that the chat template is given as now, fixed when the run starts; `None` where no template asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moment: Option<String>,
     /// The resolved recipe, as TOML.
     pub recipe: String,

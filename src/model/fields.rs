@@ -294,7 +294,9 @@ impl<'a> Fields<'a> {
                     _ => false,
                 };
             let off = *value == Value::Bool(SWITCHED_ON.contains(&name.as_str()));
-            let neutral = nothing || off || changes_nothing(name, value);
+            // An empty one names no method, which transformers refuses as well.
+            let of_codes = name == "quantization_config" && value.is_object() && special_float(value).is_none();
+            let neutral = !of_codes && (nothing || off || changes_nothing(name, value));
             if name == "quantization_config" && !neutral {
                 let hint = "take the model that it was made from, and write `model.quantize = \"nf4\"` or \"int8\"";
                 return Err(

@@ -8,7 +8,7 @@ fn a_file_in_the_way_is_left_as_it_is() {
     place.write("run", "a file");
     place.refuses("run recipe.toml", &["the output directory is a file", "run", "hint: "]);
     place.refuses("run recipe.toml --set output.dir=run/deeper", &["run/deeper"]);
-    place.refuses("run recipe.toml --set output.dir=", &["`output.dir`", "hint: "]);
+    place.refuses("run recipe.toml --set output.dir=\"\"", &["`output.dir`", "hint: "]);
 }
 
 #[test]

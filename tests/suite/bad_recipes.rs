@@ -60,7 +60,7 @@ fn impossible_values_on_the_command_line_are_named() {
         ),
         ("adapter.rank_pattern=4", &["`adapter.rank_pattern` must be a table", "found"]),
         ("adapter.alpha_pattern={q_proj=1e-50}", &["`adapter.alpha_pattern.q_proj`", "f32"]),
-        ("adapter.alpha_pattern={q_proj=1e39}", &["`adapter.alpha_pattern.q_proj`", "f32"]),
+        ("adapter.alpha_pattern={q_proj=1e39}", &["`adapter.alpha_pattern.q_proj`", "up to 1e6"]),
         ("adapter.alpha_pattern={q_proj=-1}", &["`adapter.alpha_pattern.q_proj` cannot be -1", "hint: "]),
         ("adapter.kind=lorra", &["`adapter.kind`", "lora"]),
         ("adapter.targets=[]", &["`adapter.targets`", "hint: "]),

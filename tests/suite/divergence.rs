@@ -1,5 +1,8 @@
 //! Losses that are not finite: the step is skipped and counted, three in a row stop the run.
 
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::support::Workplace;
@@ -74,14 +77,32 @@ fn a_run_that_ends_in_skipped_steps_is_not_done() {
     place.trainer(&format!("run recipe.toml {set} --resume")).fails(&["hint: "]);
 }
 
+/// Makes a checkpoint one of before it was kept what the base is.
+fn forget_base(place: &Workplace, folder: &str) {
+    let mut state = place.json(&format!("{folder}/state.json"));
+    state.as_object_mut().expect("an object").remove("base").expect("what the base is");
+    let text = state.to_string();
+    let mut manifest = place.json(&format!("{folder}/MANIFEST.json"));
+    let sum = &mut manifest["files"]["state.json"];
+    sum["size"] = text.len().into();
+    sum["sha256"] = Value::from(Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    place.write(&format!("{folder}/state.json"), text);
+    place.write(&format!("{folder}/MANIFEST.json"), manifest.to_string());
+}
+
 #[test]
 fn a_resumed_run_whose_every_step_is_skipped_names_a_checkpoint() {
     let place = Workplace::with_model();
     let run = "run recipe.toml --set model.path=model --set eval.every=0 --set checkpoint.every=1";
     place.trainer(&format!("{run} --set train.steps=2")).succeeds();
     spoil(&place);
+    let run_on = format!("{run} --set train.steps=9 --resume");
+    place.refuses(&run_on, &["the base is another one: its weights are other ones", "hint: "]);
+    for step in ["step-000001", "step-000002"] {
+        forget_base(&place, &format!("run/checkpoints/{step}"));
+    }
     // Of the second checkpoint no step was finite after it, of the first one was.
-    let ended = place.trainer(&format!("{run} --set train.steps=9 --resume"));
+    let ended = place.trainer(&run_on);
     let good = "the last good checkpoint is run/checkpoints/step-000001;";
     ended.fails(&["not finite for 3 steps in a row", good, "--> run"]);
     place

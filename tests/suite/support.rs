@@ -117,9 +117,15 @@ impl Workplace {
 
     /// Starts the program and leaves it running, its output in files.
     pub fn start(&self, arguments: &str) -> Child {
+        self.start_by("", arguments)
+    }
+
+    /// The same by a command that turns into it, such as `env`.
+    pub fn start_by(&self, starter: &str, arguments: &str) -> Child {
         let file = |name: &str| Stdio::from(fs::File::create(self.path(name)).expect("a file"));
-        let mut command = std::process::Command::new(PROGRAM);
-        command.current_dir(self.folder.path()).args(arguments.split_whitespace()).stdin(Stdio::null());
+        let mut words = starter.split_whitespace().chain([PROGRAM]).chain(arguments.split_whitespace());
+        let mut command = std::process::Command::new(words.next().expect("the program at least"));
+        command.current_dir(self.folder.path()).args(words).stdin(Stdio::null());
         command.env("XDG_CACHE_HOME", self.path("cache"));
         for name in SILENCED {
             command.env_remove(name);

@@ -108,6 +108,11 @@ impl Tokenizer {
         Ok(serde_json::to_string_pretty(&config).expect("an object is JSON") + "\n")
     }
 
+    /// True when the chat template asks for the date.
+    pub fn is_dated(&self) -> bool {
+        self.template_mentions("strftime_now")
+    }
+
     /// The moment that the chat template is given as now.
     pub fn moment(&self) -> Moment {
         self.moment
