@@ -226,8 +226,7 @@ impl<'a> Fields<'a> {
 
     pub(super) fn object(&mut self, name: &str) -> Option<Map<String, Value>> {
         // A number that JSON does not have is an object, too, as transformers 5 writes it.
-        let is_number = |value: &Value| special_float(value).is_some();
-        self.read(name, "an object", |value| value.as_object().filter(|_| !is_number(value)).cloned())
+        self.read(name, "an object", |value| value.as_object().filter(|_| special_float(value).is_none()).cloned())
     }
 
     /// The window of each layer by its kind.

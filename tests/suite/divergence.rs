@@ -1,9 +1,8 @@
 //! Losses that are not finite: the step is skipped and counted, three in a row stop the run.
 
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use crate::support::Workplace;
 

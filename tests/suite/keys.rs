@@ -32,7 +32,10 @@ const ALTERNATIVES: [(&str, &str); 39] = [
     ("data.shuffle", "data.shuffle=false"),
     ("data.rename", "data.rename={text=\"completion\"}"),
     ("data.ignore", "data.ignore=[\"text\"]"),
-    ("data.chat", "data.format=auto --set data.chat={user=\"prompt\",assistant=\"completion\"}"),
+    (
+        "data.chat",
+        "data.format=auto --set data.max_length=60 --set data.chat={user=\"prompt\",assistant=\"completion\"}",
+    ),
     ("objective.kind", "objective.kind=cdiv"),
     ("auxiliary", "auxiliary=[{kind=\"mtp\"}]"),
     ("optimizer.learning_rate", "optimizer.learning_rate=4e-3"),
