@@ -97,27 +97,21 @@ const LONGEST: usize = 600;
 /// Letters of a text that it is begun with where rows have no prompt that can be typed.
 const BEGINNING: usize = 40;
 
-/// A prompt as arguments of `trainer sample`, which reads it as training read it: of the held-out rows, the user's own before
-/// built-in ones; the first short one, else the shortest. Where none can be typed, how a row begins. Where rows state
-/// intents, samples do.
+/// A prompt as arguments of `trainer sample`, which reads it as training read it: of the held-out rows before the training
+/// rows, of the user's own before built-in ones; the first short one, else the shortest. Where none can be typed, how a row
+/// begins. Where rows state intents, samples do.
 fn prompt_to_try(plan: &Plan) -> String {
-    let held_out = plan.eval.iter().flat_map(|eval| &eval.examples).take(PROMPTS_TRIED);
-    let mut rows: Vec<&Example> = held_out.chain(plan.train.examples.iter().take(PROMPTS_TRIED)).collect();
-    rows.sort_by_key(|row| row.file.starts_with(datasets::builtin::PREFIX));
-    let typed = rows.iter().filter_map(|row| Some((typed(row, plan)?, *row)));
-    let mut shortest: Option<(String, &Example)> = None;
-    for (text, row) in typed {
-        if shortest.as_ref().is_none_or(|(known, _)| text.len() < known.len()) {
-            shortest = Some((text, row));
-        }
-        if shortest.as_ref().is_some_and(|(text, _)| text.len() <= SHORT) {
-            break;
-        }
-    }
-    let (mut arguments, row, asked) = match shortest {
+    let held_out = plan.eval.iter().flat_map(|eval| &eval.examples).take(PROMPTS_TRIED).map(|row| (false, row));
+    let trained = plan.train.examples.iter().take(PROMPTS_TRIED).map(|row| (true, row));
+    let is_built_in = |row: &Example| row.file.starts_with(datasets::builtin::PREFIX);
+    let mut rows: Vec<((bool, bool), &Example)> =
+        held_out.chain(trained).map(|(is_trained, row)| ((is_built_in(row), is_trained), row)).collect();
+    rows.sort_by_key(|(kind, _)| *kind);
+    let of_kind = |rows: &[((bool, bool), &'_ Example)]| shortest(rows.iter().map(|(_, row)| *row), plan);
+    let (mut arguments, row, asked) = match rows.chunk_by(|a, b| a.0 == b.0).find_map(of_kind) {
         Some((text, row)) => (text, row, row.prompt().len()),
         // A token has a letter or more.
-        None => (beginning(rows[0], &plan.tokenizer), rows[0], BEGINNING),
+        None => (beginning(rows[0].1, &plan.tokenizer), rows[0].1, BEGINNING),
     };
     if let Some(template) = template_of(row, &plan.tokenizer) {
         return format!("{arguments} --intent {}", template.word());
@@ -127,6 +121,20 @@ fn prompt_to_try(plan: &Plan) -> String {
         arguments += &format!(" --max-tokens {}", room.max(1));
     }
     arguments
+}
+
+/// The first short prompt of some rows as arguments, else the shortest.
+fn shortest<'a>(rows: impl Iterator<Item = &'a Example>, plan: &Plan) -> Option<(String, &'a Example)> {
+    let mut shortest: Option<(String, &Example)> = None;
+    for (text, row) in rows.filter_map(|row| Some((typed(row, plan)?, row))) {
+        if text.len() <= SHORT {
+            return Some((text, row));
+        }
+        if shortest.as_ref().is_none_or(|(known, _)| text.len() < known.len()) {
+            shortest = Some((text, row));
+        }
+    }
+    shortest
 }
 
 /// The prompt of a row as arguments from which `trainer sample` makes the same tokens, if there are such.

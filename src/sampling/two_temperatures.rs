@@ -236,10 +236,10 @@ mod tests {
 
     fn answers(law: fn(&str) -> Vec<(&'static str, f64)>, count: usize, settings: &TwoTemperatures) -> Vec<Stated> {
         let question = Question { text: "q:".into(), special: true };
-        stated(&mut model(law), &question, count, settings)
+        answered(&mut model(law), &question, count, settings)
     }
 
-    fn stated(model: &mut Table, question: &Question, count: usize, settings: &TwoTemperatures) -> Vec<Stated> {
+    fn answered(model: &mut Table, question: &Question, count: usize, settings: &TwoTemperatures) -> Vec<Stated> {
         let mut stated = Vec::new();
         let take = &mut |news| {
             if let News::Done(answer) = news {
@@ -355,7 +355,7 @@ mod tests {
         let whole = tokenizer().encode(&format!("q:###{}", stated_text(3)), true).expect("ids").len();
         let mut short = Table { positions: whole, ..model(endless) };
         let long = TwoTemperatures { max_stages: 40, ..settings_of_steps };
-        let ended = stated(&mut short, &question, 1, &long).remove(0);
+        let ended = answered(&mut short, &question, 1, &long).remove(0);
         assert!(!ended.stopped && ended.stages.len() <= 4, "{ended:?}");
         assert!(ended.stages.iter().all(|stage| !stage.intent.is_empty()), "{ended:?}");
 
