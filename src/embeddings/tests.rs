@@ -58,11 +58,7 @@ fn run(folder: &Path, auxiliary: &str, until: usize, resume: Option<&Checkpoint>
     let mut order = crate::plan::order(&plan.recipe, &plan.train, plan.width_multiple);
     let eval = plan.eval.as_ref().expect("evaluation rows").examples.as_slice();
     let objective = plan.recipe.objective.as_mut();
-<<<<<<< HEAD
-    let mut reporter = Reporter::new(until, 0, Default::default());
-=======
     let mut reporter = Reporter::new(until, 0, Watched::default());
->>>>>>> console
     let flag = AtomicBool::new(false);
     let learner = Learner { trainee: &mut trainee, objective };
     let rows = Rows { order: &mut order, evaluation: eval };
@@ -185,11 +181,7 @@ fn micro_batches_do_not_change_the_gradient() {
         let mut run = Run::create(&plan.recipe.output.dir).expect("a run");
         let mut order = Order::new(&plan.train.examples, 4, size, None, plan.width_multiple);
         let objective = plan.recipe.objective.as_mut();
-<<<<<<< HEAD
-        let (mut reporter, flag) = (Reporter::new(3, 0, Default::default()), AtomicBool::new(false));
-=======
         let (mut reporter, flag) = (Reporter::new(3, 0, Watched::default()), AtomicBool::new(false));
->>>>>>> console
         let learner = Learner { trainee: &mut trainee, objective };
         let rows = Rows { order: &mut order, evaluation: &[] };
         let log = Log { run: &mut run, reporter: &mut reporter };
