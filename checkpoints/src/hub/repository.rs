@@ -1,6 +1,5 @@
 //! One repository at one revision: what the cache holds of it, what is wanted, and the way from one to the other.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use faults::{Fault, Place};
@@ -13,6 +12,8 @@ use super::{Hub, Progress};
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// What PEFT's adapters have in place of the configuration.
+const ADAPTER: &str = "adapter_config.json";
 
 /// What a model's folder has beside its weights. All but the configuration may be absent.
 const SMALL_FILES: [&str; 14] = [
@@ -136,11 +137,7 @@ impl<'a> Repository<'a> {
                     brought => drop(brought?),
                 }
             } else if name == CONFIG {
-                return Err(Failure::Final(
-                    Fault::new(format!("`{}` has no `config.json`, expected a model's repository", self.name))
-                        .at(Place::Named(format!("{}@{}", self.name, self.revision)))
-                        .hint("name a repository of the transformers library with safetensors weights"),
-                ));
+                return Err(Failure::Final(self.no_model(client, listing)));
             } else {
                 self.mark_absent(commit, name);
             }
@@ -166,7 +163,7 @@ impl<'a> Repository<'a> {
                 self.bring(client, commit, shard)?;
             }
         } else {
-            return Err(Failure::Final(self.no_safetensors(&listing.files)));
+            return Err(Failure::Final(self.no_model(client, listing)));
         }
         Ok(())
     }
@@ -234,11 +231,18 @@ impl<'a> Repository<'a> {
             .hint("unset `HF_HUB_OFFLINE` to download it, or set `HF_HOME` to the cache that has it")
     }
 
-    fn no_safetensors(&self, files: &BTreeSet<String>) -> Fault {
-        let name = self.name;
-        let fault = if files.contains("adapter_config.json") {
-            Fault::new(format!("`{name}` is an adapter, expected a whole model"))
-                .hint("name the model that its `adapter_config.json` has as `base_model_name_or_path`")
+    /// What a repository without a configuration or without safetensors is, as far as its files tell.
+    fn no_model(&self, client: &Client<'_>, listing: &Listing) -> Fault {
+        let (name, files) = (self.name, &listing.files);
+        let fault = if files.contains(ADAPTER) {
+            let base = match self.base_of_adapter(client, &listing.commit) {
+                Some(base) => format!("name the model that it was made for, `{base}`"),
+                None => format!("name the model that its `{ADAPTER}` has as `base_model_name_or_path`"),
+            };
+            Fault::new(format!("`{name}` is an adapter, expected a whole model")).hint(format!(
+                "{base}; the adapter itself is read from a folder of this disk: `hf download {name} --local-dir DIR` \
+                 makes one, which `trainer sample DIR` reads and training goes on from with `adapter.init_from = \"DIR\"`"
+            ))
         } else {
             let others: Vec<String> = files
                 .iter()
@@ -248,12 +252,25 @@ impl<'a> Repository<'a> {
                 .map(|file| format!("`{file}`"))
                 .collect();
             let has = if others.is_empty() { String::new() } else { format!("; it has {}", others.join(", ")) };
-            Fault::new(format!("`{name}` has no `{WEIGHTS}` and no `{INDEX}`{has}")).hint(
-                "choose a repository or a revision with safetensors weights, or save the model with transformers' \
-                 `save_pretrained` and give that folder",
-            )
+            if files.contains(CONFIG) {
+                Fault::new(format!("`{name}` has no `{WEIGHTS}` and no `{INDEX}`{has}")).hint(
+                    "choose a repository or a revision with safetensors weights, or save the model with transformers' \
+                     `save_pretrained` and give that folder",
+                )
+            } else {
+                Fault::new(format!("`{name}` has no `{CONFIG}`, expected a model's repository{has}"))
+                    .hint("name a repository of the transformers library with safetensors weights")
+            }
         };
         fault.at(Place::Named(format!("{name}@{}", self.revision)))
+    }
+
+    /// The model that the adapter in this repository is for; `None` where its configuration does not say or cannot be had.
+    fn base_of_adapter(&self, client: &Client<'_>, commit: &str) -> Option<String> {
+        let text = std::fs::read_to_string(self.bring(client, commit, ADAPTER).ok()?).ok()?;
+        let config: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let base = config["base_model_name_or_path"].as_str()?;
+        (!base.trim().is_empty()).then(|| base.escape_debug().to_string())
     }
 }
 

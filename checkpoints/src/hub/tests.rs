@@ -267,6 +267,42 @@ fn a_repository_without_what_a_model_needs_is_refused_before_weights_are_downloa
 }
 
 #[test]
+fn a_repository_that_is_no_whole_model_is_told_by_what_it_has() {
+    let only = |files: &[(&str, &[u8])]| -> BTreeMap<String, Vec<u8>> {
+        files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect()
+    };
+    let named = br#"{"base_model_name_or_path": "org/base"}"#;
+    let adapter = "`org/model` is an adapter, expected a whole model";
+    for (files, message, hint) in [
+        // As PEFT saves one: without the model's configuration, and with it.
+        (only(&[("adapter_config.json", named), ("adapter_model.safetensors", b"a")]), adapter, "made for, `org/base`"),
+        (only(&[("adapter_config.json", named), ("config.json", b"{}")]), adapter, "made for, `org/base`"),
+        (only(&[("adapter_config.json", b"{}"), ("adapter_model.bin", b"a")]), adapter, "`base_model_name_or_path`"),
+        (only(&[("adapter_config.json", b"[")]), adapter, "`base_model_name_or_path`"),
+        (
+            only(&[("m.gguf", b"a"), ("README.md", b"a")]),
+            "expected a model's repository; it has `m.gguf`",
+            "safetensors",
+        ),
+        (
+            only(&[("params.json", b"{}"), ("consolidated.safetensors", b"a")]),
+            "no `config.json`, expected a model's repository; it has `consolidated.safetensors`",
+            "transformers library",
+        ),
+        (only(&[("README.md", b"a")]), "no `config.json`, expected a model's repository", "transformers library"),
+    ] {
+        let answers = hub(files, None);
+        let server = Server::start(move |request, _| answers(request));
+        let bench = Bench::new(server.url());
+        let fault = bench.fault();
+        contains(&fault.message, &[message]);
+        contains(fault.hint.as_deref().unwrap_or_default(), &[hint]);
+        let weights = |path: &str| [".safetensors", ".bin", ".gguf"].iter().any(|end| path.ends_with(end));
+        assert!(!server.requests().iter().any(|request| weights(&request.path)), "{message}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_the_small_files_is_found_before_weights_are_downloaded() {
     for files in [whole(), sharded()] {
         let answers = hub(files, None);
