@@ -6,6 +6,10 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default)]
 pub(crate) struct Mentions {
     names: BTreeSet<String>,
+    /// Those of the names that may be a field of something: behind a dot, or quoted.
+    fields: BTreeSet<String>,
+    /// Those that may be a variable.
+    variables: BTreeSet<String>,
     /// It looks at the type of a call's arguments.
     tells_arguments_apart: bool,
 }
@@ -13,7 +17,7 @@ pub(crate) struct Mentions {
 impl Mentions {
     /// Reads `{{ .. }}` and `{% .. %}` of a template; what lies between them is text.
     pub fn of(source: &str) -> Self {
-        let mut names = BTreeSet::new();
+        let mut found = Self::default();
         let mut rest = source;
         while let Some(start) = rest.find('{') {
             rest = &rest[start + 1..];
@@ -21,17 +25,27 @@ impl Mentions {
                 rest = comment.split_once("#}").map_or("", |(_, after)| after);
             } else if rest.starts_with(['{', '%']) {
                 let end = if rest.starts_with('{') { "}}" } else { "%}" };
-                rest = tag(&rest[1..], end, &mut names);
+                rest = tag(&rest[1..], end, &mut found);
             }
         }
         let words: Vec<&str> = source.split_whitespace().collect();
-        let tells_arguments_apart = words.windows(2).any(|pair| pair[0].ends_with("arguments") && pair[1] == "is");
-        Self { names, tells_arguments_apart }
+        found.tells_arguments_apart = words.windows(2).any(|pair| pair[0].ends_with("arguments") && pair[1] == "is");
+        found
     }
 
     /// True when the template has `name`, as a variable, an attribute or a key.
     pub fn has(&self, name: &str) -> bool {
         self.names.contains(name)
+    }
+
+    /// True when it reads a field of this name of something.
+    pub fn has_field(&self, name: &str) -> bool {
+        self.fields.contains(name)
+    }
+
+    /// True when it reads a variable of this name.
+    pub fn has_variable(&self, name: &str) -> bool {
+        self.variables.contains(name)
     }
 
     /// True when it writes calls as JSON, whatever the type of their arguments.
@@ -41,7 +55,7 @@ impl Mentions {
 }
 
 /// Collects the names of one tag; gives what follows its end.
-fn tag<'a>(text: &'a str, end: &str, names: &mut BTreeSet<String>) -> &'a str {
+fn tag<'a>(text: &'a str, end: &str, found: &mut Mentions) -> &'a str {
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
         let here = &text[at..];
@@ -51,12 +65,18 @@ fn tag<'a>(text: &'a str, end: &str, names: &mut BTreeSet<String>) -> &'a str {
         let length = match c {
             '\'' | '"' => {
                 let length = quoted(here, c);
-                names.insert(here[1..length].trim_end_matches(c).to_owned());
+                let name = here[1..length].trim_end_matches(c).to_owned();
+                found.fields.insert(name.clone());
+                found.names.insert(name);
                 length
             }
             c if c.is_alphabetic() || c == '_' => {
                 let length = here.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(here.len());
-                names.insert(here[..length].to_owned());
+                let name = here[..length].to_owned();
+                let of_something = text[..at].trim_end().ends_with('.');
+                let kind = if of_something { &mut found.fields } else { &mut found.variables };
+                kind.insert(name.clone());
+                found.names.insert(name);
                 length
             }
             c => c.len_utf8(),
@@ -96,6 +116,16 @@ mod tests {
         for name in ["documents", "weight", "thinking", "tool", "Tools", "names", "name"] {
             assert!(!mentions.has(name), "{name}: {mentions:?}");
         }
+        for (name, is_field, is_variable) in [
+            ("reasoning_content", true, false),
+            ("tool_calls", true, false),
+            ("enable_thinking", false, true),
+            ("m", false, true),
+        ] {
+            assert_eq!((mentions.has_field(name), mentions.has_variable(name)), (is_field, is_variable), "{name}");
+        }
+        let both = Mentions::of("{% if thinking and m.thinking %}{{ m . reasoning }}{% endif %}");
+        assert!(both.has_field("thinking") && both.has_variable("thinking") && !both.has_variable("reasoning"));
         Mentions::of("{{ 'open {% \u{e4}{{");
     }
 }

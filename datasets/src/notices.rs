@@ -36,6 +36,8 @@ pub enum Oddity {
     Unasked,
     /// A part of the row that the chat template does not write.
     Unread,
+    /// A part of a learned turn, such as its thought, that is not in what is learned of it.
+    Unlearned,
 }
 
 /// How many rows of a data set have one oddity, and the first of them.
@@ -102,6 +104,12 @@ impl fmt::Display for Notice {
                 f,
                 "{rows} of {of} rows have what the chat template does not write, first `{what}` in {place}: the model \
                  never sees it; name a template that does with `data.chat_template`, or take it out"
+            ),
+            Oddity::Unlearned => write!(
+                f,
+                "{rows} of {of} rows have a part of an answer that the chat template leaves out of it, first {what} in \
+                 {place}: it is not learned; set a switch that writes it with `data.template_arguments`, name another \
+                 template with `data.chat_template`, or take it out"
             ),
             Oddity::SpecialToken => write!(
                 f,

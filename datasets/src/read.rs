@@ -387,6 +387,14 @@ fn outcomes(
     if shape.format == Format::Targets && ends && kept().any(|(tokens, truncated)| truncated && is_open(tokens)) {
         oddities.push((Oddity::CutTarget, String::new()));
     }
+    // A row counts once for each oddity, be it in several of its turns.
+    let mut told = Vec::new();
+    oddities.retain(|(oddity, _)| {
+        !told.contains(oddity) && {
+            told.push(*oddity);
+            true
+        }
+    });
     let unread = unread::unread(row, shape, options, context.tokenizer);
     Ok(Outcomes { prompts, oddities, unread })
 }

@@ -190,7 +190,7 @@ fn fields_unread<'a>(row: &Row<'a>, tokenizer: &Tokenizer) -> Vec<(&'static str,
                 || THOUGHTS.contains(&field)
                 || field == "tool_calls"
                 || names.ignores(field)
-                || tokenizer.template_mentions(field)
+                || tokenizer.template_reads_field(field)
         };
         let filled = turn.iter().filter(|(_, value)| !is_nothing(value)).map(|(field, _)| field.as_str());
         found.extend(filled.filter(|field| !is_read(field)).map(|field| (key, field)));

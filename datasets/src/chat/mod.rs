@@ -81,6 +81,16 @@ impl ChatTemplate {
         self.mentions.has(name)
     }
 
+    /// True when the template reads a field of this name of something.
+    pub fn reads_field(&self, name: &str) -> bool {
+        self.mentions.has_field(name)
+    }
+
+    /// True when the template reads a variable of this name.
+    pub fn reads_variable(&self, name: &str) -> bool {
+        self.mentions.has_variable(name)
+    }
+
     /// True when the template writes calls of tools as JSON, whatever the type of their arguments.
     pub fn writes_calls_as_json(&self) -> bool {
         self.mentions.writes_calls_as_json()

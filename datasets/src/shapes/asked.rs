@@ -73,7 +73,7 @@ impl Asked {
         let mut names: Vec<String> = Vec::new();
         for field in conversation.messages.iter().flat_map(|message| message.fields.keys()) {
             let name = format!("messages[].{field}");
-            if !tokenizer.template_mentions(field) && !names.contains(&name) {
+            if !tokenizer.template_reads_field(field) && !names.contains(&name) {
                 names.push(name);
             }
         }

@@ -34,7 +34,7 @@ pub(crate) fn fitted(mut conversation: Conversation, tokenizer: &Tokenizer) -> R
             let fault = Fault::new(format!("`{full}` cannot be set by a row"));
             return Err(fault.hint(format!("take it out; `{name}` has a column of its own, or is the program's")));
         }
-        if !tokenizer.template_mentions(name) {
+        if !tokenizer.template_reads_variable(name) {
             return no_place(&full, "chat_template_kwargs", "name the switches that it has");
         }
     }
@@ -44,7 +44,7 @@ pub(crate) fn fitted(mut conversation: Conversation, tokenizer: &Tokenizer) -> R
             return no_place(&name, &thought, "write it into the message's content, as the model is to say it");
         }
         if message.fields.contains_key("tool_calls") {
-            if !tokenizer.template_mentions("tool_calls") {
+            if !tokenizer.template_reads_field("tool_calls") {
                 let name = format!("messages[{index}].tool_calls");
                 return no_place(&name, "tool_calls", "write the call into `content`, as the model is to say it");
             }
@@ -59,10 +59,10 @@ pub(crate) fn fitted(mut conversation: Conversation, tokenizer: &Tokenizer) -> R
 /// Puts a message's thought under a name that the template has; gives the name for which it has none.
 fn unplaced_thought(message: &mut Message, tokenizer: &Tokenizer) -> Option<String> {
     for key in THOUGHTS {
-        if !message.fields.contains_key(key) || tokenizer.template_mentions(key) {
+        if !message.fields.contains_key(key) || tokenizer.template_reads_field(key) {
             continue;
         }
-        let known = THOUGHTS.into_iter().find(|name| tokenizer.template_mentions(name));
+        let known = THOUGHTS.into_iter().find(|name| tokenizer.template_reads_field(name));
         let Some(known) = known else { return Some(key.to_owned()) };
         let thought = message.fields.get(key).cloned();
         match message.fields.get(known) {

@@ -6,6 +6,7 @@ pub(crate) mod columns;
 pub(crate) mod fitting;
 mod guess;
 pub(crate) mod intent;
+mod lost;
 pub(crate) mod message;
 pub(crate) mod messages;
 mod prompt_completion;

@@ -7,8 +7,9 @@
 
 use faults::Fault;
 
-use super::Context;
+use super::message::THOUGHTS;
 use super::turn::{Turn, turn};
+use super::{Context, lost};
 use crate::chat::Rendered;
 use crate::conversation::{Conversation, Message};
 use crate::draft::{Draft, Part, Piece};
@@ -23,26 +24,60 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
     let (tokenizer, learns_all) = (context.tokenizer, context.train_on == TrainOn::All);
     let turns = turns_of(&conversation.messages, context.train_on)?;
     let whole = tokenizer.render_marked(conversation, false)?;
-    if !whole.generated.is_empty() && !learns_all {
-        let oddities = unread(conversation, &whole.text, &[], tokenizer);
-        let spans = generated(conversation, &turns, &whole, tokenizer);
-        return Ok(vec![Draft { oddities, ..one(&whole.text, &spans, context) }]);
+    if whole.generated.is_empty() || learns_all {
+        return unmarked(conversation, &turns, whole.text, context);
     }
+    let marked = marked(conversation, &turns, &whole, context);
+    let loses = |draft: &Draft| draft.oddities.iter().any(|(oddity, _)| *oddity == Oddity::Unlearned);
+    if !loses(&marked) {
+        return Ok(vec![marked]);
+    }
+    // A thought that the whole conversation has no more is learned where its turn stands last.
+    let apart = unmarked(conversation, &turns, whole.text, context).ok();
+    Ok(apart.filter(|drafts| !drafts.iter().any(loses)).unwrap_or_else(|| vec![marked]))
+}
+
+/// The whole conversation with what the template marks as generated learned.
+fn marked(conversation: &Conversation, turns: &[(usize, bool)], whole: &Rendered, context: &Context<'_>) -> Draft {
+    let tokenizer = context.tokenizer;
+    let mut oddities = unread(conversation, &whole.text, tokenizer);
+    let learned = |conversation: &Conversation| {
+        let Rendered { text, generated } = tokenizer.render_marked(conversation, false).ok()?;
+        Some(generated.iter().map(|span| &text[span.clone()]).collect::<String>())
+    };
+    for (index, _) in turns {
+        oddities.extend(lost::unlearned(conversation, *index, tokenizer, &learned));
+    }
+    let text = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
+    oddities.extend(lost::unseen(conversation, turns, &[&whole.text], &text));
+    let spans = generated(conversation, turns, whole, tokenizer);
+    Draft { oddities, ..one(&whole.text, &spans, context) }
+}
+
+/// The conversation by how each turn is opened and answered; `whole` is its text.
+fn unmarked(
+    conversation: &Conversation,
+    turns: &[(usize, bool)],
+    whole: String,
+    context: &Context<'_>,
+) -> Result<Vec<Draft>, Fault> {
+    let (tokenizer, learns_all) = (context.tokenizer, context.train_on == TrainOn::All);
     let (mut found, mut oddities) = (Vec::with_capacity(turns.len()), Vec::new());
-    for (index, is_learned) in &turns {
+    for (index, is_learned) in turns {
         match turn(conversation, *index, tokenizer) {
-            Ok(turn) => found.push((turn, *is_learned)),
+            Ok(turn) => found.push((turn, *is_learned, *index)),
             // Nothing can be asked that the first message would answer: many templates need a question.
             Err(_) if *index == 0 && turns.len() > 1 => oddities.push((Oddity::Unasked, String::new())),
             Err(_) if learns_all => {}
             Err(fault) => return Err(fault),
         }
     }
-    oddities.extend(unread(conversation, &whole.text, &found, tokenizer));
+    oddities.extend(unread(conversation, &whole, tokenizer));
     // Some templates end a turn only once another follows: the last one is ended as the others are.
-    let last = found.last().map(|(turn, _)| format!("{}{}", turn.opened, turn.answer));
-    let text = last.filter(|text| text.starts_with(&whole.text)).unwrap_or(whole.text);
+    let last = found.last().map(|(turn, ..)| format!("{}{}", turn.opened, turn.answer));
+    let text = last.filter(|text| text.starts_with(&whole)).unwrap_or(whole);
     if let Some(spans) = spans(&found, &text) {
+        oddities.extend(lost_of_turns(conversation, &found, tokenizer));
         return Ok(vec![Draft { oddities, ..one(&text, &spans, context) }]);
     }
     if learns_all {
@@ -52,14 +87,39 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
             )
             .hint("with `data.train_on = \"all\"` a turn can then not be left out by its `weight` or `train`"));
         }
-        let answers = found.first().map_or(0, |(turn, _)| common(&turn.opened, &text));
+        let written = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
+        for (index, _) in turns {
+            oddities.extend(lost::unlearned(conversation, *index, tokenizer, &written));
+        }
+        oddities.extend(lost::unseen(conversation, turns, &[&text], &written));
+        let answers = found.first().map_or(0, |(turn, ..)| common(&turn.opened, &text));
         let spans = [(answers, text.len(), true)];
         return Ok(vec![Draft { oddities, ..one(&text, &spans, context) }]);
     }
+    oddities.extend(lost_of_turns(conversation, &found, tokenizer));
     oddities.push((Oddity::Apart, String::new()));
-    let mut drafts: Vec<Draft> = found.into_iter().map(|(turn, _)| apart(turn, context)).collect();
+    let mut drafts: Vec<Draft> = found.into_iter().map(|(turn, ..)| apart(turn, context)).collect();
     drafts[0].oddities = oddities;
     Ok(drafts)
+}
+
+/// A turn, whether it is learned, and its message.
+type Found = (Turn, bool, usize);
+
+/// What no opened turn has of the messages before it, and no answer of those that it is made of.
+fn lost_of_turns(conversation: &Conversation, found: &[Found], tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
+    let mut lost = Vec::new();
+    for (_, _, index) in found.iter().filter(|(_, is_learned, _)| *is_learned) {
+        let answer = |conversation: &Conversation| Some(turn(conversation, *index, tokenizer).ok()?.answer);
+        lost.extend(lost::unlearned(conversation, *index, tokenizer, &answer));
+    }
+    if let Some((_, _, last)) = found.last() {
+        let turns: Vec<(usize, bool)> = found.iter().map(|(_, is_learned, index)| (*index, *is_learned)).collect();
+        let texts: Vec<&str> = found.iter().map(|(turn, ..)| turn.opened.as_str()).collect();
+        let opened = |conversation: &Conversation| Some(turn(conversation, *last, tokenizer).ok()?.opened);
+        lost.extend(lost::unseen(conversation, &turns, &texts, &opened));
+    }
+    lost
 }
 
 /// The assistant's turns, or its last, that are to be learned; where all of the text is, also those that are not, which
@@ -105,8 +165,8 @@ fn says_nothing(message: &Message) -> bool {
 type Spans = Vec<(usize, usize, bool)>;
 
 /// Where the answers stand in the whole text, if it has each turn as it is opened and answered.
-fn spans(turns: &[(Turn, bool)], whole: &str) -> Option<Spans> {
-    let span = |(Turn { opened, answer }, is_learned): &(Turn, bool)| {
+fn spans(turns: &[Found], whole: &str) -> Option<Spans> {
+    let span = |(Turn { opened, answer }, is_learned, _): &Found| {
         let has_it = whole.strip_prefix(opened.as_str()).is_some_and(|rest| rest.starts_with(answer.as_str()));
         has_it.then(|| (opened.len(), opened.len() + answer.len(), *is_learned))
     };
@@ -153,14 +213,8 @@ fn generated(conversation: &Conversation, turns: &[(usize, bool)], whole: &Rende
     turns.iter().flat_map(|(index, _)| of_turn(*index).to_vec()).collect()
 }
 
-/// What of the row the template does not write: tools and documents that change nothing, switches, thoughts and calls
-/// that it has no word for and no answer holds.
-fn unread(
-    conversation: &Conversation,
-    whole: &str,
-    turns: &[(Turn, bool)],
-    tokenizer: &Tokenizer,
-) -> Vec<(Oddity, String)> {
+/// What beside the messages changes nothing: tools and documents.
+fn unread(conversation: &Conversation, whole: &str, tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
     let mut found = Vec::new();
     let is_same = |changed: Conversation| tokenizer.render_chat(&changed, false).is_ok_and(|text| text == whole);
     if conversation.tools.is_some() && is_same(Conversation { tools: None, ..conversation.clone() }) {
@@ -169,26 +223,8 @@ fn unread(
     if conversation.documents.is_some() && is_same(Conversation { documents: None, ..conversation.clone() }) {
         found.push("documents".to_owned());
     }
-    let switches = conversation.arguments.keys().filter(|key| !tokenizer.template_mentions(key));
-    found.extend(switches.map(|key| format!("chat_template_kwargs.{key}")));
-    for key in THOUGHTS.into_iter().chain(["tool_calls"]) {
-        let has = |message: &Message| match message.fields.get(key) {
-            Some(serde_json::Value::String(text)) => !turns.iter().any(|(turn, _)| turn.answer.contains(text.trim())),
-            Some(serde_json::Value::Array(values)) => !values.is_empty(),
-            Some(value) => !value.is_null(),
-            None => false,
-        };
-        let names: &[&str] = if key == "tool_calls" { &["tool_calls"] } else { &THOUGHTS };
-        let is_read = names.iter().any(|name| tokenizer.template_mentions(name));
-        if conversation.messages.iter().any(has) && !is_read {
-            found.push(key.to_owned());
-        }
-    }
     found.into_iter().map(|what| (Oddity::Unread, what)).collect()
 }
-
-/// The names that a message's thought goes by.
-const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// How many bytes two texts begin with alike.
 fn common(a: &str, b: &str) -> usize {

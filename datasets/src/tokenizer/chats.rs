@@ -50,6 +50,16 @@ impl Tokenizer {
         self.template.as_ref().is_some_and(|template| template.mentions(name))
     }
 
+    /// True when the chat template reads a field of this name: a switch of the same name is none.
+    pub(crate) fn template_reads_field(&self, name: &str) -> bool {
+        self.template.as_ref().is_some_and(|template| template.reads_field(name))
+    }
+
+    /// True when the chat template reads a variable of this name.
+    pub(crate) fn template_reads_variable(&self, name: &str) -> bool {
+        self.template.as_ref().is_some_and(|template| template.reads_variable(name))
+    }
+
     /// True when the chat template has a word for this role.
     pub(crate) fn template_names(&self, role: &str) -> bool {
         self.template.as_ref().is_some_and(|template| template.names(role))

@@ -4,6 +4,7 @@ mod chat;
 mod conversations;
 mod intents;
 mod kinds;
+mod lost;
 mod notices;
 mod order;
 mod rows;

@@ -1,0 +1,166 @@
+//! What a message says and no text has. A chat template may speak of a field and yet leave it out: what counts is
+//! whether its text is another where the field is.
+
+use serde_json::{Value, json};
+
+use super::message::THOUGHTS;
+use crate::conversation::{Conversation, Message};
+use crate::notices::Oddity;
+use crate::tokenizer::Tokenizer;
+
+/// Switches of templates by which thoughts come and go.
+const SWITCHES: [&str; 7] = [
+    "enable_thinking",
+    "thinking",
+    "preserve_thinking",
+    "keep_past_thinking",
+    "clear_thinking",
+    "truncate_history_thinking",
+    "add_thoughts",
+];
+
+/// What stands in the place of a part to see whether it is read.
+const OTHERWISE: &str = "otherwise";
+
+/// A part of what a message says.
+struct Part {
+    /// Its field, and of a thought in the content the tag.
+    name: &'static str,
+    /// What a text shows that has it; `None` where that could be another part's.
+    words: Option<String>,
+    /// The message with another in its place.
+    otherwise: Message,
+}
+
+/// The parts of the learned message `index` that are not in what is learned of it, which `learned` gives for a
+/// conversation.
+pub(super) fn unlearned(
+    conversation: &Conversation,
+    index: usize,
+    tokenizer: &Tokenizer,
+    learned: &impl Fn(&Conversation) -> Option<String>,
+) -> Vec<(Oddity, String)> {
+    let Some(text) = learned(conversation) else { return Vec::new() };
+    let mut parts = parts(&conversation.messages[index]);
+    parts.retain(|part| is_lost(conversation, index, part, &text, learned));
+    let told = |part: Part| {
+        let name = named(index, part.name);
+        let switch = switch_for(conversation, index, &part, tokenizer, learned);
+        let switch = switch.map(|switch| format!(", which the switch `{switch}` would write"));
+        (Oddity::Unlearned, name + &switch.unwrap_or_default())
+    };
+    parts.into_iter().map(told).collect()
+}
+
+/// The words of other messages before the last of `turns` that stand in none of `texts`, and change nothing in what
+/// `seen` gives for a conversation.
+pub(super) fn unseen(
+    conversation: &Conversation,
+    turns: &[(usize, bool)],
+    texts: &[&str],
+    seen: &impl Fn(&Conversation) -> Option<String>,
+) -> Vec<(Oddity, String)> {
+    let last = turns.last().map_or(0, |(index, _)| *index);
+    let mut found = Vec::new();
+    for (index, message) in conversation.messages[..last].iter().enumerate() {
+        if turns.iter().any(|(turn, _)| *turn == index) {
+            continue;
+        }
+        let Some(part) = words_of(message) else { continue };
+        let is_there = part.words.as_deref().is_some_and(|words| texts.iter().any(|text| text.contains(words)));
+        if !is_there && seen(conversation).is_some_and(|text| is_lost(conversation, index, &part, &text, seen)) {
+            found.push((Oddity::Unread, format!("messages[{index}].{} of `{}`", part.name, message.role)));
+        }
+    }
+    found
+}
+
+fn named(index: usize, part: &str) -> String {
+    match part {
+        "<think>" => format!("`<think>` of `messages[{index}].content`"),
+        field => format!("`messages[{index}].{field}`"),
+    }
+}
+
+/// True where the text is the same with another part.
+fn is_lost(
+    conversation: &Conversation,
+    index: usize,
+    part: &Part,
+    text: &str,
+    texts: &impl Fn(&Conversation) -> Option<String>,
+) -> bool {
+    let is_there = part.words.as_deref().is_some_and(|words| text.contains(words));
+    !is_there && texts(&with(conversation, index, &part.otherwise)).as_deref() == Some(text)
+}
+
+fn with(conversation: &Conversation, index: usize, message: &Message) -> Conversation {
+    let mut changed = conversation.clone();
+    changed.messages[index] = message.clone();
+    changed
+}
+
+/// The switch with which the template writes the part.
+fn switch_for(
+    conversation: &Conversation,
+    index: usize,
+    part: &Part,
+    tokenizer: &Tokenizer,
+    texts: &impl Fn(&Conversation) -> Option<String>,
+) -> Option<String> {
+    let known = SWITCHES.into_iter().filter(|switch| tokenizer.template_reads_variable(switch));
+    known.flat_map(|switch| [(switch, true), (switch, false)]).find_map(|(switch, value)| {
+        let mut switched = conversation.clone();
+        switched.arguments.insert(switch.into(), value.into());
+        let text = texts(&switched)?;
+        let changed = texts(&with(&switched, index, &part.otherwise))?;
+        (changed != text).then(|| format!("{switch} = {value}"))
+    })
+}
+
+/// All that a message of the assistant says.
+fn parts(message: &Message) -> Vec<Part> {
+    let mut parts: Vec<Part> = words_of(message).into_iter().collect();
+    if let Some((before, after)) = message.text().rsplit_once("</think>") {
+        let thought = before.split_once("<think>").map_or(before, |(_, thought)| thought);
+        let opening = &before[..before.len() - thought.len()];
+        if !thought.trim().is_empty() {
+            let content = Some(format!("{opening}\n{OTHERWISE}\n</think>{after}"));
+            parts.push(Part { name: "<think>", words: None, otherwise: Message { content, ..message.clone() } });
+        }
+    }
+    let mut with_field = |name: &'static str, value: Value| {
+        let mut otherwise = message.clone();
+        otherwise.fields.insert(name.into(), value);
+        parts.push(Part { name, words: None, otherwise });
+    };
+    for key in THOUGHTS {
+        match message.fields.get(key) {
+            Some(Value::String(thought)) if !thought.trim().is_empty() => with_field(key, OTHERWISE.into()),
+            _ => {}
+        }
+    }
+    let calls = message.fields.get("tool_calls").and_then(Value::as_array);
+    for at in 0..calls.map_or(0, Vec::len) {
+        let mut calls = message.fields["tool_calls"].clone();
+        let is_wrapped = calls[at].get("function").is_some();
+        let call = if is_wrapped { calls[at].get_mut("function") } else { calls.get_mut(at) };
+        if let Some(Value::Object(call)) = call {
+            call.insert("name".into(), json!(OTHERWISE));
+            with_field("tool_calls", calls);
+        }
+    }
+    parts
+}
+
+/// The words of a message, without a thought.
+fn words_of(message: &Message) -> Option<Part> {
+    let content = message.text();
+    let (thought, words) = match content.rfind("</think>").filter(|_| message.role == "assistant") {
+        Some(at) => content.split_at(at + "</think>".len()),
+        None => ("", content),
+    };
+    let otherwise = Message { content: Some(format!("{thought}{OTHERWISE}")), ..message.clone() };
+    let words = words.trim();
+    (!words.is_empty()).then(|| Part { name: "content", words: Some(words.to_owned()), otherwise })
+}

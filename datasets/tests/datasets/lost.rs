@@ -1,0 +1,191 @@
+//! What a row says and its chat template leaves out: told, be it that the template speaks of it elsewhere.
+
+use datasets::{ChatSettings, Dataset, Notice, Oddity, Options, Tokenizer, TrainOn, read_text};
+use serde_json::{Value, json};
+
+/// Writes the thoughts of turns after the last question where a switch says so.
+const SWITCHED: &str = "{%- for m in messages -%}{{- '<' + m.role + '>' -}}\
+    {%- if m.reasoning_content and enable_thinking is defined and enable_thinking %}{{ '(' + m.reasoning_content + ')' }}{% endif -%}\
+    {{- m.content + '<|im_end|>' -}}{%- endfor -%}{%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+
+/// Has a switch with the name of a thought.
+const SWITCH_OF_THE_NAME: &str = "{%- for m in messages %}{{ '<' + m.role + '>' + m.content + '<|im_end|>' }}{% endfor -%}\
+    {%- if add_generation_prompt %}{{ '<assistant>' + ('<think>' if thinking else '') }}{% endif -%}";
+
+/// Takes thoughts out of contents.
+const STRIPPED: &str = "{%- for m in messages -%}\
+    {{- '<' + m.role + '>' + m.content.split('</think>')[-1].lstrip('\\n') + '<|im_end|>' -}}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+
+/// Marks what is generated, and has the thought of the last turn alone.
+const MARKED: &str = "{%- for m in messages -%}{{- '<' + m.role + '>' -}}\
+    {%- if m.role == 'assistant' -%}{% generation %}{{- '(' + (m.reasoning_content if m.reasoning_content and loop.last else '') + ')' + m.content + '<|im_end|>' -}}{% endgeneration %}\
+    {%- else -%}{{- m.content + '<|im_end|>' -}}{%- endif -%}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+
+/// Writes users and the assistant, and of a turn with calls the calls alone.
+const TWO_ROLES: &str = "{%- for m in messages -%}\
+    {%- if m.role == 'user' %}{{ '<user>' + m.content + '<|im_end|>' }}\
+    {%- elif m.tool_calls %}{{ '<assistant>' + m.tool_calls[0].function.name + '<|im_end|>' }}\
+    {%- elif m.role == 'assistant' %}{{ '<assistant>' + m.content + '<|im_end|>' }}{% endif -%}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+
+fn with_template(template: &str) -> Tokenizer {
+    let file = std::fs::read_to_string(super::fixture("byte_level/tokenizer.json")).expect("the fixture is there");
+    let files = [
+        ("tokenizer.json", file.as_str()),
+        ("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#),
+        ("chat_template.jinja", template),
+    ];
+    Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn read(row: &Value, tokenizer: &Tokenizer, train_on: TrainOn) -> Dataset {
+    let options = Options { train_on, ..Options::default() };
+    read_text("r", &row.to_string(), &options, tokenizer).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn user(content: &str) -> Value {
+    json!({"role": "user", "content": content})
+}
+
+fn answer(content: &str) -> Value {
+    json!({"role": "assistant", "content": content})
+}
+
+fn thinks(content: &str, thought: &str) -> Value {
+    json!({"role": "assistant", "content": content, "reasoning_content": thought})
+}
+
+fn apart() -> Value {
+    json!({"messages": [user("2+3?"), thinks("Five.", "Two and three."), user("4+4?"), thinks("Eight.", "Twice four.")]})
+}
+
+fn within() -> Value {
+    json!({"messages": [user("2+3?"), answer("<think>\nTwo and three.\n</think>\n\nFive.")]})
+}
+
+/// The one notice of this kind.
+fn told(data: &Dataset, oddity: Oddity) -> Option<&Notice> {
+    data.report.notices.iter().find(|notice| notice.oddity == oddity)
+}
+
+fn texts(data: &Dataset, tokenizer: &Tokenizer) -> Vec<String> {
+    data.examples.iter().map(|example| tokenizer.decode(&example.ids, false).expect("text")).collect()
+}
+
+#[test]
+fn a_thought_that_the_template_leaves_out_is_told_with_the_switch_that_writes_it() {
+    let tokenizer = with_template(SWITCHED);
+    for train_on in [TrainOn::Assistant, TrainOn::Last, TrainOn::All] {
+        let data = read(&apart(), &tokenizer, train_on);
+        let index = if train_on == TrainOn::Last { 3 } else { 1 };
+        let notice = told(&data, Oddity::Unlearned).unwrap_or_else(|| panic!("{train_on:?}"));
+        let what =
+            format!("`messages[{index}].reasoning_content`, which the switch `enable_thinking = true` would write");
+        assert_eq!((notice.rows, notice.of, &notice.what), (1, 1, &what), "{train_on:?}");
+        assert!(notice.to_string().contains("it is not learned"), "{notice}");
+    }
+    let switch = json!({"enable_thinking": true}).as_object().expect("an object").clone();
+    let tokenizer =
+        tokenizer.with_chat(&ChatSettings { arguments: switch, ..Default::default() }).expect("a tokenizer");
+    for train_on in [TrainOn::Assistant, TrainOn::Last, TrainOn::All] {
+        assert_eq!(read(&apart(), &tokenizer, train_on).report.notices, []);
+    }
+    let mut off = apart();
+    off["chat_template_kwargs"] = json!({"enable_thinking": false});
+    assert!(told(&read(&off, &tokenizer, TrainOn::Assistant), Oddity::Unlearned).is_some());
+}
+
+#[test]
+fn a_switch_is_no_place_for_a_thought_of_its_name() {
+    let tokenizer = with_template(SWITCH_OF_THE_NAME);
+    for key in ["reasoning_content", "thinking", "reasoning"] {
+        let row = json!({"messages": [user("q"), {"role": "assistant", "content": "a", key: "because"}]});
+        let fault =
+            read_text("r", &row.to_string(), &Options::default(), &tokenizer).expect_err("no place").to_string();
+        assert!(fault.contains(&format!("no place for `messages[1].{key}`")), "{fault}");
+    }
+    // Where a field has another name, the thought goes there.
+    let both = SWITCH_OF_THE_NAME.replace("m.content +", "(m.reasoning_content or '') + m.content +");
+    let tokenizer = with_template(&both);
+    let row = json!({"messages": [user("q"), {"role": "assistant", "content": "a", "thinking": "because "}]});
+    let data = read(&row, &tokenizer, TrainOn::Assistant);
+    assert_eq!(data.report.notices, []);
+    assert_eq!(texts(&data, &tokenizer), ["<user>q<|im_end|><assistant>because a<|im_end|>"]);
+    // And a field is no switch.
+    let row = json!({"messages": [user("q"), answer("a")], "chat_template_kwargs": {"reasoning_content": "x"}});
+    let fault = read_text("r", &row.to_string(), &Options::default(), &tokenizer).expect_err("no switch").to_string();
+    assert!(fault.contains("no place for `chat_template_kwargs.reasoning_content`"), "{fault}");
+}
+
+#[test]
+fn a_thought_that_is_taken_out_of_the_content_is_told() {
+    let tokenizer = with_template(STRIPPED);
+    for train_on in [TrainOn::Assistant, TrainOn::All] {
+        let data = read(&within(), &tokenizer, train_on);
+        let notice = told(&data, Oddity::Unlearned).unwrap_or_else(|| panic!("{train_on:?}"));
+        assert_eq!(notice.what, "`<think>` of `messages[1].content`");
+    }
+    for silent in ["<think>\n\n</think>\n\nFive.", "Five."] {
+        let row = json!({"messages": [user("2+3?"), answer(silent)]});
+        assert_eq!(read(&row, &tokenizer, TrainOn::Assistant).report.notices, [], "{silent}");
+    }
+    // Of a turn that is not learned it is no loss: inference will not see it either.
+    let row = json!({"messages": [
+        user("a"), {"role": "assistant", "content": "<think>b</think>c", "train": false}, user("d"), answer("e")]});
+    assert_eq!(read(&row, &tokenizer, TrainOn::Assistant).report.notices, []);
+    assert_eq!(read(&within(), &with_template(TWO_ROLES), TrainOn::Assistant).report.notices, []);
+}
+
+#[test]
+fn a_thought_that_marks_lose_in_the_whole_conversation_is_learned_with_its_turn() {
+    let tokenizer = with_template(MARKED);
+    let data = read(&apart(), &tokenizer, TrainOn::Assistant);
+    assert_eq!(data.report.notices.iter().map(|notice| notice.oddity).collect::<Vec<_>>(), [Oddity::Apart]);
+    let first = "<user>2+3?<|im_end|><assistant>";
+    assert_eq!(
+        texts(&data, &tokenizer),
+        [
+            format!("{first}(Two and three.)Five.<|im_end|>"),
+            format!("{first}()Five.<|im_end|><user>4+4?<|im_end|><assistant>(Twice four.)Eight.<|im_end|>"),
+        ]
+    );
+    // Without thoughts, or where the last is learned alone, the marked text of the whole is.
+    assert_eq!(read(&apart(), &tokenizer, TrainOn::Last).report.notices, []);
+    let plain = json!({"messages": [user("2+3?"), answer("Five."), user("4+4?"), answer("Eight.")]});
+    let data = read(&plain, &tokenizer, TrainOn::Assistant);
+    assert_eq!((data.examples.len(), data.report.notices.len()), (1, 0));
+    // A template that never writes them tells so.
+    let never = with_template(&MARKED.replace("and loop.last", "and false"));
+    let data = read(&apart(), &never, TrainOn::Assistant);
+    assert_eq!(data.examples.len(), 1);
+    assert_eq!(told(&data, Oddity::Unlearned).map(|notice| notice.rows), Some(1));
+}
+
+#[test]
+fn words_of_messages_that_the_template_leaves_out_are_told() {
+    let tokenizer = with_template(TWO_ROLES);
+    let call = json!([{"type": "function", "function": {"name": "add", "arguments": {}}}]);
+    let system = json!({"role": "system", "content": "Be brief."});
+    let row = json!({"messages": [system, user("2+3?"), answer("Five.")]});
+    let data = read(&row, &tokenizer, TrainOn::Assistant);
+    let notice = told(&data, Oddity::Unread).expect("told");
+    assert_eq!(notice.what, "messages[0].content of `system`");
+    let row = json!({"messages": [user("2+3?"), {"role": "assistant", "content": null, "tool_calls": call},
+        {"role": "tool", "content": "five"}, answer("Five.")]});
+    let data = read(&row, &tokenizer, TrainOn::Assistant);
+    assert_eq!(told(&data, Oddity::Unread).map(|notice| notice.what.as_str()), Some("messages[2].content of `tool`"));
+    assert_eq!(told(&data, Oddity::Unlearned), None);
+    // Words beside a call, and a second call.
+    let two = json!([call[0], {"type": "function", "function": {"name": "multiply", "arguments": {}}}]);
+    for (said, calls, what) in [("I add.", &call, "`messages[1].content`"), ("", &two, "`messages[1].tool_calls`")] {
+        let row = json!({"messages": [user("2+3?"), {"role": "assistant", "content": said, "tool_calls": calls}]});
+        let data = read(&row, &tokenizer, TrainOn::Assistant);
+        assert_eq!(told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str()), Some(what));
+    }
+    // What a template rewrites is not lost, and what follows the last learned turn is not looked for.
+    let upper = with_template(&TWO_ROLES.replace("'<user>' + m.content", "'<user>' + m.content | upper"));
+    let row = json!({"messages": [user("some words"), answer("Five."), {"role": "tool", "content": "five"}]});
+    assert_eq!(read(&row, &upper, TrainOn::Assistant).report.notices, []);
+}
