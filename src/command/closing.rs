@@ -104,11 +104,11 @@ fn prompt_to_try(plan: &Plan) -> String {
     let held_out = plan.eval.iter().flat_map(|eval| &eval.examples).take(PROMPTS_TRIED).map(|row| (false, row));
     let trained = plan.train.examples.iter().take(PROMPTS_TRIED).map(|row| (true, row));
     let is_built_in = |row: &Example| row.file.starts_with(datasets::builtin::PREFIX);
-    let mut rows: Vec<((bool, bool), &Example)> =
+    let mut rows: Vec<_> =
         held_out.chain(trained).map(|(is_trained, row)| ((is_built_in(row), is_trained), row)).collect();
     rows.sort_by_key(|(kind, _)| *kind);
-    let of_kind = |rows: &[((bool, bool), &'_ Example)]| shortest(rows.iter().map(|(_, row)| *row), plan);
-    let (mut arguments, row, asked) = match rows.chunk_by(|a, b| a.0 == b.0).find_map(of_kind) {
+    let mut kinds = rows.chunk_by(|a, b| a.0 == b.0);
+    let (mut arguments, row, asked) = match kinds.find_map(|rows| shortest(rows.iter().map(|(_, row)| *row), plan)) {
         Some((text, row)) => (text, row, row.prompt().len()),
         // A token has a letter or more.
         None => (beginning(rows[0].1, &plan.tokenizer), rows[0].1, BEGINNING),
