@@ -165,8 +165,11 @@ fn whole_numbers_as_large_as_toml_has_them_come_back() {
     }
 }
 
+/// Kind and weight of each part.
+type Parts = Vec<(String, f64)>;
+
 /// A table with a list of tables and a list of words, as an override sees them.
-fn lists(overrides: &[&str]) -> Result<(Vec<(String, f64)>, Vec<String>), Faults> {
+fn lists(overrides: &[&str]) -> Result<(Parts, Vec<String>), Faults> {
     let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
     let text = "files = [\"a\", \"b\"]\n[[part]]\nkind = \"one\"\nweight = 2\n";
     let document = Document::parse("r.toml", text, &overrides)?;
