@@ -2,10 +2,12 @@
 
 mod adapter;
 pub mod advice;
+mod before;
 mod beside;
 mod estimate;
 mod fitting;
 mod memory;
+mod numbers;
 pub mod print;
 mod room;
 mod rows;
@@ -24,9 +26,7 @@ use crate::allocation::returning_pages;
 use crate::embeddings;
 use crate::engine::Trainee;
 use crate::engine::backward::Recompute;
-use crate::engine::batch::Batch;
 use crate::engine::data::{Order, Prompt, prompts};
-use crate::engine::evaluate;
 use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::settings::Settings;
@@ -39,9 +39,10 @@ use crate::report::progress::Counter;
 
 pub use adapter::Adapted;
 use adapter::{fresh, init_from};
+use before::Before;
 pub use estimate::{Estimate, flop_per_token, fresh_parameters, native_attention, wasted_rank};
-use estimate::{Reach, held, trained_values};
 pub use memory::{Memory, Step};
+use numbers::{Numbers, Of};
 pub use room::{available, resident, room};
 use rows::rows;
 
@@ -104,7 +105,7 @@ impl Plan {
     }
 
     fn of(mut recipe: Recipe, checkpoint: Option<&Checkpoint>) -> Result<Self, Faults> {
-        rows::refuse_other_kinds(&recipe)?;
+        let chat = before::files(&recipe, checkpoint)?;
         let principal = matches!(&recipe.adapter, Adapter::Lora(lora) if fresh(lora).is_some_and(|s| s.principal));
         if principal && recipe.model.quantise.is_some_and(|quantise| ![0, recipe::FITTED_ROWS].contains(&quantise.rows))
         {
@@ -116,33 +117,23 @@ impl Plan {
             crate::device::open(recipe.model.device).map_err(|fault| fault.or_at(recipe.places.of("model.device")))?;
         let dtype = crate::device::dtype(recipe.model.dtype, &device);
         let place = |key: &str| recipe.places.of(key);
-        let (files, config, tokenizer) =
-            backbone(&recipe.model.backbone).map_err(|faults| faults.map(|fault| fault.or_at(place("model.path"))))?;
+        let before = Before::new(&recipe, checkpoint, &chat, (&device, dtype));
+        let (files, config, tokenizer) = backbone(&recipe.model.backbone, &before)
+            .map_err(|faults| faults.map(|fault| fault.or_at(place("model.path"))))?;
+        let read = before.into_rows();
         let weights = files.as_ref().map(ModelFiles::weights).transpose()?;
         if let Some(weights) = &weights {
             config.check_weights(weights)?;
         }
         let (init_from, brought) = init_from(&recipe, &config, files.as_ref().zip(weights.as_ref()), checkpoint)?;
         let tokenizer = brought.as_ref().map_or(Ok(tokenizer), Brought::tokenizer)?;
-        let chat = recipe.data.chat.settings().map_err(|fault| fault.or_at(place("data.chat_template")))?;
         let tokenizer = tokenizer.with_chat(&chat).map_err(|fault| fault.or_at(place("data")))?;
         let beside = beside::beside(&recipe.data.chat, &tokenizer, brought, files.as_ref())?;
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
-        let (train, eval) = rows(&recipe, &config, &tokenizer)?;
-        let width_multiple = if crate::device::is_cpu(&device) { 8 } else { 64 };
-        let mut order = order(&recipe, &train, width_multiple);
-        let steps_per_epoch = order.steps_per_epoch();
-        let steps = length(&recipe, steps_per_epoch);
-        let schedule = schedule(&recipe, steps)?;
-        let held = (trained_values(&recipe, &config, init_from.as_ref()), held(&recipe, &config, &encoders));
-        let fitted = fitting::rows(&recipe, &train, width_multiple);
-        let evaluated = eval.as_ref().map_or(0, |eval| {
-            let size = recipe.train.micro_batch_size;
-            let batches = evaluate::batches(&eval.examples, size, width_multiple, by_prompt(&recipe));
-            batches.iter().map(Batch::tokens).max().unwrap_or(0)
-        });
-        let of_rows = (&fitted[..], evaluated, Reach::new(&recipe, &config, init_from.as_ref()));
-        let estimate = Estimate::new(&recipe, &config, held, (&mut order, steps), of_rows, &device, dtype);
+        let (train, eval) = read.map_or_else(|| rows(&recipe, &config, &tokenizer), Ok)?;
+        let of = Of { train: &train, eval: eval.as_ref(), init_from: init_from.as_ref(), encoders: &encoders };
+        let Numbers { width_multiple, steps_per_epoch, steps, schedule, estimate, warning } =
+            Numbers::new(&recipe, &config, &of, (&device, dtype))?;
         let own = |paths: &[String]| paths.iter().any(|path| !path.starts_with("builtin:"));
         if own(&recipe.data.train) && !recipe.data.eval.is_empty() && !own(&recipe.data.eval) {
             recipe.warnings.push("`data.eval` has built-in rows alone, which say little about rows of your own".into());
@@ -163,10 +154,7 @@ impl Plan {
             let of_settings = advice::warnings(&recipe, config.hidden_size, steps, steps_per_epoch);
             recipe.warnings.extend(of_settings);
         }
-        recipe.warnings.extend(
-            room(&estimate.memory, &device)
-                .map_err(|fault| fault.at(recipe.places.of("train")).hint(smaller(&estimate, &recipe)))?,
-        );
+        recipe.warnings.extend(warning);
         let of_adapter = adapter::warnings(&recipe, &config, init_from.as_ref());
         recipe.warnings.extend(of_adapter);
         Ok(Self {
@@ -411,10 +399,10 @@ fn encoder(builder: &AuxiliaryBuilder) -> Result<Option<EncoderFiles>, Faults> {
     Ok(Some(found))
 }
 
-fn backbone(backbone: &Backbone) -> Result<(Option<ModelFiles>, Config, Tokenizer), Faults> {
+fn backbone(backbone: &Backbone, before: &Before) -> Result<(Option<ModelFiles>, Config, Tokenizer), Faults> {
     match backbone {
         Backbone::Pretrained { path, revision } => {
-            let files = ModelFiles::locate(path, revision.as_deref())?;
+            let files = before.locate(path, revision.as_deref())?;
             let (config, tokenizer) = (files.config()?, files.tokenizer()?);
             config.check_training().map_err(|fault| fault.at(files.config_place()))?;
             Ok((Some(files), config, tokenizer))

@@ -107,15 +107,26 @@ pub fn rows(name: &str) -> Result<String, Fault> {
             let targets: Vec<String> = (1..=10).map(braced).collect();
             json!({ "prompt": format!("{prompt}\n"), "targets": targets })
         })),
-        _ => {
-            let known: Vec<String> = names().iter().map(|name| format!("`builtin:{name}`")).collect();
-            let hint = match nearest(bare, names().iter().copied()) {
-                Some(near) => format!("did you mean `builtin:{near}`? there are {}", known.join(", ")),
-                None => format!("there are {}", known.join(", ")),
-            };
-            return Err(Fault::new(format!("no built-in data set is named `builtin:{bare}`")).hint(hint));
-        }
+        _ => return Err(unknown(bare)),
     })
+}
+
+/// Looks whether [`rows`] knows a name.
+///
+/// # Errors
+/// It does not.
+pub(crate) fn check_name(name: &str) -> Result<(), Fault> {
+    let bare = name.strip_prefix(PREFIX).unwrap_or(name);
+    if names().contains(&bare) { Ok(()) } else { Err(unknown(bare)) }
+}
+
+fn unknown(bare: &str) -> Fault {
+    let known: Vec<String> = names().iter().map(|name| format!("`builtin:{name}`")).collect();
+    let hint = match nearest(bare, names().iter().copied()) {
+        Some(near) => format!("did you mean `builtin:{near}`? there are {}", known.join(", ")),
+        None => format!("there are {}", known.join(", ")),
+    };
+    Fault::new(format!("no built-in data set is named `builtin:{bare}`")).hint(hint)
 }
 
 /// The texts of the base model's corpus.

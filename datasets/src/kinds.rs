@@ -10,7 +10,16 @@ use crate::builtin;
 /// First bytes that are looked at.
 const HEAD: usize = 4096;
 
-/// Refuses every path that is no JSON, before anything else is read: tables, archives, folders, names of the hub.
+/// Refuses every path from which no rows can be read, before anything else is: files that are not there, names of no
+/// built-in rows, tables, archives, folders, names of the hub.
+///
+/// # Errors
+/// One fault for each such path, with a command that makes rows of what is no JSON.
+pub fn refuse_unreadable(paths: &[PathBuf]) -> Result<(), Faults> {
+    Faults::check(paths.iter().filter_map(|path| unreadable(path)).collect())
+}
+
+/// Refuses every path that is no JSON: tables, archives, folders, names of the hub.
 ///
 /// # Errors
 /// One fault for each such path, with a command that makes rows of it. A file that is not there is not looked for.
@@ -18,8 +27,26 @@ pub fn refuse_other_kinds(paths: &[PathBuf]) -> Result<(), Faults> {
     Faults::check(paths.iter().filter_map(|path| other_kind(path)).collect())
 }
 
+/// Why no rows can be read from a path, as far as can be told without reading them.
+pub(crate) fn unreadable(path: &Path) -> Option<Fault> {
+    let name = path.to_string_lossy();
+    if name.starts_with(builtin::PREFIX) {
+        return builtin::check_name(&name).err().map(|fault| fault.at(Place::file(path)));
+    }
+    // A pipe is not even opened, which would wait for whoever writes to it.
+    if path.metadata().is_ok_and(|file| !file.is_file() && !file.is_dir()) {
+        let fault = Fault::new("the data is not a regular file").at(Place::file(path));
+        return Some(fault.hint("name each file of rows in `data.train` or `data.eval`"));
+    }
+    let unopened = || {
+        let error = std::fs::File::open(path).err()?;
+        Some(Fault::of_file("cannot open the data file", path, &error))
+    };
+    other_kind(path).or_else(unopened)
+}
+
 /// What a path is that has no rows in JSON.
-pub(crate) fn other_kind(path: &Path) -> Option<Fault> {
+fn other_kind(path: &Path) -> Option<Fault> {
     let name = path.to_string_lossy();
     if name.starts_with(builtin::PREFIX) {
         return None;

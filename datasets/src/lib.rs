@@ -30,7 +30,7 @@ pub use chat::{ChatSettings, Moment};
 pub use conversation::{Conversation, Message};
 pub use describe::describe;
 pub use draft::{Example, Part};
-pub use kinds::refuse_other_kinds;
+pub use kinds::{refuse_other_kinds, refuse_unreadable};
 pub use notices::{Notice, Oddity};
 pub use options::{Options, TooLong, TrainOn};
 pub use prompts::{PromptRow, Prompts, read_prompts};

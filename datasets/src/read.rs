@@ -45,20 +45,15 @@ pub fn read(paths: &[PathBuf], options: &Options, tokenizer: &Tokenizer) -> Resu
     let mut reading = Reading::new(options, tokenizer)?;
     for path in paths {
         let name = path.display().to_string();
+        if let Some(fault) = kinds::unreadable(path) {
+            reading.fault(fault);
+            continue;
+        }
         if name.starts_with(builtin::PREFIX) {
             match builtin::rows(&name) {
                 Ok(text) => reading.file(&name, text.as_bytes()),
                 Err(fault) => reading.fault(fault.at(Place::file(path))),
             }
-            continue;
-        }
-        if let Some(fault) = kinds::other_kind(path) {
-            reading.fault(fault);
-            continue;
-        }
-        if path.metadata().is_ok_and(|file| !file.is_file()) {
-            let fault = Fault::new("the data is not a regular file").at(Place::file(path));
-            reading.fault(fault.hint("name each file of rows in `data.train` or `data.eval`"));
             continue;
         }
         match std::fs::File::open(path) {

@@ -87,7 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         let hint = "with 0 there is nothing to draw; `--n 0` leaves the samples out";
         return Err(Fault::new("`--max-tokens` must be at least 1").at(argument("max-tokens")).hint(hint).into());
     }
-    datasets::refuse_other_kinds(&arguments.data)?;
+    datasets::refuse_unreadable(&arguments.data)?;
     let named = arguments.model.as_deref().expect("the command line asks for a model where there are no samples");
     let chat = crate::chat::of_run(std::path::Path::new(named))?.settings()?;
     let mut model = load_model(named, arguments.base.as_deref(), &arguments.device)?;

@@ -262,7 +262,7 @@ impl Config {
             "`{name}` of this model is {probability}, and dropout inside of the model is not supported"
         ))
         .hint(format!(
-            "set `{name}` to 0 in the folder's `config.json` to train without it; `adapter.dropout` is there"
+            "to train without it, take a copy of the folder whose `config.json` has `{name}` = 0; `adapter.dropout` is there"
         )))
     }
 

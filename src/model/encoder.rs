@@ -78,8 +78,9 @@ impl EncoderFiles {
             return Err(Fault::new(format!("there is no sentence encoder `{name}`")).hint(format!("there is `{near}`")));
         }
         let check = |folder: &Path| {
-            BertConfig::read(&folder.join("config.json"))?;
-            Tokenizer::load(folder).map(drop).map_err(|faults| faults.into_list().swap_remove(0))
+            let config = BertConfig::read(&folder.join("config.json"))?;
+            Self::tokenizer(folder, &config).map_err(|faults| faults.into_list().swap_remove(0))?;
+            pooling(&folder.join(POOLING_FILE)).map(drop)
         };
         let folder = hub::model_folder(name, None, &hub::progress_on_stderr(), &check)?;
         let config = Box::new(BertConfig::read(&folder.join("config.json"))?);

@@ -34,6 +34,18 @@ impl ModelFiles {
     /// No such folder, repository or builtin model, the hub cannot be reached, or it has a model that cannot be read here,
     /// which is found before its weights are fetched.
     pub fn locate(path: &str, revision: Option<&str>) -> Result<Self, Fault> {
+        Self::locate_for(path, revision, &|_, _, _| Ok(()))
+    }
+
+    /// The same; before the first byte of weights is fetched, `check` is given what the repository has beside them.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::locate`], and what `check` says.
+    pub fn locate_for(
+        path: &str,
+        revision: Option<&str>,
+        check: &dyn Fn(&Self, &Config, Tokenizer) -> Result<(), Fault>,
+    ) -> Result<Self, Fault> {
         if EMBEDDED.contains(&path) {
             return Ok(Self::Embedded);
         }
@@ -43,8 +55,9 @@ impl ModelFiles {
         }
         let check = |folder: &Path| {
             let files = Self::Folder(folder.into());
-            files.written_config()?;
-            files.tokenizer().map(drop).map_err(|faults| faults.into_list().swap_remove(0))
+            let config = files.written_config()?;
+            let tokenizer = files.tokenizer().map_err(|faults| faults.into_list().swap_remove(0))?;
+            check(&files, &config, tokenizer)
         };
         Ok(Self::Folder(hub::model_folder(path, revision, &hub::progress_on_stderr(), &check)?))
     }

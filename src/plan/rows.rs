@@ -11,13 +11,13 @@ use super::by_prompt;
 use crate::model::Config;
 use crate::recipe::Recipe;
 
-/// Refuses files that are none of rows before anything of the model is fetched.
+/// Refuses files from which no rows can be read before anything of the model is fetched.
 ///
 /// # Errors
-/// A table, an archive, a folder or a name of the hub in `data.train` or `data.eval`.
-pub(super) fn refuse_other_kinds(recipe: &Recipe) -> Result<(), Faults> {
+/// A file that is not there, a table, an archive, a folder or a name of the hub in `data.train` or `data.eval`.
+pub(super) fn refuse_unreadable(recipe: &Recipe) -> Result<(), Faults> {
     let paths: Vec<PathBuf> = recipe.data.train.iter().chain(&recipe.data.eval).map(PathBuf::from).collect();
-    datasets::refuse_other_kinds(&paths)
+    datasets::refuse_unreadable(&paths)
 }
 
 /// The rows to train on and to evaluate by, tokenised.

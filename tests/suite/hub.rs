@@ -129,3 +129,73 @@ fn a_repository_that_cannot_be_used_is_refused_before_its_weights_are_fetched() 
     place.trainer_with(&["sample", "org/name", "--prompt", "a"], &home).succeeds();
     assert!(hub.asked_for("/model.safetensors"));
 }
+
+/// What the recipe, the rows and the small files are enough for is not found out after gigabytes.
+#[test]
+fn a_run_that_cannot_be_is_refused_before_the_weights_of_its_base_are_fetched() {
+    let place = Workplace::new();
+    let whole = files(&place);
+    let changed = |file: &str, change: &dyn Fn(&mut Value)| {
+        let mut files = whole.clone();
+        let mut object: Value = serde_json::from_slice(&files[file]).expect("JSON");
+        change(&mut object);
+        files.insert(file.into(), object.to_string().into_bytes());
+        files
+    };
+    place.write("broken.jsonl", "{\"text\": \"a\"\n");
+    place.write("shapeless.jsonl", "{\"colour\": \"red\"}\n");
+    place.write("empty.jsonl", "");
+    place.write("broken.jinja", "{% for message in messages %}");
+    place.write(
+        "chat.jsonl",
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}\n",
+    );
+    let dropout = changed("config.json", &|config| config["attention_dropout"] = 0.1.into());
+    let silent = changed("tokenizer_config.json", &|config| {
+        config.as_object_mut().expect("an object").remove("chat_template");
+    });
+    let cases = [
+        (&dropout, "", "dropout inside of the model is not supported"),
+        (&whole, "--set data.train=broken.jsonl", "broken.jsonl:1"),
+        (&whole, "--set data.train=shapeless.jsonl", "shapeless.jsonl:1"),
+        (&whole, "--set data.eval=empty.jsonl", "the file has no rows"),
+        (&whole, "--set data.train=none.jsonl", "cannot open the data file"),
+        (&whole, "--set data.max_length=100000", "is more than the model's"),
+        (&whole, "--set data.end_of_turn=<none>", "`<none>` is no token"),
+        (&whole, "--set data.chat_template=broken.jinja", "cannot read the chat template"),
+        (&whole, "--set adapter.targets=[\"c_attn\"]", "`adapter.targets` names `c_attn`"),
+        (&whole, "--set adapter.init_from=nowhere", "nowhere"),
+        (&whole, "--set schedule.warmup=10", "`schedule.warmup` takes 10 steps of a run of 6"),
+        (&whole, "--set data.max_length=4", "more than 4"),
+        (&silent, "--set data.train=chat.jsonl", "chat template"),
+    ];
+    for (case, (files, set, expected)) in cases.into_iter().enumerate() {
+        let hub = Hub::of(files.clone());
+        for command in ["check", "run"] {
+            let cache = place.path(&format!("cache-{case}-{command}"));
+            let line = format!("{command} recipe.toml --set model.path=org/name {set}");
+            let arguments: Vec<&str> = line.split_whitespace().collect();
+            let home = [("HF_ENDPOINT", hub.endpoint.as_str()), ("HF_HUB_OFFLINE", "0")];
+            let ended =
+                place.trainer_with(&arguments, &[&home[..], &[("HF_HOME", cache.to_str().expect("a path"))]].concat());
+            ended.fails(&[expected]);
+        }
+        assert!(!hub.asked_for(".safetensors"), "{expected}");
+    }
+    // To be asked, a model with dropout is whole.
+    let hub = Hub::of(dropout.clone());
+    let cache = place.path("cache");
+    let cache = cache.to_str().expect("a path");
+    let home = [("HF_ENDPOINT", hub.endpoint.as_str()), ("HF_HUB_OFFLINE", "0"), ("HF_HOME", cache)];
+    place.trainer_with(&["sample", "org/name", "--prompt", "a"], &home).succeeds();
+    assert!(hub.asked_for(".safetensors"));
+    // What was looked at beforehand is the plan, the same as of the same model in a folder.
+    let hub = Hub::of(whole.clone());
+    let cache = place.path("other");
+    let cache = cache.to_str().expect("a path");
+    let home = [("HF_ENDPOINT", hub.endpoint.as_str()), ("HF_HUB_OFFLINE", "0"), ("HF_HOME", cache)];
+    let check = ["check", "--json", "recipe.toml", "--set", "model.path=org/name"];
+    let fetched = place.trainer_with(&check, &home).succeeds().json();
+    let again = place.trainer_with(&check, &home).succeeds().json();
+    assert_eq!((&fetched["data"], &fetched["example"]), (&again["data"], &again["example"]));
+}

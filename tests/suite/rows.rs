@@ -103,6 +103,18 @@ fn files_of_other_kinds_are_told_before_the_model_is_looked_for() {
             assert_eq!(refused.stderr.matches("error: ").count(), 1, "{}", refused.stderr);
         }
     }
+    for (set, expected) in [
+        ("data.train=none.jsonl", "none.jsonl"),
+        ("data.eval=none/there.jsonl", "none/there.jsonl"),
+        ("data.train=builtin:numbes", "did you mean `builtin:numbers`?"),
+        ("data.chat_template=none.jinja", "none.jinja"),
+    ] {
+        let refused = place.refuses(&format!("check recipe.toml --set model.path=no/where --set {set}"), &[expected]);
+        assert_eq!(refused.stderr.matches("error: ").count(), 1, "{}", refused.stderr);
+        assert!(!refused.stderr.contains("no/where"), "{}", refused.stderr);
+    }
+    let refused = place.refuses("eval no/where --data none.jsonl", &["cannot open the data file", "none.jsonl"]);
+    assert!(!refused.stderr.contains("no/where"), "{}", refused.stderr);
 }
 
 #[test]

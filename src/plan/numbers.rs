@@ -1,0 +1,71 @@
+//! What follows from recipe, configuration and rows without a weight: steps, learning rates, memory and time.
+
+use burn::tensor::{DType, Device};
+use checkpoints::Adapter;
+use datasets::Dataset;
+use faults::Fault;
+
+use super::estimate::{Estimate, Reach, held, trained_values};
+use super::{by_prompt, fitting, length, order, room, schedule, smaller};
+use crate::engine::batch::Batch;
+use crate::engine::evaluate;
+use crate::engine::schedule::Schedule;
+use crate::model::{Config, EncoderFiles};
+use crate::recipe::Recipe;
+
+/// The numbers of a run.
+pub(super) struct Numbers {
+    /// Rows are padded to a multiple of this.
+    pub width_multiple: usize,
+    /// Steps that take every row once.
+    pub steps_per_epoch: usize,
+    /// Optimizer steps of the run.
+    pub steps: usize,
+    /// The learning rate over the steps.
+    pub schedule: Schedule,
+    /// Memory, arithmetic and time.
+    pub estimate: Estimate,
+    /// What is to be said of the memory.
+    pub warning: Option<String>,
+}
+
+/// What they depend on beside the recipe and the model.
+pub(super) struct Of<'a> {
+    /// The training rows.
+    pub train: &'a Dataset,
+    /// The evaluation rows.
+    pub eval: Option<&'a Dataset>,
+    /// The adapter that training goes on from.
+    pub init_from: Option<&'a Adapter>,
+    /// For each auxiliary loss, the sentence encoder that it needs.
+    pub encoders: &'a [Option<EncoderFiles>],
+}
+
+impl Numbers {
+    /// # Errors
+    /// A warm-up as long as the run, or more memory than there is.
+    pub(super) fn new(
+        recipe: &Recipe,
+        config: &Config,
+        of: &Of,
+        (device, dtype): (&Device, DType),
+    ) -> Result<Self, Fault> {
+        let width_multiple = if crate::device::is_cpu(device) { 8 } else { 64 };
+        let mut order = order(recipe, of.train, width_multiple);
+        let steps_per_epoch = order.steps_per_epoch();
+        let steps = length(recipe, steps_per_epoch);
+        let schedule = schedule(recipe, steps)?;
+        let held = (trained_values(recipe, config, of.init_from), held(recipe, config, of.encoders));
+        let fitted = fitting::rows(recipe, of.train, width_multiple);
+        let evaluated = of.eval.map_or(0, |eval| {
+            let size = recipe.train.micro_batch_size;
+            let batches = evaluate::batches(&eval.examples, size, width_multiple, by_prompt(recipe));
+            batches.iter().map(Batch::tokens).max().unwrap_or(0)
+        });
+        let of_rows = (&fitted[..], evaluated, Reach::new(recipe, config, of.init_from));
+        let estimate = Estimate::new(recipe, config, held, (&mut order, steps), of_rows, device, dtype);
+        let warning = room(&estimate.memory, device)
+            .map_err(|fault| fault.at(recipe.places.of("train")).hint(smaller(&estimate, recipe)))?;
+        Ok(Self { width_multiple, steps_per_epoch, steps, schedule, estimate, warning })
+    }
+}
