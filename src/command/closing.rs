@@ -107,8 +107,8 @@ fn prompt_to_try(plan: &Plan) -> String {
     let mut rows: Vec<_> =
         held_out.chain(trained).map(|(is_trained, row)| ((is_built_in(row), is_trained), row)).collect();
     rows.sort_by_key(|(kind, _)| *kind);
-    let mut kinds = rows.chunk_by(|a, b| a.0 == b.0);
-    let (mut arguments, row, asked) = match kinds.find_map(|rows| shortest(rows.iter().map(|(_, row)| *row), plan)) {
+    let best = rows.iter().take_while(|(kind, _)| *kind == rows[0].0).map(|(_, row)| *row);
+    let (mut arguments, row, asked) = match shortest(best, plan) {
         Some((text, row)) => (text, row, row.prompt().len()),
         // A token has a letter or more.
         None => (beginning(rows[0].1, &plan.tokenizer), rows[0].1, BEGINNING),

@@ -255,7 +255,8 @@ fn dropout_inside_of_a_model_is_refused_for_training_alone() {
     for name in ["attention_dropout", "resid_pdrop"] {
         place.write("model/config.json", set(name));
         for command in ["check", "run"] {
-            let expected = [&format!("`{name}` of this model is 0.1"), "model/config.json", "hint: set "];
+            let expected =
+                [&format!("`{name}` of this model is 0.1"), "model/config.json", "hint: to train without it"];
             place.refuses(&format!("{command} recipe.toml --set model.path=model"), &expected);
         }
         place.trainer("sample model --prompt fox --max-tokens 2").succeeds();
