@@ -34,13 +34,15 @@ pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_filter("center", center);
     environment.add_filter("urlencode", urlencode);
     environment.add_filter(PERCENT, percent);
-    environment.add_filter(ITEMS, |value: Value| match value.is_none() {
-        true => Err(refused("`none` is not iterable")),
-        false => Ok(value),
+    environment.add_filter(ITEMS, |value: Value| match value.as_str() {
+        _ if value.is_none() => Err(refused("`none` is not iterable")),
+        // Minijinja does not know how many letters a text has, and so not which is the last.
+        Some(text) => Ok(text.chars().map(String::from).collect()),
+        None => Ok(value),
     });
 }
 
-/// The filter that what a loop goes over passes: jinja2 finds nothing to go over in `none`.
+/// The filter that what a loop goes over passes: jinja2 finds nothing to go over in `none`, and letters in a text.
 pub(super) const ITEMS: &str = "__items__";
 
 /// What the operator `%` becomes: minijinja's takes numbers alone.

@@ -22,7 +22,7 @@ pub(super) struct Turn {
 /// How a template writes an answer that stands after an opened turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Frame {
-    /// The blanks between the opened turn and the words.
+    /// What stands between the opened turn and the words: blanks, and the end of a thought that the turn is opened with.
     pub lead: String,
     /// What follows the words, up to where the model stops.
     pub end: String,
@@ -38,7 +38,7 @@ pub(super) fn turn(conversation: &Conversation, index: usize, tokenizer: &Tokeni
         Some(tail) => until_stop(tail, words, tokenizer).to_owned(),
         None => rewritten(&asked, &conversation.messages[index], &opened, &with, tokenizer)?,
     };
-    let answer = ended(answer, &answered, tokenizer);
+    let answer = ended(answer, &answered, &with, tokenizer);
     Ok(Turn { opened, answer })
 }
 
@@ -57,9 +57,13 @@ fn rewritten(
         return Ok(words + &probe.frame.end);
     }
     if let Some(tail) = with.strip_prefix(probe.before.as_str()) {
-        // An empty thought of the whole conversation, of which the opened turn has the beginning.
-        let closed = thought.as_ref().and_then(|thought| thought.closed_in(&probe.before)).unwrap_or_default();
+        let closed = thought.as_ref().and_then(|thought| thought.closed_in(opened, &probe.before)).unwrap_or_default();
         return Ok(format!("{closed}{}", until_stop(tail, words, tokenizer)));
+    }
+    if let Some(thought) = Thought::of(opened)
+        && let Some(rest) = with.strip_prefix(thought.base(opened))
+    {
+        return Ok(thought.closed_before(until_stop(rest, words, tokenizer)));
     }
     // The template writes the turn otherwise than it would another: what is said is written as others are.
     let said = words.rsplit("</think>").next().filter(|_| opened.trim_end().ends_with("</think>"));
@@ -71,16 +75,19 @@ fn rewritten(
 }
 
 /// An answer with the token that ends it, where the template writes that only once a turn follows.
-fn ended(answer: String, answered: &Conversation, tokenizer: &Tokenizer) -> String {
-    let words = answered.messages.last().map_or("", Message::text).trim();
-    if words.is_empty() || tokenizer.ends_with_stop(&answer) {
-        return answer;
-    }
+fn ended(answer: String, answered: &Conversation, with: &str, tokenizer: &Tokenizer) -> String {
+    let Some(last) = answered.messages.last().filter(|_| !tokenizer.ends_with_stop(&answer)) else { return answer };
+    // Templates take thoughts out of the content, or write them otherwise.
+    let words = last.text().rsplit("</think>").next().unwrap_or_default().trim();
+    let calls = last.fields.contains_key("tool_calls");
     let mut followed = answered.clone();
-    followed.messages.push(Message::new("user", "Question"));
+    followed.messages.push(Message::new(if calls { "tool" } else { "user" }, "Question"));
     let found = tokenizer.render_chat(&followed, false).ok().and_then(|text| {
-        let after = &text[text.rfind(words)? + words.len()..];
-        let written = &answer[answer.rfind(words)? + words.len()..];
+        let (after, written) = match (text.strip_prefix(with), words.is_empty()) {
+            (Some(after), _) => (after, ""),
+            (None, false) => (&text[text.rfind(words)? + words.len()..], &answer[answer.rfind(words)? + words.len()..]),
+            (None, true) => return None,
+        };
         let end = tokenizer.end_of_turn(&after[..after.find("Question")?]);
         tokenizer.ends_with_stop(end).then(|| end.strip_prefix(written).map(str::to_owned))?
     });
@@ -101,7 +108,11 @@ pub(super) fn frame(
     if let Some((lead, after)) = found.filter(|(lead, _)| lead.trim().is_empty()) {
         return Ok(Frame { lead: lead.into(), end: tokenizer.end_of_turn(after).into() });
     }
-    Ok(Probe::of(conversation, opened, tokenizer)?.frame)
+    let Probe { before, mut frame } = Probe::of(conversation, opened, tokenizer)?;
+    // A thought that the opened turn begins is closed where the template closes an empty one.
+    let closed = opened_thought(opened, &before).and_then(|thought| thought.closed_in(opened, &before));
+    frame.lead.insert_str(0, &closed.unwrap_or_default());
+    Ok(frame)
 }
 
 /// A turn of one word, which says where the template writes a turn's words.
@@ -145,26 +156,59 @@ struct Thought<'a> {
 }
 
 fn opened_thought<'a>(opened: &'a str, before: &str) -> Option<Thought<'a>> {
-    let trimmed = opened.trim_end();
-    let tag = &trimmed[trimmed.rfind('<').filter(|_| trimmed.ends_with('>'))?..];
-    let is_name = tag[1..tag.len() - 1].chars().all(|letter| letter.is_alphanumeric() || letter == '_');
-    let is_new = is_name && !before.trim_end().ends_with(tag);
-    is_new.then(|| Thought { tag, breaks: opened.ends_with('\n') })
+    Thought::of(opened).filter(|thought| !before.trim_end().ends_with(thought.tag))
 }
 
-impl Thought<'_> {
-    /// What closes the thought that a text ends with, if that has an empty one.
-    fn closed_in<'b>(&self, text: &'b str) -> Option<&'b str> {
-        let inner = &text[text.rfind(self.tag)? + self.tag.len()..];
-        let end = self.tag.replacen('<', "</", 1);
+impl<'a> Thought<'a> {
+    /// The thought that an opened turn begins: it ends with `<name>` or `<|START_NAME|>`.
+    fn of(opened: &'a str) -> Option<Self> {
+        let trimmed = opened.trim_end();
+        let tag = &trimmed[trimmed.rfind('<').filter(|_| trimmed.ends_with('>'))?..];
+        let name = tag[1..tag.len() - 1].trim_matches('|');
+        let is_name = name.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | ':'));
+        let begins = !tag.starts_with("<|") || name.starts_with("START_");
+        (is_name && begins).then(|| Self { tag, breaks: opened.ends_with('\n') })
+    }
+
+    /// The tag that closes it.
+    fn end(&self) -> String {
+        match self.tag.strip_prefix("<|START_") {
+            Some(name) => format!("<|END_{name}"),
+            None => self.tag.replacen('<', "</", 1),
+        }
+    }
+
+    /// The opened turn without the tag.
+    fn base<'b>(&self, opened: &'b str) -> &'b str {
+        let trimmed = opened.trim_end();
+        &trimmed[..trimmed.len() - self.tag.len()]
+    }
+
+    /// What stands in `before`, which leads to a turn's words, in the place of the opened thought: the end of an empty
+    /// one, and what a template writes of a turn without any.
+    fn closed_in(&self, opened: &str, before: &str) -> Option<String> {
+        if let Some(rest) = before.strip_prefix(self.base(opened)) {
+            return Some(rest.trim_start()).filter(|rest| !rest.is_empty()).map(|rest| self.closed_before(rest));
+        }
+        let (inner, end) = (&before[before.rfind(self.tag)? + self.tag.len()..], self.end());
         let is_empty = inner.trim_start().strip_prefix(&end)?.trim().is_empty();
-        is_empty.then(|| inner.trim_start())
+        is_empty.then(|| inner.trim_start().to_owned())
+    }
+
+    /// A turn that begins otherwise than it is opened, from within the opened thought on.
+    fn closed_before(&self, rest: &str) -> String {
+        let (end, rest) = (self.end(), rest.trim_start());
+        let inner = rest.strip_prefix(self.tag).map_or(rest, str::trim_start);
+        match inner.starts_with(&end) {
+            true => inner.to_owned(),
+            false => format!("{end}{}{rest}", if self.breaks { "\n\n" } else { "" }),
+        }
     }
 
     /// What a message says from within the thought on; `None` where it has no thought.
     fn words(&self, message: &Message) -> Option<String> {
         let content = message.text();
-        let end = self.tag.replacen('<', "</", 1);
+        let end = self.end();
         if let Some(rest) = content.trim_start().strip_prefix(self.tag) {
             let rest = if self.breaks { rest.strip_prefix('\n').unwrap_or(rest) } else { rest };
             return Some(rest.to_owned());

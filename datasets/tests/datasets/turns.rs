@@ -274,6 +274,62 @@ fn a_turn_is_ended_and_a_thought_closed_where_the_whole_conversation_does_so_els
     check(CLOSED, &one(), &["<|user|>Colour?<|assistant|><think>\n⟦</think>Teal.<|end|>⟧"]);
 }
 
+/// The opened turn begins a thought, and turns without one have its end alone (GLM 4.7, Spark), or another part of the
+/// answer (Cohere).
+#[test]
+fn what_a_template_writes_in_the_place_of_an_opened_thought_is_learned() {
+    let template = |start: &str, end: &str, empty: &str, after: &str| {
+        format!(
+            "{{%- for m in messages -%}}{{{{- '<|' + m.role + '|>' -}}}}{{%- if m.role == 'assistant' -%}}\
+             {{{{- '{start}' + m.reasoning_content + '{end}' if m.reasoning_content else '{empty}' -}}}}\
+             {{%- if m.tool_calls %}}{{{{ '<call>' + m.tool_calls[0].function.name }}}}\
+             {{%- else %}}{{{{ '{after}' + m.content }}}}{{% endif -%}}{{{{- '<|end|>' -}}}}\
+             {{%- else %}}{{{{ m.content }}}}{{% endif -%}}\
+             {{%- endfor -%}}{{%- if add_generation_prompt %}}{{{{ '<|assistant|>{start}' }}}}{{% endif -%}}"
+        )
+    };
+    let call = json!({"role": "assistant", "content": null, "tool_calls": [{"type": "function", "function": {"name": "add", "arguments": {}}}]});
+    let calls = json!({"messages": [turn("user", "Colour?"), call]});
+    let mut thinks = one();
+    thinks["messages"][1]["reasoning_content"] = json!("Hm.");
+    let closing = template("<think>", "</think>", "</think>", "");
+    let asked = "<|user|>Colour?<|assistant|>";
+    check(&closing, &one(), &[&format!("{asked}<think>⟦</think>Teal.<|end|>⟧")]);
+    check(&closing, &calls, &[&format!("{asked}<think>⟦</think><call>add<|end|>⟧")]);
+    check(&closing, &thinks, &[&format!("{asked}<think>⟦Hm.</think>Teal.<|end|>⟧")]);
+    let cohere = template("<|START_THINKING|>", "<|END_THINKING|>", "", "<|START_TEXT|>");
+    let opened = format!("{asked}<|START_THINKING|>");
+    check(&cohere, &one(), &[&format!("{opened}⟦<|END_THINKING|><|START_TEXT|>Teal.<|end|>⟧")]);
+    check(&cohere, &calls, &[&format!("{opened}⟦<|END_THINKING|><call>add<|end|>⟧")]);
+    check(&cohere, &thinks, &[&format!("{opened}⟦Hm.<|END_THINKING|><|START_TEXT|>Teal.<|end|>⟧")]);
+    // Targets, too, follow a thought that is closed.
+    let tokenizer = with_template(&closing, &["<|end|>"]);
+    let row = json!({"messages": [turn("user", "Colour?")], "targets": ["{teal}"]});
+    let found = learned(&read(&row, &tokenizer, TrainOn::Assistant), &tokenizer);
+    assert_eq!(found, [format!("{asked}<think>⟦</think>{{teal}}<|end|>⟧")]);
+}
+
+/// The next turn ends an answer (GLM), and the answer's thought is written otherwise than the row has it.
+#[test]
+fn an_answer_with_a_thought_is_ended_by_the_turn_that_follows() {
+    const NEXT: &str = "{%- for m in messages -%}{{- '<|' + m.role + '|>' -}}\
+        {%- set words = m.content.split('</think>')[-1] -%}\
+        {%- if m.role == 'assistant' %}{{ '\\n<think>' + (m.content.split('</think>')[0][7:] if '</think>' in m.content and loop.last else '') + '</think>\\n' }}{% endif -%}\
+        {%- if m.tool_calls %}{{ '<call>' + m.tool_calls[0].function.name }}{% else %}{{ words }}{% endif -%}\
+        {%- endfor -%}{%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif -%}";
+    let tokenizer = with_template(NEXT, &["<|user|>", "<|tool|>"]);
+    let last = |row: &Value| learned(&read(row, &tokenizer, TrainOn::Last), &tokenizer).pop().expect("an example");
+    for (content, written) in [("<think>Hm.</think>Ochre.", "Hm."), ("Ochre.", "")] {
+        let row = json!({"messages": [turn("user", "Colour?"), turn("assistant", "Teal."), turn("user", "More?"), turn("assistant", content)]});
+        let found = last(&row);
+        let end = format!("<|assistant|>⟦\n<think>{written}</think>\nOchre.<|user|>⟧");
+        assert!(found.ends_with(&end), "{found}");
+    }
+    let call = json!({"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "add", "arguments": {}}}]});
+    let found = last(&json!({"messages": [turn("user", "2+3?"), call]}));
+    assert!(found.ends_with("⟦\n<think></think>\n<call>add<|tool|>⟧"), "{found}");
+}
+
 #[test]
 fn the_first_of_several_answers_in_a_row_is_a_turn_too() {
     let row = json!({"messages": [turn("user", "a"), turn("assistant", "b"), turn("assistant", "c"), turn("tool", "d"), turn("assistant", "e")]});
