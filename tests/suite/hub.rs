@@ -164,7 +164,6 @@ fn a_run_that_cannot_be_is_refused_before_the_weights_of_its_base_are_fetched() 
         (&whole, "--set data.end_of_turn=<none>", "`<none>` is no token"),
         (&whole, "--set data.chat_template=broken.jinja", "cannot read the chat template"),
         (&whole, "--set adapter.targets=[\"c_attn\"]", "`adapter.targets` names `c_attn`"),
-        (&whole, "--set adapter.init_from=nowhere", "nowhere"),
         (&whole, "--set schedule.warmup=10", "`schedule.warmup` takes 10 steps of a run of 6"),
         (&whole, "--set data.max_length=4", "more than 4"),
         (&silent, "--set data.train=chat.jsonl", "chat template"),
@@ -182,6 +181,9 @@ fn a_run_that_cannot_be_is_refused_before_the_weights_of_its_base_are_fetched() 
         }
         assert!(!hub.asked_for(".safetensors"), "{expected}");
     }
+    place.write("goes_on.toml", place.text("recipe.toml").replace("rank = 4\nalpha = 8", "init_from = \"nowhere\""));
+    let refused = place.refuses("check goes_on.toml --set model.path=no/where", &["nowhere", "hint: "]);
+    assert!(!refused.stderr.contains("no/where"), "{}", refused.stderr);
     // To be asked, a model with dropout is whole.
     let hub = Hub::of(dropout.clone());
     let cache = place.path("cache");
