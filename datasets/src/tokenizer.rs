@@ -53,6 +53,8 @@ pub struct Tokenizer {
     /// The tokens that a chat template may name.
     named: Vec<(&'static str, String)>,
     template: Option<ChatTemplate>,
+    /// Why the template of the model's files cannot be read: a fault of whoever asks for it.
+    unread_template: Option<Fault>,
     arguments: Map<String, Value>,
     moment: Moment,
     fingerprint: String,
@@ -150,12 +152,13 @@ impl Tokenizer {
         let added = tokens.into_iter().map(|token| token.content).collect();
 
         let moment = Moment::now();
-        let template = match find("chat_template.jinja") {
-            Some((name, text)) => Some(ChatTemplate::new(name, text, &named, moment)?),
-            None => match (default_template(&config), find("tokenizer_config.json")) {
-                (Some(text), Some((name, _))) => Some(ChatTemplate::new(name, text, &named, moment)?),
-                _ => None,
-            },
+        let of_settings = || Some((find("tokenizer_config.json")?.0, default_template(&config)?));
+        let template = find("chat_template.jinja").or_else(of_settings);
+        let template = template.map(|(name, text)| ChatTemplate::new(name, text, &named, moment));
+        let (template, unread_template) = match template {
+            Some(Ok(template)) => (Some(template), None),
+            Some(Err(fault)) => (None, Some(fault)),
+            None => (None, None),
         };
         let mut read = Self {
             inner,
@@ -172,6 +175,7 @@ impl Tokenizer {
             stop_texts: Vec::new(),
             named,
             template,
+            unread_template,
             arguments: Map::new(),
             moment,
             fingerprint,

@@ -55,7 +55,11 @@ impl Brought {
         let mut overlay = Overlay { folder, files: Vec::new(), warnings: Vec::new() };
         overlay.lay(&own, of_base);
         overlay.tell_of_unread(&own, base)?;
-        let tokenizer = match read(folder, &overlay.files) {
+        let readable = |tokenizer: Tokenizer| match tokenizer.unread_template() {
+            Some(fault) if template_in(&own).is_some() => Err(fault.clone().into()),
+            _ => Ok(tokenizer),
+        };
+        let tokenizer = match read(folder, &overlay.files).and_then(readable) {
             Ok(tokenizer) => tokenizer,
             Err(faults) => {
                 let reason = faults.list()[0].line();

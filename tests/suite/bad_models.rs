@@ -264,3 +264,21 @@ fn dropout_inside_of_a_model_is_refused_for_training_alone() {
     place.write("model/config.json", config.replacen('{', "{\"attention_dropout\": 0.0,", 1));
     place.trainer("check recipe.toml --set model.path=model").succeeds();
 }
+
+/// Nobody is kept from a model by a template that nobody asked for.
+#[test]
+fn a_template_that_cannot_be_read_is_a_fault_where_it_is_asked_for() {
+    let place = Workplace::with_model();
+    place.write("model/chat_template.jinja", "{% for m in messages %}{{ m.content");
+    place.write("own.jinja", "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}");
+    let chat =
+        "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}\n";
+    place.write("chat.jsonl", chat);
+    let check = "check recipe.toml --set model.path=model";
+    place.trainer(check).succeeds();
+    place.trainer("sample model --prompt a --max-tokens 1").succeeds();
+    place.trainer(&format!("{check} --set data.train=chat.jsonl --set data.chat_template=own.jinja")).succeeds();
+    let expected = ["cannot read the chat template: ", "model/chat_template.jinja", "hint: "];
+    place.refuses(&format!("{check} --set data.train=chat.jsonl"), &expected);
+    place.refuses("sample model --chat --prompt a", &expected);
+}

@@ -182,6 +182,9 @@ fn a_run_that_cannot_be_is_refused_before_the_weights_of_its_base_are_fetched() 
         }
         assert!(!hub.asked_for(".safetensors"), "{expected}");
     }
+    place.write("goes_on.toml", place.text("recipe.toml").replace("rank = 4\nalpha = 8", "init_from = \"nowhere\""));
+    let refused = place.refuses("check goes_on.toml --set model.path=no/where", &["nowhere", "hint: "]);
+    assert!(!refused.stderr.contains("no/where"), "{}", refused.stderr);
     // To be asked, a model with dropout is whole.
     let hub = Hub::of(dropout.clone());
     let cache = place.path("cache");

@@ -57,9 +57,12 @@ impl ChatTemplate {
     pub fn new(file: &str, source: &str, tokens: &[(&str, String)], moment: Moment) -> Result<Self, Fault> {
         let mut environment = environment(moment);
         environment.add_template_owned("chat", rewrite::rewritten(source)).map_err(|error| {
-            Fault::new(format!("cannot read the chat template: {}", explain(&error)))
-                .at(Place::file(file))
-                .hint("convert the rows to `prompt` and `completion` to do without it")
+            Fault::new(format!("cannot read the chat template: {}", explain(&error))).at(Place::file(file)).hint(
+                format!(
+                    "mend the template in `{file}`, or name another in its place; rows of `prompt` and `completion` do \
+                     without it"
+                ),
+            )
         })?;
         let tokens = tokens.iter().map(|(name, text)| (name.to_string(), Value::from(text.clone()))).collect();
         Ok(Self {

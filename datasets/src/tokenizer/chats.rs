@@ -20,6 +20,9 @@ impl Tokenizer {
             Some((file, source)) => Some(ChatTemplate::new(&file, &source, &self.named, self.moment)?),
             None => None,
         };
+        if self.template.is_some() {
+            self.unread_template = None;
+        }
         self.arguments.extend(settings.arguments.clone());
         if let Some(text) = &settings.end_of_turn {
             let Some(id) = self.inner.token_to_id(text).filter(|_| self.added.contains(text)) else {
@@ -86,15 +89,21 @@ impl Tokenizer {
 
     /// The same with the places that the template marks as generated.
     pub(crate) fn render_marked(&self, conversation: &Conversation, open: bool) -> Result<Rendered, Fault> {
-        match &self.template {
-            Some(template) => template.render(conversation, &self.arguments, open),
-            None => Err(self
+        match (&self.template, &self.unread_template) {
+            (Some(template), _) => template.render(conversation, &self.arguments, open),
+            (None, Some(unread)) => Err(unread.clone()),
+            (None, None) => Err(self
                 .fault("the model has no chat template")
                 .hint("convert the rows to `prompt` and `completion`, use an instruct model, or name a template")),
         }
     }
 
-    /// True when the model's folder has a chat template.
+    /// Why the chat template of the model's files cannot be read, if it has one that cannot.
+    pub fn unread_template(&self) -> Option<&Fault> {
+        self.unread_template.as_ref()
+    }
+
+    /// True when there is a chat template, and it can be read.
     pub fn has_chat_template(&self) -> bool {
         self.template.is_some()
     }

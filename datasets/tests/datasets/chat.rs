@@ -68,8 +68,20 @@ fn the_default_of_several_templates_counts_and_a_file_of_its_own_wins() {
 
 #[test]
 fn a_broken_or_endless_template_is_a_fault() {
-    let broken = from_template("{% for message in messages %}").err().expect("a fault").to_string();
+    let render = |tokenizer: &Tokenizer| tokenizer.render_chat(&Conversation::default(), false);
+    let tokenizer = with_template("{% for message in messages %}");
+    let broken = render(&tokenizer).expect_err("a fault").to_string();
     assert!(broken.starts_with("m/chat_template.jinja: cannot read the chat template: "), "{broken}");
+    // Who does not ask for it, or names another, has nothing to do with it.
+    assert!(!tokenizer.has_chat_template() && tokenizer.encode("a", true).is_ok());
+    let named =
+        |source: &str| ChatSettings { template: Some(("own.jinja".into(), source.into())), ..Default::default() };
+    let tokenizer = tokenizer.with_chat(&ChatSettings::default()).expect("no template is asked for");
+    assert!(render(&tokenizer).is_err());
+    let tokenizer = tokenizer.with_chat(&named("own")).expect("another template");
+    assert_eq!((render(&tokenizer), tokenizer.unread_template()), (Ok("own".into()), None));
+    let fault = tokenizer.with_chat(&named("{{ broken")).err().expect("a fault").to_string();
+    assert!(fault.starts_with("own.jinja: cannot read the chat template: "), "{fault}");
     let endless = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}";
     assert!(with_template(endless).render_chat(&Conversation::default(), false).is_err());
     let recursive = "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}";
