@@ -146,16 +146,19 @@ fn tokenizer(case: &Value) -> Result<Tokenizer, String> {
     let tokens = file["added_tokens"].as_array_mut().expect("a list");
     let mut next =
         tokens.iter().filter_map(|token| token["id"].as_u64()).max().map_or(first, |last| first.max(last + 1));
-    let known = |content: &str, tokens: &[Value]| tokens.iter().any(|token| token["content"] == content);
+    let known = |content: &str, tokens: &[Value]| {
+        tokens.iter().find(|token| token["content"] == content).and_then(|token| token["id"].as_u64())
+    };
     let mut ids = Vec::new();
     for content in found {
-        if !known(&content, tokens) {
+        let id = known(&content, tokens).unwrap_or_else(|| {
             let id = next;
             next += 1;
-            if STOPS.contains(&content.as_str()) {
-                ids.push(id);
-            }
             tokens.push(json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}));
+            id
+        });
+        if STOPS.contains(&content.as_str()) {
+            ids.push(id);
         }
     }
     let config = r#"{"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}"#;

@@ -48,6 +48,11 @@ impl Mentions {
         self.variables.contains(name)
     }
 
+    /// The names that may be variables.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.variables.iter().map(String::as_str)
+    }
+
     /// True when it writes calls as JSON, whatever the type of their arguments.
     pub fn writes_calls_as_json(&self) -> bool {
         self.has("tojson") && !self.tells_arguments_apart

@@ -38,6 +38,8 @@ pub enum Oddity {
     Unread,
     /// A part of a learned turn, such as its thought, that is not in what is learned of it.
     Unlearned,
+    /// A learned turn that no token ends at which the model stops.
+    Unended,
 }
 
 /// How many rows of a data set have one oddity, and the first of them.
@@ -110,6 +112,11 @@ impl fmt::Display for Notice {
                 "{rows} of {of} rows have a part of an answer that the chat template leaves out of it, first {what} in \
                  {place}: it is not learned; set a switch that writes it with `data.template_arguments`, name another \
                  template with `data.chat_template`, or take it out"
+            ),
+            Oddity::Unended => write!(
+                f,
+                "{rows} of {of} rows have an answer that the chat template does not end with a token at which the model \
+                 stops, first `{what}` in {place}: the model does not learn to stop there; `data.end_of_turn` names one more"
             ),
             Oddity::SpecialToken => write!(
                 f,

@@ -50,11 +50,31 @@ pub(crate) fn refuse_columns(row: &Row<'_>, shape: &Shape, options: &Options) ->
         if let Some(key) = synonym.or_else(near) {
             return refused(format!("is it `{key}`? then set `data.rename = {{ {column} = \"{key}\" }}`"));
         }
+        if is_distribution(value, row.get("targets").filter(|_| shape.format == Format::Targets)) {
+            return refused(match row.has("weights") {
+                true => "the row has `weights` for its targets already".into(),
+                false => format!("is it `weights`? then set `data.rename = {{ {column} = \"weights\" }}`"),
+            });
+        }
         if let Some(hint) = meaning(column, value, shape) {
             return refused(hint.into());
         }
     }
     Ok(())
+}
+
+/// True for a number for each target, be it in a list or by name: what a distribution looks like.
+fn is_distribution(value: &Value, targets: Option<&Value>) -> bool {
+    let Some(Value::Array(targets)) = targets else { return false };
+    match value {
+        Value::Array(values) => values.len() == targets.len() && values.iter().all(Value::is_number),
+        Value::Object(fields) => {
+            fields.len() == targets.len()
+                && targets.iter().all(|target| target.as_str().is_some_and(|name| fields.contains_key(name)))
+                && fields.values().all(Value::is_number)
+        }
+        _ => false,
+    }
 }
 
 /// What to do about a column that other programs give a meaning; `None` for one without, or with a value that changes
@@ -75,7 +95,13 @@ fn meaning(column: &str, value: &Value, shape: &Shape) -> Option<&'static str> {
     {
         return Some("preferences are not trained on: take the rows whose answers are bad out");
     }
-    if BESIDE.contains(&column) || is(&["system_prompt", "functions", "tool_choice", "chat_template"]) {
+    if column == "tool_choice" && shape.reads("messages", &Options::default()) {
+        return Some("a chat template is not given it: write what is to be called into the turns");
+    }
+    if column == "chat_template" {
+        return Some("a template is a file of its own: `data.chat_template`");
+    }
+    if BESIDE.contains(&column) || is(&["system_prompt", "functions", "tool_choice"]) {
         return Some("only conversations have it: write `messages`, or set `data.chat`");
     }
     if is(&["history", "conversation_history"]) {
@@ -148,7 +174,7 @@ pub(crate) fn refuse_fields(row: &Row<'_>, tokenizer: &Tokenizer) -> Result<(), 
         let near = FIELDS.into_iter().chain(LEARNED.map(|(name, _)| name)).find(|known| is_near(field, known));
         if let Some(near) = near {
             let fault = Fault::new(format!("nothing reads `{field}` of a message"));
-            return Err(fault.hint(left_out(&format!("did you mean `{near}`?"), field)));
+            return Err(fault.hint(left_out(&format!("did you mean `{near}`? then give it that name"), field)));
         }
     }
     Ok(())

@@ -94,6 +94,11 @@ impl ChatTemplate {
         self.mentions.has_variable(name)
     }
 
+    /// The names that may be variables.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.mentions.variables()
+    }
+
     /// True when the template writes calls of tools as JSON, whatever the type of their arguments.
     pub fn writes_calls_as_json(&self) -> bool {
         self.mentions.writes_calls_as_json()

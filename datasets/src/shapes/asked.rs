@@ -5,9 +5,10 @@ use faults::Fault;
 use serde_json::Value;
 
 use super::turn::{Frame, frame};
-use super::{Context, fitting, messages};
+use super::{Context, fitting, lost, messages};
 use crate::conversation::{Conversation, Message};
 use crate::draft::{Draft, Part, Piece};
+use crate::notices::Oddity;
 use crate::row::Row;
 use crate::tokenizer::Tokenizer;
 
@@ -122,10 +123,12 @@ impl Asked {
     pub(super) fn draft(&self, answer: Vec<Piece>, end: bool, context: &Context<'_>) -> Result<Draft, Fault> {
         let learned = context.train_on.learns(Part::Prompt);
         let question = |text: String| Piece { text, part: Part::Prompt, learned };
+        let mut oddities = Vec::new();
         let (mut pieces, special) = match self {
             Self::Text(text) => (vec![question(text.clone())], true),
             Self::Conversation(conversation) => {
                 let before = context.tokenizer.render_chat(conversation, true)?;
+                oddities = unseen(conversation, &before, context.tokenizer);
                 if !end {
                     (vec![question(before)], false)
                 } else {
@@ -139,11 +142,17 @@ impl Asked {
                     }
                     let last = pieces.last().map_or((Part::Response, true), |piece| (piece.part, piece.learned));
                     pieces.push(Piece { text: end, part: last.0, learned: last.1 });
-                    return Ok(Draft { pieces, special: false, end: false, weight: 1.0, oddities: Vec::new() });
+                    return Ok(Draft { pieces, special: false, end: false, weight: 1.0, oddities });
                 }
             }
         };
         pieces.extend(answer);
-        Ok(Draft { pieces, special, end, weight: 1.0, oddities: Vec::new() })
+        Ok(Draft { pieces, special, end, weight: 1.0, oddities })
     }
+}
+
+/// The messages of a question that the opened turn does not have.
+fn unseen(conversation: &Conversation, opened: &str, tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
+    let written = |conversation: &Conversation| tokenizer.render_chat(conversation, true).ok();
+    lost::unseen(conversation, &[(conversation.messages.len(), false)], &[opened], &written)
 }

@@ -7,8 +7,8 @@ use super::message::{THOUGHTS, left_out};
 use crate::conversation::{Conversation, Message};
 use crate::tokenizer::Tokenizer;
 
-/// What a template is given by the program, so that no row may set it.
-const GIVEN: [&str; 4] = ["messages", "add_generation_prompt", "tools", "documents"];
+/// What a template is given by the program, so that neither a row nor a recipe may set it.
+pub(crate) const GIVEN: [&str; 4] = ["messages", "add_generation_prompt", "tools", "documents"];
 
 /// The conversation as the template takes it: thoughts under the name that it knows, the arguments of calls as objects
 /// where it writes them as JSON.

@@ -19,7 +19,7 @@ const SWITCHES: [&str; 7] = [
     "add_thoughts",
 ];
 
-/// What stands in the place of a part to see whether it is read.
+/// What is added to a part to see whether it is read, and to its end.
 const OTHERWISE: &str = "otherwise";
 
 /// A part of what a message says.
@@ -28,7 +28,7 @@ struct Part {
     name: &'static str,
     /// What a text shows that has it; `None` where that could be another part's.
     words: Option<String>,
-    /// The message with another in its place.
+    /// The message with more in its place.
     otherwise: Message,
 }
 
@@ -82,7 +82,7 @@ fn named(index: usize, part: &str) -> String {
     }
 }
 
-/// True where the text is the same with another part.
+/// True where the text is the same with more of the part.
 fn is_lost(
     conversation: &Conversation,
     index: usize,
@@ -125,7 +125,7 @@ fn parts(message: &Message) -> Vec<Part> {
         let thought = before.split_once("<think>").map_or(before, |(_, thought)| thought);
         let opening = &before[..before.len() - thought.len()];
         if !thought.trim().is_empty() {
-            let content = Some(format!("{opening}\n{OTHERWISE}\n</think>{after}"));
+            let content = Some(format!("{opening}{thought}{OTHERWISE}</think>{after}"));
             parts.push(Part { name: "<think>", words: None, otherwise: Message { content, ..message.clone() } });
         }
     }
@@ -136,7 +136,9 @@ fn parts(message: &Message) -> Vec<Part> {
     };
     for key in THOUGHTS {
         match message.fields.get(key) {
-            Some(Value::String(thought)) if !thought.trim().is_empty() => with_field(key, OTHERWISE.into()),
+            Some(Value::String(thought)) if !thought.trim().is_empty() => {
+                with_field(key, format!("{thought}{OTHERWISE}").into());
+            }
             _ => {}
         }
     }
@@ -160,7 +162,7 @@ fn words_of(message: &Message) -> Option<Part> {
         Some(at) => content.split_at(at + "</think>".len()),
         None => ("", content),
     };
-    let otherwise = Message { content: Some(format!("{thought}{OTHERWISE}")), ..message.clone() };
+    let otherwise = Message { content: Some(format!("{thought}{words}{OTHERWISE}")), ..message.clone() };
     let words = words.trim();
     (!words.is_empty()).then(|| Part { name: "content", words: Some(words.to_owned()), otherwise })
 }

@@ -16,18 +16,21 @@ pub(crate) const CONTENT: [&str; 2] = ["content", "value"];
 pub(crate) const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// What says of a message whether it is learned, each with whether `true` says that it is.
-pub(crate) const LEARNED: [(&str, bool); 7] = [
+pub(crate) const LEARNED: [(&str, bool); 10] = [
     ("weight", true),
     ("train", true),
     ("training", true),
     ("trainable", true),
     ("train_on_turn", true),
     ("loss", true),
+    ("trained", true),
+    ("is_trained", true),
+    ("learn", true),
     ("masked", false),
 ];
 
 /// What other programs read of a message and we do not, with what to do about it.
-const REFUSED: [(&str, &str); 16] = [
+const REFUSED: [(&str, &str); 29] = [
     (
         "function_call",
         "write it as `tool_calls`: `[{\"type\": \"function\", \"function\": {\"name\", \"arguments\"}}]`",
@@ -39,6 +42,19 @@ const REFUSED: [(&str, &str); 16] = [
     ("loss_scale", "say `train: false` of a message that is not learned"),
     ("loss_weight", "say `train: false` of a message that is not learned"),
     ("labels", "say `train: false` of a message that is not learned"),
+    ("train_mask", "say `train: false` of a message that is not learned"),
+    ("no_loss", "say `train: false` of a message that is not learned"),
+    ("no_train", "say `train: false` of a message that is not learned"),
+    ("ignore_loss", "say `train: false` of a message that is not learned"),
+    ("is_masked", "say `train: false` of a message that is not learned"),
+    ("thought", "write it as `reasoning_content`"),
+    ("thoughts", "write it as `reasoning_content`"),
+    ("cot", "write it as `reasoning_content`"),
+    ("chain_of_thought", "write it as `reasoning_content`"),
+    ("rationale", "write it as `reasoning_content`"),
+    ("reasoning_text", "write it as `reasoning_content`"),
+    ("reasoning_details", "write its text as `reasoning_content`"),
+    ("thinking_blocks", "write their text as `reasoning_content`"),
     ("prefix", "put the beginning of the answer into its content"),
     ("refusal", "put what the model is to say into `content`"),
     ("image", "only text is learned"),
@@ -66,7 +82,9 @@ pub(super) fn parse(name: &str, value: &Value, names: Names<'_>) -> Result<Messa
     let own = |key: &str| key == role_key || key == content_key || LEARNED.iter().any(|(known, _)| *known == key);
     for (key, value) in turn.iter().filter(|(key, value)| !own(key) && !is_nothing(value) && !names.ignores(key)) {
         let full = format!("{name}.{key}");
-        if let Some((_, hint)) = REFUSED.iter().find(|(refused, _)| refused == key).filter(|_| !is_neutral(value)) {
+        if let Some((_, hint)) =
+            REFUSED.iter().find(|(refused, _)| refused == key).filter(|_| !is_neutral(value) || key == "train_mask")
+        {
             return Err(Fault::new(format!("`{full}` is not read")).hint(left_out(hint, key)));
         }
         if ROLE.contains(&key.as_str()) || CONTENT.contains(&key.as_str()) {
@@ -175,6 +193,7 @@ fn text_of(name: &str, parts: &[Value]) -> Result<String, Fault> {
                     let fault = Fault::new(format!("`{full}` is of type `{kind}`"));
                     return Err(fault.hint("only text is learned: take the part out, or the row"));
                 }
+                refuse_of_part(&full, fields)?;
                 let words = fields.get("text").or_else(|| fields.get("content"));
                 let words = words.ok_or_else(|| Fault::new(format!("`{full}.text` is missing")))?;
                 text.push_str(string(&format!("{full}.text"), words)?);
@@ -184,6 +203,34 @@ fn text_of(name: &str, parts: &[Value]) -> Result<String, Fault> {
     }
     Ok(text)
 }
+
+/// Refuses what a part says of being learned, unless it says nothing, and any other field: a part is its text.
+fn refuse_of_part(name: &str, part: &Map<String, Value>) -> Result<(), Fault> {
+    let own = |key: &str| ["type", "text", "content"].contains(&key);
+    for (key, value) in part.iter().filter(|(key, value)| !own(key) && !is_nothing(value)) {
+        let learns = LEARNED.iter().find(|(known, _)| known == key).map(|(_, learns)| *learns);
+        if learns.is_some() && flag(value) == learns
+            || learns.is_none() && is_neutral(value)
+            || HARMLESS.contains(&key.as_str())
+        {
+            continue;
+        }
+        let fault = Fault::new(format!("`{name}.{key}` is not read"));
+        return Err(fault.hint(match learns {
+            Some(_) => "a message is learned as a whole: say it of the message, or make two of it".to_owned(),
+            None => format!("take `{key}` out of the part: only its text is learned"),
+        }));
+    }
+    match part.get("text").filter(|_| part.get("content").is_some_and(|other| !is_nothing(other))) {
+        Some(text) if Some(text) != part.get("content") => {
+            Err(Fault::new(format!("`{name}` has both `text` and `content`")).hint("keep one of them"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fields of a part that change nothing in what it says.
+const HARMLESS: [&str; 2] = ["cache_control", "index"];
 
 /// What a message says of being learned.
 fn learned(name: &str, turn: &Map<String, Value>, names: Names<'_>) -> Result<Option<bool>, Fault> {

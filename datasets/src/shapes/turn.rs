@@ -76,23 +76,40 @@ fn rewritten(
 
 /// An answer with the token that ends it, where the template writes that only once a turn follows.
 fn ended(answer: String, answered: &Conversation, with: &str, tokenizer: &Tokenizer) -> String {
-    let Some(last) = answered.messages.last().filter(|_| !tokenizer.ends_with_stop(&answer)) else { return answer };
-    // Templates take thoughts out of the content, or write them otherwise.
-    let words = last.text().rsplit("</think>").next().unwrap_or_default().trim();
-    let calls = last.fields.contains_key("tool_calls");
-    let mut followed = answered.clone();
-    followed.messages.push(Message::new(if calls { "tool" } else { "user" }, "Question"));
-    let found = tokenizer.render_chat(&followed, false).ok().and_then(|text| {
-        let (after, written) = match (text.strip_prefix(with), words.is_empty()) {
-            (Some(after), _) => (after, ""),
-            (None, false) => (&text[text.rfind(words)? + words.len()..], &answer[answer.rfind(words)? + words.len()..]),
-            (None, true) => return None,
-        };
-        let end = tokenizer.end_of_turn(&after[..after.find("Question")?]);
-        tokenizer.ends_with_stop(end).then(|| end.strip_prefix(written).map(str::to_owned))?
-    });
-    answer + &found.unwrap_or_default()
+    if tokenizer.ends_with_stop(&answer) {
+        return answer;
+    }
+    let calls = answered.messages.last().is_some_and(|last| last.fields.contains_key("tool_calls"));
+    let followed = |mut conversation: Conversation| {
+        conversation.messages.push(Message::new(if calls { "tool" } else { "user" }, FOLLOWING));
+        tokenizer.render_chat(&conversation, false).ok()
+    };
+    let end = |after: &str| {
+        let end = tokenizer.end_of_turn(&after[..after.find(FOLLOWING)?]);
+        tokenizer.ends_with_stop(end).then(|| end.to_owned())
+    };
+    if let Some(end) = followed(answered.clone()).and_then(|text| end(text.strip_prefix(with)?)) {
+        return answer + &end;
+    }
+    // The template writes the answer otherwise once a turn follows, such as without its thought: one word is written alike.
+    let found = || {
+        let mut word = String::from("Answer");
+        while with.contains(&word) {
+            word.push('x');
+        }
+        let mut probe = answered.clone();
+        *probe.messages.last_mut()? = Message::new("assistant", word.as_str());
+        let alone = tokenizer.render_chat(&probe, false).ok()?;
+        let text = followed(probe)?;
+        let behind = |text: &str| text.rfind(&word).map(|at| text[at + word.len()..].to_owned());
+        Some(end(&behind(&text)?)?.strip_prefix(&behind(&alone)?)?.to_owned())
+    };
+    let end = found().unwrap_or_default();
+    answer + &end
 }
+
+/// What the turn says that follows an answer to see how that ends.
+const FOLLOWING: &str = "Question";
 
 /// How the template writes `words` after `opened`, which is the conversation with the assistant's turn opened.
 pub(super) fn frame(

@@ -73,6 +73,10 @@ fn unmarked(
         }
     }
     oddities.extend(unread(conversation, &whole, tokenizer));
+    let is_open = |(turn, is_learned, _): &&Found| *is_learned && !tokenizer.ends_with_stop(turn.answer.trim_end());
+    if let Some((.., index)) = found.iter().find(is_open).filter(|_| tokenizer.stops_in_texts()) {
+        oddities.push((Oddity::Unended, format!("messages[{index}]")));
+    }
     // Some templates end a turn only once another follows: the last one is ended as the others are.
     let last = found.last().map(|(turn, ..)| format!("{}{}", turn.opened, turn.answer));
     let text = last.filter(|text| text.starts_with(&whole)).unwrap_or(whole);

@@ -1,12 +1,13 @@
 //! What a tokenizer knows of chats: the template with its switches, and the tokens at which a turn ends.
 
-use faults::{Fault, nearest};
+use faults::{Fault, Place, nearest};
 use serde_json::Value;
 
 use super::{Tokenizer, end_ids, parse_object};
 use crate::builtin;
 use crate::chat::{ChatSettings, ChatTemplate, Moment, Rendered};
 use crate::conversation::Conversation;
+use crate::shapes::fitting::GIVEN;
 
 impl Tokenizer {
     /// This tokenizer with another chat template, switches for it, one more token that ends turns, or another date.
@@ -22,6 +23,9 @@ impl Tokenizer {
         };
         if self.template.is_some() {
             self.unread_template = None;
+        }
+        for name in settings.arguments.keys() {
+            self.refuse_no_switch(name)?;
         }
         self.arguments.extend(settings.arguments.clone());
         if let Some(text) = &settings.end_of_turn {
@@ -42,10 +46,36 @@ impl Tokenizer {
         Ok(self)
     }
 
+    /// Refuses a switch that the chat template does not have.
+    fn refuse_no_switch(&self, name: &str) -> Result<(), Fault> {
+        let Some(template) = &self.template else {
+            let fault = self.fault(format!("`{name}` is a switch of a chat template, and the model has none"));
+            return Err(fault.hint("take it out, or name a template"));
+        };
+        let switch = Place::Named(template.file().to_owned());
+        if GIVEN.contains(&name) {
+            let fault = Fault::new(format!("`{name}` is no switch of the chat template")).at(switch);
+            return Err(fault.hint("the program gives it, or a row does"));
+        }
+        if template.reads_variable(name) {
+            return Ok(());
+        }
+        let fault = Fault::new(format!("the chat template has no switch `{name}`")).at(switch);
+        Err(match nearest(name, template.variables()) {
+            Some(near) => fault.hint(format!("did you mean `{near}`?")),
+            None => fault.hint("take it out, or name a template that has it"),
+        })
+    }
+
     /// Keeps the texts of the stop tokens that a text can hold.
     pub(super) fn name_stops(&mut self) {
         let texts = self.stop.iter().filter_map(|id| self.inner.id_to_token(*id));
         self.stop_texts = texts.filter(|text| !text.is_empty() && self.added.contains(text)).collect();
+    }
+
+    /// True when a text can hold a token at which the model stops.
+    pub(crate) fn stops_in_texts(&self) -> bool {
+        !self.stop_texts.is_empty()
     }
 
     /// True when the chat template reads a variable or a field of this name.

@@ -147,3 +147,33 @@ fn a_thought_is_given_under_both_of_its_names_and_what_is_null_is_not_there() {
     let conversation = Conversation::new(vec![thinking, calling]);
     assert_eq!(tokenizer.render_chat(&conversation, false), Ok("t|t|True;r|r|False;".into()));
 }
+
+#[test]
+fn switches_that_the_template_does_not_have_are_refused() {
+    let source = "{% for m in messages %}{{ m.content }}{{ m.depth }}{% endfor %}{{ enable_thinking }}";
+    let refused = |source: &str, name: &str| {
+        let mut arguments = serde_json::Map::new();
+        arguments.insert(name.into(), true.into());
+        let settings = ChatSettings { arguments, ..ChatSettings::default() };
+        let fault = with_template(source).with_chat(&settings).err();
+        fault.map(|fault| fault.to_string())
+    };
+    let near = refused(source, "enable_thinkin").expect("refused");
+    assert!(
+        near.contains("has no switch `enable_thinkin`") && near.contains("did you mean `enable_thinking`?"),
+        "{near}"
+    );
+    for name in ["messages", "tools", "documents", "add_generation_prompt"] {
+        assert!(refused(source, name).is_some_and(|told| told.contains("the program gives it")), "{name}");
+    }
+    // A field of a message is none.
+    assert!(refused(source, "depth").is_some());
+    assert_eq!(refused(source, "enable_thinking"), None);
+    // One that is given by another template is.
+    let settings = ChatSettings {
+        template: Some(("own.jinja".into(), "{{ depth }}".into())),
+        arguments: [("depth".to_owned(), 1.into())].into_iter().collect(),
+        ..ChatSettings::default()
+    };
+    assert!(with_template(source).with_chat(&settings).is_ok());
+}

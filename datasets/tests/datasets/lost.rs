@@ -184,8 +184,45 @@ fn words_of_messages_that_the_template_leaves_out_are_told() {
         let data = read(&row, &tokenizer, TrainOn::Assistant);
         assert_eq!(told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str()), Some(what));
     }
+    // Words of which the template has the beginning alone.
+    let cut = with_template(&TWO_ROLES.replace("m.content", "m.content[:4]"));
+    let data = read(&json!({"messages": [user("2+3 is?"), answer("Five.")]}), &cut, TrainOn::Assistant);
+    assert_eq!(told(&data, Oddity::Unread).map(|notice| notice.what.as_str()), Some("messages[0].content of `user`"));
+    let notice = told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str());
+    assert_eq!(notice, Some("`messages[1].content`"));
     // What a template rewrites is not lost, and what follows the last learned turn is not looked for.
     let upper = with_template(&TWO_ROLES.replace("'<user>' + m.content", "'<user>' + m.content | upper"));
     let row = json!({"messages": [user("some words"), answer("Five."), {"role": "tool", "content": "five"}]});
     assert_eq!(read(&row, &upper, TrainOn::Assistant).report.notices, []);
+}
+
+/// Questions of other shapes, too.
+#[test]
+fn messages_of_a_question_that_the_template_leaves_out_are_told() {
+    let tokenizer = with_template(TWO_ROLES);
+    let asked = json!([{"role": "system", "content": "Be brief."}, user("2+3?")]);
+    for row in [
+        json!({"messages": asked, "targets": ["{five}", "{5}"]}),
+        json!({"messages": asked, "intent": "add", "response": "Five."}),
+    ] {
+        let data = read(&row, &tokenizer, TrainOn::Assistant);
+        let notice = told(&data, Oddity::Unread).map(|notice| (notice.rows, notice.what.as_str()));
+        assert_eq!(notice, Some((1, "messages[0].content of `system`")), "{row}");
+    }
+}
+
+#[test]
+fn an_answer_without_an_end_is_told_beside_others() {
+    let tokenizer = with_template(&TWO_ROLES.replace(
+        "m.content + '<|im_end|>' }}{% endif",
+        "m.content + ('<|im_end|>' if m.content != 'Five.' else '') }}{% endif",
+    ));
+    let rows = format!(
+        "{}\n{}",
+        json!({"messages": [user("2+3?"), answer("Five.")]}),
+        json!({"messages": [user("2+4?"), answer("Six.")]})
+    );
+    let data = read_text("r", &rows, &Options::default(), &tokenizer).unwrap_or_else(|faults| panic!("{faults}"));
+    let notice = told(&data, Oddity::Unended).map(|notice| (notice.rows, notice.of, notice.what.as_str()));
+    assert_eq!(notice, Some((1, 2, "messages[1]")));
 }

@@ -267,6 +267,11 @@ fn a_turn_is_ended_and_a_thought_closed_where_the_whole_conversation_does_so_els
     check(OPEN_END, &one(), &["<|user|>Colour?<|end|><|assistant|>⟦Teal.<|end|>⟧"]);
     let tokenizer = with_template(OPEN_END, &["<|end|>"]);
     assert_eq!(read(&two(), &tokenizer, TrainOn::Assistant).report.notices, []);
+    // Answers whose letters stand in the end itself, or in what is asked next.
+    for words in ["d", "end", "user", "n", "Question", "|"] {
+        let row = json!({"messages": [turn("user", "c"), turn("assistant", words)]});
+        check(OPEN_END, &row, &[&format!("<|user|>c<|end|><|assistant|>⟦{words}<|end|>⟧")]);
+    }
 
     const CLOSED: &str = "{%- for m in messages -%}{{- '<|' + m.role + '|>' -}}\
         {%- if m.role == 'assistant' %}{{ '<think></think>' + m.content + '<|end|>' }}{% else %}{{ m.content }}{% endif -%}\
@@ -319,7 +324,9 @@ fn an_answer_with_a_thought_is_ended_by_the_turn_that_follows() {
         {%- endfor -%}{%- if add_generation_prompt %}{{ '<|assistant|>' }}{% endif -%}";
     let tokenizer = with_template(NEXT, &["<|user|>", "<|tool|>"]);
     let last = |row: &Value| learned(&read(row, &tokenizer, TrainOn::Last), &tokenizer).pop().expect("an example");
-    for (content, written) in [("<think>Hm.</think>Ochre.", "Hm."), ("Ochre.", "")] {
+    for (content, written) in
+        [("<think>Hm.</think>Ochre.", "Hm."), ("<think>Ochre.</think>Ochre.", "Ochre."), ("Ochre.", "")]
+    {
         let row = json!({"messages": [turn("user", "Colour?"), turn("assistant", "Teal."), turn("user", "More?"), turn("assistant", content)]});
         let found = last(&row);
         let end = format!("<|assistant|>⟦\n<think>{written}</think>\nOchre.<|user|>⟧");

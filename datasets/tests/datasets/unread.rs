@@ -89,6 +89,9 @@ fn columns_with_a_meaning_are_refused_unless_they_say_nothing() {
         (&targets, "probs", json!([0.9, 0.1])),
         (&targets, "weigths", json!([0.9, 0.1])),
         (&targets, "wieghts", json!([0.9, 0.1])),
+        (&targets, "prob", json!([0.9, 0.1])),
+        (&targets, "counts", json!([9, 1])),
+        (&targets, "frequencies", json!({"b": 9, "c": 1})),
     ] {
         let bad = row(base, key, value);
         let found = refused(&bad);
@@ -361,4 +364,62 @@ fn questions_outside_of_a_chat_template_are_noticed() {
     }
     assert!(!notices(&json!({"text": "a"}), &with).contains(&Oddity::Untemplated));
     assert!(!notices(&json!({"prompt": "<|im_start|>a", "completion": "b"}), &with).contains(&Oddity::Untemplated));
+}
+
+#[test]
+fn fields_of_messages_and_of_parts_with_a_meaning_are_refused() {
+    let row = |field: &str, value: Value| json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", field: value}]});
+    for (field, value) in [
+        ("thought", json!("t")),
+        ("thoughts", json!("t")),
+        ("cot", json!("t")),
+        ("reasoning_details", json!([{"type": "reasoning.text", "text": "t"}])),
+        ("no_loss", json!(true)),
+        ("train_mask", json!(0)),
+    ] {
+        let found = refused(&row(field, value));
+        assert!(
+            found.contains(&format!("`messages[1].{field}` is not read")) && found.contains("data.ignore"),
+            "{found}"
+        );
+    }
+    let found = refused(&row("trained", json!(false)));
+    assert!(found.contains("every turn of the assistant is left out by the row itself"), "{found}");
+    let part = |field: &str, value: Value| {
+        let parts = json!([{"type": "text", "text": "b", field: value}, {"type": "text", "text": "c"}]);
+        json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": parts}]})
+    };
+    for (field, value) in [
+        ("weight", json!(0)),
+        ("train", json!(false)),
+        ("masked", json!(true)),
+        ("weight", json!(0.5)),
+        ("annotations", json!([{"type": "url"}])),
+        ("content", json!("other")),
+    ] {
+        let found = refused(&part(field, value.clone()));
+        let what = if field == "content" { "`messages[1].content[0]` has both" } else { "`messages[1].content[0]." };
+        assert!(found.contains(what), "{field} {value}: {found}");
+    }
+    let plain = part("type", json!("text"));
+    let print = |row: &Value| dataset(&row.to_string(), &Options::default()).fingerprint;
+    for (field, value) in [
+        ("weight", json!(1)),
+        ("train", json!(true)),
+        ("masked", json!(false)),
+        ("annotations", json!([])),
+        ("cache_control", json!({"type": "ephemeral"})),
+        ("content", json!("b")),
+    ] {
+        assert_eq!(print(&part(field, value)), print(&plain), "{field}");
+    }
+}
+
+#[test]
+fn what_stands_beside_messages_and_is_never_read_says_so() {
+    let turns = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
+    let found = refused(&json!({"messages": turns, "tool_choice": "auto"}));
+    assert!(found.contains("a chat template is not given it"), "{found}");
+    let found = refused(&json!({"messages": turns, "chat_template": "x"}));
+    assert!(found.contains("`data.chat_template`"), "{found}");
 }
