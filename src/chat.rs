@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use checkpoints::find_checkpoint;
+use checkpoints::{Checkpoint, find_checkpoint};
 use clap::Args;
 use datasets::ChatSettings;
 use faults::{Fault, Faults, Place};
@@ -53,6 +53,17 @@ pub fn of_run(path: &Path) -> Result<Chat, Faults> {
     if !is_run(path) {
         return Ok(Chat::default());
     }
-    let state = read_state(&find_checkpoint(path)?)?;
-    recipe::chat("recipe.toml", &state.recipe)
+    let checkpoint = find_checkpoint(path)?;
+    let state = read_state(&checkpoint)?;
+    let mut chat = recipe::chat("recipe.toml", &state.recipe)?;
+    // What the run was trained with is at its side, wherever the file of its recipe is by now.
+    if let (Some(file), Some(copy)) = (&mut chat.template, kept_template(&checkpoint)) {
+        *file = copy.display().to_string();
+    }
+    Ok(chat)
+}
+
+/// The chat template in a checkpoint, of a run whose recipe names one.
+pub fn kept_template(checkpoint: &Checkpoint) -> Option<PathBuf> {
+    Some(checkpoint.folder.join("chat_template.jinja")).filter(|copy| copy.is_file())
 }

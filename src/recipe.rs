@@ -17,7 +17,7 @@ mod run;
 
 use std::path::Path;
 
-use faults::{Document, Fault, Faults, FromToml, Places, Section};
+use faults::{Document, Fault, Faults, FromToml, Place, Places, Section};
 use losses::{AuxiliaryBuilder, Normalisation, Objective, Registry};
 
 pub use adapter::{Adapter, Fresh, Lora, Start, Targets};
@@ -67,6 +67,27 @@ impl Recipe {
     /// [`Recipe::resolved`] as TOML: what a run keeps as `recipe.toml`.
     pub fn resolved_text(&self) -> String {
         toml::to_string(&self.resolved).expect("a table of plain values is TOML")
+    }
+
+    /// The same recipe with its base at another `path`, where a revision of the old one means nothing.
+    ///
+    /// # Errors
+    /// The model is built from scratch.
+    pub fn move_base(&mut self, path: &str) -> Result<(), Fault> {
+        let Backbone::Pretrained { path: old, revision } = &mut self.model.backbone else {
+            let fault = Fault::new("`--base` has no effect on a model that is built from scratch");
+            return Err(fault.at(Place::Named("--base".into())).hint("leave it out"));
+        };
+        if old == path {
+            return Ok(());
+        }
+        *old = path.to_owned();
+        *revision = None;
+        if let Some(toml::Value::Table(model)) = self.resolved.get_mut("model") {
+            model.insert("path".into(), path.into());
+            model.remove("revision");
+        }
+        Ok(())
     }
 }
 

@@ -11,10 +11,10 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::adapter_config::{AdapterConfig, TargetModules, matches_module};
-use crate::files;
 use crate::targets::passed_over;
 use crate::tensor::{StoredTensor, all_finite, decode_into, float_size};
 use crate::weights::{DISK, Weights, read_all, write_tensors};
+use crate::{elsewhere, files};
 
 /// The file of an adapter's tensors.
 pub(crate) const TENSORS: &str = "adapter_model.safetensors";
@@ -139,15 +139,10 @@ impl Adapter {
         let tensors_path = folder.join(TENSORS);
         if !config_path.is_file() {
             let fault = Fault::new(format!("no adapter here: there is no `{CONFIG}`")).at(Place::file(folder));
-            return Err(fault.hint("give the folder that PEFT or `trainer` wrote").into());
+            return Err(fault.hint(elsewhere::hint_inside(folder, &[CONFIG])).into());
         }
         if !tensors_path.is_file() {
-            let fault = Fault::new(format!("the adapter has no `{TENSORS}`")).at(Place::file(folder));
-            let hint = match folder.join("adapter_model.bin").exists() {
-                true => "it is in PyTorch's own format; load and save it with PEFT to get safetensors",
-                false => "the folder was not copied completely: fetch or write it again",
-            };
-            return Err(fault.hint(hint).into());
+            return Err(elsewhere::without_tensors(folder).into());
         }
         let written = files::read(&config_path)?;
         refuse_pointer(&config_path, &written)?;

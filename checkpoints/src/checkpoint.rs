@@ -194,6 +194,8 @@ fn chosen(run: &Run, which: &str, path: &Path) -> Result<Checkpoint, Fault> {
         run::LATEST => run.latest()?,
         run::BEST => run.best()?,
         step => {
+            // As the folder, the log and `inspect` write it, or the number alone.
+            let step = step.strip_prefix("step-").unwrap_or(step);
             let folder = checkpoints.iter().find(|(found, _)| step.parse() == Ok(*found)).map(|(_, folder)| folder);
             folder.map(|folder| Checkpoint::open(folder)).transpose()?
         }

@@ -27,10 +27,13 @@ pub struct Arguments {
     /// Change a value of the recipe: `table.key=value`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Go on from the latest checkpoint of the output directory. Base and rows may lie elsewhere now (`--set
-    /// model.path=DIR`): what they hold is compared.
+    /// Go on from the latest checkpoint of the output directory. Base and rows may lie elsewhere now (`--base DIR`, `--set
+    /// data.train=FILE`): what they hold is compared.
     #[arg(long)]
     resume: bool,
+    /// Where the base of a run that is resumed lies now; its content is compared.
+    #[arg(long, value_name = "DIR|NAME", requires = "resume")]
+    base: Option<String>,
 }
 
 /// Where a run begins.
@@ -48,7 +51,10 @@ enum Start {
 /// # Errors
 /// All that is wrong with recipe, model, data, output directory or checkpoint.
 pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults> {
-    let recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
+    let mut recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
+    if let Some(base) = &arguments.base {
+        recipe.move_base(base)?;
+    }
     let folder = recipe.output.dir.clone();
     Run::refuse_in_use(&folder)?;
     let start = Start::of(arguments.resume, &folder, &recipe)?;
@@ -106,10 +112,11 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         }
         train::Outcome::Interrupted { step } => {
             let set: String = arguments.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+            let base = arguments.base.as_ref().map(|base| format!(" --base {}", quoted(base))).unwrap_or_default();
             let recipe = quoted(&arguments.recipe.display().to_string());
             // Said even when logs are held back: it is what the user needs next.
             tell(&format!(
-                "interrupted after step {step} of {}; go on with\n  trainer run {recipe}{set} --resume",
+                "interrupted after step {step} of {}; go on with\n  trainer run {recipe}{set} --resume{base}",
                 plan.steps
             ));
             Ok(Outcome::Interrupted)

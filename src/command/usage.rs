@@ -127,6 +127,7 @@ fn argument_here(argument: &str) -> Option<String> {
             Some("a recipe is named without an option: `trainer run RECIPE`".into())
         }
         "gpu" | "gpus" | "cuda" => Some(set("model.device")),
+        "base" => Some(set("model.path")),
         name if name.contains('.') => Some(set(name)),
         name => own(name).or_else(|| recipe::own_key(name)).map(set),
     }
@@ -231,6 +232,7 @@ mod tests {
             ("--lora-r", "--set adapter.rank=VALUE"),
             ("--num_train_epochs", "--set train.epochs=VALUE"),
             ("--model", "--set model.path=VALUE"),
+            ("--base", "--set model.path=VALUE"),
             ("--learning-rate", "--set optimizer.learning_rate=VALUE"),
             ("--batch_size=8", "--set train.batch_size=VALUE"),
             ("--objective", "--set objective.kind=VALUE"),

@@ -97,9 +97,12 @@ impl ModelFiles {
             Self::Folder(folder) => {
                 let path = folder.join("config.json");
                 fs_err::read_to_string(&path).map_err(|error| {
-                    Fault::new(format!("cannot read the model's `config.json`: {error}"))
-                        .at(Place::file(&path))
-                        .hint("`model.path` must be the folder of a Hugging Face model")
+                    let fault = Fault::new(format!("cannot read the model's `config.json`: {error}"));
+                    let inside = checkpoints::inside(folder, &["config.json", "adapter_config.json"]);
+                    fault.at(Place::file(&path)).hint(match inside.filter(|_| !path.exists()) {
+                        Some(inside) => format!("there is one in `{}`: give that folder", inside.display()),
+                        None => "a model is the folder of a Hugging Face model".into(),
+                    })
                 })
             }
         }

@@ -48,6 +48,8 @@ pub struct Changes {
     pub encoders: Vec<String>,
     /// Rows have another path.
     pub rows: Vec<String>,
+    /// The chat template is another file.
+    pub template: Vec<String>,
     /// The adapter that the run began with has another path; it is in the checkpoints since.
     pub begun_with: Vec<String>,
 }
@@ -62,6 +64,7 @@ pub fn since_start(old: &toml::Table, new: &toml::Table) -> Changes {
         let list = match difference.key.as_str() {
             "model.revision" => &mut changes.base,
             "model.path" if moved => &mut changes.base,
+            "data.chat_template" if moved => &mut changes.template,
             "data.train" | "data.eval" if moved => &mut changes.rows,
             "adapter.init_from" if moved => &mut changes.begun_with,
             _ if moved && of_encoder() => &mut changes.encoders,

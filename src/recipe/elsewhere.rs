@@ -363,7 +363,16 @@ const WITHOUT: &[(&[&str], &str)] = &[
     (&["trust_remote_code"], "no code of a model's folder is ever run: remove it"),
     (
         &["chat_template", "template", "prompt_template", "apply_chat_template", "conversation_template"],
-        "the model's own chat template is taken for rows of the shape `messages`",
+        "rows of the shape `messages` are written by the model's own chat template; `data.chat_template = \"FILE\"` names \
+         another, a file of Jinja",
+    ),
+    (
+        &["pad_token", "pad_token_id", "padding_side", "pad_to_multiple_of"],
+        "remove it: padding is known by the length of a row, and never learned",
+    ),
+    (
+        &["eos_token", "eos_token_id", "stop_token"],
+        "the end tokens are those of the model's files; `data.end_of_turn = \"TOKEN\"` names one more",
     ),
     (
         &["special_tokens", "tokenizer_type", "tokenizer_name", "tokenizer_path", "tokenizer"],

@@ -286,6 +286,18 @@ fn only_changes_that_leave_the_past_alone_let_a_run_go_on() {
 }
 
 #[test]
+fn a_base_that_moved_has_no_revision_of_its_old_place() {
+    let mut recipe = good(LEAST, &["model.revision=v1"]);
+    recipe.move_base("org/name").expect("the same base");
+    let there = Backbone::Pretrained { path: "org/name".into(), revision: Some("v1".into()) };
+    assert_eq!(recipe.model.backbone, there);
+    recipe.move_base("folder").expect("another place");
+    assert_eq!(recipe.model.backbone, Backbone::Pretrained { path: "folder".into(), revision: None });
+    assert_eq!(recipe.resolved["model"]["path"].as_str(), Some("folder"));
+    assert!(recipe.resolved["model"].get("revision").is_none());
+}
+
+#[test]
 fn paths_are_told_apart_from_what_changes_steps() {
     let table = |text: &str| -> toml::Table { toml::from_str(text).expect("TOML") };
     let text =

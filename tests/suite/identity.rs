@@ -123,6 +123,8 @@ fn checkpoints_of_a_run_go_by_name() {
     rename(&place, "run", "run@best");
     assert_eq!(text("run@best"), text("run@best/checkpoints/step-000006"));
     assert_eq!(text("run@best@2"), text("run@best/checkpoints/step-000002"));
+    assert_eq!(text("run@best@step-000002"), text("run@best@2"));
+    place.refuses("sample run@best@step-3 --prompt fox", &["the run has no checkpoint `step-3`", "the steps 2"]);
     rename(&place, "best", "me@example.org");
     assert_eq!(text("me@example.org"), text("run@best@best"));
 }
@@ -156,6 +158,12 @@ fn a_run_goes_on_with_rows_and_base_from_another_place() {
     assert_eq!(state["base"]["folder"], place.path("moved").display().to_string());
     assert_eq!(state["base"]["weights"], whole.json("run/checkpoints/step-000004/state.json")["base"]["weights"]);
     assert_eq!(draw(&place, "run").stdout, draw(&whole, "run").stdout);
+    // The same said as elsewhere.
+    rename(&place, "moved", "third");
+    let longer = "run recipe.toml --set data.train=[\"staged.jsonl\"] --set train.steps=5";
+    place.refuses(&format!("{longer} --base third"), &["`--resume` is missing"]);
+    let told = "another place, the same content: `model.path`: \"moved\" -> \"third\"";
+    place.trainer(&format!("{longer} --resume --base third")).succeeds().says(&[told]);
 }
 
 #[test]

@@ -80,9 +80,7 @@ pub fn text(recipe: &Embedded, place: &Place) -> Result<String, Fault> {
 /// The learning rate for an adapter: where the width of the model can be read, half of the best one, which leaves room for
 /// rows and objectives of all kinds; else what is usual from one to thirteen billion parameters.
 fn rate(model: &str, part: f64) -> String {
-    let text = fs_err::read_to_string(Path::new(model).join("config.json")).unwrap_or_default();
-    let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    match config["hidden_size"].as_u64() {
+    match config(model)["hidden_size"].as_u64() {
         Some(width) => format!("{:.0e}", part * (best_rate(width as usize) / 2.0).clamp(1e-4, 1e-3)),
         None => format!("{:.0e}", part * 2e-4),
     }
@@ -146,11 +144,28 @@ fn data(recipe: &Embedded, place: &Place) -> String {
         .filter(|line| !line.starts_with("eval =") && !line.is_empty())
         .map(|line| format!("{line}\n"))
         .collect();
+    let longest = positions(&place.model).map_or(LONGEST, |positions| positions.min(LONGEST));
     format!(
         "[data]\n# JSON Lines; their shape is told from the first row.\ntrain = {train}\n# Held-out rows, none of them among those above; \
-         [] for none.\neval = {eval}\n# Longest row in tokens.\nmax_length = 1024\n# Longer rows are left out and counted; `error` would \
+         [] for none.\neval = {eval}\n# Longest row in tokens.\nmax_length = {longest}\n# Longer rows are left out and counted; `error` would \
          stop, `truncate` would cut.\ntoo_long = \"drop\"\n{others}\n"
     )
+}
+
+/// Tokens of the longest row, where the model has as many positions.
+const LONGEST: u64 = 1024;
+
+/// The positions of a model that is a folder here.
+fn positions(model: &str) -> Option<u64> {
+    let config = config(model);
+    let of_text = config.get("text_config").and_then(|text| text["max_position_embeddings"].as_u64());
+    config["max_position_embeddings"].as_u64().or(of_text).filter(|positions| *positions >= 2)
+}
+
+/// `config.json` of a model that is a folder here; null of one that is not.
+fn config(model: &str) -> serde_json::Value {
+    let text = fs_err::read_to_string(Path::new(model).join("config.json")).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 fn files(place: &Place) -> (String, String) {
@@ -169,6 +184,13 @@ fn quoted(text: &str) -> String {
 fn moved(text: &str, place: &Place) -> String {
     let (train, eval) = files(place);
     let text = replaced(text, "path", &format!("path = {}", quoted(&place.model)));
+    let written = text.lines().find_map(|line| line.strip_prefix("max_length = ")?.trim().parse::<u64>().ok());
+    let text = match (written, positions(&place.model)) {
+        (Some(longest), Some(positions)) if longest > positions => {
+            replaced(&text, "max_length", &format!("max_length = {positions}"))
+        }
+        _ => text,
+    };
     let text = if place.train.is_empty() { text } else { replaced(&text, "train", &format!("train = {train}")) };
     match place.eval.is_empty() {
         true => text,

@@ -10,6 +10,7 @@ use datasets::Moment;
 use faults::{Fault, Faults, Place};
 use losses::Registry;
 
+use crate::chat::kept_template;
 use crate::engine::schedule::Schedule;
 use crate::engine::state::RunState;
 use crate::engine::train::read_state;
@@ -50,6 +51,13 @@ impl Resumed {
         if state.base.is_none() {
             changes.blocking.append(&mut changes.base);
         }
+        let same = |file: &String| {
+            let kept = kept_template(&checkpoint).and_then(|copy| fs_err::read(copy).ok());
+            kept.is_some() && fs_err::read(file).ok() == kept
+        };
+        if !recipe.data.chat.template.as_ref().is_some_and(same) {
+            changes.blocking.append(&mut changes.template);
+        }
         if state.encoders.is_empty() {
             changes.blocking.append(&mut changes.encoders);
         }
@@ -66,6 +74,12 @@ impl Resumed {
         if let (None, Some(moment)) = (recipe.data.chat.date, &self.state.moment) {
             let place = || Place::file(self.checkpoint.folder.join("state.json"));
             recipe.data.chat.date = Some(Moment::parse(moment).map_err(|fault| fault.at(place()))?);
+        }
+        if let (Some(file), Some(copy)) = (&mut recipe.data.chat.template, kept_template(&self.checkpoint))
+            && !Path::new(file).exists()
+        {
+            tracing::info!("there is no `{file}` any more: the chat template is that of the checkpoint");
+            *file = copy.display().to_string();
         }
         if let Backbone::Pretrained { path, revision } = &recipe.model.backbone {
             let then = self.state.base.as_ref().and_then(|base| base.folder.as_deref());
@@ -113,7 +127,8 @@ impl Resumed {
             (_, None) => None,
         };
         self.refuse(&changed)?;
-        for change in [&self.changes.base, &self.changes.encoders, &self.changes.rows].into_iter().flatten() {
+        let places = [&self.changes.base, &self.changes.encoders, &self.changes.rows, &self.changes.template];
+        for change in places.into_iter().flatten() {
             tracing::info!("another place, the same content: {change}");
         }
         for change in &self.changes.begun_with {
