@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use checkpoints::Run;
 use clap::Args;
-use faults::Faults;
+use faults::{Fault, Faults, Place};
 use losses::Registry;
 
 use super::typed::quoted;
@@ -129,6 +129,12 @@ impl Start {
     fn of(resume: bool, folder: &Path, recipe: &Recipe) -> Result<Self, Faults> {
         if !resume {
             return Ok(Self::Fresh);
+        }
+        if !folder.exists() {
+            return Err(Fault::new("there is no run to go on with yet: there is no such directory")
+                .at(Place::file(folder))
+                .hint("leave `--resume` out to start it; `output.dir` of the recipe says where it is")
+                .into());
         }
         if evaluated::is_all(folder)? {
             evaluated::refuse_another(folder, &recipe.resolved)?;

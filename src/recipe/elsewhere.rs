@@ -438,6 +438,21 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_key_here_is_answered_by_what_there_is() {
+        for (key, here) in [
+            ("eos_token", "`data.end_of_turn"),
+            ("eos-token", "`data.end_of_turn"),
+            ("pad_token", "never learned"),
+            ("padding_side", "never learned"),
+            ("chat_template", "`data.chat_template"),
+            ("template", "`data.chat_template"),
+        ] {
+            let answer = translate(key).unwrap_or_default();
+            assert!(answer.contains(here), "{key}: {answer}");
+        }
+    }
+
+    #[test]
     fn no_name_stands_twice() {
         let mut seen = BTreeSet::new();
         let names = KEYS.iter().flat_map(|entry| entry.names).chain(WITHOUT.iter().flat_map(|(names, _)| *names));

@@ -140,6 +140,13 @@ fn the_recipes_inside_are_listed_copied_and_planned() {
     let (written, other) = (place.text("real/trunc_r.toml"), place.text("trunc_r.toml"));
     assert!(written.contains("path = \"org/name\"") && written.contains("eval = [\"more.jsonl\"]"), "{written}");
     assert!(written.contains("buffer = 10000") && other.contains("builtin:tiny"), "{written}");
+    // No longer rows than the model has positions.
+    place.model("model");
+    place.trainer("recipes cp nll real --model model --train rows.jsonl --eval held_out.jsonl").succeeds();
+    assert!(place.text("real/nll.toml").contains("\nmax_length = 256\n"), "{}", place.text("real/nll.toml"));
+    place.trainer("check real/nll.toml").succeeds();
+    place.trainer("recipes cp sfr_gsm8k real --model model").succeeds();
+    assert!(place.text("real/sfr_gsm8k.toml").contains("\nmax_length = 256\n"));
     place.refuses("recipes cp tiny_base real --model org/name", &["builds its model from scratch", "hint: "]);
     place.refuses("recipes cp nll real --train rows.jsonl", &["--model"]);
     place.refuses("recipes cp nlll", &["no recipe is named `nlll`", "did you mean `nll`?"]);

@@ -277,3 +277,29 @@ fn what_an_export_left_that_was_ended_is_told_of_or_removed() {
     let is_there = |name: &str| place.path(name).exists();
     assert!(!is_there(".merged.partial") && is_there(".older.partial") && is_there(".mine.partial"));
 }
+
+/// As rows and base, the chat template of a run is known by what it holds, and a copy is in its checkpoints.
+#[test]
+fn a_run_is_asked_and_goes_on_with_its_chat_template_from_anywhere() {
+    let place = Workplace::with_model();
+    let own = "{% for m in messages %}[{{ m.role }}] {{ m.content }}<|im_end|>{% endfor %}";
+    place.write("own.jinja", own);
+    let chat = json!({"messages": [{"role": "user", "content": "a fox"}, {"role": "assistant", "content": "is red."}]});
+    place.write("chat.jsonl", format!("{chat}\n").repeat(8));
+    let run = |steps: usize, template: &str| {
+        let data = format!("--set data.train=chat.jsonl --set data.eval=[] --set data.chat_template={template}");
+        format!("{RUN}={steps} {data}")
+    };
+    place.trainer(&run(2, "own.jinja")).succeeds();
+    let asked = "sample run --chat --prompt fox --temperature 0 --max-tokens 4";
+    let answer = place.trainer(asked).succeeds().stdout;
+    place.write("folder/moved.jinja", own);
+    std::fs::remove_file(place.path("own.jinja")).expect("removed");
+    assert_eq!(place.trainer(asked).succeeds().stdout, answer);
+    place.trainer(&format!("{} --resume", run(3, "own.jinja"))).succeeds().says(&["that of the checkpoint"]);
+    let told = "another place, the same content: `data.chat_template`: \"own.jinja\" -> \"folder/moved.jinja\"";
+    place.trainer(&format!("{} --resume", run(4, "folder/moved.jinja"))).succeeds().says(&[told]);
+    place.write("other.jinja", own.replace('[', "("));
+    let refused = ["this is not the run that was started: `data.chat_template`", "hint: "];
+    place.refuses(&format!("{} --resume", run(5, "other.jinja")), &refused);
+}

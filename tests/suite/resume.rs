@@ -208,7 +208,7 @@ fn a_folder_that_holds_something_is_not_written_to() {
 #[test]
 fn there_must_be_a_run_to_resume() {
     let place = Workplace::new();
-    place.refuses("run recipe.toml --resume", &["there is no such directory", "run", "hint: "]);
+    place.refuses("run recipe.toml --resume", &["there is no such directory", "run", "leave `--resume` out"]);
     // Stopped before its first checkpoint.
     place.write("run/recipe.toml", "");
     place.write("run/checkpoints/.staging-step-000001/state.json", "{");

@@ -228,7 +228,23 @@ impl<'a> Repository<'a> {
         };
         Fault::new(format!("the cache has no {missing}, and the hub is not to be asked"))
             .at(Place::file(place))
-            .hint("unset `HF_HUB_OFFLINE` to download it, or set `HF_HOME` to the cache that has it")
+            .hint(match self.another_commit(held.as_ref()) {
+                Some(commit) => format!(
+                    "it has another commit, which `model.revision = \"{commit}\"` takes; or unset `HF_HUB_OFFLINE` to download \
+                     this one"
+                ),
+                None => "unset `HF_HUB_OFFLINE` to download it, or set `HF_HOME` to the cache that has it".into(),
+            })
+    }
+
+    /// A commit with a model in the cache that the revision does not lead to.
+    fn another_commit(&self, held: Option<&Held>) -> Option<String> {
+        let entries = std::fs::read_dir(self.folder.join("snapshots")).ok()?.flatten();
+        let whole =
+            |folder: &Path| folder.join(CONFIG).exists() && [WEIGHTS, INDEX].iter().any(|n| folder.join(n).exists());
+        let found = entries.filter(|entry| whole(&entry.path()));
+        let names = found.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| is_commit(name) && held.is_none_or(|held| held.commit != *name)).min()
     }
 
     /// What a repository without a configuration or without safetensors is, as far as its files tell.

@@ -26,6 +26,12 @@ fn offline_names_what_the_cache_lacks() {
     assert_eq!(bench.get().unwrap(), snapshot);
     assert!(std::fs::read(snapshot.join("model-00002-of-00002.safetensors")).unwrap() == weights(2));
     assert!(snapshot.join("model-00002-of-00002.safetensors").is_symlink());
+    // As a cache that was fetched by the commit alone: the branch leads nowhere.
+    std::fs::remove_file(bench.repository().join("refs/main")).unwrap();
+    bench.hub.offline = true;
+    let fault = bench.fault().to_string();
+    contains(&fault, &["the cache has no `org/model` at `main`", &format!("`model.revision = \"{COMMIT}\"` takes")]);
+    assert_eq!(bench.hub.model_folder("org/model", Some(COMMIT), &|_| (), &|_| Ok(())).unwrap(), snapshot);
 }
 
 #[test]
