@@ -168,14 +168,26 @@ fn tokenizer(case: &Value) -> Result<Tokenizer, String> {
         ("tokenizer_config.json", config),
         ("generation_config.json", &generation),
     ];
-    let settings = ChatSettings {
-        template: Some(("template".into(), case["source"].as_str().expect("a template").to_owned())),
-        arguments: case["arguments"].as_object().cloned().unwrap_or_default(),
-        moment: Moment::parse("2026-11-28T09:05:07").ok(),
-        end_of_turn: None,
+    let with = |arguments: &Map<String, Value>| {
+        let settings = ChatSettings {
+            template: Some(("template".into(), case["source"].as_str().expect("a template").to_owned())),
+            arguments: arguments.clone(),
+            moment: Moment::parse("2026-11-28T09:05:07").ok(),
+            end_of_turn: None,
+        };
+        let tokenizer = Tokenizer::from_texts(&texts).map_err(|faults| faults.to_string())?;
+        tokenizer.with_chat(&settings).map_err(|fault| fault.to_string())
     };
-    let tokenizer = Tokenizer::from_texts(&texts).map_err(|faults| faults.to_string())?;
-    tokenizer.with_chat(&settings).map_err(|fault| fault.to_string())
+    // transformers takes switches that the template does not have, and nothing comes of them.
+    let mut switches = Map::new();
+    for (name, value) in case["arguments"].as_object().into_iter().flatten() {
+        let mut more = switches.clone();
+        more.insert(name.clone(), value.clone());
+        if with(&more).is_ok() {
+            switches = more;
+        }
+    }
+    with(&switches)
 }
 
 /// What looks like a special token: short, in angle brackets with a bar.

@@ -174,7 +174,7 @@ impl Tokens {
         } else {
             let Some(end) = tokenizer.end_token() else {
                 return Err(Fault::new("the tokenizer has no end token")
-                    .hint("name one as `eos_token` in the model's `tokenizer_config.json`"));
+                    .hint("name one as `eos_token` in the model's `tokenizer_config.json`, or as `data.end_of_turn`"));
             };
             self.ids.push(end);
         }

@@ -134,6 +134,7 @@ pub(crate) fn refuse_of_prompt(row: &Row<'_>) -> Result<(), Fault> {
         let hint = match SYNONYMS.iter().find(|(name, key)| *name == column && BESIDE.contains(key) && !row.has(key)) {
             Some((_, key)) => format!("is it `{key}`? then say `--rename {column}={key}`"),
             None if column == "history" => "write the whole conversation as `messages`".into(),
+            None if column == "input" => "write it into the question".into(),
             None => continue,
         };
         return Err(Fault::new(format!("nothing reads `{column}` of a prompt")).hint(format!("{hint}; or take it out")));

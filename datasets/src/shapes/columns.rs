@@ -1,12 +1,12 @@
 //! `data.chat = { user = "question", assistant = "answer" }`: columns of any name as the turns of a conversation.
 
-use faults::Fault;
+use faults::{Fault, nearest};
 use serde_json::Value;
 
 use super::messages::{BESIDE, conversation, drafts, set_system};
 use super::{Format, Shape, alpaca};
 use crate::conversation::Message;
-use crate::row::Row;
+use crate::row::{Row, listed};
 
 /// Which columns of the file are which turns.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,6 +40,9 @@ pub(super) const SHAPE: Shape = Shape {
     read: |row, context| {
         let chat = context.options.chat.as_ref().expect("the shape is that of `data.chat`");
         let mut messages = Vec::new();
+        for column in chat.user.first().into_iter().chain([&chat.assistant]) {
+            is_there(row, column)?;
+        }
         if let Some(column) = &chat.history {
             for (question, answer) in alpaca::history(row, column)? {
                 messages.extend([Message::new("user", question), Message::new("assistant", answer)]);
@@ -61,6 +64,18 @@ pub(super) const SHAPE: Shape = Shape {
         drafts(conversation(row, messages)?, context)
     },
 };
+
+/// Refuses a column of `data.chat` that the row does not have.
+fn is_there(row: &Row<'_>, column: &str) -> Result<(), Fault> {
+    if row.columns().any(|name| name == column) {
+        return Ok(());
+    }
+    let fault = Fault::new(format!("`{column}` is missing, which `data.chat` names"));
+    Err(match nearest(column, row.columns()) {
+        Some(near) => fault.hint(format!("the row has `{near}`: is it meant?")),
+        None => fault.hint(format!("the row has {}", listed(row.columns()))),
+    })
+}
 
 /// What the user says; of several columns the first must be there.
 fn user(row: &Row<'_>, columns: &[String]) -> Result<String, Fault> {

@@ -141,6 +141,15 @@ fn unknown(row: &Row<'_>) -> Fault {
         return fault.hint(hint);
     }
     for shape in ALL {
+        let absent = || shape.required.iter().copied().filter(|key| !row.has(key));
+        if absent().next().is_some() && absent().all(|key| row.names().ignores(key)) {
+            let left_out = listed(absent());
+            let word = shape.word;
+            return fault
+                .hint(format!("`data.ignore` leaves {left_out} out, without which there is no row of `{word}`"));
+        }
+    }
+    for shape in ALL {
         let absent: Vec<&str> = shape.required.iter().copied().filter(|key| !row.has(key)).collect();
         let usual = |key: &str| {
             let mut names = USUAL_NAMES.iter().filter(|(_, to)| *to == key).map(|(name, _)| *name);
@@ -177,6 +186,9 @@ fn unknown(row: &Row<'_>) -> Fault {
 
 /// What to do with rows that are made for another purpose, or a file in which they lie deeper.
 fn of_another_kind(row: &Row<'_>) -> Option<String> {
+    if row.has("role") && row.has("content") || row.has("from") && row.has("value") {
+        return Some("this is one message: a row is an object with all turns, `{\"messages\": [..]}`".into());
+    }
     if row.has("input_ids") {
         return Some("these are token ids of another tokenizer, maybe: rows are read as text".into());
     }

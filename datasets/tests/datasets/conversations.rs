@@ -339,7 +339,10 @@ fn columns_become_turns_by_name() {
     let found = read(&all, &["question"]).expect_err("the context is lost");
     assert!(found.contains("nothing reads `context` of rows of `chat`"), "{found}");
     let found = read(&json!({"question": "q", "anwser": "a"}), &["question"]).expect_err("no answer");
-    assert!(found.contains("`answer` is missing\nhint: did you mean `answer` where the row says `anwser`?"), "{found}");
+    assert!(
+        found.contains("`answer` is missing, which `data.chat` names\nhint: the row has `anwser`: is it meant?"),
+        "{found}"
+    );
     let last = Options { chat: Some(chat(&["question", "context"])), train_on: TrainOn::Last, ..Options::default() };
     let whole =
         "<system>s<|im_end|><user>x<|im_end|><assistant>y<|im_end|><user>q\nc<|im_end|><assistant>[(t)a<|im_end|>]";

@@ -178,6 +178,8 @@ fn rows_of_another_purpose_are_told_what_they_are() {
             "data.rename = { chosen = \"messages\" }",
         ),
         (json!({"input_ids": [1, 2]}), "token ids of another tokenizer"),
+        (json!({"role": "user", "content": "a"}), "a row is an object with all turns"),
+        (json!({"from": "human", "value": "a"}), "a row is an object with all turns"),
         (
             json!({"data": [{"prompt": "a"}, {"prompt": "b"}]}),
             "the rows lie under `data`: `jq -c '.data[]' FILE > rows.jsonl`",
@@ -422,4 +424,26 @@ fn what_stands_beside_messages_and_is_never_read_says_so() {
     assert!(found.contains("a chat template is not given it"), "{found}");
     let found = refused(&json!({"messages": turns, "chat_template": "x"}));
     assert!(found.contains("`data.chat_template`"), "{found}");
+}
+
+#[test]
+fn what_the_recipe_names_or_ignores_is_told_as_its_own() {
+    let row = json!({"question": "a", "answer": "b"});
+    let chat = |user: &str| datasets::ChatColumns {
+        user: vec![user.into()],
+        assistant: "answer".into(),
+        ..Default::default()
+    };
+    let found = &faults(&row.to_string(), &Options { chat: Some(chat("questio")), ..Options::default() })[0];
+    assert!(found.contains("`questio` is missing, which `data.chat` names"), "{found}");
+    assert!(found.contains("the row has `question`: is it meant?"), "{found}");
+    let options = Options { ignore: vec!["completion".into()], ..Options::default() };
+    let found = &faults(&json!({"prompt": "a", "completion": "b"}).to_string(), &options)[0];
+    assert!(found.contains("`data.ignore` leaves `completion` out"), "{found}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("p.jsonl");
+    std::fs::write(&path, json!({"instruction": "a", "input": "b"}).to_string()).expect("written");
+    let rename = [("instruction".to_owned(), "prompt".to_owned())];
+    let told = read_prompts(&path, &rename, true).expect_err("refused").to_string();
+    assert!(told.contains("nothing reads `input` of a prompt") && told.contains("into the question"), "{told}");
 }
