@@ -180,7 +180,7 @@ fn each_beginning_of_a_row_is_a_prompt() {
     place.write("one.json", r#"{"prompt": "A number:", "targets": [" {1}"]}"#);
     let plan = place.trainer("check numbers.toml --set data.train=[\"one.json\"]").succeeds().stdout;
     let evaluated = place.trainer("eval builtin:tiny --data one.json --n 0").succeeds().stdout;
-    assert!(plan.contains("0.0000 nats for 1 targets") && evaluated.contains("\"floor\":0.0"), "{plan} {evaluated}");
+    assert!(plan.contains("0.0000 nats for 1 target,") && evaluated.contains("\"floor\":0.0"), "{plan} {evaluated}");
     assert!(!plan.contains("-0.0") && !evaluated.contains("-0.0"), "{plan} {evaluated}");
 }
 
