@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use checkpoints::{Checkpoint, find_checkpoint};
 use clap::Args;
-use datasets::ChatSettings;
+use datasets::{ChatSettings, Moment};
 use faults::{Fault, Faults, Place};
 use serde_json::{Map, Value};
 
@@ -59,6 +59,10 @@ pub fn of_run(path: &Path) -> Result<Chat, Faults> {
     // What the run was trained with is at its side, wherever the file of its recipe is by now.
     if let (Some(file), Some(copy)) = (&mut chat.template, kept_template(&checkpoint)) {
         *file = copy.display().to_string();
+    }
+    if let (None, Some(moment)) = (chat.date, &state.moment) {
+        let place = || Place::file(checkpoint.folder.join("state.json"));
+        chat.date = Some(Moment::parse(moment).map_err(|fault| fault.at(place()))?);
     }
     Ok(chat)
 }

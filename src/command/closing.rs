@@ -57,7 +57,7 @@ fn results(lines: &[Value], best: Option<(u64, f64)>) -> String {
         words += &format!(", nll of the held-out rows {first:.4} -> {last:.4}");
     }
     if let Some((step, nll)) = best {
-        words += &format!(", lowest {nll:.4} at step {step}");
+        words += &format!(", best checkpoint {nll:.4} at step {step}");
     }
     let gap = |split: &str| of_split(lines, split).filter_map(|line| line["objective"]["gap"].as_f64()).next_back();
     match (gap("train"), gap("eval")) {

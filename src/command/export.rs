@@ -65,6 +65,13 @@ const NOTICEABLE: f32 = 1e-3;
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let given = arguments.base.as_deref();
     let trained = Trained::find(&arguments.run)?;
+    let switches = crate::chat::of_run(Path::new(&arguments.run))?.arguments;
+    if !switches.is_empty() {
+        let switches = serde_json::Value::Object(switches);
+        tracing::warn!(
+            "the run was asked with the template arguments {switches}, which no exported file holds: give them to the chat template yourself"
+        );
+    }
     let reader = match arguments.reader {
         None => Reader::Peft,
         Some(_) if arguments.merge || !trained.has_adapter() => {

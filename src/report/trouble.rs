@@ -235,8 +235,8 @@ fn rise(before: &[Evaluation], now: Evaluation, watched: &Watched) -> Option<Tro
     let (message, hint) = match first {
         Some(first) => (
             format!(
-                "the nll of the held-out rows is {:.4} after step {}, and was {:.4} before training: the model has become worse \
-                 at them",
+                "the nll of the held-out rows is {:.4} after step {}, and was {:.4} before training: the model gives them \
+                 less probability than it did",
                 now.nll, now.step, first.nll
             ),
             match &watched.milder {
@@ -439,8 +439,8 @@ mod tests {
         assert_eq!(kinds(&found), [Kind::HeldOutRises]);
         assert_eq!(
             found[0].to_string(),
-            "the nll of the held-out rows is 1.5500 after step 100, and was 1.4100 before training: the model has become worse \
-             at them; lower `optimizer.learning_rate` (it is 1e-3), or lower `objective.alpha`"
+            "the nll of the held-out rows is 1.5500 after step 100, and was 1.4100 before training: the model gives them less \
+             probability than it did; lower `optimizer.learning_rate` (it is 1e-3), or lower `objective.alpha`"
         );
         assert_eq!(kinds(&of_run(&lines[..2], &watched())), [Kind::HeldOutRises]);
         // One evaluation may be a turn, while a run goes on.

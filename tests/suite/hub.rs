@@ -165,7 +165,7 @@ fn a_run_that_cannot_be_is_refused_before_the_weights_of_its_base_are_fetched() 
         (&whole, "--set data.chat_template=broken.jinja", "cannot read the chat template"),
         (&whole, "--set adapter.targets=[\"c_attn\"]", "`adapter.targets` names `c_attn`"),
         (&whole, "--set adapter.init_from=nowhere --set adapter.rank= --set adapter.alpha=", "nowhere"),
-        (&whole, "--set schedule.warmup=10", "`schedule.warmup` takes 10 steps of a run of 6"),
+        (&whole, "--set schedule.warmup=10", "`schedule.warmup` = 10 does not end before `train.steps` = 6"),
         (&whole, "--set data.max_length=4", "more than 4"),
         (&silent, "--set data.train=chat.jsonl", "chat template"),
     ];

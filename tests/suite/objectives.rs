@@ -55,7 +55,12 @@ fn a_run_that_makes_held_out_rows_worse_says_so_and_offers_its_best_checkpoint()
     let (_, closing) = ended.stderr.split_once("done: 3 steps").expect("closing words");
     assert!(ended.stderr.contains(&told), "{}", ended.stderr);
     for part in [
-        format!("nll of the held-out rows {:.4} -> {:.4}, lowest {:.4} at step {step}\n", nll(0), nll(3), nll(step)),
+        format!(
+            "nll of the held-out rows {:.4} -> {:.4}, best checkpoint {:.4} at step {step}\n",
+            nll(0),
+            nll(3),
+            nll(step)
+        ),
         format!("`sample` and `export` take step 3, the end, of run, and step {step} of run@best\n"),
         "  trainer sample run@best --".into(),
         "  trainer export run@best --out exported --merge\n".into(),
@@ -65,7 +70,11 @@ fn a_run_that_makes_held_out_rows_worse_says_so_and_offers_its_best_checkpoint()
     // A rate that helps: nothing to say, and the end is the best.
     let set = "--set data.eval=[\"rows.jsonl\"] --set output.dir=good";
     let quiet = place.trainer(&format!("{run}=2e-3 {set}")).succeeds();
-    assert!(!quiet.stderr.contains("held-out rows is") && !quiet.stderr.contains("lowest"), "{}", quiet.stderr);
+    assert!(
+        !quiet.stderr.contains("held-out rows is") && !quiet.stderr.contains("best checkpoint"),
+        "{}",
+        quiet.stderr
+    );
     assert!(quiet.stderr.contains("  trainer sample good --"), "{}", quiet.stderr);
     // The page says what the run said.
     assert!(

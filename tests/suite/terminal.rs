@@ -105,9 +105,11 @@ fn a_person_reads_aligned_words_that_fit_the_terminal() {
 fn a_bar_without_colour_shows_how_far_a_run_is() {
     let place = Workplace::new();
     let filled = |screen: &str| -> Vec<usize> {
-        // A bar is drawn again where it stands, behind a move of the cursor.
-        let bars = screen.split(['\n', '\r', '\u{1b}']).filter(|line| line.contains("/12, "));
-        bars.map(|line| line.chars().filter(|c| *c == '━').count()).collect()
+        // One is drawn over the other: each stands right before the steps that are done.
+        let drawn: Vec<&str> = screen.split("/12, ").collect();
+        let of_bar = |c: &char| "━╸ ".contains(*c) || c.is_ascii_digit();
+        let bars = drawn[..drawn.len() - 1].iter().map(|before| before.chars().rev().take_while(of_bar));
+        bars.map(|bar| bar.filter(|c| *c == '━').count()).collect()
     };
     let screen = screen(&place, LONGER, 100, &[("NO_COLOR", "1")]);
     let counts = filled(&screen);
