@@ -111,7 +111,7 @@ fn checkpoints_of_a_run_go_by_name() {
     place.write("next.toml", next);
     place.trainer("run next.toml --set output.dir=next --set train.steps=1").succeeds();
     let there = "hint: there are `latest` (step 6), `best` (step 2) and the steps 2, 4, 6";
-    for which in ["3", "bset", "step-000002", "-1", ""] {
+    for which in ["3", "bset", "-1", ""] {
         let found = place.refuses(&format!("sample run@{which} --prompt fox"), &["no checkpoint `", which, there]);
         assert!(found.stderr.contains("run@"), "{}", found.stderr);
         place.refuses(&format!("export run@{which} --out other"), &[there]);
