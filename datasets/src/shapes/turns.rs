@@ -28,11 +28,14 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
         return unmarked(conversation, &turns, whole.text, context);
     }
     let marked = marked(conversation, &turns, &whole, context);
-    let loses = |draft: &Draft| draft.oddities.iter().any(|(oddity, _)| *oddity == Oddity::Unlearned);
-    if !loses(&marked) {
+    // What stands in the text without a mark is not to be learned. A thought that the whole conversation has no more is
+    // learned where its turn stands last.
+    let written = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
+    let is_gone = |index: usize| !lost::unlearned(conversation, index, tokenizer, &written).is_empty();
+    if !turns.iter().any(|(index, _)| is_gone(*index)) {
         return Ok(vec![marked]);
     }
-    // A thought that the whole conversation has no more is learned where its turn stands last.
+    let loses = |draft: &Draft| draft.oddities.iter().any(|(oddity, _)| *oddity == Oddity::Unlearned);
     let apart = unmarked(conversation, &turns, whole.text, context).ok();
     Ok(apart.filter(|drafts| !drafts.iter().any(loses)).unwrap_or_else(|| vec![marked]))
 }

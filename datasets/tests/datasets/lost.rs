@@ -226,3 +226,20 @@ fn an_answer_without_an_end_is_told_beside_others() {
     let notice = told(&data, Oddity::Unended).map(|notice| (notice.rows, notice.of, notice.what.as_str()));
     assert_eq!(notice, Some((1, 2, "messages[1]")));
 }
+
+/// A mark says what is learned: what stands in the text without one is not, and that is told.
+#[test]
+fn text_without_a_mark_is_not_learned() {
+    let last = "{%- for m in messages -%}{{- '<' + m.role + '>' -}}\
+        {%- if m.role == 'assistant' and loop.last -%}{% generation %}{{- m.content + '<|im_end|>' -}}{% endgeneration %}\
+        {%- else -%}{{- m.content + '<|im_end|>' -}}{%- endif -%}{%- endfor -%}\
+        {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+    let tokenizer = with_template(last);
+    let row = json!({"messages": [user("2+3?"), answer("Five."), user("4+4?"), answer("Eight.")]});
+    let data = read(&row, &tokenizer, TrainOn::Assistant);
+    let [example] = &data.examples[..] else { panic!("{} examples", data.examples.len()) };
+    let learned = example.ids.iter().zip(&example.learned).filter(|(_, learned)| **learned).map(|(id, _)| *id);
+    let learned = tokenizer.decode(&learned.collect::<Vec<_>>(), false).expect("text");
+    assert_eq!(learned, "Eight.<|im_end|>");
+    assert_eq!(told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str()), Some("`messages[1].content`"));
+}
