@@ -369,18 +369,22 @@ mod tests {
         samples
     }
 
-    #[test]
-    fn every_row_goes_on_from_its_own_prompt_whatever_stands_beside_it() {
-        let tokenizer = embedded_tokenizer().unwrap_or_else(|faults| panic!("{faults}"));
-        let end = tokenizer.end_token().expect("the tokenizer has one");
-        // Counts up from the last token, and ends after token 40.
+    /// Counts up from the last token, and ends after token 40.
+    fn counting(end: u32) -> Table {
         let next = move |row: &[u32]| {
             let last = *row.last().expect("a token");
             let mut logits = vec![f32::NEG_INFINITY; 768];
             logits[if last >= 40 { end } else { last + 1 } as usize] = 0.0;
             logits
         };
-        let mut model = Table { next: Box::new(next), rows: Vec::new(), positions: 64 };
+        Table { next: Box::new(next), rows: Vec::new(), positions: 64 }
+    }
+
+    #[test]
+    fn every_row_goes_on_from_its_own_prompt_whatever_stands_beside_it() {
+        let tokenizer = embedded_tokenizer().unwrap_or_else(|faults| panic!("{faults}"));
+        let end = tokenizer.end_token().expect("the tokenizer has one");
+        let mut model = counting(end);
         let prompts = [vec![30, 31, 32, 38], vec![39], vec![30, 20]];
         let settings = Settings { max_tokens: 5, ..settings(1.0, 1.0, 0) };
         let samples = all(&mut model, &tokenizer, &prompts, 2, &settings);
@@ -399,13 +403,7 @@ mod tests {
     fn a_sample_is_given_as_soon_as_it_and_those_before_it_are_done() {
         let tokenizer = embedded_tokenizer().unwrap_or_else(|faults| panic!("{faults}"));
         let end = tokenizer.end_token().expect("the tokenizer has one");
-        let next = move |row: &[u32]| {
-            let last = *row.last().expect("a token");
-            let mut logits = vec![f32::NEG_INFINITY; 768];
-            logits[if last >= 40 { end } else { last + 1 } as usize] = 0.0;
-            logits
-        };
-        let mut model = Table { next: Box::new(next), rows: Vec::new(), positions: 64 };
+        let mut model = counting(end);
         let mut told = |prompts: &[Vec<u32>]| {
             let mut told = Vec::new();
             let settings = Settings { max_tokens: 9, ..settings(1.0, 1.0, 0) };

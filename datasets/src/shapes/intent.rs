@@ -121,20 +121,15 @@ impl Template {
     }
 }
 
+/// Keys that rows with intents may have: how the question stands there, and what goes beside it.
+const OPTIONAL: [&str; 8] =
+    ["prompt", "messages", "conversations", "template", "system", "tools", "documents", "chat_template_kwargs"];
+
 pub(super) const SHAPE: Shape = Shape {
     format: Format::Intent,
     word: "intent",
     required: &["intent", "response"],
-    optional: &[
-        "prompt",
-        "messages",
-        "conversations",
-        "template",
-        "system",
-        "tools",
-        "documents",
-        "chat_template_kwargs",
-    ],
+    optional: &OPTIONAL,
     stops: true,
     read: |row, context| {
         let template = template(row, Template::Chat, context)?;
@@ -164,16 +159,7 @@ pub(super) const STEPS: Shape = Shape {
     format: Format::Intent,
     word: "intent in steps",
     required: &["steps"],
-    optional: &[
-        "prompt",
-        "messages",
-        "conversations",
-        "template",
-        "system",
-        "tools",
-        "documents",
-        "chat_template_kwargs",
-    ],
+    optional: &OPTIONAL,
     stops: true,
     read: |row, context| {
         let template = template(row, Template::Mathematics, context)?;

@@ -5,7 +5,8 @@ use std::path::Path;
 use checkpoints::Run;
 use faults::{Fault, Faults, Place};
 
-use super::super::typed::quoted;
+use super::resume::refuse_changes;
+use crate::command::typed::quoted;
 use crate::recipe::since_start;
 
 /// Whether the run in a folder evaluated and was to do nothing else, so that going on from it is to begin.
@@ -30,18 +31,14 @@ fn recipe(run: &Run) -> Result<toml::Table, Fault> {
     })
 }
 
+/// Looks whether the run that begins in `folder` is the one that evaluated there.
+///
 /// # Errors
 /// The recipe has changed in more than its length.
 pub fn refuse_another(folder: &Path, resolved: &toml::Table) -> Result<(), Faults> {
     let changes = since_start(&recipe(&Run::open(folder)?)?, resolved);
     let changed = [changes.blocking, changes.base, changes.encoders].concat();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    Err(Fault::new(format!("this is not the run that was started: {}", changed.join("; ")))
-        .at(Place::file(folder))
-        .hint("take the changes back, or start a new run in another `output.dir`")
-        .into())
+    Ok(refuse_changes(&changed, folder)?)
 }
 
 /// Takes away the evaluation, which the run that begins makes again.

@@ -145,12 +145,7 @@ impl Resumed {
     }
 
     fn refuse(&self, changed: &[String]) -> Result<(), Fault> {
-        if changed.is_empty() {
-            return Ok(());
-        }
-        Err(Fault::new(format!("this is not the run that was started: {}", changed.join("; ")))
-            .at(Place::file(&self.checkpoint.folder))
-            .hint("take the changes back, or start a new run in another `output.dir`"))
+        refuse_changes(changed, &self.checkpoint.folder)
     }
 
     /// Where the run goes on, as a line of its plan.
@@ -197,6 +192,16 @@ impl Resumed {
 /// True for a path that can be no name on the hub.
 fn local(path: &str) -> bool {
     path.starts_with(['.', '/', '~'])
+}
+
+/// Refuses to go on with what lies in `folder` where something has changed.
+pub(super) fn refuse_changes(changed: &[String], folder: &Path) -> Result<(), Fault> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::new(format!("this is not the run that was started: {}", changed.join("; ")))
+        .at(Place::file(folder))
+        .hint("take the changes back, or start a new run in another `output.dir`"))
 }
 
 /// How the rate of a run that goes on after step `done` moves from one schedule to another; `None` where it does not.
