@@ -5,13 +5,13 @@
 
 use std::time::Instant;
 
+use backbone::ops::{Codes, gpu};
 use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Device, Distribution, Int, Tensor, TensorData};
 use kernels::{Quantisation, Quantised};
 use serde_json::json;
-use trainer::fused::{Codes, gpu};
 
 /// Times each thing is done: the first ones compile and tune.
 const WARM_UP: usize = 3;

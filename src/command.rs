@@ -22,12 +22,12 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::path::Path;
 use std::process::ExitCode;
 
+use backbone::device::{self, DTypeName, DeviceName};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use faults::{Fault, Faults, FromToml, Place};
 use losses::Registry;
 
-use crate::device;
 use crate::loading::{self, Loaded};
 use crate::logging::{self, Format, Verbosity};
 use crate::recipe::{self, Recipe};
@@ -213,7 +213,7 @@ fn renamed(text: &str) -> Result<(String, String), String> {
 /// The model at a path, on the device named on the command line; `base` takes the place of the base that it names.
 fn load_model(path: &str, base: Option<&str>, device: &str) -> Result<Loaded, Faults> {
     let device = open_device(device)?;
-    let dtype = device::dtype(recipe::DType::Auto, &device);
+    let dtype = device::dtype(DTypeName::Auto, &device);
     let named = loading::named(path, base)?;
     named.tell_of_other_base()?;
     named.load(&device, dtype)
@@ -221,7 +221,7 @@ fn load_model(path: &str, base: Option<&str>, device: &str) -> Result<Loaded, Fa
 
 /// The device named on the command line.
 fn open_device(device: &str) -> Result<burn::tensor::Device, Fault> {
-    let wanted = recipe::Device::from_toml(&toml::Value::String(device.into())).ok_or_else(|| {
+    let wanted = DeviceName::from_toml(&toml::Value::String(device.into())).ok_or_else(|| {
         Fault::new(format!("`--device` cannot be `{device}`"))
             .at(argument("device"))
             .hint("one of: auto, cpu, cuda, cuda:N")

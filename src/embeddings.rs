@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use backbone::{Encoder, EncoderFiles};
 use burn::tensor::Device;
 use checkpoints::{Cache, StoredTensor};
 use datasets::{Example, Tokenizer};
@@ -14,7 +15,6 @@ use losses::{Embeddings, Row, RowVectors, Sentences};
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
-use crate::model::{Encoder, EncoderFiles};
 use crate::report::progress::Counter;
 
 /// What the rows are called that must have a text.

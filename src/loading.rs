@@ -5,13 +5,13 @@ mod brought;
 
 use std::path::Path;
 
+use backbone::{Config, Decoder, ModelFiles, Source, left_out};
 use burn::tensor::{DType, Device};
 use checkpoints::{Adapter, Checkpoint, find_checkpoint, of_run};
 use datasets::Tokenizer;
 use faults::{Fault, Faults, Place};
 
 use crate::engine::train::read_state;
-use crate::model::{Config, Decoder, ModelFiles, Source, left_out};
 use crate::recipe::{self, Backbone};
 
 pub use base::{Identity, local_folder};
@@ -54,7 +54,7 @@ pub enum Origin {
     /// The base model it started from.
     Files(ModelFiles),
     /// It was built from scratch.
-    Init(recipe::Init),
+    Init(backbone::Init),
 }
 
 /// Finds out what `path` is; `base` takes the place of the base that it names.
@@ -228,7 +228,7 @@ impl Origin {
         match self {
             Self::Files(files) => Ok((files.config()?, files.tokenizer()?)),
             Self::Init(init) => {
-                let tokenizer = crate::plan::init_tokenizer(init)?;
+                let tokenizer = init.tokenizer()?;
                 Ok((Config::from_init(init, &tokenizer)?, tokenizer))
             }
         }

@@ -13,9 +13,9 @@ mod room;
 mod rows;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use backbone::{Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source};
 use burn::tensor::{DType, Device};
 use checkpoints::{AdapterConfig, Cache, Checkpoint, TargetModules};
 use datasets::{Dataset, Tokenizer};
@@ -33,7 +33,6 @@ use crate::engine::settings::Settings;
 use crate::engine::state::RunState;
 use crate::engine::step::StepSettings;
 use crate::loading::{Brought, Identity, local_folder};
-use crate::model::{Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source};
 use crate::recipe::{self, Adapter, Backbone, Recipe};
 use crate::report::progress::Counter;
 
@@ -113,9 +112,9 @@ impl Plan {
                            nearest codes";
             recipe.warnings.push(warning.into());
         }
-        let device =
-            crate::device::open(recipe.model.device).map_err(|fault| fault.or_at(recipe.places.of("model.device")))?;
-        let dtype = crate::device::dtype(recipe.model.dtype, &device);
+        let device = backbone::device::open(recipe.model.device)
+            .map_err(|fault| fault.or_at(recipe.places.of("model.device")))?;
+        let dtype = backbone::device::dtype(recipe.model.dtype, &device);
         let place = |key: &str| recipe.places.of(key);
         let before = Before::new(&recipe, checkpoint, &chat, (&device, dtype));
         let (files, config, tokenizer) = backbone(&recipe.model.backbone, &before)
@@ -408,46 +407,10 @@ fn backbone(backbone: &Backbone, before: &Before) -> Result<(Option<ModelFiles>,
             Ok((Some(files), config, tokenizer))
         }
         Backbone::Init(init) => {
-            let tokenizer = init_tokenizer(init)?;
+            let tokenizer = init.tokenizer()?;
             Ok((None, Config::from_init(init, &tokenizer)?, tokenizer))
         }
     }
-}
-
-/// The tokenizer of a model built from scratch: a folder, or `builtin:tiny`.
-///
-/// # Errors
-/// A tokenizer that cannot be read.
-pub fn init_tokenizer(init: &recipe::Init) -> Result<Tokenizer, Faults> {
-    if init.tokenizer == "builtin:tiny" {
-        return crate::model::embedded_tokenizer();
-    }
-    let path = PathBuf::from(&init.tokenizer);
-    let folder = if path.is_file() { path.parent().map(PathBuf::from).unwrap_or_default() } else { path };
-    Tokenizer::load(&folder)
-}
-
-/// The files of that tokenizer, to be exported with the model.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn init_tokenizer_files(init: &recipe::Init) -> Result<Vec<(String, Vec<u8>)>, Fault> {
-    if init.tokenizer == "builtin:tiny" {
-        let files = datasets::builtin::tokenizer_files();
-        return Ok(files.into_iter().map(|(name, text)| (name.to_owned(), text.into_bytes())).collect());
-    }
-    let path = PathBuf::from(&init.tokenizer);
-    let folder = if path.is_file() { path.parent().map(PathBuf::from).unwrap_or_default() } else { path };
-    let names = ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja"];
-    let present = names.iter().map(|name| folder.join(name)).filter(|path| path.is_file());
-    present
-        .map(|path| {
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let bytes =
-                fs_err::read(&path).map_err(|error| Fault::of_file("cannot read the tokenizer", &path, &error))?;
-            Ok((name, bytes))
-        })
-        .collect()
 }
 
 /// How a run that does not fit is made smaller.

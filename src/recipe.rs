@@ -25,7 +25,7 @@ pub use chat::Chat;
 pub use data::{Data, Rename};
 pub use differences::{Changes, differences, since_start};
 pub use elsewhere::{own_key, translate};
-pub use model::{Architecture, Backbone, DType, Device, FITTED_ROWS, Init, Model};
+pub use model::{Backbone, FITTED_ROWS, Model};
 pub use optimization::{Duration, Optimizer, Recompute, Schedule, Shape, Train, Warmup};
 pub use run::{Checkpoint, Eval, Output};
 

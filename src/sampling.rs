@@ -90,7 +90,7 @@ pub fn sample(
 ) -> Result<(), Fault> {
     let mut rows = prompts.iter().enumerate().flat_map(|(prompt, ids)| {
         (0..count).map(move |index| {
-            let key = crate::random::key(settings.seed, &["sample", &prompt.to_string(), &index.to_string()]);
+            let key = backbone::random::key(settings.seed, &["sample", &prompt.to_string(), &index.to_string()]);
             (ids.clone(), key)
         })
     });
@@ -316,8 +316,9 @@ fn most_likely(logits: &[f32]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use backbone::embedded_tokenizer;
+
     use super::*;
-    use crate::model::embedded_tokenizer;
 
     /// Logits of the next token after some tokens.
     type Logits = Box<dyn Fn(&[u32]) -> Vec<f32>>;

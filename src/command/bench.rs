@@ -4,6 +4,9 @@
 
 use std::time::Instant;
 
+use backbone::device::{self, DTypeName};
+use backbone::values;
+use backbone::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Quantise, Source};
 use burn::tensor::{DType, Device};
 use checkpoints::Weights;
 use clap::{Args, ValueEnum};
@@ -20,10 +23,7 @@ use crate::engine::batch::Batch;
 use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::step::{StepSettings, Trainer};
-use crate::engine::trainee::values;
-use crate::model::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Quantise, Source};
 use crate::plan::{Step, available, flop_per_token, fresh_parameters, native_attention, resident, room, wasted_rank};
-use crate::{device, recipe};
 
 /// Measure training steps; the last line of stdout is a JSON object.
 ///
@@ -156,9 +156,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     }
     let device = open_device(&arguments.device)?;
     let dtype = match arguments.dtype.as_str() {
-        "f32" => recipe::DType::F32,
-        "bf16" => recipe::DType::Bf16,
-        _ => recipe::DType::Auto,
+        "f32" => DTypeName::F32,
+        "bf16" => DTypeName::Bf16,
+        _ => DTypeName::Auto,
     };
     let dtype = device::dtype(dtype, &device);
     let (config, weights) = backbone(arguments)?;

@@ -111,7 +111,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         // `trainer sample`.
         let seed = match index {
             0 => arguments.seed,
-            _ => crate::random::key(arguments.seed, &["prompt", &index.to_string()]),
+            _ => backbone::random::key(arguments.seed, &["prompt", &index.to_string()]),
         };
         let line = measure(&model, &data.examples, prompt, seed, arguments)?;
         print(&format!("{line}\n"))?;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use backbone::{Config, HEAD, ModelFiles, config_json, fitting_modules, is_embedding};
 use burn::tensor::{DType, Device};
 use checkpoints::export::{Base, Reader};
 use checkpoints::{Adapter, Checkpoint, Dtype, files_beside, find_checkpoint};
@@ -10,7 +11,6 @@ use faults::{Fault, Faults, Place};
 
 use super::{Outcome, argument, print};
 use crate::loading::{Loaded, Named, Origin, from_adapter, from_checkpoint, is_adapter, local_folder};
-use crate::model::{Config, HEAD, ModelFiles, config_json, fitting_modules, is_embedding};
 use crate::sampling::last_logits;
 
 /// Write the adapter of a run, or the model with the adapter merged into it.
@@ -240,7 +240,7 @@ fn full(trained: Named, out: &Path, dtype: Option<Dtype>) -> Result<checkpoints:
         Origin::Init(init) => {
             let (_, tokenizer) = origin.parts()?;
             let config = config_json(init, &tokenizer);
-            let mut files = crate::plan::init_tokenizer_files(init)?;
+            let mut files = init.tokenizer_files()?;
             files.push(("config.json".into(), format!("{config:#}").into_bytes()));
             Base { weights: trained, files }
         }

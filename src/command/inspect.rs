@@ -5,6 +5,7 @@ mod architecture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use backbone::ModelFiles;
 use checkpoints::{Adapter, Checkpoint, TargetModules, Weights, find_checkpoint};
 use clap::Args;
 use faults::{Fault, Faults, Place};
@@ -16,7 +17,6 @@ use crate::engine::state::RunState;
 use crate::engine::train::read_state;
 use crate::inspection::{Difference, Norms, Tensor, Update, in_order};
 use crate::loading::is_run;
-use crate::model::ModelFiles;
 use crate::plan::print::{bytes, count};
 
 /// Show what a model, an adapter or a checkpoint holds: shapes, types, scaling, norms.

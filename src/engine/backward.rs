@@ -135,7 +135,7 @@ fn losses_on(
     for (index, auxiliary) in trainee.auxiliaries.iter_mut().enumerate() {
         let (rows, places) = batch.unpack(hidden.clone());
         let leaf = rows.autodiff().require_grad();
-        let seed = crate::random::key(place.step_seed, &["auxiliary", &index.to_string()]);
+        let seed = backbone::random::key(place.step_seed, &["auxiliary", &index.to_string()]);
         let loss = auxiliary.loss(&HiddenBatch { hidden: leaf.clone(), rows: &batch.rows, step: place.step, seed });
         let value = loss.clone().inner();
         sums.auxiliaries[index] = Some(sums.auxiliaries[index].take().map_or(value.clone(), |sum| sum + value));

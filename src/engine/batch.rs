@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
+use backbone::{Context, Decoder};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use datasets::Example;
 use losses::Row;
 
 use super::tree::Tree;
-use crate::model::{Context, Decoder};
 
 /// Rows of token ids with what the head and the losses need to know of them.
 pub struct Batch {

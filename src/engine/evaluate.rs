@@ -1,5 +1,7 @@
 //! The plain NLL of a data set: what runs are compared by, whatever their objective.
 
+use backbone::Decoder;
+use backbone::values;
 use burn::tensor::Tensor;
 use datasets::Example;
 use losses::{Auxiliary, HiddenBatch};
@@ -8,8 +10,6 @@ use super::batch::Batch;
 use super::data::Order;
 use super::head;
 use super::totals::{Sums, Totals};
-use super::trainee::values;
-use crate::model::Decoder;
 use crate::report::Numbers;
 
 /// Tokens that an evaluation saw.
@@ -43,7 +43,7 @@ impl<'a> HeldOutLosses<'a> {
         let (hidden, _) = batch.unpack(hidden.clone());
         for (index, (auxiliary, sums)) in self.auxiliaries.iter_mut().zip(&mut self.sums).enumerate() {
             // The same draws in every evaluation of every run, whatever its seed: what differs was learned.
-            let seed = crate::random::key(0, &["evaluation", &index.to_string()]);
+            let seed = backbone::random::key(0, &["evaluation", &index.to_string()]);
             let hidden = hidden.clone();
             let found = auxiliary.evaluate(&HiddenBatch { hidden, rows: &batch.rows, step: self.step, seed });
             if sums.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use backbone::{Decoder, ModelFiles, Quantise, Source};
 use burn::tensor::{DType, Device};
 use checkpoints::Adapter;
 
@@ -10,7 +11,6 @@ use super::optimizer::AdamW;
 use super::schedule::{Kind, Schedule};
 use super::step::StepSettings;
 use super::trainee::Trainee;
-use crate::model::{Decoder, ModelFiles, Quantise, Source};
 
 /// Settings of a step.
 pub const SETTINGS: StepSettings = StepSettings {

@@ -1,13 +1,14 @@
 //! What is checked while a run goes on: that losses stay finite, that the first update reached every adapter, and that it
 //! left the frozen weights alone.
 
+use backbone::values as read;
 use burn::tensor::Tensor;
 use checkpoints::Run;
 use faults::{Fault, Place};
 use tracing::warn;
 
 use super::parameters::{Layout, Slot};
-use super::trainee::{Trainee, values as read};
+use super::trainee::Trainee;
 use crate::report::StepRecord;
 
 /// Steps in a row that may be skipped because a loss or gradient is not finite; one more stops the run.

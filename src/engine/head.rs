@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use backbone::values as host;
+use backbone::{Decoder, Head, Lora, Matrix};
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use kernels::{Packed, Precision, bf16};
 use losses::{Objective, Scope, Tokens};
 
 use super::batch::{Batch, Learned};
 use super::totals::{Shared, Totals};
-use super::trainee::values as host;
-use crate::model::{Decoder, Head, Lora, Matrix};
 
 /// Logits of a chunk, in values: 32 MiB of f32.
 const CHUNK_VALUES: usize = 1 << 23;
@@ -304,7 +304,7 @@ fn chunks<'a>(learned: &'a [Learned], head: &Matrix) -> impl Iterator<Item = (us
 
 /// Rows of a chunk.
 pub fn chunk_rows(vocabulary: usize, device: &Device) -> usize {
-    let least = if crate::device::is_cpu(device) { LEAST_ROWS } else { LEAST_ROWS_GPU };
+    let least = if backbone::device::is_cpu(device) { LEAST_ROWS } else { LEAST_ROWS_GPU };
     (CHUNK_VALUES / vocabulary.max(1)).max(least)
 }
 
@@ -314,7 +314,7 @@ fn logits_gradient(kept: Kept, learned: &[Learned], weights: Tensor<1>, device: 
         Kept::Probabilities { values, slopes, .. } => (values, slopes),
         #[cfg(feature = "gpu")]
         Kept::OnDevice { logits, targets, log_sum } => {
-            return crate::fused::gpu::logits_gradient(logits, targets, log_sum, weights);
+            return backbone::ops::gpu::logits_gradient(logits, targets, log_sum, weights);
         }
         Kept::Logits { .. } => unreachable!("kept for a packed matrix alone"),
     };
@@ -356,9 +356,9 @@ fn composed_softmax(
 ) -> Chunk {
     let (rows, targets) = (learned.len(), targets(learned, &logits.device()));
     #[cfg(feature = "gpu")]
-    if head.cap.is_none() && head.lora.is_none() && crate::fused::gpu::wanted(&logits.device()) {
+    if head.cap.is_none() && head.lora.is_none() && backbone::ops::gpu::wanted(&logits.device()) {
         let logits = head.bend(logits);
-        let [nll, entropy, log_sum] = crate::fused::gpu::softmax_statistics(logits.clone(), targets.clone());
+        let [nll, entropy, log_sum] = backbone::ops::gpu::softmax_statistics(logits.clone(), targets.clone());
         return Chunk { nll, entropy, low: None, kept: Kept::OnDevice { logits, targets, log_sum } };
     }
     let mut logits = logits.cast(DType::F32);

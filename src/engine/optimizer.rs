@@ -1,10 +1,9 @@
 //! AdamW with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101) on the flat vector of all trained
 //! values, with global-norm clipping and the guard against gradients that are not finite.
 
+use backbone::values as host;
 use burn::tensor::{Device, Tensor, TensorData};
 use kernels::AdamWStep;
-
-use super::trainee::values as host;
 
 /// Settings of the optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -106,12 +105,12 @@ impl AdamW {
         moments: &mut Moments,
         learning_rate: f64,
     ) -> (Tensor<1>, Tensor<1>) {
-        if crate::device::is_cpu(&values.device()) {
+        if backbone::device::is_cpu(&values.device()) {
             return self.update_in_one_pass(values, gradient, loss, moments, learning_rate);
         }
         // The kernel has one rate for all: rates of their own (LoRA+) are composed.
         #[cfg(feature = "gpu")]
-        if moments.factors.is_none() && crate::fused::gpu::wanted(&values.device()) {
+        if moments.factors.is_none() && backbone::ops::gpu::wanted(&values.device()) {
             return self.update_on_device(values, gradient, loss, moments, learning_rate);
         }
         self.update_composed(values, gradient, loss, moments, learning_rate)
@@ -127,7 +126,7 @@ impl AdamW {
         moments: &mut Moments,
         learning_rate: f64,
     ) -> (Tensor<1>, Tensor<1>) {
-        use crate::fused::gpu::AdamWVectors;
+        use backbone::ops::gpu::AdamWVectors;
 
         let nothing = Tensor::zeros([0], &values.device());
         let take = |tensor: &mut Tensor<1>| std::mem::replace(tensor, nothing.clone());
@@ -146,7 +145,7 @@ impl AdamW {
             epsilon: self.epsilon as f32,
             keep: (1.0 - decay) as f32,
         };
-        let (vectors, norm) = crate::fused::gpu::adamw(vectors, gradient, loss.clone(), step);
+        let (vectors, norm) = backbone::ops::gpu::adamw(vectors, gradient, loss.clone(), step);
         moments.first = vectors.first;
         moments.second = vectors.second;
         moments.corrections = vectors.corrections;
@@ -247,8 +246,9 @@ fn sum_of_squares(values: &Tensor<1>) -> Tensor<1> {
 
 #[cfg(test)]
 mod tests {
+    use backbone::values;
+
     use super::*;
-    use crate::engine::trainee::values;
 
     const SETTINGS: AdamW = AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.01, clip_norm: Some(1.0) };
 

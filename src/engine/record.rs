@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
+use backbone::values as read;
 use burn::tensor::Tensor;
 
 use super::data::prompts;
 use super::evaluate::{HeldOutLosses, batches, evaluate};
 use super::settings::Settings;
 use super::step::StepNumbers;
-use super::trainee::{Trainee, values as read};
+use super::trainee::Trainee;
 use crate::report::StepRecord;
 
 /// A step that is done and not yet logged.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use backbone::values as read;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use checkpoints::{Dtype, StoredTensor};
 use faults::{Fault, Place};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::optimizer::Moments;
 use super::parameters::Layout;
-use super::trainee::{Trainee, values as read};
+use super::trainee::Trainee;
 use crate::loading::Identity;
 
 /// `state.json`: where the run stands.

@@ -146,9 +146,9 @@ impl<'a> Trainer<'a> {
             auxiliaries: vec![None; self.trainee.auxiliaries.len()],
         };
         let seed = self.settings.seed;
-        let step_seed = crate::random::key(seed, &["step", &step.to_string()]);
+        let step_seed = backbone::random::key(seed, &["step", &step.to_string()]);
         for (index, batch) in batches.iter().enumerate() {
-            let seed = crate::random::key(seed, &["micro-batch", &step.to_string(), &index.to_string()]);
+            let seed = backbone::random::key(seed, &["micro-batch", &step.to_string(), &index.to_string()]);
             let place = Place { step, seed, step_seed, scale: scale.clone() };
             micro_batch(self.trainee, self.objective, batch, &place, self.settings.recompute, &mut sums);
         }

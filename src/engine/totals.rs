@@ -1,8 +1,7 @@
 //! Sums over the learned tokens of a step, kept on the device until they are read.
 
+use backbone::values;
 use burn::tensor::{Device, Tensor};
-
-use super::trainee::values;
 
 const LENGTH: usize = 7;
 

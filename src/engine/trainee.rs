@@ -1,9 +1,8 @@
 //! All that is trained in a run: the adapter (or the whole backbone), and the auxiliary losses' own parameters.
 
+use backbone::{Decoder, values};
 use burn::tensor::{DType, Tensor};
 use losses::{Auxiliary, Parameter};
-
-use crate::model::Decoder;
 
 /// The model in training with its auxiliary losses.
 pub struct Trainee {
@@ -71,11 +70,6 @@ impl Trainee {
 /// The name of parameter `name` of the auxiliary loss at `index` among all trained tensors.
 pub fn auxiliary_name(index: usize, name: &str) -> String {
     format!("auxiliary.{index}.{name}")
-}
-
-/// The values of a vector on the host.
-pub fn values(tensor: Tensor<1>) -> Vec<f32> {
-    tensor.into_data().convert::<f32>().try_into_vec().expect("the data was converted to f32")
 }
 
 fn requires_gradient(parameter: &Parameter<'_>) -> bool {

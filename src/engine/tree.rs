@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 
+use backbone::{Context, Decoder, Visibility};
 use datasets::Example;
 use losses::Row;
 
 use super::batch::Learned;
-use crate::model::{Context, Decoder, Visibility};
 
 /// A trie of rows of tokens.
 pub struct Tree {
@@ -99,6 +99,7 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
+    use backbone::values;
     use datasets::Part;
     use faults::{Document, Section};
     use losses::Surroundings;
@@ -109,7 +110,7 @@ mod tests {
     use crate::engine::fixtures;
     use crate::engine::step::{StepSettings, Trainer};
     use crate::engine::totals::Sums;
-    use crate::engine::trainee::{Trainee, values};
+    use crate::engine::trainee::Trainee;
 
     fn example(ids: &[u32], weight: f64) -> Example {
         Example {

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
+use backbone::{Config, ModelFiles};
 use faults::{Fault, Faults, Place};
 use serde::{Deserialize, Serialize};
-
-use crate::model::{Config, ModelFiles};
 
 /// The option that says where a base is.
 pub const OPTION: &str = "--base";

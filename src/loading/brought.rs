@@ -3,12 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use backbone::ModelFiles;
 use checkpoints::files_beside;
 use datasets::Tokenizer;
 use faults::{Fault, Faults, Place};
 use serde_json::{Map, Value, json};
-
-use crate::model::ModelFiles;
 
 const TOKENIZER: &str = "tokenizer.json";
 const SETTINGS: &str = "tokenizer_config.json";

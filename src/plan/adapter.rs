@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use backbone::{AdapterSettings, Config, ModelFiles, Targets, fitting_modules, left_out};
 use checkpoints::{Adapter, AdapterConfig, Checkpoint, Weights};
 use faults::{Fault, Faults, Place};
 
 use super::{Plan, wasted_rank};
 use crate::loading::{self, Brought};
-use crate::model::{AdapterSettings, Config, ModelFiles, Targets, fitting_modules, left_out};
 use crate::recipe::{self, Recipe, Start};
 
 /// The shape of a new adapter; `None` for one that goes on from another.

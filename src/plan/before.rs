@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use backbone::{Config, ModelFiles};
 use burn::tensor::{DType, Device};
 use checkpoints::Checkpoint;
 use datasets::{ChatSettings, Dataset, Tokenizer};
@@ -13,7 +14,6 @@ use super::adapter::init_from;
 use super::numbers::{Numbers, Of};
 use super::rows::{refuse_unreadable, rows};
 use crate::loading;
-use crate::model::{Config, ModelFiles};
 use crate::recipe::{Adapter, Recipe, Start};
 
 /// Rows to train on and to evaluate by.

@@ -1,11 +1,11 @@
 //! The files of a tokenizer that a run's checkpoints carry: those that an adapter brought, and what the recipe says of
 //! conversations that the base's own files do not.
 
+use backbone::ModelFiles;
 use datasets::Tokenizer;
 use faults::Fault;
 
 use crate::loading::Brought;
-use crate::model::ModelFiles;
 use crate::recipe::Chat;
 
 const TEMPLATE: &str = "chat_template.jinja";

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use backbone::{AdapterSettings, Config, EncoderFiles, HEAD, Sizes, fitting_modules, is_embedding, is_right};
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use faults::Fault;
 use kernels::{Packed, Precision};
@@ -12,7 +13,6 @@ use super::memory::{Memory, Step};
 use super::room::{available, resident};
 use crate::engine::backward::Recompute;
 use crate::engine::data::Order;
-use crate::model::{AdapterSettings, Config, EncoderFiles, HEAD, Sizes, fitting_modules, is_embedding, is_right};
 use crate::recipe::{self, Adapter, Recipe};
 
 /// The derived sizes of a run.
@@ -255,7 +255,7 @@ pub fn flop_per_token(config: &Config, width: usize, recompute: Recompute, full:
 /// Floating-point operations per second of a matrix product on this device, of the kind that a step is made of.
 fn measured_flops(device: &Device, dtype: DType, full: bool) -> f64 {
     let size = 512;
-    let product: Box<dyn Fn()> = if crate::device::is_cpu(device) && !full {
+    let product: Box<dyn Fn()> = if backbone::device::is_cpu(device) && !full {
         let precision = if dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 };
         let values = vec![1.0; size * size];
         let packed = Packed::new(&values, [size, size], (size, 1), 1.0, precision);

@@ -1,12 +1,12 @@
 //! What fitting nf4's codes to rows of the run takes before the first step, in memory and in time: the terms are the
 //! tensors of `Decoder::calibrate` and the operations of `kernels::Quantised::compensated`.
 
+use backbone::{Config, Quantise};
 use burn::tensor::DType;
 use datasets::Dataset;
 use kernels::feedback_parts;
 
 use super::fresh;
-use crate::model::{Config, Quantise};
 use crate::recipe::{Adapter, Recipe};
 
 /// Tokens of a row, from its beginning, that codes are fitted to.

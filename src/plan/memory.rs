@@ -3,14 +3,14 @@
 //! The terms are the tensors themselves, beside what the process holds already when the plan is made; what is measured
 //! (`benches/memory.py`, tables in `docs/performance.md`) lies within 15 % of them.
 
+use backbone::ops::PIECE;
+use backbone::{Config, NormPlaces, Quantise, QueryKeyNorm};
 use burn::tensor::{DType, Device};
 use losses::Held;
 
 use super::fitting;
 use crate::engine::backward::Recompute;
 use crate::engine::head::chunk_rows;
-use crate::fused::PIECE;
-use crate::model::{Config, NormPlaces, Quantise, QueryKeyNorm};
 
 /// What a step is made of, as far as memory goes.
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +117,7 @@ impl Step<'_> {
     /// The memory of a step that keeps what `recompute` says.
     pub fn memory(&self, recompute: Recompute) -> Memory {
         let tokens = (self.height * self.width) as u64;
-        let on_cpu = crate::device::is_cpu(self.device);
+        let on_cpu = backbone::device::is_cpu(self.device);
         let PerToken { kept, passing, forward } = match (on_cpu, self.is_fused()) {
             (_, true) => self.fused(recompute),
             (true, false) => self.composed(recompute),
@@ -175,7 +175,7 @@ impl Step<'_> {
     }
 
     fn program(&self) -> u64 {
-        if !crate::device::is_cpu(self.device) {
+        if !backbone::device::is_cpu(self.device) {
             return OF_A_GPU;
         }
         let embedding = (self.config.vocab_size * self.config.hidden_size) as u64;
@@ -192,7 +192,7 @@ impl Step<'_> {
     /// the embedding (and the head), then those of projections beside all that is packed by then. On a GPU it is not this
     /// memory that runs out.
     fn loading(&self, weights: u64, program: u64) -> u64 {
-        if !crate::device::is_cpu(self.device) {
+        if !backbone::device::is_cpu(self.device) {
             return 0;
         }
         let embedding = (self.config.vocab_size * self.config.hidden_size) as u64;
@@ -210,9 +210,9 @@ impl Step<'_> {
         }
     }
 
-    /// Frozen weights on the CPU: every tensor that the operations of `crate::fused` save is counted here.
+    /// Frozen weights on the CPU: every tensor that the operations of `backbone::ops` save is counted here.
     fn is_fused(&self) -> bool {
-        !self.full && crate::device::is_cpu(self.device)
+        !self.full && backbone::device::is_cpu(self.device)
     }
 
     fn fused(&self, recompute: Recompute) -> PerToken {
@@ -284,7 +284,7 @@ impl Step<'_> {
 
     /// What a GPU dequantises at once.
     fn piece(&self) -> u64 {
-        let Some(quantise) = self.quantise.filter(|_| !crate::device::is_cpu(self.device)) else { return 0 };
+        let Some(quantise) = self.quantise.filter(|_| !backbone::device::is_cpu(self.device)) else { return 0 };
         let values = |(_, [outputs, inputs]): (_, [usize; 2])| outputs * inputs;
         let head = if quantise.embeddings { self.config.vocab_size * self.config.hidden_size } else { 0 };
         let largest = self.config.projections().into_iter().map(values).fold(head, usize::max);
@@ -318,7 +318,7 @@ impl Step<'_> {
     /// Logits of a chunk of so many tokens and what is made of them.
     fn logits(&self, tokens: u64) -> u64 {
         let rows = tokens.min(chunk_rows(self.config.vocab_size, self.device) as u64);
-        let copies = match (crate::device::is_cpu(self.device), self.is_fused()) {
+        let copies = match (backbone::device::is_cpu(self.device), self.is_fused()) {
             (_, true) => 4 + self.dtype.size() as u64,
             (true, false) => 6 * 4,
             (false, _) => 2 * self.dtype.size() as u64,

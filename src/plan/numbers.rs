@@ -1,5 +1,6 @@
 //! What follows from recipe, configuration and rows without a weight: steps, learning rates, memory and time.
 
+use backbone::{Config, EncoderFiles};
 use burn::tensor::{DType, Device};
 use checkpoints::Adapter;
 use datasets::Dataset;
@@ -10,7 +11,6 @@ use super::{by_prompt, fitting, length, order, room, schedule, smaller};
 use crate::engine::batch::Batch;
 use crate::engine::evaluate;
 use crate::engine::schedule::Schedule;
-use crate::model::{Config, EncoderFiles};
 use crate::recipe::Recipe;
 
 /// The numbers of a run.
@@ -50,7 +50,7 @@ impl Numbers {
         of: &Of,
         (device, dtype): (&Device, DType),
     ) -> Result<Self, Fault> {
-        let width_multiple = if crate::device::is_cpu(device) { 8 } else { 64 };
+        let width_multiple = if backbone::device::is_cpu(device) { 8 } else { 64 };
         let mut order = order(recipe, of.train, width_multiple);
         let steps_per_epoch = order.steps_per_epoch();
         let steps = length(recipe, steps_per_epoch);

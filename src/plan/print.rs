@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use backbone::Quantise;
 use faults::counted;
 use serde_json::{Value, json};
 
 use super::{Adapted, Plan};
 use crate::engine::backward::Recompute;
 use crate::engine::data::Prompt;
-use crate::model::Quantise;
 use crate::recipe::Backbone;
 
 /// Columns of the names before the plan's lines, blank where a line goes on.
@@ -134,7 +134,7 @@ impl Plan {
 
     /// `cpu` or `cuda`.
     pub fn device_name(&self) -> &'static str {
-        if crate::device::is_cpu(&self.device) { "cpu" } else { "cuda" }
+        if backbone::device::is_cpu(&self.device) { "cpu" } else { "cuda" }
     }
 }
 
@@ -209,7 +209,7 @@ impl fmt::Display for Plan {
             )
             .to_lowercase(),
         )?;
-        let place = if crate::device::is_cpu(&self.device) { "can be had" } else { "on the GPU" };
+        let place = if backbone::device::is_cpu(&self.device) { "can be had" } else { "on the GPU" };
         let memory = &estimate.memory;
         let parts = [memory.weights, memory.optimizer, memory.activations, memory.program];
         let (all, [weights, optimizer, activations, program]) = sum_of_bytes(parts);

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 
+use backbone::Config;
 use datasets::{Dataset, Example, IntentNoise, Options, Tokenizer};
 use faults::{Causes, Fault, Faults, Place};
 
 use super::by_prompt;
-use crate::model::Config;
 use crate::recipe::Recipe;
 
 /// Refuses files from which no rows can be read before anything of the model is fetched.

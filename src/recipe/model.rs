@@ -1,10 +1,12 @@
 //! `[model]`: the backbone, where it runs and in which precision.
 
-use faults::{FromToml, Section};
+use backbone::device::{DTypeName, DeviceName};
+use backbone::families::FAMILIES;
+use backbone::{Init, Quantise};
+use faults::Section;
 use kernels::Quantisation;
 
 use super::{Positive, positive};
-use crate::model::Quantise;
 
 /// `[model]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,9 +14,9 @@ pub struct Model {
     /// Which backbone.
     pub backbone: Backbone,
     /// Precision of the frozen weights and of the activations.
-    pub dtype: DType,
+    pub dtype: DTypeName,
     /// Where it runs.
-    pub device: Device,
+    pub device: DeviceName,
     /// `quantize`: the frozen matrices in fewer bits while training; merging and exporting take the original files.
     pub quantise: Option<Quantise>,
 }
@@ -33,90 +35,12 @@ pub enum Backbone {
     Init(Init),
 }
 
-/// `[model.init]`: the shape of a backbone built from scratch. Its vocabulary is the tokenizer's.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Init {
-    pub architecture: Architecture,
-    /// A `tokenizer.json`, or a directory that holds one.
-    pub tokenizer: String,
-    pub hidden_size: usize,
-    pub layers: usize,
-    /// Query heads.
-    pub heads: usize,
-    /// Key and value heads; `heads` unless written.
-    pub kv_heads: usize,
-    /// Width of a head; `hidden_size / heads` unless written.
-    pub head_dim: usize,
-    pub intermediate_size: usize,
-    /// Longest sequence in tokens.
-    pub max_positions: usize,
-    pub rope_theta: f64,
-    /// Whether the head is the embedding.
-    pub tie_embeddings: bool,
-}
-
-/// The families of decoders that can be built from scratch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Architecture {
-    Llama,
-    Qwen2,
-    Qwen3,
-    Mistral,
-    Gemma,
-    Gemma2,
-    Gemma3,
-    Olmo,
-    Olmo2,
-    Granite,
-    Phi3,
-}
-
-/// A precision of weights and activations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DType {
-    /// bf16 on a GPU, f32 on the CPU.
-    Auto,
-    F32,
-    Bf16,
-}
-
-/// A device to run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Device {
-    /// The first GPU where there is one, else the CPU.
-    Auto,
-    Cpu,
-    /// The GPU of this number.
-    Cuda(usize),
-}
-
-impl FromToml for Device {
-    const EXPECTED: &'static str = "\"auto\", \"cpu\", \"cuda\" or \"cuda:N\"";
-
-    fn from_toml(value: &toml::Value) -> Option<Self> {
-        match value.as_str()? {
-            "auto" => Some(Device::Auto),
-            "cpu" => Some(Device::Cpu),
-            "cuda" => Some(Device::Cuda(0)),
-            numbered => numbered.strip_prefix("cuda:")?.parse().ok().map(Device::Cuda),
-        }
-    }
-
-    fn to_toml(&self) -> toml::Value {
-        toml::Value::String(match self {
-            Device::Auto => "auto".into(),
-            Device::Cpu => "cpu".into(),
-            Device::Cuda(number) => format!("cuda:{number}"),
-        })
-    }
-}
-
 pub(super) fn read(section: &mut Section) -> Model {
     let path = section.optional::<String>("path");
     let revision = section.optional::<String>("revision");
-    let dtypes = [("auto", DType::Auto), ("f32", DType::F32), ("bf16", DType::Bf16)];
+    let dtypes = [("auto", DTypeName::Auto), ("f32", DTypeName::F32), ("bf16", DTypeName::Bf16)];
     let dtype = section.choice("dtype", &dtypes, "auto");
-    let device = section.value("device", Device::Auto);
+    let device = section.value("device", DeviceName::Auto);
     let backbone = if section.has("init") {
         let hint = "remove it: `[model.init]` builds the weights from scratch";
         let both = "`model.path` and `[model.init]` exclude each other";
@@ -176,19 +100,7 @@ fn read_quantise(section: &mut Section) -> Option<Quantise> {
 }
 
 fn read_init(section: &mut Section) -> Init {
-    let architectures = [
-        ("llama", Architecture::Llama),
-        ("qwen2", Architecture::Qwen2),
-        ("qwen3", Architecture::Qwen3),
-        ("mistral", Architecture::Mistral),
-        ("gemma", Architecture::Gemma),
-        ("gemma2", Architecture::Gemma2),
-        ("gemma3_text", Architecture::Gemma3),
-        ("olmo", Architecture::Olmo),
-        ("olmo2", Architecture::Olmo2),
-        ("granite", Architecture::Granite),
-        ("phi3", Architecture::Phi3),
-    ];
+    let architectures = FAMILIES.map(|family| (family.name, family));
     let architecture = section.choice("architecture", &architectures, "llama");
     let tokenizer = section.required("tokenizer", "the path of a `tokenizer.json`, which gives the vocabulary");
     let hidden_size = section.required::<Positive>("hidden_size", "the width of the model, for example 256").0;

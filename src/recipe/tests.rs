@@ -1,3 +1,4 @@
+use backbone::device::{DTypeName, DeviceName};
 use datasets::{Format, TooLong, TrainOn};
 use faults::Section;
 use losses::objective::NLL;
@@ -74,7 +75,7 @@ fn the_least_recipe_has_the_documented_defaults() {
     let recipe = good(LEAST, &[]);
     assert_eq!(recipe.seed, 17);
     assert_eq!(recipe.model.backbone, Backbone::Pretrained { path: "org/name".into(), revision: None });
-    assert_eq!((recipe.model.dtype, recipe.model.device), (DType::Auto, Device::Auto));
+    assert_eq!((recipe.model.dtype, recipe.model.device), (DTypeName::Auto, DeviceName::Auto));
     let start = Start::Fresh(Fresh {
         rank: 16,
         alpha: 32.0,

@@ -1,9 +1,9 @@
 //! A model as a sampler sees it: rows of tokens that grow side by side, and the logits of what comes next.
 
+use backbone::{Decoder, LayerCache, Visibility};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::loading::Loaded;
-use crate::model::{Decoder, LayerCache, Visibility};
 
 /// What a sampler asks of a model.
 pub trait NextToken {
@@ -97,7 +97,7 @@ pub fn last_logits(model: &Loaded, prompt: &[u32]) -> Vec<f32> {
 
 fn host(logits: Tensor<2>) -> Vec<f32> {
     let [rows, vocabulary] = logits.dims();
-    crate::engine::trainee::values(logits.reshape([rows * vocabulary]))
+    backbone::values(logits.reshape([rows * vocabulary]))
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ fn answers(
             let Draft { at: (question, sample), text, special, .. } = &drafts[*index];
             let words = ["intent", &question.to_string(), &sample.to_string(), &stage.to_string()];
             let ids = tokenizer.encode_beginning(text, *special)?;
-            Ok((ids, crate::random::key(settings.intent.seed, &words)))
+            Ok((ids, backbone::random::key(settings.intent.seed, &words)))
         };
         let rows = open.iter().map(row).collect::<Result<Vec<_>, Fault>>()?;
         let now = if stage % 2 == 0 { &intent } else { &response };
@@ -192,9 +192,10 @@ impl Draft {
 
 #[cfg(test)]
 mod tests {
+    use backbone::embedded_tokenizer;
+
     use super::super::tests::Table;
     use super::*;
-    use crate::model::embedded_tokenizer;
 
     fn tokenizer() -> Tokenizer {
         embedded_tokenizer().unwrap_or_else(|faults| panic!("{faults}"))

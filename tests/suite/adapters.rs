@@ -1,10 +1,10 @@
 //! Adapters of every kind against PEFT: the numbers in `tests/fixtures/adapters`, made by `make.py` there.
 
+use backbone::{AdapterSettings, Decoder};
 use burn::tensor::DType;
 use checkpoints::export::{self, Base};
 use checkpoints::{Adapter, Dtype, Weights};
 use trainer::engine::Trainee;
-use trainer::model::{AdapterSettings, Decoder};
 
 use crate::fixtures::{Expected, adapter, examples, fixture, largest_difference, load, logits, with_source};
 use crate::six_steps::{self, STEPS, Steps, train};
@@ -212,7 +212,7 @@ fn an_adapter_with_an_embedding_of_its_own_is_refused_by_name() {
 
 #[test]
 fn new_adapters_of_every_kind_start_as_the_base() {
-    let names = |names: &[&str]| trainer::model::Targets::Named(names.iter().map(|name| name.to_string()).collect());
+    let names = |names: &[&str]| backbone::Targets::Named(names.iter().map(|name| name.to_string()).collect());
     let plain = || AdapterSettings::new(3, 6.0);
     let cases = [
         AdapterSettings { dora: true, ..plain() },
@@ -247,7 +247,7 @@ fn new_adapters_of_every_kind_start_as_the_base() {
 
 #[test]
 fn what_cannot_be_adapted_so_is_refused_by_name() {
-    let names = |names: &[&str]| trainer::model::Targets::Named(names.iter().map(|name| name.to_string()).collect());
+    let names = |names: &[&str]| backbone::Targets::Named(names.iter().map(|name| name.to_string()).collect());
     let plain = || AdapterSettings::new(3, 6.0);
     let pattern = |pattern: &str| vec![(pattern.to_string(), 2)];
     let cases = [

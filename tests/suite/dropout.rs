@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
+use backbone::values;
+use backbone::{Config, Decoder, Source};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use checkpoints::Weights;
 use datasets::{Example, Part};
 use trainer::engine::batch::Batch;
 use trainer::engine::head::loss_and_gradients;
 use trainer::engine::totals::Totals;
-use trainer::engine::trainee::values;
-use trainer::model::{Config, Decoder, Source};
 
 use crate::fixtures::{adapter, fixture};
 use crate::support::larger;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use backbone::values;
+use backbone::{Config, Decoder, Source};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use checkpoints::{Adapter, Weights};
 use datasets::{Example, Part};
 use serde::Deserialize;
-use trainer::engine::trainee::values;
-use trainer::model::{Config, Decoder, Source};
 
 use crate::support::larger;
 

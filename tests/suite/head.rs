@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use backbone::values;
+use backbone::{Config, Decoder, Source};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use datasets::{Example, Part};
 use trainer::engine::batch::Batch;
 use trainer::engine::head::{chunk_rows, loss_and_gradients};
 use trainer::engine::totals::Totals;
-use trainer::engine::trainee::values;
-use trainer::model::{Config, Decoder, Source};
 
 use crate::fixtures::{fixture, load};
 use crate::support::larger;

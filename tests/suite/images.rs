@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use backbone::{Config, ModelFiles};
 use burn::tensor::DType;
 use checkpoints::export::{Base, merged};
 use checkpoints::{Adapter, StoredTensor, TargetModules, Weights};
@@ -10,7 +11,6 @@ use rand::{Rng, SeedableRng};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
-use trainer::model::{Config, ModelFiles};
 
 use crate::fixtures::{Expected, adapter, examples, fixture, largest_difference, load, logits};
 use crate::support::Workplace;

@@ -1,14 +1,14 @@
 //! The mathematics of every architecture against transformers and PEFT: the numbers in `tests/fixtures`, made by
 //! `make.py` there.
 
+use backbone::Decoder;
+use backbone::values;
 use burn::tensor::{DType, Tensor};
 use checkpoints::export::{Base, merged};
 use trainer::engine::Trainee;
 use trainer::engine::backward::Recompute;
 use trainer::engine::batch::Batch;
 use trainer::engine::step::Trainer;
-use trainer::engine::trainee::values;
-use trainer::model::Decoder;
 
 use crate::fixtures::{Expected, adapter_of, examples, fixture, ids, largest_difference, load, logits};
 use crate::six_steps::{STEPS, Steps, assert_steps, train};

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use backbone::{Decoder, ModelFiles, Quantise, Source};
 use burn::tensor::{DType, Device};
 use kernels::{Quantisation, Quantised};
 use safetensors::tensor::{Dtype, SafeTensors, View, serialize};
-use trainer::model::{Decoder, ModelFiles, Quantise, Source};
 
 use crate::support::{Workplace, larger};
 

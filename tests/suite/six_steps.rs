@@ -1,13 +1,13 @@
 //! The six steps that the parity fixtures hold the numbers of: plain nll, AdamW, clipping at 1.
 
+use backbone::Decoder;
+use backbone::values;
 use trainer::engine::Trainee;
 use trainer::engine::backward::Recompute;
 use trainer::engine::batch::Batch;
 use trainer::engine::optimizer::AdamW;
 use trainer::engine::schedule::{Kind, Schedule};
 use trainer::engine::step::{StepSettings, Trainer};
-use trainer::engine::trainee::values;
-use trainer::model::Decoder;
 
 use crate::fixtures::{Expected, examples};
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use backbone::EncoderFiles;
 use datasets::{Sampled, Samples, read_samples};
 use faults::{Fault, Faults};
 use serde_json::{Map, Value, json};
@@ -10,7 +11,6 @@ use serde_json::{Map, Value, json};
 use super::Arguments;
 use crate::command::{argument, open_device, print};
 use crate::metrics::{ceiling, clusters, entropy, pass_at_k, relaxed_semantic_entropy};
-use crate::model::EncoderFiles;
 
 /// The `k` of pass@k where none is asked for, as far as every prompt has so many samples.
 const USUAL: [usize; 3] = [1, 5, 10];

@@ -1,10 +1,10 @@
 //! What a model's `config.json` says of its mathematics, as a person and as a program read it.
 
+use backbone::{Activation, Config, NormKind, NormPlaces, QueryKeyNorm, Rope, RopeScaling};
 use faults::counted;
 use serde_json::{Value, json};
 
 use super::line;
-use crate::model::{Activation, Config, NormKind, NormPlaces, QueryKeyNorm, Rope, RopeScaling};
 use crate::plan::print::count;
 
 /// A line for each part of the architecture; what a model does not have is left out.

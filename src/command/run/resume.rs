@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use backbone::ModelFiles;
 use checkpoints::{Checkpoint, Retention, Run};
 use datasets::Moment;
 use faults::{Fault, Faults, Place};
@@ -15,7 +16,6 @@ use crate::engine::schedule::Schedule;
 use crate::engine::state::RunState;
 use crate::engine::train::read_state;
 use crate::loading::{Identity, local_folder};
-use crate::model::ModelFiles;
 use crate::plan::{Plan, length, schedule};
 use crate::recipe::{self, Backbone, Changes, Recipe, since_start};
 use crate::report::{Reporter, Watched};

@@ -1,0 +1,231 @@
+//! Causal self-attention with grouped queries, and whatever a family adds: a sliding window, norms on queries and keys, a
+//! soft cap on the scores; with an optional key-value cache.
+
+use burn::tensor::module::attention as composed_attention;
+use burn::tensor::{Bool, Int, Tensor};
+use faults::Fault;
+use losses::Parameter;
+
+use super::Context;
+use super::config::Config;
+use super::linear::{Linear, project_apart, project_onto, project_together};
+use super::matrix::Matrix;
+use super::native_attention::{Sizes, is_right};
+use super::norm::Norm;
+use super::source::Source;
+use super::visibility::Visibility;
+use crate::ops::{AttentionHeads, attention};
+
+/// The attention half of a block.
+pub struct Attention {
+    /// Queries, keys and values: a projection each, or one for all.
+    qkv: Vec<Linear>,
+    o_proj: Linear,
+    /// Those of queries and of keys, over as many values as each is wide.
+    norms: Option<[Norm; 2]>,
+    heads: usize,
+    key_heads: usize,
+    head_dim: usize,
+    window: Option<usize>,
+    /// Turned as the layers with a window are.
+    local: bool,
+    clip: Option<f64>,
+    scale: Option<f64>,
+    cap: Option<f64>,
+}
+
+/// Keys and values of the positions seen so far, of one layer.
+#[derive(Clone, Default)]
+pub struct LayerCache {
+    /// Both `[batch, key_heads, positions, head_dim]`.
+    keys_values: Option<(Tensor<4>, Tensor<4>)>,
+}
+
+impl LayerCache {
+    /// Number of positions kept.
+    pub fn length(&self) -> usize {
+        self.keys_values.as_ref().map_or(0, |(keys, _)| keys.dims()[2])
+    }
+
+    /// Keeps the given rows of the batch, in the given order.
+    pub fn select(&mut self, rows: Tensor<1, Int>) {
+        if let Some((keys, values)) = self.keys_values.take() {
+            self.keys_values = Some((keys.select(0, rows.clone()), values.select(0, rows)));
+        }
+    }
+
+    fn extend(&mut self, keys: Tensor<4>, values: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        let joined = match self.keys_values.take() {
+            Some((old_keys, old_values)) => {
+                (Tensor::cat(vec![old_keys, keys], 2), Tensor::cat(vec![old_values, values], 2))
+            }
+            None => (keys, values),
+        };
+        self.keys_values = Some(joined.clone());
+        joined
+    }
+}
+
+impl Attention {
+    pub(super) fn load(source: &Source, name: &str, config: &Config, layer: usize) -> Result<Self, Fault> {
+        let (hidden, head_dim) = (config.hidden_size, config.head_dim);
+        let (heads, key_heads) = (config.num_attention_heads, config.num_key_value_heads);
+        let (queries, keys) = (heads * head_dim, key_heads * head_dim);
+        let projection = |part: &str, shape, bias| Linear::load(source, &format!("{name}.{part}"), shape, bias);
+        let norm = |part: &str, size| Norm::load(source, &format!("{name}.{part}"), size, config);
+        let window = config.sliding_windows[layer];
+        Ok(Self {
+            qkv: match config.fused_projections {
+                true => vec![projection("qkv_proj", [queries + 2 * keys, hidden], config.qkv_bias)?],
+                false => vec![
+                    projection("q_proj", [queries, hidden], config.qkv_bias)?,
+                    projection("k_proj", [keys, hidden], config.qkv_bias)?,
+                    projection("v_proj", [keys, hidden], config.qkv_bias)?,
+                ],
+            },
+            o_proj: projection("o_proj", [hidden, queries], config.output_bias)?,
+            norms: match config.query_key_norms() {
+                Some([queries, keys]) => Some([norm("q_norm", queries)?, norm("k_norm", keys)?]),
+                None => None,
+            },
+            heads,
+            key_heads,
+            head_dim,
+            window,
+            local: config.local_rope.is_some() && window.is_some(),
+            clip: config.clip_qkv,
+            scale: config.attention_scale,
+            cap: config.attention_cap,
+        })
+    }
+
+    /// `residual + attention(x)`, or the attention alone.
+    ///
+    /// # Shapes
+    /// - `x`, `residual` and output: `[batch, positions, hidden_size]`.
+    pub(super) fn forward(
+        &self,
+        x: Tensor<3>,
+        residual: Option<Tensor<3>>,
+        context: &Context,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<3> {
+        let [batch, positions, hidden] = x.dims();
+        let flat = x.reshape([batch * positions, hidden]);
+        let packed = matches!(self.o_proj.weight(), Matrix::Packed(_));
+        let attended = match cache {
+            None if packed => self.attend_together(flat, batch, context),
+            cache => self.attend(flat, batch, context, cache),
+        };
+        let residual = residual.map(|residual| residual.reshape([batch * positions, hidden]));
+        project_onto(residual, &self.o_proj, attended, context).reshape([batch, positions, hidden])
+    }
+
+    /// The fused path: `[batch * positions, hidden_size]` to `[batch * positions, heads * head_dim]`.
+    fn attend_together(&self, x: Tensor<2>, batch: usize, context: &Context) -> Tensor<2> {
+        let qkv = self.cut_off(project_together(&self.qkv, x, context));
+        let qkv = match &self.norms {
+            None => qkv,
+            Some(norms) => {
+                let [queries, keys, values] = self.widths();
+                let (first, last) = (qkv.clone().narrow(1, 0, queries), queries + keys);
+                let second = qkv.clone().narrow(1, queries, keys);
+                let (first, second) = (normalise(&norms[0], first), normalise(&norms[1], second));
+                Tensor::cat(vec![first, second, qkv.narrow(1, last, values)], 1)
+            }
+        };
+        let Self { heads, key_heads, head_dim, window, scale, cap, .. } = *self;
+        let rotary = context.rotary(self.local);
+        let (cosine, sine) = rotary.tables();
+        let tree = context.visibility.as_ref().and_then(Visibility::as_tree);
+        let heads = AttentionHeads { heads, key_heads, head_dim, rotary: rotary.width(), window, scale, cap };
+        attention(qkv, cosine, sine, batch, heads, tree)
+    }
+
+    /// Widths of all queries, keys and values of a position.
+    fn widths(&self) -> [usize; 3] {
+        let keys = self.key_heads * self.head_dim;
+        [self.heads * self.head_dim, keys, keys]
+    }
+
+    fn cut_off(&self, x: Tensor<2>) -> Tensor<2> {
+        match self.clip {
+            Some(clip) => x.clamp(-clip, clip),
+            None => x,
+        }
+    }
+
+    /// The composed path: `[batch * positions, hidden_size]` to `[batch * positions, heads * head_dim]`.
+    fn attend(&self, flat: Tensor<2>, batch: usize, context: &Context, cache: Option<&mut LayerCache>) -> Tensor<2> {
+        let positions = flat.dims()[0] / batch;
+        let parts = project_apart(&self.qkv, self.widths(), flat, context);
+        let [queries, keys, values] = parts.map(|part| self.cut_off(part));
+        let (queries, keys) = match &self.norms {
+            Some(norms) => (normalise(&norms[0], queries), normalise(&norms[1], keys)),
+            None => (queries, keys),
+        };
+        let split = |projected: Tensor<2>, heads: usize| {
+            projected.reshape([batch, positions, heads, self.head_dim]).swap_dims(1, 2)
+        };
+        let rotary = context.rotary(self.local);
+        let queries = rotary.apply(split(queries, self.heads));
+        let keys = rotary.apply(split(keys, self.key_heads));
+        let values = split(values, self.key_heads);
+        let (keys, values) = match cache {
+            Some(cache) => cache.extend(keys, values),
+            None => (keys, values),
+        };
+        let mask = match &context.visibility {
+            Some(visibility) => Some(visibility.mask(self.window, [batch, self.heads])),
+            None => self.window_mask(batch, positions, &keys),
+        };
+        let options = burn::tensor::ops::AttentionModuleOptions {
+            scale: self.scale,
+            softcap: self.cap,
+            is_causal: true,
+            ..Default::default()
+        };
+        let attended = composed_attention(queries, keys, values, mask, None, options);
+        attended.swap_dims(1, 2).reshape([batch * positions, self.heads * self.head_dim])
+    }
+
+    /// True where a key lies too far back for its query; `None` when the window hides nothing, so that the attention
+    /// stays on the fast path.
+    ///
+    /// Training on a GPU has a mask, and with it an attention whose way back is composed, where the native one is wrong.
+    fn window_mask(&self, batch: usize, queries: usize, keys: &Tensor<4>) -> Option<Tensor<4, Bool>> {
+        let (total, device) = (keys.dims()[2], keys.device().inner());
+        let (tracked, dtype) = (keys.is_autodiff(), keys.dtype());
+        let wrong = || {
+            let Self { heads, key_heads, head_dim: width, .. } = *self;
+            let sizes = Sizes { rows: batch, positions: total, heads, key_heads, width };
+            tracked && self.cap.is_none() && !crate::device::is_cpu(&device) && !is_right(&device, dtype, sizes)
+        };
+        let window = self.window.filter(|window| *window < total).or_else(|| wrong().then_some(total))?;
+        let query = Tensor::<1, Int>::arange((total - queries) as i64..total as i64, &device).reshape([queries, 1]);
+        let key = Tensor::<1, Int>::arange(0..total as i64, &device).reshape([1, total]);
+        let distance = query.expand([queries, total]) - key.expand([queries, total]);
+        let hidden = distance.greater_equal_elem(window as i64);
+        Some(hidden.reshape([1, 1, queries, total]).expand([batch, self.heads, queries, total]))
+    }
+
+    /// Its projections, those of one input together, in the order in which they are met.
+    pub(super) fn linears_by_input(&mut self) -> [&mut [Linear]; 2] {
+        [&mut self.qkv, std::slice::from_mut(&mut self.o_proj)]
+    }
+
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
+        for linear in self.linears_by_input().into_iter().flatten() {
+            linear.visit(visit);
+        }
+        for norm in self.norms.iter_mut().flatten() {
+            norm.visit(visit);
+        }
+    }
+}
+
+/// Normalises as many values at a time as the norm is wide.
+fn normalise(norm: &Norm, x: Tensor<2>) -> Tensor<2> {
+    let ([rows, width], size) = (x.dims(), norm.width());
+    norm.forward(x.reshape([rows * width / size, size])).reshape([rows, width])
+}
