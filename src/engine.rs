@@ -9,6 +9,8 @@ pub mod data;
 pub mod evaluate;
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(all(test, any(feature = "cuda-untuned", feature = "wgpu")))]
+mod gpu;
 pub mod guard;
 pub mod head;
 pub mod optimizer;

@@ -309,7 +309,7 @@ impl Plan {
                 seed: recipe.seed,
                 recompute: self.recompute(),
                 optimizer: AdamW {
-                    betas: (recipe.optimizer.betas[0], recipe.optimizer.betas[1]),
+                    betas: recipe.optimizer.betas,
                     epsilon: recipe.optimizer.eps,
                     weight_decay: recipe.optimizer.weight_decay,
                     clip_norm: recipe.optimizer.clip_norm,

@@ -1,20 +1,19 @@
 //! Causal self-attention with grouped queries, and whatever a family adds: a sliding window, norms on queries and keys, a
 //! soft cap on the scores; with an optional key-value cache.
 
-use burn::tensor::module::attention as composed_attention;
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 use faults::Fault;
 use losses::Parameter;
 
 use super::Context;
 use super::config::Config;
 use super::linear::{Linear, project_apart, project_onto, project_together};
-use super::matrix::Matrix;
-use super::native_attention::{Sizes, is_right};
 use super::norm::Norm;
+use super::ops::Matrix;
+use super::rotary::Rotary;
 use super::source::Source;
 use super::visibility::Visibility;
-use crate::ops::{AttentionHeads, attention};
+use crate::ops::{AttentionHeads, attend, attention};
 
 /// The attention half of a block.
 pub struct Attention {
@@ -23,15 +22,10 @@ pub struct Attention {
     o_proj: Linear,
     /// Those of queries and of keys, over as many values as each is wide.
     norms: Option<[Norm; 2]>,
-    heads: usize,
-    key_heads: usize,
-    head_dim: usize,
-    window: Option<usize>,
+    heads: AttentionHeads,
     /// Turned as the layers with a window are.
     local: bool,
     clip: Option<f64>,
-    scale: Option<f64>,
-    cap: Option<f64>,
 }
 
 /// Keys and values of the positions seen so far, of one layer.
@@ -88,14 +82,9 @@ impl Attention {
                 Some([queries, keys]) => Some([norm("q_norm", queries)?, norm("k_norm", keys)?]),
                 None => None,
             },
-            heads,
-            key_heads,
-            head_dim,
-            window,
+            heads: AttentionHeads { window, ..config.attention_heads() },
             local: config.local_rope.is_some() && window.is_some(),
             clip: config.clip_qkv,
-            scale: config.attention_scale,
-            cap: config.attention_cap,
         })
     }
 
@@ -134,18 +123,20 @@ impl Attention {
                 Tensor::cat(vec![first, second, qkv.narrow(1, last, values)], 1)
             }
         };
-        let Self { heads, key_heads, head_dim, window, scale, cap, .. } = *self;
         let rotary = context.rotary(self.local);
         let (cosine, sine) = rotary.tables();
         let tree = context.visibility.as_ref().and_then(Visibility::as_tree);
-        let heads = AttentionHeads { heads, key_heads, head_dim, rotary: rotary.width(), window, scale, cap };
-        attention(qkv, cosine, sine, batch, heads, tree)
+        attention(qkv, cosine, sine, batch, self.shape(rotary), tree)
+    }
+
+    fn shape(&self, rotary: &Rotary) -> AttentionHeads {
+        AttentionHeads { rotary: rotary.width(), ..self.heads }
     }
 
     /// Widths of all queries, keys and values of a position.
     fn widths(&self) -> [usize; 3] {
-        let keys = self.key_heads * self.head_dim;
-        [self.heads * self.head_dim, keys, keys]
+        let AttentionHeads { heads, key_heads, head_dim, .. } = self.heads;
+        [heads * head_dim, key_heads * head_dim, key_heads * head_dim]
     }
 
     fn cut_off(&self, x: Tensor<2>) -> Tensor<2> {
@@ -158,55 +149,26 @@ impl Attention {
     /// The composed path: `[batch * positions, hidden_size]` to `[batch * positions, heads * head_dim]`.
     fn attend(&self, flat: Tensor<2>, batch: usize, context: &Context, cache: Option<&mut LayerCache>) -> Tensor<2> {
         let positions = flat.dims()[0] / batch;
+        let AttentionHeads { heads, key_heads, head_dim, .. } = self.heads;
         let parts = project_apart(&self.qkv, self.widths(), flat, context);
         let [queries, keys, values] = parts.map(|part| self.cut_off(part));
         let (queries, keys) = match &self.norms {
             Some(norms) => (normalise(&norms[0], queries), normalise(&norms[1], keys)),
             None => (queries, keys),
         };
-        let split = |projected: Tensor<2>, heads: usize| {
-            projected.reshape([batch, positions, heads, self.head_dim]).swap_dims(1, 2)
-        };
+        let split =
+            |projected: Tensor<2>, heads: usize| projected.reshape([batch, positions, heads, head_dim]).swap_dims(1, 2);
         let rotary = context.rotary(self.local);
-        let queries = rotary.apply(split(queries, self.heads));
-        let keys = rotary.apply(split(keys, self.key_heads));
-        let values = split(values, self.key_heads);
+        let queries = rotary.apply(split(queries, heads));
+        let keys = rotary.apply(split(keys, key_heads));
+        let values = split(values, key_heads);
         let (keys, values) = match cache {
             Some(cache) => cache.extend(keys, values),
             None => (keys, values),
         };
-        let mask = match &context.visibility {
-            Some(visibility) => Some(visibility.mask(self.window, [batch, self.heads])),
-            None => self.window_mask(batch, positions, &keys),
-        };
-        let options = burn::tensor::ops::AttentionModuleOptions {
-            scale: self.scale,
-            softcap: self.cap,
-            is_causal: true,
-            ..Default::default()
-        };
-        let attended = composed_attention(queries, keys, values, mask, None, options);
-        attended.swap_dims(1, 2).reshape([batch * positions, self.heads * self.head_dim])
-    }
-
-    /// True where a key lies too far back for its query; `None` when the window hides nothing, so that the attention
-    /// stays on the fast path.
-    ///
-    /// Training on a GPU has a mask, and with it an attention whose way back is composed, where the native one is wrong.
-    fn window_mask(&self, batch: usize, queries: usize, keys: &Tensor<4>) -> Option<Tensor<4, Bool>> {
-        let (total, device) = (keys.dims()[2], keys.device().inner());
-        let (tracked, dtype) = (keys.is_autodiff(), keys.dtype());
-        let wrong = || {
-            let Self { heads, key_heads, head_dim: width, .. } = *self;
-            let sizes = Sizes { rows: batch, positions: total, heads, key_heads, width };
-            tracked && self.cap.is_none() && !crate::device::is_cpu(&device) && !is_right(&device, dtype, sizes)
-        };
-        let window = self.window.filter(|window| *window < total).or_else(|| wrong().then_some(total))?;
-        let query = Tensor::<1, Int>::arange((total - queries) as i64..total as i64, &device).reshape([queries, 1]);
-        let key = Tensor::<1, Int>::arange(0..total as i64, &device).reshape([1, total]);
-        let distance = query.expand([queries, total]) - key.expand([queries, total]);
-        let hidden = distance.greater_equal_elem(window as i64);
-        Some(hidden.reshape([1, 1, queries, total]).expand([batch, self.heads, queries, total]))
+        let mask = context.visibility.as_ref().map(|visibility| visibility.mask(self.heads.window, [batch, heads]));
+        let attended = attend(queries, keys, values, mask, &self.shape(rotary));
+        attended.swap_dims(1, 2).reshape([batch * positions, heads * head_dim])
     }
 
     /// Its projections, those of one input together, in the order in which they are met.

@@ -1,6 +1,5 @@
 //! One block of the decoder: attention and a gated MLP, each with its norms and beside a residual.
 
-use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::{DType, Tensor};
 use faults::Fault;
 use kernels::Precision;
@@ -8,12 +7,12 @@ use losses::Parameter;
 
 use super::Context;
 use super::attention::{Attention, LayerCache};
-use super::config::{Activation, Config};
+use super::config::Config;
 use super::linear::{Linear, project_apart, project_onto, project_together};
-use super::matrix::Matrix;
 use super::norm::Norm;
+use super::ops::Matrix;
 use super::source::Source;
-use crate::ops::{geglu, swiglu};
+use crate::ops::{Activation, gated, gated_together};
 
 /// `x + attention(norm(x))`, then `x + mlp(norm(x))`; or with norms on what the two give.
 pub struct Block {
@@ -141,34 +140,12 @@ impl Mlp {
         let flat = x.reshape([batch * positions, hidden]);
         let gated = if matches!(self.down_proj.weight(), Matrix::Packed(_)) {
             let gate_up = project_together(&self.gate_up, flat, context);
-            match self.activation {
-                Activation::Silu => swiglu(gate_up),
-                Activation::GeluTanh => geglu(gate_up),
-            }
+            gated_together(gate_up, self.activation)
         } else {
             let [gate, up] = project_apart(&self.gate_up, [self.inner; 2], flat, context);
-            self.activation.gate(gate, up)
+            gated(gate, up, self.activation)
         };
         let residual = residual.map(|residual| residual.reshape([batch * positions, hidden]));
         project_onto(residual, &self.down_proj, gated, context).reshape([batch, positions, hidden])
-    }
-}
-
-impl Activation {
-    /// `activation(gate) * up`
-    fn gate(self, gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
-        match self {
-            #[cfg(feature = "gpu")]
-            Self::Silu if crate::ops::gpu::wanted(&gate.device().inner()) => crate::ops::gpu::swiglu(gate, up),
-            #[cfg(feature = "gpu")]
-            Self::GeluTanh if crate::ops::gpu::wanted(&gate.device().inner()) => crate::ops::gpu::geglu(gate, up),
-            Self::Silu => silu(gate) * up,
-            // `x / 2 (1 + tanh(u))` is `x sigmoid(2 u)`.
-            Self::GeluTanh => {
-                let factor = 2.0 * (2.0 / std::f64::consts::PI).sqrt();
-                let cube = gate.clone() * gate.clone() * gate.clone();
-                gate.clone() * sigmoid((gate + cube.mul_scalar(0.044_715)).mul_scalar(factor)) * up
-            }
-        }
     }
 }

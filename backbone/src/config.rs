@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::fields::Fields;
 use super::neutral::changes_nothing;
+pub use super::ops::Activation;
 use super::rope::{Rope, RopeDefaults, RopeScaling};
 use crate::families::{FAMILIES, gemma3_images};
 
@@ -112,15 +113,6 @@ pub enum QueryKeyNorm {
     Heads,
     /// All heads of a position together.
     Together,
-}
-
-/// The activation of a gated MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// `x sigmoid(x)`
-    Silu,
-    /// GELU in its tanh approximation.
-    GeluTanh,
 }
 
 /// What to do about a configuration that cannot be meant.

@@ -9,11 +9,11 @@ use super::Context;
 use super::attention::LayerCache;
 use super::block::Block;
 use super::config::Config;
-use super::head::Head;
 use super::linear::Linear;
 use super::lora::EmbeddingLora;
-use super::matrix::Matrix;
 use super::norm::Norm;
+use super::ops::Head;
+use super::ops::Matrix;
 use super::rope::Rope;
 use super::rotary::Rotary;
 use super::source::Source;
@@ -188,6 +188,7 @@ impl Decoder {
         Head {
             matrix,
             name: format!("{path}.weight"),
+            is_trained: matches!(matrix, Matrix::Tensor(_)) && self.is_trained(),
             lora,
             scale: self.config.logit_scale,
             cap: self.config.logit_cap,

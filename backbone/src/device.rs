@@ -1,6 +1,6 @@
 //! The device and the number type that a recipe asks for.
 
-use burn::tensor::{DType, Device};
+use burn::tensor::{DType, Device, Distribution, Tensor};
 use faults::{Fault, FromToml};
 
 /// A device by its name.
@@ -66,6 +66,17 @@ pub fn dtype(wanted: DTypeName, device: &Device) -> DType {
         DTypeName::Auto if is_cpu(device) => DType::F32,
         DTypeName::Auto => DType::BF16,
     }
+}
+
+/// What a device is called.
+pub fn name(device: &Device) -> &'static str {
+    if is_cpu(device) { "cpu" } else { "cuda" }
+}
+
+/// A draw from a normal distribution on the device itself, in moments where the processor takes minutes, and other numbers
+/// than on other machines. `None` on the CPU.
+pub fn draw_normal(deviation: f64, shape: [usize; 2], device: &Device, dtype: DType) -> Option<Tensor<2>> {
+    (!is_cpu(device)).then(|| Tensor::random(shape, Distribution::Normal(0.0, deviation), (device, dtype)))
 }
 
 /// True for the CPU.

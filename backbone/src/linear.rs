@@ -9,7 +9,7 @@ use losses::Parameter;
 
 use super::Context;
 use super::lora::Lora;
-use super::matrix::Matrix;
+use super::ops::Matrix;
 use super::source::Source;
 use crate::ops;
 

@@ -2,12 +2,12 @@
 
 use std::sync::OnceLock;
 
-use burn::tensor::{Distribution, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor};
 use kernels::Dropout;
 use losses::Parameter;
 
 use super::linear::beside;
-use super::matrix::Matrix;
+use super::ops::Matrix;
 
 /// Beside an embedding, as PEFT has it: row v of the matrix becomes `W_v + s B A_v`. Nothing is dropped. The lengths that
 /// DoRA trains are those of the columns, one for each value of the hidden states.
@@ -120,15 +120,8 @@ impl Lora {
     /// # Shapes
     /// - `x` and output: `[tokens, in]`, the output not tracked.
     pub fn mask(&self, name: &str, x: &Tensor<2>, seed: Option<u64>) -> Option<Tensor<2>> {
-        let (dropout, device) = (self.dropout(name, seed)?, x.device().inner());
-        let [rows, width] = x.dims();
-        if crate::device::is_cpu(&device) {
-            let mask = TensorData::new(dropout.mask(rows, width), [rows, width]);
-            return Some(Tensor::<2>::from_data(mask, (&device, x.dtype())));
-        }
-        device.seed(dropout.key());
-        let keep = 1.0 - self.dropout;
-        Some(Tensor::<2>::random([rows, width], Distribution::Bernoulli(keep), (&device, x.dtype())).div_scalar(keep))
+        let dropout = self.dropout(name, seed)?;
+        Some(crate::ops::dropout_mask(dropout, self.dropout, x.dims(), x.dtype(), &x.device().inner()))
     }
 
     /// `||W + s B A||` of each row, `[out]`.

@@ -1,5 +1,4 @@
-//! Root mean square norm (Zhang and Sennrich 2019, arXiv 1910.07467), and layer norm (Ba et al. 2016, arXiv 1607.06450)
-//! without weights.
+//! A norm with its weights.
 
 use burn::tensor::{DType, Tensor};
 use faults::Fault;
@@ -47,29 +46,7 @@ impl Norm {
             let weight = beside(weight, &x).cast(DType::F32);
             if self.offset == 0.0 { weight } else { weight.add_scalar(self.offset) }
         });
-        let x = match &weight {
-            Some(_) => x,
-            None => {
-                let x = x.cast(DType::F32);
-                let mean = x.clone().mean_dim(D - 1);
-                x - mean
-            }
-        };
-        if let (Some(weight), true) = (&weight, crate::device::is_cpu(&x.device().inner())) {
-            return crate::ops::rms_norm(x, weight.clone(), self.epsilon, dtype);
-        }
-        #[cfg(feature = "gpu")]
-        if let (Some(weight), true) = (&weight, crate::ops::gpu::wanted(&x.device().inner())) {
-            return crate::ops::gpu::rms_norm(x, weight.clone(), self.epsilon, dtype);
-        }
-        let x = x.cast(DType::F32);
-        let mean_square = (x.clone() * x.clone()).mean_dim(D - 1);
-        let normed = x / (mean_square + self.epsilon).sqrt();
-        let scaled = match weight {
-            Some(weight) => normed * weight.unsqueeze(),
-            None => normed,
-        };
-        scaled.cast(dtype)
+        crate::ops::norm(x, weight, self.epsilon, dtype)
     }
 
     pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {

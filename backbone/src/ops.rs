@@ -1,196 +1,60 @@
-//! Operations of the CPU with a backward pass of their own, each one pass over memory where a composition of tensor
-//! operations takes five. The mathematics is in the crate `kernels`; here it meets burn's tensors and its graph.
+//! The operations that the model is made of, one file each: its form for the CPU, its form for a GPU, the composition of
+//! burn's operations that both are held against, and the one place that chooses between them.
 //!
-//! Everywhere else (trained weights, most of a GPU's work) the model composes burn's own operations, and each operation
-//! here is tested against that composition, forward and backward. `gpu` has the same for a GPU.
+//! A form of our own is one pass over memory where a composition takes five. Nothing outside of here (and of `device`) asks
+//! which device it is on. `cpu` and `gpu` are where the forms meet burn's tensors and its graph.
 
+mod adamw;
 mod attention;
 mod codes;
 mod columns;
+mod cpu;
+mod dropout;
+mod gated;
 #[cfg(feature = "gpu")]
-pub mod gpu;
+mod gpu;
+mod head;
+mod matrix;
 mod norm;
 mod projection;
-mod swiglu;
+mod rotary;
 #[cfg(test)]
-mod tests;
+mod testing;
 
-use std::fmt::Debug;
-use std::sync::Arc;
+use burn::tensor::Device;
 
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::flex::FlexTensor;
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, Element, Tensor, TensorData};
-
-pub use attention::{AttentionHeads, attention};
+pub use adamw::{AdamWState, AdamWUpdate, adamw};
+pub use attention::{AttentionHeads, attend, attention, native_is_right};
 pub use codes::{Codes, PIECE};
 pub use columns::{scale_columns, times_gain};
-pub use norm::rms_norm;
+pub use dropout::dropout_mask;
+pub use gated::{Activation, gated, gated_together};
+pub use head::{Chunk, Head, HeadGradients, HeadInputs, chunk_rows};
+pub use matrix::{Matrix, is_packed, precision};
+pub use norm::norm;
 pub use projection::{Adapter, Projection, project};
-pub use swiglu::{geglu, swiglu};
+pub use rotary::rotate;
 
-/// Inputs of an operation: as many as three projections with their adapters and a residual have.
-const INPUTS: usize = 8;
-
-/// An operation on the CPU and its way back.
-trait Operation: Debug + Send + Sync + 'static {
-    /// The output, and what the way back will be given. Inputs that an operation does not have are empty.
-    fn forward(&self, inputs: &[FlexTensor; INPUTS]) -> (FlexTensor, Vec<FlexTensor>);
-
-    /// Gradients of those inputs that are `wanted`, each in its input's type as burn's own operations have it, from what
-    /// was saved and the gradient of the output.
-    fn backward(
-        &self,
-        saved: &[FlexTensor],
-        gradient: FlexTensor,
-        wanted: [bool; INPUTS],
-    ) -> [Option<FlexTensor>; INPUTS];
+/// Which form of an operation runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// On the CPU, by the crate `kernels`.
+    Cpu,
+    /// On a GPU, by the crate `cube`.
+    #[cfg(feature = "gpu")]
+    Gpu,
+    /// Of burn's operations.
+    Composed,
 }
 
-/// The one entry into burn's dispatch: an operation with up to eight inputs.
-#[backend_extension(Flex, Autodiff)]
-#[allow(clippy::too_many_arguments, reason = "the dispatch takes tensors one by one")]
-trait NativeOps: Backend {
-    /// Runs `operation`. Inputs that it does not have are any tensors that are not tracked.
-    fn native(
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        c: FloatTensor<Self>,
-        d: FloatTensor<Self>,
-        e: FloatTensor<Self>,
-        f: FloatTensor<Self>,
-        g: FloatTensor<Self>,
-        h: FloatTensor<Self>,
-        operation: Arc<dyn Operation>,
-    ) -> FloatTensor<Self>;
-}
-
-impl NativeOps for Flex {
-    fn native(
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        c: FloatTensor<Self>,
-        d: FloatTensor<Self>,
-        e: FloatTensor<Self>,
-        f: FloatTensor<Self>,
-        g: FloatTensor<Self>,
-        h: FloatTensor<Self>,
-        operation: Arc<dyn Operation>,
-    ) -> FloatTensor<Self> {
-        operation.forward(&[a, b, c, d, e, f, g, h]).0
-    }
-}
-
-impl<C: CheckpointStrategy> NativeOps for Autodiff<Flex, C> {
-    fn native(
-        a: FloatTensor<Self>,
-        b: FloatTensor<Self>,
-        c: FloatTensor<Self>,
-        d: FloatTensor<Self>,
-        e: FloatTensor<Self>,
-        f: FloatTensor<Self>,
-        g: FloatTensor<Self>,
-        h: FloatTensor<Self>,
-        operation: Arc<dyn Operation>,
-    ) -> FloatTensor<Self> {
-        let inputs = [a, b, c, d, e, f, g, h];
-        let nodes = inputs.each_ref().map(|input| input.node());
-        let inputs = inputs.map(|input| input.into_primitive());
-        let (output, saved) = operation.forward(&inputs);
-        match Native.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(preparation) => preparation.finish((operation, saved), output),
-            OpsKind::UnTracked(preparation) => preparation.finish(output),
+impl Form {
+    /// The form of a device, for an operation that has one for each.
+    pub(crate) fn on(device: &Device) -> Self {
+        match crate::device::is_cpu(device) {
+            true => Self::Cpu,
+            #[cfg(feature = "gpu")]
+            false if !gpu::composed() => Self::Gpu,
+            false => Self::Composed,
         }
     }
 }
-
-/// The step of the graph that an operation leaves.
-#[derive(Debug)]
-struct Native;
-
-impl Backward<Flex, INPUTS> for Native {
-    type State = (Arc<dyn Operation>, Vec<FlexTensor>);
-
-    fn backward(self, ops: Ops<Self::State, INPUTS>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let gradient = gradients.consume::<Flex>(&ops.node);
-        let (operation, saved) = ops.state;
-        let wanted = ops.parents.each_ref().map(Option::is_some);
-        let given = operation.backward(&saved, gradient, wanted);
-        for (parent, gradient) in ops.parents.into_iter().zip(given) {
-            if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                gradients.register::<Flex>(parent.id, gradient);
-            }
-        }
-    }
-}
-
-/// Puts the inputs of an operation together and runs it.
-struct Call {
-    inputs: Vec<FloatTensor<Dispatch>>,
-}
-
-impl Call {
-    fn new() -> Self {
-        Self { inputs: Vec::with_capacity(INPUTS) }
-    }
-
-    fn input<const D: usize>(mut self, tensor: Tensor<D>) -> Self {
-        self.inputs.push(tensor.into_dispatch());
-        self
-    }
-
-    /// Leaves places empty up to `index`.
-    fn skip_to(mut self, index: usize) -> Self {
-        while self.inputs.len() < index {
-            let nothing = Tensor::<1>::zeros([1], &burn::tensor::Device::flex());
-            self.inputs.push(nothing.into_dispatch());
-        }
-        self
-    }
-
-    fn run<const D: usize>(self, operation: impl Operation) -> Tensor<D> {
-        let inputs: [FloatTensor<Dispatch>; INPUTS] =
-            self.skip_to(INPUTS).inputs.try_into().expect("no operation has more inputs");
-        let [a, b, c, d, e, f, g, h] = inputs;
-        Tensor::from_dispatch(<Dispatch as NativeOps>::native(a, b, c, d, e, f, g, h, Arc::new(operation)))
-    }
-}
-
-/// The values of a tensor, copied together first when they are scattered.
-fn gathered(tensor: &FlexTensor) -> FlexTensor {
-    let together = match tensor.dtype() {
-        DType::BF16 => tensor.as_slice::<kernels::bf16>().is_some(),
-        _ => tensor.as_slice::<f32>().is_some(),
-    };
-    if together { tensor.clone() } else { tensor.to_contiguous() }
-}
-
-fn slice<E: Element + bytemuck::Pod>(tensor: &FlexTensor) -> &[E] {
-    tensor.as_slice().expect("the tensor was gathered, and its type was looked at")
-}
-
-fn tensor<E: Element, const D: usize>(values: Vec<E>, shape: [usize; D]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape))
-}
-
-/// Runs an expression with the values of a tensor of f32 or bf16 as a slice.
-macro_rules! with_values {
-    ($tensor:expr, $values:ident => $body:expr) => {
-        match $tensor.dtype() {
-            burn::tensor::DType::BF16 => {
-                let $values = $crate::ops::slice::<kernels::bf16>($tensor);
-                $body
-            }
-            _ => {
-                let $values = $crate::ops::slice::<f32>($tensor);
-                $body
-            }
-        }
-    };
-}
-use with_values;

@@ -42,22 +42,7 @@ impl Rotary {
 
     /// Turns queries or keys, `[batch, heads, positions, head_dim]`, by their positions; computed in f32.
     pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let (dtype, head_dim, half) = (x.dtype(), x.dims()[3], self.width() / 2);
-        #[cfg(feature = "gpu")]
-        if head_dim == 2 * half && crate::ops::gpu::wanted(&x.device().inner()) {
-            return crate::ops::gpu::rotate(x, self.cosine.clone(), self.sine.clone());
-        }
-        let x = x.cast(burn::tensor::DType::F32);
-        let first = x.clone().narrow(3, 0, half);
-        let second = x.clone().narrow(3, half, half);
-        let mut parts = vec![
-            first.clone() * self.cosine.clone() - second.clone() * self.sine.clone(),
-            second * self.cosine.clone() + first * self.sine.clone(),
-        ];
-        if head_dim > 2 * half {
-            parts.push(x.narrow(3, 2 * half, head_dim - 2 * half));
-        }
-        Tensor::cat(parts, 3).cast(dtype)
+        crate::ops::rotate(x, self.cosine.clone(), self.sine.clone())
     }
 }
 

@@ -8,6 +8,7 @@ use faults::{Fault, Place};
 
 use super::config::{Config, NormKind, NormPlaces, QueryKeyNorm};
 use super::decoder::HEAD;
+use super::ops::AttentionHeads;
 
 /// The matrix of a head of its own.
 const HEAD_WEIGHT: &str = "lm_head.weight";
@@ -32,6 +33,19 @@ impl Config {
             ("mlp.up_proj", [inner, hidden]),
             down,
         ]
+    }
+
+    /// How queries, keys and values stand in a row of a layer without a window, and what becomes of them.
+    pub fn attention_heads(&self) -> AttentionHeads {
+        AttentionHeads {
+            heads: self.num_attention_heads,
+            key_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            rotary: self.rope.width,
+            window: None,
+            scale: self.attention_scale,
+            cap: self.attention_cap,
+        }
     }
 
     /// The path of a block.

@@ -12,7 +12,7 @@ use rand::SeedableRng;
 use rand_distr::{Distribution, Normal};
 
 use super::config::Config;
-use super::matrix::{Matrix, precision};
+use super::ops::{Matrix, is_packed, precision};
 use super::quantise::Quantise;
 use super::shapes::{compare, refuse_others};
 use crate::ops::Codes;
@@ -120,7 +120,7 @@ impl Source<'_> {
 
     /// Frozen matrices of the CPU are packed, and everything else is f32 there.
     fn packs(&self) -> bool {
-        !self.trained && crate::device::is_cpu(self.device)
+        is_packed(self.device, self.trained)
     }
 
     /// A matrix `[out, in]`; drawn from a normal distribution in a new model.
@@ -134,9 +134,8 @@ impl Source<'_> {
 
     /// A draw on the device, where that is wanted.
     fn drawn(&self, shape: [usize; 2], dtype: DType) -> Option<Tensor<2>> {
-        let here = self.draws_on_device && self.weights.is_none() && !crate::device::is_cpu(self.device);
-        let normal = burn::tensor::Distribution::Normal(0.0, self.initializer_range);
-        here.then(|| Tensor::random(shape, normal, (self.device, dtype)))
+        let here = self.draws_on_device && self.weights.is_none();
+        here.then(|| crate::device::draw_normal(self.initializer_range, shape, self.device, dtype)).flatten()
     }
 
     fn matrix_values(&self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>, Fault> {

@@ -331,7 +331,7 @@ fn measure(arguments: &Arguments, trainee: &mut Trainee, recompute: Recompute) -
     let settings = StepSettings {
         seed: 17,
         recompute,
-        optimizer: AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) },
+        optimizer: AdamW { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) },
         schedule: Schedule { kind: Kind::Constant, learning_rate: 2e-4, warmup: 0, total: arguments.steps + 1 },
         lora_plus_ratio: None,
     };

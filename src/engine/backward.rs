@@ -127,11 +127,11 @@ fn losses_on(
 ) -> Tensor<3> {
     let scale = place.scale.objective;
     let (decoder, totals) = (&trainee.decoder, &mut sums.totals);
-    let head = head::loss_and_gradients(decoder, hidden.clone(), batch, objective, scale, place.seed, totals);
-    for (name, gradient) in head.own {
+    let found = head::loss_and_gradients(decoder, hidden.clone(), batch, objective, scale, place.seed, totals);
+    for (name, gradient) in found.head.0 {
         sums.gradients.add(&name, gradient);
     }
-    let mut gradient = head.hidden;
+    let mut gradient = found.hidden;
     for (index, auxiliary) in trainee.auxiliaries.iter_mut().enumerate() {
         let (rows, places) = batch.unpack(hidden.clone());
         let leaf = rows.autodiff().require_grad();

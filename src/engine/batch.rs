@@ -150,6 +150,15 @@ impl Batch {
         (unpacked.reshape([rows, width, hidden_size]), Some(places))
     }
 
+    /// The learned tokens of each row within a range of all, counted from its start; rows that have none are left out.
+    pub fn rows_within(&self, range: Range<usize>) -> Vec<Range<usize>> {
+        (self.ranges.iter())
+            .map(|row| row.start.max(range.start)..row.end.min(range.end))
+            .filter(|row| row.start < row.end)
+            .map(|row| row.start - range.start..row.end - range.start)
+            .collect()
+    }
+
     /// `[rows, width]`
     pub fn ids(&self, device: &Device) -> Tensor<2, Int> {
         Tensor::from_data(TensorData::new(self.ids.clone(), [self.height, self.width]), device)

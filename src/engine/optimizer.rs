@@ -1,15 +1,14 @@
 //! AdamW with decoupled weight decay (Loshchilov and Hutter 2019, arXiv 1711.05101) on the flat vector of all trained
 //! values, with global-norm clipping and the guard against gradients that are not finite.
 
-use backbone::values as host;
-use burn::tensor::{Device, Tensor, TensorData};
-use kernels::AdamWStep;
+use backbone::ops::{AdamWState, AdamWUpdate, adamw};
+use burn::tensor::{Device, Tensor};
 
 /// Settings of the optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
     /// Decay of the mean of the gradients and of their squares.
-    pub betas: (f64, f64),
+    pub betas: [f64; 2],
     /// Added to the root of the second moment.
     pub epsilon: f64,
     /// Fraction of a weight taken off at learning rate 1.
@@ -18,8 +17,8 @@ pub struct AdamW {
     pub clip_norm: Option<f64>,
 }
 
-/// Moments of all trained values, what corrects their bias, and where learning rates differ. All of it lives on the device, so that a step that is
-/// skipped there needs no word from the host.
+/// Moments of all trained values, what corrects their bias, and where learning rates differ. All of it lives on the device,
+/// so that a step that is skipped there needs no word from the host.
 pub struct Moments {
     /// Mean of the gradients, `[length]`.
     pub first: Tensor<1>,
@@ -40,22 +39,7 @@ impl Moments {
     }
 }
 
-/// What every way of making an update derives from the settings and the step's learning rate.
-struct Derived {
-    /// How much of the moments is kept.
-    betas: [f64; 2],
-    /// How much of the gradient comes to them. Derived in f64: 1 - 0.999 in f32 is off in the fifth digit.
-    shares: [f64; 2],
-    /// How much is taken off the values.
-    decay: f64,
-}
-
 impl AdamW {
-    fn derived(&self, learning_rate: f64) -> Derived {
-        let betas = [self.betas.0, self.betas.1];
-        Derived { betas, shares: betas.map(|beta| 1.0 - beta), decay: learning_rate * self.weight_decay }
-    }
-
     /// One update of values of which the last `controls` are there to compare with: these are clipped by a norm of their
     /// own and left as they are where that is not finite, so that without them all others would become the same. The norm
     /// given back is that of the others; else as [`AdamW::update`].
@@ -105,143 +89,16 @@ impl AdamW {
         moments: &mut Moments,
         learning_rate: f64,
     ) -> (Tensor<1>, Tensor<1>) {
-        if backbone::device::is_cpu(&values.device()) {
-            return self.update_in_one_pass(values, gradient, loss, moments, learning_rate);
-        }
-        // The kernel has one rate for all: rates of their own (LoRA+) are composed.
-        #[cfg(feature = "gpu")]
-        if moments.factors.is_none() && backbone::ops::gpu::wanted(&values.device()) {
-            return self.update_on_device(values, gradient, loss, moments, learning_rate);
-        }
-        self.update_composed(values, gradient, loss, moments, learning_rate)
+        let AdamW { betas, epsilon, weight_decay, clip_norm } = *self;
+        let update = AdamWUpdate { betas, epsilon, weight_decay, clip_norm, learning_rate };
+        let Moments { first, second, corrections, factors } =
+            std::mem::replace(moments, Moments::zeros(0, &values.device()));
+        let state = AdamWState { values, first, second, corrections, factors };
+        let (AdamWState { values, first, second, corrections, factors }, norm) =
+            adamw(state, gradient, loss.clone(), &update);
+        *moments = Moments { first, second, corrections, factors };
+        (values, norm)
     }
-
-    /// The same on a GPU, in three kernels.
-    #[cfg(feature = "gpu")]
-    fn update_on_device(
-        &self,
-        values: Tensor<1>,
-        gradient: Tensor<1>,
-        loss: &Tensor<1>,
-        moments: &mut Moments,
-        learning_rate: f64,
-    ) -> (Tensor<1>, Tensor<1>) {
-        use backbone::ops::gpu::AdamWVectors;
-
-        let nothing = Tensor::zeros([0], &values.device());
-        let take = |tensor: &mut Tensor<1>| std::mem::replace(tensor, nothing.clone());
-        let vectors = AdamWVectors {
-            values,
-            first: take(&mut moments.first),
-            second: take(&mut moments.second),
-            corrections: take(&mut moments.corrections),
-        };
-        let Derived { betas, shares, decay } = self.derived(learning_rate);
-        let step = cube::AdamWStep {
-            betas: betas.map(|beta| beta as f32),
-            shares: shares.map(|share| share as f32),
-            clip_norm: self.clip_norm.map_or(f32::MAX, |clip| clip as f32),
-            rate: learning_rate as f32,
-            epsilon: self.epsilon as f32,
-            keep: (1.0 - decay) as f32,
-        };
-        let (vectors, norm) = backbone::ops::gpu::adamw(vectors, gradient, loss.clone(), step);
-        moments.first = vectors.first;
-        moments.second = vectors.second;
-        moments.corrections = vectors.corrections;
-        (vectors.values, norm)
-    }
-
-    /// The same on the CPU, where the host may look at the norm: one pass over memory, in place.
-    fn update_in_one_pass(
-        &self,
-        values: Tensor<1>,
-        gradient: Tensor<1>,
-        loss: &Tensor<1>,
-        moments: &mut Moments,
-        learning_rate: f64,
-    ) -> (Tensor<1>, Tensor<1>) {
-        let device = values.device();
-        let vector = |values: Vec<f32>| {
-            let length = values.len();
-            Tensor::from_data(TensorData::new(values, [length]), &device)
-        };
-        let gradient = host(gradient);
-        let norm = kernels::sum_of_squares(&gradient).sqrt();
-        let judged = norm as f32 + host(loss.clone())[0] * 0.0;
-        if !judged.is_finite() {
-            return (values, vector(vec![judged]));
-        }
-        let take = |tensor: &mut Tensor<1>| host(std::mem::replace(tensor, Tensor::zeros([0], &device)));
-        let (mut first, mut second) = (take(&mut moments.first), take(&mut moments.second));
-        let Derived { betas, shares, decay } = self.derived(learning_rate);
-        let before = take(&mut moments.corrections);
-        let [correction1, correction2] = [0, 1].map(|of| f64::from(before[of]) * betas[of] + shares[of]);
-        let step = AdamWStep {
-            gradient_scale: self.clip_norm.map_or(1.0, |clip| (clip / (norm + 1e-6)).min(1.0)) as f32,
-            betas: betas.map(|beta| beta as f32),
-            shares: shares.map(|share| share as f32),
-            rate: (learning_rate / correction1) as f32,
-            root_scale: (1.0 / correction2.sqrt()) as f32,
-            epsilon: self.epsilon as f32,
-            decay: decay as f32,
-        };
-        let mut updated = host(values);
-        let factors = moments.factors.clone().map(host).unwrap_or_default();
-        kernels::adamw(&mut updated, &gradient, &mut first, &mut second, &factors, &step);
-        moments.first = vector(first);
-        moments.second = vector(second);
-        moments.corrections = vector(vec![correction1 as f32, correction2 as f32]);
-        (vector(updated), vector(vec![judged]))
-    }
-
-    fn update_composed(
-        &self,
-        values: Tensor<1>,
-        gradient: Tensor<1>,
-        loss: &Tensor<1>,
-        moments: &mut Moments,
-        learning_rate: f64,
-    ) -> (Tensor<1>, Tensor<1>) {
-        let norm = sum_of_squares(&gradient).sqrt() + loss.clone().mul_scalar(0.0);
-        let finite = norm.clone().is_finite();
-        let length = values.dims()[0];
-        let keep = finite.clone().bool_not().expand([length]);
-        let gradient = match self.clip_norm {
-            // As PyTorch's `clip_grad_norm_`: min(1, clip / (norm + 1e-6)).
-            Some(clip) => gradient * (norm.clone() + 1e-6).recip().mul_scalar(clip).clamp_max(1.0),
-            None => gradient,
-        };
-        let Derived { betas, shares, decay } = self.derived(learning_rate);
-        let first = moments.first.clone().mul_scalar(betas[0]) + gradient.clone().mul_scalar(shares[0]);
-        let second = moments.second.clone().mul_scalar(betas[1]) + (gradient.clone() * gradient).mul_scalar(shares[1]);
-        let corrections = moments.corrections.clone();
-        let [correction1, correction2] =
-            [0, 1].map(|of| corrections.clone().narrow(0, of, 1).mul_scalar(betas[of]).add_scalar(shares[of]));
-        let denominator = (second.clone() / correction2.clone()).sqrt().add_scalar(self.epsilon);
-        let direction = first.clone() / denominator * correction1.clone().recip();
-        let change = direction.mul_scalar(learning_rate) + values.clone().mul_scalar(decay);
-        let updated = match &moments.factors {
-            Some(factors) => values.clone() - change * factors.clone(),
-            None => values.clone() - change,
-        };
-        let corrections = Tensor::cat(vec![correction1, correction2], 0);
-        let still = finite.bool_not().expand([2]);
-        moments.corrections = corrections.mask_where(still, moments.corrections.clone());
-        moments.first = first.mask_where(keep.clone(), moments.first.clone());
-        moments.second = second.mask_where(keep.clone(), moments.second.clone());
-        (updated.mask_where(keep, values), norm)
-    }
-}
-
-/// The sum of squares, `[1]`, in an order that is always the same: a long sum in one piece is split between threads as
-/// they come.
-fn sum_of_squares(values: &Tensor<1>) -> Tensor<1> {
-    if values.dims()[0] == 0 {
-        return Tensor::zeros([1], &values.device());
-    }
-    let pieces = values.clone().split(1 << 20, 0);
-    Tensor::cat(pieces.into_iter().map(|piece| (piece.clone() * piece).sum()).collect(), 0).sum()
 }
 
 #[cfg(test)]
@@ -250,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    const SETTINGS: AdamW = AdamW { betas: (0.9, 0.999), epsilon: 1e-8, weight_decay: 0.01, clip_norm: Some(1.0) };
+    const SETTINGS: AdamW = AdamW { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.01, clip_norm: Some(1.0) };
 
     fn vector(values: &[f32]) -> Tensor<1> {
         Tensor::from_floats(values, &Device::flex())
@@ -272,34 +129,6 @@ mod tests {
         let found = values(current);
         assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-6), "{found:?} is not {expected:?}");
         assert!(norms.iter().zip([0.374_165_77, 5.0, 2.061_577]).all(|(a, b)| (a - b).abs() < 1e-5), "{norms:?}");
-    }
-
-    #[test]
-    fn one_pass_gives_what_the_composition_gives() {
-        let numbers = |count: usize, seed: f32| (0..count).map(|i| (i as f32 * 0.7 + seed).sin()).collect::<Vec<_>>();
-        let mut moments = [0, 1].map(|_| Moments::zeros(0, &Device::flex()));
-        let mut current = [0, 1].map(|_| vector(&[]));
-        let rates = vector(&[1.0, 16.0, 1.0, 0.5].repeat(251)[..1003]);
-        for (step, factors) in [None, Some(rates)].into_iter().flat_map(|f| (0..5).map(move |step| (step, f.clone()))) {
-            if step == 0 {
-                moments = [0, 1].map(|_| Moments { factors: factors.clone(), ..Moments::zeros(1003, &Device::flex()) });
-                current = [0, 1].map(|_| vector(&numbers(1003, 0.1)));
-            }
-            let gradient = vector(&numbers(1003, step as f32));
-            let [a, b] = &mut moments;
-            let loss = vector(&[1.0]);
-            let (next_a, norm_a) = SETTINGS.update_in_one_pass(current[0].clone(), gradient.clone(), &loss, a, 0.1);
-            let (next_b, norm_b) = SETTINGS.update_composed(current[1].clone(), gradient, &loss, b, 0.1);
-            let close = |a: &Tensor<1>, b: &Tensor<1>| {
-                let (a, b) = (values(a.clone()), values(b.clone()));
-                assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5 * b.abs().max(1.0)), "{step}");
-            };
-            close(&next_a, &next_b);
-            close(&norm_a, &norm_b);
-            close(&a.corrections, &b.corrections);
-            close(&a.second, &b.second);
-            current = [next_a, next_b];
-        }
     }
 
     /// Controls behind the others leave these as they become without them, and are clipped by a norm of their own.

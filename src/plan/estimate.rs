@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use backbone::{AdapterSettings, Config, EncoderFiles, HEAD, Sizes, fitting_modules, is_embedding, is_right};
+use backbone::ops::native_is_right;
+use backbone::{AdapterSettings, Config, EncoderFiles, HEAD, fitting_modules, is_embedding};
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use faults::Fault;
 use kernels::{Packed, Precision};
@@ -214,11 +215,9 @@ fn largest_batch(order: &mut Order, steps: usize) -> (Shape, u64) {
 }
 
 /// Whether attention without a mask keeps no scores on a device, for rows of these numbers `[rows, positions]`.
-pub fn native_attention(config: &Config, [rows, positions]: [usize; 2], dtype: DType, device: &Device) -> bool {
-    let (heads, key_heads) = (config.num_attention_heads, config.num_key_value_heads);
+pub fn native_attention(config: &Config, rows_positions: [usize; 2], dtype: DType, device: &Device) -> bool {
     // With a cap the native one is not asked.
-    config.attention_cap.is_none()
-        && is_right(device, dtype, Sizes { rows, positions, heads, key_heads, width: config.head_dim })
+    config.attention_cap.is_none() && native_is_right(device, dtype, rows_positions, &config.attention_heads())
 }
 
 /// Values of a new adapter.

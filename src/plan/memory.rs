@@ -3,14 +3,13 @@
 //! The terms are the tensors themselves, beside what the process holds already when the plan is made; what is measured
 //! (`benches/memory.py`, tables in `docs/performance.md`) lies within 15 % of them.
 
-use backbone::ops::PIECE;
+use backbone::ops::{PIECE, chunk_rows};
 use backbone::{Config, NormPlaces, Quantise, QueryKeyNorm};
 use burn::tensor::{DType, Device};
 use losses::Held;
 
 use super::fitting;
 use crate::engine::backward::Recompute;
-use crate::engine::head::chunk_rows;
 
 /// What a step is made of, as far as memory goes.
 #[derive(Debug, Clone, Copy)]

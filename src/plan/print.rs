@@ -134,7 +134,7 @@ impl Plan {
 
     /// `cpu` or `cuda`.
     pub fn device_name(&self) -> &'static str {
-        if backbone::device::is_cpu(&self.device) { "cpu" } else { "cuda" }
+        backbone::device::name(&self.device)
     }
 }
 

@@ -138,7 +138,7 @@ fn a_head_with_trained_lengths_and_dropped_inputs_has_the_loss_and_gradients_of_
         let found = loss_and_gradients(&decoder, states, &batch, &mut *objective, 1.0, SEED, &mut totals);
         let loss = totals.read().loss;
         assert!((loss - reference.loss(&parts)).abs() < 1e-3, "{loss} for {}", reference.loss(&parts));
-        let mut own = found.own;
+        let mut own = found.head.0;
         close("hidden", values(found.hidden.flatten::<1>(0, 2)), &reference.gradient(&parts, 0));
         for (index, name) in ["lora_A.weight", "lora_B.weight", "lora_magnitude_vector"].into_iter().enumerate() {
             let gradient = own.remove(&format!("lm_head.{name}")).expect(name);

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use backbone::ops::chunk_rows;
 use backbone::values;
 use backbone::{Config, Decoder, Source};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use datasets::{Example, Part};
 use trainer::engine::batch::Batch;
-use trainer::engine::head::{chunk_rows, loss_and_gradients};
+use trainer::engine::head::loss_and_gradients;
 use trainer::engine::totals::Totals;
 
 use crate::fixtures::{fixture, load};

@@ -31,7 +31,7 @@ impl Steps {
             seed: 0,
             recompute: self.recompute,
             optimizer: AdamW {
-                betas: (0.9, 0.999),
+                betas: [0.9, 0.999],
                 epsilon: 1e-8,
                 weight_decay: self.weight_decay,
                 clip_norm: Some(1.0),

@@ -212,7 +212,7 @@ impl Workplace {
 
     /// A copy of `builtin:tiny` as a folder of Hugging Face files.
     pub fn model(&self, name: &str) {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model/tiny");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("backbone/src/tiny");
         for file in ["config.json", "model.safetensors"] {
             self.write(&format!("{name}/{file}"), fs::read(source.join(file)).expect("the embedded model"));
         }

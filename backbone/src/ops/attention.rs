@@ -1,12 +1,17 @@
 //! Attention from the output of the three projections to the input of the fourth.
 
+mod native;
+
 use std::sync::Arc;
 
 use burn::backend::flex::FlexTensor;
-use burn::tensor::Tensor;
+use burn::tensor::module::attention as burns_attention;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Bool, DType, Device, Int, Tensor};
 use kernels::{AttentionShape, AttentionTree};
 
-use super::{Call, INPUTS, Operation, gathered, slice, tensor, with_values};
+use super::cpu::{Call, INPUTS, Operation, gathered, slice, tensor, with_values};
+use native::{Sizes, is_right};
 
 /// How queries, keys and values stand in a row, and what becomes of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,6 +57,57 @@ pub fn attention<const D: usize>(
     Call::new().input(qkv).input(cosine).input(sine).run(Attention { shape, tree })
 }
 
+/// Causal attention by burn's own operations: composed, or its native one on a GPU where that is right.
+///
+/// # Shapes
+/// - `queries`: `[batch, heads, queries, head_dim]`, turned; `keys`, `values`: `[batch, key_heads, keys, head_dim]`; the
+///   queries are the last of the keys' positions. `mask`: true where the key is hidden, `[batch, heads, queries, keys]`;
+///   without one, a query sees what is before it and not too far back.
+/// - output: as `queries`.
+pub fn attend(
+    queries: Tensor<4>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    mask: Option<Tensor<4, Bool>>,
+    heads: &AttentionHeads,
+) -> Tensor<4> {
+    let mask = mask.or_else(|| window_mask(queries.dims()[..3].try_into().expect("three of four"), &keys, heads));
+    let AttentionHeads { scale, cap, .. } = *heads;
+    let options = AttentionModuleOptions { scale, softcap: cap, is_causal: true, ..Default::default() };
+    burns_attention(queries, keys, values, mask, None, options)
+}
+
+/// True where burn's native attention of `rows` rows of `positions` is right on a device, or is never asked for there: with
+/// a cap on the scores these are composed.
+pub fn native_is_right(device: &Device, dtype: DType, [rows, positions]: [usize; 2], heads: &AttentionHeads) -> bool {
+    let AttentionHeads { heads, key_heads, head_dim: width, .. } = *heads;
+    is_right(device, dtype, Sizes { rows, positions, heads, key_heads, width })
+}
+
+/// True where a key lies too far back for its query; `None` when the window hides nothing, so that the attention stays on
+/// the fast path.
+///
+/// Training on a GPU has a mask, and with it an attention whose way back is composed, where the native one is wrong.
+fn window_mask(
+    [batch, heads, queries]: [usize; 3],
+    keys: &Tensor<4>,
+    shape: &AttentionHeads,
+) -> Option<Tensor<4, Bool>> {
+    let (total, device) = (keys.dims()[2], keys.device().inner());
+    let wrong = || {
+        let AttentionHeads { key_heads, head_dim: width, .. } = *shape;
+        let sizes = Sizes { rows: batch, positions: total, heads, key_heads, width };
+        let tried = keys.is_autodiff() && shape.cap.is_none() && !crate::device::is_cpu(&device);
+        tried && !is_right(&device, keys.dtype(), sizes)
+    };
+    let window = shape.window.filter(|window| *window < total).or_else(|| wrong().then_some(total))?;
+    let query = Tensor::<1, Int>::arange((total - queries) as i64..total as i64, &device).reshape([queries, 1]);
+    let key = Tensor::<1, Int>::arange(0..total as i64, &device).reshape([1, total]);
+    let distance = query.expand([queries, total]) - key.expand([queries, total]);
+    let hidden = distance.greater_equal_elem(window as i64);
+    Some(hidden.reshape([1, 1, queries, total]).expand([batch, heads, queries, total]))
+}
+
 #[derive(Debug)]
 struct Attention {
     shape: AttentionShape,
@@ -91,5 +147,70 @@ impl Operation for Attention {
             ))
         }));
         given
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::ops::testing::{close, leaf, run};
+
+    /// Burn's own attention with a mask for the window, on turned queries and keys.
+    #[test]
+    fn attention_is_the_composed_attention() {
+        let (batch, positions, head_dim) = (2, 60, 12);
+        for (heads, key_heads, window, scale, cap) in [
+            (2, 2, None, None, None),
+            (4, 2, None, None, None),
+            (3, 1, Some(17), None, None),
+            (4, 2, Some(9), Some(0.7), Some(1.25)),
+        ] {
+            let shape = AttentionHeads { heads, key_heads, head_dim, rotary: head_dim, window, scale, cap };
+            let width = (heads + 2 * key_heads) * head_dim;
+            let leaves = [leaf(batch * positions, width, 0.1)];
+            let table = |function: fn(f32) -> f32| {
+                let angles = (0..positions).flat_map(|p| (0..6).map(move |i| p as f32 * 0.5f32.powi(i)));
+                let data: Vec<f32> = angles.map(function).collect();
+                Tensor::<4>::from_data(TensorData::new(data, [1, 1, positions, 6]), &Device::flex())
+            };
+            let (cosine, sine) = (table(f32::cos), table(f32::sin));
+            let fused = run(&leaves, |l| attention(l[0].clone(), cosine.clone(), sine.clone(), batch, shape, None));
+            let composed = run(&leaves, |l| {
+                let rows = l[0].clone().reshape([batch, positions, width]);
+                let part = |first: usize, count: usize| {
+                    let part = rows.clone().narrow(2, first * head_dim, count * head_dim);
+                    part.reshape([batch, positions, count, head_dim]).swap_dims(1, 2)
+                };
+                let turn = |x: Tensor<4>| {
+                    let (a, b) = (x.clone().narrow(3, 0, 6), x.narrow(3, 6, 6));
+                    let (cosine, sine) = (cosine.clone().autodiff(), sine.clone().autodiff());
+                    let first = a.clone() * cosine.clone() - b.clone() * sine.clone();
+                    Tensor::cat(vec![first, b * cosine + a * sine], 3)
+                };
+                let repeat = |x: Tensor<4>| {
+                    let group = heads / key_heads;
+                    let x = x.reshape([batch, key_heads, 1, positions * head_dim]).repeat_dim(2, group);
+                    x.reshape([batch, heads, positions, head_dim])
+                };
+                let (q, k) = (turn(part(0, heads)), repeat(turn(part(heads, key_heads))));
+                let v = repeat(part(heads + key_heads, key_heads));
+                let hidden: Vec<f32> = (0..positions * positions)
+                    .map(|i| {
+                        let (query, key) = (i / positions, i % positions);
+                        let seen = key <= query && window.is_none_or(|window| query - key < window);
+                        if seen { 0.0 } else { -1e9 }
+                    })
+                    .collect();
+                let hidden = TensorData::new(hidden, [1, 1, positions, positions]);
+                let hidden = Tensor::<4>::from_data(hidden, &Device::flex()).autodiff();
+                let scores = q.matmul(k.swap_dims(2, 3)).mul_scalar(scale.unwrap_or((head_dim as f64).sqrt().recip()));
+                let scores = cap.map_or(scores.clone(), |cap| scores.div_scalar(cap).tanh().mul_scalar(cap));
+                let attended = burn::tensor::activation::softmax(scores + hidden, 3).matmul(v);
+                attended.swap_dims(1, 2).reshape([batch * positions, heads * head_dim])
+            });
+            close(&fused, &composed, 3e-6);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Products with a frozen matrix in codes, as a GPU runs them. The matrix is dequantised a piece at a time, again on the way
 //! back, and never exists as a whole; the definition is that of `kernels::Quantised`, value for value.
 //!
-//! On a GPU a kernel dequantises (`super::gpu`); `composed` has the same of burn's operations, for everything else.
+//! On a GPU a kernel dequantises; `composed` has the same of burn's operations, for everything else.
 
 mod composed;
 
@@ -18,9 +18,8 @@ use burn::tensor::Shape;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use kernels::{BLOCK, LEVELS, Quantisation, Quantised, SCALE_BLOCK, Scales, dynamic_map};
 
-#[cfg(feature = "gpu")]
-pub(super) use composed::product_of;
-pub(super) use composed::{by_pieces, product};
+use super::Form;
+use composed::{by_pieces, product};
 
 /// Values that are dequantised at once. In bf16 they take 128 MiB, and the matrices of an 8B model but its head are one piece
 /// each, whose product is written where it belongs.
@@ -137,11 +136,11 @@ impl Codes {
     /// # Shapes
     /// - `ids`: `[tokens]`; output `[tokens, in]`, in the type of products, not tracked.
     pub fn rows(&self, ids: Tensor<1, Int>) -> Tensor<2> {
-        #[cfg(feature = "gpu")]
-        if super::gpu::wanted(&ids.device()) {
-            return super::gpu::coded_rows(ids, self.parts());
+        match Form::on(&ids.device()) {
+            #[cfg(feature = "gpu")]
+            Form::Gpu => on_gpu::coded_rows(ids, self.parts()),
+            Form::Cpu | Form::Composed => self.composed_rows(ids),
         }
-        self.composed_rows(ids)
     }
 
     /// All values, as many rows at a time as a product dequantises, in f32.
@@ -225,6 +224,76 @@ impl<B: Backend> Clone for Parts<B> {
 impl<B: Backend> std::fmt::Debug for Parts<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.layout.fmt(f)
+    }
+}
+
+/// On a GPU: a kernel dequantises a piece into the type of products, right before each.
+#[cfg(feature = "gpu")]
+mod on_gpu {
+    use burn::backend::fusion::custom::TensorSpec;
+    use burn::backend::tensor::{FloatTensor, IntTensor};
+    use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
+    use burn::tensor::{DType, Int, Shape, Tensor};
+    use burn_cubecl::CubeBackend;
+    use burn_cubecl::kernel::into_contiguous;
+    use burn_cubecl::tensor::CubeTensor;
+    use cube::{Coded, Rows};
+    use kernels::Quantisation;
+
+    use super::composed::{by_pieces, product, product_of};
+    use super::{CodedOps, Layout, PIECE, Parts};
+    use crate::ops::gpu::{beside, buffer, composed};
+
+    /// Rows `ids` of a matrix in codes, `[ids, in]`, in its type of products.
+    pub fn coded_rows(ids: Tensor<1, Int>, parts: Parts<Dispatch>) -> Tensor<2> {
+        let ids = ids.cast(DType::I32).into_dispatch();
+        Tensor::from_dispatch(<Dispatch as RowKernels>::coded_rows(ids, parts))
+    }
+
+    /// Outside of the graph.
+    #[backend_extension(Cube, Fusion)]
+    pub(crate) trait RowKernels: Backend {
+        #[fusion(meta = |ids, parts| {
+        TensorSpec::new(Shape::new([ids.shape.num_elements(), parts.layout.shape[1]]), parts.layout.dtype)
+    })]
+        fn coded_rows(ids: IntTensor<Self>, #[extension_type] parts: Parts<Self>) -> FloatTensor<Self>;
+    }
+
+    impl RowKernels for CubeBackend {
+        fn coded_rows(ids: IntTensor<Self>, parts: Parts<Self>) -> FloatTensor<Self> {
+            let ids = into_contiguous(ids);
+            values(parts, Rows::Of(&buffer(&ids)), ids.shape().num_elements())
+        }
+    }
+
+    impl CodedOps for CubeBackend {
+        fn coded_product(x: FloatTensor<Self>, parts: Parts<Self>, back: bool) -> FloatTensor<Self> {
+            if composed() {
+                return product::<Self>(x, &parts, back);
+            }
+            product_of::<Self>(x, by_pieces(parts.layout.shape, PIECE), back, |rows| {
+                values(parts.clone(), Rows::From(rows.start), rows.len())
+            })
+        }
+    }
+
+    /// So many of the rows, `[count, in]`, in the type of products.
+    fn values(parts: Parts<CubeBackend>, rows: Rows<'_>, count: usize) -> CubeTensor {
+        let Parts { codes, scale_codes, scales, tables, layout } = parts;
+        let [codes, scale_codes, scales, tables] = [codes, scale_codes, scales, tables].map(into_contiguous);
+        let Layout { shape, quantisation, offset, dtype } = layout;
+        let values = beside(&codes, Shape::new([count, shape[1]]), dtype);
+        let matrix = Coded {
+            codes: &buffer(&codes),
+            scale_codes: &buffer(&scale_codes),
+            scales: &buffer(&scales),
+            tables: &buffer(&tables),
+            offset,
+            nf4: quantisation == Quantisation::Nf4,
+            shape,
+        };
+        cube::dequantise(&codes.client, &matrix, rows, &buffer(&values));
+        values
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor};
 
-use super::swiglu::shape;
-use super::{Call, INPUTS, Operation, gathered, slice, tensor, with_values};
+use super::Form;
+use super::cpu::{Call, INPUTS, Operation, gathered, shape, slice, tensor, with_values};
 
-/// `z * gain + bias`, or `z * gain + residual`.
+/// `z * gain + bias`, or `z * gain + residual`, on the CPU.
 ///
 /// # Shapes
 /// - `z`: `[tokens, out]`, f32 or bf16; `gain`: `[out]`, f32; `bias`: `[out]`; `residual`: `[tokens, out]`, f32.
@@ -31,12 +31,14 @@ pub fn scale_columns(
 /// # Shapes
 /// - `z` and output: `[tokens, out]`, of one type; `gain`: `[out]`, f32.
 pub fn times_gain(z: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
-    #[cfg(feature = "gpu")]
-    if super::gpu::wanted(&z.device().inner()) {
-        return super::gpu::scale_columns(z, gain);
+    match Form::on(&z.device().inner()) {
+        #[cfg(feature = "gpu")]
+        Form::Gpu => on_gpu::scale_columns(z, gain),
+        Form::Cpu | Form::Composed => {
+            let dtype = z.dtype();
+            (z.cast(DType::F32) * gain.unsqueeze()).cast(dtype)
+        }
     }
-    let dtype = z.dtype();
-    (z.cast(DType::F32) * gain.unsqueeze()).cast(dtype)
 }
 
 #[derive(Debug)]
@@ -83,5 +85,127 @@ impl Operation for ScaleColumns {
             given[2] = Some(gradient);
         }
         given
+    }
+}
+
+/// On a GPU: kernels of the crate `cube` in burn's graph.
+#[cfg(feature = "gpu")]
+mod on_gpu {
+    use burn::backend::autodiff::checkpoint::base::Checkpointer;
+    use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+    use burn::backend::autodiff::grads::Gradients;
+    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    use burn::backend::fusion::custom::TensorSpec;
+    use burn::backend::tensor::FloatTensor;
+    use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+    use burn::tensor::{DType, Shape, Tensor};
+    use burn_cubecl::CubeBackend;
+    use burn_cubecl::kernel::into_contiguous;
+
+    use crate::ops::gpu::register;
+    use crate::ops::gpu::{beside, buffer};
+
+    /// `z * gain`, multiplied in f32.
+    ///
+    /// # Shapes
+    /// - `z` and output: `[tokens, out]`, of one type; `gain`: `[out]`, f32.
+    pub fn scale_columns(z: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
+        Tensor::from_dispatch(<Dispatch as TrackedColumns>::scale_columns(z.into_dispatch(), gain.into_dispatch()))
+    }
+
+    /// Outside of the graph.
+    #[backend_extension(Cube, Fusion)]
+    pub(crate) trait ColumnsKernels: Backend {
+        #[fusion(dtype = z, shape = z)]
+        fn scale_columns_forward(z: FloatTensor<Self>, gain: FloatTensor<Self>) -> FloatTensor<Self>;
+
+        #[fusion(meta = |z, gain, _gradient| (z.clone(), gain.clone()))]
+        fn scale_columns_backward(
+            z: FloatTensor<Self>,
+            gain: FloatTensor<Self>,
+            gradient: FloatTensor<Self>,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    }
+
+    /// In the graph.
+    #[backend_extension(Cube, Autodiff, Fusion)]
+    pub(crate) trait TrackedColumns: Backend {
+        #[fusion(dtype = z, shape = z)]
+        fn scale_columns(z: FloatTensor<Self>, gain: FloatTensor<Self>) -> FloatTensor<Self>;
+    }
+
+    impl<B: ColumnsKernels, C: CheckpointStrategy> TrackedColumns for Autodiff<B, C> {
+        fn scale_columns(z: FloatTensor<Self>, gain: FloatTensor<Self>) -> FloatTensor<Self> {
+            let nodes = [z.node(), gain.node()];
+            let (z, gain) = (z.into_primitive(), gain.into_primitive());
+            let y = B::scale_columns_forward(z.clone(), gain.clone());
+            match ScaleColumns.prepare::<C>(nodes).compute_bound().stateful() {
+                OpsKind::Tracked(preparation) => preparation.finish((z, gain), y),
+                OpsKind::UnTracked(preparation) => preparation.finish(y),
+            }
+        }
+    }
+
+    #[derive(Debug)]
+    struct ScaleColumns;
+
+    impl<B: ColumnsKernels> Backward<B, 2> for ScaleColumns {
+        /// What is scaled, and the factors.
+        type State = (FloatTensor<B>, FloatTensor<B>);
+
+        fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+            let gradient = gradients.consume::<B>(&ops.node);
+            let (z, gain) = ops.state;
+            let ids = ops.parents.map(|parent| parent.map(|node| node.id));
+            register::<B>(gradients, ids, B::scale_columns_backward(z, gain, gradient));
+        }
+    }
+
+    impl ColumnsKernels for CubeBackend {
+        fn scale_columns_forward(z: FloatTensor<Self>, gain: FloatTensor<Self>) -> FloatTensor<Self> {
+            let [z, gain] = [z, gain].map(into_contiguous);
+            let y = beside(&z, z.shape(), z.dtype);
+            cube::scale_columns(&z.client, &buffer(&z), &buffer(&gain), &buffer(&y));
+            y
+        }
+
+        fn scale_columns_backward(
+            z: FloatTensor<Self>,
+            gain: FloatTensor<Self>,
+            gradient: FloatTensor<Self>,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+            let [z, gain, gradient] = [z, gain, gradient].map(into_contiguous);
+            let [dz, dgain] = [&z, &gain].map(|input| beside(input, input.shape(), input.dtype));
+            let [v, factor, g] = [&z, &gain, &gradient].map(buffer);
+            cube::scale_columns_backward(&z.client, &v, &factor, &g, &buffer(&dz), &buffer(&dgain));
+            (dz, dgain)
+        }
+    }
+
+    impl TrackedColumns for CubeBackend {
+        fn scale_columns(z: FloatTensor<Self>, gain: FloatTensor<Self>) -> FloatTensor<Self> {
+            Self::scale_columns_forward(z, gain)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::{close, leaf, plain, run, values};
+
+    #[test]
+    fn the_cpu_gives_the_composition() {
+        let leaves = [leaf(37, 43, 0.1), leaf(1, 43, 0.5), leaf(37, 43, 0.9)];
+        let gain = |l: &[Tensor<2>]| l[1].clone().reshape([43]);
+        let fused = run(&leaves, |l| scale_columns(l[0].clone(), gain(l), None, Some(l[2].clone())));
+        let composed = run(&leaves, |l| l[2].clone() + l[0].clone() * l[1].clone());
+        close(&fused, &composed, 1e-6);
+        let bias: Vec<f32> = values(43, 0.3);
+        let fused = run(&leaves[..2], |l| scale_columns(l[0].clone(), gain(l), Some(Arc::new(bias.clone())), None));
+        let composed = run(&leaves[..2], |l| l[0].clone() * l[1].clone() + plain(1, 43, 0.3));
+        close(&fused, &composed, 1e-6);
+        let half = |l: &[Tensor<2>]| scale_columns(l[0].clone().cast(DType::BF16), gain(l), None, None);
+        close(&run(&leaves[..2], half), &run(&leaves[..2], |l| l[0].clone() * l[1].clone()), 2e-2);
     }
 }

@@ -6,8 +6,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor};
 use kernels::{Dropped, Factors, Packed, Part};
 
-use super::swiglu::shape;
-use super::{Call, INPUTS, Operation, gathered, slice, tensor, with_values};
+use super::cpu::{Call, INPUTS, Operation, gathered, shape, slice, tensor, with_values};
 
 /// A frozen matrix with its bias.
 #[derive(Debug, Clone)]
@@ -147,5 +146,60 @@ impl Operation for Project {
             given[INPUTS - 1] = Some(gradient);
         }
         given
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use kernels::Precision;
+
+    use super::*;
+    use crate::ops::testing::{close, leaf, plain, run, values};
+
+    #[test]
+    fn projections_are_the_composed_products_with_adapters_bias_and_residual() {
+        let (rows, inputs, outs) = (31, 47, [33usize, 8, 70]);
+        let weights: Vec<Tensor<2>> = outs.iter().map(|out| plain(*out, inputs, 0.3)).collect();
+        let bias = values(70, 0.9);
+        let mut leaves = vec![leaf(rows, inputs, 0.1)];
+        for (out, rank) in outs.iter().zip([3, 4, 5]) {
+            leaves.extend([leaf(rank, inputs, 0.2), leaf(*out, rank, 0.6)]);
+        }
+        let composed = run(&leaves, |l| {
+            let parts = (0..3).map(|i| {
+                let low = l[0].clone().matmul(l[1 + 2 * i].clone().transpose());
+                let y = l[0].clone().matmul(weights[i].clone().autodiff().transpose())
+                    + low.matmul(l[2 + 2 * i].clone().transpose()).mul_scalar(0.5);
+                let bias = Tensor::<1>::from_floats(bias.as_slice(), &Device::flex()).autodiff();
+                if i == 2 { y + bias.unsqueeze() } else { y }
+            });
+            Tensor::cat(parts.collect(), 1)
+        });
+        for (precision, tolerance) in [(Precision::F32, 2e-6), (Precision::Bf16, 6e-2)] {
+            let packed: Vec<Projection> = (0..3)
+                .map(|i| {
+                    let shape = [outs[i], inputs];
+                    let weight = Packed::new(&values(outs[i] * inputs, 0.3), shape, (inputs, 1), 1.0, precision);
+                    let bias = (i == 2).then(|| Arc::new(bias.clone()));
+                    Projection { bias, ..Projection::plain(Arc::new(weight)) }
+                })
+                .collect();
+            let fused = run(&leaves, |l| {
+                let parts = (0..3).map(|i| {
+                    let adapter = Adapter { a: l[1 + 2 * i].clone(), b: l[2 + 2 * i].clone(), scale: 0.5 };
+                    (packed[i].clone(), Some(adapter))
+                });
+                project(l[0].clone(), parts.collect(), None, DType::F32)
+            });
+            close(&fused, &composed, tolerance);
+        }
+        let weight = Packed::new(&values(33 * inputs, 0.3), [33, inputs], (inputs, 1), 1.0, Precision::F32);
+        let projection = Projection::plain(Arc::new(weight));
+        let leaves = [leaf(rows, inputs, 0.1), leaf(rows, 33, 0.4)];
+        let fused =
+            run(&leaves, |l| project(l[0].clone(), vec![(projection.clone(), None)], Some(l[1].clone()), DType::F32));
+        let composed = run(&leaves, |l| l[1].clone() + l[0].clone().matmul(weights[0].clone().autodiff().transpose()));
+        close(&fused, &composed, 2e-6);
     }
 }

@@ -13,7 +13,7 @@ fn base(files: &[(&str, &str)]) -> (tempfile::TempDir, ModelFiles) {
     for (name, bytes) in ModelFiles::Embedded.base().expect("the embedded model").files {
         std::fs::write(folder.path().join(name), bytes).expect("a written file");
     }
-    let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/model/tiny/model.safetensors");
+    let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("backbone/src/tiny/model.safetensors");
     std::fs::copy(weights, folder.path().join("model.safetensors")).expect("the embedded weights");
     put(folder.path(), files);
     let found = ModelFiles::Folder(folder.path().to_owned());

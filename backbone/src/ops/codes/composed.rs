@@ -17,18 +17,18 @@ const HALVES: [i64; 8] = [4, 0, 12, 8, 20, 16, 28, 24];
 
 /// Rows of a matrix that are dequantised together, `values` or a few more at a time. Each begins with a block, whatever the
 /// width.
-pub(in crate::ops) fn by_pieces([outputs, inputs]: [usize; 2], values: usize) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn by_pieces([outputs, inputs]: [usize; 2], values: usize) -> impl Iterator<Item = Range<usize>> {
     let step = (values / inputs.max(1)).next_multiple_of(BLOCK);
     (0..outputs).step_by(step).map(move |first| first..(first + step).min(outputs))
 }
 
 /// `x W^T`, or `x W` on the way back, a piece of the matrix after the other.
-pub(in crate::ops) fn product<B: Backend>(x: FloatTensor<B>, parts: &Parts<B>, back: bool) -> FloatTensor<B> {
+pub(super) fn product<B: Backend>(x: FloatTensor<B>, parts: &Parts<B>, back: bool) -> FloatTensor<B> {
     product_of::<B>(x, by_pieces(parts.layout.shape, PIECE), back, |rows| piece(parts, rows))
 }
 
 /// The same with pieces made by `piece`.
-pub(in crate::ops) fn product_of<B: Backend>(
+pub(super) fn product_of<B: Backend>(
     x: FloatTensor<B>,
     pieces: impl Iterator<Item = Range<usize>>,
     back: bool,

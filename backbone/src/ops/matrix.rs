@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use kernels::{Packed, Precision};
 
-use crate::ops::{Codes, Projection};
+use super::{Codes, Projection, project};
 
 /// `[out, in]`
 #[derive(Clone)]
@@ -52,7 +52,7 @@ impl Matrix {
     ///
     /// # Shapes
     /// - `ids`: `[tokens]`; output `[tokens, in]`. Tracked when asked for.
-    pub(super) fn rows(&self, ids: Tensor<1, Int>, tracked: bool, device: &Device) -> Tensor<2> {
+    pub(crate) fn rows(&self, ids: Tensor<1, Int>, tracked: bool, device: &Device) -> Tensor<2> {
         match self {
             Self::Tensor(tensor) if tracked => tensor.clone().autodiff().select(0, ids),
             Self::Tensor(tensor) => tensor.clone().inner().select(0, ids),
@@ -72,7 +72,7 @@ impl Matrix {
     }
 
     /// The sum of the squares of each row, `[out]`, f32.
-    pub(super) fn row_squares(&self) -> Tensor<1> {
+    pub(crate) fn row_squares(&self) -> Tensor<1> {
         match self {
             Self::Tensor(tensor) => {
                 let values = tensor.clone().inner().cast(DType::F32);
@@ -90,7 +90,7 @@ impl Matrix {
     }
 
     /// The sum of the squares of each column, `[in]`, f32.
-    pub(super) fn column_squares(&self) -> Tensor<1> {
+    pub(crate) fn column_squares(&self) -> Tensor<1> {
         let sums = |values: Tensor<2>| (values.clone() * values).sum_dim(0).squeeze_dim(0);
         match self {
             Self::Tensor(tensor) => sums(tensor.clone().inner().cast(DType::F32)),
@@ -112,7 +112,7 @@ impl Matrix {
     ///
     /// # Shapes
     /// - `x`: `[tokens, out]`; output `[tokens, in]`.
-    pub(super) fn product_back(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn product_back(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Tensor(tensor) => x.cast(tensor.dtype()).matmul(tensor.clone().inner()).cast(DType::F32),
             Self::Codes(codes) => codes.product_back(x).cast(DType::F32),
@@ -129,18 +129,21 @@ impl Matrix {
     ///
     /// # Shapes
     /// - `x`: `[tokens, in]`; output `[tokens, out]`.
-    pub(super) fn product(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(crate) fn product(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Tensor(tensor) => x.cast(tensor.dtype()).matmul(tensor.clone().inner().transpose()).cast(DType::F32),
             Self::Codes(codes) => codes.product(x).cast(DType::F32),
-            Self::Packed(packed) => {
-                crate::ops::project(x, vec![(Projection::plain(packed.clone()), None)], None, DType::F32)
-            }
+            Self::Packed(packed) => project(x, vec![(Projection::plain(packed.clone()), None)], None, DType::F32),
         }
     }
 }
 
 /// The packing for weights of type `dtype`.
-pub(super) fn precision(dtype: DType) -> Precision {
+pub fn precision(dtype: DType) -> Precision {
     if dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 }
+}
+
+/// Whether matrices are packed on a device: the frozen ones of the CPU, where everything else is f32.
+pub fn is_packed(device: &Device, trained: bool) -> bool {
+    !trained && crate::device::is_cpu(device)
 }

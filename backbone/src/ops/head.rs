@@ -1,0 +1,384 @@
+//! The vocabulary head with its adapter, outside of any graph: the nll and the entropy of a chunk of rows on the way
+//! forward, and the gradients of what leads to its logits on the way back.
+//!
+//! Every objective is a weighted nll with detached weights, so the gradient of the logits is
+//! `weight * (softmax - onehot)` and needs no graph; the logits of all rows together would not fit.
+
+mod composed;
+mod packed;
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+
+use super::{Form, Matrix};
+use crate::lora::Lora;
+
+/// Logits of a chunk, in values: 32 MiB of f32.
+const CHUNK_VALUES: usize = 1 << 23;
+
+/// Every chunk reads the whole head once on the way forward and once on the way back: with fewer rows than this, reading
+/// takes longer than the arithmetic.
+const LEAST_ROWS: usize = 128;
+
+/// The same on a GPU, where a head in codes is written and read as values on top.
+const LEAST_ROWS_GPU: usize = 1024;
+
+/// Rows of a chunk.
+pub fn chunk_rows(vocabulary: usize, device: &Device) -> usize {
+    let least = if crate::device::is_cpu(device) { LEAST_ROWS } else { LEAST_ROWS_GPU };
+    (CHUNK_VALUES / vocabulary.max(1)).max(least)
+}
+
+/// `logits = h W^T`, with what an adapter adds.
+pub struct Head<'a> {
+    /// W, `[vocabulary, hidden_size]`.
+    pub matrix: &'a Matrix,
+    /// Its name.
+    pub name: String,
+    /// True where W itself is trained.
+    pub is_trained: bool,
+    /// The adapter.
+    pub lora: Option<&'a Lora>,
+    /// Factor of the logits.
+    pub scale: f64,
+    /// Logits become `cap * tanh(logit / cap)`.
+    pub cap: Option<f64>,
+}
+
+/// The hidden states of a micro-batch as the head takes them in.
+pub struct HeadInputs {
+    /// `[rows * width, hidden_size]`
+    flat: Tensor<2>,
+    /// What they are multiplied with on their way to the adapter, if some are dropped there.
+    mask: Option<Tensor<2>>,
+}
+
+/// What the head makes of a chunk of rows.
+pub struct Chunk {
+    /// The nll of each row's target, `[rows]`.
+    pub nll: Tensor<1>,
+    /// The entropy of each row's softmax, `[rows]`.
+    pub entropy: Tensor<1>,
+    kept: Kept,
+    way_back: WayBack,
+}
+
+/// What a chunk's way back needs beside the softmax.
+struct WayBack {
+    inputs: Inputs,
+    targets: Vec<u32>,
+    /// What an adapter makes of the inputs, `[rows, rank]`.
+    low: Option<Tensor<2>>,
+}
+
+/// The softmax of a chunk, as each form keeps it.
+#[allow(clippy::large_enum_variant, reason = "one at a time, and a tensor's handle is what it is")]
+enum Kept {
+    Composed(composed::Kept),
+    Packed(packed::Kept),
+    /// The logits, the targets and the log of each row's sum of exponentials.
+    #[cfg(feature = "gpu")]
+    Gpu(Tensor<2>, Tensor<1, Int>, Tensor<1>),
+}
+
+/// Nll and entropy of the rows, and what is kept.
+struct Softmax {
+    nll: Tensor<1>,
+    entropy: Tensor<1>,
+    kept: Kept,
+}
+
+/// Gradients of what is trained of a head, flat, by name: its matrix, or its adapter.
+#[derive(Default)]
+pub struct HeadGradients(pub BTreeMap<String, Tensor<1>>);
+
+impl HeadGradients {
+    fn add(&mut self, name: String, gradient: Tensor<1>) {
+        let sum = self.0.remove(&name).map_or(gradient.clone(), |sum| sum + gradient);
+        self.0.insert(name, sum);
+    }
+
+    fn add_to_adapter(&mut self, part: &str, gradient: Tensor<1>) {
+        self.add(format!("lm_head.{part}"), gradient);
+    }
+}
+
+/// Those of a chunk.
+struct Inputs {
+    /// `[rows, hidden_size]`
+    plain: Tensor<2>,
+    /// The same for the adapter, and what the places that are dropped were multiplied with.
+    adapted: Tensor<2>,
+    mask: Option<Tensor<2>>,
+}
+
+impl Inputs {
+    /// What goes through the matrix to be scaled to trained lengths, and what goes through it beside that. As PEFT's
+    /// `DoraLinearVariant.forward` has it in training: the lengths act on what is left of dropped inputs, `W x - W d` is
+    /// added as it is.
+    fn halves(&self, head: &Head) -> (Tensor<2>, Option<Tensor<2>>) {
+        let apart = self.mask.is_some() && head.lora.is_some_and(Lora::has_magnitude);
+        match apart {
+            true => (self.adapted.clone(), Some(self.plain.clone() - self.adapted.clone())),
+            false => (self.plain.clone(), None),
+        }
+    }
+
+    /// The gradient of the inputs, from those of their two halves: `through` of what is scaled.
+    fn meet(&self, through: Tensor<2>, kept: Option<Tensor<2>>) -> Tensor<2> {
+        match (kept, &self.mask) {
+            (Some(kept), Some(mask)) => kept.clone() + (through.clone() - kept) * mask.clone().cast(through.dtype()),
+            _ => through,
+        }
+    }
+}
+
+impl Head<'_> {
+    /// Rows of a chunk.
+    pub fn chunk_rows(&self) -> usize {
+        chunk_rows(self.matrix.shape()[0], &self.matrix.device())
+    }
+
+    /// The hidden states of a micro-batch, with dropped places where there is a seed for them.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[rows, width, hidden_size]`, not tracked.
+    pub fn inputs(&self, hidden: Tensor<3>, dropout_seed: Option<u64>) -> HeadInputs {
+        let [rows, width, hidden_size] = hidden.dims();
+        let flat = hidden.reshape([rows * width, hidden_size]);
+        HeadInputs { mask: self.lora.and_then(|lora| lora.mask("lm_head", &flat, dropout_seed)), flat }
+    }
+
+    /// Softmax of the hidden states at `places`, each against its target.
+    pub fn forward(&self, inputs: &HeadInputs, places: Tensor<1, Int>, targets: Vec<u32>) -> Chunk {
+        let inputs = inputs.select(places);
+        let (low, more) = self.low_rank(inputs.adapted.clone()).unzip();
+        let Softmax { nll, entropy, kept } = match self.matrix {
+            Matrix::Packed(matrix) => packed::softmax(self, matrix, &inputs, more, &targets),
+            _ => self.softmax(&inputs, more, &targets),
+        };
+        Chunk { nll, entropy, kept, way_back: WayBack { inputs, targets, low } }
+    }
+
+    /// The way back through a chunk whose rows have these `weights`, times `scale`: adds the gradients of what is trained of
+    /// the head to `gradients`, and gives that of the chunk's hidden states, `[rows, hidden_size]`.
+    ///
+    /// # Shapes
+    /// - `weights`: `[rows]`.
+    pub fn backward(&self, chunk: Chunk, weights: Tensor<1>, scale: f64, gradients: &mut HeadGradients) -> Tensor<2> {
+        let weights = weights.mul_scalar(scale * self.scale);
+        let Chunk { kept, way_back, .. } = chunk;
+        let (gradient, plain) = match kept {
+            Kept::Packed(kept) => {
+                let Matrix::Packed(matrix) = self.matrix else { unreachable!("`forward` had a packed one") };
+                return packed::backward(self, matrix, way_back, kept, weights, gradients);
+            }
+            Kept::Composed(kept) => composed::logits_gradient(kept, &way_back.targets, weights),
+            #[cfg(feature = "gpu")]
+            Kept::Gpu(logits, targets, log_sum) => (on_gpu::logits_gradient(logits, targets, log_sum, weights), None),
+        };
+        composed::backward(self, way_back, gradient, plain, gradients)
+    }
+
+    /// Of a matrix that is not packed.
+    fn softmax(&self, inputs: &Inputs, more: Option<Tensor<2>>, targets: &[u32]) -> Softmax {
+        let product = |x: Tensor<2>| match self.matrix {
+            Matrix::Codes(codes) => codes.product(x),
+            Matrix::Tensor(matrix) => x.matmul(matrix.clone().inner().transpose()),
+            Matrix::Packed(_) => unreachable!("it has a form of its own"),
+        };
+        let (scaled, kept) = inputs.halves(self);
+        let (logits, kept) = (product(scaled), kept.map(product));
+        match Form::on(&logits.device()) {
+            #[cfg(feature = "gpu")]
+            Form::Gpu if self.cap.is_none() && self.lora.is_none() => {
+                let (logits, targets) = (self.bend(logits), indices(targets, &self.matrix.device()));
+                let [nll, entropy, log_sum] = on_gpu::softmax_statistics(logits.clone(), targets.clone());
+                Softmax { nll, entropy, kept: Kept::Gpu(logits, targets, log_sum) }
+            }
+            _ => composed::softmax(self, logits, kept, more, targets),
+        }
+    }
+
+    /// Logits as they are outside of training, where nothing is dropped.
+    ///
+    /// # Shapes
+    /// - `hidden`: `[tokens, hidden_size]`, not tracked; output `[tokens, vocabulary]`, f32.
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let logits = self.matrix.product(hidden.clone());
+        let logits = match self.low_rank(hidden) {
+            Some((_, more)) => logits + more,
+            None => logits,
+        };
+        self.bend(match self.gain() {
+            Some((_, gain)) => logits * gain.unsqueeze(),
+            None => logits,
+        })
+    }
+
+    /// Logits, scaled and capped.
+    fn bend(&self, logits: Tensor<2>) -> Tensor<2> {
+        let logits = if self.scale == 1.0 { logits } else { logits.mul_scalar(self.scale) };
+        match self.cap {
+            Some(cap) => logits.div_scalar(cap).tanh().mul_scalar(cap),
+            None => logits,
+        }
+    }
+
+    /// `x A^T` and `s x A^T B^T`, f32.
+    ///
+    /// # Shapes
+    /// - `x`: `[rows, hidden_size]`, not tracked; output `[rows, rank]` and `[rows, vocabulary]`.
+    fn low_rank(&self, x: Tensor<2>) -> Option<(Tensor<2>, Tensor<2>)> {
+        let lora = self.lora?;
+        let x = x.cast(DType::F32);
+        let low = x.clone().matmul(lora.a(&x).transpose());
+        let more = low.clone().matmul(lora.b(&x).transpose()).mul_scalar(lora.scale());
+        Some((low, more))
+    }
+
+    /// The lengths of the rows and what each is multiplied with to have its trained length, both `[vocabulary]`.
+    fn gain(&self) -> Option<(Tensor<1>, Tensor<1>)> {
+        let nothing = Tensor::<1>::zeros([1], &self.matrix.device());
+        self.lora?.gain(self.matrix, &nothing)
+    }
+
+    /// Adds the gradients of the adapter's factors, and gives that of the hidden states, f32. Zero without an adapter.
+    ///
+    /// # Shapes
+    /// - `logits_gradient`: `[rows, vocabulary]`, of `s x A^T B^T`.
+    fn adapter_backward(
+        &self,
+        way_back: WayBack,
+        logits_gradient: Tensor<2>,
+        gradients: &mut HeadGradients,
+    ) -> Option<Tensor<2>> {
+        let (lora, low) = (self.lora?, way_back.low?);
+        let Inputs { adapted, mask, .. } = way_back.inputs;
+        let x = adapted.cast(DType::F32);
+        let (a, b) = (lora.a(&x), lora.b(&x));
+        let low_gradient = logits_gradient.clone().matmul(b).mul_scalar(lora.scale());
+        let of_a = low_gradient.clone().transpose().matmul(x);
+        let of_b = logits_gradient.transpose().matmul(low).mul_scalar(lora.scale());
+        gradients.add_to_adapter("lora_A.weight", of_a.flatten(0, 1));
+        gradients.add_to_adapter("lora_B.weight", of_b.flatten(0, 1));
+        let input = low_gradient.matmul(a);
+        Some(match mask {
+            Some(mask) => input * mask.cast(DType::F32),
+            None => input,
+        })
+    }
+}
+
+impl HeadInputs {
+    fn select(&self, places: Tensor<1, Int>) -> Inputs {
+        let rows = |tensor: &Tensor<2>| tensor.clone().select(0, places.clone());
+        let (plain, mask) = (rows(&self.flat), self.mask.as_ref().map(rows));
+        let adapted = match &mask {
+            Some(mask) => plain.clone() * mask.clone(),
+            None => plain.clone(),
+        };
+        Inputs { plain, adapted, mask }
+    }
+}
+
+fn indices(values: &[u32], device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i32> =
+        values.iter().map(|value| i32::try_from(*value).expect("a vocabulary has fewer than 2^31 tokens")).collect();
+    let length = values.len();
+    Tensor::from_data(TensorData::new(values, [length]), device)
+}
+
+/// On a GPU: kernels of the crate `cube` in burn's graph.
+#[cfg(feature = "gpu")]
+pub(super) mod on_gpu {
+    use burn::backend::autodiff::checkpoint::base::Checkpointer;
+    use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+    use burn::backend::autodiff::grads::Gradients;
+    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    use burn::backend::fusion::custom::TensorSpec;
+    use burn::backend::tensor::FloatTensor;
+    use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+    use burn::tensor::{DType, Shape, Tensor};
+    use burn_cubecl::CubeBackend;
+    use burn_cubecl::kernel::into_contiguous;
+
+    use crate::ops::gpu::{beside, buffer};
+    use crate::ops::gpu::{owned, scalars};
+    use burn::backend::tensor::IntTensor;
+    use burn::tensor::Int;
+
+    /// The nll of each row's target, the entropy of its softmax, and the log of its sum of exponentials, all `[rows]` in f32.
+    ///
+    /// # Shapes
+    /// - `logits`: `[rows, vocabulary]`, not tracked; `targets`: `[rows]`.
+    pub fn softmax_statistics(logits: Tensor<2>, targets: Tensor<1, Int>) -> [Tensor<1>; 3] {
+        let (logits, targets) = (logits.into_dispatch(), targets.into_dispatch());
+        let (nll, entropy, log_sum) = <Dispatch as HeadKernels>::softmax_statistics(logits, targets);
+        [nll, entropy, log_sum].map(Tensor::from_dispatch)
+    }
+
+    /// `weight * (softmax - onehot)` of each row, in the memory of the logits when nothing else holds them.
+    ///
+    /// # Shapes
+    /// - `logits` and output: `[rows, vocabulary]`; `targets`, `log_sum`, `weights`: `[rows]`.
+    pub fn logits_gradient(
+        logits: Tensor<2>,
+        targets: Tensor<1, Int>,
+        log_sum: Tensor<1>,
+        weights: Tensor<1>,
+    ) -> Tensor<2> {
+        let (log_sum, weights) = (log_sum.into_dispatch(), weights.into_dispatch());
+        let (logits, targets) = (logits.into_dispatch(), targets.into_dispatch());
+        Tensor::from_dispatch(<Dispatch as HeadKernels>::logits_gradient(logits, targets, log_sum, weights))
+    }
+
+    /// Outside of the graph.
+    #[backend_extension(Cube, Fusion)]
+    pub(crate) trait HeadKernels: Backend {
+        #[fusion(meta = |_logits, targets| {
+        let rows = targets.shape.num_elements();
+        (scalars(rows), scalars(rows), scalars(rows))
+    })]
+        fn softmax_statistics(
+            logits: FloatTensor<Self>,
+            targets: IntTensor<Self>,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+        #[fusion(dtype = logits, shape = logits)]
+        fn logits_gradient(
+            logits: FloatTensor<Self>,
+            targets: IntTensor<Self>,
+            log_sum: FloatTensor<Self>,
+            weights: FloatTensor<Self>,
+        ) -> FloatTensor<Self>;
+    }
+
+    impl HeadKernels for CubeBackend {
+        fn softmax_statistics(
+            logits: FloatTensor<Self>,
+            targets: IntTensor<Self>,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+            let [logits, targets] = [logits, targets].map(into_contiguous);
+            let vector = || beside(&logits, targets.shape(), DType::F32);
+            let (nll, entropy, log_sum) = (vector(), vector(), vector());
+            let [a, b, c] = [&nll, &entropy, &log_sum].map(buffer);
+            cube::softmax_statistics(&logits.client, &buffer(&logits), &buffer(&targets), &a, &b, &c);
+            (nll, entropy, log_sum)
+        }
+
+        fn logits_gradient(
+            logits: FloatTensor<Self>,
+            targets: IntTensor<Self>,
+            log_sum: FloatTensor<Self>,
+            weights: FloatTensor<Self>,
+        ) -> FloatTensor<Self> {
+            let [targets, log_sum, weights] = [targets, log_sum, weights].map(into_contiguous);
+            let logits = owned(logits);
+            let [t, s, w] = [&targets, &log_sum, &weights].map(buffer);
+            cube::logits_gradient(&logits.client, &buffer(&logits), &t, &s, &w);
+            logits
+        }
+    }
+}

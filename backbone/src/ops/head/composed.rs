@@ -1,0 +1,97 @@
+//! Of burn's operations: every device, every kind of matrix that is not packed.
+
+use burn::tensor::{DType, IndexingUpdateOp, Tensor};
+
+use super::{Head, HeadGradients, Softmax, WayBack, indices};
+use crate::ops::Matrix;
+
+/// The probabilities `[rows, vocabulary]`, the slope of each logit's cap if it has one, and where there are trained lengths
+/// the logits before them.
+pub(super) struct Kept {
+    probabilities: Tensor<2>,
+    slopes: Option<Tensor<2>>,
+    plain: Option<Tensor<2>>,
+}
+
+/// # Shapes
+/// - `logits`, `kept`, `more`: `[rows, vocabulary]`; what the matrix gives, beside trained lengths too, and the adapter.
+pub(super) fn softmax(
+    head: &Head,
+    logits: Tensor<2>,
+    kept: Option<Tensor<2>>,
+    more: Option<Tensor<2>>,
+    targets: &[u32],
+) -> Softmax {
+    let (rows, targets) = (targets.len(), indices(targets, &logits.device()));
+    let mut logits = logits.cast(DType::F32);
+    if let Some(more) = more {
+        logits = logits + more;
+    }
+    let mut plain = None;
+    if let Some((_, gain)) = head.gain() {
+        let scaled = logits.clone() * gain.unsqueeze();
+        plain = Some(std::mem::replace(&mut logits, scaled));
+    }
+    if let Some(kept) = kept {
+        logits = logits + kept.cast(DType::F32);
+    }
+    let logits = head.bend(logits);
+    let slopes = head.cap.map(|cap| {
+        let part = logits.clone().div_scalar(cap);
+        (part.clone() * part).neg().add_scalar(1.0)
+    });
+    let shifted = logits.clone() - logits.max_dim(1);
+    let exponentials = shifted.clone().exp();
+    let sum = exponentials.clone().sum_dim(1);
+    let log_sum = sum.clone().log();
+    let probabilities = exponentials / sum;
+    let observed = shifted.clone().gather(1, targets.reshape([rows, 1]));
+    let nll = (log_sum.clone() - observed).reshape([rows]);
+    let entropy = (log_sum - (probabilities.clone() * shifted).sum_dim(1)).reshape([rows]);
+    Softmax { nll, entropy, kept: super::Kept::Composed(Kept { probabilities, slopes, plain }) }
+}
+
+/// `weight * (softmax - onehot) * slope`, `[rows, vocabulary]`, and the logits before trained lengths.
+pub(super) fn logits_gradient(kept: Kept, targets: &[u32], weights: Tensor<1>) -> (Tensor<2>, Option<Tensor<2>>) {
+    let Kept { probabilities, slopes, plain } = kept;
+    let (rows, device) = (targets.len(), probabilities.device());
+    let minus_one = Tensor::<2>::full([rows, 1], -1.0, &device);
+    let places = indices(targets, &device).reshape([rows, 1]);
+    let difference = probabilities.scatter(1, places, minus_one, IndexingUpdateOp::Add);
+    let gradient = difference * weights.reshape([rows, 1]);
+    let gradient = match slopes {
+        Some(slopes) => gradient * slopes,
+        None => gradient,
+    };
+    (gradient, plain)
+}
+
+pub(super) fn backward(
+    head: &Head,
+    way_back: WayBack,
+    mut logits_gradient: Tensor<2>,
+    plain: Option<Tensor<2>>,
+    gradients: &mut HeadGradients,
+) -> Tensor<2> {
+    let dtype = way_back.inputs.plain.dtype();
+    let back = |gradient: &Tensor<2>| match head.matrix {
+        Matrix::Codes(codes) => codes.product_back(gradient.clone()).cast(dtype),
+        Matrix::Tensor(matrix) => gradient.clone().cast(dtype).matmul(matrix.clone().inner()),
+        Matrix::Packed(_) => unreachable!("it has a form of its own"),
+    };
+    let kept = way_back.inputs.halves(head).1.map(|_| back(&logits_gradient));
+    if let Some((plain, (norms, gain))) = plain.zip(head.gain()) {
+        let sums = (plain * logits_gradient.clone()).sum_dim(0).squeeze_dim(0);
+        gradients.add_to_adapter("lora_magnitude_vector", sums / norms);
+        logits_gradient = logits_gradient * gain.unsqueeze();
+    }
+    if head.is_trained {
+        let rounded = logits_gradient.clone().cast(dtype);
+        gradients.add(head.name.clone(), rounded.transpose().matmul(way_back.inputs.plain.clone()).flatten(0, 1));
+    }
+    let through = way_back.inputs.meet(back(&logits_gradient), kept);
+    match head.adapter_backward(way_back, logits_gradient, gradients) {
+        Some(more) => through + more.cast(dtype),
+        None => through,
+    }
+}
