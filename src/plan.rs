@@ -1,6 +1,6 @@
 //! From what was typed to what will be done: every derived number of a run, before anything is trained.
 
-mod adapter;
+mod adaptation;
 pub mod advice;
 mod before;
 mod beside;
@@ -28,7 +28,7 @@ use crate::engine::Trainee;
 use crate::engine::backward::Recompute;
 use crate::engine::data::{Order, Prompt, prompts};
 use crate::engine::optimizer::AdamW;
-use crate::engine::schedule::{Kind, Schedule};
+use crate::engine::schedule::Schedule;
 use crate::engine::settings::Settings;
 use crate::engine::state::RunState;
 use crate::engine::step::StepSettings;
@@ -36,10 +36,9 @@ use crate::loading::{Brought, Identity, local_folder};
 use crate::recipe::{self, Adapter, Backbone, Recipe};
 use crate::report::progress::Counter;
 
-pub use adapter::Adapted;
-use adapter::{fresh, init_from};
+pub use adaptation::{Adaptation, Adapted, Origin};
 use before::Before;
-pub use estimate::{Estimate, flop_per_token, fresh_parameters, native_attention, wasted_rank};
+pub use estimate::{Estimate, flop_per_token, native_attention, wasted_rank};
 pub use memory::{Memory, Step};
 use numbers::{Numbers, Of};
 pub use room::{available, resident, room};
@@ -71,8 +70,8 @@ pub struct Plan {
     pub width_multiple: usize,
     /// The learning rate over the steps.
     pub schedule: Schedule,
-    /// The adapter that training goes on from, if any.
-    pub init_from: Option<checkpoints::Adapter>,
+    /// What is trained.
+    pub adaptation: Adaptation,
     /// The adapter of the checkpoint that the run is resumed from, if it is.
     pub resumed: Option<checkpoints::Adapter>,
     /// Files of a tokenizer that go into checkpoints, because they are not the base's.
@@ -105,13 +104,6 @@ impl Plan {
 
     fn of(mut recipe: Recipe, checkpoint: Option<&Checkpoint>) -> Result<Self, Faults> {
         let chat = before::files(&recipe, checkpoint)?;
-        let principal = matches!(&recipe.adapter, Adapter::Lora(lora) if fresh(lora).is_some_and(|s| s.principal));
-        if principal && recipe.model.quantise.is_some_and(|quantise| ![0, recipe::FITTED_ROWS].contains(&quantise.rows))
-        {
-            let warning = "`model.quantize_rows` has no effect with `adapter.init = \"pissa\"`: what is left of a matrix has the \
-                           nearest codes";
-            recipe.warnings.push(warning.into());
-        }
         let device = backbone::device::open(recipe.model.device)
             .map_err(|fault| fault.or_at(recipe.places.of("model.device")))?;
         let dtype = backbone::device::dtype(recipe.model.dtype, &device);
@@ -124,13 +116,21 @@ impl Plan {
         if let Some(weights) = &weights {
             config.check_weights(weights)?;
         }
-        let (init_from, brought) = init_from(&recipe, &config, files.as_ref().zip(weights.as_ref()), checkpoint)?;
+        let base = files.as_ref().zip(weights.as_ref());
+        let (adaptation, brought) = Adaptation::resolve(&recipe, &config, base, checkpoint)?;
+        if adaptation.is_pissa()
+            && recipe.model.quantise.is_some_and(|quantise| ![0, recipe::FITTED_ROWS].contains(&quantise.rows))
+        {
+            let warning = "`model.quantize_rows` has no effect with `adapter.init = \"pissa\"`: what is left of a matrix has the \
+                           nearest codes";
+            recipe.warnings.push(warning.into());
+        }
         let tokenizer = brought.as_ref().map_or(Ok(tokenizer), Brought::tokenizer)?;
         let tokenizer = tokenizer.with_chat(&chat).map_err(|fault| fault.or_at(place("data")))?;
         let beside = beside::beside(&recipe.data.chat, &tokenizer, brought, files.as_ref())?;
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
         let (train, eval) = read.map_or_else(|| rows(&recipe, &config, &tokenizer), Ok)?;
-        let of = Of { train: &train, eval: eval.as_ref(), init_from: init_from.as_ref(), encoders: &encoders };
+        let of = Of { train: &train, eval: eval.as_ref(), adaptation: &adaptation, encoders: &encoders };
         let Numbers { width_multiple, steps_per_epoch, steps, schedule, estimate, warning } =
             Numbers::new(&recipe, &config, &of, (&device, dtype))?;
         let own = |paths: &[String]| paths.iter().any(|path| !path.starts_with("builtin:"));
@@ -154,7 +154,7 @@ impl Plan {
             recipe.warnings.extend(of_settings);
         }
         recipe.warnings.extend(warning);
-        let of_adapter = adapter::warnings(&recipe, &config, init_from.as_ref());
+        let of_adapter = adaptation.warnings(&recipe, &config);
         recipe.warnings.extend(of_adapter);
         Ok(Self {
             files,
@@ -168,7 +168,7 @@ impl Plan {
             steps_per_epoch,
             width_multiple,
             schedule,
-            init_from,
+            adaptation,
             resumed: checkpoint.filter(|c| c.has_adapter()).map(Checkpoint::adapter).transpose()?,
             beside,
             encoders,
@@ -221,13 +221,13 @@ impl Plan {
     ///
     /// # Errors
     /// Weights that do not fit the configuration, targets that match nothing, an adapter that does not fit.
-    pub fn build(&mut self) -> Result<Trainee, Faults> {
+    pub fn build(&self) -> Result<Trainee, Faults> {
         let weights = self.files.as_ref().map(ModelFiles::weights).transpose()?;
         let source = Source {
             weights: weights.as_ref(),
             dtype: self.dtype,
             device: &self.device,
-            trained: self.recipe.adapter == Adapter::None,
+            trained: self.adaptation.is_full(),
             quantise: self.recipe.model.quantise,
             seed: self.recipe.seed,
             initializer_range: INITIALIZER_RANGE,
@@ -239,22 +239,17 @@ impl Plan {
             true => Decoder::load(self.config.clone(), &source)?,
             false => returning_pages(|| self.fitted(&source, &rows))?,
         };
-        if let Adapter::Lora(lora) = &self.recipe.adapter {
-            if let Some(adapter) = &self.init_from {
-                decoder.attach(adapter, lora.dropout)?;
+        match &self.adaptation.start {
+            Origin::Model => {}
+            Origin::Fresh(settings) if settings.pissa => {
+                decoder.attach_pissa(settings, self.recipe.seed, &source, self.resumed.as_ref())?;
             }
-            match fresh(lora) {
-                Some(settings) if settings.principal => {
-                    decoder.attach_principal(&settings, self.recipe.seed, &source, self.resumed.as_ref())?;
-                }
-                Some(settings) => decoder.attach_fresh(&settings, self.recipe.seed)?,
-                None => {}
-            }
+            Origin::Fresh(settings) => decoder.attach_fresh(settings, self.recipe.seed)?,
+            Origin::Continued { adapter, .. } => decoder.attach(adapter, self.adaptation.dropout)?,
         }
-        let builders = std::mem::take(&mut self.recipe.auxiliaries);
-        let encoders = std::mem::take(&mut self.encoders);
-        let built = builders.into_iter().zip(encoders).map(|(builder, encoder)| self.auxiliary(builder, encoder));
-        Ok(Trainee { decoder, auxiliaries: built.collect::<Result<_, _>>()? })
+        let builders = self.recipe.auxiliaries.iter().zip(&self.encoders);
+        let auxiliaries = builders.map(|(builder, encoder)| self.auxiliary(builder, encoder.as_ref()));
+        Ok(Trainee { decoder, auxiliaries: auxiliaries.collect::<Result<_, _>>()? })
     }
 
     /// The backbone with codes that are fitted to `rows`.
@@ -269,20 +264,20 @@ impl Plan {
 
     /// The rows that nf4's codes are fitted to.
     fn calibration_rows(&self) -> Vec<&[u32]> {
-        fitting::rows(&self.recipe, &self.train, self.width_multiple)
+        fitting::rows(&self.recipe, &self.adaptation, &self.train, self.width_multiple)
     }
 
     fn auxiliary(
         &self,
-        builder: AuxiliaryBuilder,
-        encoder: Option<EncoderFiles>,
+        builder: &AuxiliaryBuilder,
+        encoder: Option<&EncoderFiles>,
     ) -> Result<Box<dyn Auxiliary>, Faults> {
         let sources = builder.sentences.as_ref().zip(encoder);
         let eval = self.eval.as_ref().map_or(&[][..], |eval| &eval.examples);
         let embeddings = sources.map(|(sentences, encoder)| {
             embeddings::compute(
                 sentences,
-                &encoder,
+                encoder,
                 &self.tokenizer,
                 &self.train.examples,
                 eval,
@@ -348,7 +343,6 @@ impl Plan {
     }
 
     fn adapter_config(&self, trainee: &mut Trainee) -> Option<AdapterConfig> {
-        let Adapter::Lora(lora) = &self.recipe.adapter else { return None };
         let (base, revision) = match &self.recipe.model.backbone {
             // Whoever reads it may stand in another folder.
             Backbone::Pretrained { path, revision } => {
@@ -356,16 +350,7 @@ impl Plan {
             }
             Backbone::Init(_) => (String::new(), None),
         };
-        let config = match (&self.init_from, fresh(lora)) {
-            (_, Some(settings)) => settings.to_config(&base, trainee.decoder.adapted_modules()),
-            (Some(adapter), None) => AdapterConfig {
-                base_model_name_or_path: Some(base),
-                lora_dropout: lora.dropout,
-                target_modules: TargetModules::Names(trainee.decoder.adapted_modules()),
-                ..adapter.config.clone()
-            },
-            (None, None) => unreachable!("an adapter is new or goes on from another"),
-        };
+        let config = self.adaptation.config(base, trainee.decoder.adapted_modules())?;
         let exclude_modules = self.config.modules_beside().map(TargetModules::Pattern);
         Some(AdapterConfig { revision, exclude_modules, ..config })
     }
@@ -438,11 +423,6 @@ pub fn length(recipe: &Recipe, steps_per_epoch: usize) -> usize {
 /// # Errors
 /// A warm-up as long as the run.
 pub fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {
-    let kind = match recipe.schedule.shape {
-        recipe::Shape::Constant => Kind::Constant,
-        recipe::Shape::Linear => Kind::Linear,
-        recipe::Shape::Cosine => Kind::Cosine,
-    };
     let warmup = match recipe.schedule.warmup {
         // However short the run, one step is left that is no warm-up.
         recipe::Warmup::Fraction(part) => ((part * steps as f64).ceil() as usize).min(steps.saturating_sub(1)),
@@ -453,5 +433,5 @@ pub fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {
             .at(recipe.places.of("schedule.warmup"))
             .hint("shorten it, or train longer"));
     }
-    Ok(Schedule { kind, learning_rate: recipe.optimizer.learning_rate, warmup, total: steps })
+    Ok(Schedule { kind: recipe.schedule.kind, learning_rate: recipe.optimizer.learning_rate, warmup, total: steps })
 }

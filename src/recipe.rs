@@ -20,13 +20,13 @@ use std::path::Path;
 use faults::{Document, Fault, Faults, FromToml, Place, Places, Section};
 use losses::{AuxiliaryBuilder, Normalisation, Objective, Registry};
 
-pub use adapter::{Adapter, Fresh, Lora, Start, Targets};
+pub use adapter::{Adapter, Lora, Start};
 pub use chat::Chat;
 pub use data::{Data, Rename};
 pub use differences::{Changes, differences, since_start};
 pub use elsewhere::{own_key, translate};
 pub use model::{Backbone, FITTED_ROWS, Model};
-pub use optimization::{Duration, Optimizer, Recompute, Schedule, Shape, Train, Warmup};
+pub use optimization::{Duration, Optimizer, Schedule, Train, Warmup};
 pub use run::{Checkpoint, Eval, Output};
 
 /// A recipe as typed, defaults filled in.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
 use checkpoints::{Adapter, AdapterConfig, Dtype, Module, StoredTensor, TargetModules, matches_module};
-use faults::{Fault, Faults, Place, nearest};
+use faults::{Fault, Faults, FromToml, Place, nearest};
 use losses::Parameter;
 use rand::{Rng, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
@@ -23,6 +23,25 @@ pub enum Targets {
     AllLinear,
     /// Those whose path ends in one of these names, for example `q_proj`, `layers.3.mlp.up_proj` or `lm_head`.
     Named(Vec<String>),
+}
+
+impl FromToml for Targets {
+    const EXPECTED: &'static str = "\"all-linear\" or a list of module names";
+
+    fn from_toml(value: &toml::Value) -> Option<Self> {
+        match value.as_str() {
+            Some("all-linear") => Some(Self::AllLinear),
+            Some(_) => None,
+            None => Vec::from_toml(value).map(Self::Named),
+        }
+    }
+
+    fn to_toml(&self) -> toml::Value {
+        match self {
+            Self::AllLinear => toml::Value::String("all-linear".into()),
+            Self::Named(names) => names.to_toml(),
+        }
+    }
 }
 
 /// A fresh adapter's shape.
@@ -45,7 +64,7 @@ pub struct AdapterSettings {
     /// The same of alpha.
     pub alpha_pattern: Vec<(String, f64)>,
     /// The factors start as what is largest in the matrices, which keep the rest (PiSSA).
-    pub principal: bool,
+    pub pissa: bool,
 }
 
 impl AdapterSettings {
@@ -60,7 +79,7 @@ impl AdapterSettings {
             dora: false,
             rank_pattern: Vec::new(),
             alpha_pattern: Vec::new(),
-            principal: false,
+            pissa: false,
         }
     }
 
@@ -82,7 +101,7 @@ impl AdapterSettings {
         let mut config = self.shape();
         config.base_model_name_or_path = Some(base.into());
         config.target_modules = TargetModules::Names(modules);
-        if self.principal {
+        if self.pissa {
             let factor = if self.rslora { 2f64.sqrt() } else { 2.0 };
             config.r *= 2;
             config.rank_pattern.values_mut().for_each(|rank| *rank *= 2);
@@ -123,11 +142,11 @@ impl AdapterSettings {
         let place = |table, pattern| Place::Named(format!("adapter.{table}.{pattern}"));
         let mut faults: Vec<Fault> =
             faults.into_iter().map(|(table, pattern, fault)| fault.at(place(table, pattern))).collect();
-        if self.principal {
+        if self.pissa {
             let of = |(path, sides): &(String, [usize; 2])| {
                 let rank = shape.rank(path);
                 let key = if rank == self.rank { "adapter.rank" } else { "adapter.rank_pattern" };
-                without_principal(path, *sides, rank, key)
+                without_pissa(path, *sides, rank, key)
             };
             faults.extend(adapted.iter().filter_map(of));
         }
@@ -157,7 +176,7 @@ impl AdapterSettings {
 }
 
 /// A fault where a matrix has no `rank` singular values to start from, which `key` asks for.
-fn without_principal(path: &str, [outputs, inputs]: [usize; 2], rank: usize, key: &str) -> Option<Fault> {
+fn without_pissa(path: &str, [outputs, inputs]: [usize; 2], rank: usize, key: &str) -> Option<Fault> {
     let fault = if is_embedding(path) {
         Fault::new("`adapter.init = \"pissa\"` cannot start an adapter on an embedding")
             .hint("leave it out of `adapter.targets`, or use `init = \"default\"`")

@@ -73,6 +73,16 @@ pub fn name(device: &Device) -> &'static str {
     if is_cpu(device) { "cpu" } else { "cuda" }
 }
 
+/// True where the memory that runs out is not the processor's.
+pub fn has_own_memory(device: &Device) -> bool {
+    !is_cpu(device)
+}
+
+/// Rows of a micro-batch are padded to a multiple of this, which the products of a device are fast at.
+pub fn width_multiple(device: &Device) -> usize {
+    if is_cpu(device) { 8 } else { 64 }
+}
+
 /// A draw from a normal distribution on the device itself, in moments where the processor takes minutes, and other numbers
 /// than on other machines. `None` on the CPU.
 pub fn draw_normal(deviation: f64, shape: [usize; 2], device: &Device, dtype: DType) -> Option<Tensor<2>> {

@@ -18,6 +18,7 @@ mod matrix;
 mod norm;
 mod projection;
 mod rotary;
+mod speed;
 #[cfg(test)]
 mod testing;
 
@@ -34,6 +35,7 @@ pub use matrix::{Matrix, is_packed, precision};
 pub use norm::norm;
 pub use projection::{Adapter, Projection, project};
 pub use rotary::rotate;
+pub use speed::{measured_flops, peak_flops};
 
 /// Which form of an operation runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

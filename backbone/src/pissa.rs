@@ -28,7 +28,7 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`AdapterSettings::check`]; a checkpoint of another adapter.
-    pub fn attach_principal(
+    pub fn attach_pissa(
         &mut self,
         settings: &AdapterSettings,
         seed: u64,

@@ -86,11 +86,11 @@ pub struct AuxiliaryBuilder {
 pub type Remarks = Box<dyn Fn(&Extent) -> Vec<String>>;
 
 /// What builds an auxiliary loss from all that it may depend on.
-pub type Build = Box<dyn FnOnce(&Surroundings) -> Box<dyn Auxiliary>>;
+pub type Build = Box<dyn Fn(&Surroundings) -> Box<dyn Auxiliary>>;
 
 impl AuxiliaryBuilder {
     /// A loss that needs nothing computed before training and holds nothing worth counting.
-    pub fn new(build: impl FnOnce(&Surroundings) -> Box<dyn Auxiliary> + 'static) -> Self {
+    pub fn new(build: impl Fn(&Surroundings) -> Box<dyn Auxiliary> + 'static) -> Self {
         Self {
             sentences: None,
             held: Box::new(|_| Held::default()),

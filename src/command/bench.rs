@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use backbone::device::{self, DTypeName};
+use backbone::ops::peak_flops;
 use backbone::values;
 use backbone::{AdapterSettings, Config, Decoder, INITIALIZER_RANGE, ModelFiles, Quantise, Source};
 use burn::tensor::{DType, Device};
@@ -23,7 +24,7 @@ use crate::engine::batch::Batch;
 use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::step::{StepSettings, Trainer};
-use crate::plan::{Step, available, flop_per_token, fresh_parameters, native_attention, resident, room, wasted_rank};
+use crate::plan::{Adaptation, Step, available, flop_per_token, native_attention, resident, room, wasted_rank};
 
 /// Measure training steps; the last line of stdout is a JSON object.
 ///
@@ -163,7 +164,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let dtype = device::dtype(dtype, &device);
     let (config, weights) = backbone(arguments)?;
     let (height, width) = (arguments.batch, arguments.seq);
-    let trained = fresh_parameters(&adapter(arguments), &config);
+    let trained = Adaptation::fresh(adapter(arguments), &config).parameters;
     let auxiliaries = losses::Held::default();
     let quantise = arguments.quantize.map(Bits::quantise);
     let step = Step {
@@ -186,7 +187,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         tree: false,
         held: resident(),
         saved: false,
-        principal: false,
+        pissa: false,
     };
     let recompute = match arguments.recompute {
         Kept::None => Recompute::None,
@@ -205,7 +206,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let started = Instant::now();
     let mut trainee = build(arguments, config, weights, &device, dtype)?;
     let load_seconds = started.elapsed().as_secs_f64();
-    let peak_before = device::is_cpu(&device).then(|| kernels::peak_flops(dtype == DType::BF16));
+    let peak_before = peak_flops(&device, dtype);
     let Times { seconds, processor } = measure(arguments, &mut trainee, recompute)?;
     let base_bytes = trainee.decoder.matrix_bytes();
     let config = &trainee.decoder.config;
@@ -215,7 +216,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let (median, known) = (median(&sorted), !processor.is_empty());
     let tokens = (height * width) as f64;
     // What else runs while one of the two is measured makes it too small.
-    let peak = peak_before.map(|before| before.max(kernels::peak_flops(dtype == DType::BF16)));
+    let peak = peak_before.zip(peak_flops(&device, dtype)).map(|(before, after)| before.max(after));
     let mfu = peak.map(|peak| flop_per_token * tokens / median / peak);
     let rounded = |value: f64, digits: i32| (value * 10f64.powi(digits)).round() / 10f64.powi(digits);
     let report = json!({
@@ -388,10 +389,8 @@ fn peak_rss_mib() -> Option<u64> {
 
 /// Memory that the device's pools hold; null on the CPU.
 fn device_mib(device: &Device) -> Option<u64> {
-    if device::is_cpu(device) {
-        return None;
-    }
-    device.memory_pool_usage().map(|usage| usage.bytes_reserved >> 20)
+    let usage = device::has_own_memory(device).then(|| device.memory_pool_usage()).flatten();
+    usage.map(|usage| usage.bytes_reserved >> 20)
 }
 
 #[cfg(test)]

@@ -236,8 +236,7 @@ fn checkpoints_get(folder: &Path, path: &Path) -> Result<(), faults::Fault> {
 #[test]
 fn rows_without_a_text_to_embed_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut plan =
-        plan(folder.path(), &sfr("").replace("k = 6", "k = 300").replace("min_suffix = 2", "min_suffix = 250"));
+    let plan = plan(folder.path(), &sfr("").replace("k = 6", "k = 300").replace("min_suffix = 2", "min_suffix = 250"));
     let faults = plan.build().err().expect("a fault").to_string();
     assert!(faults.contains("no training row has an answer long enough"), "{faults}");
 }

@@ -10,7 +10,7 @@ use checkpoints::Checkpoint;
 use datasets::{ChatSettings, Dataset, Tokenizer};
 use faults::{Fault, Faults};
 
-use super::adapter::init_from;
+use super::adaptation::{Adaptation, Origin};
 use super::numbers::{Numbers, Of};
 use super::rows::{refuse_unreadable, rows};
 use crate::loading;
@@ -65,15 +65,15 @@ impl<'a> Before<'a> {
     fn check(&self, files: &ModelFiles, config: &Config, tokenizer: Tokenizer) -> Result<(), Faults> {
         let recipe = self.recipe;
         config.check_training().map_err(|fault| fault.at(files.config_place()))?;
-        init_from(recipe, config, None, self.checkpoint)?;
-        if matches!(&recipe.adapter, Adapter::Lora(lora) if matches!(lora.start, Start::From(_))) {
+        let (adaptation, _) = Adaptation::resolve(recipe, config, None, self.checkpoint)?;
+        if matches!(adaptation.start, Origin::Continued { .. }) {
             // It may bring a tokenizer, which is held against the whole base.
             return Ok(());
         }
         let tokenizer = tokenizer.with_chat(self.chat).map_err(|fault| fault.or_at(recipe.places.of("data")))?;
         let (train, eval) = rows(recipe, config, &tokenizer)?;
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(super::encoder).collect::<Result<_, _>>()?;
-        let of = Of { train: &train, eval: eval.as_ref(), init_from: None, encoders: &encoders };
+        let of = Of { train: &train, eval: eval.as_ref(), adaptation: &adaptation, encoders: &encoders };
         Numbers::new(recipe, config, &of, self.device)?;
         self.rows.replace(Some((train, eval)));
         Ok(())

@@ -1,20 +1,18 @@
 //! How much memory, arithmetic and time a run will take, and whether its activations fit.
 
-use std::time::Instant;
-
-use backbone::ops::native_is_right;
-use backbone::{AdapterSettings, Config, EncoderFiles, HEAD, fitting_modules, is_embedding};
-use burn::tensor::{DType, Device, Distribution, Tensor};
+use backbone::ops::{measured_flops, native_is_right};
+use backbone::{AdapterSettings, Config, EncoderFiles, HEAD, is_embedding};
+use burn::tensor::{DType, Device};
 use faults::Fault;
-use kernels::{Packed, Precision};
 use losses::{Held, Widths};
 
+use super::adaptation::Adaptation;
 use super::fitting;
 use super::memory::{Memory, Step};
 use super::room::{available, resident};
 use crate::engine::backward::Recompute;
 use crate::engine::data::Order;
-use crate::recipe::{self, Adapter, Recipe};
+use crate::recipe::Recipe;
 
 /// The derived sizes of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,29 +40,40 @@ pub struct Estimate {
     pub fitting_seconds: f64,
 }
 
+/// What an estimate is made of.
+pub(super) struct Basis<'a> {
+    pub recipe: &'a Recipe,
+    pub config: &'a Config,
+    pub adaptation: &'a Adaptation,
+    /// What the auxiliary losses hold, all together.
+    pub auxiliaries: Held,
+    /// Optimizer steps of the run.
+    pub steps: usize,
+    /// Tokens that nf4's codes are fitted to before the first step.
+    pub fitted: usize,
+    /// Tokens of the largest held-out micro-batch.
+    pub evaluated: usize,
+    pub device: &'a Device,
+    pub dtype: DType,
+}
+
 impl Estimate {
-    pub(super) fn new(
-        recipe: &Recipe,
-        config: &Config,
-        (trained, auxiliaries): (u64, Held),
-        (order, steps): (&mut Order, usize),
-        (fitted, evaluated, reach): (&[&[u32]], usize, Reach),
-        device: &Device,
-        dtype: DType,
-    ) -> Self {
+    pub(super) fn new(basis: &Basis, order: &mut Order) -> Self {
+        let Basis { recipe, config, adaptation, auxiliaries, device, dtype, .. } = *basis;
         let parameters = config.parameters();
-        let full = recipe.adapter == Adapter::None;
-        let (shape, tokens) = largest_batch(order, steps);
+        let full = adaptation.is_full();
+        let (shape, tokens) = largest_batch(order, basis.steps);
         let Shape { height, width, tree } = shape;
-        let dora = matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dora);
+        let reach = Reach::new(adaptation, config);
+        let dora = adaptation.dora;
         let step = Step {
             config,
-            trained,
+            trained: adaptation.parameters,
             auxiliaries,
             full,
             height,
             width,
-            evaluated,
+            evaluated: basis.evaluated,
             tracked: reach.tracked,
             head_copies: match (reach.head && !full, dora) {
                 (false, _) => 0,
@@ -73,22 +82,18 @@ impl Estimate {
             },
             dtype,
             quantise: recipe.model.quantise,
-            fitted: fitted.iter().map(|row| row.len()).sum(),
+            fitted: basis.fitted,
             device,
             scaled: if dora { reach.outputs } else { 0 },
-            dropout: matches!(&recipe.adapter, Adapter::Lora(lora) if lora.dropout > 0.0),
+            dropout: adaptation.dropout > 0.0,
             native_attention: !tree && native_attention(config, [height, width], dtype, device),
             tree,
             held: resident(),
             saved: true,
-            principal: matches!(&recipe.adapter, Adapter::Lora(lora) if super::fresh(lora).is_some_and(|s| s.principal)),
+            pissa: adaptation.is_pissa(),
         };
         let available_bytes = available(device);
-        let recompute = match recipe.train.recompute {
-            recipe::Recompute::None => Recompute::None,
-            recipe::Recompute::Blocks => Recompute::Blocks,
-            recipe::Recompute::Auto => step.recompute_that_fits(available_bytes),
-        };
+        let recompute = recipe.train.recompute.unwrap_or_else(|| step.recompute_that_fits(available_bytes));
         let flop_per_token = flop_per_token(config, shape.width, recompute, full);
         let speed = measured_flops(device, dtype, full);
         let fitting_seconds = match recipe.model.quantise.filter(|_| step.fitted > 0) {
@@ -100,7 +105,7 @@ impl Estimate {
         };
         Self {
             parameters,
-            trained,
+            trained: adaptation.parameters,
             auxiliary: auxiliaries.parameters,
             flop_per_token,
             memory: step.memory(recompute),
@@ -113,25 +118,9 @@ impl Estimate {
     }
 }
 
-/// Values that are trained, auxiliary losses not counted.
-pub(super) fn trained_values(recipe: &Recipe, config: &Config, init_from: Option<&checkpoints::Adapter>) -> u64 {
-    match (&recipe.adapter, init_from) {
-        (Adapter::None, _) => config.parameters(),
-        (_, Some(adapter)) => {
-            let modules = fitting_modules(adapter, config).expect("an adapter that was read fits the model");
-            let tensors = modules.iter().flat_map(|module| [Some(module.a), Some(module.b), module.magnitude]);
-            tensors.flatten().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum()
-        }
-        (Adapter::Lora(lora), None) => {
-            let settings = super::fresh(lora).expect("an adapter to go on from has been read");
-            fresh_parameters(&settings, config)
-        }
-    }
-}
-
 /// Which parts of the backbone something trained stands beside.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reach {
+struct Reach {
     /// Blocks from the first of them, or all where the embedding is one.
     tracked: usize,
     /// What a token has behind the projections of blocks among them, all together.
@@ -141,19 +130,12 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    pub(super) fn new(recipe: &Recipe, config: &Config, init_from: Option<&checkpoints::Adapter>) -> Self {
+    fn new(adaptation: &Adaptation, config: &Config) -> Self {
         let layers = config.num_hidden_layers;
-        let paths: Vec<String> = match (&recipe.adapter, init_from) {
-            (Adapter::None, _) => return Self { tracked: layers, outputs: 0, head: true },
-            (_, Some(adapter)) => {
-                let modules = fitting_modules(adapter, config).expect("an adapter that was read fits the model");
-                modules.iter().map(|module| module.path.to_owned()).collect()
-            }
-            (Adapter::Lora(lora), None) => {
-                let settings = super::fresh(lora).expect("an adapter to go on from has been read");
-                settings.adapted(config).into_iter().map(|(path, _)| path).collect()
-            }
-        };
+        if adaptation.is_full() {
+            return Self { tracked: layers, outputs: 0, head: true };
+        }
+        let paths = || adaptation.modules.iter().map(|(path, _)| path);
         let blocks = format!("{}.layers.", config.decoder_path);
         let block = |path: &String| match path.strip_prefix(&blocks).and_then(|rest| rest.split_once('.')) {
             Some((block, _)) => block.parse().unwrap_or(0),
@@ -161,12 +143,12 @@ impl Reach {
             None => layers,
         };
         Self {
-            tracked: layers - paths.iter().map(block).min().unwrap_or(0).min(layers),
-            outputs: (config.adaptable().into_iter())
-                .filter(|(path, _)| path.starts_with(&blocks) && paths.contains(path))
-                .map(|(_, [outputs, _])| outputs as u64)
+            tracked: layers - paths().map(block).min().unwrap_or(0).min(layers),
+            outputs: (adaptation.modules.iter())
+                .filter(|(path, _)| path.starts_with(&blocks))
+                .map(|(_, [outputs, _])| *outputs as u64)
                 .sum(),
-            head: paths.iter().any(|path| path == HEAD),
+            head: adaptation.adapts(HEAD),
         }
     }
 }
@@ -220,18 +202,6 @@ pub fn native_attention(config: &Config, rows_positions: [usize; 2], dtype: DTyp
     config.attention_cap.is_none() && native_is_right(device, dtype, rows_positions, &config.attention_heads())
 }
 
-/// Values of a new adapter.
-pub fn fresh_parameters(settings: &AdapterSettings, config: &Config) -> u64 {
-    let shape = settings.shape();
-    let values = settings.adapted(config).into_iter().map(|(path, [outputs, inputs])| {
-        let factors = (shape.rank(&path) as u64).saturating_mul((outputs + inputs) as u64);
-        // DoRA has a length for each row, of an embedding for each column.
-        let lengths = if is_embedding(&path) { inputs } else { outputs };
-        factors.saturating_add(if settings.dora { lengths as u64 } else { 0 })
-    });
-    values.fold(0, u64::saturating_add)
-}
-
 /// A rank, written under `key`, that no adapted matrix can have.
 pub fn wasted_rank(settings: &AdapterSettings, config: &Config, key: &str) -> Option<Fault> {
     let rank = settings.rank;
@@ -249,28 +219,4 @@ pub fn flop_per_token(config: &Config, width: usize, recompute: Recompute, full:
     let passes = if full { 6.0 } else { 4.0 } + if recompute == Recompute::Blocks { 2.0 } else { 0.0 };
     let attention = (config.num_hidden_layers * config.num_attention_heads * config.head_dim * width) as f64;
     passes * met + 12.0 * attention
-}
-
-/// Floating-point operations per second of a matrix product on this device, of the kind that a step is made of.
-fn measured_flops(device: &Device, dtype: DType, full: bool) -> f64 {
-    let size = 512;
-    let product: Box<dyn Fn()> = if backbone::device::is_cpu(device) && !full {
-        let precision = if dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 };
-        let values = vec![1.0; size * size];
-        let packed = Packed::new(&values, [size, size], (size, 1), 1.0, precision);
-        Box::new(move || drop(kernels::product::<f32, f32>(&values, size, &packed)))
-    } else {
-        let random = || Tensor::<2>::random([size, size], Distribution::Default, (device, dtype));
-        let (a, b) = (random(), random());
-        Box::new(move || {
-            a.clone().matmul(b.clone()).sum().into_scalar::<f32>();
-        })
-    };
-    product();
-    let started = Instant::now();
-    let times = 4;
-    for _ in 0..times {
-        product();
-    }
-    (times * 2 * size * size * size) as f64 / started.elapsed().as_secs_f64().max(1e-9)
 }

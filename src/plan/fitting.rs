@@ -6,17 +6,21 @@ use burn::tensor::DType;
 use datasets::Dataset;
 use kernels::feedback_parts;
 
-use super::fresh;
-use crate::recipe::{Adapter, Recipe};
+use super::adaptation::Adaptation;
+use crate::recipe::Recipe;
 
 /// Tokens of a row, from its beginning, that codes are fitted to.
 const LONGEST: usize = 512;
 
 /// The rows of the training data that nf4's codes are fitted to, spread over all of it; none where the codes are the
 /// nearest. What PiSSA leaves of a matrix is another matrix, which has the nearest codes.
-pub(super) fn rows<'a>(recipe: &Recipe, train: &'a Dataset, width_multiple: usize) -> Vec<&'a [u32]> {
-    let principal = matches!(&recipe.adapter, Adapter::Lora(lora) if fresh(lora).is_some_and(|s| s.principal));
-    let wanted = recipe.model.quantise.filter(|_| !principal).map_or(0, |quantise| quantise.rows);
+pub(super) fn rows<'a>(
+    recipe: &Recipe,
+    adaptation: &Adaptation,
+    train: &'a Dataset,
+    width_multiple: usize,
+) -> Vec<&'a [u32]> {
+    let wanted = recipe.model.quantise.filter(|_| !adaptation.is_pissa()).map_or(0, |quantise| quantise.rows);
     let all = &train.examples;
     let count = wanted.min(all.len());
     // Few lengths: a GPU tunes its kernels for each. And none so long that what all of them hold does not fit.

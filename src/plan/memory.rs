@@ -3,7 +3,8 @@
 //! The terms are the tensors themselves, beside what the process holds already when the plan is made; what is measured
 //! (`benches/memory.py`, tables in `docs/performance.md`) lies within 15 % of them.
 
-use backbone::ops::{PIECE, chunk_rows};
+use backbone::device::has_own_memory;
+use backbone::ops::{PIECE, chunk_rows, is_packed};
 use backbone::{Config, NormPlaces, Quantise, QueryKeyNorm};
 use burn::tensor::{DType, Device};
 use losses::Held;
@@ -56,7 +57,7 @@ pub struct Step<'a> {
     /// Checkpoints are written.
     pub saved: bool,
     /// Factors are taken out of the matrices (PiSSA) and kept: an adapter leaves with both.
-    pub principal: bool,
+    pub pissa: bool,
 }
 
 /// Bytes that a step holds at once.
@@ -116,7 +117,7 @@ impl Step<'_> {
     /// The memory of a step that keeps what `recompute` says.
     pub fn memory(&self, recompute: Recompute) -> Memory {
         let tokens = (self.height * self.width) as u64;
-        let on_cpu = backbone::device::is_cpu(self.device);
+        let on_cpu = !has_own_memory(self.device);
         let PerToken { kept, passing, forward } = match (on_cpu, self.is_fused()) {
             (_, true) => self.fused(recompute),
             (true, false) => self.composed(recompute),
@@ -134,12 +135,12 @@ impl Step<'_> {
             // activations are gone there are two more in that; or a checkpoint, which is copies on the host and their bytes
             // as they go into files.
             false => {
-                let copies = match (self.saved && on_cpu, self.principal) {
+                let copies = match (self.saved && on_cpu, self.pissa) {
                     (false, _) => 2,
                     (true, false) => 6,
                     (true, true) => 8,
                 };
-                (4 * (6 + u64::from(self.principal)) * self.trained, 4 * self.trained * copies)
+                (4 * (6 + u64::from(self.pissa)) * self.trained, 4 * self.trained * copies)
             }
             // Values, two moments and the gradients. Of a whole backbone the copies that come and go in an update, when
             // activations are gone, are large: as many as were measured.
@@ -174,7 +175,7 @@ impl Step<'_> {
     }
 
     fn program(&self) -> u64 {
-        if !backbone::device::is_cpu(self.device) {
+        if has_own_memory(self.device) {
             return OF_A_GPU;
         }
         let embedding = (self.config.vocab_size * self.config.hidden_size) as u64;
@@ -191,7 +192,7 @@ impl Step<'_> {
     /// the embedding (and the head), then those of projections beside all that is packed by then. On a GPU it is not this
     /// memory that runs out.
     fn loading(&self, weights: u64, program: u64) -> u64 {
-        if !backbone::device::is_cpu(self.device) {
+        if has_own_memory(self.device) {
             return 0;
         }
         let embedding = (self.config.vocab_size * self.config.hidden_size) as u64;
@@ -211,7 +212,7 @@ impl Step<'_> {
 
     /// Frozen weights on the CPU: every tensor that the operations of `backbone::ops` save is counted here.
     fn is_fused(&self) -> bool {
-        !self.full && backbone::device::is_cpu(self.device)
+        is_packed(self.device, self.full)
     }
 
     fn fused(&self, recompute: Recompute) -> PerToken {
@@ -283,7 +284,7 @@ impl Step<'_> {
 
     /// What a GPU dequantises at once.
     fn piece(&self) -> u64 {
-        let Some(quantise) = self.quantise.filter(|_| !backbone::device::is_cpu(self.device)) else { return 0 };
+        let Some(quantise) = self.quantise.filter(|_| has_own_memory(self.device)) else { return 0 };
         let values = |(_, [outputs, inputs]): (_, [usize; 2])| outputs * inputs;
         let head = if quantise.embeddings { self.config.vocab_size * self.config.hidden_size } else { 0 };
         let largest = self.config.projections().into_iter().map(values).fold(head, usize::max);
@@ -317,7 +318,7 @@ impl Step<'_> {
     /// Logits of a chunk of so many tokens and what is made of them.
     fn logits(&self, tokens: u64) -> u64 {
         let rows = tokens.min(chunk_rows(self.config.vocab_size, self.device) as u64);
-        let copies = match (backbone::device::is_cpu(self.device), self.is_fused()) {
+        let copies = match (!has_own_memory(self.device), self.is_fused()) {
             (_, true) => 4 + self.dtype.size() as u64,
             (true, false) => 6 * 4,
             (false, _) => 2 * self.dtype.size() as u64,
@@ -361,7 +362,7 @@ mod tests {
                 tree: false,
                 held: Some(0),
                 saved: false,
-                principal: false,
+                pissa: false,
             };
             step.memory(Recompute::None).activations
         };

@@ -2,11 +2,11 @@
 
 use backbone::{Config, EncoderFiles};
 use burn::tensor::{DType, Device};
-use checkpoints::Adapter;
 use datasets::Dataset;
 use faults::Fault;
 
-use super::estimate::{Estimate, Reach, held, trained_values};
+use super::adaptation::Adaptation;
+use super::estimate::{Basis, Estimate, held};
 use super::{by_prompt, fitting, length, order, room, schedule, smaller};
 use crate::engine::batch::Batch;
 use crate::engine::evaluate;
@@ -35,8 +35,8 @@ pub(super) struct Of<'a> {
     pub train: &'a Dataset,
     /// The evaluation rows.
     pub eval: Option<&'a Dataset>,
-    /// The adapter that training goes on from.
-    pub init_from: Option<&'a Adapter>,
+    /// What is trained.
+    pub adaptation: &'a Adaptation,
     /// For each auxiliary loss, the sentence encoder that it needs.
     pub encoders: &'a [Option<EncoderFiles>],
 }
@@ -50,20 +50,29 @@ impl Numbers {
         of: &Of,
         (device, dtype): (&Device, DType),
     ) -> Result<Self, Fault> {
-        let width_multiple = if backbone::device::is_cpu(device) { 8 } else { 64 };
+        let width_multiple = backbone::device::width_multiple(device);
         let mut order = order(recipe, of.train, width_multiple);
         let steps_per_epoch = order.steps_per_epoch();
         let steps = length(recipe, steps_per_epoch);
         let schedule = schedule(recipe, steps)?;
-        let held = (trained_values(recipe, config, of.init_from), held(recipe, config, of.encoders));
-        let fitted = fitting::rows(recipe, of.train, width_multiple);
+        let fitted = fitting::rows(recipe, of.adaptation, of.train, width_multiple);
         let evaluated = of.eval.map_or(0, |eval| {
             let size = recipe.train.micro_batch_size;
             let batches = evaluate::batches(&eval.examples, size, width_multiple, by_prompt(recipe));
             batches.iter().map(Batch::tokens).max().unwrap_or(0)
         });
-        let of_rows = (&fitted[..], evaluated, Reach::new(recipe, config, of.init_from));
-        let estimate = Estimate::new(recipe, config, held, (&mut order, steps), of_rows, device, dtype);
+        let basis = Basis {
+            recipe,
+            config,
+            adaptation: of.adaptation,
+            auxiliaries: held(recipe, config, of.encoders),
+            steps,
+            fitted: fitted.iter().map(|row| row.len()).sum(),
+            evaluated,
+            device,
+            dtype,
+        };
+        let estimate = Estimate::new(&basis, &mut order);
         let warning = room(&estimate.memory, device)
             .map_err(|fault| fault.at(recipe.places.of("train")).hint(smaller(&estimate, recipe)))?;
         Ok(Self { width_multiple, steps_per_epoch, steps, schedule, estimate, warning })

@@ -104,7 +104,7 @@ impl Plan {
     }
 
     fn trains_backbone(&self) -> bool {
-        self.recipe.adapter == crate::recipe::Adapter::None
+        self.adaptation.is_full()
     }
 
     /// What the largest moment before the first step is.
@@ -209,7 +209,7 @@ impl fmt::Display for Plan {
             )
             .to_lowercase(),
         )?;
-        let place = if backbone::device::is_cpu(&self.device) { "can be had" } else { "on the GPU" };
+        let place = if backbone::device::has_own_memory(&self.device) { "on the GPU" } else { "can be had" };
         let memory = &estimate.memory;
         let parts = [memory.weights, memory.optimizer, memory.activations, memory.program];
         let (all, [weights, optimizer, activations, program]) = sum_of_bytes(parts);

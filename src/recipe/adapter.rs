@@ -1,5 +1,6 @@
 //! `[adapter]`: what is trained.
 
+use backbone::{AdapterSettings, Targets};
 use faults::{FromToml, Section};
 
 use super::{Backbone, Model};
@@ -30,54 +31,9 @@ pub struct Lora {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Start {
     /// A new adapter.
-    Fresh(Fresh),
+    Fresh(AdapterSettings),
     /// `init_from`: the PEFT adapter in this directory, which brings its own rank, alpha, targets and scale.
     From(String),
-}
-
-/// A new adapter's shape.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Fresh {
-    pub rank: usize,
-    /// `scale = alpha / rank`, or `alpha / sqrt(rank)` with `rslora`.
-    pub alpha: f64,
-    pub targets: Targets,
-    pub rslora: bool,
-    /// Ranks of the modules that a pattern matches, as PEFT matches it; the first one counts.
-    pub rank_pattern: Vec<(String, usize)>,
-    /// The same of alpha.
-    pub alpha_pattern: Vec<(String, f64)>,
-    /// `init = "pissa"`: the factors start as what is largest in the matrix, which keeps the rest; else `A` is random and
-    /// `B` zero.
-    pub pissa: bool,
-}
-
-/// The linear layers that get an adapter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Targets {
-    /// `"all-linear"`: every linear layer of every block, not the head.
-    AllLinear,
-    /// The layers whose name ends in one of these, such as `q_proj` or `lm_head`.
-    Names(Vec<String>),
-}
-
-impl FromToml for Targets {
-    const EXPECTED: &'static str = "\"all-linear\" or a list of module names";
-
-    fn from_toml(value: &toml::Value) -> Option<Self> {
-        match value.as_str() {
-            Some("all-linear") => Some(Targets::AllLinear),
-            Some(_) => None,
-            None => Vec::from_toml(value).map(Targets::Names),
-        }
-    }
-
-    fn to_toml(&self) -> toml::Value {
-        match self {
-            Targets::AllLinear => toml::Value::String("all-linear".into()),
-            Targets::Names(names) => names.to_toml(),
-        }
-    }
 }
 
 /// Above the width of any model: what is more is a slip of the hand.
@@ -89,7 +45,7 @@ const LARGEST_ALPHA: f64 = 1e6;
 /// What describes a new adapter, and so is void for one that exists.
 const SHAPE: [&str; 7] = ["rank", "alpha", "targets", "rslora", "init", "rank_pattern", "alpha_pattern"];
 
-/// What is left of a kind of adapter.
+/// The values of `adapter.kind`.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Lora,
@@ -110,7 +66,7 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Adapter {
     let saved = !matches!(model.backbone, Backbone::Init(_));
     let message = "an adapter on `[model.init]` is of no use after the run: its base is not saved";
     section.warn("kind", saved, message, "train a base with `adapter.kind = \"none\"` first, then adapt that");
-    let start = match section.optional::<String>("init_from") {
+    let mut start = match section.optional::<String>("init_from") {
         Some(directory) => {
             let why = "the adapter there brings its own";
             void(section, &SHAPE, "with `adapter.init_from`", why);
@@ -133,16 +89,21 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Adapter {
         section.check("lora_plus_ratio", usable, format!("`adapter.lora_plus_ratio` cannot be {ratio}"), hint);
         section.check_single("lora_plus_ratio", ratio, hint);
     }
-    Adapter::Lora(Lora { dora: kind == Kind::Dora, start, dropout, lora_plus_ratio })
+    let dora = kind == Kind::Dora;
+    if let Start::Fresh(settings) = &mut start {
+        (settings.dora, settings.dropout) = (dora, dropout);
+    }
+    Adapter::Lora(Lora { dora, start, dropout, lora_plus_ratio })
 }
 
-fn fresh(section: &mut Section) -> Fresh {
+/// Without what an adapter that goes on can have, too.
+fn fresh(section: &mut Section) -> AdapterSettings {
     let rank = section.value("rank", 16);
     check_rank(section, "rank", rank);
     let alpha = section.value("alpha", 32.0);
     check_alpha(section, "alpha", alpha);
     let targets = section.value("targets", Targets::AllLinear);
-    if let Targets::Names(names) = &targets {
+    if let Targets::Named(names) = &targets {
         let usable = !names.is_empty() && names.iter().all(|name| !name.is_empty());
         let hint = "write \"all-linear\", or names such as [\"q_proj\", \"v_proj\"]";
         section.check("targets", usable, "`adapter.targets` names no module", hint);
@@ -151,7 +112,7 @@ fn fresh(section: &mut Section) -> Fresh {
     let rank_pattern = patterns(section, "rank_pattern", check_rank);
     let alpha_pattern = patterns(section, "alpha_pattern", check_alpha);
     let pissa = section.choice("init", &[("default", false), ("pissa", true)], "default");
-    Fresh { rank, alpha, targets, rslora, rank_pattern, alpha_pattern, pissa }
+    AdapterSettings { targets, rslora, rank_pattern, alpha_pattern, pissa, ..AdapterSettings::new(rank, alpha) }
 }
 
 fn check_rank(section: &Section, key: &str, rank: usize) {

@@ -5,6 +5,8 @@ use std::num::NonZeroUsize;
 use faults::{FromToml, Place, Section};
 
 use super::positive;
+use crate::engine::backward::Recompute;
+use crate::engine::schedule::Kind;
 
 /// `[optimizer]`: AdamW.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,19 +26,9 @@ pub struct Optimizer {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     /// What follows the warmup.
-    pub shape: Shape,
+    pub kind: Kind,
     /// A linear rise from zero.
     pub warmup: Warmup,
-}
-
-/// What the learning rate does after the warmup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    Constant,
-    /// Down to zero at the last step.
-    Linear,
-    /// Half a cosine down to zero at the last step.
-    Cosine,
 }
 
 /// Length of the warmup.
@@ -77,8 +69,8 @@ pub struct Train {
     pub micro_batch_size: usize,
     /// Whether the targets of a prompt share the computation of what they begin with.
     pub share_prefixes: bool,
-    /// Whether blocks run again on the way back in place of keeping their activations.
-    pub recompute: Recompute,
+    /// What is kept of the way forward; `None` keeps all activations when they fit, else the inputs of the blocks.
+    pub recompute: Option<Recompute>,
 }
 
 /// How long to train.
@@ -88,17 +80,6 @@ pub enum Duration {
     Epochs(usize),
     /// Optimizer steps; 0 evaluates and trains nothing.
     Steps(usize),
-}
-
-/// What is kept for the way back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recompute {
-    /// All activations when they fit, else the inputs of the blocks.
-    Auto,
-    /// All activations.
-    None,
-    /// The inputs of the blocks.
-    Blocks,
 }
 
 /// `lora_plus_ratio` is how many times the learning rate some of the weights have.
@@ -150,14 +131,14 @@ pub(super) fn read_optimizer(section: &mut Section, lora_plus_ratio: Option<f64>
 }
 
 pub(super) fn read_schedule(section: &mut Section, last_step: Option<NonZeroUsize>) -> Schedule {
-    let shapes = [("constant", Shape::Constant), ("linear", Shape::Linear), ("cosine", Shape::Cosine)];
-    let shape = section.choice("kind", &shapes, "constant");
+    let kinds = [("constant", Kind::Constant), ("linear", Kind::Linear), ("cosine", Kind::Cosine)];
+    let kind = section.choice("kind", &kinds, "constant");
     let warmup = section.value("warmup", Warmup::Steps(0));
     if let (Warmup::Steps(steps), Some(last_step)) = (warmup, last_step) {
         let message = format!("`schedule.warmup` = {steps} does not end before `train.steps` = {last_step}");
         section.check("warmup", steps < last_step.get(), message, "shorten it; below 1 it is a fraction of all steps");
     }
-    Schedule { shape, warmup }
+    Schedule { kind, warmup }
 }
 
 /// Gives the last step too, where it is known before the data is. With `by_prompt`, a step is made of prompts with all
@@ -173,7 +154,7 @@ pub(super) fn read_train(section: &mut Section, by_prompt: bool) -> (Train, Opti
     if !by_prompt {
         section.foreign("share_prefixes", "objective `diffuse`");
     }
-    let recompute = [("auto", Recompute::Auto), ("none", Recompute::None), ("blocks", Recompute::Blocks)];
+    let recompute = [("auto", None), ("none", Some(Recompute::None)), ("blocks", Some(Recompute::Blocks))];
     let recompute = section.choice("recompute", &recompute, "auto");
     let last_step = match duration {
         Duration::Steps(steps) => NonZeroUsize::new(steps),

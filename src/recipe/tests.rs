@@ -1,3 +1,4 @@
+use backbone::AdapterSettings;
 use backbone::device::{DTypeName, DeviceName};
 use datasets::{Format, TooLong, TrainOn};
 use faults::Section;
@@ -5,6 +6,7 @@ use losses::objective::NLL;
 use losses::{AuxiliaryKind, ObjectiveKind, Registry};
 
 use super::*;
+use crate::engine::schedule::Kind;
 
 const LEAST: &str = "[model]\npath = \"org/name\"\n[data]\ntrain = [\"a.jsonl\"]\n";
 
@@ -76,22 +78,14 @@ fn the_least_recipe_has_the_documented_defaults() {
     assert_eq!(recipe.seed, 17);
     assert_eq!(recipe.model.backbone, Backbone::Pretrained { path: "org/name".into(), revision: None });
     assert_eq!((recipe.model.dtype, recipe.model.device), (DTypeName::Auto, DeviceName::Auto));
-    let start = Start::Fresh(Fresh {
-        rank: 16,
-        alpha: 32.0,
-        targets: Targets::AllLinear,
-        rslora: false,
-        rank_pattern: Vec::new(),
-        alpha_pattern: Vec::new(),
-        pissa: false,
-    });
+    let start = Start::Fresh(AdapterSettings::new(16, 32.0));
     assert_eq!(recipe.adapter, Adapter::Lora(Lora { dora: false, start, dropout: 0.0, lora_plus_ratio: None }));
     assert_eq!((recipe.data.format, recipe.data.too_long, recipe.data.shuffle), (Format::Auto, TooLong::Error, true));
     assert_eq!(recipe.data.train_on, TrainOn::Assistant);
     assert_eq!(recipe.objective.name(), "nll");
     assert_eq!((recipe.optimizer.learning_rate, recipe.optimizer.betas), (2e-4, [0.9, 0.999]));
     assert_eq!((recipe.optimizer.eps, recipe.optimizer.clip_norm), (1e-8, Some(1.0)));
-    assert_eq!(recipe.schedule, Schedule { shape: Shape::Constant, warmup: Warmup::Steps(0) });
+    assert_eq!(recipe.schedule, Schedule { kind: Kind::Constant, warmup: Warmup::Steps(0) });
     assert_eq!(recipe.train.duration, Duration::Epochs(1));
     assert_eq!((recipe.train.batch_size, recipe.train.micro_batch_size), (8, 8));
     assert_eq!((recipe.checkpoint.keep, recipe.checkpoint.keep_best, recipe.eval.every), (3, false, None));

@@ -104,27 +104,27 @@ fn dora_on_an_embedding_trains_as_in_peft() {
 }
 
 /// The settings that `make.py` gives PEFT.
-fn principal() -> AdapterSettings {
-    AdapterSettings { rslora: true, principal: true, ..AdapterSettings::new(4, 6.0) }
+fn pissa() -> AdapterSettings {
+    AdapterSettings { rslora: true, pissa: true, ..AdapterSettings::new(4, 6.0) }
 }
 
-fn started_from_principal(dtype: DType, saved: Option<&Adapter>) -> Decoder {
+fn started_from_pissa(dtype: DType, saved: Option<&Adapter>) -> Decoder {
     with_source(&fixture("llama"), false, dtype, |config, source| {
         let mut decoder = Decoder::load(config, source).unwrap_or_else(|fault| panic!("{fault}"));
-        decoder.attach_principal(&principal(), 3, source, saved).unwrap_or_else(|faults| panic!("{faults}"));
+        decoder.attach_pissa(&pissa(), 3, source, saved).unwrap_or_else(|faults| panic!("{faults}"));
         decoder
     })
 }
 
 fn as_saved(decoder: &mut Decoder) -> Adapter {
-    let config = principal().to_config("llama", decoder.adapted_modules());
+    let config = pissa().to_config("llama", decoder.adapted_modules());
     Adapter { config, tensors: decoder.adapter_tensors() }
 }
 
 /// `init_lora_weights="pissa"`, PEFT's whole decomposition: six steps have the same losses whichever the vectors' signs.
 #[test]
 fn pissa_trains_as_in_peft_and_leaves_as_plain_lora_on_the_original_base() {
-    let mut decoder = assert_steps("pissa", STEPS, || started_from_principal(DType::F32, None));
+    let mut decoder = assert_steps("pissa", STEPS, || started_from_pissa(DType::F32, None));
     let expected = expected("pissa").numbers("after");
     let adapter = as_saved(&mut decoder);
     assert_eq!((adapter.config.r, adapter.config.use_rslora), (8, true));
@@ -148,11 +148,11 @@ fn pissa_trains_as_in_peft_and_leaves_as_plain_lora_on_the_original_base() {
 #[test]
 fn pissa_goes_on_from_its_checkpoint_to_the_bit() {
     for dtype in [DType::F32, DType::BF16] {
-        let adapter = as_saved(&mut started_from_principal(dtype, None));
-        let mut again = started_from_principal(dtype, Some(&adapter));
+        let adapter = as_saved(&mut started_from_pissa(dtype, None));
+        let mut again = started_from_pissa(dtype, Some(&adapter));
         assert_eq!(as_saved(&mut again), adapter);
         let steps = |saved| {
-            let decoder = started_from_principal(dtype, saved);
+            let decoder = started_from_pissa(dtype, saved);
             let mut trainee = Trainee { decoder, auxiliaries: Vec::new() };
             (train(&mut trainee, STEPS), as_saved(&mut trainee.decoder))
         };
@@ -262,8 +262,8 @@ fn what_cannot_be_adapted_so_is_refused_by_name() {
     let refused = |settings: &AdapterSettings| {
         settings.check(&base("llama").config).expect_err("singular values that are not there").to_string()
     };
-    let rank = refused(&AdapterSettings { principal: true, ..AdapterSettings::new(17, 6.0) });
+    let rank = refused(&AdapterSettings { pissa: true, ..AdapterSettings::new(17, 6.0) });
     assert!(rank.contains("rank 17 is more than a matrix"), "{rank}");
-    let embedding = refused(&AdapterSettings { principal: true, targets: names(&["embed_tokens"]), ..plain() });
+    let embedding = refused(&AdapterSettings { pissa: true, targets: names(&["embed_tokens"]), ..plain() });
     assert!(embedding.contains("cannot start an adapter on an embedding"), "{embedding}");
 }
