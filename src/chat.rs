@@ -8,7 +8,7 @@ use datasets::{ChatSettings, Moment};
 use faults::{Fault, Faults, Place};
 use serde_json::{Map, Value};
 
-use crate::engine::train::read_state;
+use crate::engine::state::RunState;
 use crate::loading::is_run;
 use crate::recipe::{self, Chat};
 
@@ -54,7 +54,7 @@ pub fn of_run(path: &Path) -> Result<Chat, Faults> {
         return Ok(Chat::default());
     }
     let checkpoint = find_checkpoint(path)?;
-    let state = read_state(&checkpoint)?;
+    let state = RunState::read(&checkpoint)?;
     let mut chat = recipe::chat("recipe.toml", &state.recipe)?;
     // What the run was trained with is at its side, wherever the file of its recipe is by now.
     if let (Some(file), Some(copy)) = (&mut chat.template, kept_template(&checkpoint)) {

@@ -29,9 +29,9 @@ use faults::{Fault, Faults, FromToml, Place};
 use losses::Registry;
 
 use crate::loading::{self, Loaded};
+use crate::logging::terminal;
 use crate::logging::{self, Format, Verbosity};
 use crate::recipe::{self, Recipe};
-use crate::report::terminal;
 
 /// The user has something to mend.
 const USER: u8 = 1;

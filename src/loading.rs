@@ -5,16 +5,15 @@ mod brought;
 
 use std::path::Path;
 
-use backbone::{Config, Decoder, ModelFiles, Source, left_out};
+use backbone::{Config, Decoder, Identity, ModelFiles, Source, left_out};
 use burn::tensor::{DType, Device};
 use checkpoints::{Adapter, Checkpoint, find_checkpoint, of_run};
 use datasets::Tokenizer;
 use faults::{Fault, Faults, Place};
 
-use crate::engine::train::read_state;
+use crate::engine::state::RunState;
 use crate::recipe::{self, Backbone};
 
-pub use base::{Identity, local_folder};
 pub use brought::Brought;
 
 /// A model that is ready to run, with its tokenizer.
@@ -143,7 +142,7 @@ pub fn adapter(path: &Path) -> Result<(Adapter, std::path::PathBuf), Faults> {
 /// # Errors
 /// A checkpoint that is not one of this program, or a base model that cannot be found.
 pub fn from_checkpoint(checkpoint: Checkpoint, base: Option<&str>) -> Result<Named, Faults> {
-    let state = read_state(&checkpoint)?;
+    let state = RunState::read(&checkpoint)?;
     let backbone = recipe::backbone("recipe.toml", &state.recipe)?;
     let origin = match &backbone {
         Backbone::Pretrained { path, revision } => {

@@ -1,6 +1,8 @@
 //! Logs on stderr: words for a person at a terminal, `key=value` in a file, JSON for a program. They are never torn by the
 //! progress bar, and what cannot be written is dropped: a stream that is gone is no reason to stop a run.
 
+pub mod terminal;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -13,8 +15,6 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
-
-use crate::report::terminal;
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

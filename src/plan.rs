@@ -15,7 +15,7 @@ mod rows;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use backbone::{Config, Decoder, EncoderFiles, INITIALIZER_RANGE, ModelFiles, Source};
+use backbone::{Config, Decoder, EncoderFiles, INITIALIZER_RANGE, Identity, ModelFiles, Source, local_folder};
 use burn::tensor::{DType, Device};
 use checkpoints::{AdapterConfig, Cache, Checkpoint, TargetModules};
 use datasets::{Dataset, Tokenizer};
@@ -32,7 +32,7 @@ use crate::engine::schedule::Schedule;
 use crate::engine::settings::Settings;
 use crate::engine::state::RunState;
 use crate::engine::step::StepSettings;
-use crate::loading::{Brought, Identity, local_folder};
+use crate::loading::Brought;
 use crate::recipe::{self, Adapter, Backbone, Recipe};
 use crate::report::progress::Counter;
 

@@ -5,7 +5,6 @@ mod metrics;
 pub mod progress;
 mod state;
 pub mod tensorboard;
-pub mod terminal;
 pub mod trouble;
 
 use std::time::{SystemTime, UNIX_EPOCH};

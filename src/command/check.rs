@@ -8,9 +8,9 @@ use losses::Registry;
 use serde_json::json;
 
 use super::{Outcome, print, read_recipe};
+use crate::logging::terminal;
 use crate::plan::Plan;
 use crate::plan::print::INDENT;
-use crate::report::terminal;
 
 /// Show what a recipe will do, and train nothing.
 #[derive(Debug, Args)]

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::sample;
 use super::typed::{escaped, is_one_line, quoted};
+use crate::logging::terminal;
 use crate::plan::Plan;
 use crate::recipe::{Adapter, Backbone};
-use crate::report::terminal;
 
 /// What came of a run that is done, and the commands that go on from it.
 ///

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use backbone::{Config, HEAD, ModelFiles, config_json, fitting_modules, is_embedding};
+use backbone::{Config, HEAD, ModelFiles, config_json, fitting_modules, is_embedding, local_folder};
 use burn::tensor::{DType, Device};
 use checkpoints::export::{Base, Reader};
 use checkpoints::{Adapter, Checkpoint, Dtype, files_beside, find_checkpoint};
@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use faults::{Fault, Faults, Place};
 
 use super::{Outcome, argument, print};
-use crate::loading::{Loaded, Named, Origin, from_adapter, from_checkpoint, is_adapter, local_folder};
+use crate::loading::{Loaded, Named, Origin, from_adapter, from_checkpoint, is_adapter};
 use crate::sampling::last_logits;
 
 /// Write the adapter of a run, or the model with the adapter merged into it.

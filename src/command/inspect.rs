@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use super::{Outcome, argument, print};
 use crate::engine::state::RunState;
-use crate::engine::train::read_state;
 use crate::inspection::{Difference, Norms, Tensor, Update, in_order};
 use crate::loading::is_run;
 use crate::plan::print::{bytes, count};
@@ -72,7 +71,7 @@ impl Found {
         }
         if is_run(folder) {
             let checkpoint = find_checkpoint(folder)?;
-            let state = Box::new(read_state(&checkpoint)?);
+            let state = Box::new(RunState::read(&checkpoint)?);
             return Ok(Self::Checkpoint { checkpoint, state });
         }
         if folder.join("adapter_config.json").is_file() {

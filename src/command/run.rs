@@ -13,10 +13,11 @@ use losses::Registry;
 use super::typed::quoted;
 use super::{Outcome, announce, closing, interrupt, read_recipe, tell};
 use crate::engine::train::{self, Learner, Log, Rows, train};
+use crate::logging::terminal;
 use crate::plan::print::INDENT;
 use crate::plan::{Plan, order};
 use crate::recipe::Recipe;
-use crate::report::{Reporter, Watched, terminal, trouble};
+use crate::report::{Reporter, Watched, trouble};
 use resume::Resumed;
 
 /// Train as a recipe says.

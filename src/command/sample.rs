@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::typed::unescaped;
 use super::{Outcome, argument, load_model, print_while_read, refuse_too_many, renamed};
 use crate::chat::ChatFlags;
-use crate::report::terminal;
+use crate::logging::terminal;
 use crate::sampling::{DecoderRows, End, News, Question, Settings, TwoTemperatures, sample, sample_with_intent};
 
 /// Most tokens of a continuation where nothing is said.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use backbone::values as read;
+use backbone::{Identity, values as read};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use checkpoints::{Dtype, StoredTensor};
+use checkpoints::{Checkpoint, Dtype, StoredTensor};
 use faults::{Fault, Place};
 use losses::{Objective, State};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use super::optimizer::Moments;
 use super::parameters::Layout;
 use super::trainee::Trainee;
-use crate::loading::Identity;
 
 /// `state.json`: where the run stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +45,20 @@ pub struct RunState {
     pub recipe: String,
     /// Version of this program.
     pub version: String,
+}
+
+impl RunState {
+    /// Where the run of a checkpoint stood.
+    ///
+    /// # Errors
+    /// A `state.json` that is not one of this program.
+    pub fn read(checkpoint: &Checkpoint) -> Result<Self, Fault> {
+        serde_json::from_value(checkpoint.state()?).map_err(|error| {
+            Fault::new(format!("`state.json` is not a state of this program: {error}"))
+                .at(Place::file(&checkpoint.folder))
+                .hint("the checkpoint was written by another version")
+        })
+    }
 }
 
 /// The optimizer's bias corrections among the tensors.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use checkpoints::{Checkpoint, Contents, Retention, Run, Trained};
 use datasets::Example;
-use faults::{Fault, Faults, Place};
+use faults::{Faults, Place};
 use losses::Objective;
 use tracing::info;
 
@@ -129,7 +129,7 @@ impl<'a, 'b> Training<'a, 'b> {
 
     /// Puts everything where the checkpoint left it.
     fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), Faults> {
-        let RunState { step, skipped, best, pass_loss, stopped_early, .. } = read_state(checkpoint)?;
+        let RunState { step, skipped, best, pass_loss, stopped_early, .. } = RunState::read(checkpoint)?;
         // Where it stands is the checkpoint's; what it is made of is what was compared with it.
         self.progress = RunState { step, skipped, best, pass_loss, stopped_early, ..self.settings.origin.clone() };
         let tensors = checkpoint.training_state()?;
@@ -242,16 +242,4 @@ fn weights(settings: &Settings, trainee: &mut Trainee) -> Trained {
         }),
         None => Trained::Model(trainee.decoder.base_tensors()),
     }
-}
-
-/// Where the run of a checkpoint stood.
-///
-/// # Errors
-/// A `state.json` that is not one of this program.
-pub fn read_state(checkpoint: &Checkpoint) -> Result<RunState, Fault> {
-    serde_json::from_value(checkpoint.state()?).map_err(|error| {
-        Fault::new(format!("`state.json` is not a state of this program: {error}"))
-            .at(Place::file(&checkpoint.folder))
-            .hint("the checkpoint was written by another version")
-    })
 }

@@ -7,8 +7,7 @@ use tracing::info;
 
 use super::metrics::StepRecord;
 use super::state;
-use super::terminal::bar;
-use crate::logging;
+use crate::logging::{self, terminal::bar};
 
 /// How many steps the rates are averaged over.
 const RATE_STEPS: usize = 20;

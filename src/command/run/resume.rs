@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use backbone::ModelFiles;
+use backbone::{Identity, local_folder};
 use checkpoints::{Checkpoint, Retention, Run};
 use datasets::Moment;
 use faults::{Fault, Faults, Place};
@@ -14,8 +15,6 @@ use losses::Registry;
 use crate::chat::kept_template;
 use crate::engine::schedule::Schedule;
 use crate::engine::state::RunState;
-use crate::engine::train::read_state;
-use crate::loading::{Identity, local_folder};
 use crate::plan::{Plan, length, schedule};
 use crate::recipe::{self, Backbone, Changes, Recipe, since_start};
 use crate::report::{Reporter, Watched};
@@ -40,7 +39,7 @@ impl Resumed {
                 .at(Place::file(folder))
                 .hint("run without `--resume` into another `output.dir`, or remove this one")
         })?;
-        let state = read_state(&checkpoint)?;
+        let state = RunState::read(&checkpoint)?;
         let old: toml::Table = toml::from_str(&state.recipe).map_err(|error| {
             Fault::new(format!("the checkpoint's recipe cannot be read: {error}"))
                 .at(Place::file(checkpoint.folder.join("state.json")))
