@@ -172,8 +172,8 @@ impl Attention {
     }
 
     /// Its projections, those of one input together, in the order in which they are met.
-    pub(super) fn linears_by_input(&mut self) -> [&mut [Linear]; 2] {
-        [&mut self.qkv, std::slice::from_mut(&mut self.o_proj)]
+    pub(super) fn linears_by_input(&mut self) -> Vec<&mut [Linear]> {
+        vec![&mut self.qkv, std::slice::from_mut(&mut self.o_proj)]
     }
 
     pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {

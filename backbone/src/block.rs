@@ -87,9 +87,10 @@ impl Block {
     }
 
     /// Its projections, those of one input together, in the order in which they are met.
-    pub(super) fn linears_by_input(&mut self) -> [&mut [Linear]; 4] {
-        let [qkv, o_proj] = self.self_attn.linears_by_input();
-        [qkv, o_proj, &mut self.mlp.gate_up, std::slice::from_mut(&mut self.mlp.down_proj)]
+    pub(super) fn linears_by_input(&mut self) -> Vec<&mut [Linear]> {
+        let mut linears = self.self_attn.linears_by_input();
+        linears.extend([&mut self.mlp.gate_up[..], std::slice::from_mut(&mut self.mlp.down_proj)]);
+        linears
     }
 
     /// Shows every weight, trained or not, by its name.

@@ -14,25 +14,30 @@ use super::ops::AttentionHeads;
 const HEAD_WEIGHT: &str = "lm_head.weight";
 
 impl Config {
-    /// The projections of a block, first to last: each with its path inside of the block and its shape `[out, in]`.
-    pub fn projections(&self) -> Vec<(&'static str, [usize; 2])> {
+    /// The projections of a block, those of one input together, in the order in which they are met: each with its path
+    /// inside of the block and its shape `[out, in]`.
+    pub fn projections_by_input(&self) -> Vec<Vec<(&'static str, [usize; 2])>> {
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);
         let (queries, keys) = (self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim);
-        let output = ("self_attn.o_proj", [hidden, queries]);
-        let down = ("mlp.down_proj", [hidden, inner]);
-        if self.fused_projections {
-            let together = ("self_attn.qkv_proj", [queries + 2 * keys, hidden]);
-            return vec![together, output, ("mlp.gate_up_proj", [2 * inner, hidden]), down];
-        }
-        vec![
-            ("self_attn.q_proj", [queries, hidden]),
-            ("self_attn.k_proj", [keys, hidden]),
-            ("self_attn.v_proj", [keys, hidden]),
-            output,
-            ("mlp.gate_proj", [inner, hidden]),
-            ("mlp.up_proj", [inner, hidden]),
-            down,
-        ]
+        let qkv = match self.fused_projections {
+            true => vec![("self_attn.qkv_proj", [queries + 2 * keys, hidden])],
+            false => vec![
+                ("self_attn.q_proj", [queries, hidden]),
+                ("self_attn.k_proj", [keys, hidden]),
+                ("self_attn.v_proj", [keys, hidden]),
+            ],
+        };
+        let gate_up = match self.fused_projections {
+            true => vec![("mlp.gate_up_proj", [2 * inner, hidden])],
+            false => vec![("mlp.gate_proj", [inner, hidden]), ("mlp.up_proj", [inner, hidden])],
+        };
+        let output = vec![("self_attn.o_proj", [hidden, queries])];
+        vec![qkv, output, gate_up, vec![("mlp.down_proj", [hidden, inner])]]
+    }
+
+    /// The same, first to last.
+    pub fn projections(&self) -> Vec<(&'static str, [usize; 2])> {
+        self.projections_by_input().into_iter().flatten().collect()
     }
 
     /// How queries, keys and values stand in a row of a layer without a window, and what becomes of them.

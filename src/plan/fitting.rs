@@ -39,9 +39,8 @@ fn sums(inputs: usize) -> (u64, u64) {
 }
 
 /// The widths of the inputs of a block's projections, each as often as it is met.
-fn input_widths(config: &Config) -> [usize; 4] {
-    let (hidden, queries) = (config.hidden_size, config.num_attention_heads * config.head_dim);
-    [hidden, queries, hidden, config.intermediate_size]
+fn input_widths(config: &Config) -> Vec<usize> {
+    config.projections_by_input().iter().filter_map(|together| together.first()).map(|(_, sides)| sides[1]).collect()
 }
 
 /// Bytes beside the weights at the largest moment of fitting codes to `tokens` tokens.
