@@ -54,7 +54,7 @@ part() {
 right() {
     local status=0
     "$BIN/cube-tests" --test-threads 1 || status=1
-    "$BIN/gpu-tests" fused::gpu --test-threads 1 || status=1
+    "$BIN/gpu-tests" gpu --test-threads 1 || status=1
     return $status
 }
 

@@ -17,7 +17,7 @@ const NO_LIMIT: u64 = 1 << 62;
 /// Bytes that this process can have without swapping, those that it holds already among them; of a GPU, all that it has.
 /// `None` where the system does not say.
 pub fn available(device: &Device) -> Option<u64> {
-    if !backbone::device::is_cpu(device) {
+    if backbone::device::has_own_memory(device) {
         return device.memory_capacity();
     }
     let free = memory("MemAvailable:").map(|free| free + resident().unwrap_or(0));
@@ -33,7 +33,7 @@ pub fn room(needed: &Memory, device: &Device) -> Result<Option<String>, Fault> {
     let about = format!("the run needs about {} of memory", print::bytes(needed));
     let Some(available) = available.filter(|available| needed > *available) else { return Ok(None) };
     let can_be_had = print::bytes(available);
-    if !backbone::device::is_cpu(device) {
+    if backbone::device::has_own_memory(device) {
         // What is estimated of a GPU has not been held against one: slack for twice as much.
         let message = format!("{about}, and this GPU has {can_be_had}");
         return if needed / 2 > available { Err(Fault::new(message)) } else { Ok(Some(message)) };
