@@ -30,7 +30,7 @@ pub use codes::{Codes, PIECE};
 pub use columns::{scale_columns, times_gain};
 pub use dropout::dropout_mask;
 pub use gated::{Activation, gated, gated_together};
-pub use head::{Chunk, Head, HeadGradients, HeadInputs, chunk_rows};
+pub use head::{Asked, Chunk, Head, HeadGradients, HeadInputs, chunk_rows};
 pub use matrix::{Matrix, is_packed, precision};
 pub use norm::norm;
 pub use projection::{Adapter, Projection, project};

@@ -45,8 +45,22 @@ pub struct Tokens<'a> {
     pub length: Tensor<1>,
     /// The row's own weight: 1, or the probability of a target.
     pub row_weight: Tensor<1>,
+    /// Entropy of the predicted distribution, in nats; there when [`Statistics::entropy`] asks for it.
+    pub entropy: Option<Tensor<1>>,
+    /// `sum_v q_v^2`, the chance that two draws are alike; there when [`Statistics::sum_of_squares`] asks for it.
+    pub sum_of_squares: Option<Tensor<1>>,
     /// The tokens of each row. In [`Scope::Token`] a row may be cut at either end.
     pub rows: &'a [Range<usize>],
+}
+
+/// What an objective asks to be told of each token's predicted distribution beside the nll. What is not asked for costs
+/// nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// [`Tokens::entropy`]
+    pub entropy: bool,
+    /// [`Tokens::sum_of_squares`]
+    pub sum_of_squares: bool,
 }
 
 /// How much an objective must see at once.
@@ -83,7 +97,8 @@ pub struct Extent {
 
 /// A rule for the detached weights of a weighted negative log-likelihood, `L = sum_l w_l * nll_l / normaliser`.
 ///
-/// The weights carry no gradient: the engine multiplies `softmax - onehot` by them.
+/// The weights carry no gradient: the engine multiplies `softmax(z / T) - onehot` by them, z the logits and T the
+/// objective's temperature. Above or below 1 it is the gradient of `T * nll` at that temperature, and that is then the loss.
 pub trait Objective: Send {
     /// The word that names it in a recipe.
     fn name(&self) -> &str;
@@ -91,6 +106,16 @@ pub trait Objective: Send {
     /// The weight of each token, `[tokens]`, zero or more. Called exactly once for every learned token of a training
     /// step, in order, and never in evaluation, so that state may be updated here.
     fn weights(&mut self, tokens: &Tokens) -> Tensor<1>;
+
+    /// What [`Objective::weights`] is to be given beside the nll.
+    fn statistics(&self) -> Statistics {
+        Statistics::default()
+    }
+
+    /// The temperature of the softmax in the gradient, above 0.
+    fn temperature(&self) -> f64 {
+        1.0
+    }
 
     /// How much must be seen at once.
     fn scope(&self) -> Scope {

@@ -2,12 +2,12 @@
 //! makes of a chunk, what the objective weights it with, and the way back, before the next chunk takes the memory.
 
 use backbone::Decoder;
-use backbone::ops::{Chunk, Head, HeadGradients, HeadInputs};
+use backbone::ops::{Asked, Chunk, Head, HeadGradients, HeadInputs};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
-use losses::{Objective, Scope, Tokens};
+use losses::{Objective, Scope, Statistics, Tokens};
 
 use super::batch::{Batch, Learned};
-use super::totals::{Shared, Totals};
+use super::totals::{Added, Shared, Totals};
 
 /// What the losses of a micro-batch give back.
 pub struct Gradients {
@@ -34,22 +34,25 @@ pub fn loss_and_gradients(
     let ([rows, width, hidden_size], dtype) = (hidden.dims(), hidden.dtype());
     let head = decoder.head();
     let inputs = head.inputs(hidden, Some(dropout_seed));
+    let asked = Asked { sum_of_squares: objective.statistics().sum_of_squares, temperature: objective.temperature() };
     let row_weights = match objective.scope() {
         Scope::Token => None,
-        Scope::Row => Some(whole_row_weights(&head, &inputs, batch, objective, &device)),
+        Scope::Row => Some(whole_row_weights(&head, &inputs, batch, objective, asked)),
     };
     let mut gradients = Vec::new();
     let mut of_head = HeadGradients::default();
     for (start, learned) in chunks(&batch.learned, &head) {
-        let chunk = forward(&head, &inputs, learned, &device);
+        let chunk = forward(&head, &inputs, learned, asked);
         let weights = match &row_weights {
             Some(weights) => weights.clone().narrow(0, start, learned.len()),
             None => {
                 let rows = batch.rows_within(start..start + learned.len());
-                objective.weights(&tokens(chunk.nll.clone(), learned, &rows, &device))
+                objective.weights(&tokens(Seen::of(&chunk), objective.statistics(), learned, &rows))
             }
         };
-        totals.add(chunk.nll.clone(), chunk.entropy.clone(), weights.clone(), shared(learned, &device));
+        let loss = chunk.tempered.as_ref().unwrap_or(&chunk.nll).clone();
+        let seen = Added { loss, nll: chunk.nll.clone(), entropy: chunk.entropy.clone() };
+        totals.add(seen, weights.clone(), shared(learned, &device));
         gradients.push(head.backward(chunk, weights, scale, &mut of_head));
     }
     let hidden = Tensor::zeros([rows * width, hidden_size], (&device, dtype));
@@ -68,19 +71,18 @@ pub fn evaluate(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch, totals: &mu
     let head = decoder.head();
     let inputs = head.inputs(hidden, None);
     for (_, learned) in chunks(&batch.learned, &head) {
-        let Chunk { nll, entropy, .. } = forward(&head, &inputs, learned, &device);
-        let weights = tokens(nll.clone(), learned, &[], &device).row_weight;
-        totals.add(nll, entropy, weights, shared(learned, &device));
+        let Chunk { nll, entropy, .. } = forward(&head, &inputs, learned, Asked::default());
+        let weights = of_tokens(learned, &device, |token| token.weight as f32);
+        totals.add(Added { loss: nll.clone(), nll, entropy }, weights, shared(learned, &device));
     }
 }
 
 /// The nll of each learned token of a micro-batch.
 pub fn nll(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch) -> Vec<f32> {
-    let device = decoder.device().clone();
     let head = decoder.head();
     let inputs = head.inputs(hidden, None);
     chunks(&batch.learned, &head)
-        .flat_map(|(_, learned)| backbone::values(forward(&head, &inputs, learned, &device).nll))
+        .flat_map(|(_, learned)| backbone::values(forward(&head, &inputs, learned, Asked::default()).nll))
         .collect()
 }
 
@@ -90,18 +92,42 @@ fn whole_row_weights(
     inputs: &HeadInputs,
     batch: &Batch,
     objective: &mut dyn Objective,
-    device: &Device,
+    asked: Asked,
 ) -> Tensor<1> {
-    let nll: Vec<Tensor<1>> =
-        chunks(&batch.learned, head).map(|(_, learned)| forward(head, inputs, learned, device).nll).collect();
-    if nll.is_empty() {
-        return Tensor::zeros([0], device);
-    }
-    objective.weights(&tokens(Tensor::cat(nll, 0), &batch.learned, &batch.ranges, device))
+    let seen: Vec<Seen> =
+        chunks(&batch.learned, head).map(|(_, learned)| Seen::of(&forward(head, inputs, learned, asked))).collect();
+    let Some(seen) = Seen::together(seen) else { return Tensor::zeros([0], &head.matrix.device()) };
+    objective.weights(&tokens(seen, objective.statistics(), &batch.learned, &batch.ranges))
 }
 
-fn forward(head: &Head, inputs: &HeadInputs, learned: &[Learned], device: &Device) -> Chunk {
-    head.forward(inputs, places(learned, device), learned.iter().map(|token| token.target).collect())
+/// What an objective sees of a chunk.
+struct Seen {
+    nll: Tensor<1>,
+    entropy: Tensor<1>,
+    sum_of_squares: Option<Tensor<1>>,
+}
+
+impl Seen {
+    fn of(chunk: &Chunk) -> Self {
+        let Chunk { nll, entropy, sum_of_squares, .. } = chunk;
+        Self { nll: nll.clone(), entropy: entropy.clone(), sum_of_squares: sum_of_squares.clone() }
+    }
+
+    /// That of chunks one after another; `None` of none.
+    fn together(chunks: Vec<Self>) -> Option<Self> {
+        let of = |part: fn(&Self) -> Tensor<1>| Tensor::cat(chunks.iter().map(part).collect(), 0);
+        let squares: Option<Vec<_>> = chunks.iter().map(|chunk| chunk.sum_of_squares.clone()).collect();
+        (!chunks.is_empty()).then(|| Self {
+            nll: of(|chunk| chunk.nll.clone()),
+            entropy: of(|chunk| chunk.entropy.clone()),
+            sum_of_squares: squares.map(|squares| Tensor::cat(squares, 0)),
+        })
+    }
+}
+
+fn forward(head: &Head, inputs: &HeadInputs, learned: &[Learned], asked: Asked) -> Chunk {
+    let targets = learned.iter().map(|token| token.target).collect();
+    head.forward(inputs, places(learned, &head.matrix.device()), targets, asked)
 }
 
 /// Pieces of the learned tokens with their places, small enough that the logits of one stay small.
@@ -110,18 +136,23 @@ fn chunks<'a>(learned: &'a [Learned], head: &Head) -> impl Iterator<Item = (usiz
     learned.chunks(rows).enumerate().map(move |(index, chunk)| (index * rows, chunk))
 }
 
-fn tokens<'a>(nll: Tensor<1>, learned: &[Learned], rows: &'a [std::ops::Range<usize>], device: &Device) -> Tokens<'a> {
-    let vector = |value: fn(&Learned) -> f32| {
-        let values: Vec<f32> = learned.iter().map(value).collect();
-        Tensor::from_data(TensorData::new(values, [learned.len()]), device)
-    };
+fn tokens<'a>(seen: Seen, wanted: Statistics, learned: &[Learned], rows: &'a [std::ops::Range<usize>]) -> Tokens<'a> {
+    let device = seen.nll.device();
     Tokens {
-        nll,
-        position: vector(|token| token.position as f32),
-        length: vector(|token| token.length as f32),
-        row_weight: vector(|token| token.weight as f32),
+        nll: seen.nll,
+        position: of_tokens(learned, &device, |token| token.position as f32),
+        length: of_tokens(learned, &device, |token| token.length as f32),
+        row_weight: of_tokens(learned, &device, |token| token.weight as f32),
+        entropy: wanted.entropy.then_some(seen.entropy),
+        sum_of_squares: seen.sum_of_squares,
         rows,
     }
+}
+
+/// A number of each token, `[tokens]`.
+fn of_tokens(learned: &[Learned], device: &Device, value: fn(&Learned) -> f32) -> Tensor<1> {
+    let values: Vec<f32> = learned.iter().map(value).collect();
+    Tensor::from_data(TensorData::new(values, [learned.len()]), device)
 }
 
 /// What tokens stand for that several rows share; `None` where each has its own.

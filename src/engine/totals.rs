@@ -10,6 +10,16 @@ pub struct Totals {
     sums: Tensor<1>,
 }
 
+/// What is added up of each token, `[tokens]`, f32.
+pub struct Added {
+    /// What its weight multiplies: the nll, or that of the objective's temperature.
+    pub loss: Tensor<1>,
+    /// The nll at temperature 1.
+    pub nll: Tensor<1>,
+    /// The entropy of the predicted distribution.
+    pub entropy: Tensor<1>,
+}
+
 /// What tokens stand for that several rows share, `[tokens]` each: a weight is parted among its rows as their own weights
 /// are, so that sums are those of the rows one by one.
 pub struct Shared {
@@ -49,12 +59,11 @@ impl Totals {
     /// Adds a chunk of tokens.
     ///
     /// # Shapes
-    /// - `nll`, `entropy`, `weights`: `[tokens]`, f32. `shared` says which tokens stand for several rows, if some do: they
-    ///   count for each.
-    pub fn add(&mut self, nll: Tensor<1>, entropy: Tensor<1>, weights: Tensor<1>, shared: Option<Shared>) {
+    /// - `weights`: `[tokens]`, f32. `shared` says which tokens stand for several rows, if some do: they count for each.
+    pub fn add(&mut self, added: Added, weights: Tensor<1>, shared: Option<Shared>) {
         let mut active = weights.clone().greater_elem(0.0).float();
-        let loss = (weights.clone() * nll.clone()).sum();
-        let (mut nll, mut entropy) = (nll, entropy);
+        let loss = (weights.clone() * added.loss).sum();
+        let (mut nll, mut entropy) = (added.nll, added.entropy);
         let mut squares = weights.clone() * weights.clone();
         let mut largest = weights.clone();
         if let Some(shared) = shared {
@@ -107,13 +116,17 @@ impl Sums {
 mod tests {
     use super::*;
 
+    fn added(nll: Tensor<1>, entropy: Tensor<1>) -> Added {
+        Added { loss: nll.clone(), nll, entropy }
+    }
+
     #[test]
     fn chunks_add_up_to_the_closed_form() {
         let device = Device::flex();
         let vector = |values: &[f32]| Tensor::<1>::from_floats(values, &device);
         let mut totals = Totals::zeros(&device);
-        totals.add(vector(&[1.0, 2.0]), vector(&[0.5, 0.5]), vector(&[0.0, 3.0]), None);
-        totals.add(vector(&[4.0]), vector(&[0.25]), vector(&[1.0]), None);
+        totals.add(added(vector(&[1.0, 2.0]), vector(&[0.5, 0.5])), vector(&[0.0, 3.0]), None);
+        totals.add(added(vector(&[4.0]), vector(&[0.25])), vector(&[1.0]), None);
         let sums = totals.read();
         assert_eq!((sums.loss, sums.nll, sums.entropy, sums.largest_weight), (10.0, 7.0, 1.25, 3.0));
         let diagnostics: Vec<f64> = sums.weight_diagnostics(3).into_iter().map(|(_, value)| value).collect();
@@ -128,7 +141,7 @@ mod tests {
         let mut totals = Totals::zeros(&device);
         let shared =
             Shared { rows: vector(&[2.0, 1.0]), squares: vector(&[0.625, 1.0]), largest: vector(&[0.75, 1.0]) };
-        totals.add(vector(&[0.5, 1.0]), vector(&[0.25, 1.0]), vector(&[4.0, 2.0]), Some(shared));
+        totals.add(added(vector(&[0.5, 1.0]), vector(&[0.25, 1.0])), vector(&[4.0, 2.0]), Some(shared));
         let sums = totals.read();
         assert_eq!((sums.loss, sums.nll, sums.entropy), (4.0, 2.0, 1.5));
         let diagnostics: Vec<f64> = sums.weight_diagnostics(3).into_iter().map(|(_, value)| value).collect();

@@ -7,6 +7,7 @@ use backbone::values;
 use backbone::{Config, Decoder, Source};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use datasets::{Example, Part};
+use losses::{Objective, Scope, Statistics, Tokens};
 use trainer::engine::batch::Batch;
 use trainer::engine::head::loss_and_gradients;
 use trainer::engine::totals::Totals;
@@ -136,5 +137,89 @@ fn gradients_carry_the_weights_of_the_definition() {
         let found = values(found.hidden.flatten(0, 2));
         let worst = found.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, larger);
         assert!(worst < 1e-5 * scale, "{}: {worst} in {scale}", objective.name);
+    }
+}
+
+/// Asks for all that there is: weights by the entropy and the sum of squares, and a softmax of its own in the gradient.
+struct Asking {
+    temperature: f64,
+    scope: Scope,
+}
+
+impl Objective for Asking {
+    fn name(&self) -> &str {
+        "asking"
+    }
+
+    fn weights(&mut self, tokens: &Tokens) -> Tensor<1> {
+        let [entropy, squares] =
+            [&tokens.entropy, &tokens.sum_of_squares].map(|asked| asked.clone().expect("asked for"));
+        entropy * (squares.neg() + 1.0)
+    }
+
+    fn statistics(&self) -> Statistics {
+        Statistics { entropy: true, sum_of_squares: true }
+    }
+
+    fn temperature(&self) -> f64 {
+        self.temperature
+    }
+
+    fn scope(&self) -> Scope {
+        self.scope
+    }
+}
+
+/// Loss, weights and gradient of an objective that asks for more, in f64 from the definitions; of packed matrices and of
+/// burn's operations, token by token and by whole rows.
+#[test]
+fn an_objective_is_told_what_it_asks_for() {
+    let folder = fixture("llama3");
+    let weights = checkpoints::Weights::open(&folder).expect("the weights");
+    let matrix = weights.f32("model.embed_tokens.weight").expect("the tied matrix");
+    let device = Device::flex();
+    for (trained, scope, temperature) in
+        [(false, Scope::Token, 0.7), (true, Scope::Token, 0.7), (false, Scope::Row, 1.6), (true, Scope::Row, 1.0)]
+    {
+        let decoder = load(&folder, trained, DType::F32);
+        let (width, vocabulary) = (decoder.config.hidden_size, decoder.config.vocab_size);
+        let mut example = example(12, 1);
+        example.ids = (0..12).map(|place| (3 + 5 * place) % vocabulary as u32).collect();
+        let batch = Batch::new(&[example], &[0], 8);
+        let hidden: Vec<f32> = (0..batch.width * width).map(|i| 3.0 * (i as f32 * 0.7).sin()).collect();
+        let (mut expected, mut expected_loss, mut expected_weight) = (vec![0.0; hidden.len()], 0.0, 0.0);
+        for token in &batch.learned {
+            let row = &hidden[token.hidden * width..][..width];
+            let logit = |entry: &[f32]| row.iter().zip(entry).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum::<f64>();
+            let logits: Vec<f64> = matrix.chunks_exact(width).map(logit).collect();
+            let softmax = |temperature: f64| -> Vec<f64> {
+                let sum: f64 = logits.iter().map(|logit| (logit / temperature).exp()).sum();
+                logits.iter().map(|logit| (logit / temperature).exp() / sum).collect()
+            };
+            let (plain, tempered) = (softmax(1.0), softmax(temperature));
+            let entropy: f64 = plain.iter().map(|q| -q * q.ln()).sum();
+            let weight = entropy * (1.0 - plain.iter().map(|q| q * q).sum::<f64>());
+            expected_weight += weight;
+            expected_loss -= weight * temperature * tempered[token.target as usize].ln();
+            for (entry, q) in tempered.iter().enumerate() {
+                let slope = weight * (q - f64::from(u8::from(entry == token.target as usize)));
+                for i in 0..width {
+                    expected[token.hidden * width + i] += slope * f64::from(matrix[entry * width + i]);
+                }
+            }
+        }
+        let states = Tensor::from_data(TensorData::new(hidden.clone(), [1, batch.width, width]), &device);
+        let mut totals = Totals::zeros(&device);
+        let mut objective = Asking { temperature, scope };
+        let found = loss_and_gradients(&decoder, states, &batch, &mut objective, 1.0, 0, &mut totals);
+        let sums = totals.read();
+        let close =
+            |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-5, "{found} for {expected}");
+        close(sums.weight, expected_weight);
+        close(sums.loss, expected_loss);
+        let scale = expected.iter().map(|value: &f64| value.abs()).fold(0.0, larger);
+        let found = values(found.hidden.flatten(0, 2));
+        let worst = found.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, larger);
+        assert!(worst < 1e-5 * scale, "{worst} in {scale}, trained {trained}, {scope:?}");
     }
 }

@@ -54,12 +54,31 @@ pub struct HeadInputs {
     mask: Option<Tensor<2>>,
 }
 
+/// What is asked of a chunk beside nll and entropy, which cost nothing more.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Asked {
+    /// [`Chunk::sum_of_squares`]
+    pub sum_of_squares: bool,
+    /// The temperature of the softmax in the gradient.
+    pub temperature: f64,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self { sum_of_squares: false, temperature: 1.0 }
+    }
+}
+
 /// What the head makes of a chunk of rows.
 pub struct Chunk {
     /// The nll of each row's target, `[rows]`.
     pub nll: Tensor<1>,
     /// The entropy of each row's softmax, `[rows]`.
     pub entropy: Tensor<1>,
+    /// The sum of the squared probabilities of each row, `[rows]`, where it was asked for.
+    pub sum_of_squares: Option<Tensor<1>>,
+    /// `T * nll` at another temperature T than 1, `[rows]`: what the gradient is that of.
+    pub tempered: Option<Tensor<1>>,
     kept: Kept,
     way_back: WayBack,
 }
@@ -82,10 +101,12 @@ enum Kept {
     Gpu(Tensor<2>, Tensor<1, Int>, Tensor<1>),
 }
 
-/// Nll and entropy of the rows, and what is kept.
+/// A chunk without its way back.
 struct Softmax {
     nll: Tensor<1>,
     entropy: Tensor<1>,
+    sum_of_squares: Option<Tensor<1>>,
+    tempered: Option<Tensor<1>>,
     kept: Kept,
 }
 
@@ -151,14 +172,15 @@ impl Head<'_> {
     }
 
     /// Softmax of the hidden states at `places`, each against its target.
-    pub fn forward(&self, inputs: &HeadInputs, places: Tensor<1, Int>, targets: Vec<u32>) -> Chunk {
+    pub fn forward(&self, inputs: &HeadInputs, places: Tensor<1, Int>, targets: Vec<u32>, asked: Asked) -> Chunk {
         let inputs = inputs.select(places);
         let (low, more) = self.low_rank(inputs.adapted.clone()).unzip();
-        let Softmax { nll, entropy, kept } = match self.matrix {
-            Matrix::Packed(matrix) => packed::softmax(self, matrix, &inputs, more, &targets),
-            _ => self.softmax(&inputs, more, &targets),
+        let softmax = match self.matrix {
+            Matrix::Packed(matrix) => packed::softmax(self, matrix, &inputs, more, &targets, asked),
+            _ => self.softmax(&inputs, more, &targets, asked),
         };
-        Chunk { nll, entropy, kept, way_back: WayBack { inputs, targets, low } }
+        let Softmax { nll, entropy, sum_of_squares, tempered, kept } = softmax;
+        Chunk { nll, entropy, sum_of_squares, tempered, kept, way_back: WayBack { inputs, targets, low } }
     }
 
     /// The way back through a chunk whose rows have these `weights`, times `scale`: adds the gradients of what is trained of
@@ -182,7 +204,7 @@ impl Head<'_> {
     }
 
     /// Of a matrix that is not packed.
-    fn softmax(&self, inputs: &Inputs, more: Option<Tensor<2>>, targets: &[u32]) -> Softmax {
+    fn softmax(&self, inputs: &Inputs, more: Option<Tensor<2>>, targets: &[u32], asked: Asked) -> Softmax {
         let product = |x: Tensor<2>| match self.matrix {
             Matrix::Codes(codes) => codes.product(x),
             Matrix::Tensor(matrix) => x.matmul(matrix.clone().inner().transpose()),
@@ -192,12 +214,18 @@ impl Head<'_> {
         let (logits, kept) = (product(scaled), kept.map(product));
         match Form::on(&logits.device()) {
             #[cfg(feature = "gpu")]
-            Form::Gpu if self.cap.is_none() && self.lora.is_none() => {
+            Form::Gpu if self.cap.is_none() && self.lora.is_none() && asked == Asked::default() => {
                 let (logits, targets) = (self.bend(logits), indices(targets, &self.matrix.device()));
                 let [nll, entropy, log_sum] = on_gpu::softmax_statistics(logits.clone(), targets.clone());
-                Softmax { nll, entropy, kept: Kept::Gpu(logits, targets, log_sum) }
+                Softmax {
+                    nll,
+                    entropy,
+                    sum_of_squares: None,
+                    tempered: None,
+                    kept: Kept::Gpu(logits, targets, log_sum),
+                }
             }
-            _ => composed::softmax(self, logits, kept, more, targets),
+            _ => composed::softmax(self, logits, kept, more, targets, asked),
         }
     }
 

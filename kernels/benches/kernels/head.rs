@@ -69,8 +69,16 @@ mod gradient {
     #[divan::bench(sample_count = 10)]
     fn ours(bencher: Bencher) {
         let (logits, targets, log_sums, weights) = inputs();
-        let run =
-            || kernels::logits_gradient::<bf16>(black_box(&logits), VOCABULARY, &targets, &log_sums, &weights, None);
+        let run = || {
+            kernels::logits_gradient::<bf16>(
+                black_box(&logits),
+                VOCABULARY,
+                &targets,
+                &log_sums,
+                &weights,
+                kernels::Bend::NONE,
+            )
+        };
         bencher.bench_local(run);
     }
 
@@ -85,7 +93,8 @@ mod gradient {
             };
             black_box(&logits).chunks(VOCABULARY).zip(targets.iter().zip(&weights)).flat_map(row).collect::<Vec<f32>>()
         };
-        let found = kernels::logits_gradient::<f32>(&logits, VOCABULARY, &targets, &log_sums, &weights, None);
+        let found =
+            kernels::logits_gradient::<f32>(&logits, VOCABULARY, &targets, &log_sums, &weights, kernels::Bend::NONE);
         assert_same(&found, &run());
         bencher.bench_local(run);
     }

@@ -81,6 +81,8 @@ mod tests {
             position: tensor(&[1.0, 1.0, 2.0]),
             length: tensor(&[1.0, 2.0, 2.0]),
             row_weight: tensor(&[0.75, 0.25, 0.25]),
+            entropy: None,
+            sum_of_squares: None,
             rows: &[0..1, 1..3],
         });
         let weights: Vec<f32> = weights.into_data().try_to_vec().expect("f32 weights");

@@ -49,6 +49,8 @@ pub fn weights_of_rows(objective: &mut dyn Objective, rows: &[&[f64]]) -> Vec<f3
         nll: tensor(nll),
         position: tensor(position),
         length: tensor(length),
+        entropy: None,
+        sum_of_squares: None,
         rows: &ranges,
     };
     objective.weights(&tokens).into_data().try_to_vec().expect("f32 weights")

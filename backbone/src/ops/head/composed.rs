@@ -2,10 +2,10 @@
 
 use burn::tensor::{DType, IndexingUpdateOp, Tensor};
 
-use super::{Head, HeadGradients, Softmax, WayBack, indices};
+use super::{Asked, Head, HeadGradients, Softmax, WayBack, indices};
 use crate::ops::Matrix;
 
-/// The probabilities `[rows, vocabulary]`, the slope of each logit's cap if it has one, and where there are trained lengths
+/// The probabilities `[rows, vocabulary]` at the temperature of the gradient, the slope of each logit's cap if it has one, and where there are trained lengths
 /// the logits before them.
 pub(super) struct Kept {
     probabilities: Tensor<2>,
@@ -21,6 +21,7 @@ pub(super) fn softmax(
     kept: Option<Tensor<2>>,
     more: Option<Tensor<2>>,
     targets: &[u32],
+    asked: Asked,
 ) -> Softmax {
     let (rows, targets) = (targets.len(), indices(targets, &logits.device()));
     let mut logits = logits.cast(DType::F32);
@@ -44,11 +45,23 @@ pub(super) fn softmax(
     let exponentials = shifted.clone().exp();
     let sum = exponentials.clone().sum_dim(1);
     let log_sum = sum.clone().log();
-    let probabilities = exponentials / sum;
+    let mut probabilities = exponentials / sum;
     let observed = shifted.clone().gather(1, targets.reshape([rows, 1]));
-    let nll = (log_sum.clone() - observed).reshape([rows]);
-    let entropy = (log_sum - (probabilities.clone() * shifted).sum_dim(1)).reshape([rows]);
-    Softmax { nll, entropy, kept: super::Kept::Composed(Kept { probabilities, slopes, plain }) }
+    let nll = (log_sum.clone() - observed.clone()).reshape([rows]);
+    let entropy = (log_sum - (probabilities.clone() * shifted.clone()).sum_dim(1)).reshape([rows]);
+    let squares = || (probabilities.clone() * probabilities.clone()).sum_dim(1).reshape([rows]);
+    let sum_of_squares = asked.sum_of_squares.then(squares);
+    let mut tempered = None;
+    if asked.temperature != 1.0 {
+        let factor = 1.0 / asked.temperature;
+        let exponentials = shifted.mul_scalar(factor).exp();
+        let sum = exponentials.clone().sum_dim(1);
+        let nll = sum.clone().log() - observed.mul_scalar(factor);
+        tempered = Some(nll.mul_scalar(asked.temperature).reshape([rows]));
+        probabilities = exponentials / sum;
+    }
+    let kept = super::Kept::Composed(Kept { probabilities, slopes, plain });
+    Softmax { nll, entropy, sum_of_squares, tempered, kept }
 }
 
 /// `weight * (softmax - onehot) * slope`, `[rows, vocabulary]`, and the logits before trained lengths.

@@ -1,17 +1,18 @@
 //! On the CPU, of a packed matrix: few passes over the logits, which are plain slices.
 
 use burn::tensor::{DType, Tensor, TensorData};
-use kernels::{Packed, Precision, bf16};
+use kernels::{Bend, Packed, Precision, bf16};
 
-use super::{Head, HeadGradients, Inputs, Softmax, WayBack};
+use super::{Asked, Head, HeadGradients, Inputs, Softmax, WayBack};
 use crate::values as host;
 
 /// Logits `[rows, vocabulary]`, the same before trained lengths (empty where there are none), and the log of each row's sum
-/// of exponentials.
+/// of exponentials of `factor` times its logits: one over the temperature of the gradient.
 pub(super) struct Kept {
     logits: Vec<f32>,
     plain: Vec<f32>,
     log_sum: Vec<f32>,
+    factor: f32,
 }
 
 pub(super) fn softmax(
@@ -20,6 +21,7 @@ pub(super) fn softmax(
     inputs: &Inputs,
     more: Option<Tensor<2>>,
     targets: &[u32],
+    asked: Asked,
 ) -> Softmax {
     let (rows, device) = (targets.len(), inputs.plain.device());
     let product =
@@ -37,10 +39,24 @@ pub(super) fn softmax(
     if head.scale != 1.0 || head.cap.is_some() {
         kernels::scale_and_cap(&mut logits, head.scale as f32, head.cap.map(|cap| cap as f32));
     }
-    let found = kernels::softmax_statistics(&logits, packed.shape()[0], targets);
+    let vocabulary = packed.shape()[0];
+    let found = kernels::softmax_statistics(&logits, vocabulary, targets);
     let vector = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [rows]), &device);
-    let kept = super::Kept::Packed(Kept { logits, plain, log_sum: found.log_sum });
-    Softmax { nll: vector(found.nll), entropy: vector(found.entropy), kept }
+    let sum_of_squares = asked.sum_of_squares.then(|| {
+        let of_squares = kernels::log_sums(&logits, vocabulary, 2.0);
+        vector(of_squares.iter().zip(&found.log_sum).map(|(two, one)| (two - 2.0 * one).exp()).collect())
+    });
+    let factor = (1.0 / asked.temperature) as f32;
+    let (mut log_sum, mut tempered) = (found.log_sum, None);
+    if asked.temperature != 1.0 {
+        log_sum = kernels::log_sums(&logits, vocabulary, factor);
+        let observed = (logits.chunks_exact(vocabulary).zip(targets)).map(|(row, target)| row[*target as usize]);
+        let of_row = |(log_sum, logit): (&f32, f32)| (log_sum - logit * factor) * asked.temperature as f32;
+        tempered = Some(vector(log_sum.iter().zip(observed).map(of_row).collect()));
+    }
+    let (nll, entropy) = (vector(found.nll), vector(found.entropy));
+    let kept = super::Kept::Packed(Kept { logits, plain, log_sum, factor });
+    Softmax { nll, entropy, sum_of_squares, tempered, kept }
 }
 
 pub(super) fn backward(
@@ -53,16 +69,16 @@ pub(super) fn backward(
 ) -> Tensor<2> {
     let (rows, [vocabulary, width]) = (way_back.targets.len(), packed.shape());
     let device = way_back.inputs.plain.device();
-    let (weights, cap) = (host(weights), head.cap.map(|cap| cap as f32));
-    let Kept { logits, plain, log_sum } = kept;
+    let Kept { logits, plain, log_sum, factor } = kept;
+    let (weights, bend) = (host(weights), Bend { cap: head.cap.map(|cap| cap as f32), factor });
     let matrix = |values: Vec<f32>, shape: [usize; 2]| Tensor::from_data(TensorData::new(values, shape), &device);
     if head.lora.is_none() && packed.precision() == Precision::Bf16 {
         // The product alone reads it: half of the memory.
         let gradient: Vec<bf16> =
-            kernels::logits_gradient(&logits, vocabulary, &way_back.targets, &log_sum, &weights, cap);
+            kernels::logits_gradient(&logits, vocabulary, &way_back.targets, &log_sum, &weights, bend);
         return matrix(kernels::product_transposed(&gradient, rows, packed), [rows, width]);
     }
-    let gradient: Vec<f32> = kernels::logits_gradient(&logits, vocabulary, &way_back.targets, &log_sum, &weights, cap);
+    let gradient: Vec<f32> = kernels::logits_gradient(&logits, vocabulary, &way_back.targets, &log_sum, &weights, bend);
     let back = |gradient: &[f32]| matrix(kernels::product_transposed(gradient, rows, packed), [rows, width]);
     let kept = way_back.inputs.halves(head).1.map(|_| back(&gradient));
     let gradient = match head.gain() {
