@@ -5,7 +5,10 @@
 
 use std::time::Instant;
 
-use backbone::ops::{Codes, gpu};
+use backbone::ops::{
+    Activation, AdamWState, AdamWUpdate, Codes, adamw, gated, logits_gradient, norm, rotate, softmax_statistics,
+    times_gain,
+};
 use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
@@ -145,17 +148,17 @@ fn kernels(device: &Device, dtype: DType, tokens: usize, small: bool) {
     let both = |y: Tensor<2>| y.sum().backward();
 
     let (x, weight) = (leaf(hidden), random([hidden], device, DType::F32));
-    let norm = |x: Tensor<2>| {
+    let plain_norm = |x: Tensor<2>| {
         let x = x.cast(DType::F32);
         let mean_square = (x.clone() * x.clone()).mean_dim(1);
         (x / (mean_square + 1e-5).sqrt() * weight.clone().autodiff().unsqueeze()).cast(dtype)
     };
-    let fused = milliseconds(device, || both(gpu::rms_norm(x.clone(), weight.clone().autodiff(), 1e-5, dtype)));
-    let composed = milliseconds(device, || both(norm(x.clone())));
+    let fused = milliseconds(device, || both(norm(x.clone(), Some(weight.clone().autodiff()), 1e-5, dtype)));
+    let composed = milliseconds(device, || both(plain_norm(x.clone())));
     report("rms_norm", dtype, 5 * tokens * hidden * size, fused, composed);
 
     let (gate, up) = (leaf(inner), leaf(inner));
-    let fused = milliseconds(device, || both(gpu::swiglu(gate.clone(), up.clone())));
+    let fused = milliseconds(device, || both(gated(gate.clone(), up.clone(), Activation::Silu)));
     let composed = milliseconds(device, || both(silu(gate.clone()) * up.clone()));
     report("swiglu", dtype, 8 * tokens * inner * size, fused, composed);
 
@@ -163,13 +166,13 @@ fn kernels(device: &Device, dtype: DType, tokens: usize, small: bool) {
         let cube = x.clone() * x.clone() * x.clone();
         x.clone() * sigmoid((x + cube.mul_scalar(0.044_715)).mul_scalar(1.595_769_1))
     };
-    let fused = milliseconds(device, || both(gpu::geglu(gate.clone(), up.clone())));
+    let fused = milliseconds(device, || both(gated(gate.clone(), up.clone(), Activation::GeluTanh)));
     let composed = milliseconds(device, || both(gelu(gate.clone()) * up.clone()));
     report("geglu", dtype, 8 * tokens * inner * size, fused, composed);
 
     let gain = random([inner], device, DType::F32).autodiff().require_grad();
     let scaled = |z: Tensor<2>| (z.cast(DType::F32) * gain.clone().unsqueeze()).cast(dtype);
-    let fused = milliseconds(device, || both(gpu::scale_columns(gate.clone(), gain.clone())));
+    let fused = milliseconds(device, || both(times_gain(gate.clone(), gain.clone())));
     let composed = milliseconds(device, || both(scaled(gate.clone())));
     report("scale_columns", dtype, 5 * tokens * inner * size, fused, composed);
 
@@ -183,7 +186,7 @@ fn kernels(device: &Device, dtype: DType, tokens: usize, small: bool) {
         Tensor::cat(vec![a.clone() * t.clone() - b.clone() * t.clone(), b * t.clone() + a * t], 3).cast(dtype)
     };
     let flat = |y: Tensor<4>| y.reshape([tokens, hidden]);
-    let rotated = |x: Tensor<2>| gpu::rotate(heads_of(x), table.clone().autodiff(), table.clone().autodiff());
+    let rotated = |x: Tensor<2>| rotate(heads_of(x), table.clone().autodiff(), table.clone().autodiff());
     let fused = milliseconds(device, || both(flat(rotated(x.clone()))));
     let composed = milliseconds(device, || both(flat(turn(heads_of(x.clone())))));
     report("rotate", dtype, 4 * tokens * hidden * size, fused, composed);
@@ -194,8 +197,8 @@ fn kernels(device: &Device, dtype: DType, tokens: usize, small: bool) {
     let targets = Tensor::<1, Int>::from_data(ids, device);
     let weights = random([rows], device, DType::F32);
     let fused = milliseconds(device, || {
-        let [_, _, log_sum] = gpu::softmax_statistics(logits.clone(), targets.clone());
-        gpu::logits_gradient(logits.clone(), targets.clone(), log_sum, weights.clone())
+        let [_, _, log_sum] = softmax_statistics(logits.clone(), targets.clone());
+        logits_gradient(logits.clone(), targets.clone(), log_sum, weights.clone())
     });
     let composed = milliseconds(device, || {
         let shifted = logits.clone().cast(DType::F32) - logits.clone().cast(DType::F32).max_dim(1);
@@ -212,21 +215,26 @@ fn kernels(device: &Device, dtype: DType, tokens: usize, small: bool) {
     let vector = || random([length], device, DType::F32);
     let [values, gradient, first, second] = [vector(), vector(), vector(), vector()];
     let (corrections, loss) = (random([2], device, DType::F32).abs(), random([1], device, DType::F32));
-    let step = cube::AdamWStep {
+    let update = AdamWUpdate {
         betas: [0.9, 0.999],
-        shares: [0.1, 0.001],
-        clip_norm: 1.0,
-        rate: 1e-4,
         epsilon: 1e-8,
-        keep: 1.0,
+        weight_decay: 0.0,
+        clip_norm: Some(1.0),
+        learning_rate: 1e-4,
     };
-    let mut state = Some((first.clone(), second.clone()));
+    let start = |values: &Tensor<1>| AdamWState {
+        values: values.clone(),
+        first: first.clone(),
+        second: second.clone(),
+        corrections: corrections.clone(),
+        factors: None,
+    };
+    let mut state = Some(start(&values));
     let fused = milliseconds(device, || {
-        let (first, second) = state.take().expect("put back below");
-        let vectors = gpu::AdamWVectors { values: values.clone(), first, second, corrections: corrections.clone() };
-        let (updated, norm) = gpu::adamw(vectors, gradient.clone(), loss.clone(), step);
-        state = Some((updated.first, updated.second));
-        (updated.values, norm)
+        let before = state.take().expect("put back below");
+        let (after, norm) = adamw(before, gradient.clone(), loss.clone(), &update);
+        state = Some(after);
+        norm
     });
     let composed = milliseconds(device, || {
         let norm = (gradient.clone() * gradient.clone()).sum().sqrt();

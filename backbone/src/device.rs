@@ -94,12 +94,14 @@ pub fn is_cpu(device: &Device) -> bool {
     *device == Device::flex()
 }
 
+/// NVIDIA's GPUs.
 #[cfg(feature = "cuda-untuned")]
-pub(crate) mod cuda {
+pub mod cuda {
     use burn::tensor::{Device, DeviceType};
     use cubek_std::config::{CubekConfig, MatmulConfig, RuntimeConfig};
     use faults::Fault;
 
+    /// The first GPU, where there is one.
     pub fn first() -> Option<Device> {
         count().filter(|count| *count > 0).map(|_| device(0))
     }
@@ -111,6 +113,10 @@ pub(crate) mod cuda {
         Device::cuda(index)
     }
 
+    /// The GPU of this number.
+    ///
+    /// # Errors
+    /// There is none.
     pub fn open(index: usize) -> Result<Device, Fault> {
         match count() {
             Some(count) if index < count => Ok(device(index)),

@@ -30,6 +30,8 @@ pub use codes::{Codes, PIECE};
 pub use columns::{scale_columns, times_gain};
 pub use dropout::dropout_mask;
 pub use gated::{Activation, gated, gated_together};
+#[cfg(feature = "gpu")]
+pub use head::on_gpu::{logits_gradient, softmax_statistics};
 pub use head::{Asked, Chunk, Head, HeadGradients, HeadInputs, chunk_rows};
 pub use matrix::{Matrix, is_packed, precision};
 pub use norm::norm;

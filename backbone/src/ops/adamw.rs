@@ -155,13 +155,8 @@ fn sum_of_squares(values: &Tensor<1>) -> Tensor<1> {
 /// On a GPU: kernels of the crate `cube` in burn's graph.
 #[cfg(feature = "gpu")]
 mod on_gpu {
-    use burn::backend::autodiff::checkpoint::base::Checkpointer;
-    use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-    use burn::backend::autodiff::grads::Gradients;
-    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-    use burn::backend::fusion::custom::TensorSpec;
     use burn::backend::tensor::FloatTensor;
-    use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+    use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
     use burn::tensor::{DType, Shape, Tensor};
     use burn_cubecl::CubeBackend;
     use burn_cubecl::kernel::into_contiguous;

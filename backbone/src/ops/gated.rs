@@ -92,10 +92,9 @@ mod on_gpu {
     use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
     use burn::backend::autodiff::grads::Gradients;
     use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-    use burn::backend::fusion::custom::TensorSpec;
     use burn::backend::tensor::FloatTensor;
     use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
-    use burn::tensor::{DType, Shape, Tensor};
+    use burn::tensor::Tensor;
     use burn_cubecl::CubeBackend;
     use burn_cubecl::kernel::into_contiguous;
 
