@@ -17,6 +17,7 @@ mod export;
 mod files;
 mod fixtures;
 mod head;
+mod house;
 mod hub;
 mod identity;
 mod images;
