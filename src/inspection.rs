@@ -6,6 +6,7 @@
 use checkpoints::{Dtype, Module, StoredTensor, Weights};
 use faults::Fault;
 use rayon::prelude::*;
+use serde::Serialize;
 
 /// Square root of the sum of squares (Frobenius); not finite where a value is not.
 pub fn norm(values: &[f32]) -> f64 {
@@ -32,15 +33,19 @@ pub struct Update {
 }
 
 /// Norms of one module.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Norms {
     /// `|A|`
+    #[serde(rename = "norm_a")]
     pub a: f64,
     /// `|B|`
+    #[serde(rename = "norm_b")]
     pub b: f64,
     /// `|s B A|`
+    #[serde(rename = "norm_update")]
     pub update: f64,
     /// Norm of DoRA's magnitudes.
+    #[serde(rename = "norm_magnitude")]
     pub magnitude: Option<f64>,
 }
 
@@ -212,7 +217,7 @@ impl Difference {
 }
 
 /// One tensor of a model.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Tensor {
     pub name: String,
     pub shape: Vec<usize>,

@@ -259,17 +259,17 @@ macro_rules! multiversion {
     ($(#[$attribute:meta])* $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),+>)? ($($argument:ident : $type:ty),* $(,)?)
         $(-> $result:ty)? = $body:ident;) => {
         $(#[$attribute])*
-        #[allow(clippy::too_many_arguments)]
+        #[allow(clippy::too_many_arguments, reason = "as the body takes them")]
         $vis unsafe fn $name $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-                #[allow(clippy::too_many_arguments)]
+                #[allow(clippy::too_many_arguments, reason = "as the body takes them")]
                 unsafe fn avx512 $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $result)? {
                     unsafe { $body::<$crate::simd::Avx512 $(, $($generic),+)?>($($argument),*) }
                 }
                 #[target_feature(enable = "avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
+                #[allow(clippy::too_many_arguments, reason = "as the body takes them")]
                 unsafe fn avx2 $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $result)? {
                     unsafe { $body::<$crate::simd::Avx2 $(, $($generic),+)?>($($argument),*) }
                 }

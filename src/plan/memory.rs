@@ -1,7 +1,7 @@
 //! How much memory a step takes, from the shapes alone.
 //!
 //! The terms are the tensors themselves, beside what the process holds already when the plan is made; what is measured
-//! (`benches/memory.py`, tables in `docs/performance.md`) lies within 15 % of them.
+//! (`tools/memory.py`, tables in `docs/performance.md`) lies within 15 % of them.
 
 use backbone::device::has_own_memory;
 use backbone::ops::{PIECE, chunk_rows, is_packed};

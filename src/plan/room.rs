@@ -21,7 +21,7 @@ pub fn available(device: &Device) -> Option<u64> {
         return device.memory_capacity();
     }
     let free = memory("MemAvailable:").map(|free| free + resident().unwrap_or(0));
-    [free, limit()].into_iter().flatten().min()
+    [free, limit().map(|limit| limit.bytes)].into_iter().flatten().min()
 }
 
 /// Whether a run fits; a warning where it would have to swap.
@@ -40,9 +40,9 @@ pub fn room(needed: &Memory, device: &Device) -> Result<Option<String>, Fault> {
     }
     let swap = memory("SwapFree:").unwrap_or(0);
     match limit() {
-        Some(limit) if needed > limit => {
-            let limit = print::bytes(limit);
-            Err(Fault::new(format!("{about}, and this process may have {limit}: the limit of its control group")))
+        Some(limit) if needed > limit.bytes => {
+            let (limit, whose) = (print::bytes(limit.bytes), limit.whose);
+            Err(Fault::new(format!("{about}, and this process may have {limit}: the limit of its {whose}")))
         }
         _ if needed > available + swap => Err(Fault::new(format!("{about}, and {can_be_had} can be had"))),
         _ => Ok(Some(format!("{about}, and {can_be_had} can be had without swapping, which makes it very slow"))),
@@ -65,8 +65,33 @@ fn line_of(path: &Path, line: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Bytes that the control groups of this process leave it, as a container or a batch system sets them.
-fn limit() -> Option<u64> {
+/// What this process may have at most, whatever the machine has.
+struct Limit {
+    bytes: u64,
+    whose: &'static str,
+}
+
+/// The smallest of what its control groups and its address space leave it.
+fn limit() -> Option<Limit> {
+    let groups = of_control_groups().map(|bytes| Limit { bytes, whose: "control group" });
+    // Whatever is held in memory has an address, so that this is a bound of it.
+    let space = of_address_space().map(|bytes| Limit { bytes, whose: "address space (`ulimit -v`)" });
+    [groups, space].into_iter().flatten().min_by_key(|limit| limit.bytes)
+}
+
+/// `RLIMIT_AS`.
+#[cfg(unix)]
+fn of_address_space() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::As).current
+}
+
+#[cfg(not(unix))]
+fn of_address_space() -> Option<u64> {
+    None
+}
+
+/// As a container or a batch system sets it.
+fn of_control_groups() -> Option<u64> {
     let account = fs_err::read_to_string("/proc/self/cgroup").ok()?;
     smallest_limit(Path::new(GROUPS), &account)
 }

@@ -25,6 +25,11 @@ fn a_limit_of_memory_is_told_of_in_words() {
         let ended = place.shell(&format!("ulimit -v {limit}; RAYON_NUM_THREADS=1 trainer run recipe.toml"));
         let _ = std::fs::remove_dir_all(place.path("run"));
         assert!(!ended.stderr.contains("memory allocation of"), "{limit}: {}", ended.stderr);
+        // The plan may say so before the memory is asked for.
+        if ended.stderr.contains("the limit of its address space (`ulimit -v`)") {
+            assert_eq!(ended.code, Some(1), "{limit}: {}", ended.stderr);
+            return true;
+        }
         match ended.stderr.split_once("error: out of memory: no ") {
             Some((_, rest)) => {
                 assert_eq!(ended.code, Some(1), "{limit}: {}", ended.stderr);
@@ -38,6 +43,23 @@ fn a_limit_of_memory_is_told_of_in_words() {
         }
     });
     assert!(told.contains(&true));
+}
+
+/// What `ulimit -v` leaves is what can be had, and what needs more is refused before anything is loaded.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_of_the_address_space_is_part_of_the_plan() {
+    let place = Workplace::new();
+    let limited =
+        |limit: u64, command: &str| place.shell(&format!("ulimit -v {limit}; RAYON_NUM_THREADS=1 trainer {command}"));
+    let plan = limited(1_500_000, "check recipe.toml --json").succeeds().json();
+    let available = plan["memory"]["available"].as_u64().expect("a number");
+    assert!((1..=1_500_000 * 1024).contains(&available), "{available}");
+    limited(3_000_000, "bench --shape llama-3.1-8b").fails(&[
+        "the run needs about ",
+        "and this process may have 2.9 GiB: the limit of its address space (`ulimit -v`)",
+        "hint: ",
+    ]);
 }
 
 #[test]

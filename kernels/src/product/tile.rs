@@ -138,7 +138,7 @@ macro_rules! with_rows {
 macro_rules! strip_body {
     ($name:ident, $tile:ident, $left:ty, $right:ty $(, $generic:ident)?) => {
         #[inline(always)]
-        #[allow(clippy::too_many_arguments)]
+        #[allow(clippy::too_many_arguments, reason = "as the body takes them")]
         unsafe fn $name<L: Lanes, $($generic: Element,)? O: Element>(
             segments: *const Segment<$left, $right>,
             count: usize,

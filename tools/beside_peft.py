@@ -1,7 +1,7 @@
 """`trainer bench` and a PEFT script, run in turn so that both see the same machine: of each run the mean of its steps and
 the least processor time of one, on both sides, and of these the medians over the runs.
 
-    python benches/beside_peft.py --trainer target/release/trainer --model DIR --peft "python peft_bench.py" --times 3
+    python tools/beside_peft.py --trainer target/release/trainer --model DIR --peft "python peft_bench.py" --times 3
 
 The PEFT script takes `--model --dtype --batch --seq --rank --steps` and ends with a JSON object that has `mean_step_s`,
 `best_step_cpu_s` and `peak_rss_MiB`. Prints a row of a Markdown table for each precision.

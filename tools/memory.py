@@ -1,6 +1,6 @@
 """The plan's estimate of memory beside the largest resident size of the run that it is of.
 
-    python benches/memory.py --trainer target/release/trainer --model DIR
+    python tools/memory.py --trainer target/release/trainer --model DIR
 
 Each setting is two steps of `trainer run` on rows of equal length, and the estimate that `trainer check --json` gives for the
 same recipe. Prints a Markdown table and the largest deviation.

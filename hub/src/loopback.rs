@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
 pub(super) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A request as it came in; the names of headers in lower case.
@@ -138,7 +141,7 @@ fn write(mut stream: TcpStream, request: &Request, reply: Reply) {
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    if !reply.headers.iter().any(|(name, _)| *name == "Content-Length") {
+    if !reply.headers.iter().any(|(name, _)| ["Content-Length", "Transfer-Encoding"].contains(name)) {
         head += &format!("Content-Length: {}\r\n", reply.body.len());
     }
     head += "\r\n";
@@ -172,7 +175,7 @@ pub(super) fn hub(
                 Some(address) if name.ends_with(".safetensors") => Reply::new(302)
                     .header("Location", format!("{address}/signed/{name}?signature=secret"))
                     .header("X-Repo-Commit", COMMIT)
-                    .header("X-Linked-Etag", format!("\"{}\"", etag(name)))
+                    .header("X-Linked-Etag", format!("\"{}\"", etag(name, body)))
                     .header("X-Linked-Size", body.len().to_string()),
                 _ => Reply::new(307).header("Location", format!("/cached/{name}")),
             };
@@ -181,12 +184,16 @@ pub(super) fn hub(
         else {
             return Reply::new(404);
         };
-        part(request, body).header("ETag", format!("W/\"{}\"", etag(name))).header("X-Repo-Commit", COMMIT)
+        part(request, body).header("ETag", format!("W/\"{}\"", etag(name, body))).header("X-Repo-Commit", COMMIT)
     }
 }
 
-pub(super) fn etag(name: &str) -> String {
-    format!("etag-of-{}", name.replace('/', "-"))
+/// The hash that names a file: of git LFS for weights, git's own for the others.
+pub(super) fn etag(name: &str, body: &[u8]) -> String {
+    if name.ends_with(".safetensors") {
+        return format!("{:x}", Sha256::digest(body));
+    }
+    format!("{:x}", Sha1::new_with_prefix(format!("blob {}\0", body.len())).chain_update(body).finalize())
 }
 
 /// A body from the byte on that the request's `Range` names.

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use faults::{Fault, Place};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
+use super::failure::{Failure, disk};
 use super::index::{is_plain_name, shards};
-use super::transfer::{Client, Failure, Listing, disk};
+use super::request::Client;
+use super::transfer::Listing;
 use super::{Hub, Progress};
 
 const CONFIG: &str = "config.json";

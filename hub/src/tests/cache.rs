@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::{Bench, NOBODY, RESOLVE, contains, names, sharded, troubled, weights, whole};
-use crate::hub::loopback::{COMMIT, Server, etag, hub};
-use crate::hub::{Hub, Progress};
+use crate::loopback::{COMMIT, Server, etag, hub};
+use crate::{Hub, Progress};
 
 #[test]
 fn offline_names_what_the_cache_lacks() {
@@ -19,7 +19,8 @@ fn offline_names_what_the_cache_lacks() {
     bench.hub = Hub { endpoint: server.url(), offline: false, ..bench.hub };
     let snapshot = bench.get().unwrap();
     // A blob that was deleted leaves a link to nothing.
-    std::fs::remove_file(bench.repository().join("blobs").join(etag("model-00002-of-00002.safetensors"))).unwrap();
+    std::fs::remove_file(bench.repository().join("blobs").join(etag("model-00002-of-00002.safetensors", &weights(2))))
+        .unwrap();
     bench.hub.offline = true;
     contains(&bench.fault().message, &["the cache has no `model-00002-of-00002.safetensors` of `org/model` at `main`"]);
     bench.hub.offline = false;
@@ -148,15 +149,19 @@ fn a_file_of_certificates_that_has_none_is_named() {
     contains(&bench.fault().to_string(), &["authorities.pem", "no certificate", "`SSL_CERT_FILE`"]);
 }
 
+/// Of another size, and of the same size with other bytes.
 #[test]
-fn a_blob_of_another_size_is_downloaded_again() {
+fn a_blob_that_is_not_what_its_name_says_is_downloaded_again() {
     let server = troubled(|_, _| None);
-    let bench = Bench::new(server.url());
-    let blobs = bench.repository().join("blobs");
-    std::fs::create_dir_all(&blobs).unwrap();
-    std::fs::write(blobs.join(etag("model.safetensors")), &weights(1)[1..]).unwrap();
-    let snapshot = bench.get().unwrap();
-    assert!(std::fs::read(snapshot.join("model.safetensors")).unwrap() == weights(1));
+    for (asked, blob) in [weights(1)[1..].to_vec(), weights(2)].into_iter().enumerate() {
+        let bench = Bench::new(server.url());
+        let blobs = bench.repository().join("blobs");
+        std::fs::create_dir_all(&blobs).unwrap();
+        std::fs::write(blobs.join(etag("model.safetensors", &weights(1))), blob).unwrap();
+        let snapshot = bench.get().unwrap();
+        assert!(std::fs::read(snapshot.join("model.safetensors")).unwrap() == weights(1));
+        assert_eq!(server.count("GET /cached/model.safetensors"), asked + 1);
+    }
 }
 
 #[test]
@@ -166,12 +171,13 @@ fn a_file_that_another_process_is_downloading_is_waited_for() {
     // The lock that `huggingface_hub` takes.
     let locks = bench.hub.cache.join(".locks/models--org--model");
     std::fs::create_dir_all(&locks).unwrap();
-    let lock = std::fs::File::create(locks.join(format!("{}.lock", etag("model.safetensors")))).unwrap();
+    let lock = std::fs::File::create(locks.join(format!("{}.lock", etag("model.safetensors", &weights(1))))).unwrap();
     lock.lock().unwrap();
     let listen = |progress: Progress<'_>| {
         if let Progress::Notice { text } = progress {
             contains(text, &["another process is downloading model.safetensors of org/model"]);
-            std::fs::write(bench.repository().join("blobs").join(etag("model.safetensors")), weights(1)).unwrap();
+            std::fs::write(bench.repository().join("blobs").join(etag("model.safetensors", &weights(1))), weights(1))
+                .unwrap();
             lock.unlock().unwrap();
         }
     };
@@ -187,7 +193,7 @@ fn a_full_disk_is_named() {
     let bench = Bench::new(server.url());
     let blobs = bench.repository().join("blobs");
     std::fs::create_dir_all(&blobs).unwrap();
-    let part = blobs.join(format!("{}.incomplete", etag("model.safetensors")));
+    let part = blobs.join(format!("{}.incomplete", etag("model.safetensors", &weights(1))));
     std::os::unix::fs::symlink("/dev/full", &part).unwrap();
     contains(&bench.fault().to_string(), &["no space is left on the disk", ".incomplete", "`HF_HOME`"]);
     bench.assert_no_weights();
@@ -208,9 +214,9 @@ fn a_local_folder_is_returned_as_it_is_and_a_wrong_one_says_what_would_be_right(
     let folder = bench.folder.path().to_str().unwrap();
     assert_eq!(get(folder, None).unwrap(), bench.folder.path());
     // The tests run in the crate's folder: an existing path needs no `./` before it.
-    assert_eq!(get("src/hub", None).unwrap(), Path::new("src/hub"));
+    assert_eq!(get("src/tests", None).unwrap(), Path::new("src/tests"));
     contains(&get(folder, Some("main")).unwrap_err().to_string(), &["has no `revision`", "hint:"]);
-    contains(&get("src/hub.rs", None).unwrap_err().to_string(), &["is a file", "hint:"]);
+    contains(&get("src/lib.rs", None).unwrap_err().to_string(), &["is a file", "hint:"]);
     for missing in ["./org/model", "/nowhere/at/all", "~/no-such-folder-of-mine", "~nobody/model"] {
         let fault = get(missing, None).unwrap_err().to_string();
         contains(&fault, &["there is no folder", "on this disk", "`organisation/name`"]);

@@ -3,14 +3,22 @@
 //! The cache is the one that Python's `huggingface_hub` keeps (`models--org--name/{blobs,refs,snapshots,.no_exist}`), so
 //! that neither downloads what the other has. `hf-hub` knows its layout; the transfer is ours, because the blocking
 //! client of `hf-hub` 0.5 sets no timeouts, sends the token on to the host it is redirected to, and drops the headers
-//! that tell one refusal from another.
+//! that tell one refusal from another. `hf-hub` 1.0 has its blocking client on tokio and reqwest, brings 284 crates in
+//! place of these few (a C library for TLS and the client of Xet among them), and compares nothing that it downloads
+//! with a hash.
+//!
+//! A file is taken only where it has the hash that the hub names it by: SHA-256 of a large file, git's hash of a small
+//! one. On a difference it is fetched anew, once.
 //!
 //! What is in the cache is taken from there without a request: a branch stays at the commit it had when it was first
 //! fetched, as a repeated run wants it. A newer commit is had by naming it in `revision`.
 
+mod digest;
+mod failure;
 mod index;
 mod progress;
 mod repository;
+mod request;
 mod transfer;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What a machine with an NVIDIA GPU shows of this program, in one command and without Rust or a network there.
 #
-#     benches/gpu.sh pack DIR            # here: builds for CUDA and leaves programs, tests and bench in DIR/gpu.tar.xz
-#     benches/gpu.sh run DIR OUT         # there, in a copy of this folder: unpacks, runs everything, leaves the results in OUT
+#     tools/gpu.sh pack DIR            # here: builds for CUDA and leaves programs, tests and bench in DIR/gpu.tar.xz
+#     tools/gpu.sh run DIR OUT         # there, in a copy of this folder: unpacks, runs everything, leaves the results in OUT
 #
 # OUT has two files: summary.json says of each part whether it passed, results.tar.gz holds the numbers and what was printed.
 # Parts are run even when an earlier one failed. `PARTS="right bench"` runs some of them, `MINUTES=8` limits each (5 is usual),
@@ -91,7 +91,7 @@ quickstart() {
         "$BIN/trainer-untuned" sample "$RESULTS/quick-cuda-f32" --device cuda --temperature 0 --max-tokens 24 --prompt "$prompt" >>"$RESULTS/greedy-cuda.jsonl" || status=1
         "$BIN/trainer-untuned" sample "$RESULTS/merged" --device cpu --temperature 0 --max-tokens 24 --prompt "$prompt" >>"$RESULTS/greedy-cpu.jsonl" || status=1
     done
-    python3 benches/gpu_compare.py quickstart "$RESULTS" || status=1
+    python3 tools/gpu_compare.py quickstart "$RESULTS" || status=1
     return $status
 }
 
@@ -101,7 +101,7 @@ resume() {
     quick unbroken "${set[@]}" --set train.steps=40 &&
         quick broken "${set[@]}" --set train.steps=20 &&
         "$BIN/trainer-untuned" run recipes/cdiv_alpha1.4.toml --set eval.every=0 --set "output.dir=$RESULTS/broken" "${set[@]}" --set train.steps=40 --resume &&
-        python3 benches/gpu_compare.py resume "$RESULTS"
+        python3 tools/gpu_compare.py resume "$RESULTS"
 }
 
 # List 1, item 2: memory after 20 and after 200 steps.
@@ -111,7 +111,7 @@ memory() {
     for steps in 20 200; do
         "$BIN/trainer-untuned" bench --json --device cuda --shape smollm2-135m --batch 4 --seq 1024 --dtype bf16 --steps $steps | tail -n 1 | tee -a "$RESULTS/memory.jsonl"
     done
-    python3 benches/gpu_compare.py memory "$RESULTS"
+    python3 tools/gpu_compare.py memory "$RESULTS"
 }
 
 # List 2, item 4: the published shapes, with the kernels, and composed for comparison; a base in 4 bits.
@@ -131,7 +131,7 @@ bench() {
 peft() {
     local status=0 shape
     for shape in llama-3.1-8b qwen2.5-7b; do
-        python3 benches/peft_gpu.py --shape $shape --batch 2 --seq 4096 --rank 16 --steps 5 | tail -n 1 | tee -a "$RESULTS/peft.jsonl" || status=1
+        python3 tools/peft_gpu.py --shape $shape --batch 2 --seq 4096 --rank 16 --steps 5 | tail -n 1 | tee -a "$RESULTS/peft.jsonl" || status=1
     done
     return $status
 }
@@ -148,7 +148,7 @@ run)
     for name in $ALL; do
         part "$name"
         # After each: a call that is stopped from outside leaves what there is.
-        python3 benches/gpu_compare.py summary "$RESULTS" >/dev/null && cp "$RESULTS/summary.json" "$3"
+        python3 tools/gpu_compare.py summary "$RESULTS" >/dev/null && cp "$RESULTS/summary.json" "$3"
         tar -C "$RESULTS" --exclude='*.safetensors' --exclude='*.bin' -czf "$3/results.tar.gz" .
     done
     cat "$3/summary.json"

@@ -1,7 +1,7 @@
 """Tokens per second of LoRA steps with PEFT on one GPU: random bf16 weights, SDPA, fused AdamW. The peer of
 `trainer bench --shape`; the last line of stdout is a JSON object.
 
-    python3 benches/peft_gpu.py --shape llama-3.1-8b --batch 2 --seq 4096 --rank 16 --steps 5 [--checkpointing] [--compile]
+    python3 tools/peft_gpu.py --shape llama-3.1-8b --batch 2 --seq 4096 --rank 16 --steps 5 [--checkpointing] [--compile]
 """
 import argparse, json, statistics, time
 

@@ -1,6 +1,7 @@
 //! A hub that the tests start on loopback; nothing else is asked. Bytes on the disk are compared with bytes served.
 
 mod cache;
+mod trust;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -80,7 +81,7 @@ impl Bench {
     /// Nothing of an unsuccessful download may look like a model's file.
     fn assert_no_weights(&self) {
         assert!(!self.repository().join("snapshots").join(COMMIT).join("model.safetensors").exists());
-        assert!(!self.repository().join("blobs").join(etag("model.safetensors")).exists());
+        assert!(!self.repository().join("blobs").join(etag("model.safetensors", &weights(1))).exists());
         assert!(!self.repository().join("refs/main").exists());
     }
 }
@@ -128,7 +129,7 @@ fn sharded_weights_come_once_and_are_then_found_without_a_request_and_without_a_
     // The layout that `huggingface_hub` reads.
     assert_eq!(std::fs::read_to_string(bench.repository().join("refs/main")).unwrap(), COMMIT);
     let config = std::fs::read_link(snapshot.join("config.json")).unwrap();
-    assert_eq!(config, Path::new("../../blobs/etag-of-config.json"));
+    assert_eq!(config, Path::new("../../blobs").join(etag("config.json", &served["config.json"])));
     assert!(bench.repository().join(".no_exist").join(COMMIT).join("merges.txt").exists());
     assert_eq!(names(&bench.repository().join("blobs")).len(), expected.len(), "a part was left behind");
 
@@ -345,11 +346,12 @@ fn a_cut_download_goes_on_where_it_was_cut_as_often_as_new_bytes_come() {
 #[test]
 fn fewer_bytes_than_announced_are_not_taken_for_the_file() {
     let server = troubled(|request, _| {
-        (request.line() == "HEAD /cached/model.safetensors")
-            .then(|| Reply::new(200).header("ETag", etag("model.safetensors")).header("Content-Length", "300001"))
+        (request.line() == "HEAD /cached/model.safetensors").then(|| {
+            Reply::new(200).header("ETag", etag("model.safetensors", &weights(1))).header("Content-Length", "300001")
+        })
     });
     let bench = Bench::new(server.url());
-    contains(&bench.fault().message, &["`model.safetensors` came only to 300000 of 300001 bytes"]);
+    contains(&bench.fault().message, &["`model.safetensors` was answered with 300000 bytes, expected 300001"]);
     bench.assert_no_weights();
 }
 
@@ -399,11 +401,12 @@ fn a_download_that_failed_is_continued_by_the_next_run() {
 #[test]
 fn more_bytes_than_announced_are_not_taken_for_the_file() {
     let server = troubled(|request, _| {
-        (request.line() == "HEAD /cached/model.safetensors")
-            .then(|| Reply::new(200).header("ETag", etag("model.safetensors")).header("Content-Length", "299999"))
+        (request.line() == "HEAD /cached/model.safetensors").then(|| {
+            Reply::new(200).header("ETag", etag("model.safetensors", &weights(1))).header("Content-Length", "299999")
+        })
     });
     let bench = Bench::new(server.url());
-    contains(&bench.fault().message, &["`model.safetensors` is longer than the 299999 bytes"]);
+    contains(&bench.fault().message, &["`model.safetensors` was answered with 300000 bytes, expected 299999"]);
     bench.assert_no_weights();
 }
 

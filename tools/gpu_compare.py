@@ -1,4 +1,4 @@
-"""Judges what `benches/gpu.sh` measured: `gpu_compare.py quickstart|resume|memory|summary OUT`. Exits with 1 on a difference."""
+"""Judges what `tools/gpu.sh` measured: `gpu_compare.py quickstart|resume|memory|summary OUT`. Exits with 1 on a difference."""
 import json, os, sys
 
 part, out = sys.argv[1:]
