@@ -5,7 +5,7 @@ use std::io::BufRead;
 use faults::{Fault, Place, json};
 use serde_json::{Map, Value};
 
-use crate::json::Unique;
+use crate::json::{Unique, read};
 use crate::row::described;
 
 /// Where a row stands in its file.
@@ -246,7 +246,8 @@ impl Array {
         let read = stream.next()?;
         let end = self.at + stream.byte_offset();
         Some(read.map(|Unique(mut value)| {
-            let oddities = json::unmask(&mut value, self.oddities(end));
+            let mut oddities = json::unmask(&mut value, self.oddities(end));
+            oddities.extend(json::keep_wholes(&self.text[self.at..end], &mut value));
             (json::Read { value, oddities }, end)
         }))
     }
@@ -284,11 +285,6 @@ const ONE_LIST: &str = "each line holds one JSON object, or the whole file one l
 const CUT_OFF: &str = "it was cut off while it was written or copied: copy it again, or take the last row out";
 
 const ON_ONE_LINE: &str = "`jq -c . FILE > rows.jsonl` writes them so";
-
-/// One value, however Python has written it.
-fn read(text: &str) -> serde_json::Result<json::Read<Value>> {
-    json::read_with(text, |text| serde_json::from_str(text).map(|Unique(value)| value))
-}
 
 /// True for a `{` with nothing after it on its line.
 fn begins_spread_object(bytes: &[u8]) -> bool {

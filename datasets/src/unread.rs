@@ -2,7 +2,7 @@
 //! misses of a name that would be read; the others are counted.
 
 use faults::{Fault, json};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::options::Options;
 use crate::report::Unread;
@@ -256,6 +256,7 @@ pub(crate) fn refuse_oddities(
         }
         let (says, hint) = match oddity.kind {
             json::OddityKind::Number => ("is", "write what is meant, or take the row out"),
+            json::OddityKind::Whole => ("is", "write it as text, in quotes, or take the row out"),
             json::OddityKind::Surrogate => (
                 "holds",
                 "half of a character: `text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')` mends it",
@@ -288,6 +289,15 @@ pub(crate) fn counted(names: &[Unread]) -> String {
 
 /// Unread names that are told one by one.
 const MOST_NAMES: usize = 20;
+
+/// True for a row that has something of this name, which `data.ignore` leaves out: a column, or a field of a message.
+pub(crate) fn meets(object: &Map<String, Value>, name: &str) -> bool {
+    // Turns may be JSON in a text.
+    let in_text = |value: &Value| value.as_str().is_some_and(|text| text.contains(&Value::from(name).to_string()));
+    let in_turn = |turn: &Value| turn.get(name).is_some();
+    let in_turns = |value: &Value| value.as_array().map_or(in_text(value), |turns| turns.iter().any(in_turn));
+    object.contains_key(name) || TURNS.iter().any(|key| object.get(*key).is_some_and(in_turns))
+}
 
 /// The fault of a column of `data.ignore` that a shape must have.
 pub(crate) fn refuse_ignored(shape: &Shape, options: &Options) -> Result<(), Fault> {

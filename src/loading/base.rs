@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use datasets::TokenizerIdentity;
 use faults::{Fault, Faults, Place};
 use serde::{Deserialize, Serialize};
 
+use super::Brought;
 use crate::model::{Config, ModelFiles};
 
 /// The option that says where a base is.
@@ -19,6 +21,9 @@ pub struct Identity {
     pub weights: String,
     /// Its `config.json`, whose meaning is what counts.
     pub config: String,
+    /// What its tokenizer does; `None` where it has none that can be read, and in states of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerIdentity>,
 }
 
 impl Identity {
@@ -27,7 +32,29 @@ impl Identity {
     /// # Errors
     /// Files that cannot be read.
     pub fn of(files: &ModelFiles, path: &str) -> Result<Self, Fault> {
-        Ok(Self { folder: local_folder(path), weights: files.weights()?.fingerprint()?, config: files.config_text()? })
+        Ok(Self {
+            folder: local_folder(path),
+            weights: files.weights()?.fingerprint()?,
+            config: files.config_text()?,
+            tokenizer: files.tokenizer().ok().map(|tokenizer| tokenizer.identity()),
+        })
+    }
+
+    /// How the tokenizer of the model in `files` differs, where it counts: an adapter may have brought its own.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn other_tokenizer(&self, files: &ModelFiles, brought: Option<&Brought>) -> Result<Option<String>, Faults> {
+        let Some(then) = &self.tokenizer else { return Ok(None) };
+        let [tokens, template, stops] = then.differences(&files.tokenizer()?.identity());
+        let own = brought.map(Brought::own_parts).unwrap_or_default();
+        let differs = [
+            (tokens && !own.tokens, "it makes other tokens of texts"),
+            (template && !own.template, "its chat template is another one"),
+            (stops && !own.stops, "the model stops at other tokens"),
+        ];
+        let words: Vec<&str> = differs.into_iter().filter(|(differs, _)| *differs).map(|(_, words)| words).collect();
+        Ok((!words.is_empty()).then(|| words.join(", ")))
     }
 
     /// How the model in `files` differs; `None` where it is the same one.

@@ -86,6 +86,16 @@ impl Brought {
         Ok(read(&self.folder, &self.files)?.bounded(self.rows)?)
     }
 
+    /// What of it is the adapter's own.
+    pub fn own_parts(&self) -> OwnParts {
+        let has = |wanted: &str| self.own.iter().any(|(name, _)| name == wanted);
+        OwnParts {
+            tokens: has(TOKENIZER),
+            template: template_in(&self.own).is_some(),
+            stops: has(SETTINGS) || has(GENERATION),
+        }
+    }
+
     /// What of it is the adapter's own, in words.
     pub fn line(&self) -> String {
         let has = |wanted: &str| self.own.iter().any(|(name, _)| name == wanted);
@@ -101,6 +111,17 @@ impl Brought {
         }
         parts.join(", ")
     }
+}
+
+/// Which parts of a tokenizer an adapter has itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OwnParts {
+    /// Which tokens there are.
+    pub tokens: bool,
+    /// The chat template.
+    pub template: bool,
+    /// Where the model stops.
+    pub stops: bool,
 }
 
 /// The adapter's files over the base's, in the making.

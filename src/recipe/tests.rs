@@ -338,7 +338,7 @@ fn an_auxiliary_loss_is_reached_by_its_number() {
     assert!(good(&text, &["auxiliary="]).auxiliaries.is_empty());
     assert!(good(&text, &["auxiliary.0="]).auxiliaries.is_empty());
     let faults = read(&text, &["auxiliary.0.wight=2"]).err().expect("an unknown key").to_string();
-    assert!(faults.contains("--set:1:13: unknown key `wight`") && faults.contains("`auxiliary.weight`?"), "{faults}");
+    assert!(faults.contains("--set:1:13: unknown key `wight`") && faults.contains("`auxiliary.0.weight`?"), "{faults}");
 }
 
 /// The keys that somebody writes who comes from PEFT, TRL, Axolotl, Unsloth, LLaMA-Factory, torchtune or mlx-lm.

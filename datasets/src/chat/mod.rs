@@ -14,13 +14,13 @@ mod predicates;
 mod python;
 mod rewrite;
 mod settings;
+mod values;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use faults::{Fault, Place};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
@@ -104,6 +104,12 @@ impl ChatTemplate {
         self.mentions.writes_calls_as_json()
     }
 
+    /// True when the template marks what the assistant generates.
+    pub fn marks_generation(&self) -> bool {
+        let mut tags = self.source.split("{%").skip(1);
+        tags.any(|tag| tag.trim_start_matches(['-', '+', ' ', '\n', '\t']).starts_with("generation"))
+    }
+
     /// What the template was compiled from.
     pub fn source(&self) -> &str {
         &self.source
@@ -123,12 +129,13 @@ impl ChatTemplate {
     ) -> Result<Rendered, Fault> {
         let mut context = self.tokens.clone();
         let switches = defaults.iter().chain(&conversation.arguments);
-        context.extend(switches.map(|(key, value)| (key.clone(), Value::from(Serde(value)))));
-        let messages: Vec<Map<String, Json>> = conversation.messages.iter().map(as_given).collect();
-        context.insert("messages".into(), Value::from(Serde(&messages)));
+        context.extend(switches.map(|(key, value)| (key.clone(), values::given(value))));
+        let messages = conversation.messages.iter().map(|message| values::given(&Json::Object(as_given(message))));
+        context.insert("messages".into(), messages.collect());
         context.insert("add_generation_prompt".into(), Value::from(add_generation_prompt));
-        context.insert("tools".into(), Value::from(Serde(&conversation.tools)));
-        context.insert("documents".into(), Value::from(Serde(&conversation.documents)));
+        let beside = |value: &Option<Json>| values::given(value.as_ref().unwrap_or(&Json::Null));
+        context.insert("tools".into(), beside(&conversation.tools));
+        context.insert("documents".into(), beside(&conversation.documents));
         let template = self.environment.get_template("chat").expect("the template was added at the start");
         let text = template.render(Value::from_pairs(context)).map_err(|error| {
             Fault::new(format!("the chat template refuses this conversation: {}", explain(&error)))

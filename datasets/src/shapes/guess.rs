@@ -135,7 +135,15 @@ pub(super) fn other_shape(options: &Options, found: &Shape) -> Fault {
 }
 
 fn unknown(row: &Row<'_>) -> Fault {
-    let fault = Fault::new(format!("no row shape has {}", listed(row.columns())));
+    let has = match row.columns().next() {
+        None => "the row is empty".to_owned(),
+        Some(_) => format!("no row shape has {}", listed(row.columns())),
+    };
+    let mut left_out = ALL.into_iter().flat_map(|shape| shape.required).filter(|key| row.leaves_out(key));
+    let fault = Fault::new(match left_out.next() {
+        Some(key) => format!("{has}; `data.ignore` leaves `{key}` out"),
+        None => has,
+    });
     let columns: Vec<&str> = row.columns().collect();
     if let Some(hint) = of_another_kind(row) {
         return fault.hint(hint);

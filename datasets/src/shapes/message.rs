@@ -91,10 +91,10 @@ pub(super) fn parse(name: &str, value: &Value, names: Names<'_>) -> Result<Messa
             let other = if ROLE.contains(&key.as_str()) { role_key } else { content_key };
             return Err(Fault::new(format!("`{name}` has both `{other}` and `{key}`")).hint("keep one of them"));
         }
-        if key == "tool_calls" && !value.is_array() {
-            return Err(wrong_type(&full, "a list", value));
+        let value = if key == "tool_calls" { calls(&full, value)? } else { value.clone() };
+        if !is_nothing(&value) {
+            message.fields.insert(key.clone(), value);
         }
-        message.fields.insert(key.clone(), value.clone());
     }
     message.learned = learned(name, turn, names)?;
     let has_calls = message.fields.contains_key("tool_calls");
@@ -108,6 +108,22 @@ pub(super) fn parse(name: &str, value: &Value, names: Names<'_>) -> Result<Messa
         agent(&mut message, spoken, &format!("{name}.{content_key}"))?;
     }
     Ok(message)
+}
+
+/// Calls of tools: a list of objects, of which list and objects may be JSON in a text, as tables have them.
+fn calls(name: &str, value: &Value) -> Result<Value, Fault> {
+    match decoded(name, value)? {
+        Value::Array(calls) => {
+            let call = |(index, call): (usize, &Value)| {
+                let full = format!("{name}[{index}]");
+                let call = decoded(&full, call)?;
+                if call.is_object() { Ok(call) } else { Err(wrong_type(&full, "an object", &call)) }
+            };
+            calls.iter().enumerate().map(call).collect::<Result<_, _>>().map(Value::Array)
+        }
+        Value::Null => Ok(Value::Null),
+        other => Err(wrong_type(name, "a list", &other)),
+    }
 }
 
 /// The name that stands in `turn` for `key`: what `data.rename` says, or one of the usual ones.

@@ -86,8 +86,12 @@ pub(super) fn set_system(messages: &mut Vec<Message>, system: &str) -> Result<()
     let is_system = |message: &&Message| message.role == "system" || message.role == "developer";
     match messages.first().filter(is_system) {
         Some(first) if first.text() == system => {}
-        Some(_) => {
-            return Err(Fault::new("the row has a `system` column and another system message")
+        Some(first) => {
+            let other = match first.role.as_str() {
+                "developer" => "a message of `developer`, which takes the place of the system message",
+                _ => "another system message",
+            };
+            return Err(Fault::new(format!("the row has a `system` column and {other}"))
                 .hint("keep one of them, or leave the column out: `data.ignore = [\"system\"]`"));
         }
         None => messages.insert(0, Message::new("system", system)),

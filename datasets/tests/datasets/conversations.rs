@@ -104,6 +104,8 @@ fn what_stands_beside_the_turns_is_given_to_the_template() {
     assert_eq!(one(&both), format!("<system>s<|im_end|>{plain}"));
     let other = json!({"system": "t", "messages": [{"role": "system", "content": "s"}, asked("q"), answer("a")]});
     assert!(refused(&other, ALL).contains("a `system` column and another system message"));
+    let other = json!({"system": "t", "messages": [{"role": "developer", "content": "s"}, asked("q"), answer("a")]});
+    assert!(refused(&other, ALL).contains("a `system` column and a message of `developer`"));
 }
 
 #[test]
@@ -248,6 +250,21 @@ fn calls_of_tools_are_learned_with_content_null_or_absent() {
         let calls = json!([{"type": "function", "function": {"name": "f", "arguments": arguments}}]);
         assert_eq!(one(&row(json!({"role": "assistant", "content": null, "tool_calls": calls}))), called);
         assert_eq!(one(&row(json!({"role": "assistant", "tool_calls": calls}))), called);
+        // As tables have them: JSON in a text.
+        for text in [json!(calls.to_string()), json!([calls[0].to_string()])] {
+            assert_eq!(one(&row(json!({"role": "assistant", "content": null, "tool_calls": text}))), called);
+        }
+    }
+    let none = json!({"messages": [asked("q"), {"role": "assistant", "content": "a", "tool_calls": "[]"}]});
+    assert_eq!(one(&none), "<user>q<|im_end|><assistant>[a<|im_end|>]");
+    for (calls, what) in [
+        (json!("f()"), "`messages[1].tool_calls` is a text, and no JSON"),
+        (json!(["f()"]), "`messages[1].tool_calls[0]` is a text, and no JSON"),
+        (json!("{}"), "`messages[1].tool_calls` must be a list, found an object"),
+        (json!([1]), "`messages[1].tool_calls[0]` must be an object, found the number `1`"),
+    ] {
+        let found = refused(&row(json!({"role": "assistant", "content": "a", "tool_calls": calls})), ALL);
+        assert!(found.contains(what), "{found}");
     }
     let agent = |value: Value| {
         json!({"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": value},
