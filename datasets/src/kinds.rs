@@ -74,6 +74,9 @@ fn other_kind(path: &Path) -> Option<Fault> {
         if !path.exists() && name.contains(['*', '?', '{']) {
             return fault("there is no file of this name, and it is no pattern: nothing expands it", of_pattern(path));
         }
+        if let Some((what, hint)) = of_shell(&name).filter(|_| !path.exists()) {
+            return fault(what, hint.into());
+        }
         let looks_like_a_name = !path.exists() && path.extension().is_none() && is_hub_name(&name);
         let what = "there is no such file; it looks like a data set of the Hugging Face hub, which is not fetched";
         return looks_like_a_name.then(|| fault(what, of_hub(&name))).flatten();
@@ -132,6 +135,25 @@ fn of_folder(path: &Path) -> String {
     match rows.first() {
         Some(first) => format!("name each file in it, such as `{}`", path.join(first).display()),
         None => "name each file of rows".into(),
+    }
+}
+
+/// What a shell makes of a name, and nothing here does.
+fn of_shell(name: &str) -> Option<(&'static str, &'static str)> {
+    match name {
+        "-" => Some(("rows are not read from stdin", "write them to a file, and name that")),
+        _ if name.starts_with('~') => Some((
+            "there is no such file: `~` is expanded by a shell, and not here",
+            "write the whole path of your home",
+        )),
+        _ if name.contains('$') => Some((
+            "there is no such file: variables are expanded by a shell, and not here",
+            "write the whole path, or give it by `--set` from a shell",
+        )),
+        _ if name.starts_with("file://") => {
+            Some(("there is no such file: this is an address", "write the path that follows `file://`"))
+        }
+        _ => None,
     }
 }
 

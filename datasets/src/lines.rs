@@ -320,6 +320,12 @@ fn broken_line(error: &serde_json::Error, text: &str, is_whole: bool) -> Fault {
     if error.is_eof() {
         return Fault::new("the file ends inside this row").hint(CUT_OFF);
     }
+    if error.to_string().starts_with("trailing") && begins("{") && text.trim_end().ends_with("},") {
+        return fault.hint("a comma stands behind the row: take it off, or put all rows between `[` and `]`");
+    }
+    if begins("//") || begins("#") {
+        return fault.hint("JSON has no comments: take the line out");
+    }
     if error.to_string().starts_with("trailing") && begins("{") && text.contains("}{") {
         return fault.hint("two rows stand on this line: put a line break between them");
     }
@@ -344,6 +350,9 @@ fn numbered(row: json::Read<Value>, at: At) -> Result<NumberedRow, Fault> {
             Err(Fault::new("the row is a list of turns, and must be an object")
                 .hint("put it under a key: `{\"messages\": [..]}`"))
         }
-        other => Err(Fault::new(format!("the row must be an object, found {}", described(&other))).hint(ONE_LIST)),
+        other => Err(Fault::new(format!("the row must be an object, found {}", described(&other))).hint(match other {
+            Value::String(_) => "a text is a row as `{\"text\": \"..\"}`",
+            _ => ONE_LIST,
+        })),
     }
 }

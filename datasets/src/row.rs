@@ -165,7 +165,9 @@ pub(crate) fn is_nothing(value: &Value) -> bool {
 /// `value`, or where it is a text the JSON in it, as many tables hold their lists.
 pub(crate) fn decoded(key: &str, value: &Value) -> Result<Value, Fault> {
     let Value::String(text) = value else { return Ok(value.clone()) };
-    let broken = |what: String| Fault::new(format!("`{key}` is a text, and {what}")).hint("write it as JSON");
+    let is_of_python = ["{'", "[{'", "['"].iter().any(|start| text.trim_start().starts_with(start));
+    let hint = if is_of_python { "it is as Python prints it: write it by `json.dumps`" } else { "write it as JSON" };
+    let broken = |what: String| Fault::new(format!("`{key}` is a text, and {what}")).hint(hint);
     let json::Read { value, oddities } = read(text).map_err(|error| broken(format!("no JSON: {error}")))?;
     match oddities.first() {
         Some(oddity) => Err(broken(format!("`{key}{}` holds {oddity}", oddity.pointer))),

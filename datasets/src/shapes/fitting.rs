@@ -1,7 +1,7 @@
 //! Whether a chat template has a place for all that a conversation brings: what it never speaks of would be lost.
 
 use faults::Fault;
-use faults::json::{OddityKind, Read};
+use faults::json::OddityKind;
 use serde_json::Value;
 
 use super::message::{THOUGHTS, left_out};
@@ -85,8 +85,16 @@ fn decode_arguments(name: &str, calls: &mut Value) -> Result<(), Fault> {
     for (index, call) in calls.as_array_mut().into_iter().flatten().enumerate() {
         let function = if call.get("function").is_some() { call.get_mut("function") } else { Some(call) };
         let Some(arguments) = function.and_then(|function| function.get_mut("arguments")) else { continue };
-        // A text that is no object of JSON is written as it stands.
-        let Some(Ok(read)) = arguments.as_str().map(json::read).filter(is_object) else { continue };
+        let Some(text) = arguments.as_str() else { continue };
+        let read = match json::read(text) {
+            Ok(read) if read.value.is_object() => read,
+            // Another value of JSON is written as it stands.
+            Ok(_) => continue,
+            Err(_) => {
+                let fault = Fault::new(format!("`{name}[{index}].arguments` is a text, and no JSON"));
+                return Err(fault.hint("write an object, or one as `json.dumps` does; `{}` where there are none"));
+            }
+        };
         if let Some(oddity) = read.oddities.first() {
             let verb = if oddity.kind == OddityKind::Surrogate { "holds" } else { "is" };
             let place = oddity.pointer.replace('/', ".");
@@ -96,8 +104,4 @@ fn decode_arguments(name: &str, calls: &mut Value) -> Result<(), Fault> {
         *arguments = read.value;
     }
     Ok(())
-}
-
-fn is_object(read: &serde_json::Result<Read<Value>>) -> bool {
-    read.as_ref().is_ok_and(|read| read.value.is_object())
 }

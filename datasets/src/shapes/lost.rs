@@ -9,7 +9,7 @@ use crate::notices::Oddity;
 use crate::tokenizer::Tokenizer;
 
 /// Switches of templates by which thoughts come and go.
-const SWITCHES: [&str; 7] = [
+pub(crate) const SWITCHES: [&str; 7] = [
     "enable_thinking",
     "thinking",
     "preserve_thinking",

@@ -65,9 +65,23 @@ const REFUSED: [(&str, &str); 29] = [
     ("audios", "only text is learned"),
 ];
 
+/// True for a name by which other programs say what is learned, and how much.
+pub(crate) fn is_mask(name: &str) -> bool {
+    REFUSED.iter().any(|(refused, hint)| *refused == name && hint.starts_with("say `train"))
+}
+
 /// Reads the message called `name` in faults.
 pub(super) fn parse(name: &str, value: &Value, names: Names<'_>) -> Result<Message, Fault> {
-    let Value::Object(turn) = value else { return Err(wrong_type(name, "an object", value)) };
+    let Value::Object(turn) = value else {
+        let fault = wrong_type(name, "an object", value);
+        return Err(match value {
+            Value::String(_) => fault.hint(
+                "a message says who speaks: `{\"role\": \"user\", \"content\": \"..\"}`; several answers are a row each",
+            ),
+            Value::Array(_) => fault.hint("a row is one conversation: write a row for each list of messages"),
+            _ => fault,
+        });
+    };
     let (role_key, content_key) = (key_in(turn, "role", &ROLE, names), key_in(turn, "content", &CONTENT, names));
     let said = turn.get(content_key).filter(|value| !value.is_null());
     let spoken = match turn.get(role_key) {

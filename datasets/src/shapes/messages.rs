@@ -44,14 +44,24 @@ pub(super) fn turns_of(row: &Row<'_>, key: &str) -> Result<Vec<Message>, Fault> 
         Value::String(text) if text.trim_start().starts_with('[') => decoded(column, value)?,
         other => other.clone(),
     };
-    let Value::Array(values) = &values else { return Err(wrong_type(column, "a list", value)) };
+    let Value::Array(values) = &values else {
+        let by_column = |fields: &Map<String, Value>| fields.values().all(Value::is_array) && !fields.is_empty();
+        let fault = wrong_type(column, "a list", value);
+        return Err(match value.as_object().is_some_and(by_column) {
+            true => {
+                fault.hint("its messages are written column by column: write `[{\"role\": .., \"content\": ..}, ..]`")
+            }
+            false => fault,
+        });
+    };
     let turn = |(index, value)| message::parse(&format!("{column}[{index}]"), value, row.names());
     values.iter().enumerate().map(turn).collect()
 }
 
 /// Turns with what the row says beside them.
 pub(super) fn conversation(row: &Row<'_>, messages: Vec<Message>) -> Result<Conversation, Fault> {
-    let list = |key: &str| match row.get(key).filter(|value| !is_nothing(value)) {
+    let is_blank = |value: &Value| value.as_str().is_some_and(|text| text.trim().is_empty());
+    let list = |key: &str| match row.get(key).filter(|value| !is_nothing(value) && !is_blank(value)) {
         None => Ok(None),
         Some(value) => match decoded(key, value)? {
             Value::Array(values) if values.is_empty() => Ok(None),

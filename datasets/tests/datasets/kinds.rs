@@ -146,3 +146,16 @@ fn a_pattern_of_the_shell_is_told_with_what_is_like_it() {
     std::fs::write(&path, "{\"text\": \"a\"}").expect("written");
     assert!(refuse_other_kinds(&[path]).is_ok());
 }
+
+#[test]
+fn names_that_a_shell_would_expand_are_told_as_such() {
+    for (name, what) in [
+        ("~/rows.jsonl", "`~` is expanded by a shell"),
+        ("$HOME/rows.jsonl", "variables are expanded by a shell"),
+        ("file:///rows.jsonl", "this is an address"),
+        ("-", "not read from stdin"),
+    ] {
+        let found = refuse_other_kinds(&[PathBuf::from(name)]).expect_err(name).to_string();
+        assert!(found.contains(what) && found.contains("hint: "), "{found}");
+    }
+}

@@ -475,3 +475,30 @@ fn a_column_that_is_ignored_is_named_where_no_shape_fits() {
     assert!(!found.contains("data.ignore"), "{found}");
     assert!(faults("{}", &Options::default())[0].contains("the row is empty"));
 }
+
+#[test]
+fn masks_of_other_programs_are_refused_as_columns_too() {
+    for column in ["loss_mask", "train_mask", "is_masked", "no_loss"] {
+        let mut row = json!({"prompt": "a", "completion": "b"});
+        row[column] = json!([0, 1]);
+        assert!(refused(&row).contains(&format!("nothing reads `{column}`")));
+        row[column] = json!(false);
+        assert!(dataset(&row.to_string(), &Options::default()).examples.len() == 1);
+    }
+}
+
+#[test]
+fn files_that_hold_their_rows_otherwise_are_told_how() {
+    for (text, hint) in [
+        ("{\"prompt\": \"a\", \"completion\": \"b\"},\n", "a comma stands behind the row"),
+        ("// rows\n", "JSON has no comments"),
+        ("# rows\n", "JSON has no comments"),
+        ("\"a\"\n", "as `{\"text\": \"..\"}`"),
+        ("{\"train\": [{\"prompt\": \"a\"}], \"test\": []}\n", "jq -c '.train[]' FILE"),
+        ("{\"0\": {\"prompt\": \"a\"}, \"1\": {\"prompt\": \"b\"}}\n", "jq -c '.[]' FILE"),
+        ("{\"prompt\": \"a\", \"completion\": [\"b\", \"c\"]}\n", "several answers are a row each"),
+    ] {
+        let found = faults(text, &Options::default()).remove(0);
+        assert!(found.contains(hint), "{text}: {found}");
+    }
+}
