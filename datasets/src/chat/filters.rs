@@ -38,11 +38,9 @@ pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_filter(LETTERS, letters);
     environment.add_filter(UNPACKED, |value: Value| {
         let items = items(value)?;
-        let has_text =
-            |items: &Value| items.try_iter().is_ok_and(|mut items| items.any(|item| item.as_str().is_some()));
-        Ok::<_, Error>(match items.kind() == ValueKind::Seq && has_text(&items) {
-            true => items.try_iter()?.map(letters).collect(),
-            false => items,
+        Ok::<_, Error>(match items.kind() {
+            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => items.try_iter()?.map(letters).collect(),
+            _ => items,
         })
     });
 }

@@ -131,9 +131,9 @@ fn a_pattern_of_the_shell_is_told_with_what_is_like_it() {
     }
     for (pattern, names) in [
         ("*.jsonl", &["a1.jsonl", "a2.jsonl", ".."][..]),
-        ("a?.jsonl", &["a1.jsonl"]),
+        ("a?.jsonl", &["a1.jsonl", "a2.jsonl", ".."]),
         ("?.json", &["b.json"]),
-        ("*", &["a1.jsonl"]),
+        ("*", &["a1.jsonl", ".."]),
         ("c*", &["none here is like it"]),
     ] {
         let found = told(&folder.path().join(pattern));

@@ -454,9 +454,9 @@ fn a_name_of_data_ignore_that_no_row_has_is_told() {
         json!({"messages": [{"role": "user", "content": "a", "at": 1}, {"role": "assistant", "content": "b"}], "id": 1}),
         json!({"messages": "[{\"role\": \"user\", \"content\": \"a\", \"in_text\": 1}, {\"role\": \"assistant\", \"content\": \"b\"}]"}),
     ];
-    let names = ["at", "id", "in_text", "sorce", "b"].map(str::to_owned);
+    let names = ["at", "id", "in_text", "sorce", "sauce"].map(str::to_owned);
     let options = Options { ignore: names.to_vec(), ..Options::default() };
-    assert_eq!(dataset(&text(&rows), &options).report.unmet, ["sorce", "b"]);
+    assert_eq!(dataset(&text(&rows), &options).report.unmet, ["sorce", "sauce"]);
     assert!(dataset(&text(&rows), &Options::default()).report.unmet.is_empty());
 }
 

@@ -5,7 +5,7 @@ use datasets::{Options, Tokenizer, read_prompts, read_text};
 /// Writes tools, a switch, and of messages calls and words.
 const TEMPLATE: &str = "{%- if tools %}{{ tools | tojson }}{% endif -%}{%- if limit is defined %}{{ limit }}{% endif -%}\
     {%- for m in messages -%}{{- '<' + m.role + '>' -}}\
-    {%- if m.tool_calls %}{{ m.tool_calls[0].function.arguments | tojson }}{% endif -%}\
+    {%- if m.tool_calls %}{{ m.tool_calls[0].function.name + (m.tool_calls[0].function.arguments | tojson) }}{% endif -%}\
     {{- (m.content or '') + '<|im_end|>' -}}{%- endfor -%}\
     {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
 
@@ -46,7 +46,7 @@ const NUMBERS: [(&str, &str); 8] = [
 fn they_are_written_to_the_digit() {
     for (number, written) in NUMBERS {
         let object = format!("{{\"n\": {number}}}");
-        let expected = format!("<user>q<|im_end|><assistant>{{\"n\": {written}}}<|im_end|>");
+        let expected = format!("<user>q<|im_end|><assistant>f{{\"n\": {written}}}<|im_end|>");
         // As an object, as JSON in a text, in a file that is one list, and beside what is no JSON.
         let row = called(&object);
         let in_text = called(&serde_json::Value::from(object.as_str()).to_string());
