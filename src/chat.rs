@@ -34,14 +34,25 @@ impl ChatFlags {
             chat.template = Some(file.display().to_string());
         }
         if let Some(text) = &self.template_arguments {
-            let arguments: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
-                Fault::new(format!("expected a JSON object: {error}"))
-                    .at(Place::Named("--template-arguments".into()))
-                    .hint("write --template-arguments='{\"enable_thinking\": false}'")
-            })?;
-            chat.arguments.extend(arguments);
+            chat.arguments.extend(arguments(text).map_err(|fault| {
+                let fault = fault.at(Place::Named("--template-arguments".into()));
+                fault.hint("write --template-arguments='{\"enable_thinking\": false}'")
+            })?);
         }
         Ok(chat.settings().map_err(|fault| fault.hint("name the file with `--chat-template`"))?)
+    }
+}
+
+/// Switches of a template as JSON, a number of them to the digit.
+fn arguments(text: &str) -> Result<Map<String, Value>, Fault> {
+    let mut value: Value =
+        serde_json::from_str(text).map_err(|error| Fault::new(format!("expected a JSON object: {error}")))?;
+    if let Some(long) = faults::json::keep_wholes(text, &mut value).first() {
+        return Err(long.fault());
+    }
+    match value {
+        Value::Object(arguments) => Ok(arguments),
+        _ => Err(Fault::new("expected a JSON object")),
     }
 }
 

@@ -168,16 +168,21 @@ pub fn from_checkpoint(checkpoint: Checkpoint, base: Option<&str>) -> Result<Nam
 }
 
 impl Named {
-    /// Warns where the base is not the one that the adapter was trained on. Every weight is read.
+    /// Warns where the base is not the one that the adapter was trained on, or has another tokenizer. Every weight is read.
     ///
     /// # Errors
     /// Files that cannot be read.
-    pub fn tell_of_other_base(&self) -> Result<(), Fault> {
-        if let Self::Adapted { base, trained_on: Some(trained_on), .. } = self
-            && let Some(difference) = trained_on.difference(base)?
-        {
-            let name = base.config_place();
+    pub fn tell_of_other_base(&self) -> Result<(), Faults> {
+        let Self::Adapted { base, trained_on: Some(trained_on), brought, .. } = self else { return Ok(()) };
+        let name = base.config_place();
+        if let Some(difference) = trained_on.difference(base)? {
             tracing::warn!("the adapter was trained on another base than this: {difference} ({name})");
+        }
+        let own = brought.as_deref().map(Brought::own_parts).unwrap_or_default();
+        if let Some(difference) = trained_on.other_tokenizer(base, own)? {
+            tracing::warn!(
+                "the adapter was trained with another tokenizer than the base has here: {difference} ({name})"
+            );
         }
         Ok(())
     }

@@ -141,6 +141,7 @@ impl Plan {
         for (name, set) in sets.into_iter().filter_map(|(name, set)| Some((name, set?))) {
             recipe.warnings.extend(set.report.notices.iter().map(|notice| format!("{name} rows: {notice}")));
         }
+        recipe.warnings.extend(rows::unmet(&recipe, &train, eval.as_ref()));
         let extent = Extent {
             steps,
             tokens: train.report.learned_tokens.saturating_mul(steps).div_ceil(steps_per_epoch.max(1)),

@@ -133,7 +133,9 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
         run::read_checkpoint(section, has_eval, last_step, &mut warnings)
     });
     let eval = in_table(&mut root, "eval", |section| {
-        warnings.extend(switched_off.then(|| run::lay_aside(section, "every", 0)).flatten());
+        if switched_off {
+            section.forget_unless("every", &0.into());
+        }
         run::read_eval(section, &checkpoint, has_eval, last_step, &mut warnings)
     });
     let output = in_table(&mut root, "output", |section| run::read_output(section, &default_directory(name)));

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use faults::Fault;
+use datasets::TokenizerIdentity;
+use faults::{Fault, Faults};
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
@@ -17,6 +18,20 @@ pub struct Identity {
     pub weights: String,
     /// Its `config.json`, whose meaning is what counts.
     pub config: String,
+    /// What its tokenizer does; `None` where it has none that can be read, and in states of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<TokenizerIdentity>,
+}
+
+/// Parts of a tokenizer, chosen.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TokenizerParts {
+    /// Which tokens there are.
+    pub tokens: bool,
+    /// The chat template.
+    pub template: bool,
+    /// Where the model stops.
+    pub stops: bool,
 }
 
 impl Identity {
@@ -25,7 +40,28 @@ impl Identity {
     /// # Errors
     /// Files that cannot be read.
     pub fn of(files: &ModelFiles, path: &str) -> Result<Self, Fault> {
-        Ok(Self { folder: local_folder(path), weights: files.weights()?.fingerprint()?, config: files.config_text()? })
+        Ok(Self {
+            folder: local_folder(path),
+            weights: files.weights()?.fingerprint()?,
+            config: files.config_text()?,
+            tokenizer: files.tokenizer().ok().map(|tokenizer| tokenizer.identity()),
+        })
+    }
+
+    /// How the tokenizer of the model in `files` differs, where it counts: an adapter may have brought parts of its `own`.
+    ///
+    /// # Errors
+    /// Files that cannot be read.
+    pub fn other_tokenizer(&self, files: &ModelFiles, own: TokenizerParts) -> Result<Option<String>, Faults> {
+        let Some(then) = &self.tokenizer else { return Ok(None) };
+        let [tokens, template, stops] = then.differences(&files.tokenizer()?.identity());
+        let differs = [
+            (tokens && !own.tokens, "it makes other tokens of texts"),
+            (template && !own.template, "its chat template is another one"),
+            (stops && !own.stops, "the model stops at other tokens"),
+        ];
+        let words: Vec<&str> = differs.into_iter().filter(|(differs, _)| *differs).map(|(_, words)| words).collect();
+        Ok((!words.is_empty()).then(|| words.join(", ")))
     }
 
     /// How the model in `files` differs; `None` where it is the same one.

@@ -38,7 +38,7 @@ pub use config::{Activation, Config, NormKind, NormPlaces, QueryKeyNorm};
 pub use decoder::{Decoder, HEAD, is_embedding};
 pub use encoder::{Encoder, EncoderFiles};
 pub use files::{ModelFiles, embedded_tokenizer};
-pub use identity::{Identity, local_folder};
+pub use identity::{Identity, TokenizerParts, local_folder};
 pub use linear::Linear;
 pub use lora::Lora;
 pub use quantise::Quantise;

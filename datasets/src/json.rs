@@ -2,8 +2,16 @@
 
 use std::fmt;
 
+use faults::json::{Read, keep_wholes, read_with};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+
+/// One value, however Python has written it, its whole numbers to the digit.
+pub(crate) fn read(text: &str) -> serde_json::Result<Read<Value>> {
+    let mut read = read_with(text, |text| serde_json::from_str(text).map(|Unique(value)| value))?;
+    read.oddities.extend(keep_wholes(text, &mut read.value));
+    Ok(read)
+}
 
 /// A value in which no object, however deep, has a key twice.
 pub(crate) struct Unique(pub Value);

@@ -71,6 +71,12 @@ fn other_kind(path: &Path) -> Option<Fault> {
         return fault("the data is a folder, and must be a file of rows", of_folder(path));
     }
     let Some(head) = head(path) else {
+        if !path.exists() && name.contains(['*', '?', '{']) {
+            return fault("there is no file of this name, and it is no pattern: nothing expands it", of_pattern(path));
+        }
+        if let Some((what, hint)) = of_shell(&name).filter(|_| !path.exists()) {
+            return fault(what, hint.into());
+        }
         let looks_like_a_name = !path.exists() && path.extension().is_none() && is_hub_name(&name);
         let what = "there is no such file; it looks like a data set of the Hugging Face hub, which is not fetched";
         return looks_like_a_name.then(|| fault(what, of_hub(&name))).flatten();
@@ -132,6 +138,51 @@ fn of_folder(path: &Path) -> String {
     }
 }
 
+/// What a shell makes of a name, and nothing here does.
+fn of_shell(name: &str) -> Option<(&'static str, &'static str)> {
+    match name {
+        "-" => Some(("rows are not read from stdin", "write them to a file, and name that")),
+        _ if name.starts_with('~') => Some((
+            "there is no such file: `~` is expanded by a shell, and not here",
+            "write the whole path of your home",
+        )),
+        _ if name.contains('$') => Some((
+            "there is no such file: variables are expanded by a shell, and not here",
+            "write the whole path, or give it by `--set` from a shell",
+        )),
+        _ if name.starts_with("file://") => {
+            Some(("there is no such file: this is an address", "write the path that follows `file://`"))
+        }
+        _ => None,
+    }
+}
+
+/// Names of files in place of a pattern of the shell.
+fn of_pattern(path: &Path) -> String {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let pattern: Vec<char> = path.file_name().unwrap_or_default().to_string_lossy().chars().collect();
+    let mut names: Vec<String> =
+        endings(folder).filter(|name| matches(&pattern, &name.chars().collect::<Vec<_>>())).collect();
+    names.sort();
+    let shown: Vec<String> = names.iter().take(2).map(|name| format!("{:?}", path.with_file_name(name))).collect();
+    let more = if names.len() > shown.len() { ", .." } else { "" };
+    match shown.is_empty() {
+        true => "name each file of rows; none here is like it".into(),
+        false => format!("name each file of rows: `data.train = [{}{more}]`", shown.join(", ")),
+    }
+}
+
+/// True for a name that a pattern with `*` and `?` stands for.
+fn matches(pattern: &[char], name: &[char]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, None) => true,
+        (Some(('*', rest)), _) => matches(rest, name) || !name.is_empty() && matches(pattern, &name[1..]),
+        (Some(('?', rest)), Some((_, name))) => matches(rest, name),
+        (Some((letter, rest)), Some((found, name))) => letter == found && matches(rest, name),
+        _ => false,
+    }
+}
+
 fn endings(path: &Path) -> impl Iterator<Item = String> {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -150,7 +201,9 @@ fn of_bytes(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
     let other = |what, hint: &str| Some((what, hint.to_owned()));
     match () {
         _ if starts(b"PAR1") => Some(("a Parquet table", by_pandas(&format!("read_parquet('{shown}')")))),
-        _ if starts(b"ARROW1") => Some(("an Arrow table", by_pandas(&format!("read_feather('{shown}')")))),
+        _ if starts(b"ARROW1") || starts(b"FEA1") => {
+            Some(("an Arrow table", by_pandas(&format!("read_feather('{shown}')"))))
+        }
         _ if starts(b"\xff\xff\xff\xff") => {
             Some(("an Arrow table", by_datasets(&format!("Dataset.from_file('{shown}')"))))
         }
@@ -160,6 +213,8 @@ fn of_bytes(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
         _ if starts(b"BZh") => packed("a bzip2 file", "bunzip2 -k"),
         _ if starts(b"\xfd7zXZ\0") => packed("an xz file", "unxz -k"),
         _ if starts(b"7z\xbc\xaf\x27\x1c") => packed("a 7z archive", "7z x"),
+        // POSIX.1-1988, `struct posix_header`.
+        _ if head.get(257..262) == Some(b"ustar") => packed("a tar archive", "tar xf"),
         _ if starts(b"PK\x03\x04") && (ends("xlsx") || ends("xlsm")) => {
             Some(("a table of Excel", by_pandas(&format!("read_excel('{shown}', dtype=str, keep_default_na=False)"))))
         }

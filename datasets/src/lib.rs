@@ -42,4 +42,4 @@ pub use shapes::asked::Asked;
 pub use shapes::columns::ChatColumns;
 pub use shapes::intent::{IntentNoise, NoiseKind, SEPARATOR, Template};
 pub use shapes::targets::PrefixFree;
-pub use tokenizer::{Encoded, Tokenizer, TokensApart};
+pub use tokenizer::{Encoded, Tokenizer, TokenizerIdentity, TokensApart};

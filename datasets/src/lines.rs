@@ -5,7 +5,7 @@ use std::io::BufRead;
 use faults::{Fault, Place, json};
 use serde_json::{Map, Value};
 
-use crate::json::Unique;
+use crate::json::{Unique, read};
 use crate::row::described;
 
 /// Where a row stands in its file.
@@ -246,7 +246,8 @@ impl Array {
         let read = stream.next()?;
         let end = self.at + stream.byte_offset();
         Some(read.map(|Unique(mut value)| {
-            let oddities = json::unmask(&mut value, self.oddities(end));
+            let mut oddities = json::unmask(&mut value, self.oddities(end));
+            oddities.extend(json::keep_wholes(&self.text[self.at..end], &mut value));
             (json::Read { value, oddities }, end)
         }))
     }
@@ -285,11 +286,6 @@ const CUT_OFF: &str = "it was cut off while it was written or copied: copy it ag
 
 const ON_ONE_LINE: &str = "`jq -c . FILE > rows.jsonl` writes them so";
 
-/// One value, however Python has written it.
-fn read(text: &str) -> serde_json::Result<json::Read<Value>> {
-    json::read_with(text, |text| serde_json::from_str(text).map(|Unique(value)| value))
-}
-
 /// True for a `{` with nothing after it on its line.
 fn begins_spread_object(bytes: &[u8]) -> bool {
     let Some(rest) = bytes.strip_prefix(b"{") else { return false };
@@ -324,6 +320,12 @@ fn broken_line(error: &serde_json::Error, text: &str, is_whole: bool) -> Fault {
     if error.is_eof() {
         return Fault::new("the file ends inside this row").hint(CUT_OFF);
     }
+    if error.to_string().starts_with("trailing") && begins("{") && text.trim_end().ends_with("},") {
+        return fault.hint("a comma stands behind the row: take it off, or put all rows between `[` and `]`");
+    }
+    if begins("//") || begins("#") {
+        return fault.hint("JSON has no comments: take the line out");
+    }
     if error.to_string().starts_with("trailing") && begins("{") && text.contains("}{") {
         return fault.hint("two rows stand on this line: put a line break between them");
     }
@@ -348,6 +350,9 @@ fn numbered(row: json::Read<Value>, at: At) -> Result<NumberedRow, Fault> {
             Err(Fault::new("the row is a list of turns, and must be an object")
                 .hint("put it under a key: `{\"messages\": [..]}`"))
         }
-        other => Err(Fault::new(format!("the row must be an object, found {}", described(&other))).hint(ONE_LIST)),
+        other => Err(Fault::new(format!("the row must be an object, found {}", described(&other))).hint(match other {
+            Value::String(_) => "a text is a row as `{\"text\": \"..\"}`",
+            _ => ONE_LIST,
+        })),
     }
 }

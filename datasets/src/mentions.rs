@@ -12,6 +12,8 @@ pub(crate) struct Mentions {
     variables: BTreeSet<String>,
     /// It looks at the type of a call's arguments.
     tells_arguments_apart: bool,
+    /// It goes over a call's arguments one by one.
+    goes_over_arguments: bool,
 }
 
 impl Mentions {
@@ -30,6 +32,8 @@ impl Mentions {
         }
         let words: Vec<&str> = source.split_whitespace().collect();
         found.tells_arguments_apart = words.windows(2).any(|pair| pair[0].ends_with("arguments") && pair[1] == "is");
+        let compact: String = words.concat().replace(['\'', '"', ']'], "");
+        found.goes_over_arguments = ["arguments.items(", "arguments|items"].iter().any(|way| compact.contains(way));
         found
     }
 
@@ -53,9 +57,9 @@ impl Mentions {
         self.variables.iter().map(String::as_str)
     }
 
-    /// True when it writes calls as JSON, whatever the type of their arguments.
+    /// True when it writes calls as JSON, or goes over their arguments, whatever the type of these.
     pub fn writes_calls_as_json(&self) -> bool {
-        self.has("tojson") && !self.tells_arguments_apart
+        (self.has("tojson") || self.goes_over_arguments) && !self.tells_arguments_apart
     }
 }
 

@@ -104,6 +104,8 @@ struct Reading<'a> {
     groups: usize,
     report: Report,
     faults: Causes,
+    /// Of the names of `data.ignore` those that no row has had.
+    unmet: Vec<String>,
 }
 
 /// What became of one answer of one row.
@@ -131,6 +133,7 @@ impl<'a> Reading<'a> {
             groups: 0,
             report: Report::default(),
             faults: Causes::new(),
+            unmet: options.ignore.clone(),
         })
     }
 
@@ -170,6 +173,7 @@ impl<'a> Reading<'a> {
                     Err(fault) => return self.fault(fault.at(first.at.place(name))),
                 }
             }
+            self.unmet.retain(|name| !good.iter().any(|row| unread::meets(&row.object, name)));
             if let Some(shape) = shape {
                 let names = self.options.names();
                 let is_open = |row: &NumberedRow| Row::new(&row.object, names).flag("eos") == Ok(Some(false));
@@ -290,7 +294,13 @@ impl<'a> Reading<'a> {
                 }
             })
         } else {
+            let marks = self.context.tokenizer.template_marks_generation() && self.context.train_on != TrainOn::All;
             let key = match self.context.tokenizer.is_added(&ending) {
+                false if marks => {
+                    "the end of a turn within the template's `{% generation %}` marks, of which alone is \
+                                   learned, in a template that `data.chat_template` names"
+                        .to_owned()
+                }
                 true => format!("`data.end_of_turn = {ending:?}`"),
                 false => "`eos_token_id` in its `generation_config.json`, or `data.train_on`".to_owned(),
             };
@@ -311,6 +321,7 @@ impl<'a> Reading<'a> {
         }
         self.faults.check()?;
         self.report.count(&self.examples);
+        self.report.unmet = self.unmet;
         let fingerprint = fingerprint(&self.examples);
         Ok(Dataset { examples: self.examples, report: self.report, fingerprint })
     }

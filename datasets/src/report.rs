@@ -37,6 +37,8 @@ pub struct Report {
     pub notices: Vec<Notice>,
     /// Columns, and fields of messages (`messages[].name`), that nothing reads, with the rows that have them.
     pub unread: Vec<Unread>,
+    /// Names of `data.ignore` that no row has.
+    pub unmet: Vec<String>,
     /// Tokens of the shortest example.
     pub shortest: usize,
     /// Tokens of the longest example.

@@ -3,7 +3,7 @@
 use faults::{Fault, json, nearest};
 use serde_json::{Map, Value};
 
-use crate::json::Unique;
+use crate::json::read;
 
 /// Whose names the columns and fields of a row have.
 #[derive(Clone, Copy, Default)]
@@ -83,6 +83,12 @@ impl<'a> Row<'a> {
         self.written(key).is_some()
     }
 
+    /// True when the row has `key` and `data.ignore` names its column.
+    pub fn leaves_out(&self, key: &str) -> bool {
+        let column = self.names.column_of(key);
+        self.names.ignores(column) && self.object.contains_key(column)
+    }
+
     /// The columns as the file names them.
     pub fn columns(&self) -> impl Iterator<Item = &'a str> + Clone + use<'a> {
         let names = self.names;
@@ -159,9 +165,10 @@ pub(crate) fn is_nothing(value: &Value) -> bool {
 /// `value`, or where it is a text the JSON in it, as many tables hold their lists.
 pub(crate) fn decoded(key: &str, value: &Value) -> Result<Value, Fault> {
     let Value::String(text) = value else { return Ok(value.clone()) };
-    let read = json::read_with(text, |text| serde_json::from_str(text).map(|Unique(value)| value));
-    let broken = |what: String| Fault::new(format!("`{key}` is a text, and {what}")).hint("write it as JSON");
-    let json::Read { value, oddities } = read.map_err(|error| broken(format!("no JSON: {error}")))?;
+    let is_of_python = ["{'", "[{'", "['"].iter().any(|start| text.trim_start().starts_with(start));
+    let hint = if is_of_python { "it is as Python prints it: write it by `json.dumps`" } else { "write it as JSON" };
+    let broken = |what: String| Fault::new(format!("`{key}` is a text, and {what}")).hint(hint);
+    let json::Read { value, oddities } = read(text).map_err(|error| broken(format!("no JSON: {error}")))?;
     match oddities.first() {
         Some(oddity) => Err(broken(format!("`{key}{}` holds {oddity}", oddity.pointer))),
         None => Ok(value),
@@ -176,6 +183,7 @@ pub(crate) fn string<'a>(key: &str, value: &'a Value) -> Result<&'a str, Fault> 
             "a table that was written column by column: `df.to_json(FILE, orient='records', lines=True)` writes rows",
         ),
         Value::Number(_) | Value::Bool(_) => fault().hint("write it as text, in quotes"),
+        other if json::whole(other).is_some() => fault().hint("write it as text, in quotes"),
         _ => fault(),
     })
 }
@@ -193,7 +201,10 @@ pub(crate) fn described(value: &Value) -> String {
         Value::Number(value) => format!("the number `{value}`"),
         Value::String(_) => "a string".to_string(),
         Value::Array(_) => "a list".to_string(),
-        Value::Object(_) => "an object".to_string(),
+        Value::Object(_) => match json::whole(value) {
+            Some(digits) => format!("the number `{digits}`, of more than 64 bits"),
+            None => "an object".to_string(),
+        },
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod chats;
 mod compare;
+mod identity;
 
 use std::ops::Range;
 use std::path::Path;
@@ -18,6 +19,7 @@ use tokenizers::processors::PostProcessorWrapper;
 use crate::chat::{ChatTemplate, Moment};
 
 pub use compare::TokensApart;
+pub use identity::TokenizerIdentity;
 
 /// The files of a model's folder that say how text becomes ids; all but the first may be absent.
 const FILES: [&str; 6] = [

@@ -2,11 +2,12 @@
 //! misses of a name that would be read; the others are counted.
 
 use faults::{Fault, json};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::options::Options;
 use crate::report::Unread;
 use crate::row::{Row, is_nothing, listed};
+use crate::shapes::lost::SWITCHES;
 use crate::shapes::message::{self, CONTENT, LEARNED, ROLE, THOUGHTS, flag, left_out};
 use crate::shapes::messages::BESIDE;
 use crate::shapes::{Format, Shape, TURNS, turns_in};
@@ -34,7 +35,12 @@ const SYNONYMS: [(&str, &str); 14] = [
 ];
 
 /// Refuses a row with a column that says something which would be lost.
-pub(crate) fn refuse_columns(row: &Row<'_>, shape: &Shape, options: &Options) -> Result<(), Fault> {
+pub(crate) fn refuse_columns(
+    row: &Row<'_>,
+    shape: &Shape,
+    options: &Options,
+    tokenizer: &Tokenizer,
+) -> Result<(), Fault> {
     for (column, value) in row.filled() {
         let key = row.names().key_of(column);
         if key.is_some_and(|key| shape.reads(key, options)) {
@@ -49,6 +55,13 @@ pub(crate) fn refuse_columns(row: &Row<'_>, shape: &Shape, options: &Options) ->
         let near = || shape.keys().find(|key| means(key) && is_near(column, key));
         if let Some(key) = synonym.or_else(near) {
             return refused(format!("is it `{key}`? then set `data.rename = {{ {column} = \"{key}\" }}`"));
+        }
+        let is_known = SWITCHES.contains(&column) || column == "reasoning_effort";
+        let is_switch = is_known && tokenizer.template_reads_variable(column);
+        if is_switch && shape.reads("chat_template_kwargs", options) {
+            return refused(format!(
+                "it is a switch of the chat template: write `\"chat_template_kwargs\": {{\"{column}\": ..}}`"
+            ));
         }
         if is_distribution(value, row.get("targets").filter(|_| shape.format == Format::Targets)) {
             return refused(match row.has("weights") {
@@ -88,7 +101,8 @@ fn meaning(column: &str, value: &Value, shape: &Shape) -> Option<&'static str> {
     {
         return None;
     }
-    if learned.is_some() || is(&["mask", "loss_mask", "loss_weight", "sample_weight", "weights", "loss_scale"]) {
+    if learned.is_some() || is(&["sample_weight", "weights"]) || message::is_mask(column) && !message::is_neutral(value)
+    {
         return Some("a row is learned as it is: `weight: 0` or `train: false` of a message leaves that turn out");
     }
     if is(&["label", "kto_tag"]) && value.is_boolean() || begins(&["rejected", "chosen"]) || is(&["chosen", "rejected"])
@@ -169,9 +183,14 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
-/// Refuses a misspelt field of a message, which the template would not find.
+/// Refuses a misspelt field of a message, which the template would not find, and what is said of a whole row.
 pub(crate) fn refuse_fields(row: &Row<'_>, tokenizer: &Tokenizer) -> Result<(), Fault> {
     for (_, field) in fields_unread(row, tokenizer) {
+        if BESIDE.contains(&field) || field == "functions" {
+            let fault = Fault::new(format!("nothing reads `{field}` of a message"));
+            let column = if field == "functions" { "tools" } else { field };
+            return Err(fault.hint(left_out(&format!("write it beside the messages, as the row's `{column}`"), field)));
+        }
         let near = FIELDS.into_iter().chain(LEARNED.map(|(name, _)| name)).find(|known| is_near(field, known));
         if let Some(near) = near {
             let fault = Fault::new(format!("nothing reads `{field}` of a message"));
@@ -256,6 +275,7 @@ pub(crate) fn refuse_oddities(
         }
         let (says, hint) = match oddity.kind {
             json::OddityKind::Number => ("is", "write what is meant, or take the row out"),
+            json::OddityKind::Whole => ("is", "write it as text, in quotes, or take the row out"),
             json::OddityKind::Surrogate => (
                 "holds",
                 "half of a character: `text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')` mends it",
@@ -288,6 +308,15 @@ pub(crate) fn counted(names: &[Unread]) -> String {
 
 /// Unread names that are told one by one.
 const MOST_NAMES: usize = 20;
+
+/// True for a row that has something of this name, which `data.ignore` leaves out: a column, or a field of a message.
+pub(crate) fn meets(object: &Map<String, Value>, name: &str) -> bool {
+    // Turns may be JSON in a text.
+    let in_text = |value: &Value| value.as_str().is_some_and(|text| text.contains(&Value::from(name).to_string()));
+    let in_turn = |turn: &Value| turn.get(name).is_some();
+    let in_turns = |value: &Value| value.as_array().map_or(in_text(value), |turns| turns.iter().any(in_turn));
+    object.contains_key(name) || TURNS.iter().any(|key| object.get(*key).is_some_and(in_turns))
+}
 
 /// The fault of a column of `data.ignore` that a shape must have.
 pub(crate) fn refuse_ignored(shape: &Shape, options: &Options) -> Result<(), Fault> {

@@ -13,6 +13,10 @@ use serde_json::{Map, Value, json};
 
 use crate::Fault;
 
+mod whole;
+
+pub use whole::{keep_wholes, to_line, whole};
+
 /// A place of a text where it says what JSON cannot say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Oddity {
@@ -33,6 +37,8 @@ pub enum OddityKind {
     Number,
     /// An escape that is half of a pair. It is read as U+FFFD.
     Surrogate,
+    /// A whole number of more than 128 bits ([`keep_wholes`]). It is read as a float.
+    Whole,
 }
 
 impl Oddity {
@@ -44,7 +50,7 @@ impl Oddity {
     /// The fault of a value that is used: it names the value, and has no place.
     pub fn fault(&self) -> Fault {
         let name = self.pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
-        let verb = if self.kind == OddityKind::Number { "is" } else { "holds" };
+        let verb = if self.kind == OddityKind::Surrogate { "holds" } else { "is" };
         Fault::new(format!("`{name}` {verb} {self}"))
     }
 }
@@ -56,6 +62,7 @@ impl fmt::Display for Oddity {
         match self.kind {
             OddityKind::Number => write!(f, "`{written}`, which is no finite number"),
             OddityKind::Surrogate => write!(f, "`{written}`, half of a surrogate pair"),
+            OddityKind::Whole => write!(f, "`{written}`, a whole number of more than 128 bits"),
         }
     }
 }
@@ -188,7 +195,7 @@ const NOT_A_NUMBER: &str = "\"\" ";
 
 /// Puts JSON into the odd places of a text. One that is no JSON for another reason stays none.
 pub fn mask(text: &str) -> Masked<'_> {
-    let mut scan = Scan { text, stack: Vec::new(), found: Vec::new() };
+    let mut scan = Scan { text, stack: Vec::new(), found: Vec::new(), wanted: OddityKind::Number };
     scan.run();
     if scan.found.is_empty() {
         return Masked { text: Cow::Borrowed(text), oddities: Vec::new() };
@@ -201,7 +208,10 @@ pub fn mask(text: &str) -> Masked<'_> {
         match oddity.kind {
             OddityKind::Surrogate => masked.push_str(r"\ufffd"),
             OddityKind::Number if length == NOT_A_NUMBER.len() => masked.push_str(NOT_A_NUMBER),
-            OddityKind::Number => masked.extend(std::iter::once("null").chain(std::iter::repeat_n(" ", length - 4))),
+            // A whole number is JSON, and is not looked for here.
+            OddityKind::Number | OddityKind::Whole => {
+                masked.extend(std::iter::once("null").chain(std::iter::repeat_n(" ", length - 4)))
+            }
         }
         copied = oddity.at.end;
     }
@@ -217,7 +227,7 @@ pub fn unmask(value: &mut Value, oddities: Vec<Oddity>) -> Vec<Oddity> {
             *place = Value::Null;
             true
         }
-        (OddityKind::Number, _) => false,
+        (OddityKind::Number | OddityKind::Whole, _) => false,
         // It may be the key.
         (OddityKind::Surrogate, Some(Value::String(text))) => {
             text.contains('\u{fffd}') || oddity.pointer.contains('\u{fffd}')
@@ -233,6 +243,8 @@ struct Scan<'a> {
     text: &'a str,
     stack: Vec<Frame>,
     found: Vec<Oddity>,
+    /// [`OddityKind::Whole`] for those alone, else what is no JSON.
+    wanted: OddityKind,
 }
 
 enum Frame {
@@ -282,7 +294,11 @@ impl Scan<'_> {
             number if number.bytes().any(|byte| byte.is_ascii_alphabetic() && !b"eE".contains(&byte)) => false,
             number => number.parse().is_ok_and(f64::is_infinite),
         };
-        if is_odd {
+        if self.wanted == OddityKind::Whole {
+            if whole::is_long(written) {
+                self.note(start..end, OddityKind::Whole);
+            }
+        } else if is_odd {
             self.note(start..end, OddityKind::Number);
         }
         end
@@ -309,6 +325,9 @@ impl Scan<'_> {
         let end = (at + 1).min(bytes.len());
         if let Some(Frame::Object(key @ None)) = self.stack.last_mut() {
             *key = Some(start..end);
+        }
+        if self.wanted == OddityKind::Whole {
+            halves.clear();
         }
         for half in halves {
             self.note(half, OddityKind::Surrogate);

@@ -24,9 +24,23 @@ pub fn refuse_pointer(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Fault>
         text.lines().find_map(|line| line.strip_prefix("size ")).and_then(|size| size.trim().parse::<u64>().ok());
     let size = size.map(|size| format!(" of {size} bytes")).unwrap_or_default();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Err(Fault::new(format!("this is a Git LFS pointer, not the file{size} itself"))
-        .at(Place::file(path))
-        .hint(format!("install `git lfs` and fetch the file: `git -C {} lfs pull`", folder.display())))
+    let hint = match in_cache(path) {
+        // Nothing of git is there.
+        true => {
+            let blob = path.canonicalize().ok().filter(|blob| blob != path);
+            let blob = blob.map(|blob| format!(" and `{}`", blob.display())).unwrap_or_default();
+            format!("it lies in the hub's cache: delete `{}`{blob}, and it is fetched again", path.display())
+        }
+        false => format!("install `git lfs` and fetch the file: `git -C {} lfs pull`", folder.display()),
+    };
+    Err(Fault::new(format!("this is a Git LFS pointer, not the file{size} itself")).at(Place::file(path)).hint(hint))
+}
+
+/// True for a file of a repository in the hub's cache: `models--ORG--NAME/snapshots/COMMIT/..`.
+fn in_cache(path: &Path) -> bool {
+    let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+    let is_repository = |name: &str| ["models--", "datasets--"].iter().any(|kind| name.starts_with(kind));
+    parts.windows(2).any(|pair| is_repository(&pair[0]) && (pair[1] == "snapshots" || pair[1] == "blobs"))
 }
 
 #[cfg(test)]
@@ -40,6 +54,9 @@ mod tests {
         assert!(fault.message.contains("Git LFS pointer") && fault.message.contains("269060552"), "{fault}");
         assert_eq!(fault.place, Some(Place::File("model/model.safetensors".into())));
         assert!(fault.hint.is_some_and(|hint| hint.contains("`git -C model lfs pull`")));
+        let hub = "hub/models--org--name/snapshots/4d7a/model.safetensors";
+        let hint = refuse_pointer(hub, pointer).expect_err("a pointer").hint.expect("a hint");
+        assert_eq!(hint, format!("it lies in the hub's cache: delete `{hub}`, and it is fetched again"));
         let windows = String::from_utf8_lossy(pointer).replace('\n', "\r\n");
         assert!(refuse_pointer("a", windows.as_bytes()).expect_err("a pointer").message.contains("269060552"));
         for other in

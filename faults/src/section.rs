@@ -358,10 +358,11 @@ impl Section {
             return Vec::new();
         };
         let mut sections = Vec::new();
-        for item in items {
+        for (index, item) in items.into_iter().enumerate() {
             match item.value {
                 Value::Table(entries) => sections.push(Section {
-                    path: path.clone(),
+                    // As an override names it.
+                    path: format!("{path}.{index}"),
                     entries,
                     place: item.place,
                     asked: Vec::new(),

@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Outcome, argument, print};
+use crate::engine::state::RunState;
 use crate::loading::is_run;
 
 use adapter::AdapterReport;

@@ -194,6 +194,7 @@ impl Output {
             News::Tokens(count) => self.tokens += count,
             News::Done(sample) => {
                 let line = line(&self.asked[self.written / self.n], self.written % self.n, &drawn(&sample));
+                let line = faults::json::to_line(&line);
                 self.written += 1;
                 self.is_closed = !terminal::beside_the_bar(|| print_while_read(&format!("{line}\n")))?;
             }

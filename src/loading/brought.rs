@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use backbone::ModelFiles;
+use backbone::{ModelFiles, TokenizerParts};
 use checkpoints::files_beside;
 use datasets::Tokenizer;
 use faults::{Fault, Faults, Place};
@@ -83,6 +83,16 @@ impl Brought {
     /// None but for what [`Brought::find`] has refused.
     pub fn tokenizer(&self) -> Result<Tokenizer, Faults> {
         Ok(read(&self.folder, &self.files)?.bounded(self.rows)?)
+    }
+
+    /// What of it is the adapter's own.
+    pub fn own_parts(&self) -> TokenizerParts {
+        let has = |wanted: &str| self.own.iter().any(|(name, _)| name == wanted);
+        TokenizerParts {
+            tokens: has(TOKENIZER),
+            template: template_in(&self.own).is_some(),
+            stops: has(SETTINGS) || has(GENERATION),
+        }
     }
 
     /// What of it is the adapter's own, in words.

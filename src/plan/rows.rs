@@ -88,6 +88,15 @@ pub(super) fn rows(
     Ok((train, eval))
 }
 
+/// Names of `data.ignore` that neither data set has.
+pub(super) fn unmet(recipe: &Recipe, train: &Dataset, eval: Option<&Dataset>) -> Option<String> {
+    let everywhere = |name: &&String| eval.is_none_or(|eval| eval.report.unmet.contains(name));
+    let names: Vec<String> = train.report.unmet.iter().filter(everywhere).map(|name| format!("`{name}`")).collect();
+    let fault = Fault::new(format!("`data.ignore` names {}, which no row has", names.join(", ")));
+    let fault = fault.at(recipe.places.of("data.ignore")).hint("look for a slip of the pen, or take the name out");
+    (!names.is_empty()).then(|| fault.line())
+}
+
 /// Row shapes that do not go with the objective.
 fn unfit_files(recipe: &Recipe, dataset: &Dataset) -> Vec<Fault> {
     let mut faults = Vec::new();

@@ -375,7 +375,12 @@ const WITHOUT: &[(&[&str], &str)] = &[
         "the end tokens are those of the model's files; `data.end_of_turn = \"TOKEN\"` names one more",
     ),
     (
-        &["special_tokens", "tokenizer_type", "tokenizer_name", "tokenizer_path", "tokenizer"],
+        &["special_tokens", "special_tokens_map", "additional_special_tokens"],
+        "the special tokens are those of the model's files: `data.end_of_turn = \"TOKEN\"` names one more that ends turns, and \
+         padding needs none",
+    ),
+    (
+        &["tokenizer_type", "tokenizer_name", "tokenizer_path", "tokenizer"],
         "the tokenizer is the one in the model's folder",
     ),
     (

@@ -82,6 +82,9 @@ pub enum Duration {
     Steps(usize),
 }
 
+/// The largest rate at which anything is left to see: squares of weights that a step has moved by more are infinite in f32.
+const LARGEST_RATE: f64 = 1e18;
+
 /// `lora_plus_ratio` is how many times the learning rate some of the weights have.
 pub(super) fn read_optimizer(section: &mut Section, lora_plus_ratio: Option<f64>) -> Optimizer {
     section.choice("kind", &[("adamw", ())], "adamw");
@@ -101,10 +104,16 @@ pub(super) fn read_optimizer(section: &mut Section, lora_plus_ratio: Option<f64>
             "16 is the paper's ratio; 1e-4 to 5e-4 is usual for the rate of an adapter",
         );
     }
+    let possible = !usable || learning_rate <= LARGEST_RATE || !(learning_rate as f32).is_finite();
+    let message = format!(
+        "`optimizer.learning_rate` cannot be {learning_rate:e}: a step of AdamW moves every weight by about as much, and \
+         f32 does not hold what the model makes of such weights"
+    );
+    section.check("learning_rate", possible, message, hint);
     let message = format!("`optimizer.learning_rate` = {learning_rate:e} is far from what is usual");
     section.warn(
         "learning_rate",
-        !usable || (1e-9..=1.0).contains(&learning_rate),
+        !usable || !possible || (1e-9..=1.0).contains(&learning_rate),
         message,
         "1e-4 to 5e-4 for an adapter",
     );

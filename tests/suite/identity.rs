@@ -303,3 +303,36 @@ fn a_run_is_asked_and_goes_on_with_its_chat_template_from_anywhere() {
     let refused = ["this is not the run that was started: `data.chat_template`", "hint: "];
     place.refuses(&format!("{} --resume", run(5, "other.jinja")), &refused);
 }
+
+/// The same weights beside another tokenizer: told wherever an adapter meets them. One that was only saved again is the
+/// same.
+#[test]
+fn another_tokenizer_of_the_base_is_told_and_the_same_written_otherwise_is_not() {
+    let place = trained();
+    place.model("again");
+    let tokenizer = place.json("again/tokenizer.json");
+    place.write("again/tokenizer.json", format!("{tokenizer:#}\n"));
+    let same = draw(&place, "run --base again");
+    assert!(!same.stderr.contains("WARN"), "{}", same.stderr);
+
+    place.model("other");
+    let mut moved = tokenizer.clone();
+    let vocabulary = moved["model"]["vocab"].as_object_mut().expect("tokens");
+    let tokens: Vec<String> = vocabulary.keys().filter(|token| token.len() == 3).take(2).cloned().collect();
+    let ids = [vocabulary[&tokens[0]].clone(), vocabulary[&tokens[1]].clone()];
+    vocabulary.insert(tokens[0].clone(), ids[1].clone());
+    vocabulary.insert(tokens[1].clone(), ids[0].clone());
+    place.write("other/tokenizer.json", moved.to_string());
+    let told = "trained with another tokenizer than the base has here: it makes other tokens of texts";
+    draw(&place, "run --base other").says(&["WARN", told]);
+    place.trainer("export run --base other --merge --out merged").succeeds().says(&["WARN", told]);
+    let on = place.trainer(&format!("{RUN}=4 --set optimizer.learning_rate=1e-2 --set model.path=other --resume"));
+    on.fails(&["the base has another tokenizer: it makes other tokens of texts", "hint: "]);
+
+    place.model("chat");
+    place.write("chat/chat_template.jinja", "{{ messages[0].content }}");
+    draw(&place, "run --base chat").says(&["WARN", "its chat template is another one"]);
+    // Plain rows are the same with it: that is told, and the run goes on.
+    let on = place.trainer(&format!("{RUN}=4 --set optimizer.learning_rate=1e-2 --set model.path=chat --resume"));
+    on.succeeds().says(&["WARN", "the base has another tokenizer: its chat template is another one"]);
+}

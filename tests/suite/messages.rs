@@ -151,6 +151,11 @@ fn numbers_that_cannot_be_meant_are_refused_or_warned_of() {
     ] {
         one(place.refuses(&format!("check recipe.toml --set {set}"), &["as f32", "--> --set:1:"]));
     }
+    let far = "optimizer.learning_rate=3e38";
+    one(place.refuses(
+        &format!("check recipe.toml --set {far}"),
+        &["cannot be 3e38: a step of AdamW moves", "--> --set:1:"],
+    ));
     for (set, expected) in [
         ("optimizer.learning_rate=30", "`optimizer.learning_rate` = 3e1 is far from what is usual"),
         ("optimizer.weight_decay=1000", "`optimizer.weight_decay` = 1e3"),

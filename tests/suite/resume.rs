@@ -212,7 +212,8 @@ fn there_must_be_a_run_to_resume() {
     // Stopped before its first checkpoint.
     place.write("run/recipe.toml", "");
     place.write("run/checkpoints/.staging-step-000001/state.json", "{");
-    place.refuses("run recipe.toml --resume", &["no checkpoint to resume from", "hint: "]);
+    let why = "no checkpoint to resume from: the run ended before its first";
+    place.refuses("run recipe.toml --resume", &[why, "hint: remove the folder", "`checkpoint.every`"]);
 }
 
 #[test]

@@ -136,3 +136,30 @@ fn columns_go_through_the_chat_template_by_one_key() {
     assert_eq!((&sampled["prompt"], &sampled["answer"]), (&turns, &json!("is red")));
     place.refuses("sample builtin:tiny --prompts asked.jsonl --rename question", &["COLUMN=KEY"]);
 }
+
+#[test]
+fn a_name_of_data_ignore_that_neither_data_set_has_is_warned_of() {
+    let place = Workplace::new();
+    place.write("train.jsonl", lines(&[json!({"prompt": "a fox\n", "completion": "is red", "id": 1})]));
+    place.write("eval.jsonl", lines(&[json!({"prompt": "a fox\n", "completion": "is red", "from": "x"})]));
+    let set = "--set data.train=[\"train.jsonl\"] --set data.eval=[\"eval.jsonl\"] --set data.ignore=";
+    let check = |names: &str| place.trainer(&format!("check recipe.toml {set}{names}")).succeeds();
+    let told = "`data.ignore` names `sorce`, `ix`, which no row has";
+    check("[\"id\",\"sorce\",\"from\",\"ix\"]").says(&["WARN", "--set:1:", told, "; hint: "]);
+    let all = check("[\"id\",\"from\"]");
+    assert!(!all.stderr.contains("data.ignore"), "{}", all.stderr);
+}
+
+/// From the row to the template, and with a prompt into its samples.
+#[test]
+fn whole_numbers_of_more_than_64_bits_stay_what_they_are() {
+    let place = Workplace::new();
+    let prompts = "{\"prompt\": \"a fox\", \"id\": 12345678901234567890123, \"at\": -0}\n";
+    place.write("prompts.jsonl", prompts);
+    let sampled = place.trainer("sample builtin:tiny --prompts prompts.jsonl --max-tokens 1").succeeds();
+    assert!(sampled.stdout.starts_with("{\"id\":12345678901234567890123,\"at\":0,"), "{}", sampled.stdout);
+    let long = "{\"limit\":340282366920938463463374607431768211456}";
+    place
+        .trainer_with(&["sample", "builtin:tiny", "--prompt", "fox", "--chat", "--template-arguments", long], &[])
+        .fails(&["`limit` is `340282366920938463463374607431768211456`, a whole number", "--template-arguments"]);
+}

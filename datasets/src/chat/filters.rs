@@ -34,16 +34,38 @@ pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_filter("center", center);
     environment.add_filter("urlencode", urlencode);
     environment.add_filter(PERCENT, percent);
-    environment.add_filter(ITEMS, |value: Value| match value.as_str() {
-        _ if value.is_none() => Err(refused("`none` is not iterable")),
-        // Minijinja does not know how many letters a text has, and so not which is the last.
-        Some(text) => Ok(text.chars().map(String::from).collect()),
-        None => Ok(value),
+    environment.add_filter(ITEMS, items);
+    environment.add_filter(LETTERS, letters);
+    environment.add_filter(UNPACKED, |value: Value| {
+        let items = items(value)?;
+        Ok::<_, Error>(match items.kind() {
+            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => items.try_iter()?.map(letters).collect(),
+            _ => items,
+        })
     });
+}
+
+fn items(value: Value) -> Result<Value, Error> {
+    // Minijinja does not know how many letters a text has, and so not which is the last.
+    if value.is_none() { Err(refused("`none` is not iterable")) } else { Ok(letters(value)) }
+}
+
+/// A text as the list of its letters, anything else as it is.
+fn letters(value: Value) -> Value {
+    match value.as_str() {
+        Some(text) => text.chars().map(String::from).collect(),
+        None => value,
+    }
 }
 
 /// The filter that what a loop goes over passes: jinja2 finds nothing to go over in `none`, and letters in a text.
 pub(super) const ITEMS: &str = "__items__";
+
+/// The same where each item is given to several names, to which a text gives its letters.
+pub(super) const UNPACKED: &str = "__unpacked__";
+
+/// The filter that a value passes which `set` gives to several names.
+pub(super) const LETTERS: &str = "__letters__";
 
 /// What the operator `%` becomes: minijinja's takes numbers alone.
 pub(super) const PERCENT: &str = "__percent__";

@@ -14,13 +14,13 @@ mod predicates;
 mod python;
 mod rewrite;
 mod settings;
+mod values;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use faults::{Fault, Place};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
@@ -41,6 +41,8 @@ pub(crate) struct ChatTemplate {
     file: String,
     source: String,
     mentions: Mentions,
+    /// It marks what the assistant generates.
+    is_marked: bool,
 }
 
 /// A conversation as text.
@@ -71,6 +73,7 @@ impl ChatTemplate {
             file: file.to_string(),
             source: source.to_string(),
             mentions: Mentions::of(source),
+            is_marked: has_marks(source),
         })
     }
 
@@ -104,6 +107,11 @@ impl ChatTemplate {
         self.mentions.writes_calls_as_json()
     }
 
+    /// True when the template marks what the assistant generates.
+    pub fn marks_generation(&self) -> bool {
+        self.is_marked
+    }
+
     /// What the template was compiled from.
     pub fn source(&self) -> &str {
         &self.source
@@ -123,12 +131,18 @@ impl ChatTemplate {
     ) -> Result<Rendered, Fault> {
         let mut context = self.tokens.clone();
         let switches = defaults.iter().chain(&conversation.arguments);
-        context.extend(switches.map(|(key, value)| (key.clone(), Value::from(Serde(value)))));
-        let messages: Vec<Map<String, Json>> = conversation.messages.iter().map(as_given).collect();
-        context.insert("messages".into(), Value::from(Serde(&messages)));
+        context.extend(switches.map(|(key, value)| (key.clone(), values::given(value))));
+        let messages = conversation.messages.iter().map(|message| values::given(&Json::Object(as_given(message))));
+        context.insert("messages".into(), messages.collect());
         context.insert("add_generation_prompt".into(), Value::from(add_generation_prompt));
-        context.insert("tools".into(), Value::from(Serde(&conversation.tools)));
-        context.insert("documents".into(), Value::from(Serde(&conversation.documents)));
+        let beside = |value: &Option<Json>| values::given(value.as_ref().unwrap_or(&Json::Null));
+        context.insert("tools".into(), beside(&conversation.tools));
+        context.insert("documents".into(), beside(&conversation.documents));
+        if self.is_marked && conversation.messages.iter().any(|message| message.text().contains([MARK_START, MARK_END]))
+        {
+            let message = "a message holds the character U+FDD0 or U+FDD1, by which generated text is marked here";
+            return Err(Fault::new(message).hint("no text has a use for it: take it out"));
+        }
         let template = self.environment.get_template("chat").expect("the template was added at the start");
         let text = template.render(Value::from_pairs(context)).map_err(|error| {
             Fault::new(format!("the chat template refuses this conversation: {}", explain(&error)))
@@ -139,7 +153,7 @@ impl ChatTemplate {
 
     /// Takes the marks of generated text out and keeps their places.
     fn without_marks(&self, marked: String) -> Result<Rendered, Fault> {
-        if !marked.contains([MARK_START, MARK_END]) {
+        if !self.is_marked || !marked.contains([MARK_START, MARK_END]) {
             return Ok(Rendered { text: marked, generated: Vec::new() });
         }
         let misplaced = || {
@@ -161,6 +175,12 @@ impl ChatTemplate {
         }
         if open.is_some() { Err(misplaced()) } else { Ok(Rendered { text, generated }) }
     }
+}
+
+/// True for a template with a block `{% generation %}`.
+fn has_marks(source: &str) -> bool {
+    let mut tags = source.split("{%").skip(1);
+    tags.any(|tag| tag.trim_start_matches(['-', '+', ' ', '\n', '\r', '\t']).starts_with("generation"))
 }
 
 /// The environment of a template.

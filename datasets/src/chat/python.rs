@@ -25,7 +25,7 @@ pub(super) fn repr(value: &Value) -> String {
             f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float)
         }
         ValueKind::Seq if value.is_tuple() && value.len() == Some(1) => items(("(", ",)")),
-        ValueKind::Seq if value.is_tuple() => items(("(", ")")),
+        ValueKind::Seq if value.is_tuple() || is_group(value) => items(("(", ")")),
         ValueKind::Seq | ValueKind::Iterable => items(("[", "]")),
         ValueKind::Map => {
             let pair = |key: Value| {
@@ -37,6 +37,11 @@ pub(super) fn repr(value: &Value) -> String {
         }
         _ => value.to_string(),
     }
+}
+
+/// True for what `groupby` gives, in Python a tuple with names.
+fn is_group(value: &Value) -> bool {
+    value.get_attr("grouper").is_ok_and(|key| !key.is_undefined())
 }
 
 /// A float as Python writes it: the shortest digits that read back, an exponent below 1e-4 and from 1e16 on.

@@ -1,10 +1,10 @@
 //! What jinja2 reads otherwise than minijinja, written as minijinja reads it: line ends, `{% generation %}`, the operator
-//! `%` on strings, a plus sign before a number, escapes that Python leaves as they are, and loops over `none`, which is an
-//! error.
+//! `%` on strings, a plus sign before a number, escapes that Python leaves as they are, loops over `none`, which is an
+//! error, and letters of a string that are given to several names.
 
 use std::ops::Range;
 
-use super::filters::{ITEMS, PERCENT};
+use super::filters::{ITEMS, LETTERS, PERCENT, UNPACKED};
 
 /// Stands in a rendered text where a `{% generation %}` block begins; no character of any text.
 pub(super) const MARK_START: char = '\u{fdd0}';
@@ -85,9 +85,11 @@ fn tag(source: &str, closer: &str, out: &mut String) -> Option<usize> {
             _ => {}
         }
     }
-    if let Some((start, end)) = looped_over(source, &tokens).filter(|_| closer == "%}") {
-        edits.push((start..start, "(".into()));
-        edits.push((end..end, format!(")|{ITEMS}")));
+    if let Some((range, filter)) =
+        looped_over(source, &tokens).or_else(|| unpacked(source, &tokens)).filter(|_| closer == "%}")
+    {
+        edits.push((range.start..range.start, "(".into()));
+        edits.push((range.end..range.end, format!(")|{filter}")));
     }
     edits.sort_by_key(|(range, _)| (range.start, range.end));
     let mut at = 0;
@@ -194,8 +196,8 @@ fn number_length(rest: &str, before: Option<&str>) -> usize {
     length
 }
 
-/// What a `for` goes over: from behind its `in` to its `if` or `recursive`, or to the end.
-fn looped_over(source: &str, tokens: &[Token]) -> Option<(usize, usize)> {
+/// What a `for` goes over, from behind its `in` to its `if` or `recursive`, or to the end; and the filter that it passes.
+fn looped_over(source: &str, tokens: &[Token]) -> Option<(Range<usize>, &'static str)> {
     let word = |at: usize| &source[tokens[at].range.clone()];
     if tokens.is_empty() || word(0) != "for" {
         return None;
@@ -209,7 +211,21 @@ fn looped_over(source: &str, tokens: &[Token]) -> Option<(usize, usize)> {
     };
     let start = next(1, &["in"]) + 1;
     let end = next(start, &["if", "recursive"]);
-    (start < end).then(|| (tokens[start].range.start, tokens[end - 1].range.end))
+    let is_unpacked = (1..start).any(|at| word(at) == ",");
+    let filter = if is_unpacked { UNPACKED } else { ITEMS };
+    (start < end).then(|| (tokens[start].range.start..tokens[end - 1].range.end, filter))
+}
+
+/// What a `set` gives to several names at once, and the filter that it passes.
+fn unpacked(source: &str, tokens: &[Token]) -> Option<(Range<usize>, &'static str)> {
+    let word = |at: usize| &source[tokens[at].range.clone()];
+    if tokens.is_empty() || word(0) != "set" {
+        return None;
+    }
+    let equals = (1..tokens.len()).find(|at| word(*at) == "=")?;
+    let value = tokens.get(equals + 1)?;
+    let is_unpacked = (1..equals).any(|at| word(at) == ",");
+    is_unpacked.then(|| (value.range.start..tokens[tokens.len() - 1].range.end, LETTERS))
 }
 
 /// Names that no value has.

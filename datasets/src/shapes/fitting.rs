@@ -1,10 +1,12 @@
 //! Whether a chat template has a place for all that a conversation brings: what it never speaks of would be lost.
 
 use faults::Fault;
+use faults::json::OddityKind;
 use serde_json::Value;
 
 use super::message::{THOUGHTS, left_out};
 use crate::conversation::{Conversation, Message};
+use crate::json;
 use crate::tokenizer::Tokenizer;
 
 /// What a template is given by the program, so that neither a row nor a recipe may set it.
@@ -49,7 +51,8 @@ pub(crate) fn fitted(mut conversation: Conversation, tokenizer: &Tokenizer) -> R
                 return no_place(&name, "tool_calls", "write the call into `content`, as the model is to say it");
             }
             if tokenizer.template_writes_calls_as_json() {
-                message.fields.get_mut("tool_calls").into_iter().for_each(decode_arguments);
+                let name = format!("messages[{index}].tool_calls");
+                message.fields.get_mut("tool_calls").map_or(Ok(()), |calls| decode_arguments(&name, calls))?;
             }
         }
     }
@@ -78,15 +81,27 @@ fn unplaced_thought(message: &mut Message, tokenizer: &Tokenizer) -> Option<Stri
 }
 
 /// Arguments as OpenAI writes them are JSON in a text, which a template that writes JSON would quote once more.
-fn decode_arguments(calls: &mut Value) {
-    for call in calls.as_array_mut().into_iter().flatten() {
+fn decode_arguments(name: &str, calls: &mut Value) -> Result<(), Fault> {
+    for (index, call) in calls.as_array_mut().into_iter().flatten().enumerate() {
         let function = if call.get("function").is_some() { call.get_mut("function") } else { Some(call) };
-        let arguments = function.and_then(|function| function.get_mut("arguments"));
-        if let Some(arguments) = arguments
-            && let Some(decoded) = arguments.as_str().and_then(|text| serde_json::from_str(text).ok())
-            && matches!(decoded, Value::Object(_))
-        {
-            *arguments = decoded;
+        let Some(arguments) = function.and_then(|function| function.get_mut("arguments")) else { continue };
+        let Some(text) = arguments.as_str() else { continue };
+        let read = match json::read(text) {
+            Ok(read) if read.value.is_object() => read,
+            // Another value of JSON is written as it stands.
+            Ok(_) => continue,
+            Err(_) => {
+                let fault = Fault::new(format!("`{name}[{index}].arguments` is a text, and no JSON"));
+                return Err(fault.hint("write an object, or one as `json.dumps` does; `{}` where there are none"));
+            }
+        };
+        if let Some(oddity) = read.oddities.first() {
+            let verb = if oddity.kind == OddityKind::Surrogate { "holds" } else { "is" };
+            let place = oddity.pointer.replace('/', ".");
+            let fault = Fault::new(format!("`{name}[{index}].arguments{place}` {verb} {oddity}"));
+            return Err(fault.hint("write what is meant, or take the row out"));
         }
+        *arguments = read.value;
     }
+    Ok(())
 }

@@ -135,7 +135,15 @@ pub(super) fn other_shape(options: &Options, found: &Shape) -> Fault {
 }
 
 fn unknown(row: &Row<'_>) -> Fault {
-    let fault = Fault::new(format!("no row shape has {}", listed(row.columns())));
+    let has = match row.columns().next() {
+        None => "the row is empty".to_owned(),
+        Some(_) => format!("no row shape has {}", listed(row.columns())),
+    };
+    let mut left_out = ALL.into_iter().flat_map(|shape| shape.required).filter(|key| row.leaves_out(key));
+    let fault = Fault::new(match left_out.next() {
+        Some(key) => format!("{has}; `data.ignore` leaves `{key}` out"),
+        None => has,
+    });
     let columns: Vec<&str> = row.columns().collect();
     if let Some(hint) = of_another_kind(row) {
         return fault.hint(hint);
@@ -184,6 +192,22 @@ fn unknown(row: &Row<'_>) -> Fault {
     fault.hint(format!("one of: {}; or name the columns with `data.rename`", shapes.join(", ")))
 }
 
+/// What to do with a file that is one object with rows in it, by the names of splits or by numbers.
+fn of_whole_file(row: &Row<'_>) -> Option<String> {
+    let mut values = row.columns().filter_map(|column| Some((column, row.get(column)?)));
+    if row.columns().any(|column| ["train", "test", "validation"].contains(&column))
+        && let Some((column, _)) =
+            values.find(|(_, value)| value.as_array().and_then(|rows| rows.first()).is_some_and(Value::is_object))
+    {
+        return Some(format!(
+            "the rows lie under `{column}`: `jq -c '.{column}[]' FILE > rows.jsonl` writes them one a line"
+        ));
+    }
+    let is_numbered = row.columns().next().is_some() && row.columns().all(|column| column.parse::<u64>().is_ok());
+    let of_rows = is_numbered && row.columns().all(|column| row.get(column).is_some_and(Value::is_object));
+    of_rows.then(|| "the rows lie under numbers: `jq -c '.[]' FILE > rows.jsonl` writes them one a line".into())
+}
+
 /// What to do with rows that are made for another purpose, or a file in which they lie deeper.
 fn of_another_kind(row: &Row<'_>) -> Option<String> {
     if row.has("role") && row.has("content") || row.has("from") && row.has("value") {
@@ -198,6 +222,9 @@ fn of_another_kind(row: &Row<'_>) -> Option<String> {
             "these are pairs of preferences, which are not trained on; the chosen answers alone are: \
              `data.rename = {{ chosen = \"{key}\" }}` and `data.ignore = [\"rejected\"]`"
         ));
+    }
+    if let Some(hint) = of_whole_file(row) {
+        return Some(hint);
     }
     let rows = |value: &Value| value.as_array().is_some_and(|rows| rows.first().is_some_and(Value::is_object));
     let mut lists = row.filled().filter(|(_, value)| rows(value));

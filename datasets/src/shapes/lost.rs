@@ -9,7 +9,7 @@ use crate::notices::Oddity;
 use crate::tokenizer::Tokenizer;
 
 /// Switches of templates by which thoughts come and go.
-const SWITCHES: [&str; 7] = [
+pub(crate) const SWITCHES: [&str; 7] = [
     "enable_thinking",
     "thinking",
     "preserve_thinking",
@@ -52,8 +52,8 @@ pub(super) fn unlearned(
     parts.into_iter().map(told).collect()
 }
 
-/// The words of other messages before the last of `turns` that stand in none of `texts`, and change nothing in what
-/// `seen` gives for a conversation.
+/// The words of other messages before the last of `turns`, and what else users, tools and the system say there, that stand
+/// in none of `texts` and change nothing in what `seen` gives for a conversation.
 pub(super) fn unseen(
     conversation: &Conversation,
     turns: &[(usize, bool)],
@@ -66,10 +66,13 @@ pub(super) fn unseen(
         if turns.iter().any(|(turn, _)| *turn == index) {
             continue;
         }
-        let Some(part) = words_of(message) else { continue };
-        let is_there = part.words.as_deref().is_some_and(|words| texts.iter().any(|text| text.contains(words)));
-        if !is_there && seen(conversation).is_some_and(|text| is_lost(conversation, index, &part, &text, seen)) {
-            found.push((Oddity::Unread, format!("messages[{index}].{} of `{}`", part.name, message.role)));
+        // What else the assistant said before is left out on purpose by templates that drop earlier thoughts.
+        let said = if message.role == "assistant" { words_of(message).into_iter().collect() } else { parts(message) };
+        for part in said {
+            let is_there = part.words.as_deref().is_some_and(|words| texts.iter().any(|text| text.contains(words)));
+            if !is_there && seen(conversation).is_some_and(|text| is_lost(conversation, index, &part, &text, seen)) {
+                found.push((Oddity::Unread, format!("messages[{index}].{} of `{}`", part.name, message.role)));
+            }
         }
     }
     found
@@ -118,7 +121,7 @@ fn switch_for(
     })
 }
 
-/// All that a message of the assistant says.
+/// All that a message says.
 fn parts(message: &Message) -> Vec<Part> {
     let mut parts: Vec<Part> = words_of(message).into_iter().collect();
     if let Some((before, after)) = message.text().rsplit_once("</think>") {

@@ -65,9 +65,23 @@ const REFUSED: [(&str, &str); 29] = [
     ("audios", "only text is learned"),
 ];
 
+/// True for a name by which other programs say what is learned, and how much.
+pub(crate) fn is_mask(name: &str) -> bool {
+    REFUSED.iter().any(|(refused, hint)| *refused == name && hint.starts_with("say `train"))
+}
+
 /// Reads the message called `name` in faults.
 pub(super) fn parse(name: &str, value: &Value, names: Names<'_>) -> Result<Message, Fault> {
-    let Value::Object(turn) = value else { return Err(wrong_type(name, "an object", value)) };
+    let Value::Object(turn) = value else {
+        let fault = wrong_type(name, "an object", value);
+        return Err(match value {
+            Value::String(_) => fault.hint(
+                "a message says who speaks: `{\"role\": \"user\", \"content\": \"..\"}`; several answers are a row each",
+            ),
+            Value::Array(_) => fault.hint("a row is one conversation: write a row for each list of messages"),
+            _ => fault,
+        });
+    };
     let (role_key, content_key) = (key_in(turn, "role", &ROLE, names), key_in(turn, "content", &CONTENT, names));
     let said = turn.get(content_key).filter(|value| !value.is_null());
     let spoken = match turn.get(role_key) {
@@ -91,10 +105,10 @@ pub(super) fn parse(name: &str, value: &Value, names: Names<'_>) -> Result<Messa
             let other = if ROLE.contains(&key.as_str()) { role_key } else { content_key };
             return Err(Fault::new(format!("`{name}` has both `{other}` and `{key}`")).hint("keep one of them"));
         }
-        if key == "tool_calls" && !value.is_array() {
-            return Err(wrong_type(&full, "a list", value));
+        let value = if key == "tool_calls" { calls(&full, value)? } else { value.clone() };
+        if !is_nothing(&value) {
+            message.fields.insert(key.clone(), value);
         }
-        message.fields.insert(key.clone(), value.clone());
     }
     message.learned = learned(name, turn, names)?;
     let has_calls = message.fields.contains_key("tool_calls");
@@ -108,6 +122,22 @@ pub(super) fn parse(name: &str, value: &Value, names: Names<'_>) -> Result<Messa
         agent(&mut message, spoken, &format!("{name}.{content_key}"))?;
     }
     Ok(message)
+}
+
+/// Calls of tools: a list of objects, of which list and objects may be JSON in a text, as tables have them.
+fn calls(name: &str, value: &Value) -> Result<Value, Fault> {
+    match decoded(name, value)? {
+        Value::Array(calls) => {
+            let call = |(index, call): (usize, &Value)| {
+                let full = format!("{name}[{index}]");
+                let call = decoded(&full, call)?;
+                if call.is_object() { Ok(call) } else { Err(wrong_type(&full, "an object", &call)) }
+            };
+            calls.iter().enumerate().map(call).collect::<Result<_, _>>().map(Value::Array)
+        }
+        Value::Null => Ok(Value::Null),
+        other => Err(wrong_type(name, "a list", &other)),
+    }
 }
 
 /// The name that stands in `turn` for `key`: what `data.rename` says, or one of the usual ones.

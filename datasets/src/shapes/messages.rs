@@ -44,14 +44,24 @@ pub(super) fn turns_of(row: &Row<'_>, key: &str) -> Result<Vec<Message>, Fault> 
         Value::String(text) if text.trim_start().starts_with('[') => decoded(column, value)?,
         other => other.clone(),
     };
-    let Value::Array(values) = &values else { return Err(wrong_type(column, "a list", value)) };
+    let Value::Array(values) = &values else {
+        let by_column = |fields: &Map<String, Value>| fields.values().all(Value::is_array) && !fields.is_empty();
+        let fault = wrong_type(column, "a list", value);
+        return Err(match value.as_object().is_some_and(by_column) {
+            true => {
+                fault.hint("its messages are written column by column: write `[{\"role\": .., \"content\": ..}, ..]`")
+            }
+            false => fault,
+        });
+    };
     let turn = |(index, value)| message::parse(&format!("{column}[{index}]"), value, row.names());
     values.iter().enumerate().map(turn).collect()
 }
 
 /// Turns with what the row says beside them.
 pub(super) fn conversation(row: &Row<'_>, messages: Vec<Message>) -> Result<Conversation, Fault> {
-    let list = |key: &str| match row.get(key).filter(|value| !is_nothing(value)) {
+    let is_blank = |value: &Value| value.as_str().is_some_and(|text| text.trim().is_empty());
+    let list = |key: &str| match row.get(key).filter(|value| !is_nothing(value) && !is_blank(value)) {
         None => Ok(None),
         Some(value) => match decoded(key, value)? {
             Value::Array(values) if values.is_empty() => Ok(None),
@@ -86,8 +96,12 @@ pub(super) fn set_system(messages: &mut Vec<Message>, system: &str) -> Result<()
     let is_system = |message: &&Message| message.role == "system" || message.role == "developer";
     match messages.first().filter(is_system) {
         Some(first) if first.text() == system => {}
-        Some(_) => {
-            return Err(Fault::new("the row has a `system` column and another system message")
+        Some(first) => {
+            let other = match first.role.as_str() {
+                "developer" => "a message of `developer`, which takes the place of the system message",
+                _ => "another system message",
+            };
+            return Err(Fault::new(format!("the row has a `system` column and {other}"))
                 .hint("keep one of them, or leave the column out: `data.ignore = [\"system\"]`"));
         }
         None => messages.insert(0, Message::new("system", system)),

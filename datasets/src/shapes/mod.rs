@@ -6,7 +6,7 @@ pub(crate) mod columns;
 pub(crate) mod fitting;
 mod guess;
 pub(crate) mod intent;
-mod lost;
+pub(crate) mod lost;
 pub(crate) mod message;
 pub(crate) mod messages;
 mod prompt_completion;
@@ -131,7 +131,7 @@ impl Shape {
                 None => row.missing(key),
             });
         }
-        unread::refuse_columns(row, self, context.options)?;
+        unread::refuse_columns(row, self, context.options, context.tokenizer)?;
         unread::refuse_fields(row, context.tokenizer)?;
         (self.read)(row, context)
     }

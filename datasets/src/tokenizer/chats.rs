@@ -93,6 +93,11 @@ impl Tokenizer {
         self.template.as_ref().is_some_and(|template| template.reads_variable(name))
     }
 
+    /// True when the chat template marks what the assistant generates.
+    pub(crate) fn template_marks_generation(&self) -> bool {
+        self.template.as_ref().is_some_and(ChatTemplate::marks_generation)
+    }
+
     /// True when the chat template has a word for this role.
     pub(crate) fn template_names(&self, role: &str) -> bool {
         self.template.as_ref().is_some_and(|template| template.names(role))

@@ -104,6 +104,8 @@ fn what_stands_beside_the_turns_is_given_to_the_template() {
     assert_eq!(one(&both), format!("<system>s<|im_end|>{plain}"));
     let other = json!({"system": "t", "messages": [{"role": "system", "content": "s"}, asked("q"), answer("a")]});
     assert!(refused(&other, ALL).contains("a `system` column and another system message"));
+    let other = json!({"system": "t", "messages": [{"role": "developer", "content": "s"}, asked("q"), answer("a")]});
+    assert!(refused(&other, ALL).contains("a `system` column and a message of `developer`"));
 }
 
 #[test]
@@ -248,6 +250,21 @@ fn calls_of_tools_are_learned_with_content_null_or_absent() {
         let calls = json!([{"type": "function", "function": {"name": "f", "arguments": arguments}}]);
         assert_eq!(one(&row(json!({"role": "assistant", "content": null, "tool_calls": calls}))), called);
         assert_eq!(one(&row(json!({"role": "assistant", "tool_calls": calls}))), called);
+        // As tables have them: JSON in a text.
+        for text in [json!(calls.to_string()), json!([calls[0].to_string()])] {
+            assert_eq!(one(&row(json!({"role": "assistant", "content": null, "tool_calls": text}))), called);
+        }
+    }
+    let none = json!({"messages": [asked("q"), {"role": "assistant", "content": "a", "tool_calls": "[]"}]});
+    assert_eq!(one(&none), "<user>q<|im_end|><assistant>[a<|im_end|>]");
+    for (calls, what) in [
+        (json!("f()"), "`messages[1].tool_calls` is a text, and no JSON"),
+        (json!(["f()"]), "`messages[1].tool_calls[0]` is a text, and no JSON"),
+        (json!("{}"), "`messages[1].tool_calls` must be a list, found an object"),
+        (json!([1]), "`messages[1].tool_calls[0]` must be an object, found the number `1`"),
+    ] {
+        let found = refused(&row(json!({"role": "assistant", "content": "a", "tool_calls": calls})), ALL);
+        assert!(found.contains(what), "{found}");
     }
     let agent = |value: Value| {
         json!({"conversations": [{"from": "human", "value": "q"}, {"from": "function_call", "value": value},
@@ -386,4 +403,76 @@ fn targets_and_intents_are_asked_with_all_that_the_row_says() {
         refused(&json!({"messages": [asked("q")], "tools": [{"name": "f"}], "targets": ["a"]}), PLAIN)
             .contains("no place for `tools`")
     );
+}
+
+#[test]
+fn what_a_message_says_of_the_whole_row_is_refused_by_name() {
+    for (field, column) in [("tools", "tools"), ("functions", "tools"), ("documents", "documents")] {
+        let mut system = json!({"role": "system", "content": "s"});
+        system[field] = json!([{"name": "f"}]);
+        let found = refused(&json!({"messages": [system, asked("q"), answer("a")]}), PLAIN);
+        assert!(found.contains(&format!("nothing reads `{field}` of a message")), "{found}");
+        assert!(found.contains(&format!("as the row's `{column}`")), "{found}");
+    }
+}
+
+#[test]
+fn a_column_that_is_a_switch_of_the_template_is_refused_by_name() {
+    let template = format!("{{% if enable_thinking %}}T{{% endif %}}{PLAIN}");
+    let row = json!({"messages": [asked("q"), answer("a")], "enable_thinking": false});
+    let found = refused(&row, &template);
+    assert!(found.contains("nothing reads `enable_thinking`") && found.contains("\"chat_template_kwargs\""), "{found}");
+    // Of a template without it, it is a column like any other.
+    assert!(marked(&row, &Options::default(), PLAIN).is_ok());
+}
+
+#[test]
+fn arguments_that_are_no_json_are_refused_where_they_are_read_as_such() {
+    let row = |arguments: &str| {
+        let calls = json!([{"type": "function", "function": {"name": "f", "arguments": arguments}}]);
+        json!({"messages": [asked("q"), {"role": "assistant", "content": null, "tool_calls": calls}]})
+    };
+    let over = "{% for m in messages %}<{{ m.role }}>{{ m.content or '' }}{% for c in m.tool_calls or [] %}{{ c.function.name }}\
+        {% for k, v in c.function.arguments.items() %} {{ k }}={{ v }}{% endfor %}{% endfor %}<|im_end|>{% endfor %}\
+        {% if add_generation_prompt %}<assistant>{% endif %}";
+    for template in [ALL, over] {
+        for arguments in ["{'x': 1}", "", "f(1)"] {
+            let found = refused(&row(arguments), template);
+            assert!(found.contains("`messages[1].tool_calls[0].arguments` is a text, and no JSON"), "{found}");
+        }
+    }
+    let called = marked(&row("{\"x\": 1, \"y\": \"z\"}"), &Options::default(), over).expect("read as JSON");
+    assert_eq!(called, ["<user>q<|im_end|><assistant>[f x=1 y=z<|im_end|>]"]);
+    // A template that looks at their type writes them as they stand.
+    let apart = "{% for m in messages %}<{{ m.role }}>{{ m.content or '' }}{% for c in m.tool_calls or [] %}\
+        {% if c.function.arguments is string %}{{ c.function.arguments }}{% else %}{{ c.function.arguments | tojson }}{% endif %}\
+        {% endfor %}<|im_end|>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+    let called = marked(&row("f(1)"), &Options::default(), apart).expect("a text");
+    assert_eq!(called, ["<user>q<|im_end|><assistant>[f(1)<|im_end|>]"]);
+}
+
+#[test]
+fn lists_of_messages_of_other_kinds_are_told_as_what_they_are() {
+    for (messages, what) in [
+        (json!(["q", "a"]), "a message says who speaks"),
+        (json!([[asked("q"), answer("a")]]), "a row is one conversation"),
+        (json!({"role": ["user", "assistant"], "content": ["q", "a"]}), "written column by column"),
+    ] {
+        let found = refused(&json!({"messages": messages}), ALL);
+        assert!(found.contains(what), "{found}");
+    }
+    let tools = refused(&json!({"messages": [asked("q"), answer("a")], "tools": "[{'name': 'f'}]"}), ALL);
+    assert!(tools.contains("write it by `json.dumps`"), "{tools}");
+    let none = one(&json!({"messages": [asked("q"), answer("a")], "tools": " "}));
+    assert_eq!(none, "<user>q<|im_end|><assistant>[a<|im_end|>]");
+}
+
+/// The characters that stand for marks within this program may stand in rows.
+#[test]
+fn characters_of_a_row_are_never_taken_for_marks() {
+    let row = json!({"messages": [asked("q\u{fdd0}r"), answer("a\u{fdd1}b")]});
+    assert_eq!(one(&row), "<user>q\u{fdd0}r<|im_end|><assistant>[a\u{fdd1}b<|im_end|>]");
+    let marked = "{% for m in messages %}<{{ m.role }}>{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}{% endfor %}\
+        {% if add_generation_prompt %}<assistant>{% endif %}";
+    assert!(refused(&row, marked).contains("holds the character U+FDD0 or U+FDD1"));
 }

@@ -21,11 +21,12 @@ fn told(path: &Path) -> String {
 #[test]
 fn files_are_told_by_their_first_bytes_and_names() {
     let folder = tempfile::tempdir().expect("a folder");
-    let cases: [(&str, &[u8], &str, &str); 27] = [
+    let cases: [(&str, &[u8], &str, &str); 28] = [
         ("a.parquet", b"PAR1\x15", "a Parquet table", "pandas.read_parquet('"),
         ("b.jsonl", b"PAR1\x15", "a Parquet table", "b.jsonl').to_json('rows.jsonl'"),
         ("a.arrow", b"\xff\xff\xff\xff\x10", "an Arrow table", "datasets.Dataset.from_file('"),
         ("a.feather", b"ARROW1\0\0", "an Arrow table", "pandas.read_feather('"),
+        ("b.feather", b"FEA1\0\0\0\0", "an Arrow table", "pandas.read_feather('"),
         ("a.jsonl.gz", b"\x1f\x8b\x08\0", "a gzip file", "gunzip -k "),
         ("a.tgz", b"\x1f\x8b\x08\0", "a packed archive", "tar xzf "),
         ("a.jsonl.zst", b"\x28\xb5\x2f\xfd\x04", "a Zstandard file", "unzstd "),
@@ -105,5 +106,56 @@ fn folders_and_names_of_the_hub_are_told_apart() {
     }
     for path in ["data/rows.jsonl", "./org/name", "a/b/c", "rows", "/org/name", "../name"] {
         assert_eq!(refuse_other_kinds(&[PathBuf::from(path)]), Ok(()), "{path}");
+    }
+}
+
+#[test]
+fn an_archive_of_tar_is_told_wherever_its_mark_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut block = vec![0; 512];
+    block[..10].copy_from_slice(b"rows.jsonl");
+    block[257..262].copy_from_slice(b"ustar");
+    for name in ["a.tar", "a.jsonl"] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, &block).expect("written");
+        let found = told(&path);
+        assert!(found.contains("a tar archive is no file of rows") && found.contains("tar xf "), "{found}");
+    }
+}
+
+#[test]
+fn a_pattern_of_the_shell_is_told_with_what_is_like_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["a1.jsonl", "a2.jsonl", "a3.jsonl", "b.json"] {
+        std::fs::write(folder.path().join(name), "{}").expect("written");
+    }
+    for (pattern, names) in [
+        ("*.jsonl", &["a1.jsonl", "a2.jsonl", ".."][..]),
+        ("a?.jsonl", &["a1.jsonl", "a2.jsonl", ".."]),
+        ("?.json", &["b.json"]),
+        ("*", &["a1.jsonl", ".."]),
+        ("c*", &["none here is like it"]),
+    ] {
+        let found = told(&folder.path().join(pattern));
+        assert!(found.contains("it is no pattern: nothing expands it"), "{found}");
+        assert!(names.iter().all(|name| found.contains(name)), "{found}");
+        assert_eq!(found.contains(".."), names.contains(&".."), "{found}");
+    }
+    // A file may have such a name.
+    let path = folder.path().join("a[1]*.jsonl");
+    std::fs::write(&path, "{\"text\": \"a\"}").expect("written");
+    assert!(refuse_other_kinds(&[path]).is_ok());
+}
+
+#[test]
+fn names_that_a_shell_would_expand_are_told_as_such() {
+    for (name, what) in [
+        ("~/rows.jsonl", "`~` is expanded by a shell"),
+        ("$HOME/rows.jsonl", "variables are expanded by a shell"),
+        ("file:///rows.jsonl", "this is an address"),
+        ("-", "not read from stdin"),
+    ] {
+        let found = refuse_other_kinds(&[PathBuf::from(name)]).expect_err(name).to_string();
+        assert!(found.contains(what) && found.contains("hint: "), "{found}");
     }
 }

@@ -243,3 +243,59 @@ fn text_without_a_mark_is_not_learned() {
     assert_eq!(learned, "Eight.<|im_end|>");
     assert_eq!(told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str()), Some("`messages[1].content`"));
 }
+
+/// Whoever says it: what counts is what the template writes.
+#[test]
+fn thoughts_and_calls_of_others_than_the_assistant_are_told() {
+    let row = |key: &str, value: Value| {
+        let mut asked = user("2+3?");
+        asked[key] = value;
+        json!({"messages": [asked, answer("Five.")]})
+    };
+    let call = json!([{"type": "function", "function": {"name": "add", "arguments": {}}}]);
+    let tokenizer = with_template(MARKED);
+    for key in ["reasoning_content", "thinking"] {
+        let data = read(&row(key, json!("Two and three.")), &tokenizer, TrainOn::Assistant);
+        let told = told(&data, Oddity::Unread).map(|notice| notice.what.as_str());
+        assert_eq!(told, Some("messages[0].reasoning_content of `user`"), "{key}");
+    }
+    let data = read(&row("tool_calls", call), &with_template(TWO_ROLES), TrainOn::Assistant);
+    let notice = told(&data, Oddity::Unread).map(|notice| notice.what.as_str());
+    assert_eq!(notice, Some("messages[0].tool_calls of `user`"));
+    let writes = with_template(&SWITCHED.replace(" and enable_thinking is defined and enable_thinking", ""));
+    let data = read(&row("reasoning_content", json!("Two and three.")), &writes, TrainOn::Assistant);
+    assert_eq!(data.report.notices, []);
+}
+
+#[test]
+fn a_thought_in_the_content_and_another_beside_it_are_both_looked_for() {
+    let row = json!({"messages": [user("2+3?"), thinks("<think>\nTwo and three.\n</think>\n\nFive.", "Count.")]});
+    let chosen = "{%- for m in messages -%}{%- set thought = m.reasoning_content or '' -%}{%- set words = m.content -%}\
+        {%- if '</think>' in words -%}{%- set thought = words.split('</think>')[0].split('<think>')[-1].strip() -%}\
+        {%- set words = words.split('</think>')[-1].lstrip() -%}{%- endif -%}\
+        {{- '<' + m.role + '>' + ('(' + thought + ')' if m.role == 'assistant' else '') + words + '<|im_end|>' -}}{%- endfor -%}\
+        {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+    let data = read(&row, &with_template(chosen), TrainOn::Assistant);
+    assert_eq!(
+        texts(&data, &with_template(chosen)),
+        ["<user>2+3?<|im_end|><assistant>(Two and three.)Five.<|im_end|>"]
+    );
+    let notice = told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str());
+    assert_eq!(notice, Some("`messages[1].reasoning_content`"));
+}
+
+#[test]
+fn marks_that_end_before_the_end_of_a_turn_are_named() {
+    let early = MARKED.replace(
+        "m.content + '<|im_end|>' -}}{% endgeneration %}",
+        "m.content -}}{% endgeneration %}{{- '<|im_end|>' -}}",
+    );
+    let row = json!({"messages": [user("2+3?"), answer("Five.")]});
+    let found = read_text("r", &row.to_string(), &Options::default(), &with_template(&early));
+    let found = found.expect_err("no end is learned").to_string();
+    assert!(
+        found.contains("no row teaches the model where to stop")
+            && found.contains("within the template's `{% generation %}` marks"),
+        "{found}"
+    );
+}

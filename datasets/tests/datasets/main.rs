@@ -12,6 +12,7 @@ mod targets;
 mod tokens;
 mod turns;
 mod unread;
+mod wholes;
 
 use std::path::PathBuf;
 

@@ -447,3 +447,58 @@ fn what_the_recipe_names_or_ignores_is_told_as_its_own() {
     let told = read_prompts(&path, &rename, true).expect_err("refused").to_string();
     assert!(told.contains("nothing reads `input` of a prompt") && told.contains("into the question"), "{told}");
 }
+
+#[test]
+fn a_name_of_data_ignore_that_no_row_has_is_told() {
+    let rows = [
+        json!({"messages": [{"role": "user", "content": "a", "at": 1}, {"role": "assistant", "content": "b"}], "id": 1}),
+        json!({"messages": "[{\"role\": \"user\", \"content\": \"a\", \"in_text\": 1}, {\"role\": \"assistant\", \"content\": \"b\"}]"}),
+    ];
+    let names = ["at", "id", "in_text", "sorce", "sauce"].map(str::to_owned);
+    let options = Options { ignore: names.to_vec(), ..Options::default() };
+    assert_eq!(dataset(&text(&rows), &options).report.unmet, ["sorce", "sauce"]);
+    assert!(dataset(&text(&rows), &Options::default()).report.unmet.is_empty());
+}
+
+#[test]
+fn a_column_that_is_ignored_is_named_where_no_shape_fits() {
+    let options = Options { ignore: vec!["completion".into(), "id".into()], ..Options::default() };
+    for row in [
+        json!({"prompt": "a", "completion": "b", "id": 1}),
+        json!({"question": "a", "completion": "b", "id": 1}),
+        json!({"x": "a", "completion": "b"}),
+    ] {
+        let found = faults(&row.to_string(), &options).remove(0);
+        assert!(found.contains("; `data.ignore` leaves `completion` out"), "{found}");
+    }
+    let found = faults(&json!({"x": "a", "id": 1}).to_string(), &options).remove(0);
+    assert!(!found.contains("data.ignore"), "{found}");
+    assert!(faults("{}", &Options::default())[0].contains("the row is empty"));
+}
+
+#[test]
+fn masks_of_other_programs_are_refused_as_columns_too() {
+    for column in ["loss_mask", "train_mask", "is_masked", "no_loss"] {
+        let mut row = json!({"prompt": "a", "completion": "b"});
+        row[column] = json!([0, 1]);
+        assert!(refused(&row).contains(&format!("nothing reads `{column}`")));
+        row[column] = json!(false);
+        assert!(dataset(&row.to_string(), &Options::default()).examples.len() == 1);
+    }
+}
+
+#[test]
+fn files_that_hold_their_rows_otherwise_are_told_how() {
+    for (text, hint) in [
+        ("{\"prompt\": \"a\", \"completion\": \"b\"},\n", "a comma stands behind the row"),
+        ("// rows\n", "JSON has no comments"),
+        ("# rows\n", "JSON has no comments"),
+        ("\"a\"\n", "as `{\"text\": \"..\"}`"),
+        ("{\"train\": [{\"prompt\": \"a\"}], \"test\": []}\n", "jq -c '.train[]' FILE"),
+        ("{\"0\": {\"prompt\": \"a\"}, \"1\": {\"prompt\": \"b\"}}\n", "jq -c '.[]' FILE"),
+        ("{\"prompt\": \"a\", \"completion\": [\"b\", \"c\"]}\n", "several answers are a row each"),
+    ] {
+        let found = faults(text, &Options::default()).remove(0);
+        assert!(found.contains(hint), "{text}: {found}");
+    }
+}

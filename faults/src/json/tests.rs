@@ -152,3 +152,56 @@ fn what_is_used_is_refused_by_name_and_what_is_not_is_null() {
     let broken = read_object_of(b"{\"a\": \"\xff\"}").expect_err("no UTF-8").to_string();
     assert!(broken.contains("unicode"), "{broken}");
 }
+
+#[test]
+fn whole_numbers_of_more_than_64_bits_are_kept_to_the_digit() {
+    let text = r#"{"a": [12345678901234567890123, -9223372036854775809, 18446744073709551615, -9223372036854775808],
+        "b": {"c/d": 340282366920938463463374607431768211455, "e": -0, "f": -0.0, "g": 1e22, "h": 18446744073709551616.0}, "i": "99999999999999999999"}"#;
+    let mut value = read(text).expect("JSON").value;
+    assert_eq!(keep_wholes(text, &mut value), []);
+    let digits = |pointer: &str| value.pointer(pointer).and_then(whole);
+    assert_eq!(digits("/a/0"), Some("12345678901234567890123"));
+    assert_eq!(digits("/a/1"), Some("-9223372036854775809"));
+    assert_eq!(digits("/b/c~1d"), Some("340282366920938463463374607431768211455"));
+    assert_eq!(value["a"][2], json!(u64::MAX));
+    assert_eq!(value["a"][3], json!(i64::MIN));
+    // Python has whole numbers without a sign of zero.
+    assert_eq!(value["b"]["e"], json!(0));
+    assert_eq!(value["b"]["f"].as_f64().map(f64::to_bits), Some((-0.0f64).to_bits()));
+    assert_eq!((value["b"]["g"].as_f64(), value["b"]["h"].as_f64()), (Some(1e22), Some(18446744073709551616.0)));
+    let line = to_line(&value);
+    assert_eq!(
+        line,
+        "{\"a\":[12345678901234567890123,-9223372036854775809,18446744073709551615,-9223372036854775808],\
+         \"b\":{\"c/d\":340282366920938463463374607431768211455,\"e\":0,\"f\":-0.0,\"g\":1e+22,\"h\":1.8446744073709552e+19},\
+         \"i\":\"99999999999999999999\"}"
+    );
+    // The last of two keys counts.
+    let text = r#"{"a": 12345678901234567890123, "a": 1, "b": 2, "b": 12345678901234567890123}"#;
+    let mut value = read(text).expect("JSON").value;
+    assert_eq!(keep_wholes(text, &mut value), []);
+    assert_eq!((&value["a"], whole(&value["b"])), (&json!(1), Some("12345678901234567890123")));
+}
+
+#[test]
+fn whole_numbers_of_more_than_128_bits_are_told_of() {
+    let text = r#"{"a": {"b": [1, 340282366920938463463374607431768211456]}}"#;
+    let mut value = read(text).expect("JSON").value;
+    let found = keep_wholes(text, &mut value);
+    let fault = found[0].fault().message;
+    assert_eq!(found.len(), 1);
+    let digits = "340282366920938463463374607431768211456";
+    assert_eq!(fault, format!("`a.b.1` is `{digits}`, a whole number of more than 128 bits"));
+}
+
+/// Whatever Python reads as a whole number comes back to the digit.
+#[test]
+fn every_whole_number_comes_back() {
+    let near = |power: u32| [-1, 0, 1].map(|beside| (1i128 << power) + beside);
+    for number in (0..127).flat_map(near).flat_map(|number| [number, -number]) {
+        let text = format!("[{number}]");
+        let mut value = read(&text).expect("JSON").value;
+        assert_eq!(keep_wholes(&text, &mut value), []);
+        assert_eq!(to_line(&value), text);
+    }
+}

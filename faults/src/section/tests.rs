@@ -196,7 +196,7 @@ fn an_item_of_a_list_is_reached_by_its_number() {
     assert!(far.contains("there is no `part.2`: `part` has 1 of them") && far.contains("`part.1` adds one"), "{far}");
     let word = refused("part.kind=x");
     assert!(word.contains("`kind` is no number") && word.contains("`--set part.0.kind=VALUE`"), "{word}");
-    assert!(refused("part.0.wieght=3").contains("did you mean `part.weight`?"));
+    assert!(refused("part.0.wieght=3").contains("did you mean `part.0.weight`?"));
     assert!(refused("part.-1.kind=x").contains("no number"));
 }
 

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use backbone::ModelFiles;
-use backbone::{Identity, local_folder};
+use backbone::{Identity, TokenizerParts, local_folder};
 use checkpoints::{Checkpoint, Retention, Run};
 use datasets::Moment;
 use faults::{Fault, Faults, Place};
@@ -35,9 +35,13 @@ impl Resumed {
     /// No checkpoint, or a recipe that changed.
     pub fn find(folder: &Path, recipe: &Recipe) -> Result<Self, Faults> {
         let checkpoint = Run::open(folder)?.latest()?.ok_or_else(|| {
-            Fault::new("there is no checkpoint to resume from")
+            let first = match recipe.checkpoint.every {
+                Some(every) => format!("the first comes after step {every}, as `checkpoint.every` says"),
+                None => "the only one comes at the end, as `checkpoint.every` = 0 says".to_owned(),
+            };
+            Fault::new("there is no checkpoint to resume from: the run ended before its first")
                 .at(Place::file(folder))
-                .hint("run without `--resume` into another `output.dir`, or remove this one")
+                .hint(format!("remove the folder, or name another `output.dir`, and start without `--resume`; {first}"))
         })?;
         let state = RunState::read(&checkpoint)?;
         let old: toml::Table = toml::from_str(&state.recipe).map_err(|error| {
@@ -115,6 +119,14 @@ impl Resumed {
         }
         let base = match (&self.state.base, &plan.files) {
             (Some(base), Some(files)) => {
+                let tokenizer = base.other_tokenizer(files, TokenizerParts::default())?;
+                let tokenizer = tokenizer.map(|difference| format!("the base has another tokenizer: {difference}"));
+                match tokenizer {
+                    // It may be why they are others.
+                    Some(difference) if !changed.is_empty() => changed.push(difference),
+                    Some(difference) => tracing::warn!("{difference}"),
+                    None => {}
+                }
                 let difference = base.difference(files)?;
                 changed.extend(difference.map(|difference| format!("the base is another one: {difference}")));
                 Some(Identity { folder: self.base_folder(plan), config: files.config_text()?, ..base.clone() })
