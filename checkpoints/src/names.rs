@@ -29,18 +29,13 @@ const AROUND: &str = "model.";
 /// How the name of a matrix ends that every decoder has, and no part beside one.
 const IN_A_DECODER: &str = ".layers.0.self_attn.o_proj.weight";
 
-/// What programs put before all names that save a model with what they have wrapped it in: another model, `torch.compile`,
-/// `DistributedDataParallel`, PEFT.
-const WRAPPED: [&str; 4] = ["model.", "_orig_mod.", "module.", "base_model.model."];
-
-/// What stands before the names of a decoder that was saved with what it was wrapped in, and one of these names.
-pub(crate) fn wrapped<'n>(mut names: impl Iterator<Item = &'n str>) -> Option<(&'static str, &'n str)> {
-    names.find_map(|name| {
-        let is_decoder = |rest: &str| rest.starts_with("model.") && rest.ends_with(IN_A_DECODER);
-        let prefix = WRAPPED.into_iter().find(|prefix| name.strip_prefix(prefix).is_some_and(is_decoder))?;
-        // The decoder within a model for more than text.
-        (!name.starts_with("model.language_model.")).then_some((prefix, name))
-    })
+/// A name of a decoder that was saved as the part of another one, with what is around it twice.
+pub(crate) fn doubled<'n>(mut names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let is_doubled = |name: &&str| {
+        let inner = name.strip_prefix(AROUND).filter(|inner| inner.starts_with(AROUND));
+        inner.is_some_and(|inner| inner.ends_with(IN_A_DECODER))
+    };
+    names.find(is_doubled)
 }
 
 /// The head's weight, wherever the rest is.

@@ -127,7 +127,7 @@ impl Weights {
 
     fn of_one(name: String, source: Source) -> Result<Self, Fault> {
         let mut tensors = Tensor::all(&source, 0)?;
-        refuse_wrapped(&name, &tensors)?;
+        refuse_doubled(&name, &tensors)?;
         name_embedding(&mut tensors);
         Ok(Self { name, files: vec![source], tensors, index: None })
     }
@@ -168,7 +168,7 @@ impl Weights {
                 return Err(fault(format!("`{name}` and `{stored}` are two names of one tensor")));
             }
         }
-        refuse_wrapped(&folder.display().to_string(), &tensors)?;
+        refuse_doubled(&folder.display().to_string(), &tensors)?;
         name_embedding(&mut tensors);
         Ok(Self { name: folder.display().to_string(), files: sources, tensors, index: Some(whole) })
     }
@@ -366,15 +366,15 @@ impl Tensor {
     }
 }
 
-/// Refuses a decoder that was saved with what it was wrapped in, whose names nothing else has.
-fn refuse_wrapped(name: &str, tensors: &BTreeMap<String, Tensor>) -> Result<(), Fault> {
-    match names::wrapped(tensors.values().map(|tensor| tensor.stored.as_str())) {
+/// Refuses a decoder that was saved as the part of another one, whose names nothing else has.
+fn refuse_doubled(name: &str, tensors: &BTreeMap<String, Tensor>) -> Result<(), Fault> {
+    match names::doubled(tensors.values().map(|tensor| tensor.stored.as_str())) {
         None => Ok(()),
-        Some((prefix, stored)) => {
-            Err(Fault::new(format!("the names of the tensors have `{prefix}` before them, as in `{stored}`"))
-                .at(Place::File(name.to_owned()))
-                .hint("a program has saved the model with what it was wrapped in: save the model within, or take this off each name"))
-        }
+        Some(stored) => Err(Fault::new(format!("the names of the tensors have `model.` twice, as in `{stored}`"))
+            .at(Place::File(name.to_owned()))
+            .hint(
+                "a program saved the model with another one around it: save the model within, or take one `model.` off",
+            )),
     }
 }
 

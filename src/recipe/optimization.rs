@@ -82,8 +82,8 @@ pub enum Duration {
     Steps(usize),
 }
 
-/// The largest rate at which anything is left to see: squares of weights that a step has moved by more are infinite in f32.
-const LARGEST_RATE: f64 = 1e18;
+/// The largest rate that is taken: sums over weights that a step has moved by more are infinite in f32, which ends at 3.4e38.
+const LARGEST_RATE: f64 = 1e30;
 
 /// `lora_plus_ratio` is how many times the learning rate some of the weights have.
 pub(super) fn read_optimizer(section: &mut Section, lora_plus_ratio: Option<f64>) -> Optimizer {

@@ -17,7 +17,7 @@ fn a_learning_rate_that_is_far_too_large_ends_the_run_at_the_third_skipped_step(
     let place = Workplace::new();
     // Warm-up: the first update has the rate zero, so that the first checkpoint is a good one.
     let set =
-        "--set optimizer.learning_rate=1e18 --set schedule.warmup=1 --set checkpoint.every=1 --set train.steps=20";
+        "--set optimizer.learning_rate=1e30 --set schedule.warmup=1 --set checkpoint.every=1 --set train.steps=20";
     let ended = place.trainer(&format!("run recipe.toml {set}")).fails(&["not finite for 3 steps in a row", "hint: "]);
     let skipped = skipped(&place);
     assert_eq!(skipped.len(), 3, "{}", ended.stderr);
@@ -68,7 +68,7 @@ fn a_model_with_a_weight_that_is_nan_changes_nothing_and_is_reported() {
 fn a_run_that_ends_in_skipped_steps_is_not_done() {
     let place = Workplace::new();
     let set =
-        "--set optimizer.learning_rate=1e18 --set schedule.warmup=0 --set train.steps=3 --set objective.kind=cdiv";
+        "--set optimizer.learning_rate=1e30 --set schedule.warmup=0 --set train.steps=3 --set objective.kind=cdiv";
     let ended = place.trainer(&format!("run recipe.toml {set}"));
     let ended = ended.fails(&["the run ended with a loss or gradient not finite", "hint: "]);
     assert!(!ended.stdout.contains("done:") && skipped(&place).last() == Some(&3), "{}", ended.stderr);
