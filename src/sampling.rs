@@ -33,6 +33,8 @@ pub struct Settings {
     pub top_p: f64,
     /// Draws from this many most likely tokens; 0 draws from all.
     pub top_k: usize,
+    /// Draws from tokens of at least this part of the largest probability, after the temperature; 0 draws from all.
+    pub min_p: f64,
     /// Most tokens to draw.
     pub max_tokens: usize,
     /// Ends a text where one of these begins, be it a special token, which no text shows.
@@ -255,7 +257,7 @@ fn draw(logits: &[f32], settings: &Settings, random: &mut ChaCha8Rng) -> Option<
     if settings.temperature == 0.0 {
         return Some(most_likely(logits));
     }
-    if settings.top_k == 0 && settings.top_p >= 1.0 {
+    if settings.top_k == 0 && settings.top_p >= 1.0 && settings.min_p <= 0.0 {
         return Some(draw_from_all(logits, settings.temperature, random));
     }
     let mut ranked: Vec<(u32, f64)> =
@@ -279,6 +281,9 @@ fn draw(logits: &[f32], settings: &Settings, random: &mut ChaCha8Rng) -> Option<
         let kept = kept.count();
         ranked.truncate(kept.max(1));
     }
+    // The largest weight is 1.
+    let kept = ranked.iter().take_while(|(_, weight)| *weight >= settings.min_p).count();
+    ranked.truncate(kept.max(1));
     let total: f64 = ranked.iter().map(|(_, weight)| weight).sum();
     let mut left = random.random::<f64>() * total;
     for (token, weight) in &ranked {
@@ -492,7 +497,7 @@ mod tests {
     }
 
     fn settings(temperature: f64, top_p: f64, top_k: usize) -> Settings {
-        Settings { temperature, top_p, top_k, max_tokens: 1, stop: Vec::new(), seed: 1 }
+        Settings { temperature, top_p, top_k, min_p: 0.0, max_tokens: 1, stop: Vec::new(), seed: 1 }
     }
 
     fn frequencies(settings: &Settings) -> [f64; 3] {

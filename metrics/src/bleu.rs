@@ -254,6 +254,37 @@ mod tests {
         assert_all_near(&[0, 1, 2].map(|own| of(own, 1)), &[17.965_205_598, 19.357_693_494, 0.0]);
     }
 
+    /// Texts with marks, numbers and dashes: `Tokenizer13a()(text)`, `BLEU(lowercase=True, effective_order=True)
+    /// .sentence_score(text, others).score` of sacreBLEU 2.6.0, and `sentence_bleu(.., smoothing_function=method1)` of NLTK
+    /// 3.10.4 on `text.translate(str.maketrans("", "", string.punctuation)).lower().split()`.
+    #[test]
+    fn marks_and_numbers_are_as_the_packages_have_them() {
+        let texts = [
+            "He said: \"it's 3.5 o'clock, or 1,000.\" (maybe)",
+            "He said it is 3.5 o'clock -- or 1,000 & more...",
+            "it's 4-5 o'clock, e.g. 5.",
+            "HE SAID: it's 3.5 o'clock, or so.",
+            "x",
+        ]
+        .map(str::to_owned);
+        let expected = [
+            "He said : \" it's 3.5 o'clock , or 1,000 . \" ( maybe )",
+            "He said it is 3.5 o'clock -- or 1,000 & more . . .",
+            "it's 4 - 5 o'clock , e . g . 5 .",
+            "HE SAID : it's 3.5 o'clock , or so .",
+            "x",
+        ];
+        for (text, expected) in texts.iter().zip(expected) {
+            assert_eq!(tokens_13a(text).join(" "), expected);
+        }
+        let odd = "a..b,,c 1.2.3 x-y 3-4 -5 $5.00 &amp; <skipped>a/b [c] {d}~e";
+        assert_eq!(tokens_13a(odd).join(" "), "a . . b , , c 1.2.3 x-y 3 - 4 -5 $ 5.00 & a / b [ c ] { d } ~ e");
+        let sacrebleu = [36.158_552_251_455, 10.136_454_611_883, 8.913_765_521_398, 44.300_069_361_968, 0.0];
+        assert_all_near(&sacrebleu_scores(&texts), &sacrebleu);
+        let nltk = [0.840_896_415_254, 0.354_948_105_601, 0.042_829_637_105, 0.701_396_726_800, 0.0];
+        assert_all_near(&nltk_scores(&texts), &nltk);
+    }
+
     #[test]
     fn one_pass_over_all_texts_has_the_scores_of_each_against_the_others() {
         let texts = ["a b a b a b", "a b a b", "b a b", "", "a", "c c c c c", "a b a b a b"];

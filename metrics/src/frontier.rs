@@ -10,7 +10,7 @@ pub fn at_precision(curve: &[(f64, f64)], precision: f64) -> Option<f64> {
     let between = curve.windows(2).filter_map(|pair| {
         let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
         let part = (precision - x0) / (x1 - x0);
-        (part > 0.0 && part < 1.0).then(|| y0 + part * (y1 - y0))
+        (part > 0.0 && part < 1.0).then_some(y0 + part * (y1 - y0))
     });
     on.chain(between).reduce(f64::max)
 }
