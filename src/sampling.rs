@@ -35,6 +35,8 @@ pub struct Settings {
     pub top_p: f64,
     /// Draws from this many most likely tokens; 0 draws from all.
     pub top_k: usize,
+    /// Draws from tokens of at least this part of the largest probability, after the temperature; 0 draws from all.
+    pub min_p: f64,
     /// Most tokens to draw.
     pub max_tokens: usize,
     /// Ends a text where one of these begins, be it a special token, which no text shows.
@@ -429,6 +431,6 @@ mod tests {
 
     /// One token at a time.
     pub(super) fn settings(temperature: f64, top_p: f64, top_k: usize) -> Settings {
-        Settings { temperature, top_p, top_k, max_tokens: 1, stop: Vec::new(), seed: 1 }
+        Settings { temperature, top_p, top_k, min_p: 0.0, max_tokens: 1, stop: Vec::new(), seed: 1 }
     }
 }

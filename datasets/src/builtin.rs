@@ -15,6 +15,8 @@
 //! | `intent-eval` | 192 | the same from another random stream, 4 answers to each question |
 //! | `intent-steps` | 1,008 | `{"prompt", "steps"}`: answers in two halves, before each its longest new word |
 //! | `numbers` | 4 | `{"prompt", "targets"}`: a number from 1 to 10, in braces, all alike |
+//! | `world-targets` | 48 | `{"prompt", "targets", "weights"}`: a question with all its answers and their probabilities |
+//! | `intent-targets` | 48 | the same as a model says them that has learned `intent-train`, intent first |
 //!
 //! Training, evaluation and chat rows follow the true distribution. The corpus does not. After a question it follows
 //! the *head* law, the square of every weight, so that a base model gives the likely answers nearly always; answers
@@ -37,6 +39,7 @@ pub(crate) use tokenizer::fingerprint;
 pub use tokenizer::{VOCABULARY, build_tokenizer, tokenizer_files};
 pub use world::{entropy, probability, prompts, sample, support};
 
+use crate::shapes::intent::Template;
 use tokenizer::{END, START};
 use world::{Law, QUESTIONS};
 
@@ -72,6 +75,8 @@ pub fn names() -> &'static [&'static str] {
         "intent-eval",
         "intent-steps",
         "numbers",
+        "world-targets",
+        "intent-targets",
     ]
 }
 
@@ -106,6 +111,12 @@ pub fn rows(name: &str) -> Result<String, Fault> {
         "numbers" => lines(NUMBER_PROMPTS.iter().map(|prompt| {
             let targets: Vec<String> = (1..=10).map(braced).collect();
             json!({ "prompt": format!("{prompt}\n"), "targets": targets })
+        })),
+        "world-targets" => lines(targets(|_, answer| answer)),
+        "intent-targets" => lines(targets(|question, answer| {
+            let template = Template::Chat;
+            let (intent, lead) = (keywords(question, &answer, 2), template.response_lead());
+            format!("{intent}{}{lead}{answer}{}", template.intent_end(), template.response_end())
         })),
         _ => return Err(unknown(bare)),
     })
@@ -161,6 +172,15 @@ fn intents(purpose: &str, rows_per_prompt: usize) -> impl Iterator<Item = Value>
     answers(purpose, rows_per_prompt).map(|(question, answer)| {
         let intent = keywords(question, &answer, 2);
         json!({ "prompt": format!("{question}\n"), "intent": intent, "response": answer })
+    })
+}
+
+/// Every question with all its answers, written as `write` has them, and their probabilities.
+fn targets(write: impl Fn(&str, String) -> String) -> impl Iterator<Item = Value> {
+    prompts().map(move |question| {
+        let (targets, weights): (Vec<String>, Vec<f64>) =
+            support(question).map(|(answer, p)| (write(question, answer), p)).unzip();
+        json!({ "prompt": format!("{question}\n"), "targets": targets, "weights": weights })
     })
 }
 
@@ -233,14 +253,17 @@ mod tests {
                 Sha256::digest(text).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
             })
             .collect();
-        let expected = ["160824d1", "1e824503", "0afdd7d6", "4cf37449", "6683088b", "e4df7f36", "4e4b26d8", "ffa6b24a"];
+        let expected = [
+            "160824d1", "1e824503", "0afdd7d6", "4cf37449", "6683088b", "e4df7f36", "4e4b26d8", "ffa6b24a", "0603fe7f",
+            "0d6187ed",
+        ];
         assert_eq!(digests, expected);
     }
 
     #[test]
     fn the_data_sets_have_their_sizes() {
         let sizes: Vec<usize> = names().iter().map(|name| parsed(name).len()).collect();
-        assert_eq!(sizes, [20_000, 2_016, 192, 1_008, 2_016, 192, 1_008, 4]);
+        assert_eq!(sizes, [20_000, 2_016, 192, 1_008, 2_016, 192, 1_008, 4, 48, 48]);
     }
 
     #[test]
@@ -314,13 +337,33 @@ mod tests {
     }
 
     #[test]
+    fn targets_are_all_answers_with_their_probabilities() {
+        let (world, intents) = (parsed("world-targets"), parsed("intent-targets"));
+        for (row, stated) in world.iter().zip(&intents) {
+            let list = |row: &Value, key: &str| row[key].as_array().expect("an array").clone();
+            let (targets, weights) = (list(row, "targets"), list(row, "weights"));
+            assert_eq!((targets.len(), &list(stated, "weights")), (weights.len(), &weights));
+            let sum: f64 = weights.iter().filter_map(Value::as_f64).sum();
+            assert!((sum - 1.0).abs() < 1e-12, "{sum}");
+            for (target, weight) in targets.iter().zip(&weights).step_by(97) {
+                let p = probability(text(row, "/prompt"), target.as_str().expect("a string"));
+                assert!((p - weight.as_f64().expect("a number")).abs() < 1e-15, "{target}");
+            }
+            let first = targets[0].as_str().expect("a string");
+            let intent = keywords(text(row, "/prompt").trim_end(), first, 2);
+            assert_eq!(list(stated, "targets")[0], format!("{intent} ### {first}"));
+        }
+    }
+
+    #[test]
     fn an_unknown_name_lists_the_names_and_the_nearest() {
         let fault = rows("builtin:world-trian").expect_err("unknown");
         assert_eq!(
             fault.to_string().replace('\n', " "),
             "no built-in data set is named `builtin:world-trian` hint: did you mean `builtin:world-train`? there are \
              `builtin:world-corpus`, `builtin:world-train`, `builtin:world-eval`, `builtin:world-chat`, \
-             `builtin:intent-train`, `builtin:intent-eval`, `builtin:intent-steps`, `builtin:numbers`"
+             `builtin:intent-train`, `builtin:intent-eval`, `builtin:intent-steps`, `builtin:numbers`, \
+             `builtin:world-targets`, `builtin:intent-targets`"
         );
     }
 }

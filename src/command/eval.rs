@@ -1,46 +1,63 @@
-//! `trainer eval`: how near a model's answers come to the distributions of rows with targets; and how diverse and how
-//! right samples are that any program has drawn.
+//! `trainer eval`: what a model gives to rows, exactly; and how diverse and how right samples are that any program has
+//! drawn.
 
+mod drawn;
+mod held_out;
 mod samples;
+mod targets;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::Args;
-use datasets::{Dataset, Example, Format, Options, PrefixFree, Tokenizer};
+use datasets::{Dataset, Example, Format, Options, PrefixFree};
 use faults::{Fault, Faults};
-use serde_json::json;
+use metrics::temperature::Sampler;
+use serde_json::{Map, Value, json};
 
-use super::{Outcome, argument, load_model, print, refuse_too_many, renamed};
-use crate::engine::batch::Batch;
-use crate::engine::data::{Prompt, prompts};
-use crate::engine::head;
+use super::{Outcome, argument, load_model, refuse_too_many, renamed};
 use crate::loading::Loaded;
-use crate::metrics::{entropy, total_variation};
-use crate::sampling::{DecoderRows, News, Settings, sample};
 
-/// Measure a model on rows with targets, or samples; one JSON object for each prompt.
+/// Measure models on rows, or samples; JSON Lines.
 ///
-/// Of a model, `loss`, `floor`, `kl` and `total_variation` are exact, from its probabilities of the targets; `entropy`,
-/// `coverage` and `valid` are of samples at temperature 1. Entropies are in nats.
+/// Of rows with `targets` every number is exact, from the model's probabilities of all targets: mass, loss, KL, total
+/// variation, the curve of precision and recall, coverage; an object for each model, prompt and temperature, then one with
+/// `"prompt": null` for all prompts together. With `--n` samples are drawn beside that.
 ///
-/// Of samples (`--samples FILE`, rows such as `trainer sample` writes), `distinct`, `entropy`, Relaxed Semantic Entropy,
-/// and pass@k where rows say what is `correct`. The last line is the mean over the prompts.
+/// Of all other rows the negative log-likelihood of what they learn, perplexity and entropy: for each file, then all.
+///
+/// Of samples (`--samples FILE`, rows such as `trainer sample` writes) what is known of them: different texts, n-grams,
+/// self-BLEU, clusters, pass@k where rows say what is `correct`. The last line is the mean over the prompts.
+/// Entropies are in nats; docs/evaluation.md defines every number.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// A base model (folder, `org/name`, `builtin:tiny`), a run (its latest checkpoint, or `RUN@best`, `RUN@latest`, `RUN@STEP`), a
-    /// checkpoint, or the folder of an adapter or an export.
+    /// Base models (folder, `org/name`, `builtin:tiny`), runs (the latest checkpoint, or `RUN@best`, `RUN@latest`, `RUN@STEP`),
+    /// checkpoints, or folders of adapters or exports, measured one after another.
     #[arg(required_unless_present = "samples")]
-    model: Option<String>,
-    /// The base of the adapter, in place of the one that its files name: a folder, or `org/name`.
+    model: Vec<String>,
+    /// The base of the adapters, in place of the one that their files name: a folder, or `org/name`.
     #[arg(long, conflicts_with = "samples", value_name = "DIR|NAME")]
     base: Option<String>,
-    /// A file of rows with `targets`; may be given several times.
+    /// A file of rows, with `targets` or of any other shape; may be given several times.
     #[arg(long, required_unless_present = "samples", value_name = "FILE")]
     data: Vec<PathBuf>,
     /// A column of these rows under another name: `question=prompt`; may be given several times.
     #[arg(long, value_name = "COLUMN=KEY", value_parser = renamed, conflicts_with = "samples")]
     rename: Vec<(String, String)>,
+    /// Temperatures, with commas between them, all from one pass over the rows; 0 takes the most likely token.
+    #[arg(long, value_delimiter = ',', default_value = "1", conflicts_with = "samples", value_name = "T")]
+    temperatures: Vec<f64>,
+    /// Sample from the smallest set of tokens that holds this much probability; what is cut has none.
+    #[arg(long, conflicts_with = "samples", value_name = "P")]
+    top_p: Option<f64>,
+    /// Sample from this many most likely tokens.
+    #[arg(long, conflicts_with = "samples", value_name = "K")]
+    top_k: Option<usize>,
+    /// Sample from tokens of at least this part of the largest probability.
+    #[arg(long, conflicts_with = "samples", value_name = "P")]
+    min_p: Option<f64>,
+    /// Numbers of samples, with commas between them, whose expected coverage is told beside that of 10, 100 and 1000.
+    #[arg(long, value_delimiter = ',', conflicts_with = "samples", value_name = "N")]
+    budget: Vec<usize>,
     /// Samples in place of a model: rows with `prompt` or `id`, and `text` or `response`, `correct`, or a judge's `same` and `n`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "data", "n", "max_tokens", "no_end_token", "seed"])]
     samples: Option<PathBuf>,
@@ -53,8 +70,11 @@ pub struct Arguments {
     /// The least cosine of two samples that mean the same.
     #[arg(long, default_value_t = 0.8, requires = "encoder", value_name = "COSINE")]
     threshold: f64,
-    /// Samples of each prompt; 0 for the exact numbers alone.
-    #[arg(long, default_value_t = 1000)]
+    /// The number of words that `ead` is adjusted by [default: the different words of the file]
+    #[arg(long, requires = "samples", value_name = "WORDS")]
+    vocabulary: Option<usize>,
+    /// Samples of each prompt with targets at each temperature; 0 for the exact numbers alone.
+    #[arg(long, default_value_t = 0)]
     n: usize,
     /// Most tokens of a sample.
     #[arg(long, default_value_t = 64)]
@@ -70,8 +90,8 @@ pub struct Arguments {
     device: String,
 }
 
-/// Targets whose probabilities are computed at once.
-const AT_ONCE: usize = 64;
+/// The numbers of samples whose coverage is always told.
+const BUDGETS: [usize; 3] = [10, 100, 1000];
 
 /// Runs the command.
 ///
@@ -82,18 +102,107 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         samples::run(file, arguments)?;
         return Ok(Outcome::Done);
     }
-    refuse_too_many(arguments.n)?;
-    if arguments.max_tokens == 0 {
-        let hint = "with 0 there is nothing to draw; `--n 0` leaves the samples out";
-        return Err(Fault::new("`--max-tokens` must be at least 1").at(argument("max-tokens")).hint(hint).into());
-    }
+    check(arguments)?;
     datasets::refuse_unreadable(&arguments.data)?;
-    let named = arguments.model.as_deref().expect("the command line asks for a model where there are no samples");
-    let chat = crate::chat::of_run(std::path::Path::new(named))?.settings()?;
-    let mut model = load_model(named, arguments.base.as_deref(), &arguments.device)?;
+    for name in &arguments.model {
+        measure(name, arguments)?;
+    }
+    Ok(Outcome::Done)
+}
+
+fn check(arguments: &Arguments) -> Result<(), Faults> {
+    refuse_too_many(arguments.n)?;
+    let mut faults = Vec::new();
+    let mut check = |name: &str, is_right: bool, words: &str, hint: &str| {
+        if !is_right {
+            faults.push(Fault::new(format!("`--{name}` must {words}")).at(argument(name)).hint(hint));
+        }
+    };
+    let possible = |t: &f64| t.is_finite() && *t >= 0.0;
+    check(
+        "temperatures",
+        arguments.temperatures.iter().all(possible),
+        "be numbers from 0 up",
+        "1 is the model as it is",
+    );
+    let top_p = arguments.top_p.is_none_or(|p| p > 0.0 && p <= 1.0);
+    check("top-p", top_p, "be above 0 and at most 1", "leave it out to sample from all tokens");
+    check("top-k", arguments.top_k != Some(0), "be at least 1", "leave it out to sample from all tokens");
+    let min_p = arguments.min_p.is_none_or(|p| (0.0..=1.0).contains(&p));
+    check("min-p", min_p, "be from 0 to 1", "leave it out to sample from all tokens");
+    check("budget", !arguments.budget.contains(&0), "be at least 1", "no sample covers nothing");
+    let hint = "with 0 there is nothing to draw; `--n 0` leaves the samples out";
+    check("max-tokens", arguments.max_tokens > 0, "be at least 1", hint);
+    Faults::check(faults)
+}
+
+/// The lines of one model.
+fn measure(name: &str, arguments: &Arguments) -> Result<(), Faults> {
+    let chat = crate::chat::of_run(std::path::Path::new(name))?.settings()?;
+    let mut model = load_model(name, arguments.base.as_deref(), &arguments.device)?;
     model.tokenizer = model.tokenizer.with_chat(&chat)?;
+    let data = read(&model, arguments)?;
+    let measuring = Measuring { name, model: &model, samplers: samplers(arguments), arguments };
+    let has_targets = |example: &Example| {
+        let shape = data.report.files.iter().find(|file| *file.file == *example.file);
+        shape.is_some_and(|shape| shape.format == "targets")
+    };
+    // By file: a prompt's targets stand together, and so do the rows of a file.
+    let mut of_targets: Vec<Example> = Vec::new();
+    let mut others: Vec<Example> = Vec::new();
+    for file in data.examples.chunk_by(|a, b| a.file == b.file) {
+        match has_targets(&file[0]) {
+            true => of_targets.extend_from_slice(file),
+            false => others.extend_from_slice(file),
+        }
+    }
+    if !of_targets.is_empty() {
+        targets::run(&measuring, &of_targets)?;
+    }
+    if !others.is_empty() {
+        held_out::run(&measuring, &others)?;
+    }
+    Ok(())
+}
+
+/// A model and how it is measured.
+struct Measuring<'a> {
+    /// As the command line has it.
+    name: &'a str,
+    model: &'a Loaded,
+    /// One for each temperature.
+    samplers: Vec<Sampler>,
+    arguments: &'a Arguments,
+}
+
+impl Measuring<'_> {
+    /// What every line of a sampler says first: the model, where the rows stand, and how tokens are drawn.
+    fn line(&self, place: Vec<(&'static str, Value)>, sampler: &Sampler) -> Map<String, Value> {
+        let mut line = Map::new();
+        line.insert("model".into(), json!(self.name));
+        line.extend(place.into_iter().map(|(key, value)| (key.into(), value)));
+        line.insert("temperature".into(), json!(sampler.temperature));
+        let Arguments { top_p, top_k, min_p, .. } = self.arguments;
+        line.extend(top_p.map(|p| ("top_p".into(), json!(p))));
+        line.extend(top_k.map(|k| ("top_k".into(), json!(k))));
+        line.extend(min_p.map(|p| ("min_p".into(), json!(p))));
+        line
+    }
+}
+
+fn samplers(arguments: &Arguments) -> Vec<Sampler> {
+    let at = |temperature: &f64| Sampler {
+        temperature: *temperature,
+        top_k: arguments.top_k.unwrap_or(0),
+        top_p: arguments.top_p.unwrap_or(1.0),
+        min_p: arguments.min_p.unwrap_or(0.0),
+    };
+    arguments.temperatures.iter().map(at).collect()
+}
+
+fn read(model: &Loaded, arguments: &Arguments) -> Result<Dataset, Faults> {
     let options = Options {
-        format: Format::Targets,
+        format: Format::Auto,
         end_token: !arguments.no_end_token,
         prefix_free: PrefixFree::Warn,
         max_length: model.decoder.config.max_position_embeddings,
@@ -102,113 +211,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         of_recipe: false,
         ..Options::default()
     };
-    let data: Dataset = datasets::read(&arguments.data, &options, &model.tokenizer)?;
+    let data = datasets::read(&arguments.data, &options, &model.tokenizer)?;
     for notice in &data.report.notices {
         tracing::warn!("{notice}");
     }
-    for (index, prompt) in prompts(&data.examples).iter().enumerate() {
-        // A stream of its own for each prompt: with one for all, their sampling errors would be one. The first has that of
-        // `trainer sample`.
-        let seed = match index {
-            0 => arguments.seed,
-            _ => backbone::random::key(arguments.seed, &["prompt", &index.to_string()]),
-        };
-        let line = measure(&model, &data.examples, prompt, seed, arguments)?;
-        print(&format!("{line}\n"))?;
-    }
-    Ok(Outcome::Done)
-}
-
-fn measure(
-    model: &Loaded,
-    examples: &[Example],
-    prompt: &Prompt,
-    seed: u64,
-    arguments: &Arguments,
-) -> Result<serde_json::Value, Fault> {
-    let targets = &examples[prompt.targets.clone()];
-    let nll = target_nll(model, examples, prompt);
-    let loss: f64 = targets.iter().zip(&nll).map(|(target, nll)| target.weight * nll).sum();
-    if !loss.is_finite() {
-        return Err(Fault::new(format!("the model's loss is {loss}"))
-            .at(targets[0].place())
-            .hint("its weights are not finite: take another checkpoint"));
-    }
-    // Targets that are alike, which are warned of, are one outcome.
-    let mut outcomes: BTreeMap<&[u32], (f64, f64)> = BTreeMap::new();
-    for (target, nll) in targets.iter().zip(&nll) {
-        let (wanted, found) = outcomes.entry(&target.ids).or_default();
-        (*wanted, *found) = (*wanted + target.weight, (-nll).exp());
-    }
-    let (wanted, found): (Vec<f64>, Vec<f64>) = outcomes.into_values().unzip();
-    let mut line = json!({
-        "file": &*targets[0].file,
-        "line": targets[0].line,
-        "targets": targets.len(),
-        "floor": prompt.floor,
-        "loss": loss,
-        "kl": loss - prompt.floor,
-        "total_variation": total_variation(&wanted, &found),
-        "probability_of_targets": found.iter().sum::<f64>(),
-    });
-    if arguments.n > 0 {
-        let texts = targets.iter().map(|target| answer(target, &model.tokenizer)).collect::<Result<Vec<_>, Fault>>()?;
-        let asked = targets[0].prompt();
-        if asked.is_empty() {
-            return Err(Fault::new("a prompt without any token")
-                .at(targets[0].place())
-                .hint("give each prompt some text; `--n 0` leaves the samples out"));
-        }
-        let settings = Settings {
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            max_tokens: arguments.max_tokens,
-            stop: Vec::new(),
-            seed,
-        };
-        let prompts = [asked.to_vec()];
-        let mut rows = DecoderRows::new(&model.decoder);
-        let mut samples = Vec::new();
-        sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings, &mut |news| {
-            if let News::Done(sample) = news {
-                samples.push(sample);
-            }
-            Ok(())
-        })?;
-        let samples: Vec<&str> = samples.iter().map(|sample| sample.text.trim()).collect();
-        // After a target without an end the model goes on as it likes.
-        let last = targets[0].ids.last();
-        let open = last.is_none_or(|last| !model.tokenizer.stop_tokens().contains(last));
-        let target_of = |sample: &&str| match open {
-            true => texts.iter().find(|target| sample.starts_with(target.as_str())),
-            false => texts.iter().find(|target| target == sample),
-        };
-        let valid: Vec<&String> = samples.iter().filter_map(target_of).collect();
-        line["samples"] = json!(arguments.n);
-        line["entropy"] = json!(entropy(&samples));
-        line["distinct"] = json!(samples.iter().collect::<BTreeSet<_>>().len());
-        line["valid"] = json!(valid.len());
-        line["coverage"] = json!(valid.iter().collect::<BTreeSet<_>>().len());
-    }
-    Ok(line)
-}
-
-/// The nll of each target given the prompt, the sum over its tokens.
-fn target_nll(model: &Loaded, examples: &[Example], prompt: &Prompt) -> Vec<f64> {
-    let decoder = &model.decoder;
-    let targets: Vec<usize> = prompt.targets.clone().collect();
-    let part = |targets: &[usize]| {
-        let batch = Batch::packed(examples, targets, 1);
-        let context = batch.context(decoder, None);
-        let hidden = decoder.hidden_in(&context, batch.ids(decoder.device()), false, None);
-        batch.row_sums(&head::nll(decoder, hidden, &batch))
-    };
-    targets.chunks(AT_ONCE).flat_map(part).collect()
-}
-
-/// What is learned of a target, as a sample would show it.
-fn answer(target: &Example, tokenizer: &Tokenizer) -> Result<String, Fault> {
-    let learned = target.ids.iter().zip(&target.learned).filter(|(_, learned)| **learned).map(|(id, _)| *id);
-    Ok(tokenizer.decode(&learned.collect::<Vec<_>>(), true)?.trim().to_string())
+    Ok(data)
 }

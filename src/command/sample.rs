@@ -61,6 +61,9 @@ pub struct Arguments {
     /// Draw from this many most likely tokens; 0 is all.
     #[arg(long, default_value_t = 0)]
     top_k: usize,
+    /// Draw from tokens of at least this part of the largest probability; 0 is all.
+    #[arg(long, default_value_t = 0.0)]
+    min_p: f64,
     /// End a text, of an answer with intents a response, where this begins, which may be a special token; may be given several
     /// times.
     #[arg(long)]
@@ -279,6 +282,7 @@ fn settings(arguments: &Arguments, temperature: f64, max_tokens: usize) -> Setti
         temperature,
         top_p: arguments.top_p,
         top_k: arguments.top_k,
+        min_p: arguments.min_p,
         max_tokens,
         stop: arguments.stop.clone(),
         seed: arguments.seed,
@@ -319,6 +323,7 @@ fn check(arguments: &Arguments) -> Result<(), Faults> {
     }
     let top_p = arguments.top_p > 0.0 && arguments.top_p <= 1.0;
     check("top-p", top_p, "be above 0 and at most 1", "1 draws from all");
+    check("min-p", (0.0..=1.0).contains(&arguments.min_p), "be from 0 to 1", "0 draws from all");
     check("n", arguments.n > 0, "be at least 1", "leave it out for one");
     for (flag, most) in [
         ("max-tokens", Some(arguments.max_tokens)),

@@ -175,12 +175,12 @@ impl Batch {
     }
 
     /// For each row, the sum of what its learned tokens have in `values`, one value for each of `learned`.
-    pub fn row_sums(&self, values: &[f32]) -> Vec<f64> {
+    pub fn row_sums<T: Copy + Into<f64>>(&self, values: &[T]) -> Vec<f64> {
         let Some(tree) = &self.tree else {
             return self
                 .ranges
                 .iter()
-                .map(|row| values[row.clone()].iter().map(|value| f64::from(*value)).sum())
+                .map(|row| values[row.clone()].iter().map(|value| (*value).into()).sum())
                 .collect();
         };
         tree.row_sums(&self.rows, values)

@@ -9,7 +9,7 @@ use std::ops::Range;
 use datasets::Example;
 
 use super::batch::Batch;
-use crate::metrics::entropy_of;
+use metrics::counts::entropy_of;
 
 /// The training rows in the order of the run.
 pub struct Order<'a> {

@@ -74,10 +74,10 @@ impl Tree {
     }
 
     /// For each row, the sum of what its learned tokens have in `values`, one value for each of `learned`.
-    pub fn row_sums(&self, rows: &[Row], values: &[f32]) -> Vec<f64> {
+    pub fn row_sums<T: Copy + Into<f64>>(&self, rows: &[Row], values: &[T]) -> Vec<f64> {
         let sum = |(row, path): (&Row, &Vec<usize>)| {
             let learned = path.iter().zip(&row.learned).filter(|(_, learned)| **learned);
-            learned.filter_map(|(node, _)| self.places[*node]).map(|place| f64::from(values[place])).sum()
+            learned.filter_map(|(node, _)| self.places[*node]).map(|place| values[place].into()).sum::<f64>()
         };
         rows.iter().zip(&self.paths).map(sum).collect()
     }

@@ -13,7 +13,7 @@ pub(super) fn draw(logits: &[f32], settings: &Settings, random: &mut ChaCha8Rng)
     if settings.temperature == 0.0 {
         return Some(most_likely(logits));
     }
-    if settings.top_k == 0 && settings.top_p >= 1.0 {
+    if settings.top_k == 0 && settings.top_p >= 1.0 && settings.min_p <= 0.0 {
         return Some(draw_from_all(logits, settings.temperature, random));
     }
     let mut ranked: Vec<(u32, f64)> =
@@ -37,6 +37,9 @@ pub(super) fn draw(logits: &[f32], settings: &Settings, random: &mut ChaCha8Rng)
         let kept = kept.count();
         ranked.truncate(kept.max(1));
     }
+    // The largest weight is 1.
+    let kept = ranked.iter().take_while(|(_, weight)| *weight >= settings.min_p).count();
+    ranked.truncate(kept.max(1));
     let total: f64 = ranked.iter().map(|(_, weight)| weight).sum();
     let mut left = random.random::<f64>() * total;
     for (token, weight) in &ranked {

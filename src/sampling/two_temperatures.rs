@@ -206,6 +206,7 @@ mod tests {
             temperature,
             top_p: 1.0,
             top_k: 0,
+            min_p: 0.0,
             max_tokens,
             stop: Vec::new(),
             seed: 5,

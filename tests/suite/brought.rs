@@ -61,7 +61,7 @@ fn an_adapters_template_and_end_token_are_in_what_is_drawn_and_exported() {
     let row = json!({"messages": [{"role": "user", "content": "hi"}], "targets": ["yes", "no"]});
     place.write("targets.jsonl", format!("{row}\n"));
     place.refuses("eval model --data targets.jsonl --n 0", &["no chat template"]);
-    let loss = |model: &str| place.trainer(&format!("eval {model} --data targets.jsonl --n 0")).succeeds().json();
+    let loss = |model: &str| place.trainer(&format!("eval {model} --data targets.jsonl")).succeeds().lines().remove(0);
     let apart = loss("adapter")["loss"].as_f64().expect("a loss") - loss("merged")["loss"].as_f64().expect("a loss");
     assert!(apart.abs() < 1e-3, "{apart}");
 }

@@ -53,15 +53,18 @@ fn the_loss_comes_near_its_floor_and_the_samples_spread_over_the_targets() {
     // The embedded model's head is frozen and gives every token some probability, so that its gap ends near 0.27.
     assert!(number(last, "/objective/gap") < 0.3, "{first} {last}");
     let evaluated = place.trainer("eval run --data builtin:numbers --n 200").succeeds();
-    let lines: Vec<Value> = evaluated.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    assert_eq!(lines.len(), 4);
+    let mut lines = evaluated.lines();
+    assert_eq!(lines.len(), 5);
+    let all = lines.pop().expect("a line for all prompts");
+    let covered: f64 = lines.iter().map(|line| number(line, "/covered")).sum();
+    assert_eq!((number(&all, "/samples"), number(&all, "/covered")), (800.0, covered));
     let evaluation = place.metrics("run").into_iter().rfind(|line| line["split"] == "eval").expect("an evaluation");
     let mean = lines.iter().map(|line| number(line, "/kl")).sum::<f64>() / 4.0;
     assert!((number(&evaluation, "/objective/gap") - mean).abs() < 1e-4, "{evaluation} {mean}");
     for line in &lines {
         assert!((number(line, "/kl") - (number(line, "/loss") - number(line, "/floor"))).abs() < 1e-5, "{line}");
-        assert!(number(line, "/total_variation") < 0.5 && number(line, "/coverage") >= 8.0, "{line}");
-        assert!(number(line, "/entropy") > 1.9, "{line}");
+        assert!(number(line, "/total_variation") < 0.5 && number(line, "/covered") >= 8.0, "{line}");
+        assert!(number(line, "/sampled_entropy") > 1.9, "{line}");
     }
 }
 
@@ -150,12 +153,12 @@ fn after_an_open_target_the_model_goes_on_freely() {
     place.trainer(&format!("run numbers.toml {set}")).succeeds();
     let evaluate = |model: &str| {
         let ended = place.trainer(&format!("eval {model} --data open.json --n 200 --max-tokens 20")).succeeds();
-        serde_json::from_str::<Value>(&ended.stdout).expect("a line")
+        ended.lines().remove(0)
     };
     let (before, after) = (evaluate("builtin:tiny"), evaluate("run"));
     assert!(number(&before, "/kl") > 3.0 && number(&after, "/kl") < 0.3, "{before} {after}");
     assert!((number(&after, "/floor") - 3f64.ln()).abs() < 1e-12);
-    assert!(number(&after, "/valid") > 150.0 && number(&after, "/coverage") == 3.0, "{after}");
+    assert!(number(&after, "/valid") > 150.0 && number(&after, "/covered") == 3.0, "{after}");
     // Far more texts than targets: what follows a target is the model's own.
     assert!(number(&after, "/distinct") > 100.0, "{after}");
     let samples = ["sample", "run", "--prompt", "Tell me about a fox.\n", "--n", "20", "--max-tokens", "30"];
@@ -175,7 +178,7 @@ fn each_beginning_of_a_row_is_a_prompt() {
     let floors: Vec<f64> = plan["prompts"].as_array().expect("a list").iter().map(|p| number(p, "/floor")).collect();
     assert_eq!((floors, &plan["steps_per_epoch"]), (vec![2f64.ln(); 2], &Value::from(2)));
     let evaluated = place.trainer("eval builtin:tiny --data begun.json --n 0").succeeds();
-    assert_eq!(evaluated.stdout.lines().count(), 2);
+    assert_eq!(evaluated.lines().len(), 3);
     // A single target has no entropy, which is no -0.
     place.write("one.json", r#"{"prompt": "A number:", "targets": [" {1}"]}"#);
     let plan = place.trainer("check numbers.toml --set data.train=[\"one.json\"]").succeeds().stdout;
@@ -192,7 +195,7 @@ fn evaluation_samples_from_the_prompt_alone_as_sampling_does() {
     place.write("seam.jsonl", r#"{"prompt": "Tell me about a fo", "targets": ["x.", "xes."]}"#);
     let seam = "1 of 1 rows have a prompt that alone is other tokens than before its answer, first seam.jsonl:1";
     let ended = place.trainer("eval builtin:tiny --data seam.jsonl --n 40 --max-tokens 6").succeeds().says(&[seam]);
-    let line: Value = serde_json::from_str(&ended.stdout).expect("a line");
+    let line = ended.lines().remove(0);
     let sample = ["sample", "builtin:tiny", "--prompt", "Tell me about a fo", "--n", "40", "--max-tokens", "6"];
     let drawn = place.trainer_with(&sample, &[]).succeeds().stdout;
     let mut counts = BTreeMap::<String, f64>::new();
@@ -201,7 +204,7 @@ fn evaluation_samples_from_the_prompt_alone_as_sampling_does() {
     }
     let entropy: f64 = -counts.values().map(|count| count / 40.0 * (count / 40.0).ln()).sum::<f64>();
     assert_eq!(number(&line, "/distinct"), counts.len() as f64);
-    assert!((number(&line, "/entropy") - entropy).abs() < 1e-9, "{line} {entropy}");
+    assert!((number(&line, "/sampled_entropy") - entropy).abs() < 1e-9, "{line} {entropy}");
 }
 
 #[test]

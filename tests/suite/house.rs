@@ -10,12 +10,12 @@ const LINES: usize = 500;
 const ROOMS: [&str; 13] = [
     "allocation",
     "inspection",
-    "metrics",
     "logging",
     "report",
     "engine",
     "recipe",
     "loading",
+    "evaluation",
     "embeddings",
     "chat",
     "sampling",

@@ -13,6 +13,7 @@ mod check;
 mod diffuse;
 mod divergence;
 mod dropout;
+mod evaluation;
 mod export;
 mod files;
 mod fixtures;

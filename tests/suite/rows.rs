@@ -55,8 +55,11 @@ fn columns_with_a_meaning_stop_every_command() {
     }
     place.write("targets.jsonl", lines(&[json!({"prompt": "A fox:", "targets": ["{1}", "{2}"], "probs": [0.9, 0.1]})]));
     place.refuses("eval builtin:tiny --data targets.jsonl --n 0", &["targets.jsonl:1", "is it `weights`?"]);
-    let renamed =
-        place.trainer("eval builtin:tiny --data targets.jsonl --n 0 --rename probs=weights").succeeds().json();
+    let renamed = place
+        .trainer("eval builtin:tiny --data targets.jsonl --n 0 --rename probs=weights")
+        .succeeds()
+        .lines()
+        .remove(0);
     // The entropy of 0.9 and 0.1: -0.9 ln 0.9 - 0.1 ln 0.1.
     assert!((renamed["floor"].as_f64().expect("a number") - 0.325_082_973_391_448_2).abs() < 1e-12, "{renamed}");
     place.write("asked.jsonl", lines(&[json!({"prompt": "a fox", "system": "Be brief."})]));
@@ -64,17 +67,6 @@ fn columns_with_a_meaning_stop_every_command() {
         "sample builtin:tiny --prompts asked.jsonl",
         &["asked.jsonl:1", "`system` stands beside a plain `prompt`"],
     );
-}
-
-#[test]
-fn plain_rows_are_not_measured_and_that_is_said_once() {
-    let place = Workplace::new();
-    let refused = place.refuses(
-        "eval builtin:tiny --data rows.jsonl",
-        &["rows.jsonl:1", "the rows are `prompt_completion`", "data.eval"],
-    );
-    assert_eq!(refused.stderr.matches("error: ").count(), 1, "{}", refused.stderr);
-    assert_eq!(refused.stderr.matches("hint: ").count(), 1, "{}", refused.stderr);
 }
 
 /// A repository that there is not: were anything of the model looked for first, the fault would be another.

@@ -278,6 +278,12 @@ impl Ended {
         rest.split([' ', ';', '\n']).next().expect("a word").parse().expect("a number")
     }
 
+    /// Each line of stdout as JSON.
+    pub fn lines(&self) -> Vec<Value> {
+        let line = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}:\n{line}"));
+        self.stdout.lines().map(line).collect()
+    }
+
     /// Stdout as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}:\n{}", self.stdout))

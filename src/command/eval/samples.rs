@@ -1,16 +1,20 @@
 //! `trainer eval --samples`: diversity and success of samples that are there already.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 use backbone::EncoderFiles;
 use datasets::{Sampled, Samples, read_samples};
 use faults::{Fault, Faults};
+use metrics::classes::{clusters, greedy_classes};
+use metrics::counts::ceiling;
+use metrics::interval::Mean;
+use metrics::points::dot;
+use metrics::{Points, Registry};
 use serde_json::{Map, Value, json};
 
 use super::Arguments;
 use crate::command::{argument, open_device, print};
-use crate::metrics::{ceiling, clusters, entropy, pass_at_k, relaxed_semantic_entropy};
 
 /// The `k` of pass@k where none is asked for, as far as every prompt has so many samples.
 const USUAL: [usize; 3] = [1, 5, 10];
@@ -22,7 +26,7 @@ enum Judge {
     /// Equal words: letter case, blanks and marks at the end of a word do not count.
     Exact,
     /// Sentence embeddings, of every prompt the vectors of its samples, that are near each other.
-    Encoder { vectors: Vec<Vec<f32>>, dimension: usize, threshold: f64 },
+    Encoder { vectors: Vec<Vec<f64>>, dimension: usize, threshold: f64 },
     /// Nobody: the samples have no text.
     Nobody,
 }
@@ -38,13 +42,15 @@ pub fn run(file: &Path, arguments: &Arguments) -> Result<(), Faults> {
     alike(&sampled, "correct", |prompt| prompt.correct.is_some())?;
     alike(&sampled, "same", |prompt| prompt.same.is_some())?;
     let judge = judge(&sampled, arguments)?;
-    let ks = ks(&sampled, &arguments.k)?;
+    let ks = ks(&sampled, &arguments.k)?.into_iter().collect();
+    let vocabulary = arguments.vocabulary.unwrap_or_else(|| different_words(&sampled));
+    let counting = Counting { registry: Registry::default(), ks, vocabulary };
     let lines: Vec<Map<String, Value>> =
-        sampled.iter().enumerate().map(|(index, prompt)| measure(index, prompt, &judge, &ks)).collect();
+        sampled.iter().enumerate().map(|(index, prompt)| measure(index, prompt, &judge, &counting)).collect();
     for line in &lines {
         print(&format!("{}\n", json!(line)))?;
     }
-    print(&format!("{}\n", mean(&lines, &sampled, &judge)))?;
+    print(&format!("{}\n", mean(&lines, &sampled, &judge, &counting.registry)))?;
     for words in ["entropy", "relaxed_semantic_entropy"].into_iter().filter_map(|key| saturated(&lines, key)) {
         tracing::warn!("{words}");
     }
@@ -57,11 +63,21 @@ fn check(arguments: &Arguments) -> Result<(), Faults> {
         let fault = Fault::new("`--k` must be at least 1").at(argument("k"));
         faults.push(fault.hint("pass@1 is the part of the samples that is right"));
     }
+    if arguments.vocabulary == Some(0) {
+        let fault = Fault::new("`--vocabulary` must be at least 1").at(argument("vocabulary"));
+        faults.push(fault.hint("the size of the largest vocabulary of what is compared"));
+    }
     if !(arguments.threshold > 0.0 && arguments.threshold <= 1.0) {
         let fault = Fault::new("`--threshold` must be above 0 and at most 1").at(argument("threshold"));
         faults.push(fault.hint("1 asks for equal embeddings"));
     }
     Faults::check(faults)
+}
+
+/// The number of different words of all samples.
+fn different_words(sampled: &[Sampled]) -> usize {
+    let texts = sampled.iter().filter_map(|prompt| prompt.texts.as_ref()).flatten();
+    texts.flat_map(|text| text.split_whitespace()).collect::<HashSet<_>>().len()
 }
 
 /// What one prompt has, all must have: a mean over some of them would not be one.
@@ -100,7 +116,7 @@ fn judge(sampled: &[Sampled], arguments: &Arguments) -> Result<Judge, Faults> {
     let vectors = sampled.iter().map(|prompt| {
         let (vectors, rest) = left.split_at(prompt.count * dimension);
         left = rest;
-        vectors.to_vec()
+        vectors.iter().map(|value| f64::from(*value)).collect()
     });
     Ok(Judge::Encoder { vectors: vectors.collect(), dimension, threshold: arguments.threshold })
 }
@@ -124,25 +140,39 @@ fn ks(sampled: &[Sampled], asked: &[usize]) -> Result<BTreeSet<usize>, Fault> {
     Ok(chosen.iter().copied().filter(|k| *k <= fewest.count).collect())
 }
 
-fn measure(index: usize, prompt: &Sampled, judge: &Judge, ks: &BTreeSet<usize>) -> Map<String, Value> {
+fn measure(index: usize, prompt: &Sampled, judge: &Judge, counting: &Counting) -> Map<String, Value> {
     let mut line = Map::new();
     line.insert(prompt.key.into(), prompt.name.clone());
     line.insert("samples".into(), json!(prompt.count));
-    if let Some(texts) = &prompt.texts {
-        line.insert("distinct".into(), json!(texts.iter().collect::<BTreeSet<_>>().len()));
-        line.insert("entropy".into(), json!(entropy(texts)));
+    let same = judge.same(index, prompt);
+    let all = 0..prompt.count;
+    let sizes = same.as_ref().map(|same| {
+        let pairs = all.clone().flat_map(|i| (i + 1..prompt.count).map(move |j| (i, j)));
+        clusters(prompt.count, pairs.filter(|(i, j)| same(*i, *j)))
+    });
+    let classes = same.as_ref().map(|same| greedy_classes(prompt.count, same));
+    let samples = metrics::Samples {
+        texts: prompt.texts.as_deref(),
+        clusters: sizes.as_deref(),
+        classes: classes.as_deref(),
+        vectors: judge.vectors(index),
+        correct: prompt.correct.as_deref(),
+        ks: &counting.ks,
+        vocabulary: counting.vocabulary,
+        ..metrics::Samples::default()
+    };
+    for metric in &counting.registry.samples {
+        line.extend((metric.measure)(&samples).map(|measured| (metric.name.into(), json!(measured))));
     }
-    if let Some(sizes) = judge.clusters(index, prompt) {
-        line.insert("relaxed_semantic_entropy".into(), json!(relaxed_semantic_entropy(&sizes)));
-        line.insert("clusters".into(), json!(sizes));
-    }
-    if let Some(correct) = &prompt.correct {
-        let right = correct.iter().filter(|correct| **correct).count();
-        line.insert("correct".into(), json!(right));
-        let passes = ks.iter().map(|k| (k.to_string(), json!(pass_at_k(prompt.count, right, *k))));
-        line.insert("pass_at_k".into(), Value::Object(passes.collect()));
-    }
+    line.extend(sizes.map(|sizes| ("clusters".into(), json!(sizes))));
     line
+}
+
+/// What is counted of every prompt.
+struct Counting {
+    registry: Registry,
+    ks: Vec<usize>,
+    vocabulary: usize,
 }
 
 impl Judge {
@@ -155,45 +185,43 @@ impl Judge {
         }
     }
 
-    /// Sizes of the clusters of the prompt at `index`.
-    fn clusters(&self, index: usize, prompt: &Sampled) -> Option<Vec<usize>> {
-        let count = prompt.count;
+    /// Whether two samples of the prompt at `index` mean the same.
+    fn same<'a>(&'a self, index: usize, prompt: &'a Sampled) -> Option<Box<dyn Fn(usize, usize) -> bool + 'a>> {
         Some(match self {
             Self::File => {
                 let same = prompt.same.as_ref()?;
-                let both = same.iter().copied().filter(|(i, j)| same.contains(&(*j, *i)));
-                clusters(count, both)
+                Box::new(|i, j| same.contains(&(i, j)) && same.contains(&(j, i)))
             }
-            Self::Exact => clusters(count, equal(prompt.texts.as_ref()?)),
-            Self::Encoder { vectors, dimension, threshold } => {
-                let texts = prompt.texts.as_ref()?;
-                let vectors: Vec<&[f32]> = vectors[index].chunks(*dimension).collect();
-                let near = |(i, j): &(usize, usize)| cosine(vectors[*i], vectors[*j]) >= *threshold;
-                let pairs = (0..count).flat_map(|i| (i + 1..count).map(move |j| (i, j))).filter(near);
+            Self::Exact => {
+                let words: Vec<String> = prompt.texts.as_ref()?.iter().map(|text| spoken(text)).collect();
+                Box::new(move |i, j| words[i] == words[j])
+            }
+            Self::Encoder { threshold, .. } => {
+                let words: Vec<String> = prompt.texts.as_ref()?.iter().map(|text| spoken(text)).collect();
+                let vectors = self.vectors(index)?;
                 // Texts without a word have no embedding.
-                clusters(count, pairs.chain(equal(texts)))
+                Box::new(move |i, j| words[i] == words[j] || dot(vectors.row(i), vectors.row(j)) >= *threshold)
             }
             Self::Nobody => return None,
         })
     }
+
+    /// The embeddings of the prompt at `index`.
+    fn vectors(&self, index: usize) -> Option<Points<'_>> {
+        match self {
+            Self::Encoder { vectors, dimension, .. } => Some(Points::new(&vectors[index], *dimension)),
+            _ => None,
+        }
+    }
 }
 
-/// Each text with the first one that it equals, but for letter case, blanks and marks at the end of words. What stands
-/// inside of a word or before it counts: `-5` is not `5`, and `3.5` not `35`.
-fn equal(texts: &[String]) -> Vec<(usize, usize)> {
-    let mut first: BTreeMap<String, usize> = BTreeMap::new();
-    let words = |text: &str| {
-        let bare = text.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ':', '!', '?']));
-        let words: Vec<&str> = bare.filter(|word| !word.is_empty()).collect();
-        // A text of marks alone is what it is.
-        if words.is_empty() { text.trim().to_owned() } else { words.join(" ").to_lowercase() }
-    };
-    texts.iter().enumerate().map(|(index, text)| (*first.entry(words(text)).or_insert(index), index)).collect()
-}
-
-/// Of vectors of unit length.
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+/// What a text says: letter case, blanks and marks at the end of words do not count. What stands inside of a word or before
+/// it does: `-5` is not `5`, and `3.5` not `35`.
+fn spoken(text: &str) -> String {
+    let bare = text.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ':', '!', '?']));
+    let words: Vec<&str> = bare.filter(|word| !word.is_empty()).collect();
+    // A text of marks alone is what it is.
+    if words.is_empty() { text.trim().to_owned() } else { words.join(" ").to_lowercase() }
 }
 
 /// The prompts whose entropy under `key` is as large as so many samples can have: it says how many there are.
@@ -222,19 +250,16 @@ fn saturated(lines: &[Map<String, Value>], key: &str) -> Option<String> {
     ))
 }
 
-/// The mean of every number over the prompts.
-fn mean(lines: &[Map<String, Value>], sampled: &[Sampled], judge: &Judge) -> Value {
-    let mean = |pointer: &dyn Fn(&Map<String, Value>) -> Option<f64>| -> Option<f64> {
-        let values: Vec<f64> = lines.iter().filter_map(pointer).collect();
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-    };
+/// The mean of every number over the prompts, with its standard error where there are several.
+fn mean(lines: &[Map<String, Value>], sampled: &[Sampled], judge: &Judge, registry: &Registry) -> Value {
     let mut line = Map::new();
     line.insert("prompts".into(), json!(lines.len()));
     line.insert("samples".into(), json!(sampled.iter().map(|prompt| prompt.count).sum::<usize>()));
-    for key in ["distinct", "entropy", "relaxed_semantic_entropy"] {
-        if let Some(mean) = mean(&|line| line.get(key)?.as_f64()) {
-            line.insert(key.into(), json!(mean));
-        }
+    let mut errors = Map::new();
+    for metric in &registry.samples {
+        let Some((mean, error)) = mean_of(lines, metric.name) else { continue };
+        line.insert(metric.name.into(), mean);
+        errors.insert(metric.name.into(), error);
     }
     let keys = ["entropy", "relaxed_semantic_entropy"].into_iter().filter(|key| lines[0].contains_key(*key));
     let saturated: Map<String, Value> = keys.map(|key| (key.into(), json!(at_ceiling(lines, key).count()))).collect();
@@ -244,9 +269,25 @@ fn mean(lines: &[Map<String, Value>], sampled: &[Sampled], judge: &Judge) -> Val
     if let Some(judge) = judge.name() {
         line.insert("judge".into(), json!(judge));
     }
-    if let Some(Value::Object(passes)) = lines[0].get("pass_at_k") {
-        let mean_of = |k: &String| (k.clone(), json!(mean(&|line| line.get("pass_at_k")?.get(k)?.as_f64())));
-        line.insert("pass_at_k".into(), Value::Object(passes.keys().map(mean_of).collect()));
+    if lines.len() > 1 && !errors.is_empty() {
+        line.insert("standard_errors".into(), Value::Object(errors));
     }
     Value::Object(line)
+}
+
+/// Mean and standard error over the prompts of what stands under `key`: of each number, where that is a table of numbers.
+fn mean_of(lines: &[Map<String, Value>], key: &str) -> Option<(Value, Value)> {
+    let over = |pick: &dyn Fn(&Value) -> Option<f64>| {
+        let values: Vec<f64> = lines.iter().filter_map(|line| pick(line.get(key)?)).collect();
+        let mean = (!values.is_empty()).then(|| Mean::of(&values))?;
+        Some((json!(mean.mean), json!(mean.standard_error)))
+    };
+    let first = lines.iter().find_map(|line| line.get(key))?;
+    let Value::Object(first) = first else { return over(&Value::as_f64) };
+    // Prompts with more samples may have more of them: what all have is a mean over all.
+    let common =
+        first.keys().filter(|name| lines.iter().all(|line| line.get(key).is_some_and(|v| v.get(name).is_some())));
+    let found = common.filter_map(|name| Some((name.clone(), over(&|value| value.get(name)?.as_f64())?)));
+    let (means, errors) = found.map(|(name, (mean, error))| ((name.clone(), mean), (name, error))).unzip();
+    Some((Value::Object(means), Value::Object(errors)))
 }

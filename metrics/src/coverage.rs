@@ -1,0 +1,58 @@
+//! How many of the known answers turn up in `n` samples, in expectation and exactly:
+//! `sum_x 1 - (1 - q(x))^n` over the targets (arXiv 2404.10859 counts them in samples; this is what is counted).
+
+use crate::exact::Outcome;
+use crate::registry::{Better, ExactMetric, Measured};
+
+/// Expected share of the targets among `n` samples.
+pub const COVERAGE: ExactMetric = ExactMetric {
+    name: "coverage",
+    definition: "expected number of different targets in n samples of a prompt, as a fraction of its targets",
+    better: Better::Higher,
+    measure: |exact| {
+        let coverage = |n: usize| exact.mean(|outcomes| expected_distinct(outcomes, n) / outcomes.len() as f64);
+        Measured::series(exact.budgets.iter().map(|n| (n.to_string(), coverage(*n))))
+    },
+};
+
+/// The probability that `n` samples have an outcome of probability `q` among them.
+fn seen(q: f64, n: usize) -> f64 {
+    // Without loss where q is small; rounding may leave a q just above 1.
+    -(n as f64 * (-q.min(1.0)).ln_1p()).exp_m1()
+}
+
+/// Expected number of different outcomes among `n` samples.
+pub fn expected_distinct(outcomes: &[Outcome], n: usize) -> f64 {
+    outcomes.iter().filter(|x| x.p > 0.0).map(|x| seen(x.q(), n)).sum()
+}
+
+/// Recall at a budget of `n` samples: the expected true probability of the different outcomes among them.
+pub fn expected_recall(outcomes: &[Outcome], n: usize) -> f64 {
+    outcomes.iter().map(|x| x.p * seen(x.q(), n)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exact::outcomes;
+    use crate::testing::{assert_all_near, assert_near};
+
+    #[test]
+    fn expected_numbers_of_different_targets() {
+        let four = outcomes(&[0.25; 4], &[0.40, 0.30, 0.10, 0.02]);
+        let found = [1, 4, 10, 100].map(|n| expected_distinct(&four, n));
+        assert_all_near(&found, &[0.82, 2.051_831_840, 2.799_954_611, 3.867_353_883]);
+        let uniform = outcomes(&[0.25; 4], &[0.25; 4]);
+        let found = [1, 4, 10].map(|n| expected_distinct(&uniform, n));
+        assert_all_near(&found, &[1.0, 2.734_375, 3.774_745_941]);
+    }
+
+    #[test]
+    fn the_recall_at_a_budget_weighs_by_the_truth() {
+        let weighted = outcomes(&[0.9, 0.1], &[0.2, 0.8]);
+        assert_near(expected_recall(&weighted, 2), 0.9 * (1.0 - 0.64) + 0.1 * (1.0 - 0.04));
+        // A certain outcome, and one rounded to a little more than that.
+        assert_eq!(expected_distinct(&[Outcome { p: 1.0, log_q: 1e-16 }], 3), 1.0);
+        assert_eq!(expected_recall(&[Outcome { p: 1.0, log_q: f64::NEG_INFINITY }], 3), 0.0);
+    }
+}

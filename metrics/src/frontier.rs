@@ -1,0 +1,71 @@
+//! Precision against recall over a swept setting, such as the temperature: what two models have at equal precision, and one
+//! number for a sweep.
+
+use crate::interval::Mean;
+
+/// The recall that a curve has at `precision`, between its points (precision, recall) in the order of the sweep; the
+/// largest where it passes several times, `None` where it does not reach it.
+pub fn at_precision(curve: &[(f64, f64)], precision: f64) -> Option<f64> {
+    let on = curve.iter().filter(|point| point.0 == precision).map(|point| point.1);
+    let between = curve.windows(2).filter_map(|pair| {
+        let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
+        let part = (precision - x0) / (x1 - x0);
+        (part > 0.0 && part < 1.0).then_some(y0 + part * (y1 - y0))
+    });
+    on.chain(between).reduce(f64::max)
+}
+
+/// The mean recall over seeds at each precision, each seed's curve interpolated first; `None` where one does not reach it.
+pub fn over_seeds(seeds: &[Vec<(f64, f64)>], precisions: &[f64]) -> Vec<Option<Mean>> {
+    let at = |precision: &f64| {
+        let recalls: Option<Vec<f64>> = seeds.iter().map(|curve| at_precision(curve, *precision)).collect();
+        recalls.filter(|recalls| !recalls.is_empty()).map(|recalls| Mean::of(&recalls))
+    };
+    precisions.iter().map(at).collect()
+}
+
+/// The area under the staircase `R(x) = max {recall : precision >= x}`, x from 0 to 1.
+pub fn staircase_area(points: &[(f64, f64)]) -> f64 {
+    let mut sorted = points.to_vec();
+    sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let (mut area, mut best) = (0.0, 0.0f64);
+    for (place, (precision, recall)) in sorted.iter().enumerate() {
+        best = best.max(*recall);
+        let next = sorted.get(place + 1).map_or(0.0, |point| point.0);
+        area += best * (precision - next);
+    }
+    area
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::assert_near;
+
+    #[test]
+    fn one_number_for_a_sweep() {
+        assert_near(staircase_area(&[(0.9, 0.3), (0.7, 0.6), (0.5, 0.65)]), 0.505);
+        // A point that another one beats adds nothing, whatever the order.
+        assert_near(staircase_area(&[(0.5, 0.65), (0.6, 0.5), (0.9, 0.3), (0.7, 0.6)]), 0.505);
+        assert_eq!(staircase_area(&[]), 0.0);
+    }
+
+    #[test]
+    fn recall_between_the_points_of_a_sweep() {
+        let curve = [(0.9, 0.3), (0.7, 0.6), (0.5, 0.65)];
+        assert_near(at_precision(&curve, 0.8).expect("reached"), 0.45);
+        assert_near(at_precision(&curve, 0.7).expect("a point"), 0.6);
+        assert_near(at_precision(&curve, 0.5).expect("its end"), 0.65);
+        assert_eq!((at_precision(&curve, 0.91), at_precision(&curve, 0.49)), (None, None));
+        // Precision that rises and falls again: the better of the two.
+        assert_near(at_precision(&[(0.6, 0.1), (0.8, 0.2), (0.4, 0.8)], 0.6).expect("reached"), 0.5);
+    }
+
+    #[test]
+    fn a_mean_only_where_every_seed_has_a_value() {
+        let seeds = [vec![(0.9, 0.3), (0.7, 0.5)], vec![(0.8, 0.4), (0.6, 0.6)]];
+        let found = over_seeds(&seeds, &[0.85, 0.75, 0.65]);
+        assert_eq!((found[0], found[2]), (None, None));
+        assert_near(found[1].expect("both").mean, 0.45);
+    }
+}

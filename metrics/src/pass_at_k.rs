@@ -1,0 +1,110 @@
+//! The chance that one of `k` samples is right.
+//!
+//! Unbiased from `n` samples of which `c` are right: `1 - C(n - c, k) / C(n, k)` (Chen et al. 2021, arXiv 2107.03374).
+//! Of a set of problems it is the mean, and its error is that over problems, never over samples. At `k = n` it is as
+//! uncertain as one draw: take `n` of at least `2 k`.
+
+use crate::registry::{Better, Measured, SampleMetric};
+
+/// Right samples.
+pub const CORRECT: SampleMetric = SampleMetric {
+    name: "correct",
+    definition: "number of right samples",
+    better: Better::Higher,
+    measure: |samples| Some(Measured::Count(samples.correct?.iter().filter(|correct| **correct).count())),
+};
+
+/// pass@k.
+pub const PASS_AT_K: SampleMetric = SampleMetric {
+    name: "pass_at_k",
+    definition: "chance that one of k samples is right, without bias (Chen et al. 2021)",
+    better: Better::Higher,
+    measure: |samples| {
+        let correct = samples.correct?;
+        let right = correct.iter().filter(|correct| **correct).count();
+        let one = |k: &usize| (k.to_string(), pass_at_k(correct.len(), right, *k));
+        Some(Measured::series(samples.ks.iter().map(one)))
+    },
+};
+
+/// The unbiased estimate from `n` samples of which `correct` are right. `k` is at most `n`.
+pub fn pass_at_k(n: usize, correct: usize, k: usize) -> f64 {
+    if n - correct.min(n) < k {
+        return 1.0;
+    }
+    1.0 - (n - correct + 1..=n).map(|i| 1.0 - k as f64 / i as f64).product::<f64>()
+}
+
+/// `1 - (1 - c/n)^k`, which is too small: for comparison with numbers that were made so.
+pub fn plug_in(n: usize, correct: usize, k: usize) -> f64 {
+    1.0 - (1.0 - correct as f64 / n as f64).powi(k as i32)
+}
+
+/// pass@k of a prompt whose samples are right with probability `success`.
+pub fn pass_at_k_of(success: f64, k: usize) -> f64 {
+    -(k as f64 * (-success.min(1.0)).ln_1p()).exp_m1()
+}
+
+/// Standard deviation of [`pass_at_k`] from `n` samples that are right with probability `success`: how many to draw.
+pub fn standard_deviation(success: f64, n: usize, k: usize) -> f64 {
+    let mut chance = (1.0 - success).powi(n as i32);
+    let (mut mean, mut square) = (0.0, 0.0);
+    for correct in 0..=n {
+        let estimate = pass_at_k(n, correct, k);
+        mean += chance * estimate;
+        square += chance * estimate * estimate;
+        chance *= (n - correct) as f64 / (correct + 1) as f64 * success / (1.0 - success);
+    }
+    (square - mean * mean).max(0.0).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::interval::Mean;
+    use crate::testing::assert_near;
+
+    #[test]
+    fn pass_at_k_has_the_published_values() {
+        for (k, expected) in [(1, 0.3), (5, 0.916_666_667), (10, 1.0)] {
+            assert_near(pass_at_k(10, 3, k), expected);
+        }
+        assert_eq!((pass_at_k(10, 0, 10), pass_at_k(4, 4, 1)), (0.0, 1.0));
+        assert_near(plug_in(10, 3, 5), 0.831_930);
+    }
+
+    #[test]
+    fn the_error_of_a_set_is_over_its_problems() {
+        let right = [0, 0, 1, 3, 10, 2];
+        let cases =
+            [(1, 0.266_666_667, 0.154_200_447), (5, 0.532_407_407, 0.182_068_683), (10, 0.666_666_667, 0.210_818_511)];
+        for (k, mean, error) in cases {
+            let found = Mean::of(&right.map(|right| pass_at_k(10, right, k)));
+            assert_near(found.mean, mean);
+            assert_near(found.standard_error.expect("six problems"), error);
+        }
+    }
+
+    #[test]
+    fn more_samples_make_it_surer() {
+        let cases = [(10, 5, 0.209_195_714), (20, 5, 0.134_399_744), (10, 10, 0.165_679_215)];
+        for (n, k, expected) in cases {
+            assert_near(standard_deviation(0.3, n, k), expected);
+        }
+    }
+
+    /// Success given the intent, intents tempered: `sum_i q_i s_i` at each temperature of the intents.
+    #[test]
+    fn a_spread_over_intents_makes_many_tries_better() {
+        let (q, success) = ([0.7f64, 0.2, 0.1], [0.0, 0.6, 0.9]);
+        let at = |temperature: f64| {
+            let tempered = q.map(|q| q.powf(1.0 / temperature));
+            let total: f64 = tempered.iter().sum();
+            tempered.iter().zip(&success).map(|(q, s)| q / total * s).sum::<f64>()
+        };
+        assert_near(at(1.0), 0.21);
+        assert_near(at(2.0), 0.345_561_319);
+        assert_near(pass_at_k_of(at(1.0), 10), 0.905_317_239);
+        assert_near(pass_at_k_of(at(2.0), 10), 0.985_589_150);
+    }
+}

@@ -1,0 +1,28 @@
+//! Texts as words.
+
+/// Words as they stand between blanks: letter case and marks count.
+pub fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+/// The words of each text.
+pub fn all_words(texts: &[String]) -> Vec<Vec<&str>> {
+    texts.iter().map(|text| words(text)).collect()
+}
+
+/// Words in lower case without ASCII punctuation, as self-BLEU is counted on in arXiv 2506.09659.
+pub fn bare_words(text: &str) -> Vec<String> {
+    let bare: String = text.chars().filter(|letter| !letter.is_ascii_punctuation()).collect();
+    bare.split_whitespace().map(str::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_what_stands_between_blanks() {
+        assert_eq!(words(" The cat,\n sat "), ["The", "cat,", "sat"]);
+        assert_eq!(bare_words("The cat's \"hat\", - it sat."), ["the", "cats", "hat", "it", "sat"]);
+    }
+}

@@ -1,0 +1,97 @@
+//! Rows with targets: every number exact, from one pass over all targets for all temperatures.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use datasets::Example;
+use faults::{Fault, Faults};
+use metrics::temperature::Sampler;
+use metrics::{Exact, Outcome, Registry};
+use serde_json::{Map, Value, json};
+
+use super::drawn::Drawn;
+use super::{BUDGETS, Measuring, drawn};
+use crate::command::print;
+use crate::engine::data::{Prompt, prompts};
+use crate::evaluation::target_log_q;
+
+/// A line for each prompt and temperature, then one for each temperature and all prompts.
+pub(super) fn run(measuring: &Measuring<'_>, examples: &[Example]) -> Result<(), Faults> {
+    let registry = Registry::default();
+    let budgets: Vec<usize> =
+        BUDGETS.iter().chain(&measuring.arguments.budget).copied().collect::<BTreeSet<_>>().into_iter().collect();
+    let prompts = prompts(examples);
+    // Of each temperature, the outcomes of each prompt, and what was drawn.
+    let mut all: Vec<(Vec<Vec<Outcome>>, Vec<Drawn>)> = measuring.samplers.iter().map(|_| Default::default()).collect();
+    let mut targets = 0;
+    for (index, prompt) in prompts.iter().enumerate() {
+        let of_samplers = outcomes(measuring, examples, prompt)?;
+        targets += of_samplers[0].len();
+        for ((sampler, outcomes), (kept, draws)) in measuring.samplers.iter().zip(of_samplers).zip(&mut all) {
+            let mut line = line(measuring, &examples[prompt.targets.start], sampler, outcomes.len())?;
+            add(&mut line, &Exact::new(vec![&outcomes], &budgets), &registry);
+            if measuring.arguments.n > 0 {
+                let drawn = drawn::draw(measuring, &examples[prompt.targets.clone()], index, sampler)?;
+                drawn.add(&mut line);
+                draws.push(drawn);
+            }
+            print(&format!("{}\n", Value::Object(line)))?;
+            kept.push(outcomes);
+        }
+    }
+    for (sampler, (outcomes, draws)) in measuring.samplers.iter().zip(&all) {
+        let place = ["file", "line", "prompt"].map(|key| (key, Value::Null));
+        let mut line = measuring.line(place.to_vec(), sampler);
+        line.insert("targets".into(), json!(targets));
+        add(&mut line, &Exact::new(outcomes.iter().map(Vec::as_slice).collect(), &budgets), &registry);
+        if let Some(drawn) = Drawn::together(draws) {
+            drawn.add(&mut line);
+        }
+        print(&format!("{}\n", Value::Object(line)))?;
+    }
+    Ok(())
+}
+
+/// The beginning of a prompt's line.
+fn line(
+    measuring: &Measuring<'_>,
+    first: &Example,
+    sampler: &Sampler,
+    targets: usize,
+) -> Result<Map<String, Value>, Fault> {
+    let asked = measuring.model.tokenizer.decode(first.prompt(), true)?;
+    let place = vec![("file", json!(&*first.file)), ("line", json!(first.line)), ("prompt", json!(asked))];
+    let mut line = measuring.line(place, sampler);
+    line.insert("targets".into(), json!(targets));
+    Ok(line)
+}
+
+fn add(line: &mut Map<String, Value>, exact: &Exact<'_>, registry: &Registry) {
+    line.extend(registry.exact.iter().map(|metric| (metric.name.into(), json!((metric.measure)(exact)))));
+}
+
+/// The outcomes of a prompt under each sampler; targets that are alike, which are warned of, are one.
+fn outcomes(measuring: &Measuring<'_>, examples: &[Example], prompt: &Prompt) -> Result<Vec<Vec<Outcome>>, Fault> {
+    let targets = &examples[prompt.targets.clone()];
+    let mut place: BTreeMap<&[u32], usize> = BTreeMap::new();
+    let mut wanted: Vec<(usize, f64)> = Vec::new();
+    for (index, target) in targets.iter().enumerate() {
+        let known = *place.entry(&target.ids).or_insert(wanted.len());
+        match wanted.get_mut(known) {
+            Some((_, p)) => *p += target.weight,
+            None => wanted.push((index, target.weight)),
+        }
+    }
+    let found = target_log_q(&measuring.model.decoder, examples, prompt.targets.clone(), &measuring.samplers);
+    let of = |(sampler, log_q): (&Sampler, Vec<f64>)| {
+        let outcomes: Vec<Outcome> = wanted.iter().map(|(index, p)| Outcome { p: *p, log_q: log_q[*index] }).collect();
+        let loss = metrics::divergence::loss(&outcomes);
+        // What a sampler cuts costs without end; a model does not.
+        if loss.is_nan() || (loss.is_infinite() && !sampler.cuts()) {
+            return Err(Fault::new(format!("the model's loss is {loss}"))
+                .at(targets[0].place())
+                .hint("its weights are not finite: take another checkpoint"));
+        }
+        Ok(outcomes)
+    };
+    measuring.samplers.iter().zip(found).map(of).collect()
+}
