@@ -25,7 +25,8 @@ pack() {
     cp "$(made cargo build --release --features cuda --bin trainer)" "$folder/trainer"
     cp "$(made cargo bench --features cuda --bench gpu --no-run)" "$folder/gpu-bench"
     cp "$(made cargo build --release --features cuda-untuned --bin trainer)" "$folder/trainer-untuned"
-    cp "$(made cargo test --release --features cuda-untuned --lib --no-run)" "$folder/gpu-tests"
+    cp "$(made cargo test --release -p trainer --features cuda-untuned --lib --no-run)" "$folder/gpu-tests"
+    cp "$(made cargo test --release -p backbone --features cuda-untuned --lib --no-run)" "$folder/operation-tests"
     cp "$(made cargo test --release -p cube --features cuda --no-run)" "$folder/cube-tests"
     strip "$folder"/*
     mkdir -p "$1"
@@ -54,6 +55,7 @@ part() {
 right() {
     local status=0
     "$BIN/cube-tests" --test-threads 1 || status=1
+    "$BIN/operation-tests" gpu --test-threads 1 || status=1
     "$BIN/gpu-tests" gpu --test-threads 1 || status=1
     return $status
 }
