@@ -82,10 +82,11 @@ fn exact_mass_is_that_of_samples_as_they_are_drawn() {
     for sampling in ["--temperatures 0.7,1.5", "--top-k 3", "--top-p 0.8", "--min-p 0.2 --temperatures 1.5"] {
         let command = format!("eval builtin:tiny --data one.jsonl --no-end-token --n 400 --max-tokens 1 {sampling}");
         for line in place.trainer(&command).succeeds().lines() {
-            let (mass, valid) = (number(&line, "/mass"), number(&line, "/valid") / number(&line, "/samples"));
+            let valid = number(&line, "/valid") / number(&line, "/samples");
+            let (mass, counted) = (number(&line, "/mass"), valid - number(&line, "/other_tokenisations"));
             // Five standard deviations of a share of 400.
-            assert!((mass - valid).abs() < 5.0 * (0.25f64 / 400.0).sqrt(), "{sampling}: {mass} {valid}");
-            assert!(mass > 0.02 && number(&line, "/other_tokenisations") < 0.05, "{line}");
+            assert!((mass - counted).abs() < 5.0 * (0.25f64 / 400.0).sqrt(), "{sampling}: {mass} {counted}");
+            assert!(mass > 0.02, "{line}");
         }
     }
     let cut = place.trainer("eval builtin:tiny --data one.jsonl --no-end-token --top-k 1").succeeds().lines();
