@@ -217,101 +217,193 @@ pub fn attention_backward<E: Element, G: Element>(
 ) -> Vec<E> {
     shape.check(qkv, cosine, sine);
     tree.inspect(|tree| tree.check(shape.positions));
-    let AttentionShape { batch, positions, heads, key_heads, head_dim, rotary, window, scale, cap, .. } = shape;
-    let (width, out_width, group) = (shape.width(), heads * head_dim, heads / key_heads);
-    assert!(outputs.len() == batch * positions * out_width && gradient.len() == outputs.len(), "outputs that fit");
+    let AttentionShape { batch, positions, heads, key_heads, head_dim, rotary, .. } = shape;
+    assert!(
+        outputs.len() == batch * positions * heads * head_dim && gradient.len() == outputs.len(),
+        "outputs that fit"
+    );
     assert_eq!(log_sums.len(), batch * heads * positions, "one sum a query");
     let rotation = Rotation { cosine, sine, half: rotary / 2, rest: head_dim - rotary };
+    let way = WayBack { shape, tree, qkv, rotation, outputs, log_sums, gradient };
     let build = Build::<E>::new(qkv.len());
-    let head_size = positions * head_dim;
     // Gradients of keys and values for each query head; those that share a key are added up afterwards, in order.
-    let shares: Vec<(Vec<f32>, Vec<f32>)> = (0..batch * heads)
-        .into_par_iter()
-        .map(|task| {
-            let (row, head) = (task / heads, task % heads);
-            let key_head = head / group;
-            let base = row * positions * width;
-            let head_at = |index: usize, position: usize| qkv[base + position * width + index * head_dim..].as_ptr();
-            let zeros = |count: usize| vec![0.0f32; count];
-            let (mut keys, mut values) = (zeros(head_size), zeros(head_size));
-            let (mut queries, mut given) = (zeros(BLOCK * head_dim), zeros(BLOCK * head_dim));
-            let (mut scores, mut slopes) = (zeros(BLOCK * positions), zeros(BLOCK * positions));
-            let mut capped = zeros(if cap.is_some() { positions } else { 0 });
-            let mut query_gradients = zeros(BLOCK * head_dim);
-            let (mut key_gradients, mut value_gradients) = (zeros(head_size), zeros(head_size));
-            // Of the places of a tree, before they are added to those of all.
-            let mut seen_gradients = zeros(if tree.is_some() { head_size } else { 0 });
-            // SAFETY: as in `attention`.
+    // SAFETY: each task writes the gradients of its own queries, and the shapes were checked.
+    let head = |task| unsafe { way.head(task, &build) };
+    let shares: Vec<(Vec<f32>, Vec<f32>)> = (0..batch * heads).into_par_iter().map(head).collect();
+    // SAFETY: each task writes the gradients of its own key head.
+    let meet = |task| unsafe { way.meet(task, &shares, &build) };
+    (0..batch * key_heads).into_par_iter().for_each(meet);
+    // SAFETY: queries, keys and values of all heads were written.
+    unsafe { build.finish() }
+}
+
+/// What the way back reads.
+struct WayBack<'a, E, G> {
+    shape: AttentionShape,
+    tree: Option<&'a AttentionTree>,
+    qkv: &'a [E],
+    rotation: Rotation<'a>,
+    outputs: &'a [E],
+    log_sums: &'a [f32],
+    gradient: &'a [G],
+}
+
+/// Room for a block of queries of one head.
+struct Room {
+    /// The queries, turned and scaled, and the gradients of their outputs, `[block, head_dim]`.
+    queries: Vec<f32>,
+    given: Vec<f32>,
+    /// Scores that become weights, and their gradients, `[block, positions]`.
+    scores: Vec<f32>,
+    slopes: Vec<f32>,
+    /// A row of capped scores, where there is a cap.
+    capped: Vec<f32>,
+    /// `[block, head_dim]`
+    query_gradients: Vec<f32>,
+    /// Gradients of the places of a tree, before they are added to those of all, `[positions, head_dim]`.
+    seen_gradients: Vec<f32>,
+}
+
+impl<E: Element, G: Element> WayBack<'_, E, G> {
+    /// Writes the gradients of the queries of a head, `task` of all rows' heads; gives what they add to those of its keys and
+    /// values, `[positions, head_dim]`.
+    ///
+    /// # Safety
+    /// The shapes were checked, and no other task is the same.
+    unsafe fn head(&self, task: usize, build: &Build<E>) -> (Vec<f32>, Vec<f32>) {
+        let AttentionShape { positions, heads, key_heads, head_dim, scale, .. } = self.shape;
+        let (width, out_width, head_size) = (self.shape.width(), heads * head_dim, positions * head_dim);
+        let (row, head) = (task / heads, task % heads);
+        let key_head = head / (heads / key_heads);
+        let base = row * positions * width;
+        let head_at = |index: usize, position: usize| self.qkv[base + position * width + index * head_dim..].as_ptr();
+        let zeros = |count: usize| vec![0.0f32; count];
+        let (mut keys, mut values) = (zeros(head_size), zeros(head_size));
+        let mut room = Room {
+            queries: zeros(BLOCK * head_dim),
+            given: zeros(BLOCK * head_dim),
+            scores: zeros(BLOCK * positions),
+            slopes: zeros(BLOCK * positions),
+            capped: zeros(if self.shape.cap.is_some() { positions } else { 0 }),
+            query_gradients: zeros(BLOCK * head_dim),
+            seen_gradients: zeros(if self.tree.is_some() { head_size } else { 0 }),
+        };
+        let (mut key_gradients, mut value_gradients) = (zeros(head_size), zeros(head_size));
+        let rotation = &self.rotation;
+        unsafe {
+            let (key, value) = (head_at(heads + key_head, 0), head_at(heads + key_heads + key_head, 0));
+            rotation.rows(Turn::Forward, 1.0, 0..positions, (key, width), (keys.as_mut_ptr(), head_dim));
+            rotation.rows(Turn::None, 1.0, 0..positions, (value, width), (values.as_mut_ptr(), head_dim));
+            let (keys, values) = (Head::new(keys, positions, head_dim), Head::new(values, positions, head_dim));
+            for block in self.shape.blocks() {
+                let seen = self.shape.seen(&block, self.tree);
+                let picked = seen.pick(&keys, &values);
+                let (keys, values) = picked.as_ref().map_or((&keys, &values), |(keys, values)| (keys, values));
+                let from = (head_at(head, block.start), width);
+                rotation.rows(Turn::Forward, scale, block.clone(), from, (room.queries.as_mut_ptr(), head_dim));
+                let place = (row * positions + block.start) * out_width + head * head_dim;
+                let from = (self.gradient[place..].as_ptr(), out_width);
+                rotation.rows(Turn::None, 1.0, block.clone(), from, (room.given.as_mut_ptr(), head_dim));
+                let inner = [block.len(), seen.count, head_dim];
+                let columns = keys.columns(seen.first);
+                multiply(
+                    inner,
+                    (room.queries.as_ptr(), head_dim, 1),
+                    columns,
+                    (room.scores.as_mut_ptr(), positions),
+                    false,
+                );
+                let columns = values.columns(seen.first);
+                multiply(
+                    inner,
+                    (room.given.as_ptr(), head_dim, 1),
+                    columns,
+                    (room.slopes.as_mut_ptr(), positions),
+                    false,
+                );
+                self.slopes((row, head), &block, &seen, &mut room);
+                self.add_to_keys(&block, &seen, &mut room, [&mut key_gradients, &mut value_gradients]);
+                multiply(
+                    [block.len(), head_dim, seen.count],
+                    (room.slopes.as_ptr(), positions, 1),
+                    keys.rows(seen.first),
+                    (room.query_gradients.as_mut_ptr(), head_dim),
+                    false,
+                );
+                let to = build.at(base + block.start * width + head * head_dim);
+                rotation.rows(Turn::Back, scale, block, (room.query_gradients.as_ptr(), head_dim), (to, width));
+            }
+        }
+        (key_gradients, value_gradients)
+    }
+
+    /// Makes weights of a block's scores, and of the gradients of the weights those of the scores.
+    ///
+    /// # Safety
+    /// As [`WayBack::head`].
+    unsafe fn slopes(&self, (row, head): (usize, usize), block: &Range<usize>, seen: &Seen, room: &mut Room) {
+        let AttentionShape { positions, heads, head_dim, window, cap, .. } = self.shape;
+        for (query, position) in block.clone().enumerate() {
+            let Range { start: first, end: last } = self.shape.part(seen, block, position);
+            let out = self.outputs[(row * positions + position) * heads * head_dim + head * head_dim..].as_ptr();
+            let log_sum = self.log_sums[(row * heads + head) * positions + position];
+            let at = query * positions;
+            let (scores, slopes) = (&mut room.scores[at..][..seen.count], &mut room.slopes[at..][..seen.count]);
             unsafe {
-                let (key, value) = (head_at(heads + key_head, 0), head_at(heads + key_heads + key_head, 0));
-                rotation.rows(Turn::Forward, 1.0, 0..positions, (key, width), (keys.as_mut_ptr(), head_dim));
-                rotation.rows(Turn::None, 1.0, 0..positions, (value, width), (values.as_mut_ptr(), head_dim));
-                let (keys, values) = (Head::new(keys, positions, head_dim), Head::new(values, positions, head_dim));
-                for block in shape.blocks() {
-                    let (count, seen) = (block.len(), shape.seen(&block, tree));
-                    let picked = seen.pick(&keys, &values);
-                    let (keys, values) = picked.as_ref().map_or((&keys, &values), |(keys, values)| (keys, values));
-                    let from = (head_at(head, block.start), width);
-                    rotation.rows(Turn::Forward, scale, block.clone(), from, (queries.as_mut_ptr(), head_dim));
-                    let place = (row * positions + block.start) * out_width + head * head_dim;
-                    let from = (gradient[place..].as_ptr(), out_width);
-                    rotation.rows(Turn::None, 1.0, block.clone(), from, (given.as_mut_ptr(), head_dim));
-                    let inner = [count, seen.count, head_dim];
-                    let (queries_rows, given_rows) = ((queries.as_ptr(), head_dim, 1), (given.as_ptr(), head_dim, 1));
-                    let columns = keys.columns(seen.first);
-                    multiply(inner, queries_rows, columns, (scores.as_mut_ptr(), positions), false);
-                    let columns = values.columns(seen.first);
-                    multiply(inner, given_rows, columns, (slopes.as_mut_ptr(), positions), false);
-                    for (query, position) in block.clone().enumerate() {
-                        let Range { start: first, end: last } = shape.part(&seen, &block, position);
-                        let out = outputs[(row * positions + position) * out_width + head * head_dim..].as_ptr();
-                        let delta = dot(out, given.as_ptr().add(query * head_dim), head_dim);
-                        let log_sum = log_sums[(row * heads + head) * positions + position];
-                        let at = query * positions;
-                        let (scores, slopes) = (&mut scores[at..][..seen.count], &mut slopes[at..][..seen.count]);
-                        if let Some(cap) = cap {
-                            cap_row(scores[first..].as_mut_ptr(), last - first, cap);
-                            capped[..last - first].copy_from_slice(&scores[first..last]);
-                        }
-                        seen.hide(scores, tree, position, window, HIDDEN);
-                        let (scores_at, slopes_at) = (scores.as_mut_ptr(), slopes.as_mut_ptr());
-                        slope_row(scores_at, slopes_at, first, last, seen.count, log_sum, delta);
-                        seen.hide(scores, tree, position, window, 0.0);
-                        seen.hide(slopes, tree, position, window, 0.0);
-                        if let Some(cap) = cap {
-                            cap_slopes(slopes[first..].as_mut_ptr(), capped.as_ptr(), last - first, 1.0 / cap);
-                        }
-                    }
-                    let outer = [seen.count, head_dim, count];
-                    let (given_rows, query_rows) = ((given.as_ptr(), head_dim), (queries.as_ptr(), head_dim));
-                    let (p, slope) = ((scores.as_ptr(), 1, positions), (slopes.as_ptr(), 1, positions));
-                    if seen.places.is_some() {
-                        let sum = seen_gradients.as_mut_ptr();
-                        multiply(outer, p, given_rows, (sum, head_dim), false);
-                        seen.scatter(&mut value_gradients, &seen_gradients, head_dim);
-                        multiply(outer, slope, query_rows, (sum, head_dim), false);
-                        seen.scatter(&mut key_gradients, &seen_gradients, head_dim);
-                    } else {
-                        let at = seen.first * head_dim;
-                        multiply(outer, p, given_rows, (value_gradients[at..].as_mut_ptr(), head_dim), true);
-                        multiply(outer, slope, query_rows, (key_gradients[at..].as_mut_ptr(), head_dim), true);
-                    }
-                    multiply(
-                        [count, head_dim, seen.count],
-                        (slopes.as_ptr(), positions, 1),
-                        keys.rows(seen.first),
-                        (query_gradients.as_mut_ptr(), head_dim),
-                        false,
-                    );
-                    let to = build.at(base + block.start * width + head * head_dim);
-                    let from = (query_gradients.as_ptr(), head_dim);
-                    rotation.rows(Turn::Back, scale, block, from, (to, width));
+                let delta = dot(out, room.given.as_ptr().add(query * head_dim), head_dim);
+                if let Some(cap) = cap {
+                    cap_row(scores[first..].as_mut_ptr(), last - first, cap);
+                    room.capped[..last - first].copy_from_slice(&scores[first..last]);
+                }
+                seen.hide(scores, self.tree, position, window, HIDDEN);
+                let (scores_at, slopes_at) = (scores.as_mut_ptr(), slopes.as_mut_ptr());
+                slope_row(scores_at, slopes_at, first, last, seen.count, log_sum, delta);
+                seen.hide(scores, self.tree, position, window, 0.0);
+                seen.hide(slopes, self.tree, position, window, 0.0);
+                if let Some(cap) = cap {
+                    cap_slopes(slopes[first..].as_mut_ptr(), room.capped.as_ptr(), last - first, 1.0 / cap);
                 }
             }
-            (key_gradients, value_gradients)
-        })
-        .collect();
-    (0..batch * key_heads).into_par_iter().for_each(|task| {
+        }
+    }
+
+    /// Adds what a block gives to the gradients of the keys and the values that it sees.
+    ///
+    /// # Safety
+    /// As [`WayBack::head`].
+    unsafe fn add_to_keys(
+        &self,
+        block: &Range<usize>,
+        seen: &Seen,
+        room: &mut Room,
+        [key_gradients, value_gradients]: [&mut Vec<f32>; 2],
+    ) {
+        let AttentionShape { positions, head_dim, .. } = self.shape;
+        let outer = [seen.count, head_dim, block.len()];
+        let (given_rows, query_rows) = ((room.given.as_ptr(), head_dim), (room.queries.as_ptr(), head_dim));
+        let (p, slope) = ((room.scores.as_ptr(), 1, positions), (room.slopes.as_ptr(), 1, positions));
+        unsafe {
+            if seen.places.is_some() {
+                let sum = room.seen_gradients.as_mut_ptr();
+                multiply(outer, p, given_rows, (sum, head_dim), false);
+                seen.scatter(value_gradients, &room.seen_gradients, head_dim);
+                multiply(outer, slope, query_rows, (sum, head_dim), false);
+                seen.scatter(key_gradients, &room.seen_gradients, head_dim);
+            } else {
+                let at = seen.first * head_dim;
+                multiply(outer, p, given_rows, (value_gradients[at..].as_mut_ptr(), head_dim), true);
+                multiply(outer, slope, query_rows, (key_gradients[at..].as_mut_ptr(), head_dim), true);
+            }
+        }
+    }
+
+    /// Writes the gradients of the keys and values of a key head, `task` of all rows' key heads: the sum over its queries'.
+    ///
+    /// # Safety
+    /// As [`WayBack::head`]; `shares` are what that gave, in order.
+    unsafe fn meet(&self, task: usize, shares: &[(Vec<f32>, Vec<f32>)], build: &Build<E>) {
+        let AttentionShape { positions, heads, key_heads, head_dim, .. } = self.shape;
+        let (width, group) = (self.shape.width(), heads / key_heads);
         let (row, key_head) = (task / key_heads, task % key_heads);
         let first = row * heads + key_head * group;
         let mut sums = shares[first].clone();
@@ -319,16 +411,13 @@ pub fn attention_backward<E: Element, G: Element>(
             sums.0.iter_mut().zip(&share.0).for_each(|(sum, value)| *sum += value);
             sums.1.iter_mut().zip(&share.1).for_each(|(sum, value)| *sum += value);
         }
-        // SAFETY: each task writes the gradients of its own key head.
         unsafe {
             let to = |index: usize| build.at(row * positions * width + index * head_dim);
             let (keys, values) = ((sums.0.as_ptr(), head_dim), (sums.1.as_ptr(), head_dim));
-            rotation.rows(Turn::Back, 1.0, 0..positions, keys, (to(heads + key_head), width));
-            rotation.rows(Turn::None, 1.0, 0..positions, values, (to(heads + key_heads + key_head), width));
+            self.rotation.rows(Turn::Back, 1.0, 0..positions, keys, (to(heads + key_head), width));
+            self.rotation.rows(Turn::None, 1.0, 0..positions, values, (to(heads + key_heads + key_head), width));
         }
-    });
-    // SAFETY: queries, keys and values of all heads were written.
-    unsafe { build.finish() }
+    }
 }
 
 #[cfg(test)]

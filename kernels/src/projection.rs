@@ -3,6 +3,8 @@
 //! Several projections of the same input (queries, keys and values; gate and up) are one call: their outputs stand side
 //! by side, their `A` are one product, and their ways back to the input are one sum in registers.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::dropout::Dropped;
@@ -181,29 +183,12 @@ pub fn project_backward<E: Element, G: Element>(
     want_input: bool,
 ) -> ProjectionGradients<E> {
     let first = parts.first().expect("at least one projection");
-    let (inputs, precision) = (first.weight.inputs, first.weight.precision());
+    let inputs = first.weight.inputs;
     parts.iter().for_each(|part| part.check(inputs));
-    let (columns, outputs) = offsets(parts, |part| part.weight.outputs);
+    let sides = OutputGradient::new(gradient, parts);
     let (ranks, rank) = offsets(parts, Part::rank);
-    assert!(x.len() == rows * inputs && gradient.len() == rows * outputs, "a gradient of another shape");
+    assert!(x.len() == rows * inputs && gradient.len() == rows * sides.outputs, "a gradient of another shape");
     assert_eq!(low.len(), rows * rank, "low-rank activations of another shape");
-    // One left side for all parts where their columns can be addressed in pairs, else one for each.
-    let whole = Left::new(gradient, outputs, precision);
-    let addressable = precision == Precision::F32 || columns.iter().all(|column| column % 2 == 0);
-    let shares: Vec<Option<Left>> = parts
-        .iter()
-        .zip(&columns)
-        .map(|(part, column)| {
-            (!addressable).then(|| {
-                let wide: Vec<f32> = crate::convert(gradient);
-                columns_of(&wide, outputs, *column, part.weight.outputs, precision)
-            })
-        })
-        .collect();
-    let left = |index: usize| match &shares[index] {
-        Some(share) => (share, parts[index].weight.outputs, 0),
-        None => (&whole, outputs, columns[index]),
-    };
     let mut low_gradients = Vec::with_capacity(parts.len());
     let mut factors = Vec::with_capacity(parts.len());
     for (index, part) in parts.iter().enumerate() {
@@ -212,84 +197,140 @@ pub fn project_backward<E: Element, G: Element>(
             factors.push(None);
             continue;
         };
-        let (width, out) = (part.rank(), part.weight.outputs);
-        // Row r of the transpose of B: value (r, o) stands at o * rank + r.
-        let b = Packed::new(own.b, [width, out], (1, width), own.scale, precision);
-        let (left, stride, offset) = left(index);
-        let low_gradient = multiply(&[Pair { left, inputs: stride, offset, right: &b }], rows);
+        let width = part.rank();
+        let low_gradient = sides.through_b(index, part, own, rows);
         let da = match part.dropped.of_adapter(x, inputs) {
             Some(seen) => outer(rows, (&low_gradient, width, 0..width), (&seen, inputs, 0..inputs)),
             None => outer(rows, (&low_gradient, width, 0..width), (x, inputs, 0..inputs)),
         };
-        let turned = outer(
-            rows,
-            (low, rank, ranks[index]..ranks[index] + width),
-            (gradient, outputs, columns[index]..columns[index] + out),
-        );
-        let mut db = vec![0.0; out * width];
-        for (r, row) in turned.chunks_exact(out).enumerate() {
-            for (o, value) in row.iter().enumerate() {
-                db[o * width + r] = value * own.scale;
-            }
-        }
+        let db = sides.gradient_of_b(index, part, own, (low, rank, ranks[index]..ranks[index] + width), rows);
         factors.push(Some((da, db)));
         low_gradients.push(Some(low_gradient));
     }
-    let input = want_input.then(|| {
-        let turned: Vec<Packed> = parts.iter().map(|part| part.weight.transposed(0..part.weight.outputs)).collect();
-        let lows: Vec<Option<(Left, Packed, usize)>> = parts
-            .iter()
-            .zip(&low_gradients)
-            .map(|(part, gradient)| {
-                let (own, gradient, width) = (part.factors?, gradient.as_ref()?, part.rank());
-                // Value (i, r) of the transpose of A stands at r * in + i.
-                let a = Packed::new(own.a, [inputs, width], (1, inputs), 1.0, precision);
-                Some((Left::new(gradient, width, precision), a, width))
-            })
-            .collect();
-        let mut pairs = Vec::with_capacity(2 * parts.len());
-        // What comes back through dropped inputs of single parts.
-        let mut dropped: Option<Vec<f32>> = None;
-        for (index, (part, turned)) in parts.iter().zip(&turned).enumerate() {
-            let (left, stride, offset) = left(index);
-            let matrix = Pair { left, inputs: stride, offset, right: turned };
-            let adapter =
-                (lows[index].as_ref()).map(|(left, a, width)| Pair { left, inputs: *width, offset: 0, right: a });
-            let mut own = Vec::with_capacity(2);
-            match part.dropped {
-                Dropped::Nothing | Dropped::Adapter(_) => pairs.push(matrix),
-                Dropped::Both(_) | Dropped::Rest(_) => own.push(matrix),
-            }
-            match part.dropped {
-                Dropped::Nothing => pairs.extend(adapter),
-                _ => own.extend(adapter),
-            }
-            if !own.is_empty() {
-                let through = part.dropped.back(multiply(&own, rows), inputs);
-                dropped = Some(match dropped {
-                    Some(sum) => sum.into_par_iter().zip(through).map(|(sum, through)| sum + through).collect(),
-                    None => through,
-                });
-            }
-        }
-        match dropped {
-            Some(sum) if pairs.is_empty() => crate::convert(&sum),
-            sum => {
-                let start = match &sum {
-                    Some(sum) => Start { pointer: sum.as_ptr(), stride: inputs },
-                    None => Start::ZERO,
-                };
-                let build = Build::new(rows * inputs);
-                // SAFETY: the product fills the output, and the start has its shape.
-                unsafe {
-                    let target = Target { pointer: Shared::new(build.at(0)), stride: inputs };
-                    sum_of_products(&pairs, rows, start, target);
-                    build.finish()
-                }
-            }
-        }
-    });
+    let input = want_input.then(|| input_gradient(&sides, parts, &low_gradients, rows));
     ProjectionGradients { input, factors }
+}
+
+/// The gradient of the outputs, `[rows, sum of out]`, and the same as the left side of products with each part.
+struct OutputGradient<'a, G> {
+    gradient: &'a [G],
+    /// Where the columns of each part begin.
+    columns: Vec<usize>,
+    outputs: usize,
+    /// For all parts whose columns can be addressed in pairs.
+    whole: Left<'a>,
+    /// For each of the others.
+    shares: Vec<Option<Left<'a>>>,
+    precision: Precision,
+}
+
+impl<'a, G: Element> OutputGradient<'a, G> {
+    fn new(gradient: &'a [G], parts: &[Part]) -> Self {
+        let precision = parts[0].weight.precision();
+        let (columns, outputs) = offsets(parts, |part| part.weight.outputs);
+        let whole = Left::new(gradient, outputs, precision);
+        let addressable = precision == Precision::F32 || columns.iter().all(|column| column % 2 == 0);
+        let share = |(part, column): (&Part, &usize)| {
+            (!addressable).then(|| {
+                let wide: Vec<f32> = crate::convert(gradient);
+                columns_of(&wide, outputs, *column, part.weight.outputs, precision)
+            })
+        };
+        let shares = parts.iter().zip(&columns).map(share).collect();
+        Self { gradient, columns, outputs, whole, shares, precision }
+    }
+
+    /// The product of the columns of a part with `right`.
+    fn pair<'b>(&'b self, index: usize, part: &Part, right: &'b Packed) -> Pair<'b, 'b> {
+        match &self.shares[index] {
+            Some(left) => Pair { left, inputs: part.weight.outputs, offset: 0, right },
+            None => Pair { left: &self.whole, inputs: self.outputs, offset: self.columns[index], right },
+        }
+    }
+
+    /// The gradient of `x A^T` of a part, `[rows, rank]`.
+    fn through_b(&self, index: usize, part: &Part, factors: Factors, rows: usize) -> Vec<f32> {
+        let width = part.rank();
+        // Row r of the transpose of B: value (r, o) stands at o * rank + r.
+        let b = Packed::new(factors.b, [width, part.weight.outputs], (1, width), factors.scale, self.precision);
+        multiply(&[self.pair(index, part, &b)], rows)
+    }
+
+    /// The gradient of B of a part, `[out, rank]`, from its columns of the low-rank activations.
+    fn gradient_of_b(
+        &self,
+        index: usize,
+        part: &Part,
+        factors: Factors,
+        low: (&[f32], usize, Range<usize>),
+        rows: usize,
+    ) -> Vec<f32> {
+        let (width, out, first) = (part.rank(), part.weight.outputs, self.columns[index]);
+        let turned = outer(rows, low, (self.gradient, self.outputs, first..first + out));
+        let mut gradient = vec![0.0; out * width];
+        for (r, row) in turned.chunks_exact(out).enumerate() {
+            for (o, value) in row.iter().enumerate() {
+                gradient[o * width + r] = value * factors.scale;
+            }
+        }
+        gradient
+    }
+}
+
+/// The gradient of `x`, `[rows, in]`: one sum of all products whose inputs are not dropped, on top of what comes back
+/// through dropped inputs of single parts.
+fn input_gradient<E: Element, G: Element>(
+    sides: &OutputGradient<G>,
+    parts: &[Part],
+    low_gradients: &[Option<Vec<f32>>],
+    rows: usize,
+) -> Vec<E> {
+    let (inputs, precision) = (parts[0].weight.inputs, sides.precision);
+    let turned: Vec<Packed> = parts.iter().map(|part| part.weight.transposed(0..part.weight.outputs)).collect();
+    let lows: Vec<Option<(Left, Packed, usize)>> = parts
+        .iter()
+        .zip(low_gradients)
+        .map(|(part, gradient)| {
+            let (own, gradient, width) = (part.factors?, gradient.as_ref()?, part.rank());
+            // Value (i, r) of the transpose of A stands at r * in + i.
+            let a = Packed::new(own.a, [inputs, width], (1, inputs), 1.0, precision);
+            Some((Left::new(gradient, width, precision), a, width))
+        })
+        .collect();
+    let mut pairs = Vec::with_capacity(2 * parts.len());
+    let mut dropped: Option<Vec<f32>> = None;
+    for (index, (part, turned)) in parts.iter().zip(&turned).enumerate() {
+        let matrix = sides.pair(index, part, turned);
+        let adapter = (lows[index].as_ref()).map(|(left, a, width)| Pair { left, inputs: *width, offset: 0, right: a });
+        let mut own = Vec::with_capacity(2);
+        match part.dropped {
+            Dropped::Nothing | Dropped::Adapter(_) => pairs.push(matrix),
+            Dropped::Both(_) | Dropped::Rest(_) => own.push(matrix),
+        }
+        match part.dropped {
+            Dropped::Nothing => pairs.extend(adapter),
+            _ => own.extend(adapter),
+        }
+        if !own.is_empty() {
+            let through = part.dropped.back(multiply(&own, rows), inputs);
+            dropped = Some(match dropped {
+                Some(sum) => sum.into_par_iter().zip(through).map(|(sum, through)| sum + through).collect(),
+                None => through,
+            });
+        }
+    }
+    let start = match &dropped {
+        Some(sum) if pairs.is_empty() => return crate::convert(sum),
+        Some(sum) => Start { pointer: sum.as_ptr(), stride: inputs },
+        None => Start::ZERO,
+    };
+    let build = Build::new(rows * inputs);
+    // SAFETY: the product fills the output, and the start has its shape.
+    unsafe {
+        let target = Target { pointer: Shared::new(build.at(0)), stride: inputs };
+        sum_of_products(&pairs, rows, start, target);
+        build.finish()
+    }
 }
 
 #[cfg(test)]
