@@ -29,6 +29,7 @@ use crate::loading::Loaded;
 /// self-BLEU, clusters, pass@k where rows say what is `correct`. The last line is the mean over the prompts.
 /// Entropies are in nats; docs/evaluation.md defines every number.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct Arguments {
     /// Base models (folder, `org/name`, `builtin:tiny`), runs (the latest checkpoint, or `RUN@best`, `RUN@latest`, `RUN@STEP`),
     /// checkpoints, or folders of adapters or exports, measured one after another.
