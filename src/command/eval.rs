@@ -45,14 +45,7 @@ pub struct Arguments {
     #[arg(long, value_name = "COLUMN=KEY", value_parser = renamed, conflicts_with = "samples")]
     rename: Vec<(String, String)>,
     /// Temperatures, with commas between them, all from one pass over the rows; 0 takes the most likely token.
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "1",
-        conflicts_with = "samples",
-        value_name = "T",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_delimiter = ',', default_value = "1", conflicts_with = "samples", value_name = "T")]
     temperatures: Vec<f64>,
     /// Sample from the smallest set of tokens that holds this much probability; what is cut has none.
     #[arg(long, conflicts_with = "samples", value_name = "P")]
