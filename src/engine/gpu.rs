@@ -27,11 +27,6 @@ fn tensor<const D: usize>(shape: [usize; D], seed: f32, device: &Device) -> Tens
     Tensor::from_data(TensorData::new(numbers(shape.iter().product(), seed), shape), device)
 }
 
-fn flat<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    let length = tensor.dims().iter().product::<usize>();
-    host(tensor.reshape([length]).cast(DType::F32))
-}
-
 #[track_caller]
 fn close(found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len());
