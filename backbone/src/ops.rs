@@ -1,5 +1,5 @@
-//! The operations that the model is made of, one file each: its form for the CPU, its form for a GPU, the composition of
-//! burn's operations that both are held against, and the one place that chooses between them.
+//! The operations that the model is made of, one file each: those of its forms that pay (for the CPU, for a GPU), the
+//! composition of burn's operations that they are held against, and the choice between them.
 //!
 //! A form of our own is one pass over memory where a composition takes five. Nothing outside of here (and of `device`) asks
 //! which device it is on. `cpu` and `gpu` are where the forms meet burn's tensors and its graph.

@@ -134,11 +134,6 @@ impl Packed {
         }
     }
 
-    /// True when the values are kept in fewer bits.
-    pub fn is_quantised(&self) -> bool {
-        matches!(self.values, Values::Coded(_))
-    }
-
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         match &self.values {

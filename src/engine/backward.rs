@@ -22,7 +22,7 @@ pub enum Recompute {
 /// The factors of one optimizer step, known before its first micro-batch.
 #[derive(Debug, Clone)]
 pub struct StepScale {
-    /// 1 over the normaliser of the objective.
+    /// Factor of the objective's loss: one over its normaliser, times what auxiliary losses leave of it.
     pub objective: f64,
     /// For each auxiliary loss, its weight over its normaliser.
     pub auxiliaries: Vec<f64>,

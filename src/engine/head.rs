@@ -17,10 +17,11 @@ pub struct Gradients {
     pub head: HeadGradients,
 }
 
-/// Loss and gradients of a micro-batch.
+/// Adds the losses of a micro-batch to `totals`, and gives the gradients.
 ///
 /// # Shapes
-/// - `hidden`: `[rows, width, hidden_size]`, not tracked. `scale` is 1 over the step's normaliser.
+/// - `hidden`: `[rows, width, hidden_size]`, not tracked. `scale` is the factor of the objective's loss in this step: one over
+///   its normaliser, times what auxiliary losses leave of it.
 pub fn loss_and_gradients(
     decoder: &Decoder,
     hidden: Tensor<3>,
@@ -155,7 +156,7 @@ fn of_tokens(learned: &[Learned], device: &Device, value: fn(&Learned) -> f32) -
     Tensor::from_data(TensorData::new(values, [learned.len()]), device)
 }
 
-/// What tokens stand for that several rows share; `None` where each has its own.
+/// How the weight of a token that several rows share is parted among them; `None` where each token belongs to one row.
 fn shared(learned: &[Learned], device: &Device) -> Option<Shared> {
     learned.iter().any(|token| token.rows > 1).then(|| {
         let vector = |value: fn(&Learned) -> f64| {

@@ -1,5 +1,5 @@
-//! One optimizer step: forward and backward through all of its micro-batches, one normalisation over them, one clip, one
-//! update.
+//! One optimizer step: forward and backward through all of its micro-batches, one normalisation over them, one clip and one
+//! update (controls of an auxiliary loss have their own).
 //!
 //! The training loop, `trainer bench` and the tests against PEFT and against a GPU all take this very step.
 

@@ -57,7 +57,8 @@ pub struct Log<'a> {
 /// Trains from the start or from the checkpoint `resume` to the last step, or until `interrupted` is set.
 ///
 /// # Errors
-/// A checkpoint that does not fit, a disk that cannot be written, losses that are not finite for three steps in a row.
+/// A checkpoint that does not fit, a disk that cannot be written, losses that are not finite for three steps in a row, an
+/// adapter that the first update did not reach.
 pub fn train<'a>(
     settings: &'a Settings,
     learner: Learner<'a>,
@@ -130,7 +131,7 @@ impl<'a, 'b> Training<'a, 'b> {
     /// Puts everything where the checkpoint left it.
     fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), Faults> {
         let RunState { step, skipped, best, pass_loss, stopped_early, .. } = RunState::read(checkpoint)?;
-        // Where it stands is the checkpoint's; what it is made of is what was compared with it.
+        // Progress is the checkpoint's; fingerprints and recipe are this run's, which have been compared with it.
         self.progress = RunState { step, skipped, best, pass_loss, stopped_early, ..self.settings.origin.clone() };
         let tensors = checkpoint.training_state()?;
         self.trainer.restore(tensors).map_err(|fault| fault.at(Place::file(&checkpoint.folder)))?;
@@ -170,7 +171,7 @@ impl<'a, 'b> Training<'a, 'b> {
         for done in ready {
             let (record, loss) = done.read();
             if self.trainer.objective.early_stop().is_some() {
-                // A pass with a skipped step is never near its floor; infinity is no number of JSON.
+                // The largest number, so that a pass with a skipped step cannot end the run; JSON has no infinity.
                 self.progress.pass_loss = if record.skipped { f64::MAX } else { self.progress.pass_loss + loss };
             }
             self.progress.skipped += usize::from(record.skipped);
@@ -213,7 +214,7 @@ impl<'a, 'b> Training<'a, 'b> {
     }
 
     fn save(&mut self, step: usize, best: bool, due: Due) -> Result<(), Faults> {
-        // What a skipped step would save is there already, and retention would let go of a good one for it.
+        // After a skipped step the values are those of the last checkpoint: saving them again would push a good one out.
         if self.skips.is_skipping() && !due.stop && !due.last {
             return Ok(());
         }

@@ -20,7 +20,7 @@ pub struct Adaptation {
     pub modules: Vec<(String, [usize; 2])>,
     /// Values that are trained.
     pub parameters: u64,
-    /// Rows have trained lengths.
+    /// DoRA: the rows of the adapted matrices have trained magnitudes.
     pub dora: bool,
     /// Probability that an input of A is dropped in this run.
     pub dropout: f64,
@@ -44,8 +44,8 @@ pub enum Origin {
 }
 
 impl Adaptation {
-    /// Resolves `[adapter]` against a model; gives the tokenizer too that an adapter to go on from brings. A run that goes on
-    /// from a checkpoint has the adapter there. Without a `base`, what takes its files is left for later.
+    /// Resolves `[adapter]` against a model; gives the tokenizer too that lies beside the adapter of `init_from`. On resume the
+    /// adapter is the checkpoint's. Without a `base`, what needs its weights and its tokenizer is not looked at.
     ///
     /// # Errors
     /// An adapter that is not there, or one that cannot be put on this model.
@@ -72,7 +72,8 @@ impl Adaptation {
         };
         let found = adapter.config.use_dora;
         if found != lora.dora {
-            return Err(Fault::new(format!("`adapter.kind` is \"{}\", and this is another adapter", kind(lora.dora)))
+            let message = format!("`adapter.kind` is \"{}\", and this adapter is \"{}\"", kind(lora.dora), kind(found));
+            return Err(Fault::new(message)
                 .at(Place::file(path))
                 .hint(format!("write `kind = \"{}\"`", kind(found)))
                 .into());
@@ -125,7 +126,7 @@ impl Adaptation {
         matches!(self.start, Origin::Model)
     }
 
-    /// True where the factors start as what is largest in the matrices (PiSSA).
+    /// True where A and B start from the largest singular values (PiSSA).
     pub fn is_pissa(&self) -> bool {
         matches!(&self.start, Origin::Fresh(settings) if settings.pissa)
     }

@@ -69,7 +69,7 @@ pub fn adamw(state: AdamWState, gradient: Tensor<1>, loss: Tensor<1>, update: &A
     }
 }
 
-/// On the CPU, where the host may look at the norm: one pass over memory, in place.
+/// On the CPU, where the host may look at the norm: a pass for that, and one for the update, in place.
 fn in_one_pass(
     state: AdamWState,
     gradient: Tensor<1>,
@@ -152,7 +152,7 @@ fn sum_of_squares(values: &Tensor<1>) -> Tensor<1> {
     Tensor::cat(pieces.into_iter().map(|piece| (piece.clone() * piece).sum()).collect(), 0).sum()
 }
 
-/// On a GPU: kernels of the crate `cube` in burn's graph.
+/// On a GPU: kernels of the crate `cube`, outside of burn's graph.
 #[cfg(feature = "gpu")]
 mod on_gpu {
     use burn::backend::tensor::FloatTensor;

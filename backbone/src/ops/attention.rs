@@ -1,4 +1,4 @@
-//! Attention from the output of the three projections to the input of the fourth.
+//! Attention between the projections of queries, keys and values and the output projection.
 
 mod native;
 
@@ -32,7 +32,7 @@ pub struct AttentionHeads {
     pub cap: Option<f64>,
 }
 
-/// Causal attention with rotary encoding.
+/// Causal attention with rotary encoding in one operation, on the CPU.
 ///
 /// # Shapes
 /// - `qkv`: `[batch * positions, (heads + 2 * key_heads) * head_dim]`, queries, keys and values side by side, before the
@@ -77,8 +77,8 @@ pub fn attend(
     burns_attention(queries, keys, values, mask, None, options)
 }
 
-/// True where burn's native attention of `rows` rows of `positions` is right on a device, or is never asked for there: with
-/// a cap on the scores these are composed.
+/// True where burn's native attention of `rows` rows of `positions` was tried on this device and agrees with the composed
+/// one; false on the CPU, which has none. With a cap on the scores it is never asked for, and the caller knows.
 pub fn native_is_right(device: &Device, dtype: DType, [rows, positions]: [usize; 2], heads: &AttentionHeads) -> bool {
     let AttentionHeads { heads, key_heads, head_dim: width, .. } = *heads;
     is_right(device, dtype, Sizes { rows, positions, heads, key_heads, width })
@@ -87,7 +87,7 @@ pub fn native_is_right(device: &Device, dtype: DType, [rows, positions]: [usize;
 /// True where a key lies too far back for its query; `None` when the window hides nothing, so that the attention stays on
 /// the fast path.
 ///
-/// Training on a GPU has a mask, and with it an attention whose way back is composed, where the native one is wrong.
+/// Where the native way back of a GPU is wrong, training has a mask that hides nothing: with a mask, burn composes attention.
 fn window_mask(
     [batch, heads, queries]: [usize; 3],
     keys: &Tensor<4>,

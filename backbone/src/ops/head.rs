@@ -1,5 +1,5 @@
 //! The vocabulary head with its adapter, outside of any graph: the nll and the entropy of a chunk of rows on the way
-//! forward, and the gradients of what leads to its logits on the way back.
+//! forward; the gradients of the hidden states and of what is trained of the head on the way back.
 //!
 //! Every objective is a weighted nll with detached weights, so the gradient of the logits is
 //! `weight * (softmax - onehot)` and needs no graph; the logits of all rows together would not fit.
@@ -54,7 +54,7 @@ pub struct HeadInputs {
     mask: Option<Tensor<2>>,
 }
 
-/// What is asked of a chunk beside nll and entropy, which cost nothing more.
+/// What is asked of a chunk beside nll and entropy, which are always there.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Asked {
     /// [`Chunk::sum_of_squares`]
@@ -125,7 +125,7 @@ impl HeadGradients {
     }
 }
 
-/// Those of a chunk.
+/// The hidden states of a chunk.
 struct Inputs {
     /// `[rows, hidden_size]`
     plain: Tensor<2>,
@@ -135,9 +135,8 @@ struct Inputs {
 }
 
 impl Inputs {
-    /// What goes through the matrix to be scaled to trained lengths, and what goes through it beside that. As PEFT's
-    /// `DoraLinearVariant.forward` has it in training: the lengths act on what is left of dropped inputs, `W x - W d` is
-    /// added as it is.
+    /// Under DoRA with dropout, PEFT's `DoraLinearVariant.forward` scales `W d` of what is left of the inputs by the trained
+    /// magnitudes, and adds `W (x - d)` as it is: the inputs of the two; elsewhere `x` and nothing.
     fn halves(&self, head: &Head) -> (Tensor<2>, Option<Tensor<2>>) {
         let apart = self.mask.is_some() && head.lora.is_some_and(Lora::has_magnitude);
         match apart {
@@ -203,7 +202,7 @@ impl Head<'_> {
         composed::backward(self, way_back, gradient, plain, gradients)
     }
 
-    /// Of a matrix that is not packed.
+    /// The softmax of a chunk where the matrix is not packed.
     fn softmax(&self, inputs: &Inputs, more: Option<Tensor<2>>, targets: &[u32], asked: Asked) -> Softmax {
         let product = |x: Tensor<2>| match self.matrix {
             Matrix::Codes(codes) => codes.product(x),
@@ -266,7 +265,7 @@ impl Head<'_> {
         Some((low, more))
     }
 
-    /// The lengths of the rows and what each is multiplied with to have its trained length, both `[vocabulary]`.
+    /// DoRA: the norms of the rows of `W + s B A`, and the trained magnitudes over these, both `[vocabulary]`.
     fn gain(&self) -> Option<(Tensor<1>, Tensor<1>)> {
         let nothing = Tensor::<1>::zeros([1], &self.matrix.device());
         self.lora?.gain(self.matrix, &nothing)
@@ -318,7 +317,7 @@ fn indices(values: &[u32], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values, [length]), device)
 }
 
-/// On a GPU: kernels of the crate `cube` in burn's graph.
+/// On a GPU: kernels of the crate `cube`, outside of burn's graph.
 #[cfg(feature = "gpu")]
 pub(super) mod on_gpu {
     use burn::backend::tensor::FloatTensor;
