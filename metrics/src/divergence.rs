@@ -80,11 +80,11 @@ pub fn floor(outcomes: &[Outcome]) -> f64 {
     entropy_of(outcomes.iter().map(|x| x.p))
 }
 
-/// Entropy of `q / sum q`; 0 where the model gives none of the outcomes.
+/// Entropy of `q / sum q`; not a number where the model gives none of the outcomes.
 pub fn entropy_on_targets(outcomes: &[Outcome]) -> f64 {
     let largest = outcomes.iter().map(|x| x.log_q).fold(f64::NEG_INFINITY, f64::max);
     if largest == f64::NEG_INFINITY {
-        return 0.0;
+        return f64::NAN;
     }
     // Relative to the largest: of long answers the probabilities themselves may be too small for a number.
     let total: f64 = outcomes.iter().map(|x| (x.log_q - largest).exp()).sum();
@@ -128,7 +128,7 @@ mod tests {
     fn answers_that_cannot_come_cost_without_end_and_have_no_entropy() {
         let some = outcomes(&[0.5, 0.5], &[1.0, 0.0]);
         assert_eq!((loss(&some), entropy_on_targets(&some)), (f64::INFINITY, 0.0));
-        assert_eq!(entropy_on_targets(&outcomes(&[0.5, 0.5], &[0.0, 0.0])), 0.0);
+        assert!(entropy_on_targets(&outcomes(&[0.5, 0.5], &[0.0, 0.0])).is_nan());
         // Far below the smallest number: their entropy is still one.
         let long = [Outcome { p: 0.5, log_q: -1000.0 }, Outcome { p: 0.5, log_q: -1000.0 }];
         assert_near(entropy_on_targets(&long), 2f64.ln());

@@ -134,6 +134,16 @@ fn check(arguments: &Arguments) -> Result<(), Faults> {
     check("budget", !arguments.budget.contains(&0), "be at least 1", "no sample covers nothing");
     let hint = "with 0 there is nothing to draw; `--n 0` leaves the samples out";
     check("max-tokens", arguments.max_tokens > 0, "be at least 1", hint);
+    // The command line's parser lets these pass beside what excludes `--samples`.
+    let of_samples = [
+        ("k", !arguments.k.is_empty()),
+        ("encoder", arguments.encoder.is_some()),
+        ("vocabulary", arguments.vocabulary.is_some()),
+    ];
+    for (name, _) in of_samples.into_iter().filter(|(_, given)| *given) {
+        let fault = Fault::new(format!("`--{name}` has no effect on rows of `--data`")).at(argument(name));
+        faults.push(fault.hint("it measures samples that are there already: `--samples FILE`"));
+    }
     Faults::check(faults)
 }
 

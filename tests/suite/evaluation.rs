@@ -132,10 +132,13 @@ fn what_has_no_effect_or_no_meaning_is_refused() {
         ("--top-k 0", "`--top-k` must be at least 1"),
         ("--min-p 2", "`--min-p` must be from 0 to 1"),
         ("--budget 0", "`--budget` must be at least 1"),
+        ("--k 3", "`--k` has no effect"),
+        ("--encoder builtin:words", "`--encoder` has no effect"),
+        ("--vocabulary 5", "`--vocabulary` has no effect"),
     ] {
         place.refuses(&format!("{eval} {flags}"), &[expected]);
     }
-    for flags in ["--n 3", "--top-k 3", "--budget 5", "--temperatures 0"] {
+    for flags in ["--n 3", "--no-end-token", "--top-k 3", "--budget 5", "--temperatures 0"] {
         let name = flags.split(' ').next().expect("a word");
         place.refuses(&format!("eval builtin:tiny --data rows.jsonl {flags}"), &[name, "hint: "]);
     }

@@ -154,5 +154,5 @@ impl Asked {
 /// The messages of a question that the opened turn does not have.
 fn unseen(conversation: &Conversation, opened: &str, tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
     let written = |conversation: &Conversation| tokenizer.render_chat(conversation, true).ok();
-    lost::unseen(conversation, &[(conversation.messages.len(), false)], &[opened], &written)
+    lost::unseen(conversation, &[(conversation.messages.len(), false)], &[opened], tokenizer, &written)
 }

@@ -58,6 +58,7 @@ pub(super) fn unseen(
     conversation: &Conversation,
     turns: &[(usize, bool)],
     texts: &[&str],
+    tokenizer: &Tokenizer,
     seen: &impl Fn(&Conversation) -> Option<String>,
 ) -> Vec<(Oddity, String)> {
     let last = turns.last().map_or(0, |(index, _)| *index);
@@ -67,7 +68,14 @@ pub(super) fn unseen(
             continue;
         }
         // What else the assistant said before is left out on purpose by templates that drop earlier thoughts.
-        let said = if message.role == "assistant" { words_of(message).into_iter().collect() } else { parts(message) };
+        let mut said = match message.role == "assistant" {
+            true => words_of(message).into_iter().collect(),
+            false => parts(message),
+        };
+        // Where no template field has this name, it is told as a field that nothing reads.
+        if tokenizer.template_reads_field("name") {
+            said.extend(name_of(message));
+        }
         for part in said {
             let is_there = part.words.as_deref().is_some_and(|words| texts.iter().any(|text| text.contains(words)));
             if !is_there && seen(conversation).is_some_and(|text| is_lost(conversation, index, &part, &text, seen)) {
@@ -156,6 +164,14 @@ fn parts(message: &Message) -> Vec<Part> {
         }
     }
     parts
+}
+
+/// Who speaks, where a message says it beside its role; a template that writes the names of tools reads a field of this name.
+fn name_of(message: &Message) -> Option<Part> {
+    let name = message.fields.get("name")?.as_str().filter(|name| !name.is_empty())?;
+    let mut otherwise = message.clone();
+    otherwise.fields.insert("name".into(), format!("{name}{OTHERWISE}").into());
+    Some(Part { name: "name", words: None, otherwise })
 }
 
 /// The words of a message, without a thought.

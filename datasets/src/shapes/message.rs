@@ -83,6 +83,12 @@ pub(super) fn parse(name: &str, value: &Value, names: Names<'_>) -> Result<Messa
         });
     };
     let (role_key, content_key) = (key_in(turn, "role", &ROLE, names), key_in(turn, "content", &CONTENT, names));
+    if let Some(key) = [role_key, content_key].into_iter().find(|key| turn.contains_key(*key) && names.ignores(key)) {
+        let fault = Fault::new(format!("`data.ignore` names `{key}`, without which `{name}` is no message"));
+        return Err(
+            fault.hint("it may name any other column or field; a column beside the messages is left out by itself")
+        );
+    }
     let said = turn.get(content_key).filter(|value| !value.is_null());
     let spoken = match turn.get(role_key) {
         Some(Value::Null) | None => return Err(missing(name, role_key, turn, names)),

@@ -52,7 +52,7 @@ fn marked(conversation: &Conversation, turns: &[(usize, bool)], whole: &Rendered
         oddities.extend(lost::unlearned(conversation, *index, tokenizer, &learned));
     }
     let text = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
-    oddities.extend(lost::unseen(conversation, turns, &[&whole.text], &text));
+    oddities.extend(lost::unseen(conversation, turns, &[&whole.text], tokenizer, &text));
     let spans = generated(conversation, turns, whole, tokenizer);
     Draft { oddities, ..one(&whole.text, &spans, context) }
 }
@@ -98,7 +98,7 @@ fn unmarked(
         for (index, _) in turns {
             oddities.extend(lost::unlearned(conversation, *index, tokenizer, &written));
         }
-        oddities.extend(lost::unseen(conversation, turns, &[&text], &written));
+        oddities.extend(lost::unseen(conversation, turns, &[&text], tokenizer, &written));
         let answers = found.first().map_or(0, |(turn, ..)| common(&turn.opened, &text));
         let spans = [(answers, text.len(), true)];
         return Ok(vec![Draft { oddities, ..one(&text, &spans, context) }]);
@@ -124,7 +124,7 @@ fn lost_of_turns(conversation: &Conversation, found: &[Found], tokenizer: &Token
         let turns: Vec<(usize, bool)> = found.iter().map(|(_, is_learned, index)| (*index, *is_learned)).collect();
         let texts: Vec<&str> = found.iter().map(|(turn, ..)| turn.opened.as_str()).collect();
         let opened = |conversation: &Conversation| Some(turn(conversation, *last, tokenizer).ok()?.opened);
-        lost.extend(lost::unseen(conversation, &turns, &texts, &opened));
+        lost.extend(lost::unseen(conversation, &turns, &texts, tokenizer, &opened));
     }
     lost
 }

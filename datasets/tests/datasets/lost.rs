@@ -299,3 +299,33 @@ fn marks_that_end_before_the_end_of_a_turn_are_named() {
         "{found}"
     );
 }
+
+/// Writes the names of calls, and of tools that answer, and nobody's else.
+const NAMES_OF_TOOLS: &str = "{%- for m in messages -%}{{- '<' + m.role + (':' + m.name if m.role == 'tool' else '') + '>' -}}\
+    {%- if m.tool_calls %}{{ m.tool_calls[0].function.name }}{% endif -%}{{- (m.content or '') + '<|im_end|>' -}}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+
+#[test]
+fn a_name_is_told_where_the_template_writes_those_of_others() {
+    let tokenizer = with_template(NAMES_OF_TOOLS);
+    let named = |role: &str| json!({"role": role, "content": "the sum", "name": "adder"});
+    let told = |role: &str| {
+        let row = json!({"messages": [user("add"), named(role), answer("3")]});
+        let read = read(&row, &tokenizer, TrainOn::Assistant);
+        read.report.notices.iter().any(|notice| format!("{notice}").contains("name"))
+    };
+    assert!(told("user"), "nothing writes who asks");
+    assert!(!told("tool"), "the template writes which tool answers");
+}
+
+#[test]
+fn what_makes_a_message_cannot_be_ignored() {
+    let tokenizer = with_template(TWO_ROLES);
+    let row = json!({"messages": [user("a"), answer("b")]}).to_string();
+    for name in ["content", "role"] {
+        let options = Options { ignore: vec![name.into()], ..Options::default() };
+        let faults = read_text("r", &row, &options, &tokenizer).map(|_| ()).expect_err("no message without it");
+        let told = faults.to_string();
+        assert!(told.contains(&format!("`data.ignore` names `{name}`")) && told.contains("hint: "), "{told}");
+    }
+}
