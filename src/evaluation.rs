@@ -63,9 +63,10 @@ pub fn scores(decoder: &Decoder, batch: &Batch, samplers: &[Sampler], entropies:
                 let row = Row::new(logits, samplers);
                 let of = |sampler: &Sampler| {
                     let mut log_q = Vec::with_capacity(wanted.len());
-                    row.log_probabilities(sampler, &wanted, &mut log_q);
+                    let kept = row.keep(sampler);
+                    kept.log_probabilities(&wanted, &mut log_q);
                     let wanted = entropies == Entropies::Wanted;
-                    (log_q, if wanted { row.entropy(sampler) } else { 0.0 })
+                    (log_q, if wanted { kept.entropy() } else { 0.0 })
                 };
                 samplers.iter().map(of).collect()
             })

@@ -42,7 +42,9 @@ pub struct Row<'a> {
 }
 
 /// A row of logits under one sampler.
-struct Kept {
+pub struct Kept<'a> {
+    row: &'a Row<'a>,
+    sampler: Sampler,
     /// Number of ranked tokens that are kept; `None` for all tokens.
     count: Option<usize>,
     /// `ln sum exp((z - largest) / T)` over these.
@@ -62,44 +64,20 @@ impl<'a> Row<'a> {
         Self { logits, largest, ranked }
     }
 
-    /// `ln q` of each of `wanted` under `sampler`, one after another onto `found`; `-inf` for a token that is cut.
-    pub fn log_probabilities(&self, sampler: &Sampler, wanted: &[u32], found: &mut Vec<f64>) {
-        let kept = self.keep(sampler);
-        let ranked = kept.count.map(|count| &self.ranked[..count]);
-        found.extend(wanted.iter().map(|token| match ranked {
-            Some(ranked) if !ranked.contains(token) => f64::NEG_INFINITY,
-            // The one token that is kept is certain, at temperature 0 too.
-            Some([_]) => 0.0,
-            _ => self.scaled(*token, sampler) - kept.log_sum,
-        }));
-    }
-
-    /// Entropy in nats of the next token under `sampler`.
-    pub fn entropy(&self, sampler: &Sampler) -> f64 {
-        let kept = self.keep(sampler);
-        let term = |scaled: f64| if scaled == f64::NEG_INFINITY { 0.0 } else { scaled * (scaled - kept.log_sum).exp() };
-        let mean: f64 = match kept.count {
-            Some(1) => return 0.0,
-            Some(count) => self.ranked[..count].iter().map(|token| term(self.scaled(*token, sampler))).sum(),
-            None => {
-                self.logits.iter().map(|logit| term((f64::from(*logit) - self.largest) / sampler.temperature)).sum()
-            }
-        };
-        kept.log_sum - mean
-    }
-
     fn scaled(&self, token: u32, sampler: &Sampler) -> f64 {
         (f64::from(self.logits[token as usize]) - self.largest) / sampler.temperature
     }
 
-    fn keep(&self, sampler: &Sampler) -> Kept {
+    /// What `sampler` draws from.
+    pub fn keep(&self, sampler: &Sampler) -> Kept<'_> {
+        let kept = |count, log_sum| Kept { row: self, sampler: *sampler, count, log_sum };
         if sampler.temperature == 0.0 {
-            return Kept { count: Some(1), log_sum: 0.0 };
+            return kept(Some(1), 0.0);
         }
         let scale = 1.0 / sampler.temperature;
         if !sampler.cuts() {
             let sum: f64 = self.logits.iter().map(|logit| ((f64::from(*logit) - self.largest) * scale).exp()).sum();
-            return Kept { count: None, log_sum: sum.ln() };
+            return kept(None, sum.ln());
         }
         let most = if sampler.top_k == 0 { self.ranked.len() } else { sampler.top_k.min(self.ranked.len()) };
         let mut weights: Vec<f64> =
@@ -116,7 +94,32 @@ impl<'a> Row<'a> {
         }
         // The largest weight is 1.
         let count = weights.iter().take_while(|weight| **weight >= sampler.min_p).count().max(1);
-        Kept { count: Some(count), log_sum: weights[..count].iter().sum::<f64>().ln() }
+        kept(Some(count), weights[..count].iter().sum::<f64>().ln())
+    }
+}
+
+impl Kept<'_> {
+    /// `ln q` of each of `wanted`, one after another onto `found`; `-inf` for a token that is cut.
+    pub fn log_probabilities(&self, wanted: &[u32], found: &mut Vec<f64>) {
+        let ranked = self.count.map(|count| &self.row.ranked[..count]);
+        found.extend(wanted.iter().map(|token| match ranked {
+            Some(ranked) if !ranked.contains(token) => f64::NEG_INFINITY,
+            // The one token that is kept is certain, at temperature 0 too.
+            Some([_]) => 0.0,
+            _ => self.row.scaled(*token, &self.sampler) - self.log_sum,
+        }));
+    }
+
+    /// Entropy in nats of the next token.
+    pub fn entropy(&self) -> f64 {
+        let term = |scaled: f64| if scaled == f64::NEG_INFINITY { 0.0 } else { scaled * (scaled - self.log_sum).exp() };
+        let Row { logits, largest, ranked } = self.row;
+        let mean: f64 = match self.count {
+            Some(1) => return 0.0,
+            Some(count) => ranked[..count].iter().map(|token| term(self.row.scaled(*token, &self.sampler))).sum(),
+            None => logits.iter().map(|logit| term((f64::from(*logit) - largest) / self.sampler.temperature)).sum(),
+        };
+        self.log_sum - mean
     }
 }
 
@@ -131,7 +134,7 @@ mod tests {
     fn log_probabilities(sampler: Sampler, logits: &[f32]) -> Vec<f64> {
         let mut found = Vec::new();
         let all: Vec<u32> = (0..logits.len() as u32).collect();
-        Row::new(logits, &[sampler]).log_probabilities(&sampler, &all, &mut found);
+        Row::new(logits, &[sampler]).keep(&sampler).log_probabilities(&all, &mut found);
         found
     }
 
@@ -174,8 +177,8 @@ mod tests {
         for (row, sampler) in table.iter().zip(&samplers) {
             let log_q = |(a, b): (usize, usize)| {
                 let mut found = Vec::new();
-                first.log_probabilities(sampler, &[a as u32], &mut found);
-                Row::new(&SECOND[a], &samplers).log_probabilities(sampler, &[b as u32], &mut found);
+                first.keep(sampler).log_probabilities(&[a as u32], &mut found);
+                Row::new(&SECOND[a], &samplers).keep(sampler).log_probabilities(&[b as u32], &mut found);
                 found.iter().sum::<f64>()
             };
             let outcomes = TARGETS.map(|target| Outcome { p: 0.25, log_q: log_q(target) });
@@ -245,7 +248,7 @@ mod tests {
         {
             let q = probabilities(sampler, &logits);
             let expected = q.iter().filter(|q| **q > 0.0).map(|q| -q * q.ln()).sum();
-            assert_near(Row::new(&logits, &[sampler]).entropy(&sampler), expected);
+            assert_near(Row::new(&logits, &[sampler]).keep(&sampler).entropy(), expected);
         }
     }
 

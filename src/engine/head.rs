@@ -35,7 +35,8 @@ pub fn loss_and_gradients(
     let ([rows, width, hidden_size], dtype) = (hidden.dims(), hidden.dtype());
     let head = decoder.head();
     let inputs = head.inputs(hidden, Some(dropout_seed));
-    let asked = Asked { sum_of_squares: objective.statistics().sum_of_squares, temperature: objective.temperature() };
+    let wanted = objective.statistics();
+    let asked = Asked { sum_of_squares: wanted.sum_of_squares, temperature: objective.temperature() };
     let row_weights = match objective.scope() {
         Scope::Token => None,
         Scope::Row => Some(whole_row_weights(&head, &inputs, batch, objective, asked)),
@@ -48,7 +49,7 @@ pub fn loss_and_gradients(
             Some(weights) => weights.clone().narrow(0, start, learned.len()),
             None => {
                 let rows = batch.rows_within(start..start + learned.len());
-                objective.weights(&tokens(Seen::of(&chunk), objective.statistics(), learned, &rows))
+                objective.weights(&tokens(Seen::of(&chunk, wanted), learned, &rows))
             }
         };
         let loss = chunk.tempered.as_ref().unwrap_or(&chunk.nll).clone();
@@ -95,33 +96,38 @@ fn whole_row_weights(
     objective: &mut dyn Objective,
     asked: Asked,
 ) -> Tensor<1> {
-    let seen: Vec<Seen> =
-        chunks(&batch.learned, head).map(|(_, learned)| Seen::of(&forward(head, inputs, learned, asked))).collect();
-    let Some(seen) = Seen::together(seen) else { return Tensor::zeros([0], &head.matrix.device()) };
-    objective.weights(&tokens(seen, objective.statistics(), &batch.learned, &batch.ranges))
+    let wanted = objective.statistics();
+    let seen: Vec<Seen> = chunks(&batch.learned, head)
+        .map(|(_, learned)| Seen::of(&forward(head, inputs, learned, asked), wanted))
+        .collect();
+    let Some(seen) = Seen::together(&seen) else { return Tensor::zeros([0], &head.matrix.device()) };
+    objective.weights(&tokens(seen, &batch.learned, &batch.ranges))
 }
 
 /// What an objective sees of a chunk.
 struct Seen {
     nll: Tensor<1>,
-    entropy: Tensor<1>,
+    entropy: Option<Tensor<1>>,
     sum_of_squares: Option<Tensor<1>>,
 }
 
 impl Seen {
-    fn of(chunk: &Chunk) -> Self {
+    fn of(chunk: &Chunk, wanted: Statistics) -> Self {
         let Chunk { nll, entropy, sum_of_squares, .. } = chunk;
-        Self { nll: nll.clone(), entropy: entropy.clone(), sum_of_squares: sum_of_squares.clone() }
+        let entropy = wanted.entropy.then(|| entropy.clone());
+        Self { nll: nll.clone(), entropy, sum_of_squares: sum_of_squares.clone() }
     }
 
     /// That of chunks one after another; `None` of none.
-    fn together(chunks: Vec<Self>) -> Option<Self> {
-        let of = |part: fn(&Self) -> Tensor<1>| Tensor::cat(chunks.iter().map(part).collect(), 0);
-        let squares: Option<Vec<_>> = chunks.iter().map(|chunk| chunk.sum_of_squares.clone()).collect();
-        (!chunks.is_empty()).then(|| Self {
-            nll: of(|chunk| chunk.nll.clone()),
-            entropy: of(|chunk| chunk.entropy.clone()),
-            sum_of_squares: squares.map(|squares| Tensor::cat(squares, 0)),
+    fn together(chunks: &[Self]) -> Option<Self> {
+        let together = |part: fn(&Self) -> Option<Tensor<1>>| {
+            let parts: Option<Vec<_>> = chunks.iter().map(part).collect();
+            parts.filter(|parts| !parts.is_empty()).map(|parts| Tensor::cat(parts, 0))
+        };
+        Some(Self {
+            nll: together(|chunk| Some(chunk.nll.clone()))?,
+            entropy: together(|chunk| chunk.entropy.clone()),
+            sum_of_squares: together(|chunk| chunk.sum_of_squares.clone()),
         })
     }
 }
@@ -137,14 +143,14 @@ fn chunks<'a>(learned: &'a [Learned], head: &Head) -> impl Iterator<Item = (usiz
     learned.chunks(rows).enumerate().map(move |(index, chunk)| (index * rows, chunk))
 }
 
-fn tokens<'a>(seen: Seen, wanted: Statistics, learned: &[Learned], rows: &'a [std::ops::Range<usize>]) -> Tokens<'a> {
+fn tokens<'a>(seen: Seen, learned: &[Learned], rows: &'a [std::ops::Range<usize>]) -> Tokens<'a> {
     let device = seen.nll.device();
     Tokens {
         nll: seen.nll,
         position: of_tokens(learned, &device, |token| token.position as f32),
         length: of_tokens(learned, &device, |token| token.length as f32),
         row_weight: of_tokens(learned, &device, |token| token.weight as f32),
-        entropy: wanted.entropy.then_some(seen.entropy),
+        entropy: seen.entropy,
         sum_of_squares: seen.sum_of_squares,
         rows,
     }
