@@ -16,6 +16,15 @@ pub fn bare_words(text: &str) -> Vec<String> {
     bare.split_whitespace().map(str::to_lowercase).collect()
 }
 
+/// What a text says: letter case, blanks and marks at the end of words do not count. What stands inside of a word or before
+/// it does: `-5` is not `5`, and `3.5` not `35`.
+pub fn spoken(text: &str) -> String {
+    let bare = text.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ':', '!', '?']));
+    let words: Vec<&str> = bare.filter(|word| !word.is_empty()).collect();
+    // A text of marks alone is what it is.
+    if words.is_empty() { text.trim().to_owned() } else { words.join(" ").to_lowercase() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

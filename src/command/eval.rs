@@ -91,9 +91,6 @@ pub struct Arguments {
     device: String,
 }
 
-/// The numbers of samples whose coverage is always told.
-const BUDGETS: [usize; 3] = [10, 100, 1000];
-
 /// Runs the command.
 ///
 /// # Errors

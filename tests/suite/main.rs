@@ -39,3 +39,4 @@ mod support;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod weights;
+mod while_training;

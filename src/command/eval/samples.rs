@@ -10,6 +10,7 @@ use metrics::classes::{clusters, greedy_classes};
 use metrics::counts::ceiling;
 use metrics::interval::Mean;
 use metrics::points::dot;
+use metrics::words::spoken;
 use metrics::{Points, Registry};
 use serde_json::{Map, Value, json};
 
@@ -213,15 +214,6 @@ impl Judge {
             _ => None,
         }
     }
-}
-
-/// What a text says: letter case, blanks and marks at the end of words do not count. What stands inside of a word or before
-/// it does: `-5` is not `5`, and `3.5` not `35`.
-fn spoken(text: &str) -> String {
-    let bare = text.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ':', '!', '?']));
-    let words: Vec<&str> = bare.filter(|word| !word.is_empty()).collect();
-    // A text of marks alone is what it is.
-    if words.is_empty() { text.trim().to_owned() } else { words.join(" ").to_lowercase() }
 }
 
 /// The prompts whose entropy under `key` is as large as so many samples can have: it says how many there are.
