@@ -36,6 +36,7 @@ mod samples;
 mod six_steps;
 mod streams;
 mod support;
+mod sweep;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod weights;
