@@ -210,6 +210,15 @@ fn refuse_too_many(samples: usize) -> Result<(), Fault> {
         .hint("draw the rest with another `--seed`"))
 }
 
+/// Refuses temperatures of the command line that nothing can be measured at.
+fn check_temperatures(temperatures: &[f64]) -> Result<(), Fault> {
+    if temperatures.iter().all(|temperature| temperature.is_finite() && *temperature >= 0.0) {
+        return Ok(());
+    }
+    let fault = Fault::new("`--temperatures` must be numbers from 0 up").at(argument("temperatures"));
+    Err(fault.hint("1 is the model as it is"))
+}
+
 /// A column and the key that it stands for, as `--rename` takes them.
 fn renamed(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').filter(|(column, key)| !column.is_empty() && !key.is_empty());

@@ -8,19 +8,19 @@ use backbone::{Config, Decoder};
 use checkpoints::Run;
 use datasets::{Example, Format, Options, PrefixFree, PromptRow, Tokenizer};
 use faults::{Fault, Faults};
-use metrics::classes::{clusters, greedy_classes};
+use metrics::classes::judged;
 use metrics::interval::Mean;
 use metrics::temperature::Sampler;
-use metrics::words::spoken;
+use metrics::words::{different_words, spoken};
 use metrics::{Exact, Measured, Registry, Samples};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::engine::best::{EXACT, SAMPLES};
 use crate::engine::data::prompts;
 use crate::evaluation::{BUDGETS, outcomes};
 use crate::recipe::{Prompts, Recipe};
 use crate::report::Numbers;
-use crate::sampling::{DecoderRows, End, News, Sample, Settings, sample};
+use crate::sampling::{DecoderRows, News, Sample, Settings, check_room, sample};
 
 /// The prompts of a run's evaluations.
 pub struct Observation {
@@ -130,12 +130,13 @@ impl Observation {
     fn lines(&self, drawn: &[Sample], step: usize) -> String {
         let of_prompts = self.asked.iter().zip(drawn.chunks(self.how.samples));
         let lines = of_prompts.flat_map(|((prompt, _), samples)| {
-            samples.iter().enumerate().map(move |(index, Sample { ids, text, end })| {
-                let stopped = *end != End::Limit;
-                let line = json!({
-                    "step": step, "prompt": prompt, "sample": index, "text": text, "ids": ids, "stopped": stopped
-                });
-                format!("{}\n", faults::json::to_line(&line))
+            samples.iter().enumerate().map(move |(index, sample)| {
+                let mut line = Map::new();
+                line.insert("step".into(), json!(step));
+                line.insert("prompt".into(), json!(prompt));
+                line.insert("sample".into(), json!(index));
+                line.extend(sample.columns().map(|(key, value)| (key.into(), value)));
+                format!("{}\n", faults::json::to_line(&Value::Object(line)))
             })
         });
         lines.collect()
@@ -154,36 +155,20 @@ fn question(
     let (text, special) =
         asked.fitted(tokenizer).and_then(|asked| asked.text_with(&beginning, tokenizer)).map_err(placed)?;
     let ids = tokenizer.encode_beginning(&text, special).map_err(placed)?;
-    let limit = config.max_position_embeddings;
-    if ids.is_empty() {
-        return Err(placed(Fault::new("a prompt without any token").hint("give each prompt some text")));
-    }
-    if ids.len().saturating_add(max_tokens) > limit {
-        let message = format!(
-            "{} tokens of prompt and {max_tokens} to draw are more than the model's {limit} positions",
-            ids.len()
-        );
-        return Err(placed(Fault::new(message).hint("shorten the prompt, or lower `eval.max_tokens`")));
-    }
+    check_room(&ids, max_tokens, config.max_position_embeddings, "eval.max_tokens").map_err(placed)?;
     Ok((text, ids))
 }
 
 /// The mean over prompts of every number that each has, samples of equal words meaning the same.
 fn of_samples(drawn: &[Sample], count: usize, registry: &Registry) -> Numbers {
     let texts: Vec<String> = drawn.iter().map(|sample| sample.text.clone()).collect();
-    let vocabulary = texts.iter().flat_map(|text| text.split_whitespace()).collect::<HashSet<_>>().len();
+    let vocabulary = different_words(&texts);
     let words: Vec<String> = texts.iter().map(|text| spoken(text)).collect();
-    let judged: Vec<(Vec<usize>, Vec<usize>)> = words
-        .chunks(count)
-        .map(|words| {
-            let pairs = (0..words.len()).flat_map(|i| (i + 1..words.len()).map(move |j| (i, j)));
-            let sizes = clusters(words.len(), pairs.filter(|(i, j)| words[*i] == words[*j]));
-            (sizes, greedy_classes(words.len(), |i, j| words[i] == words[j]))
-        })
-        .collect();
+    let of_prompts = words.chunks(count).map(|words| judged(words.len(), |i, j| words[i] == words[j]));
+    let of_prompts: Vec<(Vec<usize>, Vec<usize>)> = of_prompts.collect();
     let prompts: Vec<Samples> = texts
         .chunks(count)
-        .zip(&judged)
+        .zip(&of_prompts)
         .map(|(texts, (sizes, classes))| Samples {
             texts: Some(texts),
             clusters: Some(sizes),

@@ -1,5 +1,7 @@
 //! Texts as words.
 
+use std::collections::HashSet;
+
 /// Words as they stand between blanks: letter case and marks count.
 pub fn words(text: &str) -> Vec<&str> {
     text.split_whitespace().collect()
@@ -8,6 +10,11 @@ pub fn words(text: &str) -> Vec<&str> {
 /// The words of each text.
 pub fn all_words(texts: &[String]) -> Vec<Vec<&str>> {
     texts.iter().map(|text| words(text)).collect()
+}
+
+/// The number of different words of all texts.
+pub fn different_words<'a>(texts: impl IntoIterator<Item = &'a String>) -> usize {
+    texts.into_iter().flat_map(|text| words(text)).collect::<HashSet<_>>().len()
 }
 
 /// Words in lower case without ASCII punctuation, as self-BLEU is counted on in arXiv 2506.09659.

@@ -171,9 +171,9 @@ impl Start {
             Self::Fresh => false,
             Self::Evaluated => plan.steps == 0,
             Self::GoesOn(resumed) => {
-                let since_best = resumed.state.evaluations_since_best;
-                let is_out_of_patience = plan.recipe.checkpoint.patience.is_some_and(|most| since_best >= most);
-                resumed.checkpoint.step >= plan.steps || resumed.state.stopped_early || is_out_of_patience
+                let Resumed { checkpoint, state, .. } = resumed.as_ref();
+                let is_out_of_patience = state.is_out_of_patience(plan.recipe.checkpoint.patience);
+                checkpoint.step >= plan.steps || state.stopped_early || is_out_of_patience
             }
         }
     }

@@ -16,7 +16,7 @@ use faults::{Fault, Faults, FromToml, counted, nearest};
 use losses::Registry;
 
 use super::typed::quoted;
-use super::{Outcome, announce, argument, interrupt, print, recipe_text, tell};
+use super::{Outcome, announce, argument, check_temperatures, interrupt, print, recipe_text, tell};
 use crate::recipe::{self, Backbone, Recipe};
 use folder::{Evaluation, Folder, RunState, State, Sweep};
 use grid::{Axis, Point};
@@ -116,11 +116,7 @@ fn read_grid(arguments: &Arguments, stem: &str) -> Result<(Vec<Axis>, Vec<Point>
         faults
             .push(Fault::new("`--processes` must be at least 1").at(argument("processes")).hint("leave it out for 1"));
     }
-    let possible = |t: &f64| t.is_finite() && *t >= 0.0;
-    if !arguments.temperatures.iter().all(possible) {
-        let fault = Fault::new("`--temperatures` must be numbers from 0 up").at(argument("temperatures"));
-        faults.push(fault.hint("1 is the model as it is"));
-    }
+    faults.extend(check_temperatures(&arguments.temperatures).err());
     Faults::check(faults)?;
     let points = grid::points(&axes, stem)?;
     Ok((axes, points))

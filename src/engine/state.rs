@@ -56,6 +56,11 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl RunState {
+    /// Whether there were as many evaluations as `patience` without one that is the best.
+    pub fn is_out_of_patience(&self, patience: Option<usize>) -> bool {
+        patience.is_some_and(|patience| self.evaluations_since_best >= patience)
+    }
+
     /// Where the run of a checkpoint stood.
     ///
     /// # Errors

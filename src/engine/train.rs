@@ -247,10 +247,9 @@ impl<'a, 'b> Training<'a, 'b> {
 
     /// Ends a run whose evaluations no longer get better.
     fn is_out_of_patience(&self, step: usize) -> bool {
-        let since = self.progress.evaluations_since_best;
-        let is_out = self.settings.patience.is_some_and(|patience| since >= patience);
+        let is_out = self.progress.is_out_of_patience(self.settings.patience);
         if is_out {
-            let name = self.settings.best_by.name();
+            let (name, since) = (self.settings.best_by.name(), self.progress.evaluations_since_best);
             info!("step {step} ends the run early: no better {name} in {}", counted(since as u64, "evaluation"));
         }
         is_out

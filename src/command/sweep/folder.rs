@@ -1,7 +1,6 @@
 //! The folder of a sweep: what it is, where each run stands, and what was measured.
 
 use std::fs::{File, TryLockError};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use faults::{Fault, Faults, Place};
@@ -130,10 +129,7 @@ impl Folder {
 
     /// Writes a file of the folder whole or not at all.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Fault> {
-        let (path, partial) = (self.path.join(name), self.path.join(format!("{name}{PARTIAL}")));
-        let written = File::create(&partial).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
-        let renamed = written.and_then(|()| std::fs::rename(&partial, &path));
-        renamed.map_err(|error| Fault::of_file("cannot write it", &path, &error))
+        checkpoints::replace(&self.path.join(name), bytes)
     }
 
     pub(super) fn recipe(&self) -> PathBuf {

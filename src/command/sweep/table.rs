@@ -8,15 +8,14 @@ use std::collections::BTreeMap;
 use metrics::interval::{Mean, paired};
 use serde_json::{Map, Value, json};
 
+use super::folder::BASE;
+
 /// What `trainer eval` says of a line that is no measurement.
 const NO_METRICS: [&str; 11] =
     ["model", "file", "line", "prompt", "temperature", "top_p", "top_k", "min_p", "targets", "rows", "tokens"];
 
 /// Metrics that a person is shown, where there are any of them; `table.jsonl` has all.
 const SHOWN: [&str; 6] = ["mass", "f8", "f1_8", "coverage.100", "loss", "nll"];
-
-/// How the arm before training is called.
-const BASE: &str = "base";
 
 /// Numbers of one model: by temperature and by metric, in the order they were printed.
 #[derive(Debug, Clone, Default, PartialEq)]
