@@ -4,6 +4,8 @@
 //! targets share a beginning its places stand once, as a tree, and a place's logits serve all tokens that follow it there.
 //! The logits come in chunks and are gone with the chunk: there is never a tensor `[tokens, vocabulary]` of all.
 
+pub mod lines;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 

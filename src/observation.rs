@@ -12,22 +12,29 @@ use metrics::classes::judged;
 use metrics::interval::Mean;
 use metrics::temperature::Sampler;
 use metrics::words::{different_words, spoken};
-use metrics::{Exact, Measured, Registry, Samples};
+use metrics::{Measured, Outcome, Registry, Samples};
 use serde_json::{Map, Value, json};
 
 use crate::engine::best::{EXACT, SAMPLES};
-use crate::engine::data::prompts;
+use crate::engine::data::{Prompt, prompts};
+use crate::evaluation::lines::Lines;
 use crate::evaluation::{BUDGETS, outcomes};
 use crate::recipe::{Prompts, Recipe};
 use crate::report::Numbers;
 use crate::sampling::{DecoderRows, News, Sample, Settings, check_room, sample};
 
+/// The temperatures of the exact numbers unless the recipe has others: each costs little beside the pass over the targets.
+const TEMPERATURES: [f64; 8] = [0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0];
+
 /// The prompts of a run's evaluations.
 pub struct Observation {
     /// Each different prompt, as the text that the model sees and its tokens.
     asked: Vec<(String, Vec<u32>)>,
-    /// Rows with targets among them.
+    /// Rows with targets among them, and their prompts.
     targets: Vec<Example>,
+    with_targets: Vec<Prompt>,
+    /// Of the exact numbers, one for each temperature, in order.
+    samplers: Vec<Sampler>,
     how: Prompts,
     seed: u64,
 }
@@ -36,7 +43,8 @@ impl Observation {
     /// Reads the prompts of a recipe, if it has any.
     ///
     /// # Errors
-    /// Files that cannot be read, rows without a prompt, and prompts that leave no room for an answer.
+    /// Files that cannot be read, rows without a prompt, prompts that leave no room for an answer, and temperatures for rows
+    /// without targets.
     pub fn read(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<Option<Self>, Faults> {
         let Some(how) = &recipe.eval.prompts else { return Ok(None) };
         let place = recipe.places.of("eval.prompts");
@@ -53,6 +61,12 @@ impl Observation {
         }
         let mut known = HashSet::new();
         asked.retain(|(_, ids)| known.insert(ids.clone()));
+        if let (true, Some(_)) = (with_targets.is_empty(), &how.temperatures) {
+            return Err(Fault::new("`eval.temperatures` has no effect: no row of `eval.prompts` has targets")
+                .at(recipe.places.of("eval.temperatures"))
+                .hint("samples are drawn at `eval.temperature`")
+                .into());
+        }
         let targets = if with_targets.is_empty() {
             Vec::new()
         } else {
@@ -67,10 +81,19 @@ impl Observation {
             };
             datasets::read(&with_targets, &options, tokenizer)?.examples
         };
-        Ok(Some(Self { asked, targets, how: how.clone(), seed: recipe.seed }))
+        let most = how.max_prompts.unwrap_or(usize::MAX);
+        Ok(Some(Self {
+            asked: spread(asked, most),
+            with_targets: spread(prompts(&targets), most),
+            targets,
+            samplers: samplers(how),
+            how: how.clone(),
+            seed: recipe.seed,
+        }))
     }
 
-    /// The numbers after a step; what is drawn goes to `samples/step-NNNNNN.jsonl` of the run.
+    /// The numbers after a step; what is drawn goes to `samples/step-NNNNNN.jsonl` of the run, the exact numbers of every
+    /// prompt and temperature to `evaluation/step-NNNNNN.jsonl`.
     ///
     /// # Errors
     /// A model whose numbers are not finite, or a file that cannot be written.
@@ -84,7 +107,9 @@ impl Observation {
         let registry = Registry::default();
         let mut groups = Vec::new();
         if !self.targets.is_empty() {
-            groups.push((EXACT.to_owned(), self.exact(decoder, &registry)?));
+            let (lines, numbers) = self.exact(decoder, tokenizer, &format!("{}@{step}", run.folder().display()))?;
+            run.write_file(format!("evaluation/step-{step:06}.jsonl"), lines.as_bytes())?;
+            groups.push((EXACT.to_owned(), numbers));
         }
         if self.how.samples > 0 {
             let drawn = self.draw(decoder, tokenizer, step)?;
@@ -94,13 +119,31 @@ impl Observation {
         Ok(groups)
     }
 
-    fn exact(&self, decoder: &Decoder, registry: &Registry) -> Result<Numbers, Fault> {
-        let sampler = [Sampler { temperature: self.how.temperature, top_k: 0, top_p: 1.0, min_p: 0.0 }];
-        let prompts = prompts(&self.targets);
-        let found = prompts.iter().map(|prompt| Ok(outcomes(decoder, &self.targets, prompt, &sampler)?.remove(0)));
-        let outcomes: Vec<_> = found.collect::<Result<_, Fault>>()?;
-        let exact = Exact::new(outcomes.iter().map(Vec::as_slice).collect(), &BUDGETS);
-        Ok(registry.exact.iter().flat_map(|metric| named(metric.name, &(metric.measure)(&exact))).collect())
+    /// The lines that `trainer eval` prints of the same model, and the numbers at the temperature of the samples.
+    fn exact(&self, decoder: &Decoder, tokenizer: &Tokenizer, model: &str) -> Result<(String, Numbers), Fault> {
+        let lines = Lines::new(model, BUDGETS.to_vec());
+        let mut all: Vec<Vec<Vec<Outcome>>> = vec![Vec::new(); self.samplers.len()];
+        let mut text = String::new();
+        for prompt in &self.with_targets {
+            let found = outcomes(decoder, &self.targets, prompt, &self.samplers)?;
+            for ((sampler, outcomes), all) in self.samplers.iter().zip(found).zip(&mut all) {
+                let line = lines.of_prompt(&self.targets[prompt.targets.start], tokenizer, sampler, &outcomes)?;
+                text += &faults::json::to_line(&Value::Object(line));
+                text += "\n";
+                all.push(outcomes);
+            }
+        }
+        let mut numbers = Numbers::new();
+        for (sampler, outcomes) in self.samplers.iter().zip(&all) {
+            text += &faults::json::to_line(&Value::Object(lines.of_all(sampler, outcomes)));
+            text += "\n";
+            if sampler.temperature == self.how.temperature {
+                let exact = lines.exact(outcomes.iter().map(Vec::as_slice).collect());
+                let measured = lines.registry.exact.iter().map(|metric| (metric.name, (metric.measure)(&exact)));
+                numbers = measured.flat_map(|(name, measured)| named(name, &measured)).collect();
+            }
+        }
+        Ok((text, numbers))
     }
 
     /// All samples of the first prompt, then those of the next.
@@ -141,6 +184,24 @@ impl Observation {
         });
         lines.collect()
     }
+}
+
+/// At most `most` of `all`, spread evenly.
+fn spread<T>(all: Vec<T>, most: usize) -> Vec<T> {
+    let count = all.len();
+    let kept = most.min(count);
+    // The place i of `kept` is that of `i * count / kept`.
+    let is_kept = |place: usize| (place * kept).div_ceil(count) * count / kept == place;
+    all.into_iter().enumerate().filter(|(place, _)| is_kept(*place)).map(|(_, item)| item).collect()
+}
+
+fn samplers(how: &Prompts) -> Vec<Sampler> {
+    let mut temperatures = how.temperatures.clone().unwrap_or_else(|| TEMPERATURES.to_vec());
+    temperatures.push(how.temperature);
+    temperatures.sort_by(f64::total_cmp);
+    temperatures.dedup();
+    let at = |temperature| Sampler { temperature, top_k: 0, top_p: 1.0, min_p: 0.0 };
+    temperatures.into_iter().map(at).collect()
 }
 
 /// The text of a prompt as the model sees it, and its tokens.

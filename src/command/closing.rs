@@ -1,5 +1,7 @@
 //! The last words of a run: what came of it, what went wrong, and what to do next.
 
+mod exact;
+
 use checkpoints::Run;
 use datasets::{Asked, Conversation, Example, Message, Part, Template, Tokenizer};
 use faults::{Fault, counted};
@@ -26,6 +28,13 @@ pub(super) fn words(run: &Run, plan: &Plan, lines: &[Value]) -> Result<String, F
         Adapter::None => ("model", ""),
     };
     let mut words = results(lines, by, best);
+    if let Some(prompts) = &plan.recipe.eval.prompts {
+        let step = best.map_or(last_step(lines), |(step, _)| step);
+        let table = exact::table(run, step, prompts.temperature)?;
+        if !table.is_empty() {
+            words += &format!("\n\n{}", table.trim_end());
+        }
+    }
     words += &format!(
         "\n\n{trained} and training state are in {shown}, the curves in {}\n",
         quoted(&format!("{folder}/report.html"))

@@ -12,7 +12,6 @@ use clap::Args;
 use datasets::{Dataset, Example, Format, Options, PrefixFree};
 use faults::{Fault, Faults};
 use metrics::temperature::Sampler;
-use serde_json::{Map, Value, json};
 
 use super::{Outcome, argument, check_temperatures, load_model, refuse_too_many, renamed};
 use crate::loading::Loaded;
@@ -174,21 +173,6 @@ struct Measuring<'a> {
     /// One for each temperature.
     samplers: Vec<Sampler>,
     arguments: &'a Arguments,
-}
-
-impl Measuring<'_> {
-    /// What every line of a sampler says first: the model, where the rows stand, and how tokens are drawn.
-    fn line(&self, place: Vec<(&'static str, Value)>, sampler: &Sampler) -> Map<String, Value> {
-        let mut line = Map::new();
-        line.insert("model".into(), json!(self.name));
-        line.extend(place.into_iter().map(|(key, value)| (key.into(), value)));
-        line.insert("temperature".into(), json!(sampler.temperature));
-        let Arguments { top_p, top_k, min_p, .. } = self.arguments;
-        line.extend(top_p.map(|p| ("top_p".into(), json!(p))));
-        line.extend(top_k.map(|k| ("top_k".into(), json!(k))));
-        line.extend(min_p.map(|p| ("min_p".into(), json!(p))));
-        line
-    }
 }
 
 fn samplers(arguments: &Arguments) -> Vec<Sampler> {

@@ -221,9 +221,11 @@ impl<'a, 'b> Training<'a, 'b> {
         if self.rows.evaluation.is_empty() {
             return Ok(false);
         }
+        let started = Instant::now();
         let mut record = evaluation_record(self.settings, self.trainer.trainee, self.rows.evaluation, step);
         if let Some(observe) = self.rows.observe {
             record.measured = observe(&self.trainer.trainee.decoder, step, self.log.run)?;
+            record.seconds = started.elapsed().as_secs_f64();
         }
         let by = &self.settings.best_by;
         let value = by.of_line(&record.to_json());

@@ -42,6 +42,10 @@ pub struct Prompts {
     pub samples: usize,
     /// Divides the logits.
     pub temperature: f64,
+    /// At each of these the exact numbers are computed, too; `None` for the usual ones.
+    pub temperatures: Option<Vec<f64>>,
+    /// Most prompts that are measured, spread evenly over the files; `None` for all.
+    pub max_prompts: Option<usize>,
     /// Most tokens of a sample.
     pub max_tokens: usize,
 }
@@ -97,7 +101,7 @@ pub(super) fn read_eval(
 }
 
 /// The keys of `[eval]` about prompts.
-const PROMPTS: [&str; 4] = ["prompts", "samples", "temperature", "max_tokens"];
+const PROMPTS: [&str; 6] = ["prompts", "samples", "temperature", "temperatures", "max_prompts", "max_tokens"];
 
 fn read_prompts(section: &mut Section) -> Option<Prompts> {
     let files = section.optional::<Files>("prompts").map(|files| files.0).unwrap_or_default();
@@ -110,9 +114,21 @@ fn read_prompts(section: &mut Section) -> Option<Prompts> {
     }
     let samples = section.value("samples", 8);
     let temperature = section.value("temperature", 1.0);
-    let possible = f64::is_finite(temperature) && temperature >= 0.0;
-    section.check("temperature", possible, "`eval.temperature` must be 0 or more", "1 is the model's own");
-    Some(Prompts { files, samples, temperature, max_tokens: positive(section, "max_tokens", 64) })
+    let possible = |temperature: &f64| temperature.is_finite() && *temperature >= 0.0;
+    let hint = "1 is the model's own";
+    section.check("temperature", possible(&temperature), "`eval.temperature` must be 0 or more", hint);
+    let temperatures: Option<Vec<f64>> = section.optional("temperatures");
+    let are_possible = temperatures.as_ref().is_none_or(|written| !written.is_empty() && written.iter().all(possible));
+    section.check("temperatures", are_possible, "`eval.temperatures` must be numbers from 0 up", hint);
+    let max_prompts = section.optional::<Positive>("max_prompts").map(|prompts| prompts.0);
+    Some(Prompts {
+        files,
+        samples,
+        temperature,
+        temperatures,
+        max_prompts,
+        max_tokens: positive(section, "max_tokens", 64),
+    })
 }
 
 pub(super) fn read_output(section: &mut Section, default: &str) -> Output {

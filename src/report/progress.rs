@@ -110,6 +110,9 @@ impl Progress {
             nll = rounded(record.nll),
             entropy = rounded(record.entropy),
             gap = record.gap().map(rounded),
+            mass = told(record, "mass"),
+            f8 = told(record, "f8"),
+            distinct = told(record, "distinct"),
             seconds = rounded(record.seconds),
             "eval"
         );
@@ -140,12 +143,16 @@ fn evaluation_words(record: &StepRecord) -> Vec<String> {
     let mut words = vec![format!("nll {:.4}", record.nll), format!("entropy {:.4}", record.entropy)];
     words.extend(state::words(record));
     // Of dozens the few that say most; all are in `metrics.jsonl`.
-    let told = ["mass", "f8", "distinct"];
-    let measured = record.measured.iter().flat_map(|(_, numbers)| numbers);
-    let shown = measured.filter(|(name, _)| told.contains(&name.as_str()));
+    let shown = ["mass", "f8", "distinct"].into_iter().filter_map(|name| Some((name, told(record, name)?)));
     words.extend(shown.map(|(name, value)| format!("{name} {value:.4}")));
     words.push(format!("in {:.1} s", record.seconds));
     words
+}
+
+/// A number of the prompts, where it was measured.
+fn told(record: &StepRecord, name: &str) -> Option<f64> {
+    let mut measured = record.measured.iter().flat_map(|(_, numbers)| numbers);
+    measured.find(|(known, _)| known == name).map(|(_, value)| rounded(*value))
 }
 
 /// The progress of work before training: a bar on a terminal, a line for every tenth elsewhere. When it goes, its bar

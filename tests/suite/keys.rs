@@ -54,7 +54,7 @@ const ALTERNATIVES: [(&str, &str); 39] = [
     ("checkpoint.keep", "checkpoint.keep=1"),
 ];
 
-const MORE: [(&str, &str); 10] = [
+const MORE: [(&str, &str); 12] = [
     ("adapter.kind", "adapter.kind=dora"),
     ("checkpoint.keep_best", "checkpoint.keep_best=false"),
     ("checkpoint.best_by", "checkpoint.best_by=distinct --set eval.prompts=[\"held_out.jsonl\"]"),
@@ -63,6 +63,8 @@ const MORE: [(&str, &str); 10] = [
     ("eval.prompts", "eval.prompts=[\"held_out.jsonl\"]"),
     ("eval.samples", "eval.prompts=[\"held_out.jsonl\"] --set eval.samples=2"),
     ("eval.temperature", "eval.prompts=[\"held_out.jsonl\"] --set eval.temperature=0"),
+    ("eval.temperatures", "eval.prompts=[\"builtin:numbers\"] --set eval.temperatures=[0.5]"),
+    ("eval.max_prompts", "eval.prompts=[\"builtin:numbers\"] --set eval.max_prompts=2"),
     ("eval.max_tokens", "eval.prompts=[\"held_out.jsonl\"] --set eval.max_tokens=2"),
     ("output.dir", "output.dir=other"),
 ];
@@ -140,7 +142,7 @@ fn every_key_that_is_read_is_listed() {
     let texts = [
         "[model]\npath = \"a\"\nrevision = \"b\"\nquantize = \"nf4\"\n[data]\ntrain = [\"a\"]\neval = [\"a\"]\nmax_length = 9\n\
          rename = { a = \"text\" }\nignore = [\"b\"]\nchat = { user = \"a\", assistant = \"b\" }\n[train]\nsteps = 3\n[[auxiliary]]\nkind = \"mtp\"\n\
-         [adapter]\nlora_plus_ratio = 4\nrank_pattern = { q_proj = 2 }\nalpha_pattern = { q_proj = 2 }\n[checkpoint]\nbest_by = \"nll\"\npatience = 2\n[eval]\nprompts = \"a\"\n",
+         [adapter]\nlora_plus_ratio = 4\nrank_pattern = { q_proj = 2 }\nalpha_pattern = { q_proj = 2 }\n[checkpoint]\nbest_by = \"nll\"\npatience = 2\n[eval]\nprompts = \"a\"\ntemperatures = [1]\nmax_prompts = 2\n",
         "[model]\npath = \"a\"\n[data]\ntrain = [\"a\"]\n[adapter]\ninit_from = \"a\"\n",
     ];
     for text in texts {

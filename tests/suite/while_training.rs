@@ -1,6 +1,6 @@
 //! What is measured of prompts at each evaluation, the best checkpoint by it, and the end of a run that gets no better.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::Workplace;
 
@@ -114,6 +114,10 @@ fn what_cannot_be_measured_is_told_before_the_first_step() {
         ("--set checkpoint.best_by=f8", "`checkpoint.best_by` is a number of prompts"),
         ("--set checkpoint.best_by=entropy --set eval.prompts=targets.jsonl", "a metric that can be better or worse"),
         ("--set eval.samples=3", "`eval.samples` has no effect without `eval.prompts`"),
+        ("--set eval.temperatures=[1]", "`eval.temperatures` has no effect without `eval.prompts`"),
+        ("--set eval.prompts=targets.jsonl --set eval.temperatures=[-1]", "must be numbers from 0 up"),
+        ("--set eval.prompts=held_out.jsonl --set eval.temperatures=[1]", "no row of `eval.prompts` has targets"),
+        ("--set eval.prompts=targets.jsonl --set eval.max_prompts=0", "`eval.max_prompts`"),
         ("--set eval.prompts=missing.jsonl", "missing.jsonl"),
         ("--set eval.prompts=empty.jsonl", "the file has no rows"),
         ("--set eval.prompts=targets.jsonl --set eval.max_tokens=100000", "lower `eval.max_tokens`"),
@@ -123,4 +127,41 @@ fn what_cannot_be_measured_is_told_before_the_first_step() {
         place.trainer(&format!("run recipe.toml {set}")).fails(&[words]);
         assert!(!place.path("run/checkpoints/latest").exists(), "{set}");
     }
+}
+
+/// What a run keeps of its rows with targets is what `eval` prints of them, at every temperature.
+#[test]
+fn a_run_keeps_the_lines_that_eval_prints_and_ends_with_before_and_after() {
+    let place = Workplace::new();
+    let rows = ["fox ", "hare ", "wren ", "newt "].map(|animal| {
+        let row =
+            json!({"prompt": format!("The quiet {animal}"), "targets": ["sleeps.", "sings."], "weights": [0.75, 0.25]});
+        format!("{row}\n")
+    });
+    place.write("targets.jsonl", rows.concat());
+    let set = "--set eval.prompts=targets.jsonl --set eval.samples=0 --set eval.max_prompts=2";
+    let told = place.trainer(&format!("run recipe.toml {set} --set eval.temperatures=[0.5,2]")).succeeds();
+    let parsed =
+        |text: &str| -> Vec<Value> { text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect() };
+    // Every second of four, and the same model: `eval` counts lines of the file that it is given.
+    place.write("two.jsonl", format!("{}\n{}", rows[0], rows[2]));
+    for (model, step) in [("builtin:tiny", 0), ("run", 6)] {
+        let kept = parsed(&place.text(&format!("run/evaluation/step-{step:06}.jsonl")));
+        let printed = place.trainer(&format!("eval {model} --data two.jsonl --temperatures 0.5,1,2")).succeeds();
+        let printed = parsed(&printed.stdout);
+        assert_eq!(kept.len(), printed.len());
+        for (kept, printed) in kept.iter().zip(&printed) {
+            for key in ["prompt", "temperature", "targets", "line"] {
+                assert_eq!(kept[key], printed[key], "{key}");
+            }
+            let (kept, printed) = (kept["mass"].as_f64().expect("mass"), printed["mass"].as_f64().expect("mass"));
+            assert!((kept - printed).abs() <= 1e-6 * printed, "{kept} is not {printed}");
+        }
+    }
+    let mass = parsed(&place.text("run/evaluation/step-000000.jsonl"))
+        .iter()
+        .find(|line| line["prompt"].is_null() && line["temperature"] == 1.0)
+        .and_then(|line| line["mass"].as_f64())
+        .expect("a line");
+    told.says(&["exactly, of 2 prompts", &format!("{mass:.4}"), "before, T = 1", "after, T = 1"]);
 }

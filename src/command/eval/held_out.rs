@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Arguments, Measuring};
 use crate::command::{argument, print};
 use crate::engine::evaluate::batches;
+use crate::evaluation::lines::beginning;
 use crate::evaluation::{Entropies, scores};
 
 /// Rows that are computed at once.
@@ -66,7 +67,8 @@ fn write(
     sampler: &Sampler,
     sums: Sums,
 ) -> Result<(), Fault> {
-    let mut line = measuring.line(vec![("file", file), ("rows", json!(rows)), ("tokens", json!(tokens))], sampler);
+    let place = [("file", file), ("rows", json!(rows)), ("tokens", json!(tokens))];
+    let mut line = beginning(measuring.name, place, sampler);
     let nll = sums.nll / tokens as f64;
     line.insert("nll".into(), json!(nll));
     line.insert("perplexity".into(), json!(nll.exp()));

@@ -1,0 +1,80 @@
+//! The lines of JSON that tell the exact numbers of rows with targets: what `trainer eval` prints and a run keeps.
+
+use datasets::{Example, Tokenizer};
+use faults::Fault;
+use metrics::temperature::Sampler;
+use metrics::{Exact, Outcome, Registry};
+use serde_json::{Map, Value, json};
+
+/// What is told of one model.
+pub struct Lines<'a> {
+    /// Every number that there is.
+    pub registry: Registry,
+    model: &'a str,
+    /// Numbers of samples whose expected coverage is told.
+    budgets: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    /// Of the model of this name.
+    pub fn new(model: &'a str, budgets: Vec<usize>) -> Self {
+        Self { registry: Registry::default(), model, budgets }
+    }
+
+    /// The line of a prompt, one of whose targets is `first`.
+    ///
+    /// # Errors
+    /// Tokens that the tokenizer does not have.
+    pub fn of_prompt(
+        &self,
+        first: &Example,
+        tokenizer: &Tokenizer,
+        sampler: &Sampler,
+        outcomes: &[Outcome],
+    ) -> Result<Map<String, Value>, Fault> {
+        let asked = tokenizer.decode(first.prompt(), true)?;
+        let place = [("file", json!(&*first.file)), ("line", json!(first.line)), ("prompt", json!(asked))];
+        Ok(self.line(place, sampler, vec![outcomes]))
+    }
+
+    /// The line of all prompts together.
+    pub fn of_all(&self, sampler: &Sampler, outcomes: &[Vec<Outcome>]) -> Map<String, Value> {
+        let place = ["file", "line", "prompt"].map(|key| (key, Value::Null));
+        self.line(place, sampler, outcomes.iter().map(Vec::as_slice).collect())
+    }
+
+    /// The distribution that the numbers are of.
+    pub fn exact<'b>(&self, outcomes: Vec<&'b [Outcome]>) -> Exact<'b> {
+        Exact::new(outcomes, &self.budgets)
+    }
+
+    fn line(
+        &self,
+        place: impl IntoIterator<Item = (&'static str, Value)>,
+        sampler: &Sampler,
+        outcomes: Vec<&[Outcome]>,
+    ) -> Map<String, Value> {
+        let mut line = beginning(self.model, place, sampler);
+        line.insert("targets".into(), json!(outcomes.iter().map(|targets| targets.len()).sum::<usize>()));
+        let exact = self.exact(outcomes);
+        line.extend(self.registry.exact.iter().map(|metric| (metric.name.into(), json!((metric.measure)(&exact)))));
+        line
+    }
+}
+
+/// What every line says first: the model, where the rows stand, and how tokens are drawn.
+pub fn beginning(
+    model: &str,
+    place: impl IntoIterator<Item = (&'static str, Value)>,
+    sampler: &Sampler,
+) -> Map<String, Value> {
+    let mut line = Map::new();
+    line.insert("model".into(), json!(model));
+    line.extend(place.into_iter().map(|(key, value)| (key.into(), value)));
+    line.insert("temperature".into(), json!(sampler.temperature));
+    let Sampler { top_p, top_k, min_p, .. } = *sampler;
+    line.extend((top_p < 1.0).then(|| ("top_p".into(), json!(top_p))));
+    line.extend((top_k > 0).then(|| ("top_k".into(), json!(top_k))));
+    line.extend((min_p > 0.0).then(|| ("min_p".into(), json!(min_p))));
+    line
+}
