@@ -28,6 +28,7 @@ mod keys;
 mod limits;
 mod messages;
 mod objectives;
+mod optima;
 mod parity;
 mod quantise;
 mod resume;
