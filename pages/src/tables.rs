@@ -48,11 +48,14 @@ struct Cell {
 
 type Arms<'a> = [(&'a str, Vec<&'a Run>)];
 
-/// A table for each temperature, that nearest to 1 first and open.
+/// A table for each temperature: that nearest to 1 first and open, the others by rising temperature.
 pub fn metrics(arms: &Arms<'_>, baseline: &str) -> Vec<Table> {
     let mut temperatures: Vec<f64> = points(arms).map(|point| point.temperature).collect();
     temperatures.sort_by(|a, b| (a - 1.0).abs().total_cmp(&(b - 1.0).abs()).then(a.total_cmp(b)));
     temperatures.dedup();
+    if let Some((_, rest)) = temperatures.split_first_mut() {
+        rest.sort_by(f64::total_cmp);
+    }
     let registry = Registry::default();
     let base = arms.iter().find(|(arm, _)| *arm == baseline).map(|(_, runs)| &runs[..]);
     let table = |(place, temperature): (usize, f64)| {
@@ -128,7 +131,7 @@ fn explained(registry: &Registry, name: &str) -> (&'static str, Better) {
 pub struct Changes {
     arm: String,
     baseline: String,
-    temperature: f64,
+    temperature: String,
     metric: &'static str,
     more: Vec<Change>,
     less: Vec<Change>,
@@ -155,7 +158,14 @@ pub fn changes(arms: &Arms<'_>, baseline: &str) -> Vec<Changes> {
         changed.sort_by(|a, b| b.difference.total_cmp(&a.difference));
         let more = changed.iter().filter(|change| change.difference > 0.0).take(PROMPTS).cloned().collect();
         let less = changed.iter().rev().filter(|change| change.difference < 0.0).take(PROMPTS).cloned().collect();
-        Changes { arm: (*arm).into(), baseline: baseline.into(), temperature, metric: RECALL, more, less }
+        Changes {
+            arm: (*arm).into(),
+            baseline: baseline.into(),
+            temperature: plain(temperature),
+            metric: RECALL,
+            more,
+            less,
+        }
     });
     all.filter(|changes| !changes.more.is_empty() || !changes.less.is_empty()).collect()
 }
