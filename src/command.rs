@@ -11,6 +11,7 @@ mod export;
 mod inspect;
 mod interrupt;
 mod recipes;
+mod report;
 mod run;
 mod sample;
 mod typed;
@@ -81,6 +82,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Sample(sample::Arguments),
     Eval(eval::Arguments),
+    Report(report::Arguments),
     Recipes(recipes::Arguments),
 }
 
@@ -94,6 +96,7 @@ impl Command {
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
             Command::Eval(arguments) => eval::run(&arguments),
+            Command::Report(arguments) => report::run(&arguments),
             Command::Recipes(arguments) => recipes::run(arguments),
         }
     }

@@ -188,7 +188,10 @@ pub fn samples(model: &str, text: &str) -> Result<Vec<Drawn>, Trouble> {
     Ok(prompts)
 }
 
-fn objects(text: &str) -> Result<Vec<(usize, Map<String, Value>)>, Trouble> {
+/// The line's number from 1, and what stands in it.
+type Object = (usize, Map<String, Value>);
+
+fn objects(text: &str) -> Result<Vec<Object>, Trouble> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(place, line)| match serde_json::from_str(line) {
