@@ -30,6 +30,7 @@ mod messages;
 mod objectives;
 mod parity;
 mod quantise;
+mod report_page;
 mod resume;
 mod rows;
 mod samples;
