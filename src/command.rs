@@ -14,6 +14,7 @@ mod recipes;
 mod report;
 mod run;
 mod sample;
+mod sweep;
 mod typed;
 mod usage;
 
@@ -76,6 +77,7 @@ struct Logs {
 #[derive(Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Sweep(sweep::Arguments),
     Check(check::Arguments),
     Bench(bench::Arguments),
     Export(export::Arguments),
@@ -90,6 +92,7 @@ impl Command {
     fn run(self, registry: &Registry) -> Result<Outcome, Faults> {
         match self {
             Command::Run(arguments) => run::run(&arguments, registry),
+            Command::Sweep(arguments) => sweep::run(&arguments, registry),
             Command::Check(arguments) => check::run(&arguments, registry),
             Command::Bench(arguments) => bench::run(&arguments),
             Command::Export(arguments) => export::run(&arguments),
@@ -167,15 +170,20 @@ fn check_limit() -> Result<(), Fault> {
 
 /// Reads and checks the recipe in a file.
 fn read_recipe(path: &Path, overrides: &[String], registry: &Registry) -> Result<Recipe, Faults> {
+    recipe::parse(&path.display().to_string(), &recipe_text(path)?, overrides, registry)
+}
+
+/// The text of the recipe in a file.
+fn recipe_text(path: &Path) -> Result<String, Fault> {
     if std::fs::metadata(path).is_ok_and(|file| !file.is_file()) {
         let own = path.join("recipe.toml");
         let hint = match own.is_file() {
             true => format!("the recipe of this run is `{}`", own.display()),
             false => "give the recipe's file; `trainer recipes` lists recipes to start from".into(),
         };
-        return Err(Fault::new("the recipe is not a file").at(Place::file(path)).hint(hint).into());
+        return Err(Fault::new("the recipe is not a file").at(Place::file(path)).hint(hint));
     }
-    let text = fs_err::read_to_string(path).map_err(|error| {
+    fs_err::read_to_string(path).map_err(|error| {
         let fault = Fault::of_file("cannot read the recipe", path, &error);
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         match recipes::RECIPES.iter().any(|recipe| recipe.name == name) {
@@ -185,8 +193,7 @@ fn read_recipe(path: &Path, overrides: &[String], registry: &Registry) -> Result
             }
             false => fault,
         }
-    })?;
-    recipe::parse(&path.display().to_string(), &text, overrides, registry)
+    })
 }
 
 /// The place that is an option of the command line.
@@ -204,6 +211,15 @@ fn refuse_too_many(samples: usize) -> Result<(), Fault> {
     Err(Fault::new(format!("`--n` cannot be above {MOST_SAMPLES}, found {samples}"))
         .at(argument("n"))
         .hint("draw the rest with another `--seed`"))
+}
+
+/// Refuses temperatures of the command line that nothing can be measured at.
+fn check_temperatures(temperatures: &[f64]) -> Result<(), Fault> {
+    if temperatures.iter().all(|temperature| temperature.is_finite() && *temperature >= 0.0) {
+        return Ok(());
+    }
+    let fault = Fault::new("`--temperatures` must be numbers from 0 up").at(argument("temperatures"));
+    Err(fault.hint("1 is the model as it is"))
 }
 
 /// A column and the key that it stands for, as `--rename` takes them.

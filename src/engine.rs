@@ -5,6 +5,7 @@
 
 pub mod backward;
 pub mod batch;
+pub mod best;
 pub mod data;
 pub mod evaluate;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! targets share a beginning its places stand once, as a tree, and a place's logits serve all tokens that follow it there.
 //! The logits come in chunks and are gone with the chunk: there is never a tensor `[tokens, vocabulary]` of all.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use backbone::Decoder;
@@ -11,10 +12,16 @@ use backbone::ops::chunk_rows;
 use backbone::values;
 use burn::tensor::{Int, Tensor, TensorData};
 use datasets::Example;
+use faults::Fault;
+use metrics::Outcome;
 use metrics::temperature::{Row, Sampler};
 use rayon::prelude::*;
 
 use crate::engine::batch::Batch;
+use crate::engine::data::Prompt;
+
+/// The numbers of samples whose expected coverage is always told.
+pub const BUDGETS: [usize; 3] = [10, 100, 1000];
 
 /// Most places of a tree of targets: each sees all others in a mask of their square.
 const PLACES: usize = 1024;
@@ -103,6 +110,41 @@ pub fn target_log_q(
         }
     }
     found
+}
+
+/// The outcomes of a prompt under each of `samplers`; targets that are alike, which are warned of, are one.
+///
+/// # Errors
+/// A loss that is not finite under a sampler that cuts nothing.
+pub fn outcomes(
+    decoder: &Decoder,
+    examples: &[Example],
+    prompt: &Prompt,
+    samplers: &[Sampler],
+) -> Result<Vec<Vec<Outcome>>, Fault> {
+    let targets = &examples[prompt.targets.clone()];
+    let mut place: BTreeMap<&[u32], usize> = BTreeMap::new();
+    let mut wanted: Vec<(usize, f64)> = Vec::new();
+    for (index, target) in targets.iter().enumerate() {
+        let known = *place.entry(&target.ids).or_insert(wanted.len());
+        match wanted.get_mut(known) {
+            Some((_, p)) => *p += target.weight,
+            None => wanted.push((index, target.weight)),
+        }
+    }
+    let found = target_log_q(decoder, examples, prompt.targets.clone(), samplers);
+    let of = |(sampler, log_q): (&Sampler, Vec<f64>)| {
+        let outcomes: Vec<Outcome> = wanted.iter().map(|(index, p)| Outcome { p: *p, log_q: log_q[*index] }).collect();
+        let loss = metrics::divergence::loss(&outcomes);
+        // What a sampler cuts costs without end; a model does not.
+        if loss.is_nan() || (loss.is_infinite() && !sampler.cuts()) {
+            return Err(Fault::new(format!("the model's loss is {loss}"))
+                .at(targets[0].place())
+                .hint("its weights are not finite: take another checkpoint"));
+        }
+        Ok(outcomes)
+    };
+    samplers.iter().zip(found).map(of).collect()
 }
 
 /// Targets in parts of few enough places, those that begin alike together.

@@ -9,6 +9,7 @@ pub mod evaluation;
 pub mod inspection;
 pub mod loading;
 pub mod logging;
+pub mod observation;
 pub mod plan;
 pub mod recipe;
 pub mod report;

@@ -33,6 +33,7 @@ use crate::engine::settings::Settings;
 use crate::engine::state::RunState;
 use crate::engine::step::StepSettings;
 use crate::loading::Brought;
+use crate::observation::Observation;
 use crate::recipe::{self, Adapter, Backbone, Recipe};
 use crate::report::progress::Counter;
 
@@ -58,6 +59,8 @@ pub struct Plan {
     pub train: Dataset,
     /// The evaluation rows.
     pub eval: Option<Dataset>,
+    /// The prompts that are looked at while the run goes on.
+    pub observation: Option<Observation>,
     /// The inner device.
     pub device: Device,
     /// Type of the frozen weights and the activations.
@@ -130,6 +133,7 @@ impl Plan {
         let beside = beside::beside(&recipe.data.chat, &tokenizer, brought, files.as_ref())?;
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
         let (train, eval) = read.map_or_else(|| rows(&recipe, &config, &tokenizer), Ok)?;
+        let observation = Observation::read(&recipe, &config, &tokenizer)?;
         let of = Of { train: &train, eval: eval.as_ref(), adaptation: &adaptation, encoders: &encoders };
         let Numbers { width_multiple, steps_per_epoch, steps, schedule, estimate, warning } =
             Numbers::new(&recipe, &config, &of, (&device, dtype))?;
@@ -163,6 +167,7 @@ impl Plan {
             tokenizer,
             train,
             eval,
+            observation,
             device,
             dtype,
             steps,
@@ -324,6 +329,8 @@ impl Plan {
             checkpoint_every: count(recipe.checkpoint.every),
             keep: recipe.checkpoint.keep,
             keep_best: recipe.checkpoint.keep_best,
+            best_by: recipe.checkpoint.best_by.clone(),
+            patience: recipe.checkpoint.patience,
             adapter: self.adapter_config(trainee),
             beside: self.beside.clone(),
             origin: RunState {
@@ -332,6 +339,7 @@ impl Plan {
                 best: None,
                 pass_loss: 0.0,
                 stopped_early: false,
+                evaluations_since_best: 0,
                 train_fingerprint: self.train.fingerprint.clone(),
                 eval_fingerprint: self.eval.as_ref().map(|eval| eval.fingerprint.clone()),
                 base: None,

@@ -27,7 +27,7 @@ pub use differences::{Changes, differences, since_start};
 pub use elsewhere::{own_key, translate};
 pub use model::{Backbone, FITTED_ROWS, Model};
 pub use optimization::{Duration, Optimizer, Schedule, Train, Warmup};
-pub use run::{Checkpoint, Eval, Output};
+pub use run::{Checkpoint, Eval, Output, Prompts};
 
 /// A recipe as typed, defaults filled in.
 pub struct Recipe {
@@ -138,6 +138,11 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
         }
         run::read_eval(section, &checkpoint, has_eval, last_step, &mut warnings)
     });
+    if checkpoint.best_by.needs_prompts() && has_eval && eval.prompts.is_none() {
+        let fault = Fault::new("`checkpoint.best_by` is a number of prompts, and there are no `eval.prompts`");
+        let hint = "name a file of prompts there; of rows with `targets` there are exact numbers";
+        root.file(fault.at(document.places().of("checkpoint.best_by")).hint(hint));
+    }
     let output = in_table(&mut root, "output", |section| run::read_output(section, &default_directory(name)));
 
     let resolved = root.end();

@@ -14,6 +14,7 @@ use datasets::Tokenizer;
 use faults::Fault;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
 
 use draw::draw;
 pub use model::{DecoderRows, NextToken, last_logits};
@@ -54,6 +55,33 @@ pub struct Sample {
     pub text: String,
     /// Why it ends.
     pub end: End,
+}
+
+impl Sample {
+    /// What a row of samples says of it.
+    pub fn columns(&self) -> [(&'static str, Value); 3] {
+        [("text", json!(self.text)), ("ids", json!(self.ids)), ("stopped", json!(self.end != End::Limit))]
+    }
+}
+
+/// Refuses a prompt without any token, or one that leaves no room for `max_tokens` more among the model's `limit` positions;
+/// `setting` is what is lowered to mend that.
+///
+/// # Errors
+/// Such a prompt.
+pub fn check_room(prompt: &[u32], max_tokens: usize, limit: usize, setting: &str) -> Result<(), Fault> {
+    if prompt.is_empty() {
+        return Err(Fault::new("a prompt without any token").hint("give each prompt some text"));
+    }
+    if prompt.len().saturating_add(max_tokens) > limit {
+        let message = format!("{} tokens of prompt and {max_tokens} to draw", prompt.len());
+        let fault = Fault::new(format!("{message} are more than the model's {limit} positions"));
+        return Err(match max_tokens {
+            ..=1 => fault.hint("shorten the prompt"),
+            _ => fault.hint(format!("shorten the prompt, or lower `{setting}`")),
+        });
+    }
+    Ok(())
 }
 
 /// Why a continuation ends.

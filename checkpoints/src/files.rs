@@ -62,7 +62,10 @@ pub(crate) fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Res
 }
 
 /// Puts a file in place of what was there, at once: a reader sees the old one or the new one.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+///
+/// # Errors
+/// The disk is full or fails; what was there remains.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     let folder = path.parent().expect("a file of a run lies in the run's folder");
     let name = path.file_name().expect("a file of a run has a name").to_string_lossy();
     let partial = folder.join(format!(".{name}.partial"));

@@ -36,6 +36,7 @@ pub use beside::files_beside;
 pub use cache::Cache;
 pub use checkpoint::{Checkpoint, Contents, Trained, find_checkpoint, of_run};
 pub use elsewhere::inside;
+pub use files::replace;
 pub use hub;
 pub use run::{Retention, Run};
 pub use safetensors::Dtype;

@@ -41,6 +41,12 @@ pub fn greedy_classes(count: usize, mut same: impl FnMut(usize, usize) -> bool) 
     classes
 }
 
+/// Both of the above by one judge: the sizes of the clusters, and the class of each sample.
+pub fn judged(count: usize, same: impl Fn(usize, usize) -> bool) -> (Vec<usize>, Vec<usize>) {
+    let pairs = (0..count).flat_map(|i| (i + 1..count).map(move |j| (i, j)));
+    (clusters(count, pairs.filter(|(i, j)| same(*i, *j))), greedy_classes(count, &same))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

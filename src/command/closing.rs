@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::sample;
 use super::typed::{escaped, is_one_line, quoted};
+use crate::engine::best::BestBy;
 use crate::logging::terminal;
 use crate::plan::Plan;
 use crate::recipe::{Adapter, Backbone};
@@ -16,14 +17,15 @@ use crate::recipe::{Adapter, Backbone};
 /// # Errors
 /// A file of the run that cannot be read.
 pub(super) fn words(run: &Run, plan: &Plan, lines: &[Value]) -> Result<String, Fault> {
-    let best = better_than_the_end(run, lines)?;
+    let by = &plan.recipe.checkpoint.best_by;
+    let best = better_than_the_end(run, by, lines)?;
     let folder = run.folder().display().to_string();
     let shown = quoted(&folder);
     let (trained, merge) = match plan.recipe.adapter {
         Adapter::Lora(_) => ("adapter", " --merge"),
         Adapter::None => ("model", ""),
     };
-    let mut words = results(lines, best);
+    let mut words = results(lines, by, best);
     words += &format!(
         "\n\n{trained} and training state are in {shown}, the curves in {}\n",
         quoted(&format!("{folder}/report.html"))
@@ -50,14 +52,15 @@ pub(super) fn words(run: &Run, plan: &Plan, lines: &[Value]) -> Result<String, F
 }
 
 /// The numbers of a run in a line.
-fn results(lines: &[Value], best: Option<(u64, f64)>) -> String {
+fn results(lines: &[Value], by: &BestBy, best: Option<(u64, f64)>) -> String {
     let nlls: Vec<f64> = of_split(lines, "eval").filter_map(|line| line["nll"].as_f64()).collect();
     let mut words = format!("done: {}", counted(last_step(lines), "step"));
     if let [first, .., last] = nlls[..] {
         words += &format!(", nll of the held-out rows {first:.4} -> {last:.4}");
     }
-    if let Some((step, nll)) = best {
-        words += &format!(", best checkpoint {nll:.4} at step {step}");
+    if let Some((step, value)) = best {
+        let name = if by.needs_prompts() { format!("{} ", by.name()) } else { String::new() };
+        words += &format!(", best checkpoint {name}{value:.4} at step {step}");
     }
     let gap = |split: &str| of_split(lines, split).filter_map(|line| line["objective"]["gap"].as_f64()).next_back();
     match (gap("train"), gap("eval")) {
@@ -76,13 +79,12 @@ fn last_step(lines: &[Value]) -> u64 {
     of_split(lines, "train").filter_map(|line| line["step"].as_u64()).max().unwrap_or_default()
 }
 
-/// Step and nll of the checkpoint that is better on the held-out rows than the last one, if that was kept.
-fn better_than_the_end(run: &Run, lines: &[Value]) -> Result<Option<(u64, f64)>, Fault> {
+/// The step of the checkpoint that is better than the last one, if it was kept, with the number that says so.
+fn better_than_the_end(run: &Run, by: &BestBy, lines: &[Value]) -> Result<Option<(u64, f64)>, Fault> {
     let Some(best) = run.best()?.map(|checkpoint| checkpoint.step as u64) else { return Ok(None) };
-    let nll =
-        |step: u64| of_split(lines, "eval").rfind(|line| line["step"] == step).and_then(|line| line["nll"].as_f64());
-    let found = nll(best).zip(nll(last_step(lines)));
-    Ok(found.filter(|(best, last)| best < last).map(|(nll, _)| (best, nll)))
+    let at = |step: u64| of_split(lines, "eval").rfind(|line| line["step"] == step).and_then(|line| by.of_line(line));
+    let found = at(best).zip(at(last_step(lines)));
+    Ok(found.filter(|(best, last)| by.is_better(*best, *last)).map(|(value, _)| (best, value)))
 }
 
 /// Rows that are looked at for a prompt to try.

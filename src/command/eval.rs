@@ -14,7 +14,7 @@ use faults::{Fault, Faults};
 use metrics::temperature::Sampler;
 use serde_json::{Map, Value, json};
 
-use super::{Outcome, argument, load_model, refuse_too_many, renamed};
+use super::{Outcome, argument, check_temperatures, load_model, refuse_too_many, renamed};
 use crate::loading::Loaded;
 
 /// Measure models on rows, or samples; JSON Lines.
@@ -91,9 +91,6 @@ pub struct Arguments {
     device: String,
 }
 
-/// The numbers of samples whose coverage is always told.
-const BUDGETS: [usize; 3] = [10, 100, 1000];
-
 /// Runs the command.
 ///
 /// # Errors
@@ -113,19 +110,12 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
 
 fn check(arguments: &Arguments) -> Result<(), Faults> {
     refuse_too_many(arguments.n)?;
-    let mut faults = Vec::new();
+    let mut faults: Vec<Fault> = check_temperatures(&arguments.temperatures).err().into_iter().collect();
     let mut check = |name: &str, is_right: bool, words: &str, hint: &str| {
         if !is_right {
             faults.push(Fault::new(format!("`--{name}` must {words}")).at(argument(name)).hint(hint));
         }
     };
-    let possible = |t: &f64| t.is_finite() && *t >= 0.0;
-    check(
-        "temperatures",
-        arguments.temperatures.iter().all(possible),
-        "be numbers from 0 up",
-        "1 is the model as it is",
-    );
     let top_p = arguments.top_p.is_none_or(|p| p > 0.0 && p <= 1.0);
     check("top-p", top_p, "be above 0 and at most 1", "leave it out to sample from all tokens");
     check("top-k", arguments.top_k != Some(0), "be at least 1", "leave it out to sample from all tokens");

@@ -5,6 +5,7 @@ mod resume;
 
 use std::path::{Path, PathBuf};
 
+use backbone::Decoder;
 use checkpoints::Run;
 use clap::Args;
 use faults::{Fault, Faults, Place};
@@ -12,7 +13,7 @@ use losses::Registry;
 
 use super::typed::quoted;
 use super::{Outcome, announce, closing, interrupt, read_recipe, tell};
-use crate::engine::train::{self, Learner, Log, Rows, train};
+use crate::engine::train::{self, Learner, Log, Observe, Rows, train};
 use crate::logging::terminal;
 use crate::plan::print::INDENT;
 use crate::plan::{Plan, order};
@@ -93,11 +94,19 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     run.write_recipe(&plan.recipe.resolved_text())?;
     let mut order = order(&plan.recipe, &plan.train, plan.width_multiple);
     let watched = watched(&plan);
+    let (observation, tokenizer) = (plan.observation.as_ref(), &plan.tokenizer);
+    let observe = observation.map(|observation| {
+        move |decoder: &Decoder, step: usize, run: &Run| observation.measure(decoder, tokenizer, step, run)
+    });
     let mut reporter = Reporter::new(plan.steps, start.done(), watched.clone());
     let trained = train(
         &settings,
         Learner { trainee: &mut trainee, objective: plan.recipe.objective.as_mut() },
-        Rows { order: &mut order, evaluation: plan.eval.as_ref().map_or(&[], |eval| eval.examples.as_slice()) },
+        Rows {
+            order: &mut order,
+            evaluation: plan.eval.as_ref().map_or(&[], |eval| eval.examples.as_slice()),
+            observe: observe.as_ref().map(|observe| observe as &Observe),
+        },
         Log { run: &mut run, reporter: &mut reporter },
         start.resumed().map(|resumed| &resumed.checkpoint),
         &interrupted,
@@ -161,7 +170,11 @@ impl Start {
         match self {
             Self::Fresh => false,
             Self::Evaluated => plan.steps == 0,
-            Self::GoesOn(resumed) => resumed.checkpoint.step >= plan.steps || resumed.state.stopped_early,
+            Self::GoesOn(resumed) => {
+                let Resumed { checkpoint, state, .. } = resumed.as_ref();
+                let is_out_of_patience = state.is_out_of_patience(plan.recipe.checkpoint.patience);
+                checkpoint.step >= plan.steps || state.stopped_early || is_out_of_patience
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use super::typed::unescaped;
 use super::{Outcome, argument, load_model, print_while_read, refuse_too_many, renamed};
 use crate::chat::ChatFlags;
 use crate::logging::terminal;
-use crate::sampling::{DecoderRows, End, News, Question, Settings, TwoTemperatures, sample, sample_with_intent};
+use crate::sampling::{DecoderRows, News, Question, Settings, TwoTemperatures, check_room, sample, sample_with_intent};
 
 /// Most tokens of a continuation where nothing is said.
 pub(super) const MAX_TOKENS: usize = 128;
@@ -141,7 +141,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let prompts = questions.iter().map(encode).collect::<Result<Vec<_>, Fault>>()?;
     // An answer with intents ends where the model's positions do: it has no length to plan with.
     let planned = if arguments.intent.is_some() { 1 } else { arguments.max_tokens };
-    check_lengths(&prompts, planned, model.decoder.config.max_position_embeddings)?;
+    let limit = model.decoder.config.max_position_embeddings;
+    prompts.iter().try_for_each(|ids| check_room(ids, planned, limit, "--max-tokens"))?;
     let mut rows = DecoderRows::new(&model.decoder);
     let mut output = Output::new(asked, arguments.n);
     if let Some(settings) = two_temperatures(arguments) {
@@ -163,9 +164,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     }
     let settings = settings(arguments, arguments.temperature, arguments.max_tokens);
     let drawn = sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings, &mut |news| {
-        output.take(news, |sample| {
-            vec![("text", json!(sample.text)), ("ids", json!(sample.ids)), ("stopped", json!(sample.end != End::Limit))]
-        })
+        output.take(news, |sample| sample.columns().to_vec())
     });
     output.end(drawn.map_err(|fault| fault.or_at(Place::file(&arguments.model))))
 }
@@ -342,19 +341,4 @@ fn check(arguments: &Arguments) -> Result<(), Faults> {
         "leave it out; `mathematics` and `code` take turns",
     );
     Faults::check(faults)
-}
-
-fn check_lengths(prompts: &[Vec<u32>], max_tokens: usize, limit: usize) -> Result<(), Fault> {
-    for ids in prompts {
-        if ids.is_empty() {
-            return Err(Fault::new("a prompt without any token").hint("give each prompt some text"));
-        }
-        if ids.len().saturating_add(max_tokens) > limit {
-            let message = format!("{} tokens of prompt and {max_tokens} to draw", ids.len());
-            return Err(Fault::new(format!("{message} are more than the model's {limit} positions")).hint(
-                if max_tokens > 1 { "shorten the prompt, or lower `--max-tokens`" } else { "shorten the prompt" },
-            ));
-        }
-    }
-    Ok(())
 }

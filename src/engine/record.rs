@@ -62,6 +62,7 @@ impl Pending {
             skipped: !(loss.is_finite() && norm.is_finite()),
             objective,
             auxiliaries,
+            measured: Vec::new(),
         };
         (record, sums.loss)
     }
@@ -105,5 +106,6 @@ pub fn evaluation_record(
         skipped: false,
         objective,
         auxiliaries,
+        measured: Vec::new(),
     }
 }

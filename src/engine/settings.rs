@@ -2,6 +2,7 @@
 
 use checkpoints::AdapterConfig;
 
+use super::best::BestBy;
 use super::state::RunState;
 use super::step::StepSettings;
 
@@ -23,8 +24,12 @@ pub struct Settings {
     pub checkpoint_every: Option<usize>,
     /// Checkpoints kept.
     pub keep: usize,
-    /// The checkpoint with the lowest evaluation loss is kept too.
+    /// The best checkpoint is kept too.
     pub keep_best: bool,
+    /// The number by which it is the best.
+    pub best_by: BestBy,
+    /// Evaluations in a row without a better one after which the run ends.
+    pub patience: Option<usize>,
     /// The adapter's description in checkpoints; `None` when every weight is trained.
     pub adapter: Option<AdapterConfig>,
     /// Files of a tokenizer that go into checkpoints, because they are not the base's.

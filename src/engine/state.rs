@@ -20,8 +20,11 @@ pub struct RunState {
     pub step: usize,
     /// Steps skipped because a loss or gradient was not finite.
     pub skipped: usize,
-    /// Step and loss of the best evaluation so far.
+    /// Step of the best evaluation so far, and the number that it is the best by.
     pub best: Option<(usize, f64)>,
+    /// Evaluations since then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub evaluations_since_best: usize,
     /// Loss of this pass through the prompts so far, summed over them; 0 where there are none.
     #[serde(default)]
     pub pass_loss: f64,
@@ -47,7 +50,17 @@ pub struct RunState {
     pub version: String,
 }
 
+/// What a state of before a number was kept lacks, one that does not need it lacks too.
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 impl RunState {
+    /// Whether there were as many evaluations as `patience` without one that is the best.
+    pub fn is_out_of_patience(&self, patience: Option<usize>) -> bool {
+        patience.is_some_and(|patience| self.evaluations_since_best >= patience)
+    }
+
     /// Where the run of a checkpoint stood.
     ///
     /// # Errors
@@ -201,6 +214,7 @@ mod tests {
                 best: Some((7, pair[0])),
                 pass_loss: pair[1],
                 stopped_early: false,
+                evaluations_since_best: 0,
                 train_fingerprint: "a".into(),
                 eval_fingerprint: None,
                 base: None,

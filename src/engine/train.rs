@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use backbone::Decoder;
 use checkpoints::{Checkpoint, Contents, Retention, Run, Trained};
 use datasets::Example;
-use faults::{Faults, Place};
+use faults::{Fault, Faults, Place, counted};
 use losses::Objective;
 use tracing::info;
 
@@ -16,7 +17,7 @@ use super::settings::Settings;
 use super::state::RunState;
 use super::step::{StepNumbers, Trainer};
 use super::trainee::Trainee;
-use crate::report::Reporter;
+use crate::report::{Numbers, Reporter};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +39,18 @@ pub struct Learner<'a> {
     pub objective: &'a mut dyn Objective,
 }
 
+/// What is measured of the model at each evaluation beside the held-out rows: groups of named numbers, after a step. What
+/// was drawn is written into the run's folder.
+pub type Observe<'a> = dyn Fn(&Decoder, usize, &Run) -> Result<Vec<(String, Numbers)>, Faults> + 'a;
+
 /// What is learned from, and what that is measured on.
 pub struct Rows<'a, 'b> {
     /// The training rows in the order of the run.
     pub order: &'a mut Order<'b>,
     /// The held-out rows; may be none.
     pub evaluation: &'a [Example],
+    /// What is measured beside that.
+    pub observe: Option<&'a Observe<'a>>,
 }
 
 /// Where all that happens is written down.
@@ -84,6 +91,9 @@ pub fn train<'a>(
             due = Due { last: true, evaluate: true, save: true, ..due };
         }
         let best = due.evaluate && training.evaluate(step)?;
+        if !due.last && training.is_out_of_patience(step) {
+            due = Due { last: true, save: true, ..due };
+        }
         if due.save || best {
             training.save(step, best, due)?;
         }
@@ -130,9 +140,18 @@ impl<'a, 'b> Training<'a, 'b> {
 
     /// Puts everything where the checkpoint left it.
     fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), Faults> {
-        let RunState { step, skipped, best, pass_loss, stopped_early, .. } = RunState::read(checkpoint)?;
+        let RunState { step, skipped, best, evaluations_since_best, pass_loss, stopped_early, .. } =
+            RunState::read(checkpoint)?;
         // Progress is the checkpoint's; fingerprints and recipe are this run's, which have been compared with it.
-        self.progress = RunState { step, skipped, best, pass_loss, stopped_early, ..self.settings.origin.clone() };
+        self.progress = RunState {
+            step,
+            skipped,
+            best,
+            evaluations_since_best,
+            pass_loss,
+            stopped_early,
+            ..self.settings.origin.clone()
+        };
         let tensors = checkpoint.training_state()?;
         self.trainer.restore(tensors).map_err(|fault| fault.at(Place::file(&checkpoint.folder)))?;
         self.log.run.cut_metrics(self.progress.step)?;
@@ -202,15 +221,38 @@ impl<'a, 'b> Training<'a, 'b> {
         if self.rows.evaluation.is_empty() {
             return Ok(false);
         }
-        let record = evaluation_record(self.settings, self.trainer.trainee, self.rows.evaluation, step);
-        let is_best = record.loss.is_finite() && self.progress.best.is_none_or(|(_, loss)| record.loss < loss);
+        let mut record = evaluation_record(self.settings, self.trainer.trainee, self.rows.evaluation, step);
+        if let Some(observe) = self.rows.observe {
+            record.measured = observe(&self.trainer.trainee.decoder, step, self.log.run)?;
+        }
+        let by = &self.settings.best_by;
+        let value = by.of_line(&record.to_json());
+        if step == 0 && value.is_none() && by.needs_prompts() {
+            return Err(no_such_number(by.name(), &record.measured).into());
+        }
         // Before the first step there is nothing that could be kept.
-        let is_best = is_best && step > 0;
-        if is_best {
-            self.progress.best = Some((step, record.loss));
+        let value = value.filter(|_| step > 0);
+        let best = value.filter(|value| self.progress.best.is_none_or(|(_, best)| by.is_better(*value, best)));
+        let is_best = best.is_some();
+        match best {
+            Some(value) => {
+                self.progress.best = Some((step, value));
+                self.progress.evaluations_since_best = 0;
+            }
+            None => self.progress.evaluations_since_best += usize::from(step > 0),
         }
         self.log.reporter.evaluation(self.log.run, &record)?;
         Ok(is_best && self.settings.keep_best)
+    }
+
+    /// Ends a run whose evaluations no longer get better.
+    fn is_out_of_patience(&self, step: usize) -> bool {
+        let is_out = self.progress.is_out_of_patience(self.settings.patience);
+        if is_out {
+            let (name, since) = (self.settings.best_by.name(), self.progress.evaluations_since_best);
+            info!("step {step} ends the run early: no better {name} in {}", counted(since as u64, "evaluation"));
+        }
+        is_out
     }
 
     fn save(&mut self, step: usize, best: bool, due: Due) -> Result<(), Faults> {
@@ -233,6 +275,14 @@ impl<'a, 'b> Training<'a, 'b> {
         info!("checkpoint {}", folder.display());
         Ok(())
     }
+}
+
+/// The number that checkpoints are to be compared by is none of an evaluation's.
+fn no_such_number(name: &str, measured: &[(String, Numbers)]) -> Fault {
+    let known = measured.iter().flat_map(|(_, numbers)| numbers).map(|(name, _)| name.as_str());
+    Fault::new(format!("an evaluation of these prompts has no number `{name}`"))
+        .at(Place::Named("checkpoint.best_by".into()))
+        .hint(format!("one of: {}", known.collect::<Vec<_>>().join(", ")))
 }
 
 fn weights(settings: &Settings, trainee: &mut Trainee) -> Trained {

@@ -14,9 +14,11 @@ use crate::recipe::Recipe;
 /// Refuses files from which no rows can be read before anything of the model is fetched.
 ///
 /// # Errors
-/// A file that is not there, a table, an archive, a folder or a name of the hub in `data.train` or `data.eval`.
+/// A file that is not there, a table, an archive, a folder or a name of the hub in `data.train`, `data.eval` or `eval.prompts`.
 pub(super) fn refuse_unreadable(recipe: &Recipe) -> Result<(), Faults> {
-    let paths: Vec<PathBuf> = recipe.data.train.iter().chain(&recipe.data.eval).map(PathBuf::from).collect();
+    let prompts = recipe.eval.prompts.iter().flat_map(|prompts| &prompts.files);
+    let paths: Vec<PathBuf> =
+        recipe.data.train.iter().chain(&recipe.data.eval).chain(prompts).map(PathBuf::from).collect();
     datasets::refuse_unreadable(&paths)
 }
 

@@ -65,7 +65,7 @@ pub struct IntentRows {
 
 /// Names of files; one alone may stand without brackets.
 #[derive(Clone)]
-struct Files(Vec<String>);
+pub(super) struct Files(pub Vec<String>);
 
 impl FromToml for Files {
     const EXPECTED: &'static str = "a file or a list of files";

@@ -3,7 +3,16 @@
 use std::fmt;
 
 /// Keys that say what is kept or how often the run looks at itself, and nothing about what is computed.
-const WITHOUT_TRACE: [&str; 4] = ["checkpoint.", "eval.every", "output.dir", "train.recompute"];
+/// By which number the best is chosen is none of them: numbers of two kinds cannot be compared.
+const WITHOUT_TRACE: [&str; 7] = [
+    "checkpoint.every",
+    "checkpoint.keep",
+    "checkpoint.keep_best",
+    "checkpoint.patience",
+    "eval.",
+    "output.dir",
+    "train.recompute",
+];
 
 /// Lengths of a run: they may grow.
 const LENGTHS: [&str; 2] = ["train.epochs", "train.steps"];

@@ -254,7 +254,17 @@ const KEYS: &[Entry] = &[
     with(
         "checkpoint.keep_best",
         "the checkpoint with the lowest held-out nll is kept beside the latest",
-        &["load_best_model_at_end", "metric_for_best_model"],
+        &["load_best_model_at_end"],
+    ),
+    with(
+        "checkpoint.best_by",
+        "`nll`, or a number of `eval.prompts` such as `f8` or `distinct`",
+        &["metric_for_best_model"],
+    ),
+    with(
+        "checkpoint.patience",
+        "evaluations in a row without a better number after which the run ends",
+        &["early_stopping_patience"],
     ),
     same(
         "eval.every",
@@ -387,10 +397,7 @@ const WITHOUT: &[(&[&str], &str)] = &[
         &["neftune_noise_alpha", "noisy_embedding_alpha", "label_smoothing_factor", "label_smoothing", "ema_decay"],
         "there is nothing like it here: remove it",
     ),
-    (
-        &["early_stopping_patience", "early_stopping"],
-        "`checkpoint.keep_best` keeps the best checkpoint; a run goes on to its end",
-    ),
+    (&["early_stopping"], "`checkpoint.patience` says after how many evaluations that are no better a run ends"),
     (
         &["num_layers", "lora_layers", "layers_to_transform", "layers_pattern"],
         "every block is adapted; `adapter.targets` or `adapter.rank_pattern` choose among their modules",

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use faults::Section;
 
-use super::positive;
+use super::data::Files;
+use super::{Positive, positive};
+use crate::engine::best::BestBy;
 
 /// `[checkpoint]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,15 +16,34 @@ pub struct Checkpoint {
     pub every: Option<NonZeroUsize>,
     /// How many of the latest are kept.
     pub keep: usize,
-    /// Whether the one with the lowest evaluation loss is kept beside them.
+    /// Whether the best one is kept beside them.
     pub keep_best: bool,
+    /// The number of the evaluations that says which is the best.
+    pub best_by: BestBy,
+    /// Evaluations in a row without a better number after which the run ends.
+    pub patience: Option<usize>,
 }
 
 /// `[eval]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Eval {
     /// Steps between evaluations; `None` for one at the end alone (or none at all without `data.eval`).
     pub every: Option<NonZeroUsize>,
+    /// What samples are drawn of at each evaluation, if anything.
+    pub prompts: Option<Prompts>,
+}
+
+/// The prompts of `[eval]`, and how their samples are drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prompts {
+    /// Files of prompts; of rows with targets the exact numbers are computed, too.
+    pub files: Vec<String>,
+    /// Samples of each prompt at each evaluation; 0 for the exact numbers alone.
+    pub samples: usize,
+    /// Divides the logits.
+    pub temperature: f64,
+    /// Most tokens of a sample.
+    pub max_tokens: usize,
 }
 
 /// `[output]`.
@@ -44,7 +65,13 @@ pub(super) fn read_checkpoint(
     let keep_best = section.value("keep_best", has_eval);
     let message = "`checkpoint.keep_best` needs evaluation data to choose by";
     section.check("keep_best", has_eval || !keep_best, message, "write `data.eval`, or remove it");
-    Checkpoint { every, keep, keep_best }
+    let best_by: Option<BestBy> = section.optional("best_by");
+    let patience = section.optional::<Positive>("patience").map(|patience| patience.0);
+    for (key, is_written) in [("best_by", best_by.is_some()), ("patience", patience.is_some())] {
+        let message = format!("`checkpoint.{key}` needs evaluation data to go by");
+        section.check(key, has_eval || !is_written, message, "write `data.eval`, or remove it");
+    }
+    Checkpoint { every, keep, keep_best, best_by: best_by.unwrap_or_default(), patience }
 }
 
 /// Evaluates as often as checkpoints are written unless told otherwise, so that each can be the best.
@@ -58,11 +85,34 @@ pub(super) fn read_eval(
     if !has_eval {
         let written = section.optional::<usize>("every").is_some_and(|every| every > 0);
         section.check("every", !written, "`eval.every` has no effect without `data.eval`", "write `data.eval`");
-        return Eval { every: None };
+        for key in PROMPTS {
+            let message = format!("`eval.{key}` has no effect without `data.eval`: there are no evaluations");
+            section.check(key, !section.has(key), message, "write `data.eval`");
+        }
+        return Eval { every: None, prompts: None };
     }
     let every = NonZeroUsize::new(section.value("every", checkpoint.every.map_or(0, NonZeroUsize::get)));
     warnings.extend(warn_of_no_effect(section, last_step, every));
-    Eval { every }
+    Eval { every, prompts: read_prompts(section) }
+}
+
+/// The keys of `[eval]` about prompts.
+const PROMPTS: [&str; 4] = ["prompts", "samples", "temperature", "max_tokens"];
+
+fn read_prompts(section: &mut Section) -> Option<Prompts> {
+    let files = section.optional::<Files>("prompts").map(|files| files.0).unwrap_or_default();
+    if files.is_empty() {
+        for key in &PROMPTS[1..] {
+            let message = format!("`eval.{key}` has no effect without `eval.prompts`");
+            section.check(key, !section.has(key), message, "name a file of prompts there, or remove it");
+        }
+        return None;
+    }
+    let samples = section.value("samples", 8);
+    let temperature = section.value("temperature", 1.0);
+    let possible = f64::is_finite(temperature) && temperature >= 0.0;
+    section.check("temperature", possible, "`eval.temperature` must be 0 or more", "1 is the model's own");
+    Some(Prompts { files, samples, temperature, max_tokens: positive(section, "max_tokens", 64) })
 }
 
 pub(super) fn read_output(section: &mut Section, default: &str) -> Output {

@@ -36,6 +36,8 @@ pub struct StepRecord {
     pub objective: Numbers,
     /// The numbers of each auxiliary loss, by its name.
     pub auxiliaries: Vec<(String, Numbers)>,
+    /// Of an evaluation, what was measured of prompts: `exact` numbers, and those of `samples`.
+    pub measured: Vec<(String, Numbers)>,
 }
 
 impl StepRecord {
@@ -71,7 +73,7 @@ impl StepRecord {
             set("skipped", true.into());
         }
         let own = std::iter::once(("objective", &self.objective));
-        let auxiliaries = self.auxiliaries.iter().map(|(name, numbers)| (name.as_str(), numbers));
+        let auxiliaries = self.auxiliaries.iter().chain(&self.measured).map(|(name, numbers)| (name.as_str(), numbers));
         for (name, numbers) in own.chain(auxiliaries).filter(|(_, numbers)| !numbers.is_empty()) {
             set(name, Value::Object(numbers.iter().map(|(key, value)| (key.clone(), number(*value))).collect()));
         }
@@ -121,6 +123,7 @@ pub(super) fn example(step: usize, split: &'static str, loss: f64) -> StepRecord
         skipped: false,
         objective: vec![("weight_mean".into(), 1.25)],
         auxiliaries: vec![("sfr".into(), vec![("loss".into(), 0.125)])],
+        measured: Vec::new(),
     }
 }
 

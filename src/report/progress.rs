@@ -139,6 +139,11 @@ fn pace_words(record: &StepRecord, rates: &Rates) -> String {
 fn evaluation_words(record: &StepRecord) -> Vec<String> {
     let mut words = vec![format!("nll {:.4}", record.nll), format!("entropy {:.4}", record.entropy)];
     words.extend(state::words(record));
+    // Of dozens the few that say most; all are in `metrics.jsonl`.
+    let told = ["mass", "f8", "distinct"];
+    let measured = record.measured.iter().flat_map(|(_, numbers)| numbers);
+    let shown = measured.filter(|(name, _)| told.contains(&name.as_str()));
+    words.extend(shown.map(|(name, value)| format!("{name} {value:.4}")));
     words.push(format!("in {:.1} s", record.seconds));
     words
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LINES: usize = 500;
 
 /// The rooms of `src`, the lowest first: none names one that stands after it.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 14] = [
     "allocation",
     "inspection",
     "logging",
@@ -19,6 +19,7 @@ const ROOMS: [&str; 13] = [
     "embeddings",
     "chat",
     "sampling",
+    "observation",
     "plan",
     "command",
 ];

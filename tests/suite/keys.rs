@@ -54,10 +54,16 @@ const ALTERNATIVES: [(&str, &str); 39] = [
     ("checkpoint.keep", "checkpoint.keep=1"),
 ];
 
-const MORE: [(&str, &str); 4] = [
+const MORE: [(&str, &str); 10] = [
     ("adapter.kind", "adapter.kind=dora"),
     ("checkpoint.keep_best", "checkpoint.keep_best=false"),
+    ("checkpoint.best_by", "checkpoint.best_by=distinct --set eval.prompts=[\"held_out.jsonl\"]"),
+    ("checkpoint.patience", "checkpoint.patience=1 --set optimizer.learning_rate=0.05"),
     ("eval.every", "eval.every=2"),
+    ("eval.prompts", "eval.prompts=[\"held_out.jsonl\"]"),
+    ("eval.samples", "eval.prompts=[\"held_out.jsonl\"] --set eval.samples=2"),
+    ("eval.temperature", "eval.prompts=[\"held_out.jsonl\"] --set eval.temperature=0"),
+    ("eval.max_tokens", "eval.prompts=[\"held_out.jsonl\"] --set eval.max_tokens=2"),
     ("output.dir", "output.dir=other"),
 ];
 
@@ -134,7 +140,7 @@ fn every_key_that_is_read_is_listed() {
     let texts = [
         "[model]\npath = \"a\"\nrevision = \"b\"\nquantize = \"nf4\"\n[data]\ntrain = [\"a\"]\neval = [\"a\"]\nmax_length = 9\n\
          rename = { a = \"text\" }\nignore = [\"b\"]\nchat = { user = \"a\", assistant = \"b\" }\n[train]\nsteps = 3\n[[auxiliary]]\nkind = \"mtp\"\n\
-         [adapter]\nlora_plus_ratio = 4\nrank_pattern = { q_proj = 2 }\nalpha_pattern = { q_proj = 2 }\n",
+         [adapter]\nlora_plus_ratio = 4\nrank_pattern = { q_proj = 2 }\nalpha_pattern = { q_proj = 2 }\n[checkpoint]\nbest_by = \"nll\"\npatience = 2\n[eval]\nprompts = \"a\"\n",
         "[model]\npath = \"a\"\n[data]\ntrain = [\"a\"]\n[adapter]\ninit_from = \"a\"\n",
     ];
     for text in texts {

@@ -37,6 +37,8 @@ mod samples;
 mod six_steps;
 mod streams;
 mod support;
+mod sweep;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod weights;
+mod while_training;

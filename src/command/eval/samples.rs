@@ -1,15 +1,16 @@
 //! `trainer eval --samples`: diversity and success of samples that are there already.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use backbone::EncoderFiles;
 use datasets::{Sampled, Samples, read_samples};
 use faults::{Fault, Faults};
-use metrics::classes::{clusters, greedy_classes};
+use metrics::classes::judged;
 use metrics::counts::ceiling;
 use metrics::interval::Mean;
 use metrics::points::dot;
+use metrics::words::{different_words, spoken};
 use metrics::{Points, Registry};
 use serde_json::{Map, Value, json};
 
@@ -43,7 +44,8 @@ pub fn run(file: &Path, arguments: &Arguments) -> Result<(), Faults> {
     alike(&sampled, "same", |prompt| prompt.same.is_some())?;
     let judge = judge(&sampled, arguments)?;
     let ks = ks(&sampled, &arguments.k)?.into_iter().collect();
-    let vocabulary = arguments.vocabulary.unwrap_or_else(|| different_words(&sampled));
+    let texts = sampled.iter().filter_map(|prompt| prompt.texts.as_ref()).flatten();
+    let vocabulary = arguments.vocabulary.unwrap_or_else(|| different_words(texts));
     let counting = Counting { registry: Registry::default(), ks, vocabulary };
     let lines: Vec<Map<String, Value>> =
         sampled.iter().enumerate().map(|(index, prompt)| measure(index, prompt, &judge, &counting)).collect();
@@ -72,12 +74,6 @@ fn check(arguments: &Arguments) -> Result<(), Faults> {
         faults.push(fault.hint("1 asks for equal embeddings"));
     }
     Faults::check(faults)
-}
-
-/// The number of different words of all samples.
-fn different_words(sampled: &[Sampled]) -> usize {
-    let texts = sampled.iter().filter_map(|prompt| prompt.texts.as_ref()).flatten();
-    texts.flat_map(|text| text.split_whitespace()).collect::<HashSet<_>>().len()
 }
 
 /// What one prompt has, all must have: a mean over some of them would not be one.
@@ -145,12 +141,7 @@ fn measure(index: usize, prompt: &Sampled, judge: &Judge, counting: &Counting) -
     line.insert(prompt.key.into(), prompt.name.clone());
     line.insert("samples".into(), json!(prompt.count));
     let same = judge.same(index, prompt);
-    let all = 0..prompt.count;
-    let sizes = same.as_ref().map(|same| {
-        let pairs = all.clone().flat_map(|i| (i + 1..prompt.count).map(move |j| (i, j)));
-        clusters(prompt.count, pairs.filter(|(i, j)| same(*i, *j)))
-    });
-    let classes = same.as_ref().map(|same| greedy_classes(prompt.count, same));
+    let (sizes, classes) = same.map(|same| judged(prompt.count, same)).unzip();
     let samples = metrics::Samples {
         texts: prompt.texts.as_deref(),
         clusters: sizes.as_deref(),
@@ -213,15 +204,6 @@ impl Judge {
             _ => None,
         }
     }
-}
-
-/// What a text says: letter case, blanks and marks at the end of words do not count. What stands inside of a word or before
-/// it does: `-5` is not `5`, and `3.5` not `35`.
-fn spoken(text: &str) -> String {
-    let bare = text.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';', ':', '!', '?']));
-    let words: Vec<&str> = bare.filter(|word| !word.is_empty()).collect();
-    // A text of marks alone is what it is.
-    if words.is_empty() { text.trim().to_owned() } else { words.join(" ").to_lowercase() }
 }
 
 /// The prompts whose entropy under `key` is as large as so many samples can have: it says how many there are.

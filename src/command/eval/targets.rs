@@ -1,6 +1,6 @@
 //! Rows with targets: every number exact, from one pass over all targets for all temperatures.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use datasets::Example;
 use faults::{Fault, Faults};
@@ -9,10 +9,10 @@ use metrics::{Exact, Outcome, Registry};
 use serde_json::{Map, Value, json};
 
 use super::drawn::Drawn;
-use super::{BUDGETS, Measuring, drawn};
+use super::{Measuring, drawn};
 use crate::command::print;
-use crate::engine::data::{Prompt, prompts};
-use crate::evaluation::target_log_q;
+use crate::engine::data::prompts;
+use crate::evaluation::{BUDGETS, outcomes};
 
 /// A line for each prompt and temperature, then one for each temperature and all prompts.
 pub(super) fn run(measuring: &Measuring<'_>, examples: &[Example]) -> Result<(), Faults> {
@@ -24,7 +24,7 @@ pub(super) fn run(measuring: &Measuring<'_>, examples: &[Example]) -> Result<(),
     let mut all: Vec<(Vec<Vec<Outcome>>, Vec<Drawn>)> = measuring.samplers.iter().map(|_| Default::default()).collect();
     let mut targets = 0;
     for (index, prompt) in prompts.iter().enumerate() {
-        let of_samplers = outcomes(measuring, examples, prompt)?;
+        let of_samplers = outcomes(&measuring.model.decoder, examples, prompt, &measuring.samplers)?;
         targets += of_samplers[0].len();
         for ((sampler, outcomes), (kept, draws)) in measuring.samplers.iter().zip(of_samplers).zip(&mut all) {
             let mut line = line(measuring, &examples[prompt.targets.start], sampler, outcomes.len())?;
@@ -67,31 +67,4 @@ fn line(
 
 fn add(line: &mut Map<String, Value>, exact: &Exact<'_>, registry: &Registry) {
     line.extend(registry.exact.iter().map(|metric| (metric.name.into(), json!((metric.measure)(exact)))));
-}
-
-/// The outcomes of a prompt under each sampler; targets that are alike, which are warned of, are one.
-fn outcomes(measuring: &Measuring<'_>, examples: &[Example], prompt: &Prompt) -> Result<Vec<Vec<Outcome>>, Fault> {
-    let targets = &examples[prompt.targets.clone()];
-    let mut place: BTreeMap<&[u32], usize> = BTreeMap::new();
-    let mut wanted: Vec<(usize, f64)> = Vec::new();
-    for (index, target) in targets.iter().enumerate() {
-        let known = *place.entry(&target.ids).or_insert(wanted.len());
-        match wanted.get_mut(known) {
-            Some((_, p)) => *p += target.weight,
-            None => wanted.push((index, target.weight)),
-        }
-    }
-    let found = target_log_q(&measuring.model.decoder, examples, prompt.targets.clone(), &measuring.samplers);
-    let of = |(sampler, log_q): (&Sampler, Vec<f64>)| {
-        let outcomes: Vec<Outcome> = wanted.iter().map(|(index, p)| Outcome { p: *p, log_q: log_q[*index] }).collect();
-        let loss = metrics::divergence::loss(&outcomes);
-        // What a sampler cuts costs without end; a model does not.
-        if loss.is_nan() || (loss.is_infinite() && !sampler.cuts()) {
-            return Err(Fault::new(format!("the model's loss is {loss}"))
-                .at(targets[0].place())
-                .hint("its weights are not finite: take another checkpoint"));
-        }
-        Ok(outcomes)
-    };
-    measuring.samplers.iter().zip(found).map(of).collect()
 }

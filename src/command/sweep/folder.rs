@@ -1,0 +1,255 @@
+//! The folder of a sweep: what it is, where each run stands, and what was measured.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use faults::{Fault, Faults, Place};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::grid::{Axis, Point};
+use super::table::Measured;
+use crate::command::argument;
+use crate::command::typed::quoted;
+
+/// What the model before training is called among the evaluations.
+pub(super) const BASE: &str = "base";
+
+const SWEEP: &str = "sweep.json";
+const RECIPE: &str = "recipe.toml";
+const LOCK: &str = "lock";
+/// Written whole and then renamed.
+const PARTIAL: &str = ".partial";
+
+/// `sweep.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Sweep {
+    /// The recipe's path as it was given.
+    pub recipe: String,
+    pub set: Vec<String>,
+    pub grid: Vec<Axis>,
+    pub runs: Vec<RunState>,
+    /// The arm that the others are compared with.
+    pub baseline: String,
+    pub evaluation: Evaluation,
+}
+
+/// What all runs are measured on, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Evaluation {
+    pub data: Vec<String>,
+    pub temperatures: Vec<f64>,
+    /// `COLUMN=KEY`, as `trainer eval --rename` takes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rename: Vec<String>,
+    pub device: String,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct RunState {
+    pub name: String,
+    pub arm: String,
+    pub seed: u64,
+    pub settings: Map<String, Value>,
+    pub state: State,
+    /// The first line of what went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    /// Trained and measured.
+    Done,
+    Failed,
+    /// Not begun, or stopped on the way.
+    Waiting,
+}
+
+impl RunState {
+    pub(super) fn waiting(point: &Point, seed: u64) -> Self {
+        Self {
+            name: point.name.clone(),
+            arm: point.arm.clone(),
+            seed,
+            settings: point.settings.clone(),
+            state: State::Waiting,
+            fault: None,
+        }
+    }
+}
+
+/// The folder, held against every other process that would sweep into it.
+pub(super) struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// A new folder, or the one of a sweep that goes on: `sweep`, with what is done already.
+    ///
+    /// # Errors
+    /// The folder of another sweep, with what changed; of anything else; one that another process sweeps into.
+    pub(super) fn open(path: &Path, mut sweep: Sweep, recipe: &str) -> Result<(Self, Sweep), Faults> {
+        let old = before(path)?;
+        if let Some(old) = &old {
+            let kept = fs_err::read_to_string(path.join(RECIPE)).ok();
+            let faults = changes(old, &sweep, kept.is_some_and(|kept| kept != recipe));
+            Faults::check(faults.into_iter().map(|fault| fault.or_at(Place::file(path))).collect())?;
+        }
+        for part in ["runs", "logs", "evaluation"] {
+            let part = path.join(part);
+            fs_err::create_dir_all(&part).map_err(|error| Fault::of_file("cannot make the folder", &part, &error))?;
+        }
+        let folder = Self { _lock: lock(path)?, path: path.to_owned() };
+        if old.is_some_and(|old| old.evaluation != sweep.evaluation) {
+            tracing::info!("the runs are measured again: `--data` or `--temperatures` changed");
+            let names = sweep.runs.iter().map(|run| &*run.name).chain([BASE]);
+            for file in names.map(|name| folder.evaluation(name)).filter(|file| file.exists()) {
+                fs_err::remove_file(&file).map_err(|error| Fault::of_file("cannot remove it", &file, &error))?;
+            }
+        }
+        for run in &mut sweep.runs {
+            if folder.evaluation(&run.name).is_file() {
+                run.state = State::Done;
+            }
+        }
+        // The recipe comes second: a folder with `sweep.json` alone is a sweep in which nothing has run yet.
+        folder.write_sweep(&sweep)?;
+        folder.write(RECIPE, recipe.as_bytes())?;
+        Ok((folder, sweep))
+    }
+
+    pub(super) fn write_sweep(&self, sweep: &Sweep) -> Result<(), Fault> {
+        let text = serde_json::to_string_pretty(sweep).expect("a sweep is JSON");
+        self.write(SWEEP, format!("{text}\n").as_bytes())
+    }
+
+    /// Writes a file of the folder whole or not at all.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Fault> {
+        checkpoints::replace(&self.path.join(name), bytes)
+    }
+
+    pub(super) fn recipe(&self) -> PathBuf {
+        self.path.join(RECIPE)
+    }
+
+    pub(super) fn run(&self, name: &str) -> PathBuf {
+        self.path.join("runs").join(name)
+    }
+
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        self.path.join("logs").join(format!("{name}.log"))
+    }
+
+    pub(super) fn evaluation(&self, name: &str) -> PathBuf {
+        self.path.join(evaluation(name))
+    }
+
+    /// Where an evaluation is written to before it is whole.
+    pub(super) fn partial_evaluation(&self, name: &str) -> PathBuf {
+        self.path.join(evaluation(name) + PARTIAL)
+    }
+
+    /// What was measured of a run, or of the base.
+    pub(super) fn measured(&self, name: &str) -> Result<Measured, Fault> {
+        let path = self.evaluation(name);
+        let text = fs_err::read_to_string(&path)
+            .map_err(|error| Fault::of_file("cannot read what was measured", &path, &error))?;
+        let mut lines = Vec::new();
+        for (number, line) in text.lines().enumerate() {
+            lines.push(serde_json::from_str(line).map_err(|error| {
+                let fault = Fault::new(format!("this is no line of `trainer eval`: {error}"));
+                fault.at(Place::line(&path, number + 1)).hint("remove the file: the same command measures again")
+            })?);
+        }
+        Ok(Measured::read(&lines))
+    }
+}
+
+fn evaluation(name: &str) -> String {
+    format!("evaluation/{name}.jsonl")
+}
+
+/// The sweep that is in a folder already.
+fn before(path: &Path) -> Result<Option<Sweep>, Fault> {
+    let file = path.join(SWEEP);
+    if file.is_file() {
+        let text = fs_err::read_to_string(&file).map_err(|error| Fault::of_file("cannot read it", &file, &error))?;
+        let read = serde_json::from_str(&text).map_err(|error| {
+            let fault = Fault::new(format!("this is not what a sweep writes: {error}")).at(Place::file(&file));
+            fault.hint("another version wrote it: name another folder with `--out`")
+        });
+        return read.map(Some);
+    }
+    if path.exists() && !path.is_dir() {
+        let fault = Fault::new("the folder of the sweep is a file").at(Place::file(path));
+        return Err(fault.hint("name another with `--out`"));
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    // What is left of a sweep that was stopped before it had written what it is.
+    let is_ours = |name: &std::ffi::OsString| {
+        let name = name.to_string_lossy();
+        [LOCK, "runs", "logs", "evaluation"].contains(&&*name) || name.ends_with(PARTIAL)
+    };
+    if entries.into_iter().any(|name| !is_ours(&name)) {
+        let fault = Fault::new("the folder is not empty, and holds no sweep").at(Place::file(path));
+        return Err(fault.hint("name another with `--out`"));
+    }
+    Ok(None)
+}
+
+/// How a sweep is another one than that which is in its folder.
+fn changes(old: &Sweep, new: &Sweep, other_recipe: bool) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut changed = |message: String| {
+        let hint = "give the command as it was, or name another folder with `--out`";
+        faults.push(Fault::new(message).hint(hint));
+    };
+    if other_recipe {
+        changed(format!("`{}` is not the recipe of the sweep in this folder, which has another text", new.recipe));
+    }
+    let sets = |sweep: &Sweep| {
+        let words: Vec<String> = sweep.set.iter().map(|set| format!("`--set {}`", quoted(set))).collect();
+        if words.is_empty() { "no `--set`".into() } else { words.join(" ") }
+    };
+    if old.set != new.set {
+        changed(format!("the sweep in this folder has {}, and now it is {}", sets(old), sets(new)));
+    }
+    let grid = |sweep: &Sweep| json!(sweep.grid);
+    if grid(old) != grid(new) {
+        for axis in &new.grid {
+            let Some(before) = old.grid.iter().find(|before| before.key == axis.key) else {
+                changed(format!("`{}` is not in the grid of the sweep in this folder", axis.key));
+                continue;
+            };
+            if before.values != axis.values {
+                let (before, now) = (json!(before.values), json!(axis.values));
+                changed(format!("`{}` has the values {before} in this folder, and now {now}", axis.key));
+            }
+        }
+        for axis in old.grid.iter().filter(|axis| new.grid.iter().all(|now| now.key != axis.key)) {
+            changed(format!("`{}` is in the grid of the sweep in this folder, and now it is not", axis.key));
+        }
+        if faults.is_empty() {
+            let fault = Fault::new("the keys of the grid are in another order than in this folder");
+            faults.push(fault.at(argument("grid")).hint("give them in the order they had"));
+        }
+    }
+    faults
+}
+
+/// Keeps every other process from sweeping into a folder.
+fn lock(path: &Path) -> Result<File, Fault> {
+    let file = path.join(LOCK);
+    let lock = File::create(&file).map_err(|error| Fault::of_file("cannot write it", &file, &error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Fault::new("another process sweeps into this folder")
+            .at(Place::file(path))
+            .hint("wait for it, or name another folder with `--out`")),
+        Err(TryLockError::Error(error)) => Err(Fault::of_file("cannot lock it", &file, &error)),
+    }
+}

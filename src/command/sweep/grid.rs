@@ -1,0 +1,232 @@
+//! The grid: keys with their values as `--grid key=a,b` takes them, and the runs that its points are.
+
+use std::collections::BTreeSet;
+
+use faults::{Fault, Faults};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::command::argument;
+
+/// The key whose values make runs of one arm.
+const SEED: &str = "seed";
+
+/// Most bytes of a run's name: file systems take 255 of a name, endings included.
+const LONGEST: usize = 200;
+
+/// A key of the recipe and the values that it is given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Axis {
+    /// Dotted, as `--set` takes it.
+    pub key: String,
+    /// As TOML reads them; what is no TOML is a string.
+    pub values: Vec<Value>,
+    /// The same as they were typed.
+    #[serde(skip)]
+    texts: Vec<String>,
+}
+
+/// A point of the grid.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Point {
+    /// Of its run's folder and files.
+    pub name: String,
+    /// What it is without its seed.
+    pub arm: String,
+    /// The value of every key of the grid.
+    pub settings: Map<String, Value>,
+    /// The same as `--set` takes them.
+    pub set: Vec<String>,
+}
+
+impl Axis {
+    /// Reads `key=a,b`. Commas inside of brackets, braces and quotes belong to a value.
+    ///
+    /// # Errors
+    /// No key, no value, or a value twice.
+    pub(super) fn parse(written: &str) -> Result<Self, Fault> {
+        let fault = |message: String| Fault::new(message).at(argument("grid"));
+        let example = "write `--grid KEY=VALUE,VALUE`, for example `--grid objective.alpha=1.1,1.2`";
+        let pair = written.split_once('=').map(|(key, values)| (key.trim(), values));
+        let (key, values) = pair
+            .filter(|(key, values)| !key.is_empty() && !values.trim().is_empty() && !written.contains('\n'))
+            .ok_or_else(|| fault(format!("cannot read `--grid {written}`")).hint(example))?;
+        if key == "output.dir" {
+            let hint = "each run has its own folder in that of the sweep: `--out` says where that is";
+            return Err(fault("`output.dir` cannot be a key of the grid".into()).hint(hint));
+        }
+        let texts: Vec<String> = split(values).into_iter().map(|text| text.trim().to_owned()).collect();
+        if texts.iter().any(String::is_empty) {
+            return Err(fault(format!("a value of `{key}` is empty")).hint(example));
+        }
+        let values: Vec<Value> = texts.iter().map(|text| read(text)).collect();
+        if let Some(twice) = (1..values.len()).find(|at| values[..*at].contains(&values[*at])) {
+            return Err(fault(format!("`{key}` has the value {} twice", texts[twice])).hint("leave one of them out"));
+        }
+        Ok(Self { key: key.into(), values, texts })
+    }
+}
+
+/// The text between commas that stand outside of brackets, braces and quotes.
+fn split(text: &str) -> Vec<&str> {
+    let (mut parts, mut start, mut depth, mut quote) = (Vec::new(), 0, 0usize, None);
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth = depth.saturating_sub(1),
+            (None, ',') if depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+/// A value as TOML reads it, or as a string, as with `--set`.
+fn read(text: &str) -> Value {
+    let table: Option<toml::Table> = toml::from_str(&format!("value = {text}")).ok();
+    let value = table.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
+    value.and_then(|value| serde_json::to_value(value).ok()).unwrap_or_else(|| json!(text))
+}
+
+/// Every point, the last key changing fastest, but the seed fastest of all: runs of one arm stand together. `recipe` names
+/// the arm of a grid of seeds alone.
+///
+/// # Errors
+/// A key twice, and points whose names are too long or the same.
+pub(super) fn points(axes: &[Axis], recipe: &str) -> Result<Vec<Point>, Faults> {
+    let fault = |message: String| Fault::new(message).at(argument("grid"));
+    let mut seen = BTreeSet::new();
+    let twice = axes.iter().filter(|axis| !seen.insert(&axis.key));
+    let hint = "give all its values at once, with commas between them";
+    Faults::check(twice.map(|axis| fault(format!("`{}` is given twice", axis.key)).hint(hint)).collect())?;
+    let mut ordered: Vec<&Axis> = axes.iter().filter(|axis| axis.key != SEED).collect();
+    ordered.extend(axes.iter().filter(|axis| axis.key == SEED));
+    let mut points = vec![Point { name: String::new(), arm: String::new(), settings: Map::new(), set: Vec::new() }];
+    for axis in ordered {
+        let word = word(&axis.key, axes);
+        let mut longer = Vec::new();
+        for point in &points {
+            for (value, text) in axis.values.iter().zip(&axis.texts) {
+                let mut next = point.clone();
+                let part = format!("{word}={}", plain(text));
+                next.name = joined(&point.name, &part);
+                if axis.key != SEED {
+                    next.arm = joined(&point.arm, &part);
+                }
+                next.settings.insert(axis.key.clone(), value.clone());
+                next.set.push(format!("{}={text}", axis.key));
+                longer.push(next);
+            }
+        }
+        points = longer;
+    }
+    let mut names = BTreeSet::new();
+    for point in &mut points {
+        if point.arm.is_empty() {
+            point.arm = plain(recipe);
+        }
+        if point.name.len() > LONGEST {
+            let message = format!("the name of a run would be longer than {LONGEST} bytes: `{}`", point.name);
+            return Err(fault(message).hint("write what is long into recipes, and make a sweep of each").into());
+        }
+        if !names.insert(point.name.clone()) {
+            let message = format!("two runs would have the name `{}`", point.name);
+            let hint = "names keep letters, digits and `._-+=,` of the values alone: make a sweep of each";
+            return Err(fault(message).hint(hint).into());
+        }
+    }
+    Ok(points)
+}
+
+fn joined(before: &str, part: &str) -> String {
+    if before.is_empty() { part.into() } else { format!("{before},{part}") }
+}
+
+/// How a key is called in names: by its last word, or whole where two keys end alike.
+fn word(key: &str, axes: &[Axis]) -> String {
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let alike = axes.iter().filter(|axis| last(&axis.key) == last(key)).count();
+    plain(&if alike > 1 { key.into() } else { last(key) })
+}
+
+/// A text as a part of a file's name: what separates folders is a `-`, and all else that shells or systems read is left out.
+fn plain(text: &str) -> String {
+    let keep = |c: char| match c {
+        c if c.is_alphanumeric() || "._-+=,".contains(c) => Some(c),
+        '/' | '\\' | ':' => Some('-'),
+        _ => None,
+    };
+    text.chars().filter_map(keep).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axes(written: &[&str]) -> Vec<Axis> {
+        written.iter().map(|written| Axis::parse(written).expect("a key with values")).collect()
+    }
+
+    #[test]
+    fn values_are_what_toml_reads_and_commas_inside_stay() {
+        let [axis] = &axes(&["a.b= 1, 1.5,true,nll,[q_proj, v_proj],{kind = \"x,y\", alpha = 2}"])[..] else {
+            panic!("one key");
+        };
+        assert_eq!(axis.key, "a.b");
+        let expected = json!([1, 1.5, true, "nll", "[q_proj, v_proj]", {"kind": "x,y", "alpha": 2}]);
+        assert_eq!(Value::from(axis.values.clone()), expected);
+    }
+
+    #[test]
+    fn runs_of_one_arm_stand_together_wherever_the_seed_is_written() {
+        let points = points(&axes(&["seed=1,2", "objective.kind=nll,cdiv"]), "recipe").expect("points");
+        let names: Vec<(&str, &str)> = points.iter().map(|point| (&*point.name, &*point.arm)).collect();
+        let expected = [
+            ("kind=nll,seed=1", "kind=nll"),
+            ("kind=nll,seed=2", "kind=nll"),
+            ("kind=cdiv,seed=1", "kind=cdiv"),
+            ("kind=cdiv,seed=2", "kind=cdiv"),
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(points[3].set, ["objective.kind=cdiv", "seed=2"]);
+        assert_eq!(Value::Object(points[3].settings.clone()), json!({"objective.kind": "cdiv", "seed": 2}));
+    }
+
+    #[test]
+    fn names_are_told_apart_and_fit_into_a_folder() {
+        let two = points(&axes(&["adapter.kind=lora,dora", "objective.kind=nll"]), "r").expect("points");
+        assert_eq!(two[1].name, "adapter.kind=dora,objective.kind=nll");
+        let seeds = points(&axes(&["seed=1,2"]), "my recipe").expect("points");
+        assert_eq!((&*seeds[1].name, &*seeds[1].arm), ("seed=2", "myrecipe"));
+        let paths = points(&axes(&["model.path=org/a,../b"]), "r").expect("points");
+        assert_eq!(paths[1].name, "path=..-b");
+        let message = points(&axes(&["model.path=a/b,a-b"]), "r").expect_err("one name").to_string();
+        assert!(message.contains("two runs would have the name `path=a-b`"), "{message}");
+        let long = format!("model.path={}", "x".repeat(300));
+        assert!(points(&axes(&[&long]), "r").expect_err("a long name").to_string().contains("longer than 200 bytes"));
+    }
+
+    #[test]
+    fn what_is_no_grid_is_refused() {
+        for (written, named) in [
+            ("alpha", "cannot read `--grid alpha`"),
+            ("=1", "cannot read"),
+            ("alpha=", "cannot read"),
+            ("alpha=1,,2", "is empty"),
+            ("seed=1,2,1", "the value 1 twice"),
+            ("output.dir=a,b", "`output.dir`"),
+        ] {
+            let fault = Axis::parse(written).expect_err(written);
+            assert!(fault.message.contains(named) && fault.hint.is_some(), "{written}: {}", fault.message);
+        }
+        let twice = points(&axes(&["seed=1", "seed=2"]), "r").expect_err("a key twice").to_string();
+        assert!(twice.contains("`seed` is given twice"), "{twice}");
+    }
+}

@@ -1,0 +1,198 @@
+//! What is measured of prompts at each evaluation of a run: samples are drawn of each, and of rows with targets the exact
+//! numbers are computed.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use backbone::{Config, Decoder};
+use checkpoints::Run;
+use datasets::{Example, Format, Options, PrefixFree, PromptRow, Tokenizer};
+use faults::{Fault, Faults};
+use metrics::classes::judged;
+use metrics::interval::Mean;
+use metrics::temperature::Sampler;
+use metrics::words::{different_words, spoken};
+use metrics::{Exact, Measured, Registry, Samples};
+use serde_json::{Map, Value, json};
+
+use crate::engine::best::{EXACT, SAMPLES};
+use crate::engine::data::prompts;
+use crate::evaluation::{BUDGETS, outcomes};
+use crate::recipe::{Prompts, Recipe};
+use crate::report::Numbers;
+use crate::sampling::{DecoderRows, News, Sample, Settings, check_room, sample};
+
+/// The prompts of a run's evaluations.
+pub struct Observation {
+    /// Each different prompt, as the text that the model sees and its tokens.
+    asked: Vec<(String, Vec<u32>)>,
+    /// Rows with targets among them.
+    targets: Vec<Example>,
+    how: Prompts,
+    seed: u64,
+}
+
+impl Observation {
+    /// Reads the prompts of a recipe, if it has any.
+    ///
+    /// # Errors
+    /// Files that cannot be read, rows without a prompt, and prompts that leave no room for an answer.
+    pub fn read(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<Option<Self>, Faults> {
+        let Some(how) = &recipe.eval.prompts else { return Ok(None) };
+        let place = recipe.places.of("eval.prompts");
+        let (mut asked, mut with_targets) = (Vec::new(), Vec::new());
+        for file in how.files.iter().map(PathBuf::from) {
+            let found = datasets::read_prompts(&file, &[], false)
+                .map_err(|faults| faults.map(|fault| fault.or_at(place.clone())))?;
+            if found.rows.iter().any(|row| row.columns.contains_key("targets")) {
+                with_targets.push(file);
+            }
+            for row in found.rows {
+                asked.push(question(row, how.max_tokens, config, tokenizer)?);
+            }
+        }
+        let mut known = HashSet::new();
+        asked.retain(|(_, ids)| known.insert(ids.clone()));
+        let targets = if with_targets.is_empty() {
+            Vec::new()
+        } else {
+            let options = Options {
+                format: Format::Auto,
+                end_token: recipe.data.targets.end_token,
+                prefix_free: PrefixFree::Warn,
+                max_length: config.max_position_embeddings,
+                model_limit: true,
+                of_recipe: true,
+                ..Options::default()
+            };
+            datasets::read(&with_targets, &options, tokenizer)?.examples
+        };
+        Ok(Some(Self { asked, targets, how: how.clone(), seed: recipe.seed }))
+    }
+
+    /// The numbers after a step; what is drawn goes to `samples/step-NNNNNN.jsonl` of the run.
+    ///
+    /// # Errors
+    /// A model whose numbers are not finite, or a file that cannot be written.
+    pub fn measure(
+        &self,
+        decoder: &Decoder,
+        tokenizer: &Tokenizer,
+        step: usize,
+        run: &Run,
+    ) -> Result<Vec<(String, Numbers)>, Faults> {
+        let registry = Registry::default();
+        let mut groups = Vec::new();
+        if !self.targets.is_empty() {
+            groups.push((EXACT.to_owned(), self.exact(decoder, &registry)?));
+        }
+        if self.how.samples > 0 {
+            let drawn = self.draw(decoder, tokenizer, step)?;
+            run.write_file(format!("samples/step-{step:06}.jsonl"), self.lines(&drawn, step).as_bytes())?;
+            groups.push((SAMPLES.to_owned(), of_samples(&drawn, self.how.samples, &registry)));
+        }
+        Ok(groups)
+    }
+
+    fn exact(&self, decoder: &Decoder, registry: &Registry) -> Result<Numbers, Fault> {
+        let sampler = [Sampler { temperature: self.how.temperature, top_k: 0, top_p: 1.0, min_p: 0.0 }];
+        let prompts = prompts(&self.targets);
+        let found = prompts.iter().map(|prompt| Ok(outcomes(decoder, &self.targets, prompt, &sampler)?.remove(0)));
+        let outcomes: Vec<_> = found.collect::<Result<_, Fault>>()?;
+        let exact = Exact::new(outcomes.iter().map(Vec::as_slice).collect(), &BUDGETS);
+        Ok(registry.exact.iter().flat_map(|metric| named(metric.name, &(metric.measure)(&exact))).collect())
+    }
+
+    /// All samples of the first prompt, then those of the next.
+    fn draw(&self, decoder: &Decoder, tokenizer: &Tokenizer, step: usize) -> Result<Vec<Sample>, Fault> {
+        let settings = Settings {
+            temperature: self.how.temperature,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            max_tokens: self.how.max_tokens,
+            stop: Vec::new(),
+            seed: backbone::random::key(self.seed, &["evaluation", &step.to_string()]),
+        };
+        let asked: Vec<Vec<u32>> = self.asked.iter().map(|(_, ids)| ids.clone()).collect();
+        let mut drawn = Vec::new();
+        let mut rows = DecoderRows::new(decoder);
+        sample(&mut rows, tokenizer, &asked, self.how.samples, &settings, &mut |news| {
+            if let News::Done(sample) = news {
+                drawn.push(sample);
+            }
+            Ok(())
+        })?;
+        Ok(drawn)
+    }
+
+    /// The samples as `trainer sample` writes them, with the step.
+    fn lines(&self, drawn: &[Sample], step: usize) -> String {
+        let of_prompts = self.asked.iter().zip(drawn.chunks(self.how.samples));
+        let lines = of_prompts.flat_map(|((prompt, _), samples)| {
+            samples.iter().enumerate().map(move |(index, sample)| {
+                let mut line = Map::new();
+                line.insert("step".into(), json!(step));
+                line.insert("prompt".into(), json!(prompt));
+                line.insert("sample".into(), json!(index));
+                line.extend(sample.columns().map(|(key, value)| (key.into(), value)));
+                format!("{}\n", faults::json::to_line(&Value::Object(line)))
+            })
+        });
+        lines.collect()
+    }
+}
+
+/// The text of a prompt as the model sees it, and its tokens.
+fn question(
+    row: PromptRow,
+    max_tokens: usize,
+    config: &Config,
+    tokenizer: &Tokenizer,
+) -> Result<(String, Vec<u32>), Fault> {
+    let PromptRow { asked, beginning, place, .. } = row;
+    let placed = |fault: Fault| Fault { place: place.clone(), ..fault };
+    let (text, special) =
+        asked.fitted(tokenizer).and_then(|asked| asked.text_with(&beginning, tokenizer)).map_err(placed)?;
+    let ids = tokenizer.encode_beginning(&text, special).map_err(placed)?;
+    check_room(&ids, max_tokens, config.max_position_embeddings, "eval.max_tokens").map_err(placed)?;
+    Ok((text, ids))
+}
+
+/// The mean over prompts of every number that each has, samples of equal words meaning the same.
+fn of_samples(drawn: &[Sample], count: usize, registry: &Registry) -> Numbers {
+    let texts: Vec<String> = drawn.iter().map(|sample| sample.text.clone()).collect();
+    let vocabulary = different_words(&texts);
+    let words: Vec<String> = texts.iter().map(|text| spoken(text)).collect();
+    let of_prompts = words.chunks(count).map(|words| judged(words.len(), |i, j| words[i] == words[j]));
+    let of_prompts: Vec<(Vec<usize>, Vec<usize>)> = of_prompts.collect();
+    let prompts: Vec<Samples> = texts
+        .chunks(count)
+        .zip(&of_prompts)
+        .map(|(texts, (sizes, classes))| Samples {
+            texts: Some(texts),
+            clusters: Some(sizes),
+            classes: Some(classes),
+            vocabulary,
+            ..Samples::default()
+        })
+        .collect();
+    let mut numbers = Numbers::new();
+    for metric in &registry.samples {
+        let measured = prompts.iter().map(|samples| (metric.measure)(samples).map(|found| named(metric.name, &found)));
+        let Some(measured) = measured.collect::<Option<Vec<Numbers>>>() else { continue };
+        for (name, _) in &measured[0] {
+            let of_prompt =
+                |numbers: &Numbers| numbers.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+            let values: Option<Vec<f64>> = measured.iter().map(of_prompt).collect();
+            numbers.extend(values.map(|values| (name.clone(), Mean::of(&values).mean)));
+        }
+    }
+    numbers
+}
+
+/// The numbers of a metric by its name, those of a series with their setting: `coverage.100`.
+fn named(name: &str, measured: &Measured) -> Numbers {
+    let full = |setting: Option<&str>| setting.map_or_else(|| name.to_owned(), |setting| format!("{name}.{setting}"));
+    measured.numbers().into_iter().map(|(setting, value)| (full(setting), value)).collect()
+}

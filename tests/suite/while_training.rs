@@ -1,0 +1,126 @@
+//! What is measured of prompts at each evaluation, the best checkpoint by it, and the end of a run that gets no better.
+
+use serde_json::Value;
+
+use crate::support::Workplace;
+
+const TARGETS: &str = "{\"prompt\": \"The quiet fox \", \"targets\": [\"sleeps.\", \"sings.\", \"walks home.\"]}\n";
+
+fn place() -> Workplace {
+    let place = Workplace::new();
+    place.write("targets.jsonl", TARGETS);
+    place
+}
+
+fn evaluations(place: &Workplace, run: &str) -> Vec<Value> {
+    let lines = place.text(&format!("{run}/metrics.jsonl"));
+    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines.filter(|line| line["split"] == "eval").collect()
+}
+
+/// The numbers in the run are those that `eval` has of the same weights.
+#[test]
+fn evaluations_have_the_exact_numbers_that_eval_has_and_keep_their_samples() {
+    let place = place();
+    let set = "--set eval.prompts=targets.jsonl --set eval.samples=4 --set eval.max_tokens=6 --set eval.every=3";
+    place.trainer(&format!("run recipe.toml {set}")).succeeds();
+    let found = evaluations(&place, "run");
+    assert_eq!(found.len(), 3);
+    let eval = place.trainer("eval builtin:tiny run --data targets.jsonl").succeeds();
+    let lines = eval.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let together: Vec<Value> = lines.filter(|line| line["prompt"].is_null()).collect();
+    for (in_run, by_eval) in [(&found[0], &together[0]), (&found[2], &together[1])] {
+        for key in ["mass", "loss", "kl", "f8", "entropy"] {
+            let (a, b) = (in_run["exact"][key].as_f64().expect(key), by_eval[key].as_f64().expect(key));
+            // The run has its adapter in parts of its own, `eval` loads it anew: the same values, summed alike.
+            assert!((a - b).abs() <= 1e-6 * b.abs().max(1e-6), "{key}: {a} is not {b}");
+        }
+        let (a, b) = (&in_run["exact"]["coverage.100"], &by_eval["coverage"]["100"]);
+        assert!((a.as_f64().expect("a number") - b.as_f64().expect("a number")).abs() < 1e-6, "{a} is not {b}");
+    }
+    let samples = place.text("run/samples/step-000003.jsonl");
+    assert_eq!(samples.lines().count(), 4);
+    let texts: Vec<Value> = samples.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).collect();
+    let mut distinct: Vec<&str> = texts.iter().map(|line| line["text"].as_str().expect("a text")).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(found[1]["samples"]["distinct"], distinct.len() as f64);
+    // They are rows for the command that measures samples, which counts the same.
+    let counted = place.trainer("eval --samples run/samples/step-000003.jsonl").succeeds().stdout;
+    let counted: Value = serde_json::from_str(counted.lines().last().expect("a line")).expect("JSON");
+    for key in ["entropy", "self_bleu_nltk", "compression_ratio"] {
+        assert_eq!(found[1]["samples"][key], counted[key], "{key}");
+    }
+}
+
+/// What is measured changes nothing of what is trained, and a resumed run measures the same.
+#[test]
+fn a_run_that_is_observed_is_the_run_that_is_not_and_goes_on_bitwise() {
+    let plain = place();
+    plain.trainer("run recipe.toml").succeeds();
+    let set = "--set eval.prompts=targets.jsonl --set eval.samples=3 --set eval.max_tokens=5";
+    let whole = place();
+    whole.trainer(&format!("run recipe.toml {set}")).succeeds();
+    let adapter = "run/checkpoints/step-000006/adapter_model.safetensors";
+    assert_eq!(plain.read(adapter), whole.read(adapter));
+    let parts = place();
+    parts.trainer(&format!("run recipe.toml {set} --set train.steps=2")).succeeds();
+    parts.trainer(&format!("run recipe.toml {set} --resume")).succeeds();
+    assert_eq!(parts.read(adapter), whole.read(adapter));
+    assert_eq!(parts.timeless("run"), whole.timeless("run"));
+    let samples = "run/samples/step-000006.jsonl";
+    assert_eq!(parts.text(samples), whole.text(samples));
+}
+
+#[test]
+fn the_best_checkpoint_is_chosen_by_the_number_that_is_asked_for() {
+    let place = place();
+    let rate = "--set optimizer.learning_rate=0.05 --set eval.every=1 --set eval.prompts=targets.jsonl";
+    let told = place.trainer(&format!("run recipe.toml {rate} --set eval.samples=0 --set checkpoint.best_by=f8"));
+    let found = evaluations(&place, "run");
+    let f8 = |line: &Value| line["exact"]["f8"].as_f64().expect("a number");
+    let best = found[1..].iter().rev().max_by(|a, b| f8(a).total_cmp(&f8(b))).expect("evaluations");
+    let named = format!("step-{:06}", best["step"].as_u64().expect("a step"));
+    assert_eq!(place.text("run/checkpoints/best"), named);
+    assert!(!place.path("run/samples").exists());
+    if best["step"] != 6 {
+        told.says(&[&format!("best checkpoint f8 {:.4} at step {}", f8(best), best["step"])]);
+    }
+}
+
+#[test]
+fn a_run_that_gets_no_better_ends_and_goes_on_with_more_patience() {
+    // So high a rate that every evaluation is worse than the first.
+    let set = "--set eval.every=1 --set optimizer.learning_rate=0.05";
+    let place = place();
+    let told = place.trainer(&format!("run recipe.toml {set} --set checkpoint.patience=2"));
+    told.says(&["step 3 ends the run early: no better nll in 2 evaluations"]);
+    assert_eq!(place.text("run/checkpoints/latest"), "step-000003");
+    assert_eq!(place.text("run/checkpoints/best"), "step-000001");
+    place.trainer(&format!("run recipe.toml {set} --set checkpoint.patience=2 --resume")).says(&["done already"]);
+    place.trainer(&format!("run recipe.toml {set} --resume")).succeeds();
+    let whole = self::place();
+    whole.trainer(&format!("run recipe.toml {set}")).succeeds();
+    assert_eq!(place.timeless("run"), whole.timeless("run"));
+    let adapter = "run/checkpoints/step-000006/adapter_model.safetensors";
+    assert_eq!(place.read(adapter), whole.read(adapter));
+}
+
+#[test]
+fn what_cannot_be_measured_is_told_before_the_first_step() {
+    let place = place();
+    place.write("empty.jsonl", "");
+    for (set, words) in [
+        ("--set checkpoint.best_by=f8", "`checkpoint.best_by` is a number of prompts"),
+        ("--set checkpoint.best_by=entropy --set eval.prompts=targets.jsonl", "a metric that can be better or worse"),
+        ("--set eval.samples=3", "`eval.samples` has no effect without `eval.prompts`"),
+        ("--set eval.prompts=missing.jsonl", "missing.jsonl"),
+        ("--set eval.prompts=empty.jsonl", "the file has no rows"),
+        ("--set eval.prompts=targets.jsonl --set eval.max_tokens=100000", "lower `eval.max_tokens`"),
+        ("--set eval.prompts=targets.jsonl --set data.eval=[]", "`eval.prompts` has no effect without `data.eval`"),
+        ("--set eval.prompts=targets.jsonl --set checkpoint.best_by=coverage.7", "no number `coverage.7`"),
+    ] {
+        place.trainer(&format!("run recipe.toml {set}")).fails(&[words]);
+        assert!(!place.path("run/checkpoints/latest").exists(), "{set}");
+    }
+}
