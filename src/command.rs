@@ -18,6 +18,8 @@ mod sweep;
 mod typed;
 mod usage;
 
+pub(crate) use typed::quoted;
+
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};

@@ -8,7 +8,7 @@ fn main() -> ExitCode {
     let mut comparison = Comparison { title: "Comparison".into(), ..Comparison::default() };
     for path in std::env::args().skip(1) {
         let read = std::fs::read_to_string(&path).map_err(|error| error.to_string()).and_then(|text| {
-            let read = read::evaluations(&text, &mut comparison.runs);
+            let read = read::evaluations(&text, &path, &mut comparison.runs);
             read.map_err(|trouble| format!("line {}: {}", trouble.line, trouble.message))
         });
         if let Err(message) = read {
@@ -16,6 +16,6 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    println!("{}", render(&comparison));
+    println!("{}", render(&comparison).expect("the first is the baseline"));
     ExitCode::SUCCESS
 }

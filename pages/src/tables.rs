@@ -1,21 +1,18 @@
-//! The table of metrics, and the prompts that changed most.
+//! The table of metrics.
 
 use metrics::interval::Mean;
 use metrics::{Better, Registry};
 use serde::Serialize;
 
-use crate::number::{plain, signed};
-use crate::read::{Run, at};
-use crate::verdict::{RECALL, difference, half_width, is_told, pairs, with_half};
-
-/// Prompts that are shown of each direction.
-const PROMPTS: usize = 5;
+use crate::number::{plain, signed_with_half, with_half};
+use crate::pairs::{Difference, Pairs, half_width};
+use crate::read::{Arm, Point, Run};
 
 /// Metrics at one temperature: a row each, a column an arm.
 #[derive(Debug, Serialize)]
 pub struct Table {
     /// Of the samples.
-    pub temperature: f64,
+    pub temperature: Option<f64>,
     title: String,
     /// True for the one that is shown first.
     open: bool,
@@ -28,6 +25,9 @@ struct Row {
     definition: String,
     better: &'static str,
     arrow: &'static str,
+    /// What a model has that is the truth, and the worst there is; empty where that is not known.
+    perfect: String,
+    worst: String,
     cells: Vec<Cell>,
 }
 
@@ -37,28 +37,29 @@ struct Cell {
     text: String,
     count: usize,
     /// The numbers that `text` is made of.
+    values: Vec<f64>,
     mean: Option<f64>,
     half_width: Option<f64>,
     difference: Option<f64>,
     difference_half_width: Option<f64>,
     difference_text: String,
+    /// All digits.
+    exact: String,
     /// True where it cannot be told from the baseline.
     grey: bool,
 }
 
-type Arms<'a> = [(&'a str, Vec<&'a Run>)];
-
-/// A table for each temperature: that nearest to 1 first and open, the others by rising temperature.
-pub fn metrics(arms: &Arms<'_>, baseline: &str) -> Vec<Table> {
-    let mut temperatures: Vec<f64> = points(arms).map(|point| point.temperature).collect();
-    temperatures.sort_by(|a, b| (a - 1.0).abs().total_cmp(&(b - 1.0).abs()).then(a.total_cmp(b)));
+/// A table for each temperature: that of `first` first and open, the others by rising temperature; last those of samples,
+/// which have none.
+pub fn metrics(arms: &[Arm<'_>], baseline: &Arm<'_>, first: Option<f64>, ceiling: &[(f64, f64)]) -> Vec<Table> {
+    let mut temperatures: Vec<Option<f64>> = points(arms).map(|point| point.temperature).collect();
+    let order = |t: &Option<f64>| (*t != first, t.is_none(), t.unwrap_or_default());
+    temperatures.sort_by(|a, b| order(a).partial_cmp(&order(b)).expect("no temperature is NaN"));
     temperatures.dedup();
-    if let Some((_, rest)) = temperatures.split_first_mut() {
-        rest.sort_by(f64::total_cmp);
-    }
     let registry = Registry::default();
-    let base = arms.iter().find(|(arm, _)| *arm == baseline).map(|(_, runs)| &runs[..]);
-    let table = |(place, temperature): (usize, f64)| {
+    let pairs: Vec<Option<Pairs<'_>>> =
+        arms.iter().map(|arm| (arm.0 != baseline.0).then(|| Pairs::of(&baseline.1, &arm.1).ok()).flatten()).collect();
+    let table = |(place, temperature): (usize, Option<f64>)| {
         let mut names: Vec<&str> = Vec::new();
         for point in points(arms).filter(|point| point.temperature == temperature) {
             for (name, _) in &point.values {
@@ -69,43 +70,57 @@ pub fn metrics(arms: &Arms<'_>, baseline: &str) -> Vec<Table> {
         }
         let rows = names.into_iter().map(|name| {
             let (definition, better) = explained(&registry, name);
-            let cells =
-                arms.iter().map(|(arm, runs)| cell(arm, runs, base.filter(|_| *arm != baseline), temperature, name));
+            let cells = arms.iter().zip(&pairs).map(|(arm, pairs)| {
+                let value = |run: &Run| run.at(temperature)?.value(name);
+                cell(arm, arm.0 == baseline.0, pairs.as_ref(), value)
+            });
             let (better, arrow) = match better {
                 Better::Higher => ("higher is better", "\u{2191}"),
                 Better::Lower => ("lower is better", "\u{2193}"),
                 Better::Neither => ("", ""),
             };
-            Row { name: name.into(), definition: definition.into(), better, arrow, cells: cells.collect() }
+            let of_floor = points(arms).find_map(|point| point.value("floor"));
+            let (perfect, worst) = bounds(name, of_floor, ceiling);
+            Row {
+                name: name.into(),
+                definition: definition.into(),
+                better,
+                arrow,
+                perfect,
+                worst,
+                cells: cells.collect(),
+            }
         });
-        let title = format!("Temperature {}", plain(temperature));
+        let title = temperature.map_or("Samples".into(), |temperature| format!("Temperature {}", plain(temperature)));
         Table { temperature, title, open: place == 0, rows: rows.collect() }
     };
     temperatures.into_iter().enumerate().map(table).collect()
 }
 
-fn points<'a>(arms: &'a Arms<'_>) -> impl Iterator<Item = &'a crate::read::Point> {
+fn points<'a>(arms: &'a [Arm<'_>]) -> impl Iterator<Item = &'a Point> {
     arms.iter().flat_map(|(_, runs)| runs).flat_map(|run| &run.points)
 }
 
-fn cell(arm: &str, runs: &[&Run], base: Option<&[&Run]>, temperature: f64, name: &str) -> Cell {
-    let value = |run: &Run| run.at(temperature)?.value(name);
-    let values: Vec<f64> = runs.iter().filter_map(|run| value(run)).collect();
+fn cell(arm: &Arm<'_>, is_baseline: bool, pairs: Option<&Pairs<'_>>, value: impl Fn(&Run) -> Option<f64>) -> Cell {
+    let values: Vec<f64> = arm.1.iter().filter_map(|run| value(run)).collect();
     let mean = (!values.is_empty()).then(|| Mean::of(&values));
     let half_width = mean.as_ref().and_then(half_width);
-    let pairs: Option<Vec<(f64, f64)>> =
-        base.map(|base| pairs(base, runs).into_iter().filter_map(|(a, b)| Some((value(a)?, value(b)?))).collect());
-    let difference = pairs.as_deref().and_then(difference);
+    let both = |(a, b): &(&Run, &Run)| Some((value(a)?, value(b)?));
+    let both: Option<Vec<(f64, f64)>> = pairs.map(|pairs| pairs.runs.iter().filter_map(both).collect());
+    let difference = both.as_deref().and_then(Difference::of);
+    let exact: Vec<String> = values.iter().map(f64::to_string).collect();
     Cell {
-        arm: arm.into(),
-        text: mean.map_or("\u{2013}".into(), |mean| with_half(plain(mean.mean), half_width)),
+        arm: arm.0.into(),
+        text: mean.map_or("\u{2013}".into(), |mean| with_half(mean.mean, half_width)),
         count: values.len(),
+        exact: format!("{}: {}", arm.0, if exact.is_empty() { "not measured".into() } else { exact.join(", ") }),
+        values,
         mean: mean.map(|mean| mean.mean),
         half_width,
-        difference: difference.map(|(mean, _)| mean.mean),
-        difference_half_width: difference.and_then(|(_, half)| half),
-        difference_text: difference.map_or(String::new(), |(mean, half)| with_half(signed(mean.mean), half)),
-        grey: base.is_some() && !difference.is_some_and(|(mean, half)| is_told(&mean, half)),
+        difference: difference.map(|difference| difference.mean),
+        difference_half_width: difference.and_then(|difference| difference.half_width),
+        difference_text: difference.map_or(String::new(), |d| signed_with_half(d.mean, d.half_width)),
+        grey: !is_baseline && !difference.is_some_and(|difference| difference.is_told()),
     }
 }
 
@@ -113,10 +128,21 @@ fn cell(arm: &str, runs: &[&Run], base: Option<&[&Run]>, temperature: f64, name:
 fn explained(registry: &Registry, name: &str) -> (&'static str, Better) {
     let metric = name.split('@').next().unwrap_or(name);
     match metric {
-        "nll" => return ("Mean negative log-likelihood of the rows' learned tokens, in nats", Better::Lower),
+        "nll" => return ("mean negative log-likelihood of the rows' learned tokens, in nats", Better::Lower),
         "perplexity" => return ("exp(nll)", Better::Lower),
         "token_entropy" => {
-            return ("Mean entropy of the next token where the rows are learned, in nats", Better::Neither);
+            return ("mean entropy of the next token where the rows are learned, in nats", Better::Neither);
+        }
+        "sample_entropy" => return ("entropy of the frequencies of the samples, at most ln(samples)", Better::Neither),
+        "samples" => return ("samples that were drawn", Better::Neither),
+        "valid" => return ("samples that are a target", Better::Higher),
+        "covered" => return ("different targets among the samples", Better::Higher),
+        "sampled_entropy" => return ("entropy of the frequencies of the samples", Better::Neither),
+        "other_tokenisations" => {
+            return (
+                "samples that are a target in other tokens than the tokenizer's, which mass does not count",
+                Better::Neither,
+            );
         }
         _ => {}
     }
@@ -126,73 +152,30 @@ fn explained(registry: &Registry, name: &str) -> (&'static str, Better) {
     found.map_or(("", Better::Neither), |(_, definition, better)| (definition, better))
 }
 
-/// The prompts whose recall changed most from the baseline to an arm.
-#[derive(Debug, Serialize)]
-pub struct Changes {
-    arm: String,
-    baseline: String,
-    temperature: String,
-    metric: &'static str,
-    more: Vec<Change>,
-    less: Vec<Change>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Change {
-    prompt: String,
-    baseline: f64,
-    arm: f64,
-    difference: f64,
-    text: String,
-}
-
-/// The changes of each arm at the temperature nearest to 1; none where no prompt was measured in both.
-pub fn changes(arms: &Arms<'_>, baseline: &str) -> Vec<Changes> {
-    let Some((_, base)) = arms.iter().find(|(arm, _)| *arm == baseline) else { return Vec::new() };
-    let mut temperatures: Vec<f64> = points(arms).map(|point| point.temperature).collect();
-    temperatures.sort_by(|a, b| (a - 1.0).abs().total_cmp(&(b - 1.0).abs()));
-    let Some(temperature) = temperatures.first().copied() else { return Vec::new() };
-    let others = arms.iter().filter(|(arm, _)| *arm != baseline);
-    let all = others.map(|(arm, runs)| {
-        let mut changed = changed(&pairs(base, runs), temperature);
-        changed.sort_by(|a, b| b.difference.total_cmp(&a.difference));
-        let more = changed.iter().filter(|change| change.difference > 0.0).take(PROMPTS).cloned().collect();
-        let less = changed.iter().rev().filter(|change| change.difference < 0.0).take(PROMPTS).cloned().collect();
-        Changes {
-            arm: (*arm).into(),
-            baseline: baseline.into(),
-            temperature: plain(temperature),
-            metric: RECALL,
-            more,
-            less,
-        }
-    });
-    all.filter(|changes| !changes.more.is_empty() || !changes.less.is_empty()).collect()
-}
-
-fn changed(pairs: &[(&Run, &Run)], temperature: f64) -> Vec<Change> {
-    let Some((first, _)) = pairs.first() else { return Vec::new() };
-    let recall = |run: &Run, prompt: &str| {
-        let (_, points) = run.parts.iter().find(|(name, _)| name == prompt)?;
-        at(points, temperature)?.value(RECALL)
+/// What a model that is the truth has, and the worst there is.
+fn bounds(name: &str, floor: Option<f64>, ceiling: &[(f64, f64)]) -> (String, String) {
+    let (metric, setting) = name.split_once('@').unwrap_or((name, ""));
+    let setting: f64 = setting.parse().unwrap_or(f64::NAN);
+    let (perfect, worst) = match metric {
+        "mass" | "f8" | "f1" | "f1_8" | "area" => (Some(1.0), Some(0.0)),
+        "total_variation" => (Some(0.0), Some(1.0)),
+        "kl" => (Some(0.0), None),
+        "loss" | "entropy" => (floor, None),
+        // At q = p the curve is min(lambda, 1).
+        "alpha" => (Some(setting.min(1.0)), Some(0.0)),
+        "beta" => (Some((1.0 / setting).min(1.0)), Some(0.0)),
+        "coverage" => (ceiling.iter().find(|(count, _)| *count == setting).map(|(_, covered)| *covered), Some(0.0)),
+        "pass_at_k" => (Some(1.0), Some(0.0)),
+        _ => (None, None),
     };
-    let change = |(prompt, _): &(String, Vec<_>)| {
-        let both: Option<Vec<(f64, f64)>> =
-            pairs.iter().map(|(a, b)| Some((recall(a, prompt)?, recall(b, prompt)?))).collect();
-        let both = both?;
-        let (mean, half) = difference(&both)?;
-        let level = |of: fn(&(f64, f64)) -> f64| Mean::of(&both.iter().map(of).collect::<Vec<_>>()).mean;
-        let (baseline, arm) = (level(|pair| pair.0), level(|pair| pair.1));
-        let text = with_half(signed(mean.mean), half);
-        Some(Change { prompt: prompt.clone(), baseline, arm, difference: mean.mean, text })
-    };
-    first.parts.iter().filter_map(change).collect()
+    let text = |bound: Option<f64>| bound.filter(|bound| bound.is_finite()).map_or(String::new(), plain);
+    (text(perfect), text(worst))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::read::{Point, arms};
+    use crate::read::arms;
     use crate::testing::run;
 
     #[test]
@@ -205,34 +188,31 @@ mod tests {
             at("c,seed=1", 0.6, 0.65),
             at("c,seed=2", 0.5, 0.66),
             at("c,seed=3", 0.7, 0.671),
+            at("base", 0.5, 0.1),
         ];
-        let tables = metrics(&arms(&runs), "n");
-        assert_eq!(
-            tables.iter().map(|table| (table.temperature, table.open)).collect::<Vec<_>>(),
-            [(1.0, true), (0.5, false)]
-        );
+        let arms = arms(&runs);
+        let tables = metrics(&arms, &arms[0], Some(1.0), &[]);
+        let order: Vec<_> = tables.iter().map(|table| (table.temperature, table.open)).collect();
+        assert_eq!(order, [(Some(1.0), true), (Some(0.5), false)]);
         let [mass, f8] = &tables[0].rows[..] else { panic!("{tables:?}") };
-        assert_eq!((mass.cells[0].grey, mass.cells[1].grey, f8.cells[1].grey), (false, true, false));
-        assert_eq!((f8.arrow, f8.cells[1].count), ("\u{2191}", 3));
-        assert!(f8.cells[1].difference_text.starts_with("+0.05033 \u{b1} "), "{}", f8.cells[1].difference_text);
+        let grey = |row: &Row| row.cells.iter().map(|cell| cell.grey).collect::<Vec<_>>();
+        assert_eq!((grey(mass), grey(f8)), (vec![false, true, true], vec![false, false, false]));
+        assert_eq!((f8.arrow, f8.cells[1].count, &f8.perfect[..]), ("\u{2191}", 3, "1"));
+        // .05, .05 and .051: 4.302653 s / sqrt(3) = .001434.
+        assert_eq!(f8.cells[1].difference_text, "+0.0503 \u{b1} 0.0014");
         assert!(!f8.definition.is_empty() && !mass.definition.is_empty());
     }
 
     #[test]
-    fn prompts_that_changed_most_stand_first() {
-        let with = |name: &str, recalls: &[f64]| {
-            let mut run = run(name, &[(1.0, 0.5, 0.5)]);
-            let point = |value: &f64| vec![Point { temperature: 1.0, values: vec![(RECALL.into(), *value)] }];
-            run.parts = recalls.iter().enumerate().map(|(place, value)| (format!("p{place}"), point(value))).collect();
-            run
-        };
-        let runs = [with("n", &[0.5, 0.5, 0.5, 0.5]), with("c", &[0.6, 0.2, 0.9, 0.5])];
-        let found = changes(&arms(&runs), "n");
-        let names = |changes: &[Change]| changes.iter().map(|change| change.prompt.clone()).collect::<Vec<_>>();
+    fn the_truth_itself_has_known_numbers() {
+        let of = |name: &str| bounds(name, Some(1.5), &[(10.0, 0.75)]);
         assert_eq!(
-            (names(&found[0].more), names(&found[0].less)),
-            (vec!["p2".into(), "p0".into()], vec!["p1".to_owned()])
+            (of("alpha@0.1").0, of("alpha@10").0, of("beta@10").0, of("beta@0.1").0),
+            ("0.1".into(), "1".into(), "0.1".into(), "1".into())
         );
-        assert!(changes(&arms(&runs[..1]), "n").is_empty());
+        assert_eq!(
+            (of("loss").0, of("coverage@10").0, of("coverage@100").0, of("chao1").0),
+            ("1.5".into(), "0.75".into(), String::new(), String::new())
+        );
     }
 }

@@ -1,8 +1,17 @@
 //! The whole page.
 
-use pages::samples::Drawn;
-use pages::{Comparison, read, render};
+use pages::samples::{Draw, Drawn};
+use pages::{Comparison, read};
 use serde_json::{Value, json};
+
+fn render(comparison: &Comparison) -> String {
+    pages::render(comparison).expect("a baseline that is there")
+}
+
+fn drawn(model: &str, prompt: &str, texts: &[&str]) -> Drawn {
+    let draws = texts.iter().map(|text| Draw { text: (*text).into(), ..Draw::default() }).collect();
+    Drawn { model: model.into(), prompt: prompt.into(), draws }
+}
 
 /// Lines of an evaluation of `seeds` runs of each arm.
 fn evaluated(arms: &[&str], seeds: u64) -> Comparison {
@@ -22,7 +31,7 @@ fn evaluated(arms: &[&str], seeds: u64) -> Comparison {
         }
     }
     let mut comparison = Comparison { title: "Two arms".into(), ..Comparison::default() };
-    read::evaluations(&text, &mut comparison.runs).expect("lines of an evaluation");
+    read::evaluations(&text, "file", &mut comparison.runs).expect("lines of an evaluation");
     comparison
 }
 
@@ -51,8 +60,8 @@ fn every_number_that_is_drawn_stands_in_the_json() {
     let (xs, ys) = (all(&page, "data-x=\"", "\""), all(&page, "data-y=\"", "\""));
     let drawn: Vec<(f64, f64)> = xs.iter().zip(&ys).map(|(x, y)| (number(x), number(y))).collect();
     assert_eq!(drawn, known);
-    // Four pictures; three seeds and their mean of two arms, three points each.
-    assert_eq!(drawn.len(), 4 * 8 * 3);
+    // Six pictures; three seeds and their mean of two arms, three points each.
+    assert_eq!(drawn.len(), 6 * 8 * 3);
     assert!(known.contains(&(0.6 + 0.026, 0.7 - 0.022)), "{known:?}");
 }
 
@@ -61,22 +70,23 @@ fn the_verdict_stands_first_and_the_rest_in_order() {
     let mut comparison = evaluated(&["kind=nll", "kind=cdiv"], 3);
     comparison.settings = vec![("recipe".into(), "a.toml".into())];
     comparison.failures = vec![("kind=gold,seed=1".into(), "out of memory".into())];
-    comparison.samples =
-        vec![Drawn { model: "kind=nll".into(), prompt: "p".into(), texts: vec!["x".into(), "x".into()] }];
+    comparison.samples = vec![drawn("kind=nll", "p", &["x", "x"])];
     let page = render(&comparison);
     let mut from = 0;
     for part in [
-        "kind=cdiv finds more than kind=nll: at precision 0.678 (mass)",
+        "kind=cdiv finds more than kind=nll: at precision 0.678 (mass; the baseline&#x27;s own at temperature 1)",
         "kind=gold,seed=1 has no numbers: out of memory",
         "Precision against recall (f8)",
         "Precision against coverage in 100 samples",
+        "<h2>Recall at equal precision</h2>",
+        "What models give to each target is not shown",
+        "Samples side by side",
+        "2 &#215;",
         "<h2>Metrics</h2>",
         "Coverage against the number of samples",
         "Precision (mass) against temperature",
-        "Samples side by side",
-        "2 &#215;",
         "Prompts that changed most",
-        "<th scope=\"row\">evaluated</th><td>12 targets</td>",
+        "<bdi>evaluated</bdi></th><td>12 targets</td>",
         "<td>a.toml</td>",
         "application/json",
     ] {
@@ -95,8 +105,8 @@ fn hostile_names_stay_text() {
     comparison.title = hostile.into();
     let run = comparison.runs[0].clone();
     comparison.runs.push(read::Run { name: hostile.into(), arm: hostile.into(), seed: None, ..run });
-    comparison.runs[1].parts[0].0 = hostile.into();
-    comparison.samples = vec![Drawn { model: hostile.into(), prompt: hostile.into(), texts: vec![hostile.into()] }];
+    comparison.runs[1].parts[0].name = hostile.into();
+    comparison.samples = vec![drawn(hostile, hostile, &[hostile])];
     comparison.settings = vec![(hostile.into(), hostile.into())];
     comparison.failures = vec![(hostile.into(), hostile.into())];
     let page = render(&comparison);

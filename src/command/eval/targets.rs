@@ -34,6 +34,12 @@ pub(super) fn run(measuring: &Measuring<'_>, examples: &[Example]) -> Result<(),
                 drawn.add(&mut line);
                 draws.push(drawn);
             }
+            if index < measuring.arguments.probabilities {
+                line.insert(
+                    "probabilities".into(),
+                    probabilities(measuring, &examples[prompt.targets.clone()], &outcomes)?,
+                );
+            }
             print(&format!("{}\n", Value::Object(line)))?;
             kept.push(outcomes);
         }
@@ -63,6 +69,19 @@ fn line(
     let mut line = measuring.line(place, sampler);
     line.insert("targets".into(), json!(targets));
     Ok(line)
+}
+
+/// Each target of a prompt with its true and its modelled probability.
+fn probabilities(measuring: &Measuring<'_>, targets: &[Example], outcomes: &[Outcome]) -> Result<Value, Fault> {
+    // Targets that are alike are one outcome, which has the place of the first.
+    let mut known = BTreeSet::new();
+    let different = targets.iter().filter(|target| known.insert(&target.ids));
+    let target = |(target, outcome): (&Example, &Outcome)| {
+        let ids: Vec<u32> = target.ids.iter().zip(&target.learned).filter(|(_, is)| **is).map(|(id, _)| *id).collect();
+        let text = measuring.model.tokenizer.decode(&ids, true)?;
+        Ok(json!({"target": text, "p": outcome.p, "q": outcome.q()}))
+    };
+    different.zip(outcomes).map(target).collect::<Result<Vec<Value>, Fault>>().map(Value::Array)
 }
 
 fn add(line: &mut Map<String, Value>, exact: &Exact<'_>, registry: &Registry) {
