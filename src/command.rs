@@ -11,11 +11,14 @@ mod export;
 mod inspect;
 mod interrupt;
 mod recipes;
+mod report;
 mod run;
 mod sample;
 mod sweep;
 mod typed;
 mod usage;
+
+pub(crate) use typed::quoted;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
@@ -83,6 +86,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Sample(sample::Arguments),
     Eval(eval::Arguments),
+    Report(report::Arguments),
     Recipes(recipes::Arguments),
 }
 
@@ -97,6 +101,7 @@ impl Command {
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
             Command::Eval(arguments) => eval::run(&arguments),
+            Command::Report(arguments) => report::run(&arguments),
             Command::Recipes(arguments) => recipes::run(arguments),
         }
     }

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::engine::best::{EXACT, SAMPLES};
 use crate::engine::data::{Prompt, prompts};
-use crate::evaluation::lines::Lines;
+use crate::evaluation::lines::{Lines, probabilities};
 use crate::evaluation::{BUDGETS, outcomes};
 use crate::recipe::{Prompts, Recipe};
 use crate::report::Numbers;
@@ -124,10 +124,15 @@ impl Observation {
         let lines = Lines::new(model, BUDGETS.to_vec());
         let mut all: Vec<Vec<Vec<Outcome>>> = vec![Vec::new(); self.samplers.len()];
         let mut text = String::new();
-        for prompt in &self.with_targets {
+        for (index, prompt) in self.with_targets.iter().enumerate() {
             let found = outcomes(decoder, &self.targets, prompt, &self.samplers)?;
+            let targets = &self.targets[prompt.targets.clone()];
             for ((sampler, outcomes), all) in self.samplers.iter().zip(found).zip(&mut all) {
-                let line = lines.of_prompt(&self.targets[prompt.targets.start], tokenizer, sampler, &outcomes)?;
+                let mut line = lines.of_prompt(&targets[0], tokenizer, sampler, &outcomes)?;
+                // One whole distribution is enough for a picture; those of all prompts can be hundreds of thousands.
+                if index == 0 && sampler.temperature == self.how.temperature {
+                    line.insert("probabilities".into(), probabilities(targets, tokenizer, &outcomes)?);
+                }
                 text += &faults::json::to_line(&Value::Object(line));
                 text += "\n";
                 all.push(outcomes);

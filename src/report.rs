@@ -1,5 +1,6 @@
 //! What a run tells about itself: to the person before the terminal, to programs, and afterwards.
 
+pub mod comparison;
 pub mod html;
 mod metrics;
 pub mod progress;
@@ -7,6 +8,7 @@ mod state;
 pub mod tensorboard;
 pub mod trouble;
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use checkpoints::Run;
@@ -56,7 +58,8 @@ impl Reporter {
     /// A file of the run that cannot be read or written.
     pub fn finish(self, run: &Run, recipe: &toml::Table) -> Result<(), Fault> {
         let title = run.folder().display().to_string();
-        let page = html::render(&title, &run.metrics()?, recipe, self.watch.watched());
+        let compared = compared(run.folder());
+        let page = html::render(&title, &run.metrics()?, recipe, self.watch.watched(), compared.as_deref());
         run.write_file("report.html", page.as_bytes())
     }
 
@@ -81,5 +84,17 @@ impl Reporter {
             tracing::warn!("{trouble}");
         }
         Ok(())
+    }
+}
+
+/// What the run measured before, while and after it trained, as a section of its page. The run is whole without it: a file
+/// that cannot be read is warned of.
+fn compared(folder: &Path) -> Option<String> {
+    match comparison::of_run(folder) {
+        Ok(found) => pages::section(&found?).ok(),
+        Err(fault) => {
+            tracing::warn!("`report.html` compares nothing: {}", fault.line());
+            None
+        }
     }
 }

@@ -58,6 +58,9 @@ pub struct Arguments {
     /// Numbers of samples, with commas between them, whose expected coverage is told beside that of 10, 100 and 1000.
     #[arg(long, value_delimiter = ',', conflicts_with = "samples", value_name = "N")]
     budget: Vec<usize>,
+    /// Print the probabilities of all targets of so many prompts, the first ones: `probabilities`, for `trainer report`.
+    #[arg(long, default_value_t = 0, conflicts_with = "samples", value_name = "PROMPTS")]
+    probabilities: usize,
     /// Samples in place of a model: rows with `prompt` or `id`, and `text` or `response`, `correct`, or a judge's `same` and `n`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "data", "n", "max_tokens", "no_end_token", "seed"])]
     samples: Option<PathBuf>,

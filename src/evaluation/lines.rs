@@ -1,5 +1,7 @@
 //! The lines of JSON that tell the exact numbers of rows with targets: what `trainer eval` prints and a run keeps.
 
+use std::collections::BTreeSet;
+
 use datasets::{Example, Tokenizer};
 use faults::Fault;
 use metrics::temperature::Sampler;
@@ -60,6 +62,22 @@ impl<'a> Lines<'a> {
         line.extend(self.registry.exact.iter().map(|metric| (metric.name.into(), json!((metric.measure)(&exact)))));
         line
     }
+}
+
+/// Each target of a prompt with its true and its modelled probability.
+///
+/// # Errors
+/// Tokens that the tokenizer does not have.
+pub fn probabilities(targets: &[Example], tokenizer: &Tokenizer, outcomes: &[Outcome]) -> Result<Value, Fault> {
+    // Targets that are alike are one outcome, which has the place of the first.
+    let mut known = BTreeSet::new();
+    let different = targets.iter().filter(|target| known.insert(&target.ids));
+    let target = |(target, outcome): (&Example, &Outcome)| {
+        let ids: Vec<u32> = target.ids.iter().zip(&target.learned).filter(|(_, is)| **is).map(|(id, _)| *id).collect();
+        let text = tokenizer.decode(&ids, true)?;
+        Ok(json!({"target": text, "p": outcome.p, "q": outcome.q()}))
+    };
+    different.zip(outcomes).map(target).collect::<Result<Vec<Value>, Fault>>().map(Value::Array)
 }
 
 /// What every line says first: the model, where the rows stand, and how tokens are drawn.

@@ -5,6 +5,8 @@
 use faults::counted;
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
+use pages::axis::{coordinate, place, range, ticks};
+use pages::number::{labels, plain};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -74,8 +76,15 @@ struct Row {
     value: String,
 }
 
-/// The page of a run: `lines` are those of `metrics.jsonl`, `recipe` the resolved one, `watched` what the run was watched for.
-pub fn render(title: &str, lines: &[Value], recipe: &toml::Table, watched: &Watched) -> String {
+/// The page of a run: `lines` are those of `metrics.jsonl`, `recipe` the resolved one, `watched` what the run was watched for,
+/// `comparison` the section of what it measured before, while and after it trained.
+pub fn render(
+    title: &str,
+    lines: &[Value],
+    recipe: &toml::Table,
+    watched: &Watched,
+    comparison: Option<&str>,
+) -> String {
     let mut environment = Environment::new();
     // The ending of the name turns on the escaping of HTML.
     environment.add_template("report.html", include_str!("html/report.html.jinja")).expect("the template is valid");
@@ -86,6 +95,8 @@ pub fn render(title: &str, lines: &[Value], recipe: &toml::Table, watched: &Watc
     let troubles: Vec<String> = trouble::of_run(lines, watched).iter().map(ToString::to_string).collect();
     let page = context! {
         title,
+        style => pages::STYLE,
+        comparison,
         width => WIDTH,
         height => HEIGHT,
         summary => summary(lines),
@@ -128,12 +139,12 @@ fn results(lines: &[Value]) -> Vec<Row> {
         let Some(last) = of_split(lines, split).last() else { continue };
         row(format!("last step ({split})"), last["step"].to_string());
         for (name, value) in metrics::scalars(last) {
-            row(format!("{split} {name}"), number(value));
+            row(format!("{split} {name}"), plain(value));
         }
     }
     let losses = of_split(lines, "eval").filter_map(|line| Some((line["nll"].as_f64()?, &line["step"])));
     if let Some((loss, step)) = losses.min_by(|(one, _), (other, _)| one.total_cmp(other)) {
-        row("lowest eval nll".into(), format!("{} at step {step}", number(loss)));
+        row("lowest eval nll".into(), format!("{} at step {step}", plain(loss)));
     }
     let sum = |key: &str| of_split(lines, "train").filter_map(|line| line[key].as_f64()).sum::<f64>();
     let seconds = sum("seconds");
@@ -166,7 +177,7 @@ fn charts(lines: &[Value]) -> (Vec<Chart>, Vec<Row>) {
         if name == LOSS && series.is(&Series::of(lines, "nll")) {
             constants.push(Row { name: title, value: "the nll".into() });
         } else if let Some(value) = series.constant() {
-            constants.push(Row { name: title, value: number(value) });
+            constants.push(Row { name: title, value: plain(value) });
         } else {
             charts.extend(chart(&series, title));
         }
@@ -240,27 +251,15 @@ fn chart(series: &Series, title: String) -> Option<Chart> {
         marks_x: ticks_x
             .iter()
             .filter(|step| (first..=last).contains(*step))
-            .map(|step| Mark { at: coordinate(x(*step)), text: number(*step) })
+            .map(|step| Mark { at: coordinate(x(*step)), text: plain(*step) })
             .collect(),
         curves: curves.into_iter().filter_map(|(split, points)| curve(split, &points, x, y)).collect(),
     })
 }
 
-/// The numbers at marks with as many digits as tell them apart.
-fn labels(marks: &[f64]) -> Vec<String> {
-    let mut digits = 4;
-    loop {
-        let texts: Vec<String> = marks.iter().map(|mark| with_digits(*mark, digits)).collect();
-        if digits >= 12 || texts.windows(2).all(|pair| pair[0] != pair[1]) {
-            return texts;
-        }
-        digits += 1;
-    }
-}
-
 fn curve(split: &'static str, points: &[Point], x: impl Fn(f64) -> f64, y: impl Fn(f64) -> f64) -> Option<Curve> {
     let finite = || points.iter().filter_map(|(step, value)| Some((*step, (*value)?)));
-    let last = number(finite().next_back()?.1);
+    let last = plain(finite().next_back()?.1);
     let pieces = points
         .split(|(_, value)| value.is_none())
         .map(|piece| {
@@ -273,7 +272,7 @@ fn curve(split: &'static str, points: &[Point], x: impl Fn(f64) -> f64, y: impl 
     let dot = |(step, value): (f64, f64)| Dot {
         x: coordinate(x(step)),
         y: coordinate(y(value)),
-        text: format!("{split}, step {}: {}", number(step), number(value)),
+        text: format!("{split}, step {}: {}", plain(step), plain(value)),
     };
     let dots = if finite().count() <= 60 { finite().map(dot).collect() } else { Vec::new() };
     Some(Curve { split, pieces, dots, last })
@@ -292,62 +291,6 @@ fn averaged(points: &[Point]) -> Vec<Point> {
         .collect()
 }
 
-fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
-    values.fold(None, |range, value| {
-        let (low, high) = range.unwrap_or((value, value));
-        Some((low.min(value), high.max(value)))
-    })
-}
-
-/// From 0 at `low` to 1 at `high`; the middle when they are one.
-fn place(value: f64, low: f64, high: f64) -> f64 {
-    if high > low { (value - low) / (high - low) } else { 0.5 }
-}
-
-/// Round numbers from at most `low` to at least `high`, two to eight of them; one when there is no range.
-fn ticks(low: f64, high: f64) -> Vec<f64> {
-    let raw = (high - low) / 4.0;
-    if !(raw.is_normal() && raw > 0.0) {
-        return vec![low];
-    }
-    let power = 10f64.powf(raw.log10().floor());
-    // Marks must not move by what rounding makes of the range.
-    let is_enough = |factor: &f64| factor * power >= raw * (1.0 - 1e-6);
-    let step = power * [1.0, 2.0, 5.0, 10.0].into_iter().find(is_enough).unwrap_or(10.0);
-    let (first, last) = ((low / step + 1e-6).floor(), (high / step - 1e-6).ceil());
-    let count = (last - first).clamp(1.0, 10.0) as usize;
-    (0..=count).map(|index| (first + index as f64) * step).collect()
-}
-
-fn coordinate(value: f64) -> String {
-    format!("{value:.1}")
-}
-
-/// Four significant digits, as an exponent where that is shorter to read.
-fn number(value: f64) -> String {
-    with_digits(value, 4)
-}
-
-fn with_digits(value: f64, digits: usize) -> String {
-    let size = value.abs();
-    if value == 0.0 {
-        "0".into()
-    } else if value.fract() == 0.0 && size < 1e7 {
-        format!("{value:.0}")
-    } else if (1e-3..1e5).contains(&size) {
-        let decimals = (digits as i32 - 1 - size.log10().floor() as i32).max(0) as usize;
-        let text = format!("{value:.decimals$}");
-        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
-    } else {
-        let decimals = digits - 1;
-        let text = format!("{value:.decimals$e}");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let mantissa =
-            if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
-        format!("{mantissa}e{exponent}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,7 +298,7 @@ mod tests {
 
     fn page(lines: &[Value]) -> String {
         let recipe: toml::Table = "seed = 1\n[model]\npath = \"<b>&\"\n".parse().expect("TOML");
-        render("runs/first", lines, &recipe, &Watched::default())
+        render("runs/first", lines, &recipe, &Watched::default(), None)
     }
 
     #[test]
@@ -432,13 +375,6 @@ mod tests {
     }
 
     #[test]
-    fn marks_have_as_many_digits_as_tell_them_apart() {
-        assert_eq!(labels(&ticks(2.4026, 2.40262)), ["2.4026", "2.402605", "2.40261", "2.402615", "2.40262"]);
-        assert_eq!(labels(&[1.0, 2.0]), ["1", "2"]);
-        assert_eq!(labels(&[2.5]), ["2.5"]);
-    }
-
-    #[test]
     fn a_curve_has_a_gap_where_a_number_is_not_finite() {
         let losses = [4.0, 3.0, f64::NAN, 2.0, 1.0];
         let lines: Vec<Value> =
@@ -453,11 +389,5 @@ mod tests {
         let points: Vec<_> = (1..=1000).map(|step| (f64::from(step), Some(f64::from(step)))).collect();
         let few = averaged(&points);
         assert_eq!((few.len(), few[0], few[333]), (334, (3.0, Some(2.0)), (1000.0, Some(1000.0))));
-    }
-
-    #[test]
-    fn numbers_have_four_digits() {
-        let texts = [0.0, 12.0, 1.23456, 0.0125, 123456.7, 2e-4, 1.5e-5].map(number);
-        assert_eq!(texts, ["0", "12", "1.235", "0.0125", "1.235e5", "2e-4", "1.5e-5"]);
     }
 }

@@ -31,6 +31,7 @@ mod objectives;
 mod optima;
 mod parity;
 mod quantise;
+mod report_page;
 mod resume;
 mod rows;
 mod samples;

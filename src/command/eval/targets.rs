@@ -11,7 +11,7 @@ use super::drawn::Drawn;
 use super::{Measuring, drawn};
 use crate::command::print;
 use crate::engine::data::prompts;
-use crate::evaluation::lines::Lines;
+use crate::evaluation::lines::{Lines, probabilities};
 use crate::evaluation::{BUDGETS, outcomes};
 
 /// A line for each prompt and temperature, then one for each temperature and all prompts.
@@ -24,12 +24,15 @@ pub(super) fn run(measuring: &Measuring<'_>, examples: &[Example]) -> Result<(),
     for (index, prompt) in prompts.iter().enumerate() {
         let of_samplers = outcomes(&measuring.model.decoder, examples, prompt, &measuring.samplers)?;
         for ((sampler, outcomes), (kept, draws)) in measuring.samplers.iter().zip(of_samplers).zip(&mut all) {
-            let first = &examples[prompt.targets.start];
-            let mut line = lines.of_prompt(first, &measuring.model.tokenizer, sampler, &outcomes)?;
+            let (targets, tokenizer) = (&examples[prompt.targets.clone()], &measuring.model.tokenizer);
+            let mut line = lines.of_prompt(&targets[0], tokenizer, sampler, &outcomes)?;
             if measuring.arguments.n > 0 {
-                let drawn = drawn::draw(measuring, &examples[prompt.targets.clone()], index, sampler)?;
+                let drawn = drawn::draw(measuring, targets, index, sampler)?;
                 drawn.add(&mut line);
                 draws.push(drawn);
+            }
+            if index < measuring.arguments.probabilities {
+                line.insert("probabilities".into(), probabilities(targets, tokenizer, &outcomes)?);
             }
             print(&format!("{}\n", Value::Object(line)))?;
             kept.push(outcomes);

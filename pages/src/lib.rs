@@ -1,0 +1,259 @@
+//! Pages that compare models.
+//!
+//! What `trainer eval` and `trainer sample` printed goes in ([`read`], [`samples`]), one HTML file comes out ([`render`]) that
+//! loads nothing, needs no script, and holds each number of its pictures and tables as JSON. Nothing here knows a model or a
+//! folder. Each part of the page is a file: what it shows is computed there, its elements stand in the template.
+
+pub mod axis;
+pub mod changes;
+pub mod chart;
+pub mod distribution;
+pub mod figures;
+pub mod grid;
+pub mod number;
+pub mod pairs;
+pub mod read;
+pub mod samples;
+pub mod tables;
+#[cfg(test)]
+mod testing;
+mod text;
+pub mod training;
+pub mod verdict;
+
+use minijinja::value::Serde;
+use minijinja::{Environment, context};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::chart::{Drawing, Figure};
+use crate::figures::View;
+use crate::grid::Grid;
+use crate::read::{Arm, Run, arms};
+use crate::samples::Drawn;
+use crate::training::Training;
+use crate::verdict::Verdict;
+
+/// The style of the page, for pages that hold a [`section`].
+pub const STYLE: &str = include_str!("style.css");
+
+/// Arms that have a column and a line; all stand in the overview.
+const SHOWN: usize = 12;
+
+/// Of these, those that do worst.
+const WORST: usize = 3;
+
+/// What a page is made of.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Comparison {
+    /// What is compared.
+    pub title: String,
+    /// What was evaluated.
+    pub runs: Vec<Run>,
+    /// The arm that the others are compared with; the first where none is named.
+    pub baseline: Option<String>,
+    /// The arm whose verdict stands first.
+    pub lead: Option<String>,
+    /// The user's own temperature; 1 where none is known.
+    pub temperature: Option<f64>,
+    /// Shown side by side.
+    pub samples: Vec<Drawn>,
+    /// The keys of a sweep.
+    pub grid: Grid,
+    /// How the runs were trained.
+    pub training: Vec<Training>,
+    /// How it came about: names and values.
+    pub settings: Vec<(String, String)>,
+    /// Runs that have no numbers, and why.
+    pub failures: Vec<(String, String)>,
+    /// What else is to be known, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A baseline that is no arm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownBaseline {
+    /// What was asked for.
+    pub wanted: String,
+    /// The arms that there are.
+    pub arms: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Legend {
+    arm: String,
+    place: usize,
+    runs: usize,
+    baseline: bool,
+}
+
+/// The page.
+///
+/// # Errors
+/// A baseline that is no arm.
+pub fn render(comparison: &Comparison) -> Result<String, UnknownBaseline> {
+    let page = context! {
+        title => &comparison.title,
+        style => STYLE,
+        section => section(comparison)?,
+        version => env!("CARGO_PKG_VERSION"),
+    };
+    Ok(filled("page.html", include_str!("page.html.jinja"), page))
+}
+
+/// The comparison without the page around it, to stand in another one that has [`STYLE`].
+///
+/// # Errors
+/// A baseline that is no arm.
+pub fn section(comparison: &Comparison) -> Result<String, UnknownBaseline> {
+    let all = arms(&comparison.runs);
+    let names = || all.iter().map(|(arm, _)| (*arm).to_owned()).collect();
+    let baseline = match &comparison.baseline {
+        Some(wanted) => all
+            .iter()
+            .find(|(arm, _)| arm == wanted)
+            .cloned()
+            .ok_or_else(|| UnknownBaseline { wanted: wanted.clone(), arms: names() })?,
+        None => all.first().cloned().unwrap_or_default(),
+    };
+    let others = all.iter().filter(|(arm, _)| *arm != baseline.0);
+    let mut verdicts: Vec<Verdict> = others.map(|arm| verdict::compare(&baseline, arm)).collect();
+    verdicts.sort_by_key(|verdict| Some(&verdict.arm) != comparison.lead.as_ref());
+    let shown = shown(&all, baseline.0, &verdicts);
+    let view = View {
+        arms: &shown,
+        temperature: comparison.temperature.unwrap_or(1.0),
+        ceiling: figures::ceiling(&comparison.runs),
+    };
+    Ok(filled(
+        "section.html",
+        include_str!("section.html.jinja"),
+        filling(comparison, &all, &view, &baseline, &verdicts),
+    ))
+}
+
+/// What the template of the comparison is filled with.
+fn filling(
+    comparison: &Comparison,
+    all: &[Arm<'_>],
+    view: &View<'_>,
+    baseline: &Arm<'_>,
+    verdicts: &[Verdict],
+) -> minijinja::Value {
+    let temperature = view.nearest();
+    let (frontiers, curves) = (figures::frontiers(view), figures::curves(view));
+    let levels = verdict::levels(view.arms, baseline);
+    let distributions = distribution::distributions(view.arms, baseline, temperature);
+    let side_by_side = samples::side_by_side(&comparison.samples, &comparison.runs);
+    let tables = tables::metrics(view.arms, baseline, temperature, &view.ceiling);
+    let changes = changes::changes(view.arms, baseline, temperature);
+    let overview = grid::overview(all, verdicts, &comparison.grid, temperature);
+    let (heat_maps, lines) = grid::pictures(&overview, &comparison.grid);
+    let order: Vec<&str> = view.arms.iter().map(|(arm, _)| *arm).collect();
+    let training = training::curves(&comparison.training, &order);
+    let legend: Vec<Legend> = view
+        .arms
+        .iter()
+        .enumerate()
+        .map(|(place, (arm, runs))| Legend {
+            arm: (*arm).into(),
+            place,
+            runs: runs.len(),
+            baseline: *arm == baseline.0 && all.len() > 1,
+        })
+        .collect();
+    let figures = [&frontiers[..], &lines, &curves, &training].concat();
+    let json = json!({
+        "title": comparison.title, "baseline": baseline.0, "verdicts": verdicts, "levels": levels,
+        "figures": figures,
+        "distributions": distributions, "heat_maps": heat_maps, "overview": overview, "tables": tables,
+        "prompts": changes, "settings": comparison.settings, "failures": comparison.failures, "notes": comparison.notes,
+    });
+    let drawn_distributions: Vec<Option<Drawing>> =
+        distributions.iter().map(|found| found.figure.as_ref().and_then(chart::draw)).collect();
+    let drawn = |figures: &[Figure]| Serde(figures.iter().filter_map(chart::draw).collect::<Vec<_>>());
+    context! {
+        sentences => sentences(all, baseline, verdicts),
+        legend => Serde(legend),
+        hidden => all.len() - view.arms.len(),
+        baseline => baseline.0,
+        width => chart::WIDTH,
+        height => chart::HEIGHT,
+        frontiers => drawn(&frontiers),
+        lines => drawn(&lines),
+        curves => drawn(&curves),
+        training => drawn(&training),
+        levels => Serde(levels),
+        distributions => Serde(&distributions),
+        drawn_distributions => Serde(drawn_distributions),
+        samples => Serde(side_by_side),
+        has_grid => !comparison.grid.keys.is_empty(),
+        keys => comparison.grid.keys.len(),
+        heat_maps => Serde(heat_maps),
+        overview => Serde((all.len() > 2 || !comparison.grid.keys.is_empty()).then_some(overview)),
+        tables => Serde(&tables),
+        changes => Serde(&changes),
+        sizes => Serde(sizes(&comparison.runs)),
+        settings => Serde(&comparison.settings),
+        failures => Serde(&comparison.failures),
+        notes => Serde(&comparison.notes),
+        json => escaped(&json.to_string()),
+    }
+}
+
+fn filled(name: &str, template: &str, context: minijinja::Value) -> String {
+    let mut environment = Environment::new();
+    // The ending of the name turns on the escaping of HTML.
+    environment.add_template(name, template).expect("the template is valid");
+    let template = environment.get_template(name).expect("it was just added");
+    template.render(context).expect("the template names what it is given")
+}
+
+/// JSON that no HTML parser takes for the end of its script.
+fn escaped(json: &str) -> String {
+    json.replace('<', "\\u003c")
+}
+
+fn sentences(all: &[Arm<'_>], baseline: &Arm<'_>, verdicts: &[Verdict]) -> Vec<String> {
+    match (verdicts, all.is_empty()) {
+        (_, true) => vec!["Nothing was evaluated, so nothing can be said.".into()],
+        ([], false) => vec![format!("{} alone was evaluated: there is nothing to compare it with.", baseline.0)],
+        (verdicts, false) => verdicts.iter().map(|verdict| verdict.sentence.clone()).collect(),
+    }
+}
+
+/// The arms that have a line and a column: all, or where they are many the baseline, the first verdict's, and those that do
+/// best and worst.
+fn shown<'a>(all: &[Arm<'a>], baseline: &str, verdicts: &[Verdict]) -> Vec<Arm<'a>> {
+    if all.len() <= SHOWN {
+        return all.to_vec();
+    }
+    let mut ranked: Vec<&Verdict> = verdicts.iter().collect();
+    ranked.sort_by(|a, b| {
+        let of = |verdict: &Verdict| verdict.difference.unwrap_or(f64::NEG_INFINITY);
+        of(b).total_cmp(&of(a))
+    });
+    let with_number: Vec<&Verdict> = ranked.iter().copied().filter(|verdict| verdict.difference.is_some()).collect();
+    let worst = with_number.iter().rev().take(WORST);
+    let first = verdicts.first();
+    let wanted = first.into_iter().chain(worst.copied()).chain(ranked.iter().copied());
+    let mut kept = vec![baseline];
+    for verdict in wanted {
+        if kept.len() < SHOWN && !kept.contains(&&verdict.arm[..]) {
+            kept.push(&verdict.arm);
+        }
+    }
+    all.iter().filter(|(arm, _)| kept.contains(arm)).cloned().collect()
+}
+
+/// How much was evaluated, where that differs between runs by run.
+fn sizes(runs: &[Run]) -> Vec<(String, String)> {
+    let Some(first) = runs.first() else { return Vec::new() };
+    let text = |run: &Run| {
+        run.sizes.iter().map(|(name, size)| format!("{} {name}", number::plain(*size))).collect::<Vec<_>>().join(", ")
+    };
+    match runs.iter().all(|run| run.sizes == first.sizes) {
+        true => vec![("evaluated".into(), text(first))],
+        false => runs.iter().map(|run| (format!("evaluated of {}", run.name), text(run))).collect(),
+    }
+}

@@ -1,0 +1,218 @@
+//! The table of metrics.
+
+use metrics::interval::Mean;
+use metrics::{Better, Registry};
+use serde::Serialize;
+
+use crate::number::{plain, signed_with_half, with_half};
+use crate::pairs::{Difference, Pairs, half_width};
+use crate::read::{Arm, Point, Run};
+
+/// Metrics at one temperature: a row each, a column an arm.
+#[derive(Debug, Serialize)]
+pub struct Table {
+    /// Of the samples.
+    pub temperature: Option<f64>,
+    title: String,
+    /// True for the one that is shown first.
+    open: bool,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    definition: String,
+    better: &'static str,
+    arrow: &'static str,
+    /// What a model has that is the truth, and the worst there is; empty where that is not known.
+    perfect: String,
+    worst: String,
+    cells: Vec<Cell>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cell {
+    arm: String,
+    text: String,
+    count: usize,
+    /// The numbers that `text` is made of.
+    values: Vec<f64>,
+    mean: Option<f64>,
+    half_width: Option<f64>,
+    difference: Option<f64>,
+    difference_half_width: Option<f64>,
+    difference_text: String,
+    /// All digits.
+    exact: String,
+    /// True where it cannot be told from the baseline.
+    grey: bool,
+}
+
+/// A table for each temperature: that of `first` first and open, the others by rising temperature; last those of samples,
+/// which have none.
+pub fn metrics(arms: &[Arm<'_>], baseline: &Arm<'_>, first: Option<f64>, ceiling: &[(f64, f64)]) -> Vec<Table> {
+    let mut temperatures: Vec<Option<f64>> = points(arms).map(|point| point.temperature).collect();
+    let order = |t: &Option<f64>| (*t != first, t.is_none(), t.unwrap_or_default());
+    temperatures.sort_by(|a, b| order(a).partial_cmp(&order(b)).expect("no temperature is NaN"));
+    temperatures.dedup();
+    let registry = Registry::default();
+    let pairs: Vec<Option<Pairs<'_>>> =
+        arms.iter().map(|arm| (arm.0 != baseline.0).then(|| Pairs::of(&baseline.1, &arm.1).ok()).flatten()).collect();
+    let table = |(place, temperature): (usize, Option<f64>)| {
+        let mut names: Vec<&str> = Vec::new();
+        for point in points(arms).filter(|point| point.temperature == temperature) {
+            for (name, _) in &point.values {
+                if !names.contains(&&name[..]) {
+                    names.push(name);
+                }
+            }
+        }
+        let rows = names.into_iter().map(|name| {
+            let (definition, better) = explained(&registry, name);
+            let cells = arms.iter().zip(&pairs).map(|(arm, pairs)| {
+                let value = |run: &Run| run.at(temperature)?.value(name);
+                cell(arm, arm.0 == baseline.0, pairs.as_ref(), value)
+            });
+            let (better, arrow) = match better {
+                Better::Higher => ("higher is better", "\u{2191}"),
+                Better::Lower => ("lower is better", "\u{2193}"),
+                Better::Neither => ("", ""),
+            };
+            let of_floor = points(arms).find_map(|point| point.value("floor"));
+            let (perfect, worst) = bounds(name, of_floor, ceiling);
+            Row {
+                name: name.into(),
+                definition: definition.into(),
+                better,
+                arrow,
+                perfect,
+                worst,
+                cells: cells.collect(),
+            }
+        });
+        let title = temperature.map_or("Samples".into(), |temperature| format!("Temperature {}", plain(temperature)));
+        Table { temperature, title, open: place == 0, rows: rows.collect() }
+    };
+    temperatures.into_iter().enumerate().map(table).collect()
+}
+
+fn points<'a>(arms: &'a [Arm<'_>]) -> impl Iterator<Item = &'a Point> {
+    arms.iter().flat_map(|(_, runs)| runs).flat_map(|run| &run.points)
+}
+
+fn cell(arm: &Arm<'_>, is_baseline: bool, pairs: Option<&Pairs<'_>>, value: impl Fn(&Run) -> Option<f64>) -> Cell {
+    let values: Vec<f64> = arm.1.iter().filter_map(|run| value(run)).collect();
+    let mean = (!values.is_empty()).then(|| Mean::of(&values));
+    let half_width = mean.as_ref().and_then(half_width);
+    let both = |(a, b): &(&Run, &Run)| Some((value(a)?, value(b)?));
+    let both: Option<Vec<(f64, f64)>> = pairs.map(|pairs| pairs.runs.iter().filter_map(both).collect());
+    let difference = both.as_deref().and_then(Difference::of);
+    let exact: Vec<String> = values.iter().map(f64::to_string).collect();
+    Cell {
+        arm: arm.0.into(),
+        text: mean.map_or("\u{2013}".into(), |mean| with_half(mean.mean, half_width)),
+        count: values.len(),
+        exact: format!("{}: {}", arm.0, if exact.is_empty() { "not measured".into() } else { exact.join(", ") }),
+        values,
+        mean: mean.map(|mean| mean.mean),
+        half_width,
+        difference: difference.map(|difference| difference.mean),
+        difference_half_width: difference.and_then(|difference| difference.half_width),
+        difference_text: difference.map_or(String::new(), |d| signed_with_half(d.mean, d.half_width)),
+        grey: !is_baseline && !difference.is_some_and(|difference| difference.is_told()),
+    }
+}
+
+/// What a number is and which way is better; nothing where it is no metric that is listed.
+fn explained(registry: &Registry, name: &str) -> (&'static str, Better) {
+    let metric = name.split('@').next().unwrap_or(name);
+    match metric {
+        "nll" => return ("mean negative log-likelihood of the rows' learned tokens, in nats", Better::Lower),
+        "perplexity" => return ("exp(nll)", Better::Lower),
+        "token_entropy" => {
+            return ("mean entropy of the next token where the rows are learned, in nats", Better::Neither);
+        }
+        "sample_entropy" => return ("entropy of the frequencies of the samples, at most ln(samples)", Better::Neither),
+        "samples" => return ("samples that were drawn", Better::Neither),
+        "valid" => return ("samples that are a target", Better::Higher),
+        "covered" => return ("different targets among the samples", Better::Higher),
+        "sampled_entropy" => return ("entropy of the frequencies of the samples", Better::Neither),
+        "other_tokenisations" => {
+            return (
+                "samples that are a target in other tokens than the tokenizer's, which mass does not count",
+                Better::Neither,
+            );
+        }
+        _ => {}
+    }
+    let exact = registry.exact.iter().map(|metric| (metric.name, metric.definition, metric.better));
+    let samples = registry.samples.iter().map(|metric| (metric.name, metric.definition, metric.better));
+    let found = exact.chain(samples).find(|(known, _, _)| *known == metric);
+    found.map_or(("", Better::Neither), |(_, definition, better)| (definition, better))
+}
+
+/// What a model that is the truth has, and the worst there is.
+fn bounds(name: &str, floor: Option<f64>, ceiling: &[(f64, f64)]) -> (String, String) {
+    let (metric, setting) = name.split_once('@').unwrap_or((name, ""));
+    let setting: f64 = setting.parse().unwrap_or(f64::NAN);
+    let (perfect, worst) = match metric {
+        "mass" | "f8" | "f1" | "f1_8" | "area" => (Some(1.0), Some(0.0)),
+        "total_variation" => (Some(0.0), Some(1.0)),
+        "kl" => (Some(0.0), None),
+        "loss" | "entropy" => (floor, None),
+        // At q = p the curve is min(lambda, 1).
+        "alpha" => (Some(setting.min(1.0)), Some(0.0)),
+        "beta" => (Some((1.0 / setting).min(1.0)), Some(0.0)),
+        "coverage" => (ceiling.iter().find(|(count, _)| *count == setting).map(|(_, covered)| *covered), Some(0.0)),
+        "pass_at_k" => (Some(1.0), Some(0.0)),
+        _ => (None, None),
+    };
+    let text = |bound: Option<f64>| bound.filter(|bound| bound.is_finite()).map_or(String::new(), plain);
+    (text(perfect), text(worst))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::arms;
+    use crate::testing::run;
+
+    #[test]
+    fn a_cell_is_grey_where_it_cannot_be_told_from_the_baseline() {
+        let at = |name: &str, mass: f64, f8: f64| run(name, &[(1.0, mass, f8), (0.5, mass, f8)]);
+        let runs = [
+            at("n,seed=1", 0.5, 0.60),
+            at("n,seed=2", 0.6, 0.61),
+            at("n,seed=3", 0.7, 0.62),
+            at("c,seed=1", 0.6, 0.65),
+            at("c,seed=2", 0.5, 0.66),
+            at("c,seed=3", 0.7, 0.671),
+            at("base", 0.5, 0.1),
+        ];
+        let arms = arms(&runs);
+        let tables = metrics(&arms, &arms[0], Some(1.0), &[]);
+        let order: Vec<_> = tables.iter().map(|table| (table.temperature, table.open)).collect();
+        assert_eq!(order, [(Some(1.0), true), (Some(0.5), false)]);
+        let [mass, f8] = &tables[0].rows[..] else { panic!("{tables:?}") };
+        let grey = |row: &Row| row.cells.iter().map(|cell| cell.grey).collect::<Vec<_>>();
+        assert_eq!((grey(mass), grey(f8)), (vec![false, true, true], vec![false, false, false]));
+        assert_eq!((f8.arrow, f8.cells[1].count, &f8.perfect[..]), ("\u{2191}", 3, "1"));
+        // .05, .05 and .051: 4.302653 s / sqrt(3) = .001434.
+        assert_eq!(f8.cells[1].difference_text, "+0.0503 \u{b1} 0.0014");
+        assert!(!f8.definition.is_empty() && !mass.definition.is_empty());
+    }
+
+    #[test]
+    fn the_truth_itself_has_known_numbers() {
+        let of = |name: &str| bounds(name, Some(1.5), &[(10.0, 0.75)]);
+        assert_eq!(
+            (of("alpha@0.1").0, of("alpha@10").0, of("beta@10").0, of("beta@0.1").0),
+            ("0.1".into(), "1".into(), "0.1".into(), "1".into())
+        );
+        assert_eq!(
+            (of("loss").0, of("coverage@10").0, of("coverage@100").0, of("chao1").0),
+            ("1.5".into(), "0.75".into(), String::new(), String::new())
+        );
+    }
+}

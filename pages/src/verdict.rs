@@ -1,0 +1,378 @@
+//! Whether two arms differ, in a sentence with its interval.
+//!
+//! Recall is compared at equal precision, since temperature exchanges one for the other: each run's curve over temperature
+//! is interpolated at one precision, and the difference is that of runs of equal seed. The precision is what the baseline
+//! has at temperature 1, so that it is not chosen by what comes out; where a curve does not reach it, the nearest that all
+//! of them reach, and the sentence says so. Where no targets are known, held-out likelihood is compared.
+
+use metrics::frontier::at_precision;
+use metrics::interval::Mean;
+use serde::Serialize;
+
+use crate::axis::range;
+use crate::number::{plain, signed_with_half, with_half};
+use crate::pairs::{Difference, Pairs, half_width};
+use crate::read::{Arm, Run, nearest};
+
+/// The names of what is compared.
+pub const PRECISION: &str = "mass";
+/// As [`PRECISION`].
+pub const RECALL: &str = "f8";
+/// What is compared where there are no targets.
+const LIKELIHOOD: &str = "nll";
+
+/// A comparison of an arm with the baseline.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Verdict {
+    /// The arm.
+    pub arm: String,
+    /// What it is compared with.
+    pub baseline: String,
+    /// `f8` at equal precision, or `nll`.
+    pub metric: &'static str,
+    /// Where both are compared; `None` where they share no precision or no seed.
+    pub precision: Option<f64>,
+    /// The metric there of the arm's runs.
+    pub level: Option<Mean>,
+    /// The same of the baseline.
+    pub baseline_level: Option<Mean>,
+    /// The mean of the differences of runs of equal seed.
+    pub difference: Option<f64>,
+    /// Half the width of its 95 % interval by Student's t.
+    pub half_width: Option<f64>,
+    /// How many pairs there are.
+    pub pairs: usize,
+    /// True where the interval does not hold 0.
+    pub told: bool,
+    /// All of it in words.
+    pub sentence: String,
+}
+
+type Curve = Vec<(f64, f64)>;
+
+/// Compares an arm with the baseline.
+pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>) -> Verdict {
+    let verdict = Verdict { arm: arm.0.into(), baseline: baseline.0.into(), metric: RECALL, ..Verdict::default() };
+    let untold = |why: String| Verdict {
+        sentence: format!("No difference can be told between {} and {}: {why}.", arm.0, baseline.0),
+        ..verdict.clone()
+    };
+    let pairs = match Pairs::of(&baseline.1, &arm.1) {
+        Ok(pairs) => pairs,
+        Err(why) => return untold(why),
+    };
+    let curves: Vec<(Curve, Curve)> =
+        pairs.runs.iter().map(|(a, b)| (a.curve(PRECISION, RECALL), b.curve(PRECISION, RECALL))).collect();
+    if curves.iter().any(|(a, b)| a.is_empty() || b.is_empty()) {
+        let nll = |run: &Run| likelihood(run);
+        let both: Option<Vec<(f64, f64)>> = pairs.runs.iter().map(|(a, b)| Some((nll(a)?, nll(b)?))).collect();
+        return match both {
+            Some(both) => of_likelihood(verdict, &both, &pairs),
+            None => untold(format!(
+                "neither precision ({PRECISION}) and recall ({RECALL}) nor held-out {LIKELIHOOD} was measured for both"
+            )),
+        };
+    }
+    let ones: Vec<f64> = pairs.runs.iter().filter_map(|(run, _)| precision_near_one(run)).collect();
+    let wanted = Mean::of(&ones).mean;
+    let Some(precision) = shared(curves.iter().flat_map(|(a, b)| [a, b]), wanted) else {
+        return untold(apart(&curves, arm.0, baseline.0));
+    };
+    let reached = |(a, b): &(Curve, Curve)| Some((at_precision(a, precision)?, at_precision(b, precision)?));
+    let recalls: Vec<(f64, f64)> = curves.iter().filter_map(reached).collect();
+    let verdict = told(verdict, &recalls);
+    let moved = match precision == wanted {
+        true => "the baseline's own at temperature 1".to_owned(),
+        false => {
+            format!("the nearest that all of them reach to {}, the baseline's own at temperature 1", plain(wanted))
+        }
+    };
+    let place = format!("at precision {} ({PRECISION}; {moved}), recall ({RECALL})", plain(precision));
+    let words = pairs.words(recalls.len());
+    Verdict { precision: Some(precision), ..in_words(verdict, &place, &words, ["finds more than", "finds less than"]) }
+}
+
+/// The levels and the difference of pairs.
+fn told(verdict: Verdict, pairs: &[(f64, f64)]) -> Verdict {
+    let level = |of: fn(&(f64, f64)) -> f64| Mean::of(&pairs.iter().map(of).collect::<Vec<_>>());
+    let difference = Difference::of(pairs);
+    Verdict {
+        level: Some(level(|pair| pair.1)),
+        baseline_level: Some(level(|pair| pair.0)),
+        difference: difference.map(|difference| difference.mean),
+        half_width: difference.and_then(|difference| difference.half_width),
+        pairs: pairs.len(),
+        told: difference.is_some_and(|difference| difference.is_told()),
+        ..verdict
+    }
+}
+
+/// The sentence: `verbs` for more and for less.
+fn in_words(verdict: Verdict, place: &str, words: &str, verbs: [&str; 2]) -> Verdict {
+    let Verdict { arm, baseline, .. } = &verdict;
+    let (Some(level), Some(base), Some(difference)) = (verdict.level, verdict.baseline_level, verdict.difference)
+    else {
+        return verdict;
+    };
+    let text = |mean: &Mean| with_half(mean.mean, half_width(mean));
+    let numbers = format!(
+        "{place} is {} against {}: {}; {words}.",
+        text(&level),
+        text(&base),
+        signed_with_half(difference, verdict.half_width)
+    );
+    let sentence = match (verdict.told, difference > 0.0) {
+        (true, true) => format!("{arm} {} {baseline}: {numbers}", verbs[0]),
+        (true, false) => format!("{arm} {} {baseline}: {numbers}", verbs[1]),
+        (false, _) => format!("No difference can be told between {arm} and {baseline}: {numbers}"),
+    };
+    Verdict { sentence, ..verdict }
+}
+
+fn of_likelihood(verdict: Verdict, both: &[(f64, f64)], pairs: &Pairs<'_>) -> Verdict {
+    let verdict = Verdict { metric: LIKELIHOOD, ..told(verdict, both) };
+    let words = format!("{}; it says nothing of diversity", pairs.words(both.len()));
+    in_words(verdict, &format!("the held-out {LIKELIHOOD} a token"), &words, ["fits worse than", "fits better than"])
+}
+
+/// The held-out likelihood at temperature 1, which is the model's own; none at other temperatures.
+fn likelihood(run: &Run) -> Option<f64> {
+    run.at(Some(1.0))?.value(LIKELIHOOD)
+}
+
+fn precision_near_one(run: &Run) -> Option<f64> {
+    let measured = run.points.iter().filter(|point| point.value(PRECISION).is_some());
+    let temperatures: Vec<f64> = measured.filter_map(|point| point.temperature).collect();
+    run.at(nearest(&temperatures, 1.0))?.value(PRECISION)
+}
+
+/// The precisions that a curve goes through.
+fn reach<'a>(curves: impl Iterator<Item = &'a Curve>) -> Option<(f64, f64)> {
+    let (mut low, mut high) = (f64::NEG_INFINITY, f64::INFINITY);
+    for curve in curves {
+        let (least, most) = range(curve.iter().map(|point| point.0))?;
+        (low, high) = (low.max(least), high.min(most));
+    }
+    Some((low, high))
+}
+
+/// The precision nearest to `wanted` that each curve reaches.
+fn shared<'a>(curves: impl Iterator<Item = &'a Curve>, wanted: f64) -> Option<f64> {
+    let (low, high) = reach(curves)?;
+    (low <= high && wanted.is_finite()).then(|| wanted.clamp(low, high))
+}
+
+/// Why there is no shared precision.
+fn apart(curves: &[(Curve, Curve)], arm: &str, baseline: &str) -> String {
+    let all = |of: fn(&(Curve, Curve)) -> &Curve| {
+        let precisions = curves.iter().flat_map(of).map(|point| point.0);
+        range(precisions).map_or(String::new(), |(low, high)| format!("{} to {}", plain(low), plain(high)))
+    };
+    let points = curves.iter().flat_map(|(a, b)| [a.len(), b.len()]).max().unwrap_or_default();
+    let hint = if points < 2 { "; evaluate several temperatures, which exchange one for the other" } else { "" };
+    format!(
+        "there is no precision ({PRECISION}) that all of their curves reach ({arm} has {}, {baseline} {}){hint}",
+        all(|pair| &pair.1),
+        all(|pair| &pair.0)
+    )
+}
+
+/// Distances of the precisions that are shown, of which there are at most [`LEVELS`] and one.
+const STEPS: [f64; 7] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1];
+/// As [`STEPS`].
+const LEVELS: f64 = 12.0;
+
+/// Recall at equal precision, over a grid of precisions.
+#[derive(Debug, Serialize)]
+pub struct Level {
+    /// The precision.
+    pub precision: f64,
+    text: String,
+    cells: Vec<Reached>,
+}
+
+#[derive(Debug, Serialize)]
+struct Reached {
+    arm: String,
+    /// Runs whose curve reaches the precision.
+    count: usize,
+    runs: usize,
+    mean: Option<f64>,
+    half_width: Option<f64>,
+    difference: Option<f64>,
+    difference_half_width: Option<f64>,
+    text: String,
+    difference_text: String,
+    grey: bool,
+}
+
+/// Recall of every arm at round precisions; an arm has a value where all of its runs reach it.
+pub fn levels(arms: &[Arm<'_>], baseline: &Arm<'_>) -> Vec<Level> {
+    let curve = |run: &Run| run.curve(PRECISION, RECALL);
+    let all = arms.iter().flat_map(|(_, runs)| runs).flat_map(|run| curve(run));
+    let Some((low, high)) = range(all.map(|point| point.0)) else { return Vec::new() };
+    let step = STEPS.into_iter().find(|step| (high - low) / step <= LEVELS).unwrap_or(1.0);
+    let count = (1.0f64 / step).round();
+    let grid = (0..=count as usize).rev().map(|place| place as f64 / count);
+    let grid = grid.filter(|precision| (low..=high).contains(precision));
+    let cell = |arm: &Arm<'_>, precision: f64| {
+        let recalls: Vec<f64> = arm.1.iter().filter_map(|run| at_precision(&curve(run), precision)).collect();
+        let mean = (recalls.len() == arm.1.len()).then(|| Mean::of(&recalls));
+        let both =
+            |(a, b): &(&Run, &Run)| Some((at_precision(&curve(a), precision)?, at_precision(&curve(b), precision)?));
+        let pairs = (arm.0 != baseline.0).then(|| Pairs::of(&baseline.1, &arm.1).ok()).flatten();
+        let recalls_of_pairs: Option<Vec<_>> = pairs.and_then(|pairs| pairs.runs.iter().map(both).collect());
+        let difference = recalls_of_pairs.as_deref().and_then(Difference::of);
+        let half = mean.as_ref().and_then(half_width);
+        let text = match &mean {
+            Some(mean) => with_half(mean.mean, half),
+            None if recalls.is_empty() => "not reached".into(),
+            None => format!("reached by {} of {}", recalls.len(), arm.1.len()),
+        };
+        Reached {
+            arm: arm.0.into(),
+            count: recalls.len(),
+            runs: arm.1.len(),
+            mean: mean.map(|mean| mean.mean),
+            half_width: half,
+            difference: difference.map(|difference| difference.mean),
+            difference_half_width: difference.and_then(|difference| difference.half_width),
+            text,
+            difference_text: difference.map_or(String::new(), |d| signed_with_half(d.mean, d.half_width)),
+            grey: arm.0 != baseline.0 && !difference.is_some_and(|difference| difference.is_told()),
+        }
+    };
+    let level = |precision: f64| Level {
+        precision,
+        text: plain(precision),
+        cells: arms.iter().map(|arm| cell(arm, precision)).collect(),
+    };
+    let mut levels: Vec<Level> = grid.map(level).collect();
+    levels.retain(|level| level.cells.iter().any(|cell| cell.count > 0));
+    levels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::run;
+
+    /// Recall falls by the line 1 - precision/2 and is shifted by `shift`.
+    fn line(name: &str, shift: f64) -> Run {
+        run(name, &[(0.5, 0.9, 0.55 + shift), (1.0, 0.7, 0.65 + shift), (2.0, 0.5, 0.75 + shift)])
+    }
+
+    fn of(baseline: &[Run], arm: &[Run]) -> Verdict {
+        compare(&("nll", baseline.iter().collect()), &("cdiv", arm.iter().collect()))
+    }
+
+    /// Levels spread by more than they differ, and differences by pairs that do not.
+    #[test]
+    fn three_seeds_with_a_known_difference() {
+        let nll: Vec<Run> = (1..=3).map(|seed| line(&format!("a=n,seed={seed}"), 0.05 * f64::from(seed))).collect();
+        let shifts = [0.06, 0.07, 0.08];
+        let arm: Vec<Run> = (1..=3)
+            .map(|seed| line(&format!("a=c,seed={seed}"), 0.05 * f64::from(seed) + shifts[seed as usize - 1]))
+            .collect();
+        let verdict = of(&nll, &arm);
+        assert!((verdict.difference.expect("three pairs") - 0.07).abs() < 1e-9 && verdict.told);
+        // 4.302652730 s / sqrt(3).
+        let half = verdict.half_width.expect("three pairs");
+        assert!((half - 4.302_652_730 * 0.01 / 3f64.sqrt()).abs() < 1e-8, "{half}");
+        let expected = "cdiv finds more than nll: at precision 0.7 (mass; the baseline's own at temperature 1), recall (f8) is \
+                        0.82 \u{b1} 0.15 against 0.75 \u{b1} 0.12: +0.070 \u{b1} 0.025; 3 seeds, paired, 95 % interval.";
+        assert_eq!(verdict.sentence, expected);
+        // The other way round, by whatever order the seeds come.
+        let reversed: Vec<Run> = nll.into_iter().rev().collect();
+        assert!(of(&arm, &reversed).sentence.contains("finds less than nll: at precision 0.7 (mass"));
+    }
+
+    /// EVALUATION: .41, .44, .40 is .416667 +- .051711 of three seeds; against one base they are what is told.
+    #[test]
+    fn seeds_are_compared_with_a_base_as_with_a_constant() {
+        let at = |name: &str, recall: f64| run(name, &[(1.0, 0.8, recall)]);
+        let arm: Vec<Run> = [0.41, 0.44, 0.40]
+            .iter()
+            .enumerate()
+            .map(|(seed, recall)| at(&format!("c,seed={}", seed + 1), *recall))
+            .collect();
+        let verdict = of(&[at("base", 0.3)], &arm);
+        assert!(verdict.told && (verdict.half_width.expect("seeds") - 0.051_711).abs() < 1e-6);
+        let numbers = "is 0.417 \u{b1} 0.052 against 0.3 \u{b1} 0: +0.117 \u{b1} 0.052; 3 seeds against one model, 95 % interval.";
+        assert!(
+            verdict.sentence.starts_with("cdiv finds more than nll") && verdict.sentence.ends_with(numbers),
+            "{}",
+            verdict.sentence
+        );
+        let verdict = of(&[at("base", 0.4)], &arm);
+        assert!(!verdict.told && verdict.sentence.starts_with("No difference can be told between cdiv and nll"));
+    }
+
+    #[test]
+    fn what_cannot_be_compared_says_why() {
+        let one = of(&[line("a", 0.0)], &[line("b", 0.2)]);
+        assert!(
+            !one.told && one.sentence.ends_with("+0.2; one run each, so there is no interval."),
+            "{}",
+            one.sentence
+        );
+        let apart = of(&[line("a", 0.0)], &[run("b", &[(1.0, 0.95, 0.1)])]);
+        assert!(
+            apart.sentence.contains(
+                "there is no precision (mass) that all of their curves reach (cdiv has 0.95 to 0.95, nll 0.5 to 0.9)"
+            ),
+            "{}",
+            apart.sentence
+        );
+        let unlike = [line("n,seed=1", 0.0), line("n,seed=2", 0.0)];
+        let seeds = of(&unlike, &[line("c,seed=3", 0.0), line("c,seed=4", 0.0)]);
+        assert!(seeds.sentence.ends_with("they share no seed."), "{}", seeds.sentence);
+        let unmeasured = of(&[line("a", 0.0)], &[run("b", &[])]);
+        assert!(unmeasured.sentence.contains("was measured for both"), "{}", unmeasured.sentence);
+    }
+
+    #[test]
+    fn without_targets_the_likelihood_is_compared() {
+        let at = |name: &str, nll: f64| {
+            let mut run = run(name, &[(1.0, 0.0, 0.0)]);
+            run.points[0].values = vec![("nll".into(), nll)];
+            run
+        };
+        let nll: Vec<Run> = (1..=2).map(|seed| at(&format!("a,seed={seed}"), 1.5 + f64::from(seed))).collect();
+        let arm: Vec<Run> = (1..=2).map(|seed| at(&format!("b,seed={seed}"), 1.4 + f64::from(seed))).collect();
+        let verdict = of(&nll, &arm);
+        assert!(
+            verdict.told && verdict.sentence.starts_with("cdiv fits better than nll: the held-out nll a token is 2.9")
+        );
+        assert!(
+            verdict.sentence.ends_with("2 seeds, paired, 95 % interval; it says nothing of diversity."),
+            "{}",
+            verdict.sentence
+        );
+    }
+
+    /// The baseline's precision at temperature 1 is .7; an arm that ends at .6 is compared there.
+    #[test]
+    fn the_precision_is_one_that_all_reach_and_the_sentence_says_so() {
+        let short = run("b", &[(1.0, 0.6, 0.7), (2.0, 0.4, 0.8)]);
+        let verdict = of(&[line("a", 0.0)], &[short]);
+        assert_eq!(verdict.precision, Some(0.6));
+        assert!(verdict.sentence.contains("the nearest that all of them reach to 0.7, the baseline's own"));
+    }
+
+    #[test]
+    fn a_precision_that_a_seed_does_not_reach_has_no_value() {
+        let runs = [line("n,seed=1", 0.0), line("n,seed=2", 0.1), run("c,seed=1", &[(1.0, 0.7, 0.7), (2.0, 0.5, 0.8)])];
+        let base: Arm<'_> = ("n", vec![&runs[0], &runs[1]]);
+        let levels = levels(&[base.clone(), ("c", vec![&runs[2]])], &base);
+        let at = |precision: f64| {
+            let found = levels.iter().find(|level| (level.precision - precision).abs() < 1e-9);
+            let found = found.expect("a level");
+            (found.cells[0].mean, found.cells[1].mean, &found.cells[1].text[..])
+        };
+        let (base, arm, _) = at(0.6);
+        assert!((base.expect("both") - 0.75).abs() < 1e-9 && (arm.expect("one") - 0.75).abs() < 1e-9);
+        let (base, arm, text) = at(0.8);
+        assert!(base.is_some() && arm.is_none() && text == "not reached");
+    }
+}

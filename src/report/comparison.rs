@@ -1,0 +1,309 @@
+//! The page that compares what was evaluated: folders and files as runs, sweeps and `trainer eval` write them.
+
+use std::path::{Path, PathBuf};
+
+use faults::{Fault, Place};
+use pages::grid::{Grid, value_text};
+use pages::read::{self, Run, Trouble};
+use pages::samples::{self, Drawn};
+use pages::training::Training;
+use pages::{Comparison, UnknownBaseline};
+use serde_json::Value;
+
+/// The model before training.
+const BASE: &str = "base";
+
+/// What is compared: all of the paths, each a sweep, a run, or a file of evaluations or samples.
+///
+/// # Errors
+/// A path without an evaluation, and a line that is none.
+pub fn of_paths(paths: &[PathBuf]) -> Result<Comparison, Fault> {
+    let titles: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let mut comparison = Comparison { title: titles.join(", "), ..Comparison::default() };
+    for path in paths {
+        if path.join("sweep.json").is_file() {
+            add_sweep(path, &mut comparison)?;
+        } else if path.is_dir() {
+            add_run(path, &mut comparison)?;
+        } else {
+            add_file(path, &mut comparison)?;
+        }
+    }
+    Ok(comparison)
+}
+
+/// The evaluations of a run while it trained, the first step as what the others are compared with; `None` where it has none.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn of_run(folder: &Path) -> Result<Option<Comparison>, Fault> {
+    let mut comparison = Comparison { title: folder.display().to_string(), ..Comparison::default() };
+    Ok((add_steps(folder, &mut comparison)? > 0).then_some(comparison))
+}
+
+/// Writes the page of a sweep into its folder.
+///
+/// # Errors
+/// A file that cannot be read or written.
+pub fn write_sweep(folder: &Path) -> Result<(), Fault> {
+    write(&of_paths(&[folder.to_owned()])?, &folder.join("report.html"))
+}
+
+/// Writes the page of a comparison.
+///
+/// # Errors
+/// A baseline that is no arm, a file that cannot be written.
+pub fn write(comparison: &Comparison, out: &Path) -> Result<(), Fault> {
+    let page = pages::render(comparison).map_err(|unknown| fault_of(&unknown))?;
+    fs_err::write(out, page).map_err(|error| Fault::of_file("cannot write the page", out, &error))
+}
+
+fn fault_of(unknown: &UnknownBaseline) -> Fault {
+    let arms = unknown.arms.iter().map(|arm| format!("`{arm}`")).collect::<Vec<_>>().join(", ");
+    Fault::new(format!("no arm is named `{}`", unknown.wanted)).hint(match &arms[..] {
+        "" => "nothing was evaluated".into(),
+        arms => format!("the arms are {arms}"),
+    })
+}
+
+fn text(path: &Path) -> Result<String, Fault> {
+    fs_err::read_to_string(path).map_err(|error| Fault::of_file("cannot read what was evaluated", path, &error))
+}
+
+fn located(path: &Path, trouble: &Trouble) -> Fault {
+    let hint = "give what `trainer eval` or `trainer sample` printed, one JSON object a line";
+    Fault::new(trouble.message.clone()).at(Place::line(path, trouble.line)).hint(hint)
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().map_or_else(|| path.display().to_string(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// A file that `trainer eval` wrote, or `trainer sample`.
+fn add_file(path: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
+    let text = text(path)?;
+    let lines = read::objects(&text).map_err(|trouble| located(path, &trouble))?;
+    let Some((_, first)) = lines.first() else {
+        let hint = "a file of `trainer eval` or `trainer sample` has a line for each result";
+        return Err(Fault::new("the file is empty").at(Place::file(path)).hint(hint));
+    };
+    if !first.contains_key("model") && (first.contains_key("text") || first.contains_key("response")) {
+        comparison.samples.extend(samples::read(&stem(path), &text).map_err(|trouble| located(path, &trouble))?);
+        return Ok(());
+    }
+    read::evaluations(&text, &stem(path), &mut comparison.runs).map_err(|trouble| located(path, &trouble))
+}
+
+/// The evaluation of one model, all of it under one name; `None` where the file holds none.
+fn evaluation(path: &Path, name: &str) -> Result<Option<Run>, Fault> {
+    let mut runs = Vec::new();
+    read::evaluations(&text(path)?, name, &mut runs).map_err(|trouble| located(path, &trouble))?;
+    match runs.len() {
+        0 => Ok(None),
+        1 => Ok(runs.pop()),
+        count => Err(Fault::new(format!("the file evaluates {count} models, and is that of `{name}` alone"))
+            .at(Place::file(path))
+            .hint("give the file itself to `trainer report`")),
+    }
+}
+
+fn drawn(path: &Path, name: &str) -> Result<Vec<Drawn>, Fault> {
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    samples::read(name, &text(path)?).map_err(|trouble| located(path, &trouble))
+}
+
+/// The steps of `folder` that have a file, rising.
+fn steps(folder: &Path) -> Result<Vec<(u64, PathBuf)>, Fault> {
+    let unread = |error| Fault::of_file("cannot read what was evaluated", folder, &error);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut steps = Vec::new();
+    for entry in fs_err::read_dir(folder).map_err(unread)? {
+        let path = entry.map_err(unread)?.path();
+        let step = stem(&path).strip_prefix("step-").and_then(|step| step.parse().ok());
+        if let Some(step) = step.filter(|_| path.extension().is_some_and(|extension| extension == "jsonl")) {
+            steps.push((step, path));
+        }
+    }
+    steps.sort();
+    Ok(steps)
+}
+
+/// Adds what a run measured and drew while it trained, an arm for each step; how many there are.
+fn add_steps(folder: &Path, comparison: &mut Comparison) -> Result<usize, Fault> {
+    // Several runs on one page are told apart by their folder.
+    let alone = comparison.title == folder.display().to_string();
+    let name = |step: u64| {
+        let step = if step == 0 { "before (step 0)".into() } else { format!("step {step}") };
+        if alone { step } else { format!("{} {step}", folder.display()) }
+    };
+    let evaluated = steps(&folder.join("evaluation"))?;
+    for (step, path) in &evaluated {
+        let arm = name(*step);
+        match evaluation(path, &arm)? {
+            Some(run) => {
+                comparison.runs.push(Run { name: arm.clone(), arm: arm.clone(), seed: None, ..run });
+                comparison.lead = Some(arm);
+            }
+            None => comparison.failures.push((arm, format!("`{}` is empty", path.display()))),
+        }
+    }
+    let with_samples = steps(&folder.join("samples"))?;
+    // Before and after stand side by side; what lies between is in the folder.
+    let ends: Vec<&(u64, PathBuf)> = match &with_samples[..] {
+        [first, .., last] => vec![first, last],
+        few => few.iter().collect(),
+    };
+    for (step, path) in ends {
+        comparison.samples.extend(drawn(path, &name(*step))?);
+    }
+    Ok(evaluated.len() + with_samples.len())
+}
+
+/// A run: what it measured while it trained, its curves and its recipe.
+fn add_run(folder: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
+    if add_steps(folder, comparison)? == 0 {
+        let hint = "`[eval] prompts` evaluates while a run trains; of others `trainer eval RUN --data FILE > eval.jsonl` makes a \
+                    file: give that";
+        return Err(Fault::new("no evaluation is in the folder").at(Place::file(folder)).hint(hint));
+    }
+    let name = folder.display().to_string();
+    comparison.training.extend(training(folder, &name, &name, None)?);
+    settings(&folder.join("recipe.toml"), "recipe", comparison)
+}
+
+fn training(folder: &Path, run: &str, arm: &str, seed: Option<u64>) -> Result<Option<Training>, Fault> {
+    let path = folder.join("metrics.jsonl");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    // A run that is still going may be in the middle of its last line.
+    let text = text(&path)?;
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let lines = read::objects(whole).map_err(|trouble| {
+        Fault::new(trouble.message).at(Place::line(&path, trouble.line)).hint("the run writes this file: run it again")
+    })?;
+    let lines = lines.into_iter().map(|(_, line)| Value::Object(line)).collect();
+    Ok(Some(Training { run: run.into(), arm: arm.into(), seed, lines }))
+}
+
+/// The recipe as it stands in a file, where it is there.
+fn settings(path: &Path, name: &str, comparison: &mut Comparison) -> Result<(), Fault> {
+    if path.is_file() {
+        comparison.settings.push((name.into(), text(path)?));
+    }
+    Ok(())
+}
+
+/// All runs of a sweep, under the arms and seeds that it names; those that failed are listed.
+fn add_sweep(folder: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
+    let file = folder.join("sweep.json");
+    let sweep: Value = serde_json::from_str(&text(&file)?).map_err(|error| {
+        Fault::new(format!("this is no sweep: {error}")).at(Place::file(&file)).hint("`trainer sweep` writes this file")
+    })?;
+    let base = folder.join("evaluation").join(format!("{BASE}.jsonl"));
+    if base.is_file()
+        && let Some(run) = evaluation(&base, BASE)?
+    {
+        comparison.runs.push(Run { name: BASE.into(), arm: BASE.into(), seed: None, ..run });
+    }
+    comparison.samples.extend(drawn(&folder.join("samples").join(format!("{BASE}.jsonl")), BASE)?);
+    for entry in sweep["runs"].as_array().into_iter().flatten() {
+        add_sweep_run(folder, entry, comparison)?;
+    }
+    add_grid(&sweep, comparison);
+    // With all of its runs failed the baseline has no numbers, and the page must say what it compares with instead.
+    match sweep["baseline"].as_str() {
+        Some(arm) if comparison.runs.iter().any(|run| run.arm == arm) => comparison.baseline = Some(arm.into()),
+        Some(arm) => comparison
+            .notes
+            .push(format!("The sweep's baseline {arm} has no numbers: the first arm that has some takes its place.")),
+        None => {}
+    }
+    for key in ["set", "grid", "evaluation"] {
+        comparison.settings.push((key.into(), sweep[key].to_string()));
+    }
+    let recipe = sweep["recipe"].as_str().unwrap_or("recipe");
+    comparison.settings.push(("command".into(), command(&sweep, recipe, folder)));
+    settings(&folder.join("recipe.toml"), recipe, comparison)
+}
+
+fn add_sweep_run(folder: &Path, entry: &Value, comparison: &mut Comparison) -> Result<(), Fault> {
+    let word = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+    let (name, arm, seed) = (word("name"), word("arm"), entry["seed"].as_u64());
+    let path = folder.join("evaluation").join(format!("{name}.jsonl"));
+    let run = if path.is_file() { evaluation(&path, &name)? } else { None };
+    match run {
+        Some(run) => comparison.runs.push(Run { name: name.clone(), arm: arm.clone(), seed, ..run }),
+        None => {
+            let why = match (&word("fault")[..], path.is_file()) {
+                ("", true) => "its evaluation is an empty file".into(),
+                ("", false) => format!("it is {}, and was not evaluated", word("state")),
+                (fault, _) => fault.to_owned(),
+            };
+            comparison.failures.push((name.clone(), why));
+        }
+    }
+    // One column for an arm: its seeds answer the same.
+    comparison.samples.extend(drawn(&folder.join("samples").join(format!("{name}.jsonl")), &arm)?);
+    comparison.training.extend(training(&folder.join("runs").join(&name), &name, &arm, seed)?);
+    Ok(())
+}
+
+/// The keys of the grid but the seed, and their values by arm.
+fn add_grid(sweep: &Value, comparison: &mut Comparison) {
+    let axes = sweep["grid"].as_array().into_iter().flatten();
+    let keys: Vec<String> =
+        axes.filter_map(|axis| axis["key"].as_str()).filter(|key| *key != "seed").map(str::to_owned).collect();
+    let mut grid = Grid { keys, ..Grid::default() };
+    for entry in sweep["runs"].as_array().into_iter().flatten() {
+        let arm = entry["arm"].as_str().unwrap_or_default();
+        if grid.arms.iter().all(|(known, _)| known != arm) {
+            let values = grid.keys.iter().map(|key| value_text(&entry["settings"][key])).collect();
+            grid.arms.push((arm.into(), values));
+        }
+    }
+    comparison.grid = grid;
+}
+
+/// The command that makes the sweep again.
+fn command(sweep: &Value, recipe: &str, folder: &Path) -> String {
+    use crate::command::quoted;
+    let mut words = vec!["trainer sweep".to_owned(), quoted(recipe)];
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    for axis in list(&sweep["grid"]) {
+        let values: Vec<String> = list(&axis["values"]).iter().map(written).collect();
+        words.push(format!("--grid {}", quoted(&format!("{}={}", plain(&axis["key"]), values.join(",")))));
+    }
+    words.extend(list(&sweep["set"]).iter().map(|set| format!("--set {}", quoted(&plain(set)))));
+    let evaluation = &sweep["evaluation"];
+    words.extend(list(&evaluation["data"]).iter().map(|data| format!("--data {}", quoted(&plain(data)))));
+    let temperatures: Vec<String> = list(&evaluation["temperatures"]).iter().map(plain).collect();
+    if !temperatures.is_empty() {
+        words.push(format!("--temperatures {}", temperatures.join(",")));
+    }
+    words.push(format!("--out {}", quoted(&folder.display().to_string())));
+    words.join(" ")
+}
+
+/// A value of a grid as `--grid` takes it: TOML, a plain word without its quotes.
+fn written(value: &Value) -> String {
+    match value {
+        Value::String(text) if text.chars().all(|letter| letter.is_alphanumeric() || "_-./".contains(letter)) => {
+            text.clone()
+        }
+        Value::Object(table) => {
+            let pairs: Vec<String> = table.iter().map(|(key, value)| format!("{key}={}", toml_of(value))).collect();
+            format!("{{{}}}", pairs.join(","))
+        }
+        other => toml_of(other),
+    }
+}
+
+fn toml_of(value: &Value) -> String {
+    toml::Value::try_from(value).map_or_else(|_| value.to_string(), |value| value.to_string())
+}
