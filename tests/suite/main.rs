@@ -10,6 +10,7 @@ mod batching;
 mod bench;
 mod brought;
 mod check;
+mod cluster;
 mod diffuse;
 mod divergence;
 mod dropout;

@@ -22,8 +22,7 @@ pub(super) struct Axis {
     /// As TOML reads them; what is no TOML is a string.
     pub values: Vec<Value>,
     /// The same as they were typed.
-    #[serde(skip)]
-    texts: Vec<String>,
+    written: Vec<String>,
 }
 
 /// A point of the grid.
@@ -63,7 +62,19 @@ impl Axis {
         if let Some(twice) = (1..values.len()).find(|at| values[..*at].contains(&values[*at])) {
             return Err(fault(format!("`{key}` has the value {} twice", texts[twice])).hint("leave one of them out"));
         }
-        Ok(Self { key: key.into(), values, texts })
+        Ok(Self { key: key.into(), values, written: texts })
+    }
+}
+
+/// Writes every value as it was written before, so that its runs keep their names: `1.4` stays that where `1.40` is typed.
+pub(super) fn keep_written(axes: &mut [Axis], before: &[Axis]) {
+    for axis in axes {
+        let Some(before) = before.iter().find(|before| before.key == axis.key) else { continue };
+        for (value, text) in axis.values.iter().zip(&mut axis.written) {
+            if let Some(at) = before.values.iter().position(|known| known == value) {
+                text.clone_from(&before.written[at]);
+            }
+        }
     }
 }
 
@@ -113,7 +124,7 @@ pub(super) fn points(axes: &[Axis], recipe: &str) -> Result<Vec<Point>, Faults> 
         let word = word(&axis.key, axes);
         let mut longer = Vec::new();
         for point in &points {
-            for (value, text) in axis.values.iter().zip(&axis.texts) {
+            for (value, text) in axis.values.iter().zip(&axis.written) {
                 let mut next = point.clone();
                 let part = format!("{word}={}", plain(text));
                 next.name = joined(&point.name, &part);
@@ -211,6 +222,15 @@ mod tests {
         assert!(message.contains("two runs would have the name `path=a-b`"), "{message}");
         let long = format!("model.path={}", "x".repeat(300));
         assert!(points(&axes(&[&long]), "r").expect_err("a long name").to_string().contains("longer than 200 bytes"));
+    }
+
+    #[test]
+    fn a_value_typed_another_way_keeps_the_name_of_its_run() {
+        let before = axes(&["objective.alpha=1.4,2"]);
+        let mut now = axes(&["objective.alpha=1.40,1.2,2"]);
+        keep_written(&mut now, &before);
+        let names: Vec<String> = points(&now, "r").expect("points").into_iter().map(|point| point.name).collect();
+        assert_eq!(names, ["alpha=1.4", "alpha=1.2", "alpha=2"]);
     }
 
     #[test]
