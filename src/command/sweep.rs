@@ -7,6 +7,7 @@ mod collect;
 mod folder;
 mod grid;
 mod runs;
+mod sampling;
 mod slurm;
 mod table;
 
@@ -33,10 +34,11 @@ use table::{Row, Table};
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Arguments {
-    /// The recipe, a TOML file.
+    /// The recipe, a TOML file; or, where all keys of the grid are `sample.OPTION` of `trainer sample`, a model that is there.
     #[arg(required_unless_present_any = ["collect", "task"])]
     recipe: Option<PathBuf>,
-    /// A key of the recipe and its values: `objective.alpha=1.1,1.2`, `seed=1,2,3`; may be given several times.
+    /// A key of the recipe and its values: `objective.alpha=1.1,1.2`, `seed=1,2,3`; may be given several times. A grid of
+    /// `sample.temperature=0.5,1` and the like samples a model at each point, and trains nothing.
     #[arg(long, required_unless_present_any = ["collect", "task"], value_name = "KEY=VALUES")]
     grid: Vec<String>,
     /// Change a value of the recipe in all runs: `table.key=value`.
@@ -48,6 +50,12 @@ pub struct Arguments {
     /// Temperatures that all runs are measured at, with commas between them.
     #[arg(long, value_delimiter = ',', default_value = "1", value_name = "T")]
     temperatures: Vec<f64>,
+    /// Draw samples of these prompts from every run, as `trainer sample RUN --prompts` does.
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// An option of `trainer sample` for them: `n=8`, `temperature=0.7`, `chat`; may be given several times.
+    #[arg(long, requires = "prompts", value_name = "OPTION=VALUE")]
+    sample: Vec<String>,
     /// The arm that the others are compared with, such as `kind=nll` [default: the first]
     #[arg(long, value_name = "ARM")]
     baseline: Option<String>,
@@ -73,8 +81,8 @@ pub struct Arguments {
 }
 
 /// What says what a sweep is: the folder of one that is there knows it.
-const OF_A_NEW_SWEEP: [&str; 9] =
-    ["recipe", "grid", "set", "data", "temperatures", "baseline", "out", "processes", "emit"];
+const OF_A_NEW_SWEEP: [&str; 11] =
+    ["recipe", "grid", "set", "data", "temperatures", "prompts", "sample", "baseline", "out", "processes", "emit"];
 
 /// What a sweep can be written for.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -92,32 +100,21 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     if let Some(folder) = &arguments.collect {
         return collect::run(folder);
     }
-    let Some(recipe) = &arguments.recipe else { return collect::task(&arguments.task) };
-    let text = recipe_text(recipe)?;
-    let out = arguments.out.clone().unwrap_or_else(|| Path::new("sweeps").join(stem(recipe)));
+    let Some(given) = &arguments.recipe else { return collect::task(&arguments.task) };
     let mut axes = read_grid(arguments)?;
+    let is_trained = !axes.iter().all(sampling::is_of_samples);
+    let name = given.display().to_string();
+    let own = || if is_trained { Path::new("sweeps").join(stem(given)) } else { sampling::folder(&name) };
+    let out = arguments.out.clone().unwrap_or_else(own);
     if let Some(before) = folder::before(&out)? {
         grid::keep_written(&mut axes, &before.grid);
     }
-    let points = grid::points(&axes, &stem(recipe))?;
-    let recipe = recipe.display().to_string();
-    let recipes = recipes(arguments, (&recipe, &text), &points, axes.as_slice(), registry)?;
-    let evaluation = evaluation(arguments, &recipes)?;
-    let directory = std::env::current_dir().map_err(|error| Fault::of_file("cannot find it", ".", &error))?;
-    let sweep = Sweep {
-        recipe,
-        directory: directory.display().to_string(),
-        base: base(&recipes),
-        set: arguments.set.clone(),
-        baseline: baseline(arguments.baseline.as_deref(), &points)?,
-        runs: points.iter().zip(&recipes).map(|(point, recipe)| RunState::waiting(point, recipe.seed)).collect(),
-        grid: axes,
-        evaluation,
+    let text = if is_trained { Some(recipe_text(given)?) } else { None };
+    let (sweep, points) = match &text {
+        Some(text) => trained(arguments, (&name, text), axes, registry)?,
+        None => sampling::sweep(arguments, &name, axes)?,
     };
-    let (folder, sweep) = Folder::open(&out, sweep, &text)?;
-    for warning in recipes.iter().flat_map(|recipe| &recipe.warnings).collect::<BTreeSet<_>>() {
-        tracing::warn!("{warning}");
-    }
+    let (folder, sweep) = Folder::open(&out, sweep, text.as_deref())?;
     announce(&format!("{} in {}", counted(points.len() as u64, "run"), quoted(&out.display().to_string())));
     if let Some(Emitted::Slurm) = arguments.emit {
         return emit(&folder, &sweep, &arguments.slurm);
@@ -131,6 +128,42 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     tabulate(&folder, &sweep)?;
     failures(&folder, &sweep)?;
     Ok(Outcome::Done)
+}
+
+/// A sweep that trains a recipe at every point of `axes`, and its points.
+fn trained(
+    arguments: &Arguments,
+    recipe: (&str, &str),
+    axes: Vec<Axis>,
+    registry: &Registry,
+) -> Result<(Sweep, Vec<Point>), Faults> {
+    let (name, _) = recipe;
+    let points = grid::points(&axes, &stem(Path::new(name)))?;
+    let recipes = recipes(arguments, recipe, &points, axes.as_slice(), registry)?;
+    for warning in recipes.iter().flat_map(|recipe| &recipe.warnings).collect::<BTreeSet<_>>() {
+        tracing::warn!("{warning}");
+    }
+    let evaluation = evaluation(arguments, &recipes)?;
+    let samples = sampling::sampling(arguments, "RUN", &[])?;
+    let sweep = Sweep {
+        recipe: name.into(),
+        directory: directory()?,
+        base: base(&recipes),
+        set: arguments.set.clone(),
+        baseline: baseline(arguments.baseline.as_deref(), &points)?,
+        runs: points.iter().zip(&recipes).map(|(point, recipe)| RunState::waiting(point, recipe.seed)).collect(),
+        grid: axes,
+        model: None,
+        evaluation,
+        samples,
+    };
+    Ok((sweep, points))
+}
+
+/// Where this process works.
+fn directory() -> Result<String, Fault> {
+    let directory = std::env::current_dir().map_err(|error| Fault::of_file("cannot find it", ".", &error))?;
+    Ok(directory.display().to_string())
 }
 
 /// Writes what does a sweep on a cluster, and says how to start and gather it.
@@ -164,6 +197,10 @@ fn read_grid(arguments: &Arguments) -> Result<Vec<Axis>, Faults> {
             let fault = Fault::new(format!("`{key}` is set and in the grid")).at(argument("set"));
             faults.push(fault.hint("leave one of them out"));
         }
+    }
+    if axes.iter().any(sampling::is_of_samples) && !axes.iter().all(sampling::is_of_samples) {
+        let fault = Fault::new("the grid has keys of a recipe and of samples").at(argument("grid"));
+        faults.push(fault.hint("train first; a second sweep, of one run, then has `sample.` keys alone"));
     }
     if arguments.processes == 0 {
         faults
@@ -285,7 +322,7 @@ fn tabulate(folder: &Folder, sweep: &Sweep) -> Result<(), Faults> {
     let mut rows = Vec::new();
     for run in sweep.runs.iter().filter(|run| run.state == State::Done) {
         let mut settings = run.settings.clone();
-        settings.shift_remove("seed");
+        settings.retain(|key, _| !grid::is_seed(key));
         rows.push(Row { arm: run.arm.clone(), seed: run.seed, settings, measured: folder.measured(&run.name)? });
     }
     let table = Table::new(&rows, &sweep.baseline);

@@ -51,7 +51,10 @@ fn an_array_of_tasks_does_what_the_sweep_does() {
     assert!(place.path(NAME).join("evaluation/base.jsonl").is_file());
     let ended =
         collect(1).says(&["the run `train=late.jsonl,seed=1` failed: ", "the run `train=late.jsonl,seed=2` failed: "]);
-    assert!(ended.lines().iter().all(|line| line["arm"] == "train=rows.jsonl" && line["count"] == 2));
+    assert!(
+        !ended.stdout.is_empty()
+            && ended.lines().iter().all(|line| line["arm"] == "train=rows.jsonl" && line["count"] == 2)
+    );
     let state = |run: usize| place.json(&format!("{NAME}/sweep.json"))["runs"][run]["state"].clone();
     assert_eq!((state(0), state(2)), ("done".into(), "failed".into()));
 

@@ -34,6 +34,7 @@ mod quantise;
 mod resume;
 mod rows;
 mod samples;
+mod sampling_sweeps;
 mod six_steps;
 mod streams;
 mod support;

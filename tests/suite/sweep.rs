@@ -30,7 +30,10 @@ fn every_arm_is_measured_over_its_seeds_beside_the_baseline() {
     assert_eq!(place.text(&format!("{folder}/table.jsonl")), ended.stdout);
     assert_eq!(place.text(&format!("{folder}/recipe.toml")), place.text("recipe.toml"));
     let sweep = sweep_json(&place, folder);
-    let grid = json!([{"key": "objective.kind", "values": ["nll", "cdiv"]}, {"key": "seed", "values": [1, 2]}]);
+    let grid = json!([
+        {"key": "objective.kind", "values": ["nll", "cdiv"], "written": ["nll", "cdiv"]},
+        {"key": "seed", "values": [1, 2], "written": ["1", "2"]},
+    ]);
     assert_eq!(
         (&sweep["grid"], &sweep["set"], &sweep["baseline"]),
         (&grid, &json!(["train.steps=2"]), &json!("kind=nll"))

@@ -19,7 +19,7 @@ const SWEEP: &str = "sweep.json";
 const RECIPE: &str = "recipe.toml";
 const LOCK: &str = "lock";
 /// The folders in it.
-const PARTS: [&str; 3] = ["runs", "logs", "evaluation"];
+const PARTS: [&str; 4] = ["runs", "logs", "evaluation", "samples"];
 /// Written whole and then renamed.
 const PARTIAL: &str = ".partial";
 
@@ -38,7 +38,13 @@ pub(super) struct Sweep {
     /// The model before training, where all runs have the same and it can be named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
+    /// The model of a sweep that trains none and samples at every point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     pub evaluation: Evaluation,
+    /// What every run is sampled on, where samples are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Sampling>,
 }
 
 impl Sweep {
@@ -54,6 +60,14 @@ impl Sweep {
 /// What a recipe is called: its file's name without the ending.
 pub(super) fn stem(recipe: &Path) -> String {
     recipe.file_stem().map_or("recipe".into(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// What samples are drawn of, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sampling {
+    pub prompts: String,
+    /// Of `trainer sample`, without their dashes: `n=8`.
+    pub options: Vec<String>,
 }
 
 /// What all runs are measured on, and how.
@@ -123,11 +137,12 @@ impl Folder {
     ///
     /// # Errors
     /// The folder of another sweep, with what changed; of anything else; one that another process sweeps into.
-    pub(super) fn open(path: &Path, mut sweep: Sweep, recipe: &str) -> Result<(Self, Sweep), Faults> {
+    pub(super) fn open(path: &Path, mut sweep: Sweep, recipe: Option<&str>) -> Result<(Self, Sweep), Faults> {
         let old = before(path)?;
         if let Some(old) = &old {
             let kept = fs_err::read_to_string(path.join(RECIPE)).ok();
-            let faults = changes(old, &sweep, kept.is_some_and(|kept| kept != recipe));
+            let is_other = kept.zip(recipe).is_some_and(|(kept, recipe)| kept != recipe);
+            let faults = changes(old, &sweep, is_other);
             Faults::check(faults.into_iter().map(|fault| fault.or_at(Place::file(path))).collect())?;
         }
         for part in PARTS {
@@ -140,6 +155,9 @@ impl Folder {
                 tracing::info!("the runs are measured again: `--data` or `--temperatures` changed");
                 folder.forget_evaluations(old)?;
             }
+            if old.samples != sweep.samples {
+                folder.forget_samples(old)?;
+            }
             let new = sweep.runs.iter().filter(|run| old.runs.iter().all(|known| known.name != run.name)).count();
             if new > 0 {
                 tracing::info!("the sweep had {}; {new} more", counted(old.runs.len() as u64, "run"));
@@ -148,7 +166,9 @@ impl Folder {
         folder.look_what_is_done(&mut sweep);
         // The recipe comes second: a folder with `sweep.json` alone is a sweep in which nothing has run yet.
         folder.write_sweep(&sweep)?;
-        folder.write(RECIPE, recipe.as_bytes())?;
+        if let Some(recipe) = recipe {
+            folder.write(RECIPE, recipe.as_bytes())?;
+        }
         Ok((folder, sweep))
     }
 
@@ -178,8 +198,9 @@ impl Folder {
     }
 
     fn look_what_is_done(&self, sweep: &mut Sweep) {
+        let has_samples = sweep.samples.is_some();
         for run in &mut sweep.runs {
-            if self.evaluation(&run.name).is_file() {
+            if self.evaluation(&run.name).is_file() && (!has_samples || self.samples(&run.name).is_file()) {
                 (run.state, run.fault) = (State::Done, None);
             } else if run.state == State::Done {
                 run.state = State::Waiting;
@@ -191,8 +212,17 @@ impl Folder {
     fn forget_evaluations(&self, sweep: &Sweep) -> Result<(), Fault> {
         let names = sweep.runs.iter().map(|run| &*run.name).chain([BASE]);
         for name in names.filter(|name| self.evaluation(name).exists()) {
-            let (whole, partial) = (self.evaluation(name), self.partial_evaluation(name));
-            fs_err::rename(&whole, partial).map_err(|error| Fault::of_file("cannot rename it", &whole, &error))?;
+            let whole = self.evaluation(name);
+            fs_err::rename(&whole, partial(&whole))
+                .map_err(|error| Fault::of_file("cannot rename it", &whole, &error))?;
+        }
+        Ok(())
+    }
+
+    fn forget_samples(&self, sweep: &Sweep) -> Result<(), Fault> {
+        let names = sweep.runs.iter().map(|run| &*run.name).chain([BASE]);
+        for file in names.map(|name| self.samples(name)).filter(|file| file.exists()) {
+            fs_err::remove_file(&file).map_err(|error| Fault::of_file("cannot remove it", &file, &error))?;
         }
         Ok(())
     }
@@ -224,17 +254,17 @@ impl Folder {
     }
 
     pub(super) fn evaluation(&self, name: &str) -> PathBuf {
-        self.path.join(evaluation(name))
+        self.path.join(format!("evaluation/{name}.jsonl"))
     }
 
-    /// Where an evaluation is written to before it is whole.
-    pub(super) fn partial_evaluation(&self, name: &str) -> PathBuf {
-        self.path.join(evaluation(name) + PARTIAL)
+    pub(super) fn samples(&self, name: &str) -> PathBuf {
+        self.path.join(format!("samples/{name}.jsonl"))
     }
 
-    /// True when a run has been trained to its end: its evaluation has begun.
+    /// True when a run has been trained to its end: what is measured of it has begun.
     pub(super) fn is_trained(&self, name: &str) -> bool {
-        self.partial_evaluation(name).is_file() || self.evaluation(name).is_file()
+        let evaluation = self.evaluation(name);
+        partial(&evaluation).is_file() || evaluation.is_file() || self.samples(name).is_file()
     }
 
     /// What was measured of a run, or of the base.
@@ -253,8 +283,11 @@ impl Folder {
     }
 }
 
-fn evaluation(name: &str) -> String {
-    format!("evaluation/{name}.jsonl")
+/// Where a file is written to before it is whole.
+pub(super) fn partial(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(PARTIAL);
+    name.into()
 }
 
 /// The sweep that is in a folder already.
@@ -295,6 +328,15 @@ fn changes(old: &Sweep, new: &Sweep, other_recipe: bool) -> Vec<Fault> {
     };
     if other_recipe {
         changed(format!("`{}` is not the recipe of the sweep in this folder, which has another text", new.recipe));
+    }
+    if old.model != new.model {
+        let of = |sweep: &Sweep| match &sweep.model {
+            Some(model) => format!("samples `{model}`"),
+            None => "trains a recipe".into(),
+        };
+        changed(format!("the sweep in this folder {}, and now it {}", of(old), of(new)));
+    } else if old.model.is_some() && old.samples != new.samples {
+        changed("`--prompts` or `--sample` are not those of the sweep in this folder".into());
     }
     let sets = |sweep: &Sweep| {
         let words: Vec<String> = sweep.set.iter().map(|set| format!("`--set {}`", quoted(set))).collect();

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::command::argument;
 
-/// The key whose values make runs of one arm.
-const SEED: &str = "seed";
+/// The keys whose values make runs of one arm: of a recipe, and of what samples a model.
+const SEEDS: [&str; 2] = ["seed", "sample.seed"];
 
 /// Most bytes of a run's name: file systems take 255 of a name, endings included.
 const LONGEST: usize = 200;
@@ -23,6 +23,11 @@ pub(super) struct Axis {
     pub values: Vec<Value>,
     /// The same as they were typed.
     written: Vec<String>,
+}
+
+/// True for a key whose values make runs of one arm.
+pub(super) fn is_seed(key: &str) -> bool {
+    SEEDS.contains(&key)
 }
 
 /// A point of the grid.
@@ -39,6 +44,11 @@ pub(super) struct Point {
 }
 
 impl Axis {
+    /// True for a key whose values make runs of one arm.
+    pub(super) fn is_seed(&self) -> bool {
+        is_seed(&self.key)
+    }
+
     /// Reads `key=a,b`. Commas inside of brackets, braces and quotes belong to a value.
     ///
     /// # Errors
@@ -117,8 +127,8 @@ pub(super) fn points(axes: &[Axis], recipe: &str) -> Result<Vec<Point>, Faults> 
     let twice = axes.iter().filter(|axis| !seen.insert(&axis.key));
     let hint = "give all its values at once, with commas between them";
     Faults::check(twice.map(|axis| fault(format!("`{}` is given twice", axis.key)).hint(hint)).collect())?;
-    let mut ordered: Vec<&Axis> = axes.iter().filter(|axis| axis.key != SEED).collect();
-    ordered.extend(axes.iter().filter(|axis| axis.key == SEED));
+    let mut ordered: Vec<&Axis> = axes.iter().filter(|axis| !axis.is_seed()).collect();
+    ordered.extend(axes.iter().filter(|axis| axis.is_seed()));
     let mut points = vec![Point { name: String::new(), arm: String::new(), settings: Map::new(), set: Vec::new() }];
     for axis in ordered {
         let word = word(&axis.key, axes);
@@ -128,7 +138,7 @@ pub(super) fn points(axes: &[Axis], recipe: &str) -> Result<Vec<Point>, Faults> 
                 let mut next = point.clone();
                 let part = format!("{word}={}", plain(text));
                 next.name = joined(&point.name, &part);
-                if axis.key != SEED {
+                if !axis.is_seed() {
                     next.arm = joined(&point.arm, &part);
                 }
                 next.settings.insert(axis.key.clone(), value.clone());

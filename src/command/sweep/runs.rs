@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use checkpoints::Run;
 use faults::{Fault, Faults, Place};
+use serde_json::json;
 
-use super::folder::{BASE, Folder, State, Sweep};
+use super::folder::{BASE, Folder, RunState, State, Sweep, partial};
 use super::grid::Point;
+use super::sampling;
 use crate::command::announce;
 
 /// How often it is looked whether a process has ended, and whether it is to.
@@ -30,6 +32,16 @@ pub(super) enum Undone {
 impl From<Fault> for Undone {
     fn from(fault: Fault) -> Self {
         Self::Failed(fault.line())
+    }
+}
+
+impl RunState {
+    fn note(&mut self, ended: Result<(), Undone>) {
+        (self.state, self.fault) = match ended {
+            Ok(()) => (State::Done, None),
+            Err(Undone::Interrupted) => (State::Waiting, None),
+            Err(Undone::Failed(words)) => (State::Failed, Some(words)),
+        };
     }
 }
 
@@ -61,11 +73,12 @@ impl<'a> Runner<'a> {
     /// Measures the base, unless it is measured or there is none.
     pub(super) fn base(&self) -> Result<(), Undone> {
         let Some(base) = self.with_sweep(|sweep| sweep.base.clone()) else { return Ok(()) };
-        if self.folder.evaluation(BASE).is_file() {
+        let has_samples = self.with_sweep(|sweep| sweep.samples.is_some());
+        if self.folder.evaluation(BASE).is_file() && (!has_samples || self.folder.samples(BASE).is_file()) {
             return Ok(());
         }
         let _held = self.log(BASE)?;
-        self.evaluate(&base, BASE)
+        self.measure(&base, BASE)
     }
 
     /// Measures the base, and trains and measures every run, `processes` at a time; the sweep as it stands then, or `None`
@@ -111,19 +124,20 @@ impl<'a> Runner<'a> {
     pub(super) fn collect(self) -> Result<Option<Sweep>, Fault> {
         for (index, point) in self.points.iter().enumerate() {
             let log = self.folder.log(&point.name);
-            let ended = if self.folder.evaluation(&point.name).is_file() {
+            let ended = if self.with_sweep(|sweep| sweep.runs[index].state == State::Done) {
                 Ok(())
             } else if self.folder.is_trained(&point.name) {
                 announce(&format!("{}: measuring", point.name));
-                self.log(&point.name).map_err(Undone::from).and_then(|_held| self.evaluate_run(point))
+                self.log(&point.name).map_err(Undone::from).and_then(|_held| self.measure_run(point))
             } else {
                 Err(error_in(&log).map_or(Undone::Interrupted, Undone::Failed))
             };
             if self.interrupted.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            self.note(index, ended)?;
+            self.with_sweep(|sweep| sweep.runs[index].note(ended));
         }
+        self.with_sweep(|sweep| self.folder.write_sweep(sweep))?;
         Ok(Some(self.sweep.into_inner().unwrap_or_else(PoisonError::into_inner)))
     }
 
@@ -131,8 +145,10 @@ impl<'a> Runner<'a> {
     pub(super) fn task(&self, index: usize) -> Result<(), Undone> {
         let point = &self.points[index];
         let _held = self.log(&point.name)?;
-        self.train(point)?;
-        self.evaluate_run(point)
+        if self.with_sweep(|sweep| sweep.model.is_none()) {
+            self.train(point)?;
+        }
+        self.measure_run(point)
     }
 
     /// Trains and measures one run, unless it is done, and notes how that ended.
@@ -155,14 +171,8 @@ impl<'a> Runner<'a> {
     }
 
     fn note(&self, index: usize, ended: Result<(), Undone>) -> Result<(), Fault> {
-        let (state, fault) = match ended {
-            Ok(()) => (State::Done, None),
-            Err(Undone::Interrupted) => (State::Waiting, None),
-            Err(Undone::Failed(words)) => (State::Failed, Some(words)),
-        };
         self.with_sweep(|sweep| {
-            let run = &mut sweep.runs[index];
-            (run.state, run.fault) = (state, fault);
+            sweep.runs[index].note(ended);
             self.folder.write_sweep(sweep)
         })
     }
@@ -200,7 +210,7 @@ impl<'a> Runner<'a> {
         let mut command = Command::new(&self.program);
         command.arg("run").arg(self.folder.recipe());
         let set = self.with_sweep(|sweep| sweep.set.clone());
-        let folder = toml::Value::String(folder.display().to_string());
+        let folder = one_line(&folder.display().to_string());
         for set in set.iter().chain(&point.set).chain([&format!("output.dir={folder}")]) {
             command.arg("--set").arg(set);
         }
@@ -211,11 +221,41 @@ impl<'a> Runner<'a> {
         self.wait_for(command, &point.name)
     }
 
-    fn evaluate_run(&self, point: &Point) -> Result<(), Undone> {
-        self.evaluate(&self.folder.run(&point.name).display().to_string(), &point.name)
+    fn measure_run(&self, point: &Point) -> Result<(), Undone> {
+        match self.with_sweep(|sweep| sweep.model.clone()) {
+            Some(model) => self.measure_samples(&model, point),
+            None => self.measure(&self.folder.run(&point.name).display().to_string(), &point.name),
+        }
     }
 
-    /// Measures a model; what was measured has its name once it is whole.
+    /// Measures a model on the rows of the sweep, and draws samples of it where there are to be any.
+    fn measure(&self, model: &str, name: &str) -> Result<(), Undone> {
+        if !self.folder.evaluation(name).is_file() {
+            self.evaluate(model, name)?;
+        }
+        self.sample(model, name, &[])
+    }
+
+    /// Samples a model as a point says, and measures the samples.
+    fn measure_samples(&self, model: &str, point: &Point) -> Result<(), Undone> {
+        self.sample(model, &point.name, &point.set)?;
+        let mut command = Command::new(&self.program);
+        command.args(["eval", "--samples"]).arg(self.folder.samples(&point.name));
+        self.write_output(command, &self.folder.evaluation(&point.name), &point.name)
+    }
+
+    /// Draws samples where there are to be any and are none yet, with options of a point beside those of the sweep.
+    fn sample(&self, model: &str, name: &str, set: &[String]) -> Result<(), Undone> {
+        let file = self.folder.samples(name);
+        let Some(samples) = self.with_sweep(|sweep| sweep.samples.clone()).filter(|_| !file.is_file()) else {
+            return Ok(());
+        };
+        let mut command = Command::new(&self.program);
+        command.args(["sample", model, "--prompts", &samples.prompts]).args(sampling::options(&samples.options, set));
+        self.write_output(command, &file, name)
+    }
+
+    /// Measures a model on the rows of the sweep.
     fn evaluate(&self, model: &str, name: &str) -> Result<(), Undone> {
         let evaluation = self.with_sweep(|sweep| sweep.evaluation.clone());
         let mut command = Command::new(&self.program);
@@ -228,8 +268,13 @@ impl<'a> Runner<'a> {
         for rename in &evaluation.rename {
             command.args(["--rename", rename]);
         }
-        let (partial, whole) = (self.folder.partial_evaluation(name), self.folder.evaluation(name));
-        let unwritten = |error| Fault::of_file("cannot write what was measured", &whole, &error);
+        self.write_output(command, &self.folder.evaluation(name), name)
+    }
+
+    /// Runs a command whose output becomes a file, which has its name once it is whole.
+    fn write_output(&self, mut command: Command, whole: &Path, name: &str) -> Result<(), Undone> {
+        let partial = partial(whole);
+        let unwritten = |error| Fault::of_file("cannot write it", whole, &error);
         // A new file: what a sweep that was killed may have left behind cannot write into it.
         match std::fs::remove_file(&partial) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unwritten(error).into()),
@@ -238,7 +283,7 @@ impl<'a> Runner<'a> {
         let file = File::create_new(&partial).map_err(unwritten)?;
         command.stdout(file.try_clone().map_err(unwritten)?);
         self.wait_for(command, name)?;
-        file.sync_all().and_then(|()| std::fs::rename(&partial, &whole)).map_err(unwritten)?;
+        file.sync_all().and_then(|()| std::fs::rename(&partial, whole)).map_err(unwritten)?;
         Ok(())
     }
 
@@ -280,6 +325,12 @@ impl<'a> Runner<'a> {
         });
         Err(Undone::Failed(words))
     }
+}
+
+/// A text as TOML and `--set` read it, on one line whatever it holds.
+fn one_line(text: &str) -> String {
+    // JSON's strings are TOML's, but for a mark that JSON does not escape.
+    json!(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 /// What an error begins with in a log.
@@ -349,4 +400,18 @@ fn error_in(log: &Path) -> Option<String> {
     let text = fs_err::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     text.lines().find_map(|line| line.strip_prefix(ERROR)).map(|words| words.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_path_is_one_line_of_toml() {
+        for text in ["plain", "it's \"a\"\nb\t\\ \u{7f}\u{1b} 狐", ""] {
+            let line = one_line(text);
+            let read: toml::Table = toml::from_str(&format!("value = {line}")).expect("TOML");
+            assert!(!line.contains('\n') && read["value"].as_str() == Some(text), "{line}");
+        }
+    }
 }
