@@ -301,11 +301,14 @@ fn one_sweep_at_a_time_in_a_folder() {
     place.trainer("sweep recipe.toml --out s --set train.steps=1 --grid seed=1").succeeds();
     let lock = fs::File::open(place.path("s/lock")).expect("the lock");
     lock.lock().expect("held");
-    for command in
-        ["sweep recipe.toml --out s --set train.steps=1 --grid seed=1", "sweep --collect s", "sweep --task s 0"]
-    {
+    for command in ["sweep recipe.toml --out s --set train.steps=1 --grid seed=1", "sweep --collect s"] {
         place.refuses(command, &["another process works in the folder of this sweep"]);
     }
+    // A task waits its turn.
+    let mut child = place.start("sweep --task s 0");
+    place.wait_until("the task waits", || place.text("stderr").contains("waiting for the process"));
+    lock.unlock().expect("given back");
+    assert!(child.wait().expect("a child").success(), "{}", place.text("stderr"));
 }
 
 #[test]

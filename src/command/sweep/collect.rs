@@ -27,7 +27,7 @@ pub(super) fn task(arguments: &[OsString]) -> Result<Outcome, Faults> {
     })?;
     let points = sweep.points()?;
     let name = sweep.runs.get(index).map_or(BASE, |run| &*run.name);
-    if folder.evaluation(name).is_file() {
+    if sweep.runs.get(index).is_some_and(|run| run.state == State::Done) {
         announce(&format!("{name}: done before"));
         return Ok(Outcome::Done);
     }

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::grid::{self, Axis, Point};
 use super::table::Measured;
-use crate::command::argument;
 use crate::command::typed::quoted;
+use crate::command::{announce, argument};
 
 /// What the model before training is called among the evaluations.
 pub(super) const BASE: &str = "base";
@@ -122,7 +122,7 @@ impl RunState {
 pub(super) enum Hold {
     /// Nobody: what the sweep is may change.
     Alone,
-    /// Tasks, each of which trains one run.
+    /// Tasks, each of which trains one run; they wait for who works alone.
     Shared,
 }
 
@@ -380,7 +380,14 @@ fn lock(path: &Path, hold: Hold) -> Result<File, Fault> {
     let lock = lock.map_err(|error| Fault::of_file("cannot write it", &file, &error))?;
     let held = match hold {
         Hold::Alone => lock.try_lock(),
-        Hold::Shared => lock.try_lock_shared(),
+        Hold::Shared => match lock.try_lock_shared() {
+            // A task that has got its place on a cluster does not give it up for who only gathers.
+            Err(TryLockError::WouldBlock) => {
+                announce("waiting for the process that works in the folder of this sweep");
+                lock.lock_shared().map_err(TryLockError::Error)
+            }
+            held => held,
+        },
     };
     match held {
         Ok(()) => Ok(lock),
