@@ -92,7 +92,11 @@ fn intents_and_responses_have_a_temperature_each() {
 #[test]
 fn options_that_no_sample_has_are_refused_before_anything_is_drawn() {
     let place = place();
-    let cases: [(&str, &[&str]); 7] = [
+    let cases: [(&str, &[&str]); 8] = [
+        (
+            "builtin:tiny --grid sample.n=1,2 --temperatures 0.5 --prompts prompts.jsonl",
+            &["`--temperatures` has no effect", "options of `trainer sample`"],
+        ),
         ("recipe.toml --grid seed=1 --prompts prompts.jsonl --sample tmperature=1", &["--tmperature"]),
         ("recipe.toml --grid seed=1 --prompts gone.jsonl", &["gone.jsonl"]),
         ("recipe.toml --grid seed=1 --sample n=2", &["--prompts"]),

@@ -61,7 +61,11 @@ pub(super) fn sampling(arguments: &Arguments, model: &str, points: &[Point]) -> 
 /// Options that have no effect without training, no prompts, or what [`sampling`] refuses.
 pub(super) fn sweep(arguments: &Arguments, model: &str, axes: Vec<Axis>) -> Result<(Sweep, Vec<Point>), Faults> {
     let mut faults = Vec::new();
-    let of_training = [("set", !arguments.set.is_empty()), ("data", !arguments.data.is_empty())];
+    let of_training = [
+        ("set", !arguments.set.is_empty()),
+        ("data", !arguments.data.is_empty()),
+        ("temperatures", arguments.temperatures != [1.0]),
+    ];
     for (name, _) in of_training.into_iter().filter(|(_, given)| *given) {
         let fault = Fault::new(format!("`--{name}` has no effect where nothing is trained")).at(argument(name));
         faults
