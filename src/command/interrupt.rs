@@ -9,7 +9,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// Watches for requests to end from now on: the first one sets the flag, which the loop looks at after each step. A second
-/// Ctrl-C or SIGTERM stops at once. A second SIGHUP does not: a terminal that goes away sends it more than once.
+/// Ctrl-C or SIGTERM stops at once. SIGHUP never does, and does not count: a terminal that goes away sends it more than
+/// once, and a sweep passes on by it what a cluster may have sent to all processes.
 ///
 /// # Errors
 /// The system refuses to have them watched for.
@@ -26,9 +27,11 @@ pub(super) fn watch() -> Result<Arc<AtomicBool>, Fault> {
 fn watch_for_requests(interrupted: &Arc<AtomicBool>) -> io::Result<()> {
     #[cfg(unix)]
     tell()?;
+    let asked = Arc::new(AtomicBool::new(false));
     for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] {
         // The first looks at what the second sets, and so comes before it.
-        flag::register_conditional_shutdown(signal, code, interrupted.clone())?;
+        flag::register_conditional_shutdown(signal, code, asked.clone())?;
+        flag::register(signal, asked.clone())?;
         flag::register(signal, interrupted.clone())?;
     }
     #[cfg(unix)]

@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use super::typed::unescaped;
-use super::{Outcome, argument, load_model, print_while_read, refuse_too_many, renamed};
+use super::{Outcome, argument, load_model, print_while_read, refuse_too_many, renamed, usage};
 use crate::chat::ChatFlags;
 use crate::logging::terminal;
 use crate::sampling::{DecoderRows, News, Question, Settings, TwoTemperatures, check_room, sample, sample_with_intent};
@@ -111,6 +111,25 @@ impl From<IntentTemplate> for Template {
             IntentTemplate::Code => Self::Code,
         }
     }
+}
+
+/// Options as they would be typed after a model and a file of prompts.
+#[derive(clap::Parser)]
+#[command(name = "sample", no_binary_name = true)]
+struct Typed {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+/// Looks at options as the command would before it loads anything.
+///
+/// # Errors
+/// All that it would refuse.
+pub(super) fn check_options(model: &str, prompts: &str, options: &[String]) -> Result<(), Faults> {
+    let words = [model, "--prompts", prompts].into_iter().chain(options.iter().map(String::as_str));
+    let typed = <Typed as clap::Parser>::try_parse_from(words).map_err(|refusal| usage::fault(&refusal))?;
+    check(&typed.arguments)?;
+    Ok(refuse_too_many(typed.arguments.n)?)
 }
 
 /// Runs the command.

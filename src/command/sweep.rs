@@ -3,37 +3,43 @@
 //! Each run and each evaluation is a process of its own, of this same program: it is what the user would type, one that
 //! ends badly takes nothing with it, and one that was stopped goes on by its own checkpoint.
 
+mod collect;
 mod folder;
 mod grid;
 mod runs;
+mod sampling;
+mod slurm;
 mod table;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use faults::{Fault, Faults, FromToml, counted, nearest};
 use losses::Registry;
 
 use super::typed::quoted;
 use super::{Outcome, announce, argument, check_temperatures, interrupt, print, recipe_text, tell};
 use crate::recipe::{self, Backbone, Recipe};
-use folder::{Evaluation, Folder, RunState, State, Sweep};
+use folder::{Evaluation, Folder, RunState, State, Sweep, stem};
 use grid::{Axis, Point};
 use table::{Row, Table};
 
 /// Train a recipe at every point of a grid, evaluate all, and tabulate: means over seeds, differences to a baseline.
 ///
 /// The table goes to stdout as JSON Lines, and to stderr for a person: the mean over seeds, half of its 95 % t interval,
-/// and in brackets the difference to the baseline, paired by seed. The same command goes on where a sweep was stopped.
-/// docs/sweeps.md says what stands where.
+/// and in brackets the difference to the baseline, paired by seed. The same command goes on where a sweep was stopped; with
+/// more values of the grid it adds runs to it. docs/sweeps.md says what stands where.
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Arguments {
-    /// The recipe, a TOML file.
-    recipe: PathBuf,
-    /// A key of the recipe and its values: `objective.alpha=1.1,1.2`, `seed=1,2,3`; may be given several times.
-    #[arg(long, required = true, value_name = "KEY=VALUES")]
+    /// The recipe, a TOML file; or, where all keys of the grid are `sample.OPTION` of `trainer sample`, a model that is there.
+    #[arg(required_unless_present_any = ["collect", "task"])]
+    recipe: Option<PathBuf>,
+    /// A key of the recipe and its values: `objective.alpha=1.1,1.2`, `seed=1,2,3`; may be given several times. A grid of
+    /// `sample.temperature=0.5,1` and the like samples a model at each point, and trains nothing.
+    #[arg(long, required_unless_present_any = ["collect", "task"], value_name = "KEY=VALUES")]
     grid: Vec<String>,
     /// Change a value of the recipe in all runs: `table.key=value`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -44,6 +50,12 @@ pub struct Arguments {
     /// Temperatures that all runs are measured at, with commas between them.
     #[arg(long, value_delimiter = ',', default_value = "1", value_name = "T")]
     temperatures: Vec<f64>,
+    /// Draw samples of these prompts from every run, as `trainer sample RUN --prompts` does.
+    #[arg(long, value_name = "FILE")]
+    prompts: Option<PathBuf>,
+    /// An option of `trainer sample` for them: `n=8`, `temperature=0.7`, `chat`; may be given several times.
+    #[arg(long, requires = "prompts", value_name = "OPTION=VALUE")]
+    sample: Vec<String>,
     /// The arm that the others are compared with, such as `kind=nll` [default: the first]
     #[arg(long, value_name = "ARM")]
     baseline: Option<String>,
@@ -53,6 +65,30 @@ pub struct Arguments {
     /// Runs at the same time; each uses all cores, so that more than one pays for small models alone.
     #[arg(long, default_value_t = 1, value_name = "N")]
     processes: usize,
+    /// Train nothing here, and write into the sweep's folder what does it on a cluster: an array of tasks, one a run.
+    #[arg(long, value_enum, value_name = "SYSTEM", conflicts_with = "processes")]
+    emit: Option<Emitted>,
+    /// An option of `sbatch` for the tasks: `--slurm '--time=02:00:00'`; may be given several times.
+    #[arg(long, requires = "emit", allow_hyphen_values = true, value_name = "OPTION")]
+    slurm: Vec<String>,
+    /// Gather a sweep that ran elsewhere: measure what is trained, tabulate, and name what failed or is missing.
+    #[arg(long, value_name = "DIR", conflicts_with_all = OF_A_NEW_SWEEP)]
+    collect: Option<PathBuf>,
+    /// Train and measure one run of the sweep in a folder, by its number from 0, as each task of an array does; the number
+    /// after the last run measures the base.
+    #[arg(long, num_args = 2, value_names = ["DIR", "NUMBER"], conflicts_with_all = OF_A_NEW_SWEEP, conflicts_with = "collect")]
+    task: Vec<OsString>,
+}
+
+/// What says what a sweep is: the folder of one that is there knows it.
+const OF_A_NEW_SWEEP: [&str; 11] =
+    ["recipe", "grid", "set", "data", "temperatures", "prompts", "sample", "baseline", "out", "processes", "emit"];
+
+/// What a sweep can be written for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Emitted {
+    /// A script for `sbatch`.
+    Slurm,
 }
 
 /// Runs the command.
@@ -61,39 +97,89 @@ pub struct Arguments {
 /// All that is wrong with grid, recipe at any point, data and folder, before anything is trained; afterwards each run that
 /// failed.
 pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults> {
-    let text = recipe_text(&arguments.recipe)?;
-    let stem = arguments.recipe.file_stem().map_or("recipe".into(), |stem| stem.to_string_lossy().into_owned());
-    let (axes, points) = read_grid(arguments, &stem)?;
-    let recipes = recipes(arguments, &text, &points, axes.as_slice(), registry)?;
-    let evaluation = evaluation(arguments, &recipes)?;
-    let sweep = Sweep {
-        recipe: arguments.recipe.display().to_string(),
-        set: arguments.set.clone(),
-        baseline: baseline(arguments.baseline.as_deref(), &points)?,
-        runs: points.iter().zip(&recipes).map(|(point, recipe)| RunState::waiting(point, recipe.seed)).collect(),
-        grid: axes,
-        evaluation,
-    };
-    let out = arguments.out.clone().unwrap_or_else(|| Path::new("sweeps").join(&stem));
-    let (folder, sweep) = Folder::open(&out, sweep, &text)?;
-    for warning in recipes.iter().flat_map(|recipe| &recipe.warnings).collect::<BTreeSet<_>>() {
-        tracing::warn!("{warning}");
+    if let Some(folder) = &arguments.collect {
+        return collect::run(folder);
     }
+    let Some(given) = &arguments.recipe else { return collect::task(&arguments.task) };
+    let mut axes = read_grid(arguments)?;
+    let is_trained = !axes.iter().all(sampling::is_of_samples);
+    let name = given.display().to_string();
+    let own = || if is_trained { Path::new("sweeps").join(stem(given)) } else { sampling::folder(&name) };
+    let out = arguments.out.clone().unwrap_or_else(own);
+    if let Some(before) = folder::before(&out)? {
+        grid::keep_written(&mut axes, &before.grid);
+    }
+    let text = if is_trained { Some(recipe_text(given)?) } else { None };
+    let (sweep, points) = match &text {
+        Some(text) => trained(arguments, (&name, text), axes, registry)?,
+        None => sampling::sweep(arguments, &name, axes)?,
+    };
+    let (folder, sweep) = Folder::open(&out, sweep, text.as_deref())?;
     announce(&format!("{} in {}", counted(points.len() as u64, "run"), quoted(&out.display().to_string())));
+    if let Some(Emitted::Slurm) = arguments.emit {
+        return emit(&folder, &sweep, &arguments.slurm);
+    }
     let interrupted = interrupt::watch()?;
     let runner = runs::Runner::new(&folder, &sweep, &points, &interrupted)?;
-    let base = base(&recipes);
-    let Some(sweep) = runner.run(base.as_deref(), arguments.processes)? else {
+    let Some(sweep) = runner.run(arguments.processes)? else {
         tell(&format!("interrupted; go on with\n  {}", typed_again()));
         return Ok(Outcome::Interrupted);
     };
-    tabulate(&folder, &sweep, base.is_some())?;
+    tabulate(&folder, &sweep)?;
     failures(&folder, &sweep)?;
     Ok(Outcome::Done)
 }
 
-/// The keys of the grid, and its points.
-fn read_grid(arguments: &Arguments, stem: &str) -> Result<(Vec<Axis>, Vec<Point>), Faults> {
+/// A sweep that trains a recipe at every point of `axes`, and its points.
+fn trained(
+    arguments: &Arguments,
+    recipe: (&str, &str),
+    axes: Vec<Axis>,
+    registry: &Registry,
+) -> Result<(Sweep, Vec<Point>), Faults> {
+    let (name, _) = recipe;
+    let points = grid::points(&axes, &stem(Path::new(name)))?;
+    let recipes = recipes(arguments, recipe, &points, axes.as_slice(), registry)?;
+    for warning in recipes.iter().flat_map(|recipe| &recipe.warnings).collect::<BTreeSet<_>>() {
+        tracing::warn!("{warning}");
+    }
+    let evaluation = evaluation(arguments, &recipes)?;
+    let samples = sampling::sampling(arguments, "RUN", &[])?;
+    let sweep = Sweep {
+        recipe: name.into(),
+        directory: directory()?,
+        base: base(&recipes),
+        set: arguments.set.clone(),
+        baseline: baseline(arguments.baseline.as_deref(), &points)?,
+        runs: points.iter().zip(&recipes).map(|(point, recipe)| RunState::waiting(point, recipe.seed)).collect(),
+        grid: axes,
+        model: None,
+        evaluation,
+        samples,
+    };
+    Ok((sweep, points))
+}
+
+/// Where this process works.
+fn directory() -> Result<String, Fault> {
+    let directory = std::env::current_dir().map_err(|error| Fault::of_file("cannot find it", ".", &error))?;
+    Ok(directory.display().to_string())
+}
+
+/// Writes what does a sweep on a cluster, and says how to start and gather it.
+fn emit(folder: &Folder, sweep: &Sweep, options: &[String]) -> Result<Outcome, Faults> {
+    let scripts = slurm::write(folder, sweep, options)?;
+    let typed = |path: &Path| quoted(&path.display().to_string());
+    let submit: String = scripts.iter().map(|script| format!("  sbatch {}\n", typed(script))).collect();
+    tell(&format!(
+        "submit it with\n{submit}and gather what it did with\n  trainer sweep --collect {}",
+        typed(folder.path())
+    ));
+    Ok(Outcome::Done)
+}
+
+/// The keys of the grid with their values, and whatever else of the command line needs no recipe to be checked.
+fn read_grid(arguments: &Arguments) -> Result<Vec<Axis>, Faults> {
     let (mut axes, mut faults) = (Vec::new(), Vec::new());
     for written in &arguments.grid {
         match Axis::parse(written) {
@@ -112,30 +198,33 @@ fn read_grid(arguments: &Arguments, stem: &str) -> Result<(Vec<Axis>, Vec<Point>
             faults.push(fault.hint("leave one of them out"));
         }
     }
+    if axes.iter().any(sampling::is_of_samples) && !axes.iter().all(sampling::is_of_samples) {
+        let fault = Fault::new("the grid has keys of a recipe and of samples").at(argument("grid"));
+        faults.push(fault.hint("train first; a second sweep, of one run, then has `sample.` keys alone"));
+    }
     if arguments.processes == 0 {
         faults
             .push(Fault::new("`--processes` must be at least 1").at(argument("processes")).hint("leave it out for 1"));
     }
     faults.extend(check_temperatures(&arguments.temperatures).err());
+    faults.extend(slurm::check(&arguments.slurm));
     Faults::check(faults)?;
-    let points = grid::points(&axes, stem)?;
-    Ok((axes, points))
+    Ok(axes)
 }
 
 /// The recipe at every point, checked. A fault that several have is one.
 fn recipes(
     arguments: &Arguments,
-    text: &str,
+    (name, text): (&str, &str),
     points: &[Point],
     axes: &[Axis],
     registry: &Registry,
 ) -> Result<Vec<Recipe>, Faults> {
-    let name = arguments.recipe.display().to_string();
     let mut recipes = Vec::new();
     let mut found: Vec<(Fault, Vec<&str>)> = Vec::new();
     for point in points {
         let overrides: Vec<String> = arguments.set.iter().chain(&point.set).cloned().collect();
-        match recipe::parse(&name, text, &overrides, registry) {
+        match recipe::parse(name, text, &overrides, registry) {
             Ok(recipe) => recipes.push(recipe),
             Err(faults) => {
                 for fault in faults.into_list() {
@@ -229,18 +318,21 @@ fn base(recipes: &[Recipe]) -> Option<String> {
 }
 
 /// Writes the table of what is done: to its file, to stdout, and for a person.
-fn tabulate(folder: &Folder, sweep: &Sweep, has_base: bool) -> Result<(), Faults> {
+fn tabulate(folder: &Folder, sweep: &Sweep) -> Result<(), Faults> {
     let mut rows = Vec::new();
     for run in sweep.runs.iter().filter(|run| run.state == State::Done) {
         let mut settings = run.settings.clone();
-        settings.shift_remove("seed");
+        settings.retain(|key, _| !grid::is_seed(key));
         rows.push(Row { arm: run.arm.clone(), seed: run.seed, settings, measured: folder.measured(&run.name)? });
     }
     let table = Table::new(&rows, &sweep.baseline);
     let lines: String = table.lines().iter().map(|line| format!("{line}\n")).collect();
     folder.write("table.jsonl", lines.as_bytes())?;
     print(&lines)?;
-    let base = if has_base { Some(folder.measured(folder::BASE)?) } else { None };
+    let base = match folder.evaluation(folder::BASE).is_file() {
+        true => Some(folder.measured(folder::BASE)?),
+        false => None,
+    };
     announce(&table.aligned(base.as_ref()));
     Ok(())
 }
@@ -251,7 +343,7 @@ fn failures(folder: &Folder, sweep: &Sweep) -> Result<(), Faults> {
     let fault = |run: &RunState| {
         let words = run.fault.as_deref().unwrap_or("no word of it");
         let log = folder.log(&run.name);
-        let hint = format!("all it said is in `{}`; the same command tries it again", log.display());
+        let hint = format!("all it said is in `{}`; the same command, or task, tries it again", log.display());
         Fault::new(format!("the run `{}` failed: {words}", run.name)).hint(hint)
     };
     Faults::check(failed.map(fault).collect())

@@ -30,7 +30,10 @@ fn every_arm_is_measured_over_its_seeds_beside_the_baseline() {
     assert_eq!(place.text(&format!("{folder}/table.jsonl")), ended.stdout);
     assert_eq!(place.text(&format!("{folder}/recipe.toml")), place.text("recipe.toml"));
     let sweep = sweep_json(&place, folder);
-    let grid = json!([{"key": "objective.kind", "values": ["nll", "cdiv"]}, {"key": "seed", "values": [1, 2]}]);
+    let grid = json!([
+        {"key": "objective.kind", "values": ["nll", "cdiv"], "written": ["nll", "cdiv"]},
+        {"key": "seed", "values": [1, 2], "written": ["1", "2"]},
+    ]);
     assert_eq!(
         (&sweep["grid"], &sweep["set"], &sweep["baseline"]),
         (&grid, &json!(["train.steps=2"]), &json!("kind=nll"))
@@ -166,7 +169,7 @@ fn another_sweep_in_the_same_folder_is_refused_with_what_changed() {
     place.trainer(&format!("{sweep} --grid seed=1")).succeeds();
     let before = place.tree("s/runs");
     for (arguments, expected) in [
-        ("--grid seed=1,2", "`seed` has the values [1] in this folder, and now [1,2]"),
+        ("--grid seed=2", "`seed` has the values [1] in this folder, and now not [1]"),
         ("--grid seed=1 --grid adapter.rank=2", "`adapter.rank` is not in the grid"),
         ("--grid adapter.rank=2", "`seed` is in the grid"),
         ("--grid seed=1 --set adapter.rank=2", "`--set adapter.rank=2`"),
@@ -179,6 +182,133 @@ fn another_sweep_in_the_same_folder_is_refused_with_what_changed() {
     place.write("recipe.toml", place.text("recipe.toml") + "# another\n");
     place.trainer(&format!("{sweep} --grid seed=1")).fails(&["is not the recipe of the sweep in this folder"]);
     place.refuses("sweep recipe.toml --grid seed=1 --out .", &["holds no sweep"]);
+}
+
+#[test]
+fn more_values_of_the_grid_are_more_runs() {
+    let place = Workplace::new();
+    let sweep = "sweep recipe.toml --set train.steps=1";
+    let expected = place.trainer(&format!(
+        "{sweep} --out whole --grid objective.alpha=1.2,1.4 --grid seed=1,2,3 --set objective.kind=cdiv"
+    ));
+    let expected = expected.succeeds().stdout;
+    let sweep = format!("{sweep} --out s --set objective.kind=cdiv");
+    place.trainer(&format!("{sweep} --grid objective.alpha=1.4 --grid seed=1,3")).succeeds();
+    let before = place.tree("s/runs");
+    // Typed another way, and in another order: what is there keeps its name and is not done again.
+    let more = format!("{sweep} --grid objective.alpha=1.2,1.40 --grid seed=1,2,3");
+    let ended =
+        place.trainer(&more).succeeds().says(&["the sweep had 2 runs; 4 more", "alpha=1.4,seed=3: done before"]);
+    assert_eq!(ended.stdout, expected);
+    let after = place.tree("s/runs");
+    assert!(before.iter().all(|(file, bytes)| after.get(file) == Some(bytes)), "a run that was done changed");
+    assert_eq!(states(&place, "s"), ["done"; 6]);
+    let place_of = |name: &str| {
+        sweep_json(&place, "s")["runs"].as_array().expect("runs").iter().position(|run| run["name"] == name)
+    };
+    assert_eq!(place_of("alpha=1.4,seed=2"), Some(4));
+    // What it had cannot be left out, and nothing that is the same for all runs can change with it.
+    for (arguments, expected) in [
+        (
+            "--grid objective.alpha=1.2 --grid seed=1,2,3",
+            "`objective.alpha` has the values [1.2,1.4] in this folder, and now not [1.4]",
+        ),
+        ("--grid seed=1,2,3,4 --grid objective.alpha=1.2,1.4", "another order"),
+        ("--grid objective.alpha=1.2,1.4 --grid seed=1,2,3,4 --set train.batch_size=2", "--set train.batch_size=2"),
+    ] {
+        place.trainer(&format!("{sweep} {arguments}")).fails(&[expected]);
+    }
+    assert!(after == place.tree("s/runs"), "a refused sweep changed a run");
+}
+
+/// Process ids of the children of one.
+#[cfg(target_os = "linux")]
+pub fn children(of: u32) -> Vec<Pid> {
+    let entries = fs::read_dir("/proc").expect("processes").flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    // The parent comes second after the name, which stands in brackets and may hold anything.
+    let parent = |id: i32| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse::<u32>().ok()
+    };
+    ids.filter(|id| parent(*id) == Some(of)).filter_map(Pid::from_raw).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_sweep_of_twelve_runs_killed_twice_ends_with_the_table_of_an_unbroken_one() {
+    let sweep = "sweep recipe.toml --out s --set train.steps=4 --set checkpoint.every=1 --grid objective.kind=nll,cdiv,focal,tailr \
+                 --grid seed=1,2,3 --processes 2";
+    let whole = Workplace::new();
+    let expected = whole.trainer(sweep).succeeds().stdout;
+    let place = Workplace::new();
+    // In the middle of a run, whichever is first to have a checkpoint; and when most of the others are measured, while the
+    // last are on their way.
+    let is_at = |name: &str| place.path(&format!("s/runs/{name}/checkpoints")).exists();
+    let measured = || {
+        fs::read_dir(place.path("s/evaluation")).map_or(0, |files| {
+            let names = files.flatten().map(|file| file.file_name().to_string_lossy().into_owned());
+            names.filter(|name| name.ends_with(".jsonl")).count()
+        })
+    };
+    let points: [&dyn Fn() -> bool; 2] =
+        [&|| is_at("kind=nll,seed=3"), &|| measured() > 7 && is_at("kind=focal,seed=3")];
+    for point in points {
+        let mut child = place.start(sweep);
+        place.wait_until("the point to kill it at", point);
+        let runs = children(child.id());
+        child.kill().expect("a killed sweep");
+        for run in runs {
+            // Killed with the sweep already, for all that is known.
+            let _ = kill_process(run, Signal::KILL);
+        }
+        child.wait().expect("a child");
+        assert!(states(&place, "s").contains(&"waiting".to_owned()), "it was killed after its end");
+    }
+    let ended = place.trainer(sweep).succeeds();
+    assert!(ended.stderr.contains(": done before") && ended.stderr.contains(": training"), "{}", ended.stderr);
+    assert_eq!(ended.stdout, expected);
+    assert_eq!(place.text("s/table.jsonl"), whole.text("s/table.jsonl"));
+    assert_eq!(states(&place, "s"), ["done"; 12]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_outlives_its_sweep_is_let_alone_until_it_has_ended() {
+    let place = Workplace::new();
+    let sweep = "sweep recipe.toml --out s --set train.steps=200 --set checkpoint.every=0 --grid seed=1,2";
+    let expected = place.trainer(&sweep.replace("--out s", "--out whole")).succeeds().stdout;
+    // What a sweep starts, without the sweep: it holds the run's folder, and stands still.
+    place.write("orphan.toml", place.text("recipe.toml"));
+    let orphan =
+        "run orphan.toml --set train.steps=200 --set checkpoint.every=0 --set seed=1 --set output.dir=s/runs/seed=1";
+    let mut child = place.start(orphan);
+    place.catch("a step of the run", || place.path("s/runs/seed=1/metrics.jsonl").exists());
+    kill_process(Pid::from_child(&child), Signal::STOP).expect("a signal");
+    place
+        .trainer(sweep)
+        .exits(1)
+        .says(&["the run `seed=1` failed: ", "another process is training into this directory"]);
+    assert_eq!(states(&place, "s"), ["failed", "done"]);
+    child.kill().expect("a killed run");
+    child.wait().expect("a child");
+    assert_eq!(place.trainer(sweep).succeeds().stdout, expected);
+}
+
+#[test]
+fn one_sweep_at_a_time_in_a_folder() {
+    let place = Workplace::new();
+    place.trainer("sweep recipe.toml --out s --set train.steps=1 --grid seed=1").succeeds();
+    let lock = fs::File::open(place.path("s/lock")).expect("the lock");
+    lock.lock().expect("held");
+    for command in ["sweep recipe.toml --out s --set train.steps=1 --grid seed=1", "sweep --collect s"] {
+        place.refuses(command, &["another process works in the folder of this sweep"]);
+    }
+    // A task waits its turn.
+    let mut child = place.start("sweep --task s 0");
+    place.wait_until("the task waits", || place.text("stderr").contains("waiting for the process"));
+    lock.unlock().expect("given back");
+    assert!(child.wait().expect("a child").success(), "{}", place.text("stderr"));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::command::argument;
 
-/// The key whose values make runs of one arm.
-const SEED: &str = "seed";
+/// The keys whose values make runs of one arm: of a recipe, and of what samples a model.
+const SEEDS: [&str; 2] = ["seed", "sample.seed"];
 
 /// Most bytes of a run's name: file systems take 255 of a name, endings included.
 const LONGEST: usize = 200;
@@ -22,8 +22,12 @@ pub(super) struct Axis {
     /// As TOML reads them; what is no TOML is a string.
     pub values: Vec<Value>,
     /// The same as they were typed.
-    #[serde(skip)]
-    texts: Vec<String>,
+    written: Vec<String>,
+}
+
+/// True for a key whose values make runs of one arm.
+pub(super) fn is_seed(key: &str) -> bool {
+    SEEDS.contains(&key)
 }
 
 /// A point of the grid.
@@ -40,6 +44,11 @@ pub(super) struct Point {
 }
 
 impl Axis {
+    /// True for a key whose values make runs of one arm.
+    pub(super) fn is_seed(&self) -> bool {
+        is_seed(&self.key)
+    }
+
     /// Reads `key=a,b`. Commas inside of brackets, braces and quotes belong to a value.
     ///
     /// # Errors
@@ -63,7 +72,19 @@ impl Axis {
         if let Some(twice) = (1..values.len()).find(|at| values[..*at].contains(&values[*at])) {
             return Err(fault(format!("`{key}` has the value {} twice", texts[twice])).hint("leave one of them out"));
         }
-        Ok(Self { key: key.into(), values, texts })
+        Ok(Self { key: key.into(), values, written: texts })
+    }
+}
+
+/// Writes every value as it was written before, so that its runs keep their names: `1.4` stays that where `1.40` is typed.
+pub(super) fn keep_written(axes: &mut [Axis], before: &[Axis]) {
+    for axis in axes {
+        let Some(before) = before.iter().find(|before| before.key == axis.key) else { continue };
+        for (value, text) in axis.values.iter().zip(&mut axis.written) {
+            if let Some(at) = before.values.iter().position(|known| known == value) {
+                text.clone_from(&before.written[at]);
+            }
+        }
     }
 }
 
@@ -106,18 +127,18 @@ pub(super) fn points(axes: &[Axis], recipe: &str) -> Result<Vec<Point>, Faults> 
     let twice = axes.iter().filter(|axis| !seen.insert(&axis.key));
     let hint = "give all its values at once, with commas between them";
     Faults::check(twice.map(|axis| fault(format!("`{}` is given twice", axis.key)).hint(hint)).collect())?;
-    let mut ordered: Vec<&Axis> = axes.iter().filter(|axis| axis.key != SEED).collect();
-    ordered.extend(axes.iter().filter(|axis| axis.key == SEED));
+    let mut ordered: Vec<&Axis> = axes.iter().filter(|axis| !axis.is_seed()).collect();
+    ordered.extend(axes.iter().filter(|axis| axis.is_seed()));
     let mut points = vec![Point { name: String::new(), arm: String::new(), settings: Map::new(), set: Vec::new() }];
     for axis in ordered {
         let word = word(&axis.key, axes);
         let mut longer = Vec::new();
         for point in &points {
-            for (value, text) in axis.values.iter().zip(&axis.texts) {
+            for (value, text) in axis.values.iter().zip(&axis.written) {
                 let mut next = point.clone();
                 let part = format!("{word}={}", plain(text));
                 next.name = joined(&point.name, &part);
-                if axis.key != SEED {
+                if !axis.is_seed() {
                     next.arm = joined(&point.arm, &part);
                 }
                 next.settings.insert(axis.key.clone(), value.clone());
@@ -211,6 +232,15 @@ mod tests {
         assert!(message.contains("two runs would have the name `path=a-b`"), "{message}");
         let long = format!("model.path={}", "x".repeat(300));
         assert!(points(&axes(&[&long]), "r").expect_err("a long name").to_string().contains("longer than 200 bytes"));
+    }
+
+    #[test]
+    fn a_value_typed_another_way_keeps_the_name_of_its_run() {
+        let before = axes(&["objective.alpha=1.4,2"]);
+        let mut now = axes(&["objective.alpha=1.40,1.2,2"]);
+        keep_written(&mut now, &before);
+        let names: Vec<String> = points(&now, "r").expect("points").into_iter().map(|point| point.name).collect();
+        assert_eq!(names, ["alpha=1.4", "alpha=1.2", "alpha=2"]);
     }
 
     #[test]

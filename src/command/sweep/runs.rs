@@ -1,6 +1,7 @@
 //! The runs of a sweep: each a process of this program, and how it ended.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,17 +11,19 @@ use std::time::{Duration, Instant};
 
 use checkpoints::Run;
 use faults::{Fault, Faults, Place};
+use serde_json::json;
 
-use super::folder::{BASE, Folder, State, Sweep};
+use super::folder::{BASE, Folder, RunState, State, Sweep, partial};
 use super::grid::Point;
+use super::sampling;
 use crate::command::announce;
 
 /// How often it is looked whether a process has ended, and whether it is to.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why something is not done.
-enum Undone {
-    /// The user stopped it.
+pub(super) enum Undone {
+    /// The user stopped it, or a cluster did.
     Interrupted,
     /// The first line of what went wrong.
     Failed(String),
@@ -29,6 +32,16 @@ enum Undone {
 impl From<Fault> for Undone {
     fn from(fault: Fault) -> Self {
         Self::Failed(fault.line())
+    }
+}
+
+impl RunState {
+    fn note(&mut self, ended: Result<(), Undone>) {
+        (self.state, self.fault) = match ended {
+            Ok(()) => (State::Done, None),
+            Err(Undone::Interrupted) => (State::Waiting, None),
+            Err(Undone::Failed(words)) => (State::Failed, Some(words)),
+        };
     }
 }
 
@@ -57,21 +70,29 @@ impl<'a> Runner<'a> {
         Ok(Self { program, folder, sweep: Mutex::new(sweep.clone()), points, interrupted })
     }
 
+    /// Measures the base, unless it is measured or there is none.
+    pub(super) fn base(&self) -> Result<(), Undone> {
+        let Some(base) = self.with_sweep(|sweep| sweep.base.clone()) else { return Ok(()) };
+        let has_samples = self.with_sweep(|sweep| sweep.samples.is_some());
+        if self.folder.evaluation(BASE).is_file() && (!has_samples || self.folder.samples(BASE).is_file()) {
+            return Ok(());
+        }
+        let _held = self.log(BASE)?;
+        self.measure(&base, BASE)
+    }
+
     /// Measures the base, and trains and measures every run, `processes` at a time; the sweep as it stands then, or `None`
-    /// when the user stopped it.
+    /// when it was stopped.
     ///
     /// # Errors
     /// The base cannot be measured, or the folder cannot be written.
-    pub(super) fn run(self, base: Option<&str>, processes: usize) -> Result<Option<Sweep>, Faults> {
-        if let Some(base) = base.filter(|_| !self.folder.evaluation(BASE).is_file()) {
-            match self.log(BASE).map_err(Undone::from).and_then(|()| self.evaluate(base, BASE)) {
-                Ok(()) => {}
-                Err(Undone::Interrupted) => return Ok(None),
-                Err(Undone::Failed(words)) => {
-                    let hint = "nothing is trained before the base can be measured; all it said is in this file";
-                    let fault = Fault::new(format!("the base `{base}` cannot be measured: {words}"));
-                    return Err(fault.at(Place::file(self.folder.log(BASE))).hint(hint).into());
-                }
+    pub(super) fn run(self, processes: usize) -> Result<Option<Sweep>, Faults> {
+        match self.base() {
+            Ok(()) => {}
+            Err(Undone::Interrupted) => return Ok(None),
+            Err(Undone::Failed(words)) => {
+                let hint = "nothing is trained before the base can be measured; all it said is in this file";
+                return Err(unmeasured_base(self.folder, &words).hint(hint).into());
             }
         }
         let next = Mutex::new(0..self.points.len());
@@ -92,9 +113,42 @@ impl<'a> Runner<'a> {
                 .collect()
         });
         Faults::check(ended.into_iter().filter_map(Result::err).collect())?;
-        let stopped = self.interrupted.load(Ordering::Relaxed);
         let sweep = self.sweep.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok((!stopped || sweep.runs.iter().all(|run| run.state != State::Waiting)).then_some(sweep))
+        Ok(sweep.runs.iter().all(|run| run.state != State::Waiting).then_some(sweep))
+    }
+
+    /// Measures what is trained and not measured, and notes where every run stands; `None` when it was stopped.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub(super) fn collect(self) -> Result<Option<Sweep>, Fault> {
+        for (index, point) in self.points.iter().enumerate() {
+            let log = self.folder.log(&point.name);
+            let ended = if self.with_sweep(|sweep| sweep.runs[index].state == State::Done) {
+                Ok(())
+            } else if self.folder.is_trained(&point.name) {
+                announce(&format!("{}: measuring", point.name));
+                self.log(&point.name).map_err(Undone::from).and_then(|_held| self.measure_run(point))
+            } else {
+                Err(error_in(&log).map_or(Undone::Interrupted, Undone::Failed))
+            };
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            self.with_sweep(|sweep| sweep.runs[index].note(ended));
+        }
+        self.with_sweep(|sweep| self.folder.write_sweep(sweep))?;
+        Ok(Some(self.sweep.into_inner().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Trains and measures one run, unless it is done.
+    pub(super) fn task(&self, index: usize) -> Result<(), Undone> {
+        let point = &self.points[index];
+        let _held = self.log(&point.name)?;
+        if self.with_sweep(|sweep| sweep.model.is_none()) {
+            self.train(point)?;
+        }
+        self.measure_run(point)
     }
 
     /// Trains and measures one run, unless it is done, and notes how that ended.
@@ -107,23 +161,18 @@ impl<'a> Runner<'a> {
         }
         announce(&format!("{place}: training"));
         let started = Instant::now();
-        let ended = self
-            .train(point)
-            .and_then(|()| self.evaluate(&self.folder.run(&point.name).display().to_string(), &point.name));
-        let (state, fault) = match ended {
-            Ok(()) => {
-                announce(&format!("{place}: done in {:.1} s", started.elapsed().as_secs_f64()));
-                (State::Done, None)
-            }
-            Err(Undone::Interrupted) => (State::Waiting, None),
-            Err(Undone::Failed(words)) => {
-                announce(&format!("{place}: failed: {words}"));
-                (State::Failed, Some(words))
-            }
-        };
+        let ended = self.task(index);
+        match &ended {
+            Ok(()) => announce(&format!("{place}: done in {:.1} s", started.elapsed().as_secs_f64())),
+            Err(Undone::Interrupted) => announce(&format!("{place}: stopped")),
+            Err(Undone::Failed(words)) => announce(&format!("{place}: failed: {words}")),
+        }
+        self.note(index, ended)
+    }
+
+    fn note(&self, index: usize, ended: Result<(), Undone>) -> Result<(), Fault> {
         self.with_sweep(|sweep| {
-            let run = &mut sweep.runs[index];
-            (run.state, run.fault) = (state, fault);
+            sweep.runs[index].note(ended);
             self.folder.write_sweep(sweep)
         })
     }
@@ -132,15 +181,25 @@ impl<'a> Runner<'a> {
         act(&mut self.sweep.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// An empty log.
-    fn log(&self, name: &str) -> Result<(), Fault> {
-        let log = self.folder.log(name);
-        File::create(&log).map(drop).map_err(|error| Fault::of_file("cannot write the log", &log, &error))
+    /// An empty log, which keeps every other process from this run while it is held.
+    fn log(&self, name: &str) -> Result<File, Fault> {
+        let path = self.folder.log(name);
+        let unwritten = |error| Fault::of_file("cannot write the log", &path, &error);
+        let log = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(unwritten)?;
+        match log.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let fault = Fault::new(format!("another process is at `{name}`")).at(Place::file(&path));
+                return Err(fault.hint("wait for it"));
+            }
+            Err(TryLockError::Error(error)) => return Err(Fault::of_file("cannot lock the log", &path, &error)),
+        }
+        log.set_len(0).map_err(unwritten)?;
+        Ok(log)
     }
 
     /// Trains a run to its end, from its latest checkpoint where it has one.
     fn train(&self, point: &Point) -> Result<(), Undone> {
-        self.log(&point.name)?;
         let folder = self.folder.run(&point.name);
         Run::refuse_in_use(&folder)?;
         let has_checkpoint = Run::open(&folder).and_then(|run| run.checkpoints()).is_ok_and(|found| !found.is_empty());
@@ -151,7 +210,7 @@ impl<'a> Runner<'a> {
         let mut command = Command::new(&self.program);
         command.arg("run").arg(self.folder.recipe());
         let set = self.with_sweep(|sweep| sweep.set.clone());
-        let folder = toml::Value::String(folder.display().to_string());
+        let folder = one_line(&folder.display().to_string());
         for set in set.iter().chain(&point.set).chain([&format!("output.dir={folder}")]) {
             command.arg("--set").arg(set);
         }
@@ -162,7 +221,41 @@ impl<'a> Runner<'a> {
         self.wait_for(command, &point.name)
     }
 
-    /// Measures a model; what was measured has its name once it is whole.
+    fn measure_run(&self, point: &Point) -> Result<(), Undone> {
+        match self.with_sweep(|sweep| sweep.model.clone()) {
+            Some(model) => self.measure_samples(&model, point),
+            None => self.measure(&self.folder.run(&point.name).display().to_string(), &point.name),
+        }
+    }
+
+    /// Measures a model on the rows of the sweep, and draws samples of it where there are to be any.
+    fn measure(&self, model: &str, name: &str) -> Result<(), Undone> {
+        if !self.folder.evaluation(name).is_file() {
+            self.evaluate(model, name)?;
+        }
+        self.sample(model, name, &[])
+    }
+
+    /// Samples a model as a point says, and measures the samples.
+    fn measure_samples(&self, model: &str, point: &Point) -> Result<(), Undone> {
+        self.sample(model, &point.name, &point.set)?;
+        let mut command = Command::new(&self.program);
+        command.args(["eval", "--samples"]).arg(self.folder.samples(&point.name));
+        self.write_output(command, &self.folder.evaluation(&point.name), &point.name)
+    }
+
+    /// Draws samples where there are to be any and are none yet, with options of a point beside those of the sweep.
+    fn sample(&self, model: &str, name: &str, set: &[String]) -> Result<(), Undone> {
+        let file = self.folder.samples(name);
+        let Some(samples) = self.with_sweep(|sweep| sweep.samples.clone()).filter(|_| !file.is_file()) else {
+            return Ok(());
+        };
+        let mut command = Command::new(&self.program);
+        command.args(["sample", model, "--prompts", &samples.prompts]).args(sampling::options(&samples.options, set));
+        self.write_output(command, &file, name)
+    }
+
+    /// Measures a model on the rows of the sweep.
     fn evaluate(&self, model: &str, name: &str) -> Result<(), Undone> {
         let evaluation = self.with_sweep(|sweep| sweep.evaluation.clone());
         let mut command = Command::new(&self.program);
@@ -175,12 +268,22 @@ impl<'a> Runner<'a> {
         for rename in &evaluation.rename {
             command.args(["--rename", rename]);
         }
-        let (partial, whole) = (self.folder.partial_evaluation(name), self.folder.evaluation(name));
-        let unwritten = |error| Fault::of_file("cannot write what was measured", &whole, &error);
-        let file = File::create(&partial).map_err(unwritten)?;
+        self.write_output(command, &self.folder.evaluation(name), name)
+    }
+
+    /// Runs a command whose output becomes a file, which has its name once it is whole.
+    fn write_output(&self, mut command: Command, whole: &Path, name: &str) -> Result<(), Undone> {
+        let partial = partial(whole);
+        let unwritten = |error| Fault::of_file("cannot write it", whole, &error);
+        // A new file: what a sweep that was killed may have left behind cannot write into it.
+        match std::fs::remove_file(&partial) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unwritten(error).into()),
+            _ => {}
+        }
+        let file = File::create_new(&partial).map_err(unwritten)?;
         command.stdout(file.try_clone().map_err(unwritten)?);
         self.wait_for(command, name)?;
-        file.sync_all().and_then(|()| std::fs::rename(&partial, &whole)).map_err(unwritten)?;
+        file.sync_all().and_then(|()| std::fs::rename(&partial, whole)).map_err(unwritten)?;
         Ok(())
     }
 
@@ -206,12 +309,54 @@ impl<'a> Runner<'a> {
             }
             thread::sleep(PAUSE);
         };
-        match status.success() {
-            true => Ok(()),
-            false if asked => Err(Undone::Interrupted),
-            false => Err(Undone::Failed(what_went_wrong(&path, status))),
+        if status.success() {
+            return Ok(());
         }
+        if asked || was_asked_to_end(status) {
+            return Err(Undone::Interrupted);
+        }
+        let words = error_in(&path).unwrap_or_else(|| {
+            let words = words(status);
+            // For who reads the log later, such as `--collect`. That the run failed is told in any case.
+            if let Ok(mut log) = File::options().append(true).open(&path) {
+                let _ = writeln!(log, "{ERROR}{words}");
+            }
+            words
+        });
+        Err(Undone::Failed(words))
     }
+}
+
+/// A text as TOML and `--set` read it, on one line whatever it holds.
+fn one_line(text: &str) -> String {
+    // JSON's strings are TOML's, but for a mark that JSON does not escape.
+    json!(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+/// What an error begins with in a log.
+const ERROR: &str = "error: ";
+
+/// The base cannot be measured.
+pub(super) fn unmeasured_base(folder: &Folder, words: &str) -> Fault {
+    Fault::new(format!("the base cannot be measured: {words}")).at(Place::file(folder.log(BASE)))
+}
+
+/// True where somebody else asked the process to end: a cluster signals all processes of a task, not the first alone.
+fn was_asked_to_end(status: ExitStatus) -> bool {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return [libc::SIGTERM, libc::SIGINT, libc::SIGHUP].contains(&signal);
+    }
+    status.code().is_some_and(|code| [130, 143].contains(&code))
+}
+
+/// How a process ended that said nothing of it.
+fn words(status: ExitStatus) -> String {
+    #[cfg(unix)]
+    if std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGKILL) {
+        return "it was killed, as the system does when memory runs out".into();
+    }
+    status.to_string()
 }
 
 /// Keeps the terminal's signals from a process, which are passed on as a request to end, so that they come once; and ends
@@ -219,6 +364,15 @@ impl<'a> Runner<'a> {
 fn alone(command: &mut Command) {
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(command, 0);
+    #[cfg(unix)]
+    // SAFETY: between fork and exec a system call is all that is made.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(command, || {
+            // It hears requests to end, even where this one was started by `nohup`.
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        });
+    }
     #[cfg(target_os = "linux")]
     // SAFETY: between fork and exec a system call is all that is made.
     unsafe {
@@ -231,19 +385,33 @@ fn alone(command: &mut Command) {
     }
 }
 
-/// Asks a process to end: a run writes a checkpoint first.
+/// Asks a process to end: a run writes a checkpoint first. By SIGHUP, of which there may be several: a cluster sends SIGTERM to
+/// all processes of a task at once, and a second one of those would stop the run without a checkpoint.
 fn ask_to_end(child: &mut Child) {
     // One that has ended meanwhile needs no asking.
     #[cfg(unix)]
-    let _ = rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::TERM);
+    let _ = rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::HUP);
     #[cfg(not(unix))]
     let _ = child.kill();
 }
 
-/// The first error in a log, or how the process ended.
-fn what_went_wrong(log: &Path, status: ExitStatus) -> String {
+/// The first error in a log.
+fn error_in(log: &Path) -> Option<String> {
     let text = fs_err::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let error = text.lines().find_map(|line| line.strip_prefix("error: "));
-    error.map_or_else(|| status.to_string(), |words| words.trim().to_owned())
+    text.lines().find_map(|line| line.strip_prefix(ERROR)).map(|words| words.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_path_is_one_line_of_toml() {
+        for text in ["plain", "it's \"a\"\nb\t\\ \u{7f}\u{1b} 狐", ""] {
+            let line = one_line(text);
+            let read: toml::Table = toml::from_str(&format!("value = {line}")).expect("TOML");
+            assert!(!line.contains('\n') && read["value"].as_str() == Some(text), "{line}");
+        }
+    }
 }

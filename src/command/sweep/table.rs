@@ -11,11 +11,26 @@ use serde_json::{Map, Value, json};
 use super::folder::BASE;
 
 /// What `trainer eval` says of a line that is no measurement.
-const NO_METRICS: [&str; 11] =
-    ["model", "file", "line", "prompt", "temperature", "top_p", "top_k", "min_p", "targets", "rows", "tokens"];
+const NO_METRICS: [&str; 15] = [
+    "model",
+    "file",
+    "line",
+    "prompt",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "targets",
+    "rows",
+    "tokens",
+    "prompts",
+    "samples",
+    "prompts_at_ceiling",
+    "standard_errors",
+];
 
 /// Metrics that a person is shown, where there are any of them; `table.jsonl` has all.
-const SHOWN: [&str; 6] = ["mass", "f8", "f1_8", "coverage.100", "loss", "nll"];
+const SHOWN: [&str; 9] = ["mass", "f8", "f1_8", "coverage.100", "loss", "nll", "pass_at_k.1", "distinct", "vendi"];
 
 /// Numbers of one model: by temperature and by metric, in the order they were printed.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -26,7 +41,8 @@ impl Measured {
     pub(super) fn read(lines: &[Value]) -> Self {
         let is_total = |line: &&Value| {
             let key = if line.get("prompt").is_some() { "prompt" } else { "file" };
-            line.get(key).is_some_and(Value::is_null)
+            // The last line of what was measured of samples counts the prompts.
+            line.get("prompts").is_some() || line.get(key).is_some_and(Value::is_null)
         };
         let mut found = Self::default();
         for line in lines.iter().filter(is_total) {
@@ -174,7 +190,7 @@ impl<'a> Table<'a> {
             vec![["arm", "T", "seeds"].into_iter().chain(metrics.iter().copied()).map(String::from).collect()];
         for (temperature, _) in &first.0 {
             if let Some(base) = base {
-                let mut row: Vec<String> = vec![BASE.into(), temperature.to_string(), String::new()];
+                let mut row: Vec<String> = vec![BASE.into(), at(temperature), String::new()];
                 let number = |metric: &&str| base.get(temperature, metric).map_or(String::new(), |x| format!("{x:.4}"));
                 row.extend(metrics.iter().map(number));
                 rows.push(row);
@@ -183,13 +199,18 @@ impl<'a> Table<'a> {
                 let cells: Vec<Option<Cell>> =
                     metrics.iter().map(|metric| self.cell(arm, temperature, metric)).collect();
                 let count = cells.iter().flatten().map(|cell| cell.over_seeds.count).max().unwrap_or_default();
-                let mut row = vec![arm.into(), temperature.to_string(), count.to_string()];
+                let mut row = vec![arm.into(), at(temperature), count.to_string()];
                 row.extend(cells.iter().map(|cell| cell.as_ref().map_or(String::new(), shown)));
                 rows.push(row);
             }
         }
         aligned(&rows)
     }
+}
+
+/// A temperature, or nothing where the settings say it.
+fn at(temperature: &Value) -> String {
+    if temperature.is_null() { String::new() } else { temperature.to_string() }
 }
 
 /// `mean ±half (difference ±half)`, as far as there are any.
