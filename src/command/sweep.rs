@@ -88,6 +88,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         return Ok(Outcome::Interrupted);
     };
     tabulate(&folder, &sweep, base.is_some())?;
+    crate::report::comparison::write_sweep(&out)?;
     failures(&folder, &sweep)?;
     Ok(Outcome::Done)
 }
