@@ -118,10 +118,10 @@ pub fn section(comparison: &Comparison) -> Result<String, UnknownBaseline> {
     };
     let others = all.iter().filter(|(arm, _)| *arm != baseline.0);
     let mut verdicts: Vec<Verdict> = others.map(|arm| verdict::compare(&baseline, arm)).collect();
-    // A single model among arms of seeds, as the base is, comes last.
-    let seeds = all.iter().any(|(_, runs)| runs.len() > 1);
-    let is_single = |name: &str| seeds && all.iter().any(|(arm, runs)| *arm == name && runs.len() == 1);
-    verdicts.sort_by_key(|verdict| (Some(&verdict.arm) != comparison.lead.as_ref(), is_single(&verdict.arm)));
+    // A model without a seed among arms of seeds, as the base is, comes last.
+    let seeds = comparison.runs.iter().any(|run| run.seed.is_some());
+    let is_without = |name: &str| seeds && comparison.runs.iter().any(|run| run.arm == name && run.seed.is_none());
+    verdicts.sort_by_key(|verdict| (Some(&verdict.arm) != comparison.lead.as_ref(), is_without(&verdict.arm)));
     let shown = shown(&all, baseline.0, &verdicts);
     let view = View {
         arms: &shown,
