@@ -15,10 +15,7 @@ mod report;
 mod run;
 mod sample;
 mod sweep;
-mod typed;
 mod usage;
-
-pub(crate) use typed::quoted;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
@@ -34,6 +31,7 @@ use losses::Registry;
 
 use crate::loading::{self, Loaded};
 use crate::logging::terminal;
+use crate::logging::typed::quoted;
 use crate::logging::{self, Format, Verbosity};
 use crate::recipe::{self, Recipe};
 
@@ -172,7 +170,13 @@ fn check_limit() -> Result<(), Fault> {
 
 /// Reads and checks the recipe in a file.
 fn read_recipe(path: &Path, overrides: &[String], registry: &Registry) -> Result<Recipe, Faults> {
-    recipe::parse(&path.display().to_string(), &recipe_text(path)?, overrides, registry)
+    let name = path.display().to_string();
+    let mut recipe = recipe::parse(&name, &recipe_text(path)?, overrides, registry)?;
+    if recipe.sweep.is_some() {
+        let words = format!("`[sweep]` has no effect here: `trainer sweep {}` is for it", quoted(&name));
+        recipe.warnings.push(words);
+    }
+    Ok(recipe)
 }
 
 /// The text of the recipe in a file.

@@ -2,6 +2,7 @@
 //! progress bar, and what cannot be written is dropped: a stream that is gone is no reason to stop a run.
 
 pub mod terminal;
+pub mod typed;
 
 use std::ffi::OsString;
 use std::fmt;

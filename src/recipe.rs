@@ -14,6 +14,7 @@ mod not_toml;
 mod objective;
 mod optimization;
 mod run;
+mod sweep;
 
 use std::path::Path;
 
@@ -28,6 +29,7 @@ pub use elsewhere::{own_key, translate};
 pub use model::{Backbone, FITTED_ROWS, Model};
 pub use optimization::{Duration, Optimizer, Schedule, Train, Warmup};
 pub use run::{Checkpoint, Eval, Output, Prompts};
+pub use sweep::Sweep;
 
 /// A recipe as typed, defaults filled in.
 pub struct Recipe {
@@ -55,6 +57,8 @@ pub struct Recipe {
     pub eval: Eval,
     /// `[output]`
     pub output: Output,
+    /// `[sweep]`, which no single run has.
+    pub sweep: Option<Sweep>,
     /// Settings that are allowed and have no effect or cannot be meant, one sentence each.
     pub warnings: Vec<String>,
     /// Where the values stand, for faults that are found when more than the recipe is known.
@@ -144,8 +148,10 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
         root.file(fault.at(document.places().of("checkpoint.best_by")).hint(hint));
     }
     let output = in_table(&mut root, "output", |section| run::read_output(section, &default_directory(name)));
+    let sweep = root.has("sweep").then(|| in_table(&mut root, "sweep", sweep::read));
 
-    let resolved = root.end();
+    let mut resolved = root.end();
+    resolved.remove("sweep");
     let places = document.places();
     warnings.extend(document.warnings().iter().map(Fault::line));
     let read = document.finish();
@@ -171,6 +177,7 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
         checkpoint,
         eval,
         output,
+        sweep,
         warnings,
         places,
         resolved,
@@ -187,6 +194,18 @@ pub fn backbone(name: &str, text: &str) -> Result<Backbone, Faults> {
     let backbone = in_table(&mut document.root(), "model", model::read).backbone;
     document.finish()?;
     Ok(backbone)
+}
+
+/// What a recipe says of its sweep; what else stands in it is left unread.
+///
+/// # Errors
+/// A text that is not TOML, or a `[sweep]` that cannot be read.
+pub fn sweep(name: &str, text: &str) -> Result<Option<Sweep>, Faults> {
+    let document = Document::parse(name, text, &[])?;
+    let mut root = document.root();
+    let sweep = root.has("sweep").then(|| in_table(&mut root, "sweep", sweep::read));
+    document.finish()?;
+    Ok(sweep)
 }
 
 /// What a run's resolved recipe says of chats; what else stands in it is left unread.

@@ -16,7 +16,7 @@ const LETTER: f64 = 8.5;
 const LABEL_HEIGHT: f64 = 17.0;
 
 /// Lines of more points than this have no dots.
-const DOTS: usize = 40;
+const DOTS: usize = 24;
 
 /// A picture as numbers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

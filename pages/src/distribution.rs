@@ -25,6 +25,7 @@ const POINTS: usize = 200;
 pub struct Distribution {
     prompt: Shown,
     temperature: f64,
+    temperature_text: String,
     targets: usize,
     /// Least that the loss can be: the entropy of the truth.
     floor: Option<f64>,
@@ -150,6 +151,7 @@ fn distribution(part: &Part, truth: &Point, chosen: &[(usize, &Arm<'_>)], temper
     Distribution {
         prompt: Shown::of(&part.name),
         temperature,
+        temperature_text: plain(temperature),
         targets: order.len(),
         floor,
         floor_text: floor.map_or("not known".into(), plain),

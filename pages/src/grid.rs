@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::chart::{Dot, Figure, Line};
-use crate::number::{plain, signed_with_half, with_half};
+use crate::number::{signed_with_half, with_half};
 use crate::pairs::half_width;
 use crate::read::Arm;
 use crate::verdict::{PRECISION, RECALL, Verdict};
@@ -41,6 +41,8 @@ struct Cell {
     text: String,
     /// Of each seed.
     seeds: Vec<f64>,
+    /// Of a difference.
+    interval: Option<(f64, f64)>,
 }
 
 /// The arms with their numbers, in several orders.
@@ -68,7 +70,11 @@ pub fn overview(arms: &[Arm<'_>], verdicts: &[Verdict], grid: &Grid, temperature
             (None, Some(_)) => "cannot be told".into(),
             _ => "the baseline".into(),
         };
-        Cell { value, text, seeds: Vec::new() }
+        // The baseline is no distance from itself.
+        let value = if told(arm).is_none() { Some(0.0) } else { value };
+        let half = verdict.and_then(|verdict| verdict.half_width);
+        let interval = value.zip(half).map(|(value, half)| (value - half, value + half));
+        Cell { value, text, seeds: Vec::new(), interval }
     };
     let metric = verdicts.iter().find(|verdict| verdict.difference.is_some()).map_or(RECALL, |verdict| verdict.metric);
     let name = if metric == RECALL { "recall at equal precision, difference" } else { "held-out nll, difference" };
@@ -78,14 +84,15 @@ pub fn overview(arms: &[Arm<'_>], verdicts: &[Verdict], grid: &Grid, temperature
             let seeds: Vec<f64> = arm.1.iter().filter_map(|run| run.at(temperature)?.value(key)).collect();
             let mean = (!seeds.is_empty()).then(|| Mean::of(&seeds));
             let text = mean.map_or("\u{2013}".into(), |mean| with_half(mean.mean, half_width(&mean)));
-            Cell { value: mean.map(|mean| mean.mean), text, seeds }
+            Cell { value: mean.map(|mean| mean.mean), text, seeds, interval: None }
         };
         let cells: Vec<Cell> = arms.iter().map(cell).collect();
         if cells.iter().any(|cell| cell.value.is_some()) {
             columns.push(Column { name: name.into(), cells });
         }
     }
-    columns.retain(|column| column.cells.iter().any(|cell| cell.value.is_some()));
+    // The baseline's 0 alone says nothing.
+    columns.retain(|column| column.cells.iter().any(|cell| cell.value.is_some_and(|value| value != 0.0)));
     let values = |arm: &Arm<'_>| match grid.arms.iter().find(|(name, _)| name == arm.0) {
         Some((_, values)) => values.clone(),
         None => grid.keys.iter().map(|_| "\u{2013}".to_owned()).collect(),
@@ -184,19 +191,23 @@ fn line(overview: &Overview, column: &Column, key: &str) -> Option<Figure> {
     let names: Vec<String> = places.iter().map(|place| overview.settings[*place][0].clone()).collect();
     let numbers: Option<Vec<f64>> = names.iter().map(|name| name.parse().ok()).collect();
     let xs = numbers.clone().unwrap_or_else(|| (0..names.len()).map(|place| place as f64).collect());
-    let mut points: Vec<(f64, f64, &[f64])> = places
-        .iter()
-        .zip(&xs)
-        .filter_map(|(place, x)| Some((*x, column.cells[*place].value?, &column.cells[*place].seeds[..])))
-        .collect();
+    let cells = places.iter().zip(&xs).map(|(place, x)| (*x, &column.cells[*place]));
+    let mut points: Vec<(f64, f64, &Cell)> = cells.filter_map(|(x, cell)| Some((x, cell.value?, cell))).collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     if points.is_empty() {
         return None;
     }
     let dot = |x: f64, y: f64| Dot { x, y, ..Dot::default() };
-    let seeds = points.iter().flat_map(|(x, _, seeds)| seeds.iter().map(|y| dot(*x, *y)));
+    let seeds = points.iter().flat_map(|(x, _, cell)| cell.seeds.iter().map(|y| dot(*x, *y)));
+    let interval = |(x, _, cell): &(f64, f64, &Cell)| {
+        let (low, high) = cell.interval?;
+        let points = vec![dot(*x, low), dot(*x, high)];
+        Some(Line { arm: "interval".into(), place: Some(0), run: Some("95 % interval".into()), apart: false, points })
+    };
     let (low, high) = crate::axis::range(xs.iter().copied())?;
-    let lines = vec![
+    let mut lines: Vec<Line> = points.iter().filter_map(interval).collect();
+    let has_intervals = !lines.is_empty();
+    lines.extend([
         Line { arm: "seeds".into(), place: Some(0), run: Some("a seed".into()), apart: true, points: seeds.collect() },
         Line {
             arm: "mean".into(),
@@ -205,10 +216,11 @@ fn line(overview: &Overview, column: &Column, key: &str) -> Option<Figure> {
             apart: numbers.is_none(),
             points: points.iter().map(|(x, y, _)| dot(*x, *y)).collect(),
         },
-    ];
+    ]);
+    lines.retain(|line| !line.points.is_empty());
     Some(Figure {
         title: format!("{} over {key}", column.name),
-        note: "Small dots are seeds.".into(),
+        note: if has_intervals { "With 95 % intervals; the baseline is 0." } else { "Small dots are seeds." }.into(),
         x: key.into(),
         y: column.name.clone(),
         logarithmic: numbers.is_some() && low > 0.0 && high >= 20.0 * low,
@@ -227,7 +239,11 @@ fn short(name: &str) -> String {
 pub fn value_text(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) => text.clone(),
-        serde_json::Value::Number(number) => number.as_f64().map_or_else(|| number.to_string(), plain),
+        serde_json::Value::Number(number) => number.to_string(),
+        serde_json::Value::Object(table) => {
+            let pairs: Vec<String> = table.iter().map(|(key, value)| format!("{key}={}", value_text(value))).collect();
+            pairs.join(", ")
+        }
         other => other.to_string(),
     }
 }
@@ -241,6 +257,12 @@ mod tests {
     fn grid(keys: &[&str], arms: &[(&str, &[&str])]) -> Grid {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         Grid { keys: words(keys), arms: arms.iter().map(|(arm, values)| ((*arm).to_owned(), words(values))).collect() }
+    }
+
+    #[test]
+    fn a_table_of_a_recipe_is_its_pairs() {
+        let value = serde_json::json!({"kind": "cdiv", "alpha": 1.4});
+        assert_eq!(value_text(&value), "kind=cdiv, alpha=1.4");
     }
 
     #[test]

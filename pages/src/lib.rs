@@ -118,7 +118,10 @@ pub fn section(comparison: &Comparison) -> Result<String, UnknownBaseline> {
     };
     let others = all.iter().filter(|(arm, _)| *arm != baseline.0);
     let mut verdicts: Vec<Verdict> = others.map(|arm| verdict::compare(&baseline, arm)).collect();
-    verdicts.sort_by_key(|verdict| Some(&verdict.arm) != comparison.lead.as_ref());
+    // A model without a seed among arms of seeds, as the base is, comes last.
+    let seeds = comparison.runs.iter().any(|run| run.seed.is_some());
+    let is_without = |name: &str| seeds && comparison.runs.iter().any(|run| run.arm == name && run.seed.is_none());
+    verdicts.sort_by_key(|verdict| (Some(&verdict.arm) != comparison.lead.as_ref(), is_without(&verdict.arm)));
     let shown = shown(&all, baseline.0, &verdicts);
     let view = View {
         arms: &shown,
@@ -162,18 +165,19 @@ fn filling(
             baseline: *arm == baseline.0 && all.len() > 1,
         })
         .collect();
+    let failures = [&comparison.failures[..], &unfinished(&comparison.runs)].concat();
     let figures = [&frontiers[..], &lines, &curves, &training].concat();
     let json = json!({
         "title": comparison.title, "baseline": baseline.0, "verdicts": verdicts, "levels": levels,
         "figures": figures,
         "distributions": distributions, "heat_maps": heat_maps, "overview": overview, "tables": tables,
-        "prompts": changes, "settings": comparison.settings, "failures": comparison.failures, "notes": comparison.notes,
+        "prompts": changes, "settings": comparison.settings, "failures": failures, "notes": comparison.notes,
     });
     let drawn_distributions: Vec<Option<Drawing>> =
         distributions.iter().map(|found| found.figure.as_ref().and_then(chart::draw)).collect();
     let drawn = |figures: &[Figure]| Serde(figures.iter().filter_map(chart::draw).collect::<Vec<_>>());
     context! {
-        sentences => sentences(all, baseline, verdicts),
+        sentences => sentences(all, baseline, verdicts, !comparison.samples.is_empty()),
         legend => Serde(legend),
         hidden => all.len() - view.arms.len(),
         baseline => baseline.0,
@@ -195,7 +199,7 @@ fn filling(
         changes => Serde(&changes),
         sizes => Serde(sizes(&comparison.runs)),
         settings => Serde(&comparison.settings),
-        failures => Serde(&comparison.failures),
+        failures => Serde(failures),
         notes => Serde(&comparison.notes),
         json => escaped(&json.to_string()),
     }
@@ -214,12 +218,22 @@ fn escaped(json: &str) -> String {
     json.replace('<', "\\u003c")
 }
 
-fn sentences(all: &[Arm<'_>], baseline: &Arm<'_>, verdicts: &[Verdict]) -> Vec<String> {
+fn sentences(all: &[Arm<'_>], baseline: &Arm<'_>, verdicts: &[Verdict], drawn: bool) -> Vec<String> {
     match (verdicts, all.is_empty()) {
+        (_, true) if drawn => {
+            vec!["Nothing was measured, so no difference can be told; what was drawn stands below.".into()]
+        }
         (_, true) => vec!["Nothing was evaluated, so nothing can be said.".into()],
         ([], false) => vec![format!("{} alone was evaluated: there is nothing to compare it with.", baseline.0)],
         (verdicts, false) => verdicts.iter().map(|verdict| verdict.sentence.clone()).collect(),
     }
+}
+
+/// Runs whose prompts were measured, and not all of them together.
+fn unfinished(runs: &[Run]) -> Vec<(String, String)> {
+    let without = runs.iter().filter(|run| run.points.is_empty() && !run.parts.is_empty());
+    let why = "its lines end before the one for all prompts together: the file was cut off";
+    without.map(|run| (run.name.clone(), why.to_owned())).collect()
 }
 
 /// The arms that have a line and a column: all, or where they are many the baseline, the first verdict's, and those that do

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::number::{plain, signed_with_half, with_half};
 use crate::pairs::{Difference, Pairs, half_width};
-use crate::read::{Arm, Point, Run};
+use crate::read::{Arm, Point, Run, at};
 
 /// Metrics at one temperature: a row each, a column an arm.
 #[derive(Debug, Serialize)]
@@ -72,7 +72,12 @@ pub fn metrics(arms: &[Arm<'_>], baseline: &Arm<'_>, first: Option<f64>, ceiling
             let (definition, better) = explained(&registry, name);
             let cells = arms.iter().zip(&pairs).map(|(arm, pairs)| {
                 let value = |run: &Run| run.at(temperature)?.value(name);
-                cell(arm, arm.0 == baseline.0, pairs.as_ref(), value)
+                let both = pairs.as_ref().map(|pairs| match &pairs.runs[..] {
+                    // Of samples the prompts are what was drawn independently; a run by itself has no interval.
+                    [(a, b)] if temperature.is_none() => (by_prompt(a, b, name), "prompts"),
+                    runs => (runs.iter().filter_map(|(a, b)| Some((value(a)?, value(b)?))).collect(), ""),
+                });
+                cell(arm, arm.0 == baseline.0, both, value)
             });
             let (better, arrow) = match better {
                 Better::Higher => ("higher is better", "\u{2191}"),
@@ -101,13 +106,26 @@ fn points<'a>(arms: &'a [Arm<'_>]) -> impl Iterator<Item = &'a Point> {
     arms.iter().flat_map(|(_, runs)| runs).flat_map(|run| &run.points)
 }
 
-fn cell(arm: &Arm<'_>, is_baseline: bool, pairs: Option<&Pairs<'_>>, value: impl Fn(&Run) -> Option<f64>) -> Cell {
+/// A number of each prompt that both were measured on.
+fn by_prompt(a: &Run, b: &Run, name: &str) -> Vec<(f64, f64)> {
+    let prompts = a.parts.iter().filter(|part| part.is_prompt);
+    let both = prompts.filter_map(|part| {
+        let other = b.parts.iter().find(|other| other.is(part))?;
+        Some((at(&part.points, None)?.value(name)?, at(&other.points, None)?.value(name)?))
+    });
+    both.collect()
+}
+
+/// Pairs of numbers, and what they are pairs of, where those are not runs.
+type Paired = (Vec<(f64, f64)>, &'static str);
+
+fn cell(arm: &Arm<'_>, is_baseline: bool, both: Option<Paired>, value: impl Fn(&Run) -> Option<f64>) -> Cell {
     let values: Vec<f64> = arm.1.iter().filter_map(|run| value(run)).collect();
     let mean = (!values.is_empty()).then(|| Mean::of(&values));
     let half_width = mean.as_ref().and_then(half_width);
-    let both = |(a, b): &(&Run, &Run)| Some((value(a)?, value(b)?));
-    let both: Option<Vec<(f64, f64)>> = pairs.map(|pairs| pairs.runs.iter().filter_map(both).collect());
-    let difference = both.as_deref().and_then(Difference::of);
+    let difference = both.as_ref().and_then(|(both, _)| Difference::of(both));
+    let over = both.as_ref().filter(|(_, unit)| !unit.is_empty());
+    let over = over.map_or(String::new(), |(both, unit)| format!(" over {} {unit}", both.len()));
     let exact: Vec<String> = values.iter().map(f64::to_string).collect();
     Cell {
         arm: arm.0.into(),
@@ -119,7 +137,7 @@ fn cell(arm: &Arm<'_>, is_baseline: bool, pairs: Option<&Pairs<'_>>, value: impl
         half_width,
         difference: difference.map(|difference| difference.mean),
         difference_half_width: difference.and_then(|difference| difference.half_width),
-        difference_text: difference.map_or(String::new(), |d| signed_with_half(d.mean, d.half_width)),
+        difference_text: difference.map_or(String::new(), |d| signed_with_half(d.mean, d.half_width) + &over),
         grey: !is_baseline && !difference.is_some_and(|difference| difference.is_told()),
     }
 }
@@ -201,6 +219,33 @@ mod tests {
         // .05, .05 and .051: 4.302653 s / sqrt(3) = .001434.
         assert_eq!(f8.cells[1].difference_text, "+0.0503 \u{b1} 0.0014");
         assert!(!f8.definition.is_empty() && !mass.definition.is_empty());
+    }
+
+    /// EVALUATION 4: pass@1 of six problems, .066667 with a standard error of .042164.
+    #[test]
+    fn samples_of_two_models_are_compared_by_prompt() {
+        let of = |name: &str, values: [f64; 6]| {
+            let line = |(place, value): (usize, f64)| {
+                format!("{{\"prompt\":\"p{place}\",\"samples\":10,\"pass_at_k\":{{\"1\":{value}}}}}\n")
+            };
+            let mut text: String = values.into_iter().enumerate().map(line).collect();
+            text += &format!(
+                "{{\"prompts\":6,\"samples\":60,\"pass_at_k\":{{\"1\":{}}}}}",
+                values.iter().sum::<f64>() / 6.0
+            );
+            let mut runs = Vec::new();
+            crate::read::evaluations(&text, name, &mut runs).expect("lines");
+            runs.remove(0)
+        };
+        let runs = [of("a", [0.2, 0.5, 0.9, 0.4, 0.0, 0.7]), of("b", [0.3, 0.5, 1.0, 0.6, 0.1, 0.6])];
+        let arms = arms(&runs);
+        let tables = metrics(&arms, &arms[0], Some(1.0), &[]);
+        let row = tables[0].rows.iter().find(|row| row.name == "pass_at_k@1").expect("pass@1");
+        assert_eq!((&tables[0].title[..], row.cells[1].count), ("Samples", 1));
+        let half = row.cells[1].difference_half_width.expect("six prompts");
+        // 2.570582 is the quantile of five degrees of freedom.
+        assert!((half - 2.570_582 * 0.042_164).abs() < 1e-5, "{half}");
+        assert_eq!(row.cells[1].difference_text, "+0.07 \u{b1} 0.11 over 6 prompts");
     }
 
     #[test]

@@ -80,7 +80,7 @@ pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>) -> Verdict {
     };
     let reached = |(a, b): &(Curve, Curve)| Some((at_precision(a, precision)?, at_precision(b, precision)?));
     let recalls: Vec<(f64, f64)> = curves.iter().filter_map(reached).collect();
-    let verdict = told(verdict, &recalls);
+    let verdict = told(verdict, &recalls, pairs.constant);
     let moved = match precision == wanted {
         true => "the baseline's own at temperature 1".to_owned(),
         false => {
@@ -93,8 +93,15 @@ pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>) -> Verdict {
 }
 
 /// The levels and the difference of pairs.
-fn told(verdict: Verdict, pairs: &[(f64, f64)]) -> Verdict {
-    let level = |of: fn(&(f64, f64)) -> f64| Mean::of(&pairs.iter().map(of).collect::<Vec<_>>());
+fn told(verdict: Verdict, pairs: &[(f64, f64)], constant: bool) -> Verdict {
+    let level = |of: fn(&(f64, f64)) -> f64| {
+        let mut values: Vec<f64> = pairs.iter().map(of).collect();
+        // One model in all pairs is one number, which has no interval.
+        if constant && values.iter().all(|value| *value == values[0]) {
+            values.truncate(1);
+        }
+        Mean::of(&values)
+    };
     let difference = Difference::of(pairs);
     Verdict {
         level: Some(level(|pair| pair.1)),
@@ -130,7 +137,7 @@ fn in_words(verdict: Verdict, place: &str, words: &str, verbs: [&str; 2]) -> Ver
 }
 
 fn of_likelihood(verdict: Verdict, both: &[(f64, f64)], pairs: &Pairs<'_>) -> Verdict {
-    let verdict = Verdict { metric: LIKELIHOOD, ..told(verdict, both) };
+    let verdict = Verdict { metric: LIKELIHOOD, ..told(verdict, both, pairs.constant) };
     let words = format!("{}; it says nothing of diversity", pairs.words(both.len()));
     in_words(verdict, &format!("the held-out {LIKELIHOOD} a token"), &words, ["fits worse than", "fits better than"])
 }
@@ -298,7 +305,8 @@ mod tests {
             .collect();
         let verdict = of(&[at("base", 0.3)], &arm);
         assert!(verdict.told && (verdict.half_width.expect("seeds") - 0.051_711).abs() < 1e-6);
-        let numbers = "is 0.417 \u{b1} 0.052 against 0.3 \u{b1} 0: +0.117 \u{b1} 0.052; 3 seeds against one model, 95 % interval.";
+        let numbers =
+            "is 0.417 \u{b1} 0.052 against 0.3: +0.117 \u{b1} 0.052; 3 seeds against one model, 95 % interval.";
         assert!(
             verdict.sentence.starts_with("cdiv finds more than nll") && verdict.sentence.ends_with(numbers),
             "{}",

@@ -8,9 +8,9 @@ use faults::{Fault, counted};
 use serde_json::Value;
 
 use super::sample;
-use super::typed::{escaped, is_one_line, quoted};
 use crate::engine::best::BestBy;
 use crate::logging::terminal;
+use crate::logging::typed::{escaped, is_one_line, quoted};
 use crate::plan::Plan;
 use crate::recipe::{Adapter, Backbone};
 

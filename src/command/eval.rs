@@ -159,6 +159,9 @@ fn measure(name: &str, arguments: &Arguments) -> Result<(), Faults> {
             false => others.extend_from_slice(file),
         }
     }
+    if of_targets.is_empty() && arguments.probabilities > 0 {
+        tracing::warn!("`--probabilities` prints nothing: no row has `targets`");
+    }
     if !of_targets.is_empty() {
         targets::run(&measuring, &of_targets)?;
     }

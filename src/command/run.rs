@@ -11,10 +11,10 @@ use clap::Args;
 use faults::{Fault, Faults, Place};
 use losses::Registry;
 
-use super::typed::quoted;
 use super::{Outcome, announce, closing, interrupt, read_recipe, tell};
 use crate::engine::train::{self, Learner, Log, Observe, Rows, train};
 use crate::logging::terminal;
+use crate::logging::typed::quoted;
 use crate::plan::print::INDENT;
 use crate::plan::{Plan, order};
 use crate::recipe::Recipe;

@@ -8,10 +8,10 @@ use faults::{Causes, Fault, Faults, Place, counted};
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
-use super::typed::unescaped;
 use super::{Outcome, argument, load_model, print_while_read, refuse_too_many, renamed, usage};
 use crate::chat::ChatFlags;
 use crate::logging::terminal;
+use crate::logging::typed::unescaped;
 use crate::sampling::{DecoderRows, News, Question, Settings, TwoTemperatures, check_room, sample, sample_with_intent};
 
 /// Most tokens of a continuation where nothing is said.

@@ -19,9 +19,10 @@ use clap::{Args, ValueEnum};
 use faults::{Fault, Faults, FromToml, counted, nearest};
 use losses::Registry;
 
-use super::typed::quoted;
 use super::{Outcome, announce, argument, check_temperatures, interrupt, print, recipe_text, tell};
+use crate::logging::typed::quoted;
 use crate::recipe::{self, Backbone, Recipe};
+use crate::report::comparison;
 use folder::{Evaluation, Folder, RunState, State, Sweep, stem};
 use grid::{Axis, Point};
 use table::{Row, Table};
@@ -31,15 +32,16 @@ use table::{Row, Table};
 /// The table goes to stdout as JSON Lines, and to stderr for a person: the mean over seeds, half of its 95 % t interval,
 /// and in brackets the difference to the baseline, paired by seed. The same command goes on where a sweep was stopped; with
 /// more values of the grid it adds runs to it. docs/sweeps.md says what stands where.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Arguments {
     /// The recipe, a TOML file; or, where all keys of the grid are `sample.OPTION` of `trainer sample`, a model that is there.
     #[arg(required_unless_present_any = ["collect", "task"])]
     recipe: Option<PathBuf>,
-    /// A key of the recipe and its values: `objective.alpha=1.1,1.2`, `seed=1,2,3`; may be given several times. A grid of
-    /// `sample.temperature=0.5,1` and the like samples a model at each point, and trains nothing.
-    #[arg(long, required_unless_present_any = ["collect", "task"], value_name = "KEY=VALUES")]
+    /// A key of the recipe and its values: `objective.alpha=1.1,1.2`, `seed=1,2,3`; may be given several times [default: `grid`
+    /// of the recipe's `[sweep]`, and so are `data`, `temperatures` and `baseline`]. A grid of `sample.temperature=0.5,1` and
+    /// the like samples a model at each point, and trains nothing.
+    #[arg(long, value_name = "KEY=VALUES")]
     grid: Vec<String>,
     /// Change a value of the recipe in all runs: `table.key=value`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -47,8 +49,8 @@ pub struct Arguments {
     /// Rows that all runs are measured on, as with `trainer eval`; may be given several times [default: `data.eval`]
     #[arg(long, value_name = "FILE")]
     data: Vec<PathBuf>,
-    /// Temperatures that all runs are measured at, with commas between them.
-    #[arg(long, value_delimiter = ',', default_value = "1", value_name = "T")]
+    /// Temperatures that all runs are measured at, with commas between them [default: 1]
+    #[arg(long, value_delimiter = ',', value_name = "T")]
     temperatures: Vec<f64>,
     /// Draw samples of these prompts from every run, as `trainer sample RUN --prompts` does.
     #[arg(long, value_name = "FILE")]
@@ -101,6 +103,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         return collect::run(folder);
     }
     let Some(given) = &arguments.recipe else { return collect::task(&arguments.task) };
+    let arguments = &with_recipe(arguments, given)?;
     let mut axes = read_grid(arguments)?;
     let is_trained = !axes.iter().all(sampling::is_of_samples);
     let name = given.display().to_string();
@@ -128,6 +131,35 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     tabulate(&folder, &sweep)?;
     failures(&folder, &sweep)?;
     Ok(Outcome::Done)
+}
+
+/// The arguments, and what the recipe's `[sweep]` says in place of those that are not given.
+fn with_recipe(arguments: &Arguments, recipe: &Path) -> Result<Arguments, Faults> {
+    let mut all = arguments.clone();
+    // A grid of samples is of a model, which has no recipe of that name.
+    if arguments.grid.is_empty() || recipe.extension().is_some_and(|extension| extension == "toml") {
+        let name = recipe.display().to_string();
+        let of_recipe = recipe::sweep(&name, &recipe_text(recipe)?)?.unwrap_or_default();
+        if all.grid.is_empty() {
+            all.grid = of_recipe.grid;
+        }
+        if all.data.is_empty() {
+            all.data = of_recipe.data.into_iter().map(PathBuf::from).collect();
+        }
+        if all.temperatures.is_empty() {
+            all.temperatures = of_recipe.temperatures;
+        }
+        all.baseline = all.baseline.or(of_recipe.baseline);
+    }
+    if all.grid.is_empty() {
+        let fault = Fault::new("there is no grid to train the recipe over").at(argument("grid"));
+        let hint = "name keys and values, such as `--grid seed=1,2,3`, or write `[sweep] grid = [\"seed=1,2,3\"]` in the recipe";
+        return Err(fault.hint(hint).into());
+    }
+    if all.temperatures.is_empty() {
+        all.temperatures = vec![1.0];
+    }
+    Ok(all)
 }
 
 /// A sweep that trains a recipe at every point of `axes`, and its points.
@@ -317,7 +349,7 @@ fn base(recipes: &[Recipe]) -> Option<String> {
     Some(path.clone())
 }
 
-/// Writes the table of what is done: to its file, to stdout, and for a person.
+/// Writes the table of what is done, to its file, to stdout and for a person, and the page.
 fn tabulate(folder: &Folder, sweep: &Sweep) -> Result<(), Faults> {
     let mut rows = Vec::new();
     for run in sweep.runs.iter().filter(|run| run.state == State::Done) {
@@ -334,7 +366,7 @@ fn tabulate(folder: &Folder, sweep: &Sweep) -> Result<(), Faults> {
         false => None,
     };
     announce(&table.aligned(base.as_ref()));
-    Ok(())
+    Ok(comparison::write_sweep(folder.path())?)
 }
 
 /// A fault for each run that failed.

@@ -38,6 +38,7 @@ pub fn of_paths(paths: &[PathBuf]) -> Result<Comparison, Fault> {
 /// A file that cannot be read.
 pub fn of_run(folder: &Path) -> Result<Option<Comparison>, Fault> {
     let mut comparison = Comparison { title: folder.display().to_string(), ..Comparison::default() };
+    comparison.temperature = temperature(&folder.join("recipe.toml"));
     Ok((add_steps(folder, &mut comparison)? > 0).then_some(comparison))
 }
 
@@ -170,7 +171,9 @@ fn add_run(folder: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
                     file: give that";
         return Err(Fault::new("no evaluation is in the folder").at(Place::file(folder)).hint(hint));
     }
+    comparison.temperature = temperature(&folder.join("recipe.toml"));
     let name = folder.display().to_string();
+    add_digests(&[folder.to_owned()], comparison);
     comparison.training.extend(training(folder, &name, &name, None)?);
     settings(&folder.join("recipe.toml"), "recipe", comparison)
 }
@@ -188,6 +191,37 @@ fn training(folder: &Path, run: &str, arm: &str, seed: Option<u64>) -> Result<Op
     })?;
     let lines = lines.into_iter().map(|(_, line)| Value::Object(line)).collect();
     Ok(Some(Training { run: run.into(), arm: arm.into(), seed, lines }))
+}
+
+/// The temperature that a recipe draws at.
+fn temperature(recipe: &Path) -> Option<f64> {
+    let recipe: toml::Table = fs_err::read_to_string(recipe).ok()?.parse().ok()?;
+    let temperature = recipe.get("eval")?.get("temperature")?;
+    temperature.as_float().or_else(|| Some(temperature.as_integer()? as f64))
+}
+
+/// What checkpoints say of the rows and the base that runs were trained on: once where all say the same.
+fn add_digests(folders: &[PathBuf], comparison: &mut Comparison) {
+    let states: Vec<Value> = folders.iter().filter_map(|folder| latest_state(folder)).collect();
+    for (name, pointer) in [
+        ("digest of the training rows", "/train_fingerprint"),
+        ("digest of the held-out rows", "/eval_fingerprint"),
+        ("digest of the base's weights", "/base/weights"),
+    ] {
+        let mut digests: Vec<&str> = states.iter().filter_map(|state| state.pointer(pointer)?.as_str()).collect();
+        digests.dedup();
+        if !digests.is_empty() {
+            comparison.settings.push((name.into(), digests.join(", ")));
+        }
+    }
+}
+
+/// The state of a run's last checkpoint.
+fn latest_state(folder: &Path) -> Option<Value> {
+    let entries = fs_err::read_dir(folder.join("checkpoints")).ok()?;
+    let steps = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let last = steps.filter(|path| stem(path).starts_with("step-") && path.is_dir()).max()?;
+    serde_json::from_str(&fs_err::read_to_string(last.join("state.json")).ok()?).ok()
 }
 
 /// The recipe as it stands in a file, where it is there.
@@ -226,6 +260,10 @@ fn add_sweep(folder: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
     for key in ["set", "grid", "evaluation"] {
         comparison.settings.push((key.into(), sweep[key].to_string()));
     }
+    let runs = sweep["runs"].as_array().into_iter().flatten().filter_map(|run| run["name"].as_str());
+    let folders: Vec<PathBuf> = runs.map(|name| folder.join("runs").join(name)).collect();
+    add_digests(&folders, comparison);
+    comparison.temperature = temperature(&folder.join("recipe.toml"));
     let recipe = sweep["recipe"].as_str().unwrap_or("recipe");
     comparison.settings.push(("command".into(), command(&sweep, recipe, folder)));
     settings(&folder.join("recipe.toml"), recipe, comparison)
@@ -271,7 +309,7 @@ fn add_grid(sweep: &Value, comparison: &mut Comparison) {
 
 /// The command that makes the sweep again.
 fn command(sweep: &Value, recipe: &str, folder: &Path) -> String {
-    use crate::command::quoted;
+    use crate::logging::typed::quoted;
     let mut words = vec!["trainer sweep".to_owned(), quoted(recipe)];
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);

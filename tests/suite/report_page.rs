@@ -18,7 +18,6 @@ fn evaluated(model: &str, shift: f64) -> String {
 fn a_sweep_is_compared_by_the_arms_and_seeds_that_it_names() {
     let place = Workplace::new();
     let mut runs = Vec::new();
-    std::fs::create_dir_all(place.path("sweep/evaluation")).expect("a folder");
     for (arm, shift) in [("kind=nll", 0.0), ("kind=cdiv", 0.1)] {
         for seed in 1..=3 {
             let name = format!("{arm},seed={seed}");
@@ -34,7 +33,12 @@ fn a_sweep_is_compared_by_the_arms_and_seeds_that_it_names() {
     place.write("sweep/sweep.json", sweep.to_string());
     place.trainer("report sweep --out page.html").succeeds().says(&["wrote page.html"]);
     let page = place.text("page.html");
-    assert!(page.contains("kind=cdiv finds more than kind=nll: at precision 0.7 (mass)"), "{page}");
+    assert!(
+        page.contains(
+            "kind=cdiv finds more than kind=nll: at precision 0.7 (mass; the baseline&#x27;s own at temperature 1)"
+        ),
+        "{page}"
+    );
     assert!(page.contains("kind=gold,seed=1 has no numbers: the &lt;loss&gt; is NaN"), "{page}");
 }
 
@@ -44,10 +48,61 @@ fn files_of_evaluations_are_compared_with_the_first_or_the_one_that_is_asked_for
     place.write("a.jsonl", evaluated("runs/a", 0.0));
     place.write("b.jsonl", evaluated("runs/b", 0.1));
     place.trainer("report a.jsonl b.jsonl").succeeds();
-    assert!(place.text("report.html").contains("between runs/b and runs/a: at precision 0.7"));
+    assert!(place.text("report.html").contains("between runs/b and runs/a: at precision 0.7 (mass"));
     place.trainer("report a.jsonl b.jsonl --baseline runs/b").succeeds();
-    assert!(place.text("report.html").contains("between runs/a and runs/b: at precision 0.7"));
-    place.trainer("report a.jsonl --baseline runs/c").fails(&["no arm is named `runs/c`", "one of: runs/a"]);
-    place.trainer("report a.jsonl a.jsonl").fails(&["a.jsonl", "line 1", "was given before"]);
+    assert!(place.text("report.html").contains("between runs/a and runs/b: at precision 0.7 (mass"));
+    place.trainer("report a.jsonl --baseline runs/c").fails(&["no arm is named `runs/c`", "the arms are `runs/a`"]);
+    place.trainer("report a.jsonl a.jsonl").fails(&["a.jsonl:1", "was given before"]);
     place.trainer("report none.jsonl").fails(&["none.jsonl"]);
+}
+
+/// Before and after: the first step of a run is what the others are compared with.
+#[test]
+fn a_run_is_compared_with_itself_before() {
+    let place = Workplace::new();
+    for (step, shift) in [("000000", 0.0), ("000010", 0.05), ("000020", 0.1)] {
+        place.write(&format!("run/evaluation/step-{step}.jsonl"), evaluated("run", shift));
+        let sample =
+            json!({"step": 0, "prompt": "Name one.", "sample": 0, "text": format!("<i>{step}"), "stopped": true});
+        place.write(&format!("run/samples/step-{step}.jsonl"), format!("{sample}\n"));
+    }
+    place.write("run/recipe.toml", "seed = 1\n[eval]\ntemperature = 0.5\n");
+    place.trainer("report run").succeeds();
+    let page = place.text("report.html");
+    let first = page.find("No difference can be told between step 20 and before (step 0): at precision 0.7");
+    let second = page.find("between step 10 and before (step 0)");
+    assert!(first.is_some() && first < second, "{page}");
+    assert!(page.contains("the ring is 0.5") && page.contains("&lt;i&gt;000020") && !page.contains("&lt;i&gt;000010"));
+    // What cannot be read is said, and is not passed over.
+    place.write("run/evaluation/step-000010.jsonl", "{\"loss\": 1}\n");
+    place.trainer("report run").fails(&["step-000010.jsonl:1", "no line of `trainer eval`"]);
+    std::fs::remove_dir_all(place.path("run")).expect("the folder");
+    std::fs::create_dir_all(place.path("run")).expect("a folder");
+    place.trainer("report run").fails(&["no evaluation is in the folder"]);
+}
+
+#[test]
+fn probabilities_of_targets_become_bars() {
+    let place = Workplace::new();
+    let row = json!({"prompt": "Pick one.\n", "targets": ["bread", "salt"], "weights": [3, 1]});
+    place.write("rows.jsonl", format!("{row}\n{}\n", json!({"prompt": "Another.\n", "targets": ["oil", "a cake"]})));
+    let ended = place.trainer("eval builtin:tiny --data rows.jsonl --probabilities 1").succeeds();
+    let lines = ended.lines();
+    let targets = lines[0]["probabilities"].as_array().expect("the targets of the first prompt");
+    let of = |key: &str| targets.iter().map(|target| target[key].as_f64().expect("a number")).collect::<Vec<f64>>();
+    assert_eq!((of("p"), targets[1]["target"].as_str()), (vec![0.75, 0.25], Some("salt")));
+    let (q, mass) = (of("q"), lines[0]["mass"].as_f64().expect("the mass"));
+    assert!((q.iter().sum::<f64>() - mass).abs() < 1e-12 && q[0] != q[1]);
+    let loss = -0.75 * q[0].ln() - 0.25 * q[1].ln();
+    assert!((loss - lines[0]["loss"].as_f64().expect("the loss")).abs() < 1e-9);
+    assert!(lines[1].get("probabilities").is_none() && lines[2].get("probabilities").is_none());
+    place.write("eval.jsonl", &ended.stdout);
+    place.trainer("report eval.jsonl --temperature 1").succeeds();
+    let page = place.text("report.html");
+    assert_eq!(page.matches("class=\"bar truth\"").count(), 2);
+    let said = "eval builtin:tiny --data builtin:world-eval --probabilities 1";
+    place.trainer(said).succeeds().says(&["no row has `targets`"]);
+    place.trainer("report eval.jsonl --temperature=-1").fails(&["`--temperature` must be a number from 0 up"]);
+    place.write("empty.jsonl", "\n");
+    place.trainer("report empty.jsonl").fails(&["empty.jsonl", "the file is empty"]);
 }

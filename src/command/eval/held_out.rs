@@ -78,14 +78,13 @@ fn write(
 
 /// Truncation and greedy sampling give most rows no probability at all; and nothing is drawn or covered here.
 fn refuse_cuts(arguments: &Arguments) -> Result<(), Faults> {
-    let Arguments { top_p, top_k, min_p, budget, n, no_end_token, temperatures, probabilities, .. } = arguments;
+    let Arguments { top_p, top_k, min_p, budget, n, no_end_token, temperatures, .. } = arguments;
     let given = [
         ("top-p", top_p.is_some()),
         ("top-k", top_k.is_some()),
         ("min-p", min_p.is_some()),
         ("budget", !budget.is_empty()),
         ("n", *n > 0),
-        ("probabilities", *probabilities > 0),
         ("no-end-token", *no_end_token),
     ];
     let mut faults: Vec<Fault> = given

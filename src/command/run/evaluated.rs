@@ -6,7 +6,7 @@ use checkpoints::Run;
 use faults::{Fault, Faults, Place};
 
 use super::resume::refuse_changes;
-use crate::command::typed::quoted;
+use crate::logging::typed::quoted;
 use crate::recipe::since_start;
 
 /// Whether the run in a folder evaluated and was to do nothing else, so that going on from it is to begin.

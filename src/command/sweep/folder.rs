@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::grid::{self, Axis, Point};
 use super::table::Measured;
-use crate::command::typed::quoted;
 use crate::command::{announce, argument};
+use crate::logging::typed::quoted;
 
 /// What the model before training is called among the evaluations.
 pub(super) const BASE: &str = "base";

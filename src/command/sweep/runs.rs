@@ -21,6 +21,9 @@ use crate::command::announce;
 /// How often it is looked whether a process has ended, and whether it is to.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Prompts whose targets the page shows one by one.
+const PROBABILITIES: &str = "3";
+
 /// Why something is not done.
 pub(super) enum Undone {
     /// The user stopped it, or a cluster did.
@@ -260,6 +263,7 @@ impl<'a> Runner<'a> {
         let evaluation = self.with_sweep(|sweep| sweep.evaluation.clone());
         let mut command = Command::new(&self.program);
         command.args(["eval", model, "--device", &evaluation.device]);
+        command.args(["--probabilities", PROBABILITIES]);
         let temperatures: Vec<String> = evaluation.temperatures.iter().map(f64::to_string).collect();
         command.args(["--temperatures", &temperatures.join(",")]);
         for file in &evaluation.data {

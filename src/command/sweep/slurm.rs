@@ -8,7 +8,7 @@ use faults::{Fault, Place};
 
 use super::folder::{Folder, Sweep, stem};
 use crate::command::argument;
-use crate::command::typed::{is_one_line, quoted};
+use crate::logging::typed::{is_one_line, quoted};
 
 /// Tasks of one array: Slurm's `MaxArraySize` is 1001 where nobody has set it, and its indices end below that.
 const MOST: usize = 1000;

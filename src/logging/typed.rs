@@ -3,18 +3,18 @@
 use faults::Fault;
 
 /// A word as every shell reads it.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) { text.into() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// True for a text that stands on one line as it is.
-pub(super) fn is_one_line(text: &str) -> bool {
+pub fn is_one_line(text: &str) -> bool {
     !text.chars().any(char::is_control)
 }
 
 /// The text on one line: line breaks and other control characters as JSON writes them, and each backslash twice.
-pub(super) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -33,7 +33,7 @@ pub(super) fn escaped(text: &str) -> String {
 ///
 /// # Errors
 /// A backslash before anything else than `n`, `t`, `r`, `\` or `u` and four digits.
-pub(super) fn unescaped(line: &str) -> Result<String, Fault> {
+pub fn unescaped(line: &str) -> Result<String, Fault> {
     let mut text = String::with_capacity(line.len());
     let mut rest = line;
     while let Some(place) = rest.find('\\') {
