@@ -14,7 +14,41 @@
 
 use rayon::prelude::*;
 
+use crate::compared::Compared;
 use crate::points::{Points, normalise, squared_distance};
+use crate::registry::{Better, ComparedMetric, Measured};
+
+/// How many samples are like references.
+pub const PRECISION: ComparedMetric = ComparedMetric {
+    name: "precision",
+    definition: "share of the samples in the ball of a reference to its k-th neighbour (Kynkaanniemi et al. 2019)",
+    better: Better::Higher,
+    measure: |compared| Measured::Number(compared.manifold.precision),
+};
+
+/// How many references are like samples.
+pub const RECALL: ComparedMetric = ComparedMetric {
+    name: "recall",
+    definition: "share of the references in the ball of a sample to its k-th neighbour; one absurd sample can make it",
+    better: Better::Higher,
+    measure: |compared| Measured::Number(compared.manifold.recall),
+};
+
+/// How deep in the references samples lie.
+pub const DENSITY: ComparedMetric = ComparedMetric {
+    name: "density",
+    definition: "balls of references that a sample lies in, by k; 1 for the references' distribution (Naeem et al. 2020)",
+    better: Better::Higher,
+    measure: |compared| Measured::Number(compared.manifold.density),
+};
+
+/// How many references have a sample near them.
+pub const COVERAGE: ComparedMetric = ComparedMetric {
+    name: "coverage",
+    definition: "share of the references whose ball holds a sample; about 1 - 2^-k for a perfect model",
+    better: Better::Higher,
+    measure: |compared| Measured::Number(compared.manifold.coverage),
+};
 
 /// The four numbers, with what decides whether they mean something.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
