@@ -62,7 +62,9 @@ impl Compared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::points::{Points, squared_distance};
     use crate::registry::Registry;
+    use crate::testing::{assert_near, references_and_samples};
 
     /// Points around two places; a side with both, and one with the first alone.
     fn around(places: &[f64], each: usize) -> Vec<f64> {
@@ -93,6 +95,37 @@ mod tests {
             assert!((number(&same, name) - 1.0).abs() < 1e-9, "{name} {}", number(&same, name));
         }
         assert_eq!(number(&same, "frontier_integral"), 0.0);
+    }
+
+    /// The features of the points that `manifold` is tested on, counted by which of the first eight references is the nearest,
+    /// as mauve-text 0.4.0 and the formulas of `pr-4-llm` have them: `tools/metrics_beside_packages.py`.
+    #[test]
+    fn histograms_of_features_have_the_numbers_of_the_packages() {
+        let (references, samples) = references_and_samples();
+        let features = Features::new(&references, &samples, 6, 0.9, Fit::Union);
+        let nearest = |points: Points<'_>| -> Vec<usize> {
+            let of = |row: &[f64]| {
+                let distance = |index: &usize| squared_distance(row, features.references().row(*index));
+                (0..8).min_by(|a, b| distance(a).total_cmp(&distance(b))).expect("eight")
+            };
+            points.rows().map(of).collect()
+        };
+        let histograms = Histograms::of_labels(&nearest(features.references()), &nearest(features.samples()));
+        assert_eq!(histograms.references, [10, 3, 15, 3, 7, 14, 4, 4]);
+        assert_eq!(histograms.samples, [7, 0, 0, 18, 7, 0, 23, 5]);
+        let curve = histograms.curve();
+        for (b, expected) in [(8.0, 0.463_582_767), (1.0, 0.416_666_667), (0.125, 0.928_465_747)] {
+            assert_near(curve.max_f_on_grid(b, 999), expected);
+        }
+        let manifold = Manifold::new(features.references(), features.samples(), 4, Ties::Held).expect("enough points");
+        let compared = Compared { manifold, histograms, components: features.dimension, clusters: 8 };
+        assert_near(number(&compared, "precision"), 43.0 / 60.0);
+        assert_near(number(&compared, "density"), 136.0 / 240.0);
+        assert_near(number(&compared, "mauve"), 0.143_683_049);
+        assert_near(number(&compared, "mauve_star"), 0.230_742_479);
+        assert_near(number(&compared, "frontier_integral"), 0.421_576_162);
+        // The exact maximum is no less than the grid's.
+        assert!(number(&compared, "f8") >= 0.463_582_767 && number(&compared, "f8") < 0.4645);
     }
 
     #[test]

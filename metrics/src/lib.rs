@@ -45,6 +45,7 @@ pub mod semantic_entropy;
 pub mod temperature;
 #[cfg(test)]
 mod testing;
+pub mod validity;
 pub mod vendi;
 pub mod words;
 

@@ -14,7 +14,6 @@
 
 use rayon::prelude::*;
 
-use crate::compared::Compared;
 use crate::points::{Points, normalise, squared_distance};
 use crate::registry::{Better, ComparedMetric, Measured};
 
@@ -203,7 +202,7 @@ pub fn expected_coverage(references: usize, samples: usize, k: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_all_near, assert_near};
+    use crate::testing::{assert_all_near, assert_near, references_and_samples};
 
     fn four(manifold: Manifold) -> [f64; 4] {
         [manifold.precision, manifold.recall, manifold.density, manifold.coverage]
@@ -274,21 +273,10 @@ mod tests {
         }
     }
 
-    /// The points of a linear congruential generator; `prdc.compute_prdc` on the same features has the same numbers.
+    /// `prdc.compute_prdc` on the same features has the same numbers (`tools/metrics_beside_packages.py`).
     #[test]
     fn sixty_points_in_six_dimensions() {
-        let points = |seed: u64, scale: [f64; 6], offset: [f64; 6]| -> Vec<f64> {
-            let mut state = seed;
-            (0..360)
-                .map(|place| {
-                    state = (1_103_515_245 * state + 12_345) % (1 << 31);
-                    let unit = state as f64 / f64::from(1u32 << 31) - 0.5;
-                    unit * scale[place % 6] + offset[place % 6]
-                })
-                .collect()
-        };
-        let real = points(31, [1.0, 1.0, 1.0, 1.0, 0.3, 0.1], [1.0, 0.5, 0.0, 0.0, 0.0, 0.0]);
-        let fake = points(1031, [1.2, 0.6, 1.0, 0.4, 0.6, 0.1], [1.1, 0.2, 0.3, 0.0, 0.0, 0.0]);
+        let (real, fake) = references_and_samples();
         let first = [1.429_799_965, 0.793_358_947, -0.076_232_697, -0.178_268_524, -0.097_976_648, 0.032_659_193];
         assert_all_near(&real[..6], &first);
         let last = [1.628_217_785, 0.041_603_202, 0.569_949_287, -0.089_699_746, -0.173_402_650, -0.015_452_461];

@@ -24,6 +24,7 @@ use crate::richness::{CHAO1, MILLER_MADOW, RAREFIED, UNSEEN_MASS};
 use crate::samples::Samples;
 use crate::self_repetition::SELF_REPETITION;
 use crate::semantic_entropy::SEMANTIC_ENTROPY;
+use crate::validity::{UNIQUENESS, VALID, VALIDITY, YIELD};
 use crate::vendi::VENDI;
 
 /// Which way is better.
@@ -149,6 +150,10 @@ impl Default for Registry {
                 SHARE_OF_CEILING,
                 CORRECT,
                 PASS_AT_K,
+                VALID,
+                VALIDITY,
+                UNIQUENESS,
+                YIELD,
                 RAREFIED,
                 MILLER_MADOW,
                 UNSEEN_MASS,

@@ -8,47 +8,61 @@ use metrics::temperature::Sampler;
 use metrics::{Exact, Outcome, Registry};
 use serde_json::{Map, Value, json};
 
+use super::Measuring;
 use super::drawn::Drawn;
-use super::{Measuring, drawn};
+use super::lines::Tools;
 use crate::command::print;
-use crate::engine::data::prompts;
+use crate::engine::data::{Prompt, prompts};
 use crate::evaluation::{BUDGETS, outcomes};
 
 /// A line for each prompt and temperature, then one for each temperature and all prompts.
-pub(super) fn run(measuring: &Measuring<'_>, examples: &[Example]) -> Result<(), Faults> {
+pub(super) fn run(measuring: &Measuring<'_>, examples: &[Example], tools: &mut Tools) -> Result<(), Faults> {
     let registry = Registry::default();
     let budgets: Vec<usize> =
         BUDGETS.iter().chain(&measuring.arguments.budget).copied().collect::<BTreeSet<_>>().into_iter().collect();
     let prompts = prompts(examples);
-    // Of each temperature, the outcomes of each prompt, and what was drawn.
-    let mut all: Vec<(Vec<Vec<Outcome>>, Vec<Drawn>)> = measuring.samplers.iter().map(|_| Default::default()).collect();
+    let drawn = drawn(measuring, examples, &prompts, tools)?;
+    // Of each temperature, the outcomes of each prompt.
+    let mut all: Vec<Vec<Vec<Outcome>>> = measuring.samplers.iter().map(|_| Vec::new()).collect();
     let mut targets = 0;
     for (index, prompt) in prompts.iter().enumerate() {
         let of_samplers = outcomes(&measuring.model.decoder, examples, prompt, &measuring.samplers)?;
         targets += of_samplers[0].len();
-        for ((sampler, outcomes), (kept, draws)) in measuring.samplers.iter().zip(of_samplers).zip(&mut all) {
+        for (place, (sampler, outcomes)) in measuring.samplers.iter().zip(of_samplers).enumerate() {
             let mut line = line(measuring, &examples[prompt.targets.start], sampler, outcomes.len())?;
             add(&mut line, &Exact::new(vec![&outcomes], &budgets), &registry);
-            if measuring.arguments.n > 0 {
-                let drawn = drawn::draw(measuring, &examples[prompt.targets.clone()], index, sampler)?;
-                drawn.add(&mut line);
-                draws.push(drawn);
+            if let Some(drawn) = drawn.get(place) {
+                drawn.add(index, &mut line);
             }
             print(&format!("{}\n", Value::Object(line)))?;
-            kept.push(outcomes);
+            all[place].push(outcomes);
         }
     }
-    for (sampler, (outcomes, draws)) in measuring.samplers.iter().zip(&all) {
-        let place = ["file", "line", "prompt"].map(|key| (key, Value::Null));
-        let mut line = measuring.line(place.to_vec(), sampler);
+    for (place, (sampler, outcomes)) in measuring.samplers.iter().zip(&all).enumerate() {
+        let of_all = ["file", "line", "prompt"].map(|key| (key, Value::Null));
+        let mut line = measuring.line(of_all.to_vec(), sampler);
         line.insert("targets".into(), json!(targets));
         add(&mut line, &Exact::new(outcomes.iter().map(Vec::as_slice).collect(), &budgets), &registry);
-        if let Some(drawn) = Drawn::together(draws) {
-            drawn.add(&mut line);
+        if let Some(drawn) = drawn.get(place) {
+            drawn.add_all(&mut line);
         }
         print(&format!("{}\n", Value::Object(line)))?;
     }
     Ok(())
+}
+
+/// What is drawn, of each sampler; nothing where no samples are wanted.
+fn drawn(
+    measuring: &Measuring<'_>,
+    examples: &[Example],
+    prompts: &[Prompt],
+    tools: &mut Tools,
+) -> Result<Vec<Drawn>, Faults> {
+    if measuring.arguments.draws() == 0 {
+        return Ok(Vec::new());
+    }
+    let targets: Vec<&[Example]> = prompts.iter().map(|prompt| &examples[prompt.targets.clone()]).collect();
+    measuring.samplers.iter().map(|sampler| Drawn::new(measuring, &targets, sampler, tools)).collect()
 }
 
 /// The beginning of a prompt's line.
