@@ -222,3 +222,37 @@ fn last_states(model: &Loaded, texts: &[String], done: &mut dyn FnMut(usize)) ->
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Beside longer texts, twice, and cut: the state at the last token, as the decoder has it of the text alone.
+    #[test]
+    fn a_text_has_the_state_of_its_last_token_whatever_stands_beside_it() {
+        let encoder =
+            Located::find("builtin:tiny").and_then(|found| found.load("builtin:tiny", "cpu")).expect("a model");
+        let Kind::Causal(model) = &encoder.kind else { panic!("a causal model") };
+        let long = "The fox and the owl. ".repeat(400);
+        let texts = ["The fox", "A young owl is quick and quiet.", " ", &long, "The fox", ""].map(str::to_owned);
+        let Embedded { values: found, dimension } = encoder.embed(&texts).expect("vectors");
+        assert_eq!(found.len(), texts.len() * dimension);
+        for (text, vector) in texts.iter().zip(found.chunks_exact(dimension)) {
+            if text.trim().is_empty() {
+                assert!(vector.iter().all(|value| *value == 0.0));
+                continue;
+            }
+            let mut ids = model.tokenizer.encode_beginning(text, true).expect("tokens");
+            ids.truncate(longest(&model.decoder));
+            let row: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
+            let device = model.decoder.device();
+            let ids: Tensor<2, Int> = Tensor::from_data(TensorData::new(row.clone(), [1, row.len()]), device);
+            let alone = values(model.decoder.hidden(ids, false, None).narrow(1, row.len() - 1, 1).flatten(0, 2));
+            let mut alone: Vec<f64> = alone.into_iter().map(f64::from).collect();
+            normalise(&mut alone, dimension);
+            let far = vector.iter().zip(&alone).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(far < 1e-5, "{text:.20}: {far}");
+        }
+        assert_eq!(encoder.cut(&texts).expect("a count"), 1);
+    }
+}

@@ -71,7 +71,7 @@ impl Judge {
         let mut counter = Counter::new(total, "samples judged".into());
         let (mut verdicts, mut missing) = (Vec::with_capacity(total), Vec::new());
         for (row, place) in sampled.iter().flat_map(|prompt| &prompt.rows) {
-            match self.ask(row)? {
+            match self.ask(row, place)? {
                 Ok(verdict) => verdicts.push(verdict),
                 Err(why) => {
                     missing.push(format!("{place}: {why}"));
@@ -116,7 +116,7 @@ impl Judge {
     }
 
     /// The verdict on a row; in words why there is none.
-    fn ask(&mut self, row: &Map<String, Value>) -> Result<Result<Verdict, String>, Fault> {
+    fn ask(&mut self, row: &Map<String, Value>, place: &Place) -> Result<Result<Verdict, String>, Fault> {
         let line = faults::json::to_line(&Value::Object(row.clone()));
         loop {
             self.look_before()?;
@@ -152,7 +152,7 @@ impl Judge {
             // What it writes from here on belongs to this sample.
             let words = process.last_words();
             self.process = None;
-            return self.failed(why, &words);
+            return self.failed(why, place, &words);
         }
     }
 
@@ -169,7 +169,7 @@ impl Judge {
         }
     }
 
-    fn failed(&mut self, why: String, words: &str) -> Result<Result<Verdict, String>, Fault> {
+    fn failed(&mut self, why: String, place: &Place, words: &str) -> Result<Result<Verdict, String>, Fault> {
         self.failures += 1;
         let so_far = match self.answers {
             0 => "the judge has not given a single verdict",
@@ -177,7 +177,7 @@ impl Judge {
             _ => return Ok(Err(why)),
         };
         let said = if words.is_empty() { String::new() } else { format!("; the last it said: {words}") };
-        let fault = self.fault(format!("{so_far}: {why}{said}"));
+        let fault = self.fault(format!("{so_far}: {why}, asked about {place}{said}"));
         Err(match why.starts_with("no answer") {
             true => fault.hint(
                 "does it flush its output after each line (`python3 -u`)? `--judge-seconds` gives it more time, the first line \
