@@ -373,6 +373,6 @@ fn several_files_have_lines_of_their_own() {
     assert_eq!(files, ["samples.jsonl"; 3].iter().chain(&["few.jsonl"; 3]).collect::<Vec<_>>());
     assert_eq!((&lines[3]["samples"], lines[3].get("self_bleu_nltk")), (&json!(1), None));
     // Over prompts, what all have: one sample has no second.
-    let counts: Vec<&String> = lines[5]["rarefied"].as_object().expect("numbers").keys().collect();
-    assert_eq!((counts, &lines[5]["samples"]), (vec!["1"], &json!(6)));
+    let counts = lines[5]["rarefied"].as_object().expect("numbers").keys().cloned().collect::<Vec<String>>();
+    assert_eq!((counts, &lines[5]["samples"]), (vec!["1".to_owned()], &json!(6)));
 }
