@@ -16,7 +16,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faults> {
     }
     let has_texts = |prompt: &Sampled| prompt.texts.is_some();
     for samples in &files {
-        samples.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+        // A judge reads all that a row has.
+        if arguments.judge.is_none() {
+            samples.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+        }
         if arguments.encoder.is_some() && !samples.prompts.iter().all(has_texts) {
             let fault = Fault::new("`--encoder` has nothing to judge: the samples have no `text`");
             return Err(fault.at(argument("encoder")).hint("leave it out").into());
