@@ -29,7 +29,7 @@ use clap::{Args, Parser, Subcommand};
 use faults::{Fault, Faults, FromToml, Place};
 use losses::Registry;
 
-use crate::loading::{self, Loaded};
+use crate::loading::{self, Loaded, Named};
 use crate::logging::terminal;
 use crate::logging::typed::quoted;
 use crate::logging::{self, Format, Verbosity};
@@ -237,9 +237,14 @@ fn renamed(text: &str) -> Result<(String, String), String> {
 
 /// The model at a path, on the device named on the command line; `base` takes the place of the base that it names.
 fn load_model(path: &str, base: Option<&str>, device: &str) -> Result<Loaded, Faults> {
+    open_device(device)?;
+    load_named(&loading::named(path, base)?, device)
+}
+
+/// A model that was found, on the device named on the command line.
+fn load_named(named: &Named, device: &str) -> Result<Loaded, Faults> {
     let device = open_device(device)?;
     let dtype = device::dtype(DTypeName::Auto, &device);
-    let named = loading::named(path, base)?;
     named.tell_of_other_base()?;
     named.load(&device, dtype)
 }

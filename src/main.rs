@@ -58,18 +58,28 @@ fn no_memory(size: usize) -> ! {
             rest /= 10;
         }
         let mut stderr = std::io::stderr();
-        for part in [b"\nerror: out of memory: no ".as_slice(), &digits[start..], NO_MEMORY.as_bytes()] {
+        let hint = if MEASURES.load(Ordering::SeqCst) { OF_MEASURING } else { OF_TRAINING };
+        for part in [b"\nerror: out of memory: no ".as_slice(), &digits[start..], hint.as_bytes()] {
             let _ = stderr.write_all(part);
         }
     }
     std::process::exit(1)
 }
 
-/// The rest of that message.
-const NO_MEMORY: &str = " bytes more are to be had\nhint: `trainer check` estimates what a run needs; lower \
+/// Nothing is trained: the command has no recipe that could be changed.
+static MEASURES: AtomicBool = AtomicBool::new(false);
+
+/// The rest of that message where a recipe is at work.
+const OF_TRAINING: &str = " bytes more are to be had\nhint: `trainer check` estimates what a run needs; lower \
     `train.micro_batch_size`, set `train.recompute = \"blocks\"`, or raise the limit (`ulimit -v`, a container's)\n";
 
+/// The same of a command without a recipe.
+const OF_MEASURING: &str = " bytes more are to be had\nhint: take shorter rows, fewer samples at once (`--n`) or a smaller \
+    model, or raise the limit (`ulimit -v`, a container's)\n";
+
 fn main() -> ExitCode {
+    let has_recipe = |word: String| ["run", "check", "bench", "sweep"].contains(&word.as_str());
+    MEASURES.store(!std::env::args_os().filter_map(|word| word.into_string().ok()).any(has_recipe), Ordering::SeqCst);
     // Never give pages back: otherwise a third of a step's time goes into zeroing pages that it had a moment ago.
     // SAFETY: setting an option is always allowed; `MIMALLOC_PURGE_DELAY` in the environment has precedence.
     unsafe { libmimalloc_sys::mi_option_set_default(trainer::allocation::PURGE_DELAY, -1) };

@@ -214,6 +214,21 @@ impl Encoder {
     }
 }
 
+impl Encoder {
+    /// How many of `texts` are longer than it reads: their ends are in no vector.
+    ///
+    /// # Errors
+    /// A text that the tokenizer cannot represent.
+    pub fn cut(&self, texts: &[String]) -> Result<usize, Fault> {
+        let Self::Bert(pipeline) = self else { return Ok(0) };
+        let mut cut = 0;
+        for text in texts {
+            cut += usize::from(pipeline.tokenizer.encode(text, true)?.len() > pipeline.longest);
+        }
+        Ok(cut)
+    }
+}
+
 impl Pipeline {
     /// The ids of a text between its special tokens, cut to what the encoder can read.
     fn ids(&self, text: &str) -> Result<Vec<u32>, Fault> {

@@ -2,7 +2,8 @@
 //!
 //! A row is a sample, `{"prompt" or "id", "text", "correct"}`, of which `text` or `correct` may be absent; `trainer sample`
 //! writes such rows, and where an intent stands before what is said, this alone as `response`. Or it is a judge's word on all samples of a prompt, `{"prompt" or "id", "same": [[i, j], ..], "n"}`:
-//! the ordered pairs, counted from 0, that it holds for the same.
+//! the ordered pairs, counted from 0, that it holds for the same. Or it is all samples of a prompt as NoveltyBench has them
+//! ([`crate::generations`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use faults::{Causes, Fault, Faults, Place};
 use serde_json::{Map, Value};
 
+use crate::generations::{self, Generations};
 use crate::kinds::refuse_other_kinds;
 use crate::lines::{NumberedRow, Rows};
 use crate::notices::Notice;
@@ -27,6 +29,10 @@ pub struct Sampled {
     pub key: &'static str,
     /// What stands under it.
     pub name: Value,
+    /// What was asked, where rows with an `id` say so too.
+    pub prompt: Option<Value>,
+    /// The model that the rows name.
+    pub model: Option<String>,
     /// Where the prompt comes first: the file and its line.
     pub place: Place,
     /// How many samples there are.
@@ -35,8 +41,14 @@ pub struct Sampled {
     pub texts: Option<Vec<String>>,
     /// Whether each is right, if the rows say so.
     pub correct: Option<Vec<bool>>,
+    /// How good each is, if the rows say so.
+    pub scores: Option<Vec<f64>>,
+    /// The class of each among those that mean the same, if a row says so.
+    pub classes: Option<Vec<usize>>,
     /// The ordered pairs that a judge holds for the same, if there is a row of them.
     pub same: Option<BTreeSet<(usize, usize)>>,
+    /// Each sample as a row of its own without its token ids, for a judge, and where it stands.
+    pub rows: Vec<(Map<String, Value>, Place)>,
 }
 
 /// The samples of a file.
@@ -49,7 +61,7 @@ pub struct Samples {
 }
 
 /// Columns that are read.
-const READ: [&str; 7] = ["id", "prompt", "text", "response", "correct", "same", "n"];
+const READ: [&str; 9] = ["id", "prompt", "text", "response", "correct", "score", "same", "n", "model"];
 
 /// Columns that `trainer sample` writes for people.
 const WRITTEN: [&str; 4] = ["sample", "ids", "stopped", "stages"];
@@ -62,8 +74,20 @@ struct Draft {
     key: &'static str,
     name: Value,
     place: Place,
-    samples: Vec<(Option<String>, Option<bool>)>,
+    prompt: Option<Value>,
+    model: Option<String>,
+    samples: Vec<One>,
+    classes: Option<Vec<usize>>,
     verdict: Option<Verdict>,
+}
+
+/// What a row says of a sample.
+#[derive(Default)]
+struct One {
+    text: Option<String>,
+    correct: Option<bool>,
+    score: Option<f64>,
+    row: Option<(Map<String, Value>, Place)>,
 }
 
 struct Verdict {
@@ -105,7 +129,10 @@ pub fn read_samples(path: &Path) -> Result<Samples, Faults> {
 
 /// The columns that nothing reads.
 fn unread(object: &Map<String, Value>) -> Vec<String> {
-    let own = |column: &str| READ.contains(&column) || WRITTEN.contains(&column);
+    let of_generations = object.contains_key(generations::KEY);
+    let own = |column: &str| {
+        READ.contains(&column) || WRITTEN.contains(&column) || of_generations && generations::COLUMNS.contains(&column)
+    };
     object
         .iter()
         .filter(|(column, value)| !own(column) && !is_nothing(value))
@@ -115,9 +142,12 @@ fn unread(object: &Map<String, Value>) -> Vec<String> {
 
 /// Refuses columns that say something of a sample under another name.
 fn refuse_misnamed(row: &Row<'_>) -> Result<(), Fault> {
-    let others = || row.columns().filter(|column| !READ.contains(column) && !WRITTEN.contains(column));
+    let own =
+        |column: &str| READ.contains(&column) || WRITTEN.contains(&column) || generations::COLUMNS.contains(&column);
+    let others = || row.columns().filter(|column| !own(column));
     let correct = || others().find(|column| CORRECT.contains(column)).map(|column| (column, "correct"));
-    let near = || others().find_map(|column| Some((column, READ.into_iter().find(|key| is_near(column, key))?)));
+    let keys = READ.into_iter().filter(|key| *key != "model").chain([generations::KEY]);
+    let near = || others().find_map(|column| Some((column, keys.clone().find(|key| is_near(column, key))?)));
     match correct().filter(|_| !row.has("correct")).or_else(near) {
         Some((column, key)) if !row.has(key) => {
             let fault = Fault::new(format!("nothing reads `{column}` of a sample"));
@@ -135,18 +165,23 @@ fn take(
     known: &mut HashMap<String, usize>,
 ) -> Result<(), Fault> {
     let row = Row::new(&numbered.object, Names::default());
-    refuse_oddities(&numbered.oddities, &row, |key| READ.contains(&key))?;
+    refuse_oddities(&numbered.oddities, &row, |key| READ.contains(&key) || generations::COLUMNS.contains(&key))?;
     refuse_misnamed(&row)?;
     let found = ["id", "prompt"].into_iter().find_map(|key| row.get(key).map(|value| (key, value)));
     let (key, name) = found.ok_or_else(|| row.missing("prompt"))?;
     let index = *known.entry(format!("{key} {name}")).or_insert(drafts.len());
     if index == drafts.len() {
-        let (samples, place) = (Vec::new(), place.clone());
-        drafts.push(Draft { key, name: name.clone(), place, samples, verdict: None });
+        let prompt = row.get("prompt").filter(|_| key == "id").cloned();
+        let (name, place) = (name.clone(), place.clone());
+        let (samples, model, classes, verdict) = (Vec::new(), None, None, None);
+        drafts.push(Draft { key, name, place, prompt, model, samples, classes, verdict });
     }
     let draft = &mut drafts[index];
+    if draft.model.is_none() {
+        draft.model = row.get("model").and_then(Value::as_str).map(str::to_owned);
+    }
     if row.has("same") {
-        if let Some(column) = ["text", "response", "correct"].into_iter().find(|key| row.has(key)) {
+        if let Some(column) = ["text", "response", "correct", "score"].into_iter().find(|key| row.has(key)) {
             return Err(Fault::new(format!("the row has both `same` and `{column}`"))
                 .hint("a judge's word is a row of its own beside those of the samples"));
         }
@@ -156,13 +191,44 @@ fn take(
         draft.verdict = Some(verdict(&row, place)?);
         return Ok(());
     }
+    if row.has(generations::KEY) {
+        if !draft.samples.is_empty() {
+            return Err(Fault::new("the prompt has samples already").hint("give each prompt an `id` of its own"));
+        }
+        let Generations { texts, classes, scores } = generations::read(&row)?;
+        let scores = scores.map_or_else(|| vec![None; texts.len()], |scores| scores.into_iter().map(Some).collect());
+        draft.samples = texts
+            .into_iter()
+            .zip(scores)
+            .map(|(text, score)| {
+                let row = (generations::one(&numbered.object, &text), place.clone());
+                One { text: Some(text), correct: None, score, row: Some(row) }
+            })
+            .collect();
+        draft.classes = classes;
+        return Ok(());
+    }
+    if draft.classes.is_some() {
+        return Err(Fault::new("the prompt has a row with `partition` already, of all its samples")
+            .hint("give each prompt an `id` of its own"));
+    }
     let text = if row.has("response") { "response" } else { "text" };
-    let (text, correct) = (row.optional_text(text)?, row.flag("correct")?);
+    let (text, correct, score) = (row.optional_text(text)?, row.flag("correct")?, score(&row)?);
     if text.is_none() && correct.is_none() {
         return Err(row.missing("text"));
     }
-    draft.samples.push((text.map(str::to_owned), correct));
+    let mut whole = numbered.object.clone();
+    // Token ids of many samples are more than all else, and of no use to a judge.
+    whole.remove("ids");
+    let row = Some((whole, place.clone()));
+    draft.samples.push(One { text: text.map(str::to_owned), correct, score, row });
     Ok(())
+}
+
+/// The number under `score` if the row has it.
+fn score(row: &Row<'_>) -> Result<Option<f64>, Fault> {
+    let number = |value: &Value| value.as_f64().ok_or_else(|| wrong_type("score", "a number", value));
+    row.get("score").map(number).transpose()
 }
 
 fn verdict(row: &Row<'_>, place: &Place) -> Result<Verdict, Fault> {
@@ -186,7 +252,7 @@ fn verdict(row: &Row<'_>, place: &Place) -> Result<Verdict, Fault> {
 }
 
 fn finish(draft: Draft) -> Result<Sampled, Fault> {
-    let Draft { key, name, place, samples, verdict } = draft;
+    let Draft { key, name, place, prompt, model, samples, classes, verdict } = draft;
     let count = match (&verdict, samples.len()) {
         (Some(verdict), 0) => verdict.count.ok_or_else(|| {
             Fault::new("`n` is missing").at(verdict.place.clone()).hint("write how many samples the judge has seen")
@@ -202,11 +268,23 @@ fn finish(draft: Draft) -> Result<Sampled, Fault> {
         if let Some((i, j)) = verdict.same.iter().find(|(i, j)| *i.max(j) >= count) {
             return misfit(format!("`same` names the pair [{i}, {j}] of {count} samples, counted from 0"));
         }
+        if classes.is_some() {
+            let fault = Fault::new("the prompt has both a `partition` and a row with `same`");
+            return Err(fault.at(verdict.place.clone()).hint("keep one of them"));
+        }
     }
-    let (texts, correct): (Vec<_>, Vec<_>) = samples.into_iter().unzip();
+    let (mut texts, mut correct, mut scores, mut rows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for one in samples {
+        texts.push(one.text);
+        correct.push(one.correct);
+        scores.push(one.score);
+        rows.extend(one.row);
+    }
     let texts = all_or_none(texts, "text", &name, &place)?;
     let correct = all_or_none(correct, "correct", &name, &place)?;
-    Ok(Sampled { key, name, place, count, texts, correct, same: verdict.map(|verdict| verdict.same) })
+    let scores = all_or_none(scores, "score", &name, &place)?;
+    let same = verdict.map(|verdict| verdict.same);
+    Ok(Sampled { key, name, prompt, model, place, count, texts, correct, scores, classes, same, rows })
 }
 
 /// What every sample of a prompt has; `None` where none has it.

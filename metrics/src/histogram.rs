@@ -4,6 +4,31 @@
 use crate::curve::Curve;
 use crate::kmeans::{Settings, k_means};
 use crate::points::Points;
+use crate::registry::{Better, ComparedMetric, Measured};
+
+/// Recall as one number.
+pub const F8: ComparedMetric = ComparedMetric {
+    name: "f8",
+    definition: "recall as one number: the largest F_8 on the curve of both sides' shares of clusters",
+    better: Better::Higher,
+    measure: |compared| Measured::Number(compared.histograms.curve().max_f(8.0)),
+};
+
+/// Precision and recall alike.
+pub const F1: ComparedMetric = ComparedMetric {
+    name: "f1",
+    definition: "precision and recall alike: the largest F_1 on the curve of both sides' shares of clusters",
+    better: Better::Higher,
+    measure: |compared| Measured::Number(compared.histograms.curve().max_f(1.0)),
+};
+
+/// Precision as one number.
+pub const F1_8: ComparedMetric = ComparedMetric {
+    name: "f1_8",
+    definition: "precision as one number: the largest F_1/8 on the curve of both sides' shares of clusters",
+    better: Better::Higher,
+    measure: |compared| Measured::Number(compared.histograms.curve().max_f(0.125)),
+};
 
 /// How often each cluster occurs on each side.
 #[derive(Debug, Clone, PartialEq, Eq)]

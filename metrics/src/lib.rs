@@ -1,11 +1,13 @@
 //! Numbers that say how diverse and how right a language model is.
 //!
-//! Plain slices go in and numbers come out; nothing here knows a model, a tensor or a file. Two kinds:
+//! Plain slices go in and numbers come out; nothing here knows a model, a tensor or a file. Three kinds:
 //!
 //! * *Exact* metrics of a model `q` on prompts whose answers and their true probabilities `p` are known
 //!   ([`Exact`]: the curve of precision and recall, divergences, expected coverage). They have no noise.
 //! * Metrics of *samples* ([`Samples`]: texts, the classes and vectors that a judge gives them, verdicts). They are
 //!   estimates and need an interval ([`interval`]).
+//! * Metrics of samples *against references* ([`Compared`]: both as embeddings). They depend on the number of texts, the
+//!   encoder and the protocol, and are not 1 for a perfect model.
 //!
 //! Each metric stands in a file of its own with its formula and its source, and is listed once in [`Registry::default`]
 //! with its name, its definition and which way is better: what is listed is computed, printed and explained.
@@ -13,6 +15,7 @@
 
 pub mod bleu;
 pub mod classes;
+pub mod compared;
 pub mod compression;
 pub mod counts;
 pub mod coverage;
@@ -42,10 +45,12 @@ pub mod semantic_entropy;
 pub mod temperature;
 #[cfg(test)]
 mod testing;
+pub mod validity;
 pub mod vendi;
 pub mod words;
 
+pub use compared::{Compared, Protocol};
 pub use exact::{Exact, Outcome};
 pub use points::Points;
-pub use registry::{Better, ExactMetric, Measured, Registry, SampleMetric};
+pub use registry::{Better, ComparedMetric, ExactMetric, Measured, Registry, SampleMetric};
 pub use samples::Samples;

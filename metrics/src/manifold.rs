@@ -15,6 +15,39 @@
 use rayon::prelude::*;
 
 use crate::points::{Points, normalise, squared_distance};
+use crate::registry::{Better, ComparedMetric, Measured};
+
+/// How many samples are like references.
+pub const PRECISION: ComparedMetric = ComparedMetric {
+    name: "precision",
+    definition: "share of the samples in the ball of a reference to its k-th neighbour (Kynkaanniemi et al. 2019)",
+    better: Better::Higher,
+    measure: |compared| Measured::Number(compared.manifold.precision),
+};
+
+/// How many references are like samples.
+pub const RECALL: ComparedMetric = ComparedMetric {
+    name: "recall",
+    definition: "share of the references in the ball of a sample to its k-th neighbour; one absurd sample can make it",
+    better: Better::Higher,
+    measure: |compared| Measured::Number(compared.manifold.recall),
+};
+
+/// How deep in the references samples lie.
+pub const DENSITY: ComparedMetric = ComparedMetric {
+    name: "density",
+    definition: "balls of references that a sample lies in, by k; 1 for the references' distribution (Naeem et al. 2020)",
+    better: Better::Higher,
+    measure: |compared| Measured::Number(compared.manifold.density),
+};
+
+/// How many references have a sample near them.
+pub const COVERAGE: ComparedMetric = ComparedMetric {
+    name: "coverage",
+    definition: "share of the references whose ball holds a sample; about 1 - 2^-k for a perfect model",
+    better: Better::Higher,
+    measure: |compared| Measured::Number(compared.manifold.coverage),
+};
 
 /// The four numbers, with what decides whether they mean something.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -169,7 +202,7 @@ pub fn expected_coverage(references: usize, samples: usize, k: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_all_near, assert_near};
+    use crate::testing::{assert_all_near, assert_near, references_and_samples};
 
     fn four(manifold: Manifold) -> [f64; 4] {
         [manifold.precision, manifold.recall, manifold.density, manifold.coverage]
@@ -240,21 +273,10 @@ mod tests {
         }
     }
 
-    /// The points of a linear congruential generator; `prdc.compute_prdc` on the same features has the same numbers.
+    /// `prdc.compute_prdc` on the same features has the same numbers (`tools/metrics_beside_packages.py`).
     #[test]
     fn sixty_points_in_six_dimensions() {
-        let points = |seed: u64, scale: [f64; 6], offset: [f64; 6]| -> Vec<f64> {
-            let mut state = seed;
-            (0..360)
-                .map(|place| {
-                    state = (1_103_515_245 * state + 12_345) % (1 << 31);
-                    let unit = state as f64 / f64::from(1u32 << 31) - 0.5;
-                    unit * scale[place % 6] + offset[place % 6]
-                })
-                .collect()
-        };
-        let real = points(31, [1.0, 1.0, 1.0, 1.0, 0.3, 0.1], [1.0, 0.5, 0.0, 0.0, 0.0, 0.0]);
-        let fake = points(1031, [1.2, 0.6, 1.0, 0.4, 0.6, 0.1], [1.1, 0.2, 0.3, 0.0, 0.0, 0.0]);
+        let (real, fake) = references_and_samples();
         let first = [1.429_799_965, 0.793_358_947, -0.076_232_697, -0.178_268_524, -0.097_976_648, 0.032_659_193];
         assert_all_near(&real[..6], &first);
         let last = [1.628_217_785, 0.041_603_202, 0.569_949_287, -0.089_699_746, -0.173_402_650, -0.015_452_461];

@@ -4,6 +4,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::bleu::{SELF_BLEU_NLTK, SELF_BLEU_SACREBLEU};
+use crate::compared::Compared;
 use crate::compression::COMPRESSION_RATIO;
 use crate::counts::{DISTINCT, ENTROPY};
 use crate::coverage::COVERAGE;
@@ -12,6 +13,9 @@ use crate::distance::MEAN_PAIRWISE_DISTANCE;
 use crate::distinct::{DISTINCT_N, EAD};
 use crate::divergence::{self, FLOOR, KL, LOSS, MASS, TOTAL_VARIATION};
 use crate::exact::Exact;
+use crate::histogram;
+use crate::manifold::{self, DENSITY, PRECISION, RECALL};
+use crate::mauve::{FRONTIER_INTEGRAL, MAUVE, MAUVE_STAR};
 use crate::ngrams::N_GRAM_DIVERSITY;
 use crate::novelty::{DISTINCT_K, UTILITY_K};
 use crate::pass_at_k::{CORRECT, PASS_AT_K};
@@ -20,6 +24,7 @@ use crate::richness::{CHAO1, MILLER_MADOW, RAREFIED, UNSEEN_MASS};
 use crate::samples::Samples;
 use crate::self_repetition::SELF_REPETITION;
 use crate::semantic_entropy::SEMANTIC_ENTROPY;
+use crate::validity::{UNIQUENESS, VALID, VALIDITY, YIELD};
 use crate::vendi::VENDI;
 
 /// Which way is better.
@@ -97,12 +102,27 @@ pub struct SampleMetric {
     pub measure: fn(&Samples<'_>) -> Option<Measured>,
 }
 
+/// A metric of samples against references.
+#[derive(Debug, Clone, Copy)]
+pub struct ComparedMetric {
+    /// Its key.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub definition: &'static str,
+    /// Which way is better.
+    pub better: Better,
+    /// Computes it.
+    pub measure: fn(&Compared) -> Measured,
+}
+
 /// All metrics.
 pub struct Registry {
     /// The exact ones, in the order in which they are printed.
     pub exact: Vec<ExactMetric>,
     /// Those of samples.
     pub samples: Vec<SampleMetric>,
+    /// Those of samples against references.
+    pub compared: Vec<ComparedMetric>,
 }
 
 impl Default for Registry {
@@ -130,6 +150,10 @@ impl Default for Registry {
                 SHARE_OF_CEILING,
                 CORRECT,
                 PASS_AT_K,
+                VALID,
+                VALIDITY,
+                UNIQUENESS,
+                YIELD,
                 RAREFIED,
                 MILLER_MADOW,
                 UNSEEN_MASS,
@@ -146,6 +170,18 @@ impl Default for Registry {
                 SEMANTIC_ENTROPY,
                 VENDI,
                 MEAN_PAIRWISE_DISTANCE,
+            ],
+            compared: vec![
+                PRECISION,
+                RECALL,
+                DENSITY,
+                manifold::COVERAGE,
+                histogram::F8,
+                histogram::F1,
+                histogram::F1_8,
+                MAUVE,
+                MAUVE_STAR,
+                FRONTIER_INTEGRAL,
             ],
         }
     }
@@ -164,7 +200,8 @@ mod tests {
         let registry = Registry::default();
         let exact = registry.exact.iter().map(|metric| (metric.name, metric.definition));
         let samples = registry.samples.iter().map(|metric| (metric.name, metric.definition));
-        for group in [exact.collect::<Vec<_>>(), samples.collect()] {
+        let compared = registry.compared.iter().map(|metric| (metric.name, metric.definition));
+        for group in [exact.collect::<Vec<_>>(), samples.collect(), compared.collect()] {
             let names: BTreeSet<&str> = group.iter().map(|(name, _)| *name).collect();
             assert_eq!(names.len(), group.len());
             for (name, definition) in group {

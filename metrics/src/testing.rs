@@ -14,3 +14,22 @@ pub fn assert_all_near(found: &[f64], expected: &[f64]) {
         assert_near(*found, *expected);
     }
 }
+
+/// 60 points in six dimensions of a linear congruential generator, rows filled from the left.
+pub fn generated(seed: u64, scale: [f64; 6], offset: [f64; 6]) -> Vec<f64> {
+    let mut state = seed;
+    (0..360)
+        .map(|place| {
+            state = (1_103_515_245 * state + 12_345) % (1 << 31);
+            let unit = state as f64 / f64::from(1u32 << 31) - 0.5;
+            unit * scale[place % 6] + offset[place % 6]
+        })
+        .collect()
+}
+
+/// References and samples of [`generated`].
+pub fn references_and_samples() -> (Vec<f64>, Vec<f64>) {
+    let references = generated(31, [1.0, 1.0, 1.0, 1.0, 0.3, 0.1], [1.0, 0.5, 0.0, 0.0, 0.0, 0.0]);
+    let samples = generated(1031, [1.2, 0.6, 1.0, 0.4, 0.6, 0.1], [1.1, 0.2, 0.3, 0.0, 0.0, 0.0]);
+    (references, samples)
+}

@@ -1,20 +1,28 @@
-//! `trainer eval`: what a model gives to rows, exactly; and how diverse and how right samples are that any program has
-//! drawn.
+//! `trainer eval`: what a model gives to rows, exactly; and how diverse and how right samples are, drawn on the spot or by any
+//! program.
 
+mod counted;
 mod drawn;
+mod encoder;
 mod held_out;
+mod judge;
+mod lines;
+mod novelty;
+mod prompts;
+mod references;
 mod samples;
 mod targets;
 
 use std::path::PathBuf;
 
 use clap::Args;
-use datasets::{Dataset, Example, Format, Options, PrefixFree};
+use datasets::{Dataset, Example, Format, Options, PrefixFree, PromptRow};
 use faults::{Fault, Faults};
 use metrics::temperature::Sampler;
 
-use super::{Outcome, argument, check_temperatures, load_model, refuse_too_many, renamed};
-use crate::loading::Loaded;
+use super::{Outcome, argument, check_temperatures, load_named, refuse_too_many, renamed};
+use crate::loading::{self, Loaded, Named};
+use lines::{Found, Tools};
 
 /// Measure models on rows, or samples; JSON Lines.
 ///
@@ -24,8 +32,12 @@ use crate::loading::Loaded;
 ///
 /// Of all other rows the negative log-likelihood of what they learn, perplexity and entropy: for each file, then all.
 ///
-/// Of samples (`--samples FILE`, rows such as `trainer sample` writes) what is known of them: different texts, n-grams,
-/// self-BLEU, clusters, pass@k where rows say what is `correct`. The last line is the mean over the prompts.
+/// Of samples, those of a file (`--samples FILE`, rows such as `trainer sample` writes) or drawn here (`MODEL.. --prompts FILE`),
+/// what is known of them: different texts, n-grams, self-BLEU, clusters, pass@k where rows or a judge (`--judge COMMAND`) say
+/// what is right. After the prompts comes a line with the mean over them.
+///
+/// With `--references FILE` and an `--encoder` one line more says how samples lie among references: precision, recall, density,
+/// coverage, F_8, MAUVE, beside what references score against themselves and against other prompts'.
 /// Entropies are in nats; docs/evaluation.md defines every number.
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
@@ -38,12 +50,15 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "samples", value_name = "DIR|NAME")]
     base: Option<String>,
     /// A file of rows, with `targets` or of any other shape; may be given several times.
-    #[arg(long, required_unless_present = "samples", value_name = "FILE")]
+    #[arg(long, required_unless_present_any = ["samples", "prompts"], value_name = "FILE")]
     data: Vec<PathBuf>,
+    /// A file of prompts, as `trainer sample --prompts` reads them, to draw samples of; may be given several times.
+    #[arg(long, conflicts_with_all = ["samples", "data"], value_name = "FILE")]
+    prompts: Vec<PathBuf>,
     /// A column of these rows under another name: `question=prompt`; may be given several times.
     #[arg(long, value_name = "COLUMN=KEY", value_parser = renamed, conflicts_with = "samples")]
     rename: Vec<(String, String)>,
-    /// Temperatures, with commas between them, all from one pass over the rows; 0 takes the most likely token.
+    /// Temperatures, with commas between them, of rows all from one pass; 0 takes the most likely token.
     #[arg(long, value_delimiter = ',', default_value = "1", conflicts_with = "samples", value_name = "T")]
     temperatures: Vec<f64>,
     /// Sample from the smallest set of tokens that holds this much probability; what is cut has none.
@@ -61,36 +76,76 @@ pub struct Arguments {
     /// Print the probabilities of all targets of so many prompts, the first ones: `probabilities`, for `trainer report`.
     #[arg(long, default_value_t = 0, conflicts_with = "samples", value_name = "PROMPTS")]
     probabilities: usize,
-    /// Samples in place of a model: rows with `prompt` or `id`, and `text` or `response`, `correct`, or a judge's `same` and `n`.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "data", "n", "max_tokens", "no_end_token", "seed"])]
-    samples: Option<PathBuf>,
+    /// Samples in place of a model: rows with `prompt` or `id`, and `text` or `response`, `correct`, `score`, a judge's `same` and
+    /// `n`, or NoveltyBench's `generations`; may be given several times.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "data", "n", "max_tokens", "no_end_token"])]
+    samples: Vec<PathBuf>,
     /// The k of pass@k, with commas between them [default: 1,5,10, as far as there are samples]
-    #[arg(long, value_delimiter = ',', requires = "samples", value_name = "K")]
+    #[arg(long, value_delimiter = ',', value_name = "K")]
     k: Vec<usize>,
-    /// A sentence encoder (folder, `org/name`) that says which samples mean the same; without it, equal words do.
-    #[arg(long, requires = "samples", value_name = "ENCODER")]
+    /// What makes vectors of texts (folder, `org/name`, run, `builtin:words`): a sentence encoder, which then says which samples
+    /// mean the same, or any causal model, by its last hidden state at a text's last token.
+    #[arg(long, value_name = "ENCODER")]
     encoder: Option<String>,
-    /// The least cosine of two samples that mean the same.
-    #[arg(long, default_value_t = 0.8, requires = "encoder", value_name = "COSINE")]
-    threshold: f64,
-    /// The number of words that `ead` is adjusted by [default: the different words of the file]
-    #[arg(long, requires = "samples", value_name = "WORDS")]
+    /// The least cosine of two samples that mean the same [default: 0.8; of a causal model equal words mean the same]
+    #[arg(long, requires = "encoder", value_name = "COSINE")]
+    threshold: Option<f64>,
+    /// The number of words that `ead` is adjusted by [default: the different words of the samples]
+    #[arg(long, value_name = "WORDS")]
     vocabulary: Option<usize>,
-    /// Samples of each prompt with targets at each temperature; 0 for the exact numbers alone.
-    #[arg(long, default_value_t = 0)]
-    n: usize,
+    /// Texts to compare samples with: rows with `text`, `response`, `completion`, `targets` or `generations`, best with their
+    /// `prompt` or `id`.
+    #[arg(long, value_name = "FILE")]
+    references: Option<PathBuf>,
+    /// A point's ball reaches to this neighbour in its own set.
+    #[arg(long, default_value_t = 4, requires = "references", value_name = "K")]
+    neighbours: usize,
+    /// A ball does not hold what lies on its edge, as published code has it: repeated texts then count for nothing.
+    #[arg(long, requires = "references")]
+    strict: bool,
+    /// What the principal components of the vectors are fitted on.
+    #[arg(long, value_enum, default_value = "union", requires = "references", value_name = "SIDE")]
+    pca: references::Pca,
+    /// A program that says which samples are right, run by the shell: it gets each sample's row as a line of JSON and answers with
+    /// `true`, `false`, `null`, or `{"correct": true, "score": 7}`.
+    #[arg(long, value_name = "COMMAND")]
+    judge: Option<String>,
+    /// Most seconds that it may take for a line.
+    #[arg(long, default_value_t = 60.0, requires = "judge", value_name = "SECONDS")]
+    judge_seconds: f64,
+    /// Write the samples into this folder as NoveltyBench has them: `generations.jsonl`, and with classes and scores
+    /// `partitions.jsonl` and `scores.jsonl`.
+    #[arg(long, value_name = "DIR")]
+    novelty_bench: Option<PathBuf>,
+    /// Samples of each prompt at each temperature [default: 8 of `--prompts`; of rows with targets none, and the exact numbers alone]
+    #[arg(long)]
+    n: Option<usize>,
     /// Most tokens of a sample.
     #[arg(long, default_value_t = 64)]
     max_tokens: usize,
     /// The targets are beginnings, after which the model goes on.
     #[arg(long)]
     no_end_token: bool,
-    /// Seed of the draws.
-    #[arg(long, default_value_t = 17)]
-    seed: u64,
+    /// Seed of the draws, and with `--references` of the clusters and of what is left out of the longer side [default: 17]
+    #[arg(long)]
+    seed: Option<u64>,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     device: String,
+}
+
+/// Samples of a prompt where nothing is said.
+const SAMPLES: usize = 8;
+
+impl Arguments {
+    /// Samples of a prompt to draw.
+    fn draws(&self) -> usize {
+        self.n.unwrap_or(if self.prompts.is_empty() { 0 } else { SAMPLES })
+    }
+
+    fn seed(&self) -> u64 {
+        self.seed.unwrap_or(17)
+    }
 }
 
 /// Runs the command.
@@ -98,21 +153,31 @@ pub struct Arguments {
 /// # Errors
 /// Rows that cannot be read, or a model that cannot be loaded.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
-    if let Some(file) = &arguments.samples {
-        samples::run(file, arguments)?;
+    check(arguments)?;
+    if !arguments.samples.is_empty() {
+        samples::run(arguments)?;
         return Ok(Outcome::Done);
     }
-    check(arguments)?;
     datasets::refuse_unreadable(&arguments.data)?;
+    let prompts = prompts::read(arguments)?;
+    // All that is named is looked for before the first of it is measured.
+    let found = Found::of(arguments)?;
+    let mut models = Vec::with_capacity(arguments.model.len());
     for name in &arguments.model {
-        measure(name, arguments)?;
+        models.push(loading::named(name, arguments.base.as_deref())?);
+    }
+    let mut tools = found.load(arguments)?;
+    for (name, named) in arguments.model.iter().zip(models) {
+        measure(name, &named, &prompts, &mut tools, arguments)?;
     }
     Ok(Outcome::Done)
 }
 
 fn check(arguments: &Arguments) -> Result<(), Faults> {
-    refuse_too_many(arguments.n)?;
+    refuse_too_many(arguments.draws())?;
     let mut faults: Vec<Fault> = check_temperatures(&arguments.temperatures).err().into_iter().collect();
+    faults.extend(counted::check(arguments));
+    faults.extend(references::check(arguments));
     let mut check = |name: &str, is_right: bool, words: &str, hint: &str| {
         if !is_right {
             faults.push(Fault::new(format!("`--{name}` must {words}")).at(argument(name)).hint(hint));
@@ -126,26 +191,70 @@ fn check(arguments: &Arguments) -> Result<(), Faults> {
     check("budget", !arguments.budget.contains(&0), "be at least 1", "no sample covers nothing");
     let hint = "with 0 there is nothing to draw; `--n 0` leaves the samples out";
     check("max-tokens", arguments.max_tokens > 0, "be at least 1", hint);
-    // The command line's parser lets these pass beside what excludes `--samples`.
+    let draws = arguments.prompts.is_empty() || arguments.draws() > 0;
+    check("n", draws, "be at least 1 with `--prompts`", "leave it out for 8");
+    let seconds = arguments.judge_seconds;
+    let hint = "60 is usual; the first line has what the judge needs to start too";
+    check("judge-seconds", seconds > 0.0 && seconds <= 86_400.0, "be above 0 and at most 86400", hint);
+    faults.extend(without_effect(arguments));
+    Faults::check(faults)
+}
+
+/// What is given and would change nothing.
+fn without_effect(arguments: &Arguments) -> Vec<Fault> {
+    let is_of_rows = arguments.samples.is_empty() && arguments.prompts.is_empty();
     let of_samples = [
         ("k", !arguments.k.is_empty()),
         ("encoder", arguments.encoder.is_some()),
         ("vocabulary", arguments.vocabulary.is_some()),
+        ("judge", arguments.judge.is_some()),
     ];
-    for (name, _) in of_samples.into_iter().filter(|(_, given)| *given) {
+    let of_files =
+        [("references", arguments.references.is_some()), ("novelty-bench", arguments.novelty_bench.is_some())];
+    let fault = |name: &str, hint: &str| {
         let fault = Fault::new(format!("`--{name}` has no effect on rows of `--data`")).at(argument(name));
-        faults.push(fault.hint("it measures samples that are there already: `--samples FILE`"));
+        fault.hint(hint.to_owned())
+    };
+    let mut faults = Vec::new();
+    if is_of_rows && arguments.draws() == 0 {
+        let hint = "it measures samples: those of `--samples FILE`, or drawn here by `--n`";
+        faults.extend(of_samples.iter().filter(|(_, given)| *given).map(|(name, _)| fault(name, hint)));
     }
-    Faults::check(faults)
+    if is_of_rows {
+        let hint = "it is for samples of `--samples FILE` or `--prompts FILE`; rows with targets are measured exactly";
+        faults.extend(of_files.iter().filter(|(_, given)| *given).map(|(name, _)| fault(name, hint)));
+    }
+    let of_prompts = [("budget", !arguments.budget.is_empty()), ("no-end-token", arguments.no_end_token)];
+    if !arguments.prompts.is_empty() {
+        let given = of_prompts.iter().filter(|(_, given)| *given);
+        faults.extend(given.map(|(name, _)| {
+            let fault = Fault::new(format!("`--{name}` has no effect on `--prompts`")).at(argument(name));
+            fault.hint("it is for the exact numbers of rows with targets: `--data FILE`")
+        }));
+    }
+    if !arguments.samples.is_empty() && arguments.seed.is_some() && arguments.references.is_none() {
+        let fault = Fault::new("`--seed` has no effect: nothing is drawn").at(argument("seed"));
+        faults.push(fault.hint("with `--references` it is that of the clusters"));
+    }
+    faults
 }
 
 /// The lines of one model.
-fn measure(name: &str, arguments: &Arguments) -> Result<(), Faults> {
+fn measure(
+    name: &str,
+    named: &Named,
+    prompts: &[Vec<PromptRow>],
+    tools: &mut Tools,
+    arguments: &Arguments,
+) -> Result<(), Faults> {
     let chat = crate::chat::of_run(std::path::Path::new(name))?.settings()?;
-    let mut model = load_model(name, arguments.base.as_deref(), &arguments.device)?;
+    let mut model = load_named(named, &arguments.device)?;
     model.tokenizer = model.tokenizer.with_chat(&chat)?;
-    let data = read(&model, arguments)?;
     let measuring = Measuring { name, model: &model, samplers: samplers(arguments), arguments };
+    if !prompts.is_empty() {
+        return prompts::run(&measuring, prompts, tools);
+    }
+    let data = read(&model, arguments)?;
     let has_targets = |example: &Example| {
         let shape = data.report.files.iter().find(|file| *file.file == *example.file);
         shape.is_some_and(|shape| shape.format == "targets")
@@ -162,8 +271,11 @@ fn measure(name: &str, arguments: &Arguments) -> Result<(), Faults> {
     if of_targets.is_empty() && arguments.probabilities > 0 {
         tracing::warn!("`--probabilities` prints nothing: no row has `targets`");
     }
+    if !others.is_empty() {
+        held_out::refuse_cuts(arguments)?;
+    }
     if !of_targets.is_empty() {
-        targets::run(&measuring, &of_targets)?;
+        targets::run(&measuring, &of_targets, tools)?;
     }
     if !others.is_empty() {
         held_out::run(&measuring, &others)?;

@@ -18,9 +18,10 @@ macro_rules! embedded {
 }
 
 /// Every file of the folder `recipes`, first those that need nothing else, in the order they are listed.
-pub static RECIPES: [Embedded; 32] = [
+pub static RECIPES: [Embedded; 33] = [
     embedded!("nll"),
     embedded!("cdiv_alpha1.4"),
+    embedded!("quickstart_compare"),
     embedded!("trunc_r"),
     embedded!("lambda_pr"),
     embedded!("focal"),

@@ -1,63 +1,123 @@
-//! Samples of prompts with targets: how many are valid, how many targets they cover, and what they say in other tokens than
-//! the targets'.
+//! Samples of prompts with targets: how many are valid, how many targets they cover, what they say in other tokens than the
+//! targets', and whatever else is counted of samples.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use datasets::{Example, Tokenizer};
-use faults::Fault;
-use metrics::counts::entropy;
+use datasets::{Example, Sampled, Tokenizer};
+use faults::{Fault, Faults};
 use metrics::temperature::Sampler;
 use serde_json::{Map, Value, json};
 
 use super::Measuring;
-use crate::sampling::{DecoderRows, News, Sample, Settings, sample};
+use super::counted::{Counting, tell_of_ceilings};
+use super::lines::Tools;
+use super::prompts::settings;
+use crate::sampling::{DecoderRows, News, Sample, sample};
 
-/// What was counted of the samples of a prompt, or of several.
-#[derive(Debug, Clone, Copy)]
+/// The name in these lines of what samples have under another key: there is an exact `entropy`.
+const RENAMED: (&str, &str) = ("entropy", "sampled_entropy");
+
+/// Counts whose sum over the prompts is told, first of all.
+const SUMS: [&str; 3] = ["samples", "valid", "distinct"];
+
+/// The samples of all prompts under one sampler, counted.
 pub(super) struct Drawn {
-    samples: usize,
-    /// Samples that are a target, or begin with one that is open.
-    valid: usize,
-    /// Different texts of a prompt.
-    distinct: usize,
-    /// Different targets among the samples of a prompt.
+    of_prompts: Vec<Map<String, Value>>,
+    mean: Map<String, Value>,
+}
+
+/// What samples are beside the targets of their prompt.
+#[derive(Debug, Clone, Copy, Default)]
+struct BesideTargets {
+    /// Different targets among them.
     covered: usize,
-    entropy: f64,
-    /// Valid samples in other tokens than the target has: what the exact mass does not count.
+    /// Valid ones in other tokens than the target has: what the exact mass does not count.
     other_tokens: usize,
 }
 
 impl Drawn {
-    /// The sums over prompts, and the mean of the entropy; `None` where nothing was drawn.
-    pub(super) fn together(prompts: &[Self]) -> Option<Self> {
-        let sum = |of: fn(&Self) -> usize| prompts.iter().map(of).sum();
-        (!prompts.is_empty()).then(|| Self {
-            samples: sum(|drawn| drawn.samples),
-            valid: sum(|drawn| drawn.valid),
-            distinct: sum(|drawn| drawn.distinct),
-            covered: sum(|drawn| drawn.covered),
-            entropy: prompts.iter().map(|drawn| drawn.entropy).sum::<f64>() / prompts.len() as f64,
-            other_tokens: sum(|drawn| drawn.other_tokens),
-        })
+    /// Draws and counts samples of each of `prompts`, all its targets.
+    ///
+    /// # Errors
+    /// A prompt without a token, or what the judge or the encoder has to say.
+    pub(super) fn new(
+        measuring: &Measuring<'_>,
+        prompts: &[&[Example]],
+        sampler: &Sampler,
+        tools: &mut Tools,
+    ) -> Result<Self, Faults> {
+        let mut drawn = Vec::with_capacity(prompts.len());
+        for (index, targets) in prompts.iter().enumerate() {
+            drawn.push(draw(measuring, targets, index, sampler)?);
+        }
+        let (mut sampled, others): (Vec<Sampled>, Vec<BesideTargets>) = drawn.into_iter().unzip();
+        let without = match &mut tools.judge {
+            Some(judge) => {
+                // The targets' word on what is valid gives way to the judge's.
+                sampled.iter_mut().for_each(|prompt| prompt.correct = None);
+                Some(judge.judge(&mut sampled)?)
+            }
+            None => None,
+        };
+        let counting = Counting::new(&sampled, measuring.arguments, tools.encoder.as_ref(), without)?;
+        let lines: Vec<Map<String, Value>> =
+            sampled.iter().enumerate().map(|(index, prompt)| counting.measure(index, prompt).line).collect();
+        tell_of_ceilings(&lines);
+        let mut mean = counting.mean(&lines);
+        let sum = |key: &str| lines.iter().filter_map(|line| line[key].as_u64()).sum::<u64>();
+        SUMS.iter().filter(|key| lines[0].contains_key(**key)).for_each(|key| {
+            mean.insert((*key).into(), json!(sum(key)));
+        });
+        let (mut of_prompts, mut all) = (Vec::with_capacity(lines.len()), BesideTargets::default());
+        for (line, beside) in lines.into_iter().zip(others) {
+            all = BesideTargets {
+                covered: all.covered + beside.covered,
+                other_tokens: all.other_tokens + beside.other_tokens,
+            };
+            of_prompts.push(named(line, beside));
+        }
+        let mean = named(mean, all);
+        Ok(Self { of_prompts, mean })
     }
 
-    pub(super) fn add(&self, line: &mut Map<String, Value>) {
-        line.insert("samples".into(), json!(self.samples));
-        line.insert("valid".into(), json!(self.valid));
-        line.insert("distinct".into(), json!(self.distinct));
-        line.insert("covered".into(), json!(self.covered));
-        line.insert("sampled_entropy".into(), json!(self.entropy));
-        line.insert("other_tokenisations".into(), json!(self.other_tokens as f64 / self.samples as f64));
+    /// Adds the numbers of the prompt at `index` to its line.
+    pub(super) fn add(&self, index: usize, line: &mut Map<String, Value>) {
+        line.extend(self.of_prompts[index].clone());
+    }
+
+    /// Adds those of all prompts: counts are sums, all else is the mean over the prompts.
+    pub(super) fn add_all(&self, line: &mut Map<String, Value>) {
+        line.extend(self.mean.clone());
     }
 }
 
+/// The numbers under the names that they have beside the exact ones, those that say most first.
+fn named(mut counted: Map<String, Value>, beside: BesideTargets) -> Map<String, Value> {
+    let samples = counted["samples"].as_f64().unwrap_or(f64::NAN);
+    let mut line = Map::new();
+    for key in SUMS {
+        // A judge may give scores and say nothing of what is valid.
+        line.extend(counted.remove(key).map(|value| (key.into(), value)));
+    }
+    line.insert("covered".into(), json!(beside.covered));
+    line.extend(counted.remove(RENAMED.0).map(|value| (RENAMED.1.into(), value)));
+    line.insert("other_tokenisations".into(), json!(beside.other_tokens as f64 / samples));
+    if let Some(Value::Object(errors)) = counted.get_mut("standard_errors") {
+        let renamed = errors.remove(RENAMED.0);
+        SUMS.iter().for_each(|key| drop(errors.remove(*key)));
+        errors.extend(renamed.map(|value| (RENAMED.1.into(), value)));
+    }
+    line.extend(counted);
+    line
+}
+
 /// Draws samples of the prompt at `index`, whose targets these are.
-pub(super) fn draw(
+fn draw(
     measuring: &Measuring<'_>,
     targets: &[Example],
     index: usize,
     sampler: &Sampler,
-) -> Result<Drawn, Fault> {
+) -> Result<(Sampled, BesideTargets), Fault> {
     let (arguments, tokenizer) = (measuring.arguments, &measuring.model.tokenizer);
     let asked = targets[0].prompt();
     if asked.is_empty() {
@@ -68,30 +128,22 @@ pub(super) fn draw(
     // A stream of its own for each prompt: with one for all, their sampling errors would be one. The first has that of
     // `trainer sample`.
     let seed = match index {
-        0 => arguments.seed,
-        _ => backbone::random::key(arguments.seed, &["prompt", &index.to_string()]),
-    };
-    let settings = Settings {
-        temperature: sampler.temperature,
-        top_p: sampler.top_p,
-        top_k: sampler.top_k,
-        min_p: sampler.min_p,
-        max_tokens: arguments.max_tokens,
-        stop: Vec::new(),
-        seed,
+        0 => arguments.seed(),
+        _ => backbone::random::key(arguments.seed(), &["prompt", &index.to_string()]),
     };
     let mut rows = DecoderRows::new(&measuring.model.decoder);
     let mut samples = Vec::new();
-    sample(&mut rows, tokenizer, &[asked.to_vec()], arguments.n, &settings, &mut |news| {
+    let settings = settings(arguments, sampler, seed);
+    sample(&mut rows, tokenizer, &[asked.to_vec()], arguments.draws(), &settings, &mut |news| {
         if let News::Done(sample) = news {
             samples.push(sample);
         }
         Ok(())
     })?;
-    count(&samples, targets, tokenizer)
+    compare(&samples, targets, tokenizer)
 }
 
-fn count(samples: &[Sample], targets: &[Example], tokenizer: &Tokenizer) -> Result<Drawn, Fault> {
+fn compare(samples: &[Sample], targets: &[Example], tokenizer: &Tokenizer) -> Result<(Sampled, BesideTargets), Fault> {
     let stops = tokenizer.stop_tokens();
     let mut known: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for target in targets {
@@ -103,25 +155,40 @@ fn count(samples: &[Sample], targets: &[Example], tokenizer: &Tokenizer) -> Resu
     }
     // After a target without an end the model goes on as it likes.
     let open = targets[0].ids.last().is_none_or(|last| !stops.contains(last));
-    let texts: Vec<&str> = samples.iter().map(|sample| sample.text.trim()).collect();
-    let (mut valid, mut other_tokens, mut covered) = (0, 0, BTreeSet::new());
-    for (sample, text) in samples.iter().zip(&texts) {
+    let texts: Vec<String> = samples.iter().map(|sample| sample.text.trim().to_owned()).collect();
+    let (mut valid, mut other_tokens, mut covered) = (vec![false; samples.len()], 0, BTreeSet::new());
+    for ((sample, text), valid) in samples.iter().zip(&texts).zip(&mut valid) {
         let found = match open {
             true => known.iter().find(|(target, _)| text.starts_with(target.as_str())),
-            false => known.get_key_value(*text),
+            false => known.get_key_value(text),
         };
         let Some((target, ids)) = found else { continue };
-        valid += 1;
+        *valid = true;
         covered.insert(target);
         let same = if open { sample.ids.starts_with(ids) } else { sample.ids == *ids };
         other_tokens += usize::from(!same);
     }
-    Ok(Drawn {
-        samples: samples.len(),
-        valid,
-        distinct: texts.iter().collect::<BTreeSet<_>>().len(),
-        covered: covered.len(),
-        entropy: entropy(&texts),
-        other_tokens,
-    })
+    let place = targets[0].place();
+    let asked = json!(tokenizer.decode(targets[0].prompt(), true)?);
+    let row = |(index, text): (usize, &String)| {
+        let row =
+            json!({"file": &*targets[0].file, "line": targets[0].line, "prompt": asked, "sample": index, "text": text});
+        let Value::Object(row) = row else { unreachable!("an object was written") };
+        (row, place.clone())
+    };
+    let sampled = Sampled {
+        key: "prompt",
+        name: asked.clone(),
+        prompt: None,
+        model: None,
+        place: place.clone(),
+        count: samples.len(),
+        rows: texts.iter().enumerate().map(row).collect(),
+        texts: Some(texts),
+        correct: Some(valid),
+        scores: None,
+        classes: None,
+        same: None,
+    };
+    Ok((sampled, BesideTargets { covered: covered.len(), other_tokens }))
 }

@@ -14,6 +14,9 @@ use crate::evaluation::{Entropies, scores};
 /// Rows that are computed at once.
 const AT_ONCE: usize = 8;
 
+/// Where samples of plain rows are drawn.
+const OF_PROMPTS: &str = "measure the others by themselves, without it; `--prompts FILE` draws samples of any rows";
+
 /// Rows are padded to a multiple of this.
 const MULTIPLE: usize = 8;
 
@@ -26,7 +29,6 @@ struct Sums {
 
 /// A line for each file and temperature, then one for each temperature and all files.
 pub(super) fn run(measuring: &Measuring<'_>, examples: &[Example]) -> Result<(), Faults> {
-    refuse_cuts(measuring.arguments)?;
     let mut all = vec![Sums::default(); measuring.samplers.len()];
     let (mut rows, mut tokens) = (0, 0);
     for file in examples.chunk_by(|a, b| a.file == b.file) {
@@ -76,15 +78,20 @@ fn write(
     print(&format!("{}\n", Value::Object(line)))
 }
 
+/// Refuses what has no effect here, before anything is measured.
+///
 /// Truncation and greedy sampling give most rows no probability at all; and nothing is drawn or covered here.
-fn refuse_cuts(arguments: &Arguments) -> Result<(), Faults> {
+///
+/// # Errors
+/// Such flags.
+pub(super) fn refuse_cuts(arguments: &Arguments) -> Result<(), Faults> {
     let Arguments { top_p, top_k, min_p, budget, n, no_end_token, temperatures, .. } = arguments;
     let given = [
         ("top-p", top_p.is_some()),
         ("top-k", top_k.is_some()),
         ("min-p", min_p.is_some()),
         ("budget", !budget.is_empty()),
-        ("n", *n > 0),
+        ("n", n.is_some_and(|n| n > 0)),
         ("no-end-token", *no_end_token),
     ];
     let mut faults: Vec<Fault> = given
@@ -92,7 +99,11 @@ fn refuse_cuts(arguments: &Arguments) -> Result<(), Faults> {
         .filter(|(_, given)| *given)
         .map(|(name, _)| {
             let fault = Fault::new(format!("`--{name}` is for rows with `targets`, which not all files have"));
-            fault.at(argument(name)).hint("measure the others by themselves, without it")
+            fault.at(argument(name)).hint(if *name == "n" {
+                OF_PROMPTS
+            } else {
+                "measure the others by themselves, without it"
+            })
         })
         .collect();
     if temperatures.contains(&0.0) {

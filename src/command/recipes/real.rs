@@ -74,7 +74,16 @@ pub fn text(recipe: &Embedded, place: &Place) -> Result<String, Fault> {
     let data = data(recipe, place);
     let rate = rate(&place.model, if recipe.name == "lambda_pr" { OF_LAMBDA_PR } else { 1.0 });
     let training = TRAINING.replace("RATE", &rate);
-    Ok(format!("{}{}{data}{objective}{training}", header(recipe, place), model(place)))
+    Ok(format!("{}{}{data}{objective}{training}{}", header(recipe, place), model(place), sweep(recipe)))
+}
+
+/// The grid of the embedded recipe, if it has one; it is measured on the held-out rows then.
+fn sweep(recipe: &Embedded) -> String {
+    let own = section(recipe.text, "[sweep]").unwrap_or_default();
+    let grid = own.lines().find(|line| line.starts_with("grid = "));
+    grid.map_or_else(String::new, |grid| {
+        format!("\n[sweep]\n# Keys and their values, as `trainer sweep --grid` takes them; measured on the held-out rows.\n{grid}\n")
+    })
 }
 
 /// The learning rate for an adapter: where the width of the model can be read, half of the best one, which leaves room for

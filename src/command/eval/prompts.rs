@@ -1,0 +1,138 @@
+//! `trainer eval MODEL.. --prompts FILE`: samples drawn on the spot, counted as those of files are.
+
+use datasets::{Asked, PromptRow, Sampled, read_prompts};
+use faults::{Causes, Fault, Faults, Place};
+use metrics::temperature::Sampler;
+use serde_json::{Map, Value, json};
+
+use super::lines::{self, Origin, Tools};
+use super::{Arguments, Measuring};
+use crate::evaluation::lines::beginning;
+use crate::report::progress::Counter;
+use crate::sampling::{DecoderRows, News, Sample, Settings, check_room, sample};
+
+/// Reads the prompts of each file.
+///
+/// # Errors
+/// Files that cannot be read, and rows without a question.
+pub(super) fn read(arguments: &Arguments) -> Result<Vec<Vec<PromptRow>>, Faults> {
+    let read = |file| read_prompts(file, &arguments.rename, false).map(|prompts| prompts.rows);
+    arguments.prompts.iter().map(|file| read(file)).collect()
+}
+
+/// The lines of one model: for each file and temperature those of its prompts, then the mean over them.
+pub(super) fn run(measuring: &Measuring<'_>, files: &[Vec<PromptRow>], tools: &mut Tools) -> Result<(), Faults> {
+    let arguments = measuring.arguments;
+    for (path, rows) in arguments.prompts.iter().zip(files) {
+        let asked = encoded(measuring, rows)?;
+        for sampler in &measuring.samplers {
+            let mut sampled = draw(measuring, rows, &asked, sampler)?;
+            let file = json!(path.display().to_string());
+            let place = |prompt: Value, line: Value| vec![("file", file.clone()), ("line", line), ("prompt", prompt)];
+            let head = |prompt: &Sampled| {
+                let asked = prompt.prompt.clone().unwrap_or_else(|| prompt.name.clone());
+                let line = match &prompt.place {
+                    Place::Line { line, .. } | Place::Element { line, .. } => json!(line),
+                    _ => Value::Null,
+                };
+                let mut head = beginning(measuring.name, place(asked, line), sampler);
+                head.extend((prompt.key == "id").then(|| ("id".into(), prompt.name.clone())));
+                head
+            };
+            let of_all = beginning(measuring.name, place(Value::Null, Value::Null), sampler);
+            let origin = Origin { path, model: Some(measuring.name), head: of_all };
+            lines::write(&mut sampled, &origin, &head, tools, arguments)?;
+        }
+    }
+    Ok(())
+}
+
+/// The tokens of each prompt as the model sees it.
+fn encoded(measuring: &Measuring<'_>, rows: &[PromptRow]) -> Result<Vec<Vec<u32>>, Faults> {
+    let (model, arguments) = (measuring.model, measuring.arguments);
+    let limit = model.decoder.config.max_position_embeddings;
+    let mut faults = Causes::new();
+    let mut asked = Vec::with_capacity(rows.len());
+    for row in rows {
+        let found = row.asked.clone().fitted(&model.tokenizer).and_then(|asked| {
+            let (text, special) = asked.text_with(&row.beginning, &model.tokenizer)?;
+            let ids = model.tokenizer.encode_beginning(&text, special)?;
+            check_room(&ids, arguments.max_tokens, limit, "--max-tokens")?;
+            Ok(ids)
+        });
+        match found {
+            Ok(ids) => asked.push(ids),
+            Err(fault) => faults.push(Fault { place: row.place.clone(), ..fault }),
+        }
+    }
+    faults.check()?;
+    Ok(asked)
+}
+
+/// The samples of all prompts, those that `trainer sample` draws by the same seed.
+fn draw(
+    measuring: &Measuring<'_>,
+    rows: &[PromptRow],
+    asked: &[Vec<u32>],
+    sampler: &Sampler,
+) -> Result<Vec<Sampled>, Fault> {
+    let (arguments, count) = (measuring.arguments, measuring.arguments.draws());
+    let settings = settings(arguments, sampler, arguments.seed());
+    let total = asked.len() * count;
+    let mut counter = Counter::new(total, format!("samples drawn at temperature {}", sampler.temperature));
+    let mut drawn = Vec::with_capacity(total);
+    let mut decoder = DecoderRows::new(&measuring.model.decoder);
+    sample(&mut decoder, &measuring.model.tokenizer, asked, count, &settings, &mut |news| {
+        if let News::Done(sample) = news {
+            drawn.push(sample);
+            counter.at(drawn.len());
+        }
+        Ok(())
+    })
+    .map_err(|fault| fault.or_at(Place::file(measuring.name)))?;
+    Ok(rows.iter().zip(drawn.chunks(count)).map(|(row, samples)| sampled(row, samples)).collect())
+}
+
+/// How the command line has tokens drawn.
+pub(super) fn settings(arguments: &Arguments, sampler: &Sampler, seed: u64) -> Settings {
+    Settings {
+        temperature: sampler.temperature,
+        top_p: sampler.top_p,
+        top_k: sampler.top_k,
+        min_p: sampler.min_p,
+        max_tokens: arguments.max_tokens,
+        stop: Vec::new(),
+        seed,
+    }
+}
+
+/// The samples of a prompt as a file of them would say, the prompt's other columns with each.
+fn sampled(row: &PromptRow, samples: &[Sample]) -> Sampled {
+    let asked = match &row.asked {
+        Asked::Text(text) => json!(format!("{text}{}", row.beginning)),
+        Asked::Conversation(conversation) => json!(conversation.messages),
+    };
+    let place = row.place.clone().unwrap_or_else(|| Place::Named("--prompts".into()));
+    let of_sample = |(index, sample): (usize, &Sample)| {
+        let mut whole: Map<String, Value> = row.columns.clone();
+        whole.insert("prompt".into(), asked.clone());
+        whole.insert("sample".into(), json!(index));
+        whole.insert("text".into(), json!(sample.text));
+        (whole, place.clone())
+    };
+    let id = row.columns.get("id").filter(|id| !id.is_null());
+    Sampled {
+        key: if id.is_some() { "id" } else { "prompt" },
+        name: id.unwrap_or(&asked).clone(),
+        prompt: id.map(|_| asked.clone()),
+        model: None,
+        place: place.clone(),
+        count: samples.len(),
+        texts: Some(samples.iter().map(|sample| sample.text.clone()).collect()),
+        correct: None,
+        scores: None,
+        classes: None,
+        same: None,
+        rows: samples.iter().enumerate().map(of_sample).collect(),
+    }
+}
