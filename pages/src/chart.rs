@@ -15,6 +15,9 @@ const LETTER: f64 = 8.5;
 /// As [`LETTER`].
 const LABEL_HEIGHT: f64 = 17.0;
 
+/// Room at the right of the drawing area, in SVG units.
+const MARGIN: f64 = 30.0;
+
 /// Lines of more points than this have no dots.
 const DOTS: usize = 24;
 
@@ -109,6 +112,7 @@ pub struct Drawing {
 struct Mark {
     at: String,
     text: String,
+    anchor: &'static str,
 }
 
 #[derive(Debug, Serialize)]
@@ -204,7 +208,12 @@ pub fn draw(figure: &Figure) -> Option<Drawing> {
     let lines = figure.lines.iter().map(|line| drawn_line(line, &scale, &mut taken)).collect();
     let texts_x = if figure.names.is_empty() { labels(&marks_x) } else { figure.names.clone() };
     let marks = |places: Vec<f64>, texts: Vec<String>| {
-        let marks = places.into_iter().zip(texts).map(|(at, text)| Mark { at: coordinate(at), text });
+        let marks = places.into_iter().zip(texts).map(|(at, text)| {
+            // What would stick out at the right edge ends there.
+            let half = text.chars().count() as f64 * LETTER / 2.0;
+            let anchor = if at + half > WIDTH + MARGIN { "end" } else { "middle" };
+            Mark { at: coordinate(at), text, anchor }
+        });
         marks.collect::<Vec<Mark>>()
     };
     let texts_y = labels(&ticks_y);

@@ -221,7 +221,7 @@ fn escaped(json: &str) -> String {
 fn sentences(all: &[Arm<'_>], baseline: &Arm<'_>, verdicts: &[Verdict], drawn: bool) -> Vec<String> {
     match (verdicts, all.is_empty()) {
         (_, true) if drawn => {
-            vec!["Nothing was measured, so no difference can be told; what was drawn stands below.".into()]
+            vec!["There are no exact evaluations, so no difference can be told; what was drawn stands below.".into()]
         }
         (_, true) => vec!["Nothing was evaluated, so nothing can be said.".into()],
         ([], false) => vec![format!("{} alone was evaluated: there is nothing to compare it with.", baseline.0)],

@@ -128,3 +128,45 @@ fn nothing_and_one_model_make_a_page_too() {
     assert!(page.contains("<figure>") && !page.contains("class=\"grey\"") && !page.contains("the baseline<"));
     assert!(!page.contains("Prompts that changed most"));
 }
+
+/// Pictures of a hundred lines would show nothing: the table and the JSON have all of them.
+#[test]
+fn of_many_arms_pictures_show_some_and_the_table_all() {
+    let names: Vec<String> = (0..40).map(|place| format!("lr={place}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let page = render(&evaluated(&names, 2));
+    assert!(page.contains("Pictures and columns show 12 of 40 arms"));
+    let json = numbers(&page);
+    let shown: Vec<&str> = json["tables"][0]["rows"][0]["cells"]
+        .as_array()
+        .expect("cells")
+        .iter()
+        .map(|cell| cell["arm"].as_str().expect("a name"))
+        .collect();
+    // The baseline, and those that find most and least.
+    assert!(shown.len() == 12 && ["lr=0", "lr=1", "lr=39"].iter().all(|arm| shown.contains(arm)), "{shown:?}");
+    assert_eq!(
+        (json["overview"]["arms"].as_array().map(Vec::len), json["verdicts"].as_array().map(Vec::len)),
+        (Some(40), Some(39))
+    );
+    assert!(page.contains("33 more comparisons"));
+}
+
+#[test]
+fn a_baseline_that_is_no_arm_is_refused() {
+    let mut comparison = evaluated(&["kind=nll", "kind=cdiv"], 1);
+    comparison.baseline = Some("kind=gold".into());
+    let refused = pages::render(&comparison).expect_err("no such arm");
+    assert_eq!((&refused.wanted[..], refused.arms), ("kind=gold", vec!["kind=nll".into(), "kind=cdiv".to_owned()]));
+}
+
+#[test]
+fn arms_of_different_prompts_and_files_that_were_cut_off_are_told() {
+    let mut comparison = evaluated(&["kind=nll", "kind=cdiv"], 1);
+    comparison.runs[1].parts[0].name = "Name another.\n".into();
+    let page = render(&comparison);
+    assert!(page.contains("they were evaluated on different prompts (1 and 1, of which 0 are the same)"), "{page}");
+    assert!(numbers(&page)["tables"][0]["rows"][0]["cells"][1]["difference"].is_null());
+    comparison.runs[1].points.clear();
+    assert!(render(&comparison).contains("kind=cdiv,seed=1 has no numbers: its lines end before"));
+}

@@ -323,6 +323,14 @@ mod tests {
     }
 
     #[test]
+    fn what_a_run_measured_of_itself_stands_before_its_curves() {
+        let lines = [example(1, "train", 2.0).to_json(), example(2, "train", 1.0).to_json()];
+        let page = render("run", &lines, &toml::Table::new(), &Watched::default(), Some("<p>the comparison</p>"));
+        let (comparison, curve) = (page.find("<p>the comparison</p>"), page.find("<svg"));
+        assert!(comparison.is_some() && comparison < curve, "{page}");
+    }
+
+    #[test]
     fn a_run_without_a_number_is_a_page_too() {
         assert_eq!(page(&[]).matches("<svg").count(), 0);
         let lines = [example(1, "train", f64::NAN).to_json(), example(2, "train", 1.0).to_json()];
