@@ -31,7 +31,6 @@ use losses::Registry;
 
 use crate::loading::{self, Loaded, Named};
 use crate::logging::terminal;
-use crate::logging::typed::quoted;
 use crate::logging::{self, Format, Verbosity};
 use crate::recipe::{self, Recipe};
 
@@ -170,13 +169,7 @@ fn check_limit() -> Result<(), Fault> {
 
 /// Reads and checks the recipe in a file.
 fn read_recipe(path: &Path, overrides: &[String], registry: &Registry) -> Result<Recipe, Faults> {
-    let name = path.display().to_string();
-    let mut recipe = recipe::parse(&name, &recipe_text(path)?, overrides, registry)?;
-    if recipe.sweep.is_some() {
-        let words = format!("`[sweep]` has no effect here: `trainer sweep {}` is for it", quoted(&name));
-        recipe.warnings.push(words);
-    }
-    Ok(recipe)
+    recipe::parse(&path.display().to_string(), &recipe_text(path)?, overrides, registry)
 }
 
 /// The text of the recipe in a file.

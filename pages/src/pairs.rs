@@ -48,7 +48,7 @@ impl<'a> Pairs<'a> {
     /// How many there are, and of what kind, in words.
     pub fn words(&self, count: usize) -> String {
         match (count, self.constant) {
-            (1, _) => "one run each, so there is no interval".into(),
+            (1, _) => "one run each, so what other seeds would say is not known".into(),
             (count, true) => format!("{count} seeds against one model, 95 % interval"),
             (count, false) => format!("{count} seeds, paired, 95 % interval"),
         }

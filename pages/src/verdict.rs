@@ -131,6 +131,8 @@ fn in_words(verdict: Verdict, place: &str, words: &str, verbs: [&str; 2]) -> Ver
     let sentence = match (verdict.told, difference > 0.0) {
         (true, true) => format!("{arm} {} {baseline}: {numbers}", verbs[0]),
         (true, false) => format!("{arm} {} {baseline}: {numbers}", verbs[1]),
+        // Of these two models it is exact; of what made them there is no evidence.
+        (false, _) if verdict.half_width.is_none() => format!("{arm} against {baseline}, these two alone: {numbers}"),
         (false, _) => format!("No difference can be told between {arm} and {baseline}: {numbers}"),
     };
     Verdict { sentence, ..verdict }
@@ -320,7 +322,7 @@ mod tests {
     fn what_cannot_be_compared_says_why() {
         let one = of(&[line("a", 0.0)], &[line("b", 0.2)]);
         assert!(
-            !one.told && one.sentence.ends_with("+0.2; one run each, so there is no interval."),
+            !one.told && one.sentence.ends_with("+0.2; one run each, so what other seeds would say is not known."),
             "{}",
             one.sentence
         );

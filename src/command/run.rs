@@ -57,6 +57,10 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     if let Some(base) = &arguments.base {
         recipe.move_base(base)?;
     }
+    if recipe.sweep.is_some() {
+        let words = "`[sweep]` has no effect in a run: `trainer sweep` trains at every point of its grid";
+        recipe.warnings.push(words.into());
+    }
     let folder = recipe.output.dir.clone();
     Run::refuse_in_use(&folder)?;
     let start = Start::of(arguments.resume, &folder, &recipe)?;

@@ -133,7 +133,16 @@ fn steps(folder: &Path) -> Result<Vec<(u64, PathBuf)>, Fault> {
     Ok(steps)
 }
 
-/// Adds what a run measured and drew while it trained, an arm for each step; how many there are.
+/// Of the steps the first, the best of the run and the last: before and after stand side by side, and what lies between is
+/// in the run's curves.
+fn ends(folder: &Path, all: Vec<(u64, PathBuf)>) -> Vec<(u64, PathBuf)> {
+    let best = fs_err::read_to_string(folder.join("checkpoints/best")).ok();
+    let best = best.and_then(|name| name.trim().strip_prefix("step-")?.parse::<u64>().ok());
+    let ends = [all.first(), all.last()].map(|end| end.map(|(step, _)| *step));
+    all.into_iter().filter(|(step, _)| ends.contains(&Some(*step)) || best == Some(*step)).collect()
+}
+
+/// Adds what a run measured and drew while it trained, an arm for each step that is shown; how many there are.
 fn add_steps(folder: &Path, comparison: &mut Comparison) -> Result<usize, Fault> {
     // Several runs on one page are told apart by their folder.
     let alone = comparison.title == folder.display().to_string();
@@ -141,7 +150,7 @@ fn add_steps(folder: &Path, comparison: &mut Comparison) -> Result<usize, Fault>
         let step = if step == 0 { "before (step 0)".into() } else { format!("step {step}") };
         if alone { step } else { format!("{} {step}", folder.display()) }
     };
-    let evaluated = steps(&folder.join("evaluation"))?;
+    let evaluated = ends(folder, steps(&folder.join("evaluation"))?);
     for (step, path) in &evaluated {
         let arm = name(*step);
         match evaluation(path, &arm)? {
@@ -152,13 +161,8 @@ fn add_steps(folder: &Path, comparison: &mut Comparison) -> Result<usize, Fault>
             None => comparison.failures.push((arm, format!("`{}` is empty", path.display()))),
         }
     }
-    let with_samples = steps(&folder.join("samples"))?;
-    // Before and after stand side by side; what lies between is in the folder.
-    let ends: Vec<&(u64, PathBuf)> = match &with_samples[..] {
-        [first, .., last] => vec![first, last],
-        few => few.iter().collect(),
-    };
-    for (step, path) in ends {
+    let with_samples = ends(folder, steps(&folder.join("samples"))?);
+    for (step, path) in &with_samples {
         comparison.samples.extend(drawn(path, &name(*step))?);
     }
     Ok(evaluated.len() + with_samples.len())

@@ -48,9 +48,9 @@ fn files_of_evaluations_are_compared_with_the_first_or_the_one_that_is_asked_for
     place.write("a.jsonl", evaluated("runs/a", 0.0));
     place.write("b.jsonl", evaluated("runs/b", 0.1));
     place.trainer("report a.jsonl b.jsonl").succeeds();
-    assert!(place.text("report.html").contains("between runs/b and runs/a: at precision 0.7 (mass"));
+    assert!(place.text("report.html").contains("runs/b against runs/a, these two alone: at precision 0.7 (mass"));
     place.trainer("report a.jsonl b.jsonl --baseline runs/b").succeeds();
-    assert!(place.text("report.html").contains("between runs/a and runs/b: at precision 0.7 (mass"));
+    assert!(place.text("report.html").contains("runs/a against runs/b, these two alone: at precision 0.7 (mass"));
     place.trainer("report a.jsonl --baseline runs/c").fails(&["no arm is named `runs/c`", "the arms are `runs/a`"]);
     place.trainer("report a.jsonl a.jsonl").fails(&["a.jsonl:1", "was given before"]);
     place.trainer("report none.jsonl").fails(&["none.jsonl"]);
@@ -69,10 +69,15 @@ fn a_run_is_compared_with_itself_before() {
     place.write("run/recipe.toml", "seed = 1\n[eval]\ntemperature = 0.5\n");
     place.trainer("report run").succeeds();
     let page = place.text("report.html");
-    let first = page.find("No difference can be told between step 20 and before (step 0): at precision 0.7");
-    let second = page.find("between step 10 and before (step 0)");
-    assert!(first.is_some() && first < second, "{page}");
+    let first = page.find("step 20 against before (step 0), these two alone: at precision 0.7");
+    assert!(first.is_some() && !page.contains("step 10 against"), "{page}");
     assert!(page.contains("the ring is 0.5") && page.contains("&lt;i&gt;000020") && !page.contains("&lt;i&gt;000010"));
+    // The best of the run stands between its ends.
+    place.write("run/checkpoints/best", "step-000010");
+    place.trainer("report run").succeeds();
+    let page = place.text("report.html");
+    let second = page.find("step 10 against before (step 0)");
+    assert!(page.find("step 20 against before") < second && page.contains("&lt;i&gt;000010"), "{page}");
     // What cannot be read is said, and is not passed over.
     place.write("run/evaluation/step-000010.jsonl", "{\"loss\": 1}\n");
     place.trainer("report run").fails(&["step-000010.jsonl:1", "no line of `trainer eval`"]);
