@@ -12,7 +12,7 @@ use metrics::classes::judged;
 use metrics::interval::Mean;
 use metrics::temperature::Sampler;
 use metrics::words::{different_words, spoken};
-use metrics::{Measured, Outcome, Registry, Samples};
+use metrics::{Exact, Measured, Outcome, Registry, Samples};
 use serde_json::{Map, Value, json};
 
 use crate::engine::best::{EXACT, SAMPLES};
@@ -21,7 +21,7 @@ use crate::evaluation::lines::{Lines, probabilities};
 use crate::evaluation::{BUDGETS, outcomes};
 use crate::recipe::{Prompts, Recipe};
 use crate::report::Numbers;
-use crate::sampling::{DecoderRows, News, Sample, Settings, check_room, sample};
+use crate::sampling::{DecoderRows, End, News, Sample, Settings, check_room, sample};
 
 /// The temperatures of the exact numbers unless the recipe has others: each costs little beside the pass over the targets.
 const TEMPERATURES: [f64; 8] = [0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0];
@@ -43,8 +43,8 @@ impl Observation {
     /// Reads the prompts of a recipe, if it has any.
     ///
     /// # Errors
-    /// Files that cannot be read, rows without a prompt, prompts that leave no room for an answer, and temperatures for rows
-    /// without targets.
+    /// Files that cannot be read, rows without a prompt, prompts that leave no room for an answer, settings that leave nothing to
+    /// be measured, and a `checkpoint.best_by` that no evaluation will have.
     pub fn read(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<Option<Self>, Faults> {
         let Some(how) = &recipe.eval.prompts else { return Ok(None) };
         let place = recipe.places.of("eval.prompts");
@@ -81,15 +81,46 @@ impl Observation {
             };
             datasets::read(&with_targets, &options, tokenizer)?.examples
         };
+        if targets.is_empty() && how.samples == 0 {
+            return Err(Fault::new(
+                "`eval.samples` = 0 leaves nothing to be measured: no row of `eval.prompts` has targets",
+            )
+            .at(recipe.places.of("eval.samples"))
+            .hint("draw some, or name rows with targets")
+            .into());
+        }
         let most = how.max_prompts.unwrap_or(usize::MAX);
-        Ok(Some(Self {
+        let observation = Self {
             asked: spread(asked, most),
             with_targets: spread(prompts(&targets), most),
             targets,
             samplers: samplers(how),
             how: how.clone(),
             seed: recipe.seed,
-        }))
+        };
+        let (by, known) = (&recipe.checkpoint.best_by, observation.names());
+        if by.needs_prompts() && !known.iter().any(|name| name == by.name()) {
+            let fault = by.missing(known.iter().map(String::as_str));
+            return Err(Fault { place: None, ..fault }.or_at(recipe.places.of("checkpoint.best_by")).into());
+        }
+        Ok(Some(observation))
+    }
+
+    /// The names of all numbers that an evaluation can have.
+    fn names(&self) -> Vec<String> {
+        let registry = Registry::default();
+        let mut numbers = Numbers::new();
+        if !self.targets.is_empty() {
+            numbers.extend(exact_numbers(&Exact::new(vec![&[Outcome { p: 1.0, log_q: 0.0 }]], &BUDGETS), &registry));
+        }
+        // Texts long and different enough for every metric.
+        let text = |sample| (0..16).map(|word| format!("{sample}.{word} ")).collect();
+        let sample = |sample| Sample { ids: Vec::new(), text: text(sample), end: End::Limit };
+        if self.how.samples > 0 {
+            let drawn: Vec<Sample> = (0..self.how.samples).map(sample).collect();
+            numbers.extend(of_samples(&drawn, self.how.samples, &registry));
+        }
+        numbers.into_iter().map(|(name, _)| name).collect()
     }
 
     /// The numbers after a step; what is drawn goes to `samples/step-NNNNNN.jsonl` of the run, the exact numbers of every
@@ -144,8 +175,7 @@ impl Observation {
             text += "\n";
             if sampler.temperature == self.how.temperature {
                 let exact = lines.exact(outcomes.iter().map(Vec::as_slice).collect());
-                let measured = lines.registry.exact.iter().map(|metric| (metric.name, (metric.measure)(&exact)));
-                numbers = measured.flat_map(|(name, measured)| named(name, &measured)).collect();
+                numbers = exact_numbers(&exact, &lines.registry);
             }
         }
         Ok((text, numbers))
@@ -223,6 +253,10 @@ fn question(
     let ids = tokenizer.encode_beginning(&text, special).map_err(placed)?;
     check_room(&ids, max_tokens, config.max_position_embeddings, "eval.max_tokens").map_err(placed)?;
     Ok((text, ids))
+}
+
+fn exact_numbers(exact: &Exact<'_>, registry: &Registry) -> Numbers {
+    registry.exact.iter().flat_map(|metric| named(metric.name, &(metric.measure)(exact))).collect()
 }
 
 /// The mean over prompts of every number that each has, samples of equal words meaning the same.

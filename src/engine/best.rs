@@ -1,6 +1,6 @@
 //! The number of an evaluation by which checkpoints are compared.
 
-use faults::FromToml;
+use faults::{Fault, FromToml, Place};
 use metrics::{Better, Registry};
 use serde_json::Value;
 
@@ -55,6 +55,13 @@ impl BestBy {
     /// Whether the number comes from prompts, not from the held-out rows.
     pub fn needs_prompts(&self) -> bool {
         self.name != "nll"
+    }
+
+    /// The fault of evaluations that have these numbers, and not this one.
+    pub fn missing<'a>(&self, known: impl Iterator<Item = &'a str>) -> Fault {
+        Fault::new(format!("an evaluation of these prompts has no number `{}`", self.name))
+            .at(Place::Named("checkpoint.best_by".into()))
+            .hint(format!("one of: {}", known.collect::<Vec<_>>().join(", ")))
     }
 
     /// The number in an evaluation's line of `metrics.jsonl`, if it is there and finite: an exact one before one of samples.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use backbone::Decoder;
 use checkpoints::{Checkpoint, Contents, Retention, Run, Trained};
 use datasets::Example;
-use faults::{Fault, Faults, Place, counted};
+use faults::{Faults, Place, counted};
 use losses::Objective;
 use tracing::info;
 
@@ -230,7 +230,8 @@ impl<'a, 'b> Training<'a, 'b> {
         let by = &self.settings.best_by;
         let value = by.of_line(&record.to_json());
         if step == 0 && value.is_none() && by.needs_prompts() {
-            return Err(no_such_number(by.name(), &record.measured).into());
+            let known = record.measured.iter().flat_map(|(_, numbers)| numbers);
+            return Err(by.missing(known.map(|(name, _)| name.as_str())).into());
         }
         // Before the first step there is nothing that could be kept.
         let value = value.filter(|_| step > 0);
@@ -277,14 +278,6 @@ impl<'a, 'b> Training<'a, 'b> {
         info!("checkpoint {}", folder.display());
         Ok(())
     }
-}
-
-/// The number that checkpoints are to be compared by is none of an evaluation's.
-fn no_such_number(name: &str, measured: &[(String, Numbers)]) -> Fault {
-    let known = measured.iter().flat_map(|(_, numbers)| numbers).map(|(name, _)| name.as_str());
-    Fault::new(format!("an evaluation of these prompts has no number `{name}`"))
-        .at(Place::Named("checkpoint.best_by".into()))
-        .hint(format!("one of: {}", known.collect::<Vec<_>>().join(", ")))
 }
 
 fn weights(settings: &Settings, trainee: &mut Trainee) -> Trained {

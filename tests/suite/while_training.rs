@@ -123,9 +123,12 @@ fn what_cannot_be_measured_is_told_before_the_first_step() {
         ("--set eval.prompts=targets.jsonl --set eval.max_tokens=100000", "lower `eval.max_tokens`"),
         ("--set eval.prompts=targets.jsonl --set data.eval=[]", "`eval.prompts` has no effect without `data.eval`"),
         ("--set eval.prompts=targets.jsonl --set checkpoint.best_by=coverage.7", "no number `coverage.7`"),
+        ("--set eval.prompts=targets.jsonl --set checkpoint.best_by=validity", "no number `validity`"),
+        ("--set eval.prompts=held_out.jsonl --set checkpoint.best_by=f8", "no number `f8`"),
+        ("--set eval.prompts=held_out.jsonl --set eval.samples=0", "`eval.samples` = 0 leaves nothing to be measured"),
     ] {
         place.trainer(&format!("run recipe.toml {set}")).fails(&[words]);
-        assert!(!place.path("run/checkpoints/latest").exists(), "{set}");
+        assert!(!place.path("run").exists(), "{set}");
     }
 }
 

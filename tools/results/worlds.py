@@ -1,0 +1,84 @@
+"""What the worlds of `docs/results.md` share: a model from scratch with a token for each character, and its recipe."""
+
+import json
+import pathlib
+
+RECIPE = """seed = 1
+
+[model.init]
+architecture = "llama"
+tokenizer = "{folder}/tokenizer"
+hidden_size = {hidden}
+layers = 2
+heads = 4
+kv_heads = 4
+intermediate_size = {intermediate}
+max_positions = {positions}
+
+[adapter]
+kind = "none"
+
+[data]
+train = ["{folder}/rows.jsonl"]
+eval = ["{folder}/held_out.jsonl"]
+
+[objective]
+kind = "nll"
+
+[optimizer]
+learning_rate = 3e-3
+
+[schedule]
+kind = "cosine"
+warmup = 100
+
+[train]
+steps = {steps}
+batch_size = 128
+
+[checkpoint]
+every = 1000
+keep = 1
+keep_best = false
+
+[eval]
+every = 1000
+"""
+
+
+def write_tokenizer(folder: pathlib.Path, characters: str) -> None:
+    """One token for each of `characters` and for the prompt `=`, and an end token."""
+    vocabulary = {token: index for index, token in enumerate([*characters, "=", "<end>"])}
+    end = {"id": vocabulary["<end>"], "content": "<end>", "special": True}
+    flags = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized"], False)
+    folder.mkdir(parents=True, exist_ok=True)
+    split = {"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": False}
+    content = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [end | flags], "normalizer": None,
+        "pre_tokenizer": split, "post_processor": None, "decoder": {"type": "Fuse"},
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "="},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<end>"}))
+
+
+def write_world(folder: pathlib.Path, name: str, characters: str, rows: list[str], longest: int, given) -> None:
+    """Tokenizer, training rows, rows for a quick curve, and the recipe of this name; `longest` is in characters."""
+    write_tokenizer(folder / "tokenizer", characters)
+    lines = [json.dumps({"prompt": "=", "completion": row}) + "\n" for row in rows]
+    (folder / "rows.jsonl").write_text("".join(lines))
+    (folder / "held_out.jsonl").write_text("".join(lines[::97]))
+    recipe = RECIPE.format(
+        folder=folder, hidden=given.hidden, intermediate=given.hidden * 8 // 3, steps=given.steps,
+        positions=longest + 2,
+    )
+    (folder / f"{name}.toml").write_text(recipe)
+
+
+def write_targets(path: pathlib.Path, texts: list[str]) -> None:
+    """All of `texts` as the targets of the one prompt; one that stands there twice is twice as likely."""
+    counts: dict[str, int] = {}
+    for text in texts:
+        counts[text] = counts.get(text, 0) + 1
+    row = {"prompt": "=", "targets": list(counts), "weights": list(counts.values())}
+    path.write_text(json.dumps(row) + "\n")
