@@ -1,7 +1,6 @@
-"""Draws samples of one prompt with transformers, as the peer of `trainer sample` on the same machine:
+"""Draws samples of one prompt with transformers, to be timed in turn with `trainer sample` on the same machine:
 
-    farm-bench style: time `trainer sample MODEL --prompt TEXT --n 64 --max-tokens 64` and this in turn
-
+    trainer sample MODEL --prompt TEXT --n 64 --max-tokens 64
     python3 tools/generate.py MODEL --prompt TEXT --n 64 --max-tokens 64 --dtype bfloat16
 """
 
