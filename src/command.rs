@@ -214,6 +214,11 @@ fn refuse_too_many(samples: usize) -> Result<(), Fault> {
 
 /// Refuses temperatures of the command line that nothing can be measured at.
 fn check_temperatures(temperatures: &[f64]) -> Result<(), Fault> {
+    let is_again = |(place, temperature): (usize, &f64)| temperatures[..place].contains(temperature);
+    if temperatures.iter().enumerate().any(is_again) {
+        let fault = Fault::new("`--temperatures` has one of them twice").at(argument("temperatures"));
+        return Err(fault.hint("leave the second one out"));
+    }
     if temperatures.iter().all(|temperature| temperature.is_finite() && *temperature >= 0.0) {
         return Ok(());
     }

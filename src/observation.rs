@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use backbone::{Config, Decoder};
 use checkpoints::Run;
 use datasets::{Example, Format, Options, PrefixFree, PromptRow, Tokenizer};
-use faults::{Fault, Faults};
+use faults::{Fault, Faults, counted};
 use metrics::classes::judged;
 use metrics::interval::Mean;
 use metrics::temperature::Sampler;
@@ -104,6 +104,25 @@ impl Observation {
             return Err(Fault { place: None, ..fault }.or_at(recipe.places.of("checkpoint.best_by")).into());
         }
         Ok(Some(observation))
+    }
+
+    /// What is measured, in words of the plan.
+    pub fn words(&self) -> String {
+        let drawn = match self.how.samples {
+            0 => String::new(),
+            samples => {
+                format!(", {} of each at temperature {}", counted(samples as u64, "sample"), self.how.temperature)
+            }
+        };
+        let exact = match (self.with_targets.len() as u64, self.samplers.len() as u64) {
+            (0, _) => String::new(),
+            (prompts, temperatures) => {
+                let targets: usize = self.with_targets.iter().map(|prompt| prompt.targets.len()).sum();
+                let (prompts, targets) = (counted(prompts, "prompt"), counted(targets as u64, "target"));
+                format!("; exactly {targets} of {prompts} at {}", counted(temperatures, "temperature"))
+            }
+        };
+        format!("{}{drawn}{exact}", counted(self.asked.len() as u64, "prompt"))
     }
 
     /// The names of all numbers that an evaluation can have.

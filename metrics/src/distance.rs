@@ -6,9 +6,13 @@ use crate::registry::{Better, Measured, SampleMetric};
 /// Mean pairwise cosine distance.
 pub const MEAN_PAIRWISE_DISTANCE: SampleMetric = SampleMetric {
     name: "mean_pairwise_distance",
-    definition: "mean cosine distance of the embeddings of two samples of a prompt",
+    definition: "mean cosine distance of the embeddings of two samples of a prompt; texts without words do not count",
     better: Better::Higher,
-    measure: |samples| mean_pairwise_distance(samples.vectors?).map(Measured::Number),
+    measure: |samples| {
+        let vectors = samples.vectors?;
+        let directed = vectors.directed();
+        mean_pairwise_distance(Points::new(&directed, vectors.dimension())).map(Measured::Number)
+    },
 };
 
 /// Of vectors of length 1; `None` for fewer than two.
@@ -34,5 +38,7 @@ mod tests {
         let vectors = [1.0, 0.0, 0.6, 0.8, 0.0, 1.0];
         assert_near(mean_pairwise_distance(Points::new(&vectors, 2)).expect("three"), 0.533_333_333);
         assert_eq!(mean_pairwise_distance(Points::new(&vectors[..2], 2)), None);
+        let with_nothing = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+        assert_eq!(Points::new(&with_nothing, 2).directed(), [1.0, 0.0, 0.0, 1.0]);
     }
 }

@@ -15,6 +15,12 @@ impl<'a> Points<'a> {
         Self { values, dimension }
     }
 
+    /// The numbers of those that are not zero: a text without words has no direction.
+    pub fn directed(&self) -> Vec<f64> {
+        let directed = self.rows().filter(|row| row.iter().any(|value| *value != 0.0));
+        directed.flatten().copied().collect()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.values.len() / self.dimension

@@ -18,10 +18,15 @@ const ORDERS: [(&str, f64); 4] = [("0.5", 0.5), ("1", 1.0), ("2", 2.0), ("inf", 
 /// The Vendi score of embeddings.
 pub const VENDI: SampleMetric = SampleMetric {
     name: "vendi",
-    definition: "effective number of different samples by their embeddings' cosines, of orders 0.5, 1, 2 and inf",
+    definition: "effective number of different samples by their embeddings' cosines, of orders 0.5, 1, 2 and inf; texts without words do not count",
     better: Better::Higher,
     measure: |samples| {
-        let spectrum = spectrum_of_vectors(samples.vectors?);
+        let vectors = samples.vectors?;
+        let directed = vectors.directed();
+        if directed.is_empty() {
+            return None;
+        }
+        let spectrum = spectrum_of_vectors(Points::new(&directed, vectors.dimension()));
         Some(Measured::series(ORDERS.map(|(name, order)| (name, vendi(&spectrum, order)))))
     },
 };

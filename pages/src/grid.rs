@@ -232,7 +232,7 @@ fn line(overview: &Overview, column: &Column, key: &str) -> Option<Figure> {
 
 /// A name that has room under an axis.
 fn short(name: &str) -> String {
-    if name.chars().count() > 14 { name.chars().take(13).chain(['\u{2026}']).collect() } else { name.into() }
+    if name.chars().count() > 18 { name.chars().take(17).chain(['\u{2026}']).collect() } else { name.into() }
 }
 
 /// A value of a recipe as it stands in a heat map.
@@ -241,7 +241,11 @@ pub fn value_text(value: &serde_json::Value) -> String {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Number(number) => number.to_string(),
         serde_json::Value::Object(table) => {
-            let pairs: Vec<String> = table.iter().map(|(key, value)| format!("{key}={}", value_text(value))).collect();
+            // The kind is what all else belongs to, and says so itself.
+            let kind = table.get("kind").map(value_text);
+            let others = table.iter().filter(|(key, _)| *key != "kind");
+            let others = others.map(|(key, value)| format!("{key}={}", value_text(value)));
+            let pairs: Vec<String> = kind.into_iter().chain(others).collect();
             pairs.join(", ")
         }
         other => other.to_string(),
@@ -262,7 +266,7 @@ mod tests {
     #[test]
     fn a_table_of_a_recipe_is_its_pairs() {
         let value = serde_json::json!({"kind": "cdiv", "alpha": 1.4});
-        assert_eq!(value_text(&value), "kind=cdiv, alpha=1.4");
+        assert_eq!(value_text(&value), "cdiv, alpha=1.4");
     }
 
     #[test]

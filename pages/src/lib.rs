@@ -107,6 +107,31 @@ pub fn render(comparison: &Comparison) -> Result<String, UnknownBaseline> {
 /// A baseline that is no arm.
 pub fn section(comparison: &Comparison) -> Result<String, UnknownBaseline> {
     let all = arms(&comparison.runs);
+    let (baseline, verdicts) = verdicts(comparison, &all)?;
+    let shown = shown(&all, baseline.0, &verdicts);
+    let view = View {
+        arms: &shown,
+        temperature: comparison.temperature.unwrap_or(1.0),
+        ceiling: figures::ceiling(&comparison.runs),
+    };
+    Ok(filled(
+        "section.html",
+        include_str!("section.html.jinja"),
+        filling(comparison, &all, &view, &baseline, &verdicts),
+    ))
+}
+
+/// The sentence that stands first on the page, if there is anything to compare.
+///
+/// # Errors
+/// A baseline that is no arm.
+pub fn headline(comparison: &Comparison) -> Result<Option<String>, UnknownBaseline> {
+    let (_, verdicts) = verdicts(comparison, &arms(&comparison.runs))?;
+    Ok(verdicts.into_iter().next().map(|verdict| verdict.sentence))
+}
+
+/// The baseline, and the verdicts on all others in the order of the page.
+fn verdicts<'a>(comparison: &Comparison, all: &[Arm<'a>]) -> Result<(Arm<'a>, Vec<Verdict>), UnknownBaseline> {
     let names = || all.iter().map(|(arm, _)| (*arm).to_owned()).collect();
     let baseline = match &comparison.baseline {
         Some(wanted) => all
@@ -122,17 +147,7 @@ pub fn section(comparison: &Comparison) -> Result<String, UnknownBaseline> {
     let seeds = comparison.runs.iter().any(|run| run.seed.is_some());
     let is_without = |name: &str| seeds && comparison.runs.iter().any(|run| run.arm == name && run.seed.is_none());
     verdicts.sort_by_key(|verdict| (Some(&verdict.arm) != comparison.lead.as_ref(), is_without(&verdict.arm)));
-    let shown = shown(&all, baseline.0, &verdicts);
-    let view = View {
-        arms: &shown,
-        temperature: comparison.temperature.unwrap_or(1.0),
-        ceiling: figures::ceiling(&comparison.runs),
-    };
-    Ok(filled(
-        "section.html",
-        include_str!("section.html.jinja"),
-        filling(comparison, &all, &view, &baseline, &verdicts),
-    ))
+    Ok((baseline, verdicts))
 }
 
 /// What the template of the comparison is filled with.

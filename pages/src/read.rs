@@ -256,10 +256,10 @@ fn add(points: &mut Vec<Point>, temperature: Option<f64>, line: &Map<String, Val
     let point = &mut points[place];
     // The entropy of a line with `nll` is one of tokens, that of samples one of their frequencies; with targets it is one
     // of whole texts.
-    let entropy = match (line.contains_key("nll"), line.contains_key("model")) {
+    let entropy = match (line.contains_key("nll"), line.contains_key("mass")) {
         (true, _) => "token_entropy",
+        (false, true) => "entropy",
         (false, false) => "sample_entropy",
-        _ => "entropy",
     };
     let mut put = |name: String, value: &Value| match value.as_f64() {
         _ if point.value(&name).is_some() => Err(name),

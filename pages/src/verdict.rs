@@ -50,6 +50,9 @@ pub struct Verdict {
 
 type Curve = Vec<(f64, f64)>;
 
+/// A precision below which there is nothing to compare: one sample in a million.
+const NOTHING: f64 = 1e-6;
+
 /// Compares an arm with the baseline.
 pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>) -> Verdict {
     let verdict = Verdict { arm: arm.0.into(), baseline: baseline.0.into(), metric: RECALL, ..Verdict::default() };
@@ -68,9 +71,14 @@ pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>) -> Verdict {
         let both: Option<Vec<(f64, f64)>> = pairs.runs.iter().map(|(a, b)| Some((nll(a)?, nll(b)?))).collect();
         return match both {
             Some(both) => of_likelihood(verdict, &both, &pairs),
-            None => untold(format!(
-                "neither precision ({PRECISION}) and recall ({RECALL}) nor held-out {LIKELIHOOD} was measured for both"
-            )),
+            None => Verdict {
+                sentence: format!(
+                    "There is no verdict on {} and {}, which is one of precision ({PRECISION}) and recall ({RECALL}) on targets or \
+                     of held-out {LIKELIHOOD}: neither was measured for both. The tables have what was.",
+                    arm.0, baseline.0
+                ),
+                ..verdict
+            },
         };
     }
     let ones: Vec<f64> = pairs.runs.iter().filter_map(|(run, _)| precision_near_one(run)).collect();
@@ -78,6 +86,9 @@ pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>) -> Verdict {
     let Some(precision) = shared(curves.iter().flat_map(|(a, b)| [a, b]), wanted) else {
         return untold(apart(&curves, arm.0, baseline.0));
     };
+    if precision < NOTHING {
+        return untold(format!("next to nothing of what they say is a target (precision {})", plain(precision)));
+    }
     let reached = |(a, b): &(Curve, Curve)| Some((at_precision(a, precision)?, at_precision(b, precision)?));
     let recalls: Vec<(f64, f64)> = curves.iter().filter_map(reached).collect();
     let verdict = told(verdict, &recalls, pairs.constant);

@@ -39,6 +39,18 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         return Err(fault.hint("1 is the model as it is").into());
     }
     let mut comparison = comparison::of_paths(&arguments.paths)?;
+    if let Some(wanted) = arguments.temperature {
+        let points = comparison.runs.iter().flat_map(|run| &run.points);
+        let mut measured: Vec<f64> = points.filter_map(|point| point.temperature).collect();
+        measured.sort_by(f64::total_cmp);
+        measured.dedup();
+        if !measured.is_empty() && !measured.contains(&wanted) {
+            let known: Vec<String> = measured.iter().map(f64::to_string).collect();
+            let fault =
+                Fault::new(format!("nothing was evaluated at temperature {wanted}")).at(argument("temperature"));
+            return Err(fault.hint(format!("one of: {}", known.join(", "))).into());
+        }
+    }
     comparison.temperature = arguments.temperature.or(comparison.temperature);
     if arguments.baseline.is_some() {
         comparison.baseline.clone_from(&arguments.baseline);

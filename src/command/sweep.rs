@@ -20,6 +20,7 @@ use faults::{Fault, Faults, FromToml, counted, nearest};
 use losses::Registry;
 
 use super::{Outcome, announce, argument, check_temperatures, interrupt, print, recipe_text, tell};
+use crate::logging::terminal;
 use crate::logging::typed::quoted;
 use crate::recipe::{self, Backbone, Recipe};
 use crate::report::comparison;
@@ -366,7 +367,11 @@ fn tabulate(folder: &Folder, sweep: &Sweep) -> Result<(), Faults> {
         false => None,
     };
     announce(&table.aligned(base.as_ref()));
-    Ok(comparison::write_sweep(folder.path())?)
+    let (verdict, page) = comparison::write_sweep(folder.path())?;
+    let verdict = verdict.map_or_else(String::new, |verdict| format!("{verdict}\n"));
+    let words = format!("{verdict}the page is {}\n", quoted(&page.display().to_string()));
+    announce(&terminal::wrapped(&words, terminal::columns(), 0));
+    Ok(())
 }
 
 /// A fault for each run that failed.

@@ -1,5 +1,7 @@
 //! The number of an evaluation by which checkpoints are compared.
 
+use std::collections::BTreeSet;
+
 use faults::{Fault, FromToml, Place};
 use metrics::{Better, Registry};
 use serde_json::Value;
@@ -59,9 +61,10 @@ impl BestBy {
 
     /// The fault of evaluations that have these numbers, and not this one.
     pub fn missing<'a>(&self, known: impl Iterator<Item = &'a str>) -> Fault {
+        let usable: BTreeSet<&str> = known.filter(|name| Self::from_toml(&(*name).into()).is_some()).collect();
         Fault::new(format!("an evaluation of these prompts has no number `{}`", self.name))
             .at(Place::Named("checkpoint.best_by".into()))
-            .hint(format!("one of: {}", known.collect::<Vec<_>>().join(", ")))
+            .hint(format!("one of: {}", usable.into_iter().collect::<Vec<_>>().join(", ")))
     }
 
     /// The number in an evaluation's line of `metrics.jsonl`, if it is there and finite: an exact one before one of samples.

@@ -239,6 +239,9 @@ impl fmt::Display for Plan {
                 }
             ),
         )?;
+        if let Some(observation) = &self.observation {
+            line("measured", format!("at each evaluation {}", observation.words()))?;
+        }
         line("output", recipe.output.dir.display().to_string())
     }
 }

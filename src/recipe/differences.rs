@@ -3,13 +3,15 @@
 use std::fmt;
 
 /// Keys that say what is kept or how often the run looks at itself, and nothing about what is computed.
-/// By which number the best is chosen is none of them: numbers of two kinds cannot be compared.
-const WITHOUT_TRACE: [&str; 7] = [
+/// By which number the best is chosen, and of which prompts numbers are, is none of them: numbers of two kinds cannot be
+/// compared.
+const WITHOUT_TRACE: [&str; 8] = [
     "checkpoint.every",
     "checkpoint.keep",
     "checkpoint.keep_best",
     "checkpoint.patience",
-    "eval.",
+    "eval.every",
+    "eval.temperatures",
     "output.dir",
     "train.recompute",
 ];
@@ -66,7 +68,13 @@ pub struct Changes {
 /// What changed between the recipe that a run was started with and the one it is to go on with.
 pub fn since_start(old: &toml::Table, new: &toml::Table) -> Changes {
     let mut changes = Changes::default();
-    for difference in compare(old, new).iter().filter(|difference| !harmless(difference)) {
+    let differences = compare(old, new);
+    // Numbers of prompts that come or go have nothing that they could be wrongly compared with.
+    let prompts = differences.iter().find(|difference| difference.key == "eval.prompts");
+    let come_or_go = prompts.is_some_and(|prompts| prompts.old.is_none() || prompts.new.is_none());
+    let counts =
+        |difference: &&Difference| !(harmless(difference) || come_or_go && difference.key.starts_with("eval."));
+    for difference in differences.iter().filter(counts) {
         let of_encoder = || difference.key.starts_with("auxiliary[") && difference.key.ends_with("].encoder");
         // Keys that come or go are no paths that moved.
         let moved = difference.old.is_some() && difference.new.is_some();

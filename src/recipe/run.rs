@@ -92,6 +92,7 @@ pub(super) fn read_eval(
         for key in PROMPTS {
             let message = format!("`eval.{key}` has no effect without `data.eval`: there are no evaluations");
             section.check(key, !section.has(key), message, "write `data.eval`");
+            section.forget_unless(key, &false.into());
         }
         return Eval { every: None, prompts: None };
     }
@@ -109,6 +110,7 @@ fn read_prompts(section: &mut Section) -> Option<Prompts> {
         for key in &PROMPTS[1..] {
             let message = format!("`eval.{key}` has no effect without `eval.prompts`");
             section.check(key, !section.has(key), message, "name a file of prompts there, or remove it");
+            section.forget_unless(key, &false.into());
         }
         return None;
     }

@@ -42,12 +42,15 @@ pub fn of_run(folder: &Path) -> Result<Option<Comparison>, Fault> {
     Ok((add_steps(folder, &mut comparison)? > 0).then_some(comparison))
 }
 
-/// Writes the page of a sweep into its folder.
+/// Writes the page of a sweep into its folder; gives the words of its first verdict, if it has one, and the page's path.
 ///
 /// # Errors
 /// A file that cannot be read or written.
-pub fn write_sweep(folder: &Path) -> Result<(), Fault> {
-    write(&of_paths(&[folder.to_owned()])?, &folder.join("report.html"))
+pub fn write_sweep(folder: &Path) -> Result<(Option<String>, PathBuf), Fault> {
+    let (comparison, page) = (of_paths(&[folder.to_owned()])?, folder.join("report.html"));
+    write(&comparison, &page)?;
+    let verdict = pages::headline(&comparison).map_err(|unknown| fault_of(&unknown))?;
+    Ok((verdict, page))
 }
 
 /// Writes the page of a comparison.

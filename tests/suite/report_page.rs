@@ -54,6 +54,9 @@ fn files_of_evaluations_are_compared_with_the_first_or_the_one_that_is_asked_for
     place.trainer("report a.jsonl --baseline runs/c").fails(&["no arm is named `runs/c`", "the arms are `runs/a`"]);
     place.trainer("report a.jsonl a.jsonl").fails(&["a.jsonl:1", "was given before"]);
     place.trainer("report none.jsonl").fails(&["none.jsonl"]);
+    place
+        .trainer("report a.jsonl b.jsonl --temperature 9")
+        .fails(&["nothing was evaluated at temperature 9", "one of: "]);
 }
 
 /// Before and after: the first step of a run is what the others are compared with.

@@ -72,6 +72,23 @@ fn a_run_that_is_observed_is_the_run_that_is_not_and_goes_on_bitwise() {
     assert_eq!(parts.text(samples), whole.text(samples));
 }
 
+/// Numbers of other prompts, or at another temperature, would stand beside those that are there as if they were of one kind.
+#[test]
+fn a_run_goes_on_with_the_prompts_that_it_was_measured_on() {
+    let place = place();
+    place.write("others.jsonl", TARGETS);
+    let set = "--set eval.samples=0 --set train.steps=2";
+    place.trainer(&format!("run recipe.toml {set} --set eval.prompts=targets.jsonl")).succeeds();
+    let set = "run recipe.toml --resume --set eval.samples=0";
+    for other in ["eval.prompts=others.jsonl", "eval.prompts=targets.jsonl --set eval.temperature=0.5"] {
+        place.trainer(&format!("{set} --set {other}")).fails(&["`eval.", "->", "hint: "]);
+    }
+    let finer = "--set eval.prompts=targets.jsonl --set eval.temperatures=[0.9] --set eval.every=1";
+    place.trainer(&format!("{set} {finer} --set train.steps=3")).succeeds();
+    // Without any, nothing is compared.
+    place.trainer("run recipe.toml --resume").succeeds();
+}
+
 #[test]
 fn the_best_checkpoint_is_chosen_by_the_number_that_is_asked_for() {
     let place = place();
@@ -166,5 +183,6 @@ fn a_run_keeps_the_lines_that_eval_prints_and_ends_with_before_and_after() {
         .find(|line| line["prompt"].is_null() && line["temperature"] == 1.0)
         .and_then(|line| line["mass"].as_f64())
         .expect("a line");
-    told.says(&["exactly, of 2 prompts", &format!("{mass:.4}"), "before, T = 1", "after, T = 1"]);
+    let told = told.says(&["at each evaluation 2 prompts; exactly 4 targets of 2 prompts at 3 temperatures"]);
+    told.says(&["exactly, of 2 prompts", &format!("{mass:.4}"), "before (step 0), T = 1", "after step "]);
 }

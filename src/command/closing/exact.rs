@@ -39,10 +39,11 @@ pub(super) fn table(run: &Run, step: u64, temperature: f64) -> Result<String, Fa
         &format!("exactly, of {}", counted(before.prompts as u64, "prompt")),
         ["precision".into(), "recall (F_8)".into(), format!("coverage at {BUDGET}")],
     );
-    table += &point_row("before", &base);
-    table += &point_row("after", &trained);
+    table += &row(&format!("before (step 0), T = {temperature}"), base.numbers());
+    table += &row(&format!("after step {step}, T = {temperature}"), trained.numbers());
     match at_precision_of(&after.points, base.precision) {
-        Some(equal) => table += &point_row("after, same precision", &equal),
+        // Between temperatures that were computed, so about; two decimals are as many as it is known to.
+        Some(equal) => table += &row(&format!("the same at T = {:.2} or so", equal.temperature), equal.numbers()),
         None => {
             let [first, .., last] = &after.points[..] else { return Ok(table) };
             table += &format!(
@@ -77,6 +78,10 @@ impl Evaluation {
 }
 
 impl Point {
+    fn numbers(&self) -> [String; 3] {
+        [self.precision, self.f8, self.coverage].map(|number| format!("{number:.4}"))
+    }
+
     fn of(line: &Value) -> Option<Self> {
         Some(Self {
             temperature: line["temperature"].as_f64()?,
@@ -99,13 +104,6 @@ fn at_precision_of(points: &[Point], precision: f64) -> Option<Point> {
         f8: at(|point| point.f8)?,
         coverage: at(|point| point.coverage)?,
     })
-}
-
-fn point_row(name: &str, point: &Point) -> String {
-    // Two decimals are as many as a temperature between others is known to.
-    let temperature = (point.temperature * 100.0).round() / 100.0;
-    let numbers = [point.precision, point.f8, point.coverage].map(|number| format!("{number:.4}"));
-    row(&format!("{name}, T = {temperature}"), numbers)
 }
 
 fn row(name: &str, [precision, recall, coverage]: [String; 3]) -> String {

@@ -82,7 +82,8 @@ fn sweep(recipe: &Embedded) -> String {
     let own = section(recipe.text, "[sweep]").unwrap_or_default();
     let grid = own.lines().find(|line| line.starts_with("grid = "));
     grid.map_or_else(String::new, |grid| {
-        format!("\n[sweep]\n# Keys and their values, as `trainer sweep --grid` takes them; measured on the held-out rows.\n{grid}\n")
+        format!("\n[sweep]\n# Keys and their values, as `trainer sweep --grid` takes them. All are measured on the held-out rows; for recall at \
+             equal\n# precision name rows with `targets` in `data` and several `temperatures`.\n{grid}\n")
     })
 }
 
