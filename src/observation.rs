@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use backbone::{Config, Decoder};
 use checkpoints::Run;
-use datasets::{Example, Format, Options, PrefixFree, PromptRow, Tokenizer};
+use datasets::{Example, Format, Options, PrefixFree, Tokenizer};
 use faults::{Fault, Faults, counted};
 use metrics::classes::judged;
 use metrics::interval::Mean;
@@ -21,7 +21,7 @@ use crate::evaluation::lines::{Lines, probabilities};
 use crate::evaluation::{BUDGETS, outcomes};
 use crate::recipe::{Prompts, Recipe};
 use crate::report::Numbers;
-use crate::sampling::{DecoderRows, End, News, Sample, Settings, check_room, sample};
+use crate::sampling::{DecoderRows, End, Sample, Settings, question, sample_all};
 
 /// The temperatures of the exact numbers unless the recipe has others: each costs little beside the pass over the targets.
 const TEMPERATURES: [f64; 8] = [0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0];
@@ -56,7 +56,8 @@ impl Observation {
                 with_targets.push(file);
             }
             for row in found.rows {
-                asked.push(question(row, how.max_tokens, config, tokenizer)?);
+                let limit = config.max_position_embeddings;
+                asked.push(question(&row, tokenizer, how.max_tokens, limit, "eval.max_tokens")?);
             }
         }
         let mut known = HashSet::new();
@@ -212,15 +213,7 @@ impl Observation {
             seed: backbone::random::key(self.seed, &["evaluation", &step.to_string()]),
         };
         let asked: Vec<Vec<u32>> = self.asked.iter().map(|(_, ids)| ids.clone()).collect();
-        let mut drawn = Vec::new();
-        let mut rows = DecoderRows::new(decoder);
-        sample(&mut rows, tokenizer, &asked, self.how.samples, &settings, &mut |news| {
-            if let News::Done(sample) = news {
-                drawn.push(sample);
-            }
-            Ok(())
-        })?;
-        Ok(drawn)
+        sample_all(&mut DecoderRows::new(decoder), tokenizer, &asked, self.how.samples, &settings, &mut |_| ())
     }
 
     /// The samples as `trainer sample` writes them, with the step.
@@ -256,22 +249,6 @@ fn samplers(how: &Prompts) -> Vec<Sampler> {
     temperatures.dedup();
     let at = |temperature| Sampler { temperature, top_k: 0, top_p: 1.0, min_p: 0.0 };
     temperatures.into_iter().map(at).collect()
-}
-
-/// The text of a prompt as the model sees it, and its tokens.
-fn question(
-    row: PromptRow,
-    max_tokens: usize,
-    config: &Config,
-    tokenizer: &Tokenizer,
-) -> Result<(String, Vec<u32>), Fault> {
-    let PromptRow { asked, beginning, place, .. } = row;
-    let placed = |fault: Fault| Fault { place: place.clone(), ..fault };
-    let (text, special) =
-        asked.fitted(tokenizer).and_then(|asked| asked.text_with(&beginning, tokenizer)).map_err(placed)?;
-    let ids = tokenizer.encode_beginning(&text, special).map_err(placed)?;
-    check_room(&ids, max_tokens, config.max_position_embeddings, "eval.max_tokens").map_err(placed)?;
-    Ok((text, ids))
 }
 
 fn exact_numbers(exact: &Exact<'_>, registry: &Registry) -> Numbers {

@@ -10,7 +10,7 @@ mod two_temperatures;
 
 use std::collections::VecDeque;
 
-use datasets::Tokenizer;
+use datasets::{PromptRow, Tokenizer};
 use faults::Fault;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -64,6 +64,26 @@ impl Sample {
     }
 }
 
+/// The text of a prompt as the model sees it, and its tokens.
+///
+/// # Errors
+/// A prompt that the tokenizer or its chat template cannot write, or as [`check_room`], at the prompt's row.
+pub fn question(
+    row: &PromptRow,
+    tokenizer: &Tokenizer,
+    max_tokens: usize,
+    limit: usize,
+    setting: &str,
+) -> Result<(String, Vec<u32>), Fault> {
+    let found = row.asked.clone().fitted(tokenizer).and_then(|asked| {
+        let (text, special) = asked.text_with(&row.beginning, tokenizer)?;
+        let ids = tokenizer.encode_beginning(&text, special)?;
+        check_room(&ids, max_tokens, limit, setting)?;
+        Ok((text, ids))
+    });
+    found.map_err(|fault| Fault { place: row.place.clone(), ..fault })
+}
+
 /// Refuses a prompt without any token, or one that leaves no room for `max_tokens` more among the model's `limit` positions;
 /// `setting` is what is lowered to mend that.
 ///
@@ -106,6 +126,29 @@ pub enum News<T> {
 
 /// Takes what is told; a fault ends the drawing.
 pub type Take<'a, T> = dyn FnMut(News<T>) -> Result<(), Fault> + 'a;
+
+/// All that [`sample`] gives, in its order; `done` is told how many there are, each time there is one more.
+///
+/// # Errors
+/// Tokens that the tokenizer cannot turn into text.
+pub fn sample_all(
+    model: &mut dyn NextToken,
+    tokenizer: &Tokenizer,
+    prompts: &[Vec<u32>],
+    count: usize,
+    settings: &Settings,
+    done: &mut dyn FnMut(usize),
+) -> Result<Vec<Sample>, Fault> {
+    let mut samples = Vec::with_capacity(prompts.len() * count);
+    sample(model, tokenizer, prompts, count, settings, &mut |news| {
+        if let News::Done(sample) = news {
+            samples.push(sample);
+            done(samples.len());
+        }
+        Ok(())
+    })?;
+    Ok(samples)
+}
 
 /// `count` continuations of each prompt, none of which may be empty; all of the first prompt first. Each is given to
 /// `take` as soon as it and those before it are there.
@@ -324,15 +367,7 @@ mod tests {
         count: usize,
         settings: &Settings,
     ) -> Vec<Sample> {
-        let mut samples = Vec::new();
-        let take = &mut |news| {
-            if let News::Done(sample) = news {
-                samples.push(sample);
-            }
-            Ok(())
-        };
-        sample(model, tokenizer, prompts, count, settings, take).expect("text");
-        samples
+        sample_all(model, tokenizer, prompts, count, settings, &mut |_| ()).expect("text")
     }
 
     /// Counts up from the last token, and ends after token 40.

@@ -51,6 +51,11 @@ impl Example {
         crate::lines::place(&self.file, self.line, self.element)
     }
 
+    /// The tokens that are learned, in their order.
+    pub fn learned_ids(&self) -> impl DoubleEndedIterator<Item = u32> {
+        self.ids.iter().zip(&self.learned).filter(|(_, learned)| **learned).map(|(id, _)| *id)
+    }
+
     /// The tokens of the prompt, of several the first, as a sampler reads it that has nothing else.
     pub fn prompt(&self) -> &[u32] {
         let answer = self.parts.iter().position(|part| *part != Part::Prompt).unwrap_or(self.parts.len());

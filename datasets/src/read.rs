@@ -280,8 +280,7 @@ impl<'a> Reading<'a> {
             return;
         }
         let text = |ids: &[u32]| self.context.tokenizer.decode(ids, false).unwrap_or_default();
-        let mut ids = last.ids.iter().zip(&last.learned).filter(|(_, learned)| **learned).map(|(id, _)| *id);
-        let ending = ids.next_back().map_or_else(String::new, |id| text(&[id]));
+        let ending = last.learned_ids().next_back().map_or_else(String::new, |id| text(&[id]));
         let known: Vec<String> = stops.iter().map(|id| format!("`{}`", text(&[*id]))).collect();
         let fault = Fault::new("no row teaches the model where to stop").at(Place::file(name));
         self.fault(if known.is_empty() {

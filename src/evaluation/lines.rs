@@ -73,7 +73,7 @@ pub fn probabilities(targets: &[Example], tokenizer: &Tokenizer, outcomes: &[Out
     let mut known = BTreeSet::new();
     let different = targets.iter().filter(|target| known.insert(&target.ids));
     let target = |(target, outcome): (&Example, &Outcome)| {
-        let ids: Vec<u32> = target.ids.iter().zip(&target.learned).filter(|(_, is)| **is).map(|(id, _)| *id).collect();
+        let ids: Vec<u32> = target.learned_ids().collect();
         let text = tokenizer.decode(&ids, true)?;
         Ok(json!({"target": text, "p": outcome.p, "q": outcome.q()}))
     };

@@ -38,18 +38,23 @@ fn index() -> Index {
 
 /// The rows of all numbers, as they come out of a data set.
 pub fn examples() -> Vec<Example> {
-    let example = |(line, row): (usize, Row)| Example {
-        parts: vec![Part::Response; row.ids.len()],
-        ids: row.ids,
-        learned: row.learned,
+    let rows = index().rows.into_iter().enumerate();
+    rows.map(|(place, row)| example(place, row.ids, row.learned)).collect()
+}
+
+/// A row of these tokens, as it comes out of a data set.
+pub fn example(place: usize, ids: Vec<u32>, learned: Vec<bool>) -> Example {
+    Example {
+        parts: vec![Part::Response; ids.len()],
+        ids,
+        learned,
         weight: 1.0,
         alone: None,
-        group: line,
+        group: place,
         file: "rows".into(),
-        line: line + 1,
+        line: place + 1,
         element: None,
-    };
-    index().rows.into_iter().enumerate().map(example).collect()
+    }
 }
 
 /// The adapter that a model trains.

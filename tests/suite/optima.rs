@@ -3,13 +3,15 @@
 
 use backbone::{Config, Decoder, Source, values};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use datasets::{Example, Part};
+use datasets::Example;
 use trainer::engine::Trainee;
 use trainer::engine::backward::Recompute;
 use trainer::engine::batch::Batch;
 use trainer::engine::optimizer::AdamW;
 use trainer::engine::schedule::{Kind, Schedule};
 use trainer::engine::step::{StepSettings, Trainer};
+
+use crate::fixtures::example;
 
 /// How often each token follows, of twenty rows: .5, .25, .15, .1.
 const COUNTS: [usize; 4] = [10, 5, 3, 2];
@@ -48,18 +50,7 @@ const SETTINGS: StepSettings = StepSettings {
 /// Token 0 and what follows it.
 fn rows() -> Vec<Example> {
     let followers = COUNTS.iter().enumerate().flat_map(|(token, count)| vec![token as u32; *count]);
-    let example = |(line, token): (usize, u32)| Example {
-        ids: vec![0, token],
-        parts: vec![Part::Prompt, Part::Response],
-        learned: vec![false, true],
-        weight: 1.0,
-        alone: None,
-        group: line,
-        file: "rows".into(),
-        line: line + 1,
-        element: None,
-    };
-    followers.enumerate().map(example).collect()
+    followers.enumerate().map(|(place, token)| example(place, vec![0, token], vec![false, true])).collect()
 }
 
 fn trainee() -> Trainee {

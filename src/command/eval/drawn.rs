@@ -12,7 +12,7 @@ use super::Measuring;
 use super::counted::{Counting, tell_of_ceilings};
 use super::lines::Tools;
 use super::prompts::settings;
-use crate::sampling::{DecoderRows, News, Sample, sample};
+use crate::sampling::{DecoderRows, Sample, sample_all};
 
 /// The name in these lines of what samples have under another key: there is an exact `entropy`.
 const RENAMED: (&str, &str) = ("entropy", "sampled_entropy");
@@ -132,14 +132,8 @@ fn draw(
         _ => backbone::random::key(arguments.seed(), &["prompt", &index.to_string()]),
     };
     let mut rows = DecoderRows::new(&measuring.model.decoder);
-    let mut samples = Vec::new();
     let settings = settings(arguments, sampler, seed);
-    sample(&mut rows, tokenizer, &[asked.to_vec()], arguments.draws(), &settings, &mut |news| {
-        if let News::Done(sample) = news {
-            samples.push(sample);
-        }
-        Ok(())
-    })?;
+    let samples = sample_all(&mut rows, tokenizer, &[asked.to_vec()], arguments.draws(), &settings, &mut |_| ())?;
     compare(&samples, targets, tokenizer)
 }
 
@@ -147,8 +141,7 @@ fn compare(samples: &[Sample], targets: &[Example], tokenizer: &Tokenizer) -> Re
     let stops = tokenizer.stop_tokens();
     let mut known: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for target in targets {
-        let learned = target.ids.iter().zip(&target.learned).filter(|(_, learned)| **learned).map(|(id, _)| *id);
-        let mut ids: Vec<u32> = learned.collect();
+        let mut ids: Vec<u32> = target.learned_ids().collect();
         let text = tokenizer.decode(&ids, true)?.trim().to_string();
         ids.truncate(ids.len() - usize::from(ids.last().is_some_and(|last| stops.contains(last))));
         known.insert(text, ids);

@@ -9,7 +9,7 @@ use super::lines::{self, Origin, Tools};
 use super::{Arguments, Measuring};
 use crate::evaluation::lines::beginning;
 use crate::report::progress::Counter;
-use crate::sampling::{DecoderRows, News, Sample, Settings, check_room, sample};
+use crate::sampling::{DecoderRows, Sample, Settings, question, sample_all};
 
 /// Reads the prompts of each file.
 ///
@@ -54,15 +54,9 @@ fn encoded(measuring: &Measuring<'_>, rows: &[PromptRow]) -> Result<Vec<Vec<u32>
     let mut faults = Causes::new();
     let mut asked = Vec::with_capacity(rows.len());
     for row in rows {
-        let found = row.asked.clone().fitted(&model.tokenizer).and_then(|asked| {
-            let (text, special) = asked.text_with(&row.beginning, &model.tokenizer)?;
-            let ids = model.tokenizer.encode_beginning(&text, special)?;
-            check_room(&ids, arguments.max_tokens, limit, "--max-tokens")?;
-            Ok(ids)
-        });
-        match found {
-            Ok(ids) => asked.push(ids),
-            Err(fault) => faults.push(Fault { place: row.place.clone(), ..fault }),
+        match question(row, &model.tokenizer, arguments.max_tokens, limit, "--max-tokens") {
+            Ok((_, ids)) => asked.push(ids),
+            Err(fault) => faults.push(fault),
         }
     }
     faults.check()?;
@@ -80,16 +74,10 @@ fn draw(
     let settings = settings(arguments, sampler, arguments.seed());
     let total = asked.len() * count;
     let mut counter = Counter::new(total, format!("samples drawn at temperature {}", sampler.temperature));
-    let mut drawn = Vec::with_capacity(total);
     let mut decoder = DecoderRows::new(&measuring.model.decoder);
-    sample(&mut decoder, &measuring.model.tokenizer, asked, count, &settings, &mut |news| {
-        if let News::Done(sample) = news {
-            drawn.push(sample);
-            counter.at(drawn.len());
-        }
-        Ok(())
-    })
-    .map_err(|fault| fault.or_at(Place::file(measuring.name)))?;
+    let done = &mut |done| counter.at(done);
+    let drawn = sample_all(&mut decoder, &measuring.model.tokenizer, asked, count, &settings, done)
+        .map_err(|fault| fault.or_at(Place::file(measuring.name)))?;
     Ok(rows.iter().zip(drawn.chunks(count)).map(|(row, samples)| sampled(row, samples)).collect())
 }
 
