@@ -133,10 +133,10 @@ impl Tokenizer {
             let (_, text) = named.iter().find(|(name, _)| *name == key)?;
             inner.token_to_id(text).map(|id| (id, text.clone()))
         };
-        let mut stop: Vec<u32> = token("eos_token").map(|(id, _)| id).into_iter().collect();
-        let ids = end_ids(&generation).into_iter().chain(end_ids(&model));
-        for id in ids.filter(|id| (*id as usize) < vocabulary) {
-            if !stop.contains(&id) {
+        let named_end = token("eos_token").map(|(id, _)| id);
+        let mut stop: Vec<u32> = Vec::new();
+        for id in named_end.into_iter().chain(end_ids(&generation)).chain(end_ids(&model)) {
+            if (id as usize) < vocabulary && !stop.contains(&id) {
                 stop.push(id);
             }
         }
@@ -146,22 +146,19 @@ impl Tokenizer {
         let mut tokens: Vec<_> = inner.get_added_tokens_decoder().into_values().collect();
         tokens.sort_by(|a, b| a.content.cmp(&b.content));
         let is_special = |token: &&tokenizers::AddedToken| token.special && !token.content.is_empty();
-        let special = tokens.iter().filter(is_special).map(|token| token.content.clone()).collect();
         let takes_blanks = |token: &&tokenizers::AddedToken| token.lstrip || token.rstrip;
-        let greedy = tokens.iter().filter(takes_blanks);
-        let greedy =
-            greedy.filter_map(|token| Some((inner.token_to_id(&token.content)?, token.content.clone()))).collect();
+        let with_id =
+            |token: &tokenizers::AddedToken| Some((inner.token_to_id(&token.content)?, token.content.clone()));
+        let special = tokens.iter().filter(is_special).map(|token| token.content.clone()).collect();
+        let greedy = tokens.iter().filter(takes_blanks).filter_map(with_id).collect();
         let added = tokens.into_iter().map(|token| token.content).collect();
 
         let moment = Moment::now();
         let of_settings = || Some((find("tokenizer_config.json")?.0, default_template(&config)?));
-        let template = find("chat_template.jinja").or_else(of_settings);
-        let template = template.map(|(name, text)| ChatTemplate::new(name, text, &named, moment));
-        let (template, unread_template) = match template {
-            Some(Ok(template)) => (Some(template), None),
-            Some(Err(fault)) => (None, Some(fault)),
-            None => (None, None),
-        };
+        let written = find("chat_template.jinja").or_else(of_settings);
+        let template = written.map(|(name, text)| ChatTemplate::new(name, text, &named, moment)).transpose();
+        let (template, unread_template) =
+            template.map_or_else(|fault| (None, Some(fault)), |template| (template, None));
         let mut read = Self {
             inner,
             name: name.to_string(),

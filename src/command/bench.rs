@@ -15,7 +15,7 @@ use datasets::{Example, Part};
 use faults::{Fault, Faults, Section};
 use kernels::Quantisation;
 use rand::{Rng, SeedableRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Outcome, argument, open_device, print};
 use crate::engine::Trainee;
@@ -143,18 +143,7 @@ impl Shape {
 /// # Errors
 /// Settings that are impossible, or a model that cannot be loaded.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
-    let sizes = [
-        ("batch", arguments.batch, 1 << 16),
-        ("seq", arguments.seq, 1 << 20),
-        ("rank", arguments.rank, 1 << 16),
-        ("steps", arguments.steps, 1 << 20),
-    ];
-    for (name, value, most) in sizes {
-        if !(1..=most).contains(&value) {
-            let fault = Fault::new(format!("`--{name}` cannot be {value}")).at(argument(name));
-            return Err(fault.hint(format!("from 1 to {most}")).into());
-        }
-    }
+    check(arguments)?;
     let device = open_device(&arguments.device)?;
     let dtype = match arguments.dtype.as_str() {
         "f32" => DTypeName::F32,
@@ -163,32 +152,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     };
     let dtype = device::dtype(dtype, &device);
     let (config, weights) = backbone(arguments)?;
-    let (height, width) = (arguments.batch, arguments.seq);
     let trained = Adaptation::fresh(adapter(arguments), &config).parameters;
-    let auxiliaries = losses::Held::default();
-    let quantise = arguments.quantize.map(Bits::quantise);
-    let step = Step {
-        config: &config,
-        trained,
-        auxiliaries,
-        full: false,
-        height,
-        width,
-        evaluated: 0,
-        tracked: config.num_hidden_layers,
-        head_copies: 0,
-        dtype,
-        quantise,
-        fitted: 0,
-        device: &device,
-        scaled: 0,
-        dropout: false,
-        native_attention: native_attention(&config, [height, width], dtype, &device),
-        tree: false,
-        held: resident(),
-        saved: false,
-        pissa: false,
-    };
+    let step = step(arguments, &config, trained, dtype, &device);
     let recompute = match arguments.recompute {
         Kept::None => Recompute::None,
         Kept::Blocks => Recompute::Blocks,
@@ -207,43 +172,14 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let mut trainee = build(arguments, config, weights, &device, dtype)?;
     let load_seconds = started.elapsed().as_secs_f64();
     let peak_before = peak_flops(&device, dtype);
-    let Times { seconds, processor } = measure(arguments, &mut trainee, recompute)?;
-    let base_bytes = trainee.decoder.matrix_bytes();
-    let config = &trainee.decoder.config;
-    let flop_per_token = flop_per_token(config, width, Recompute::None, false) + 6.0 * trained as f64;
-    let mut sorted = seconds;
-    sorted.sort_unstable_by(f64::total_cmp);
-    let (median, known) = (median(&sorted), !processor.is_empty());
-    let tokens = (height * width) as f64;
+    let times = measure(arguments, &mut trainee, recompute)?;
     // What else runs while one of the two is measured makes it too small.
     let peak = peak_before.zip(peak_flops(&device, dtype)).map(|(before, after)| before.max(after));
-    let mfu = peak.map(|peak| flop_per_token * tokens / median / peak);
-    let rounded = |value: f64, digits: i32| (value * 10f64.powi(digits)).round() / 10f64.powi(digits);
-    let report = json!({
-        "model": arguments.model,
-        "shape": arguments.shape.and_then(|shape| shape.to_possible_value()).map(|name| name.get_name().to_owned()),
-        "batch": arguments.batch,
-        "seq": arguments.seq,
-        "rank": arguments.rank,
-        "steps": arguments.steps,
-        "dtype": if dtype == DType::BF16 { "bf16" } else { "f32" },
-        "quantize": quantise.map(Quantise::name),
-        "recompute": match recompute { Recompute::None => "none", Recompute::Blocks => "blocks" },
-        "load_s": rounded(load_seconds, 2),
-        "tokens_per_s": rounded(tokens / median, 1),
-        "step_ms": rounded(median * 1e3, 1),
-        "mean_step_ms": rounded(mean(&sorted) * 1e3, 1),
-        "best_step_ms": rounded(sorted[0] * 1e3, 1),
-        "processor_ms": known.then(|| rounded(mean(&processor) * 1e3, 0)),
-        "best_processor_ms": known.then(|| rounded(processor.iter().copied().fold(f64::INFINITY, f64::min) * 1e3, 0)),
-        "base_mib": rounded(base_bytes as f64 / f64::from(1 << 20), 1),
-        "peak_rss_mib": peak_rss_mib(),
-        "estimated_rss_mib": memory.peak() >> 20,
-        "peak_device_mib": device_mib(&device),
-        "flop_per_token": flop_per_token.round(),
-        "mfu": mfu.map(|mfu| rounded(mfu, 3)),
-    });
-    if mfu.is_some_and(|mfu| mfu > 1.0) {
+    let flop_per_token =
+        flop_per_token(&trainee.decoder.config, arguments.seq, Recompute::None, false) + 6.0 * trained as f64;
+    let bench = Bench { load_seconds, times, peak, flop_per_token, recompute, estimated: memory.peak() };
+    let report = bench.report(arguments, &mut trainee.decoder, dtype);
+    if report["mfu"].as_f64().is_some_and(|mfu| mfu > 1.0) {
         tracing::warn!("`mfu` is above 1: other work kept the processors busy while their peak was measured");
     }
     if !arguments.json {
@@ -254,6 +190,100 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     }
     print(&format!("{report}\n"))?;
     Ok(Outcome::Done)
+}
+
+/// Refuses sizes that no step can have.
+fn check(arguments: &Arguments) -> Result<(), Fault> {
+    let sizes = [
+        ("batch", arguments.batch, 1 << 16),
+        ("seq", arguments.seq, 1 << 20),
+        ("rank", arguments.rank, 1 << 16),
+        ("steps", arguments.steps, 1 << 20),
+    ];
+    match sizes.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
+        Some((name, value, most)) => {
+            let fault = Fault::new(format!("`--{name}` cannot be {value}")).at(argument(name));
+            Err(fault.hint(format!("from 1 to {most}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What the estimate of memory is made from.
+fn step<'a>(arguments: &Arguments, config: &'a Config, trained: u64, dtype: DType, device: &'a Device) -> Step<'a> {
+    let (height, width) = (arguments.batch, arguments.seq);
+    Step {
+        config,
+        trained,
+        auxiliaries: losses::Held::default(),
+        full: false,
+        height,
+        width,
+        evaluated: 0,
+        tracked: config.num_hidden_layers,
+        head_copies: 0,
+        dtype,
+        quantise: arguments.quantize.map(Bits::quantise),
+        fitted: 0,
+        device,
+        scaled: 0,
+        dropout: false,
+        native_attention: native_attention(config, [height, width], dtype, device),
+        tree: false,
+        held: resident(),
+        saved: false,
+        pissa: false,
+    }
+}
+
+/// What was measured.
+struct Bench {
+    load_seconds: f64,
+    times: Times,
+    /// Operations in a second that the machine can do, where that is known.
+    peak: Option<f64>,
+    flop_per_token: f64,
+    recompute: Recompute,
+    /// Bytes at most, by the plan.
+    estimated: u64,
+}
+
+impl Bench {
+    /// The object that is printed.
+    fn report(&self, arguments: &Arguments, decoder: &mut Decoder, dtype: DType) -> Value {
+        let Times { seconds, processor } = &self.times;
+        let mut sorted = seconds.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let (median, known) = (median(&sorted), !processor.is_empty());
+        let tokens = (arguments.batch * arguments.seq) as f64;
+        let mfu = self.peak.map(|peak| self.flop_per_token * tokens / median / peak);
+        let rounded = |value: f64, digits: i32| (value * 10f64.powi(digits)).round() / 10f64.powi(digits);
+        let least = |values: &[f64]| values.iter().copied().fold(f64::INFINITY, f64::min);
+        json!({
+            "model": arguments.model,
+            "shape": arguments.shape.and_then(|shape| shape.to_possible_value()).map(|name| name.get_name().to_owned()),
+            "batch": arguments.batch,
+            "seq": arguments.seq,
+            "rank": arguments.rank,
+            "steps": arguments.steps,
+            "dtype": if dtype == DType::BF16 { "bf16" } else { "f32" },
+            "quantize": arguments.quantize.map(|bits| bits.quantise().name()),
+            "recompute": match self.recompute { Recompute::None => "none", Recompute::Blocks => "blocks" },
+            "load_s": rounded(self.load_seconds, 2),
+            "tokens_per_s": rounded(tokens / median, 1),
+            "step_ms": rounded(median * 1e3, 1),
+            "mean_step_ms": rounded(mean(&sorted) * 1e3, 1),
+            "best_step_ms": rounded(sorted[0] * 1e3, 1),
+            "processor_ms": known.then(|| rounded(mean(processor) * 1e3, 0)),
+            "best_processor_ms": known.then(|| rounded(least(processor) * 1e3, 0)),
+            "base_mib": rounded(decoder.matrix_bytes() as f64 / f64::from(1 << 20), 1),
+            "peak_rss_mib": peak_rss_mib(),
+            "estimated_rss_mib": self.estimated >> 20,
+            "peak_device_mib": device_mib(decoder.device()),
+            "flop_per_token": self.flop_per_token.round(),
+            "mfu": mfu.map(|mfu| rounded(mfu, 3)),
+        })
+    }
 }
 
 /// The shape to measure, and the weights if it has any.

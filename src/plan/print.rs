@@ -140,44 +140,14 @@ impl Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (config, estimate, recipe) = (&self.config, &self.estimate, &self.recipe);
+        let estimate = &self.estimate;
         let mut line = |name: &str, text: String| writeln!(f, "{name:<width$}{text}", width = INDENT);
-        let count_of = |count: usize, one: &str| counted(count as u64, one);
-        line(
-            "model",
-            format!(
-                "{}: {}, {}, width {}, vocabulary {}, {} parameters",
-                self.model_path().unwrap_or("from scratch"),
-                config.model_type,
-                count_of(config.num_hidden_layers, "layer"),
-                config.hidden_size,
-                config.vocab_size,
-                count(estimate.parameters)
-            ),
-        )?;
-        let quantised = recipe.model.quantise.map(|quantise| {
-            let except = if quantise.embeddings { "" } else { " but for embedding and head" };
-            let fitted = match self.calibration_rows().len() {
-                0 => String::new(),
-                rows => format!(", fitted to {}", count_of(rows, "row")),
-            };
-            format!(", the frozen matrices in {}{except}{fitted}", quantise.name())
-        });
-        let quantised = quantised.unwrap_or_default();
-        line("runs on", format!("{} in {}{quantised}", self.device_name(), self.dtype_name()))?;
+        line("model", self.model_line())?;
+        line("runs on", format!("{} in {}{}", self.device_name(), self.dtype_name(), self.quantised()))?;
         if let Some(adapted) = self.adapted() {
             line("adapter", adapter_line(&adapted))?;
         }
-        let percent = 100.0 * estimate.trained as f64 / (estimate.parameters + estimate.trained) as f64;
-        line(
-            "trained",
-            match self.trains_backbone() {
-                true => format!("every weight: {}", count(estimate.trained)),
-                false => {
-                    format!("{} ({percent:.2} %), frozen {}", count(estimate.trained), count(estimate.parameters))
-                }
-            },
-        )?;
+        line("trained", self.trained_line())?;
         if estimate.auxiliary > 0 {
             line("beside", format!("{} of auxiliary losses, thrown away at export", count(estimate.auxiliary)))?;
         }
@@ -186,63 +156,102 @@ impl fmt::Display for Plan {
         for (index, floor) in floors.iter().enumerate() {
             line(if index == 0 { "floor" } else { "" }, floor.clone())?;
         }
-        let (unit, part) = if floors.is_empty() { ("row", "row") } else { ("prompt", "target") };
-        line(
-            "steps",
-            format!(
-                "{} of {} ({} a pass, {:.2} passes), {} at once",
-                self.steps,
-                count_of(recipe.train.batch_size, unit),
-                self.steps_per_epoch,
-                self.steps as f64 / self.steps_per_epoch as f64,
-                count_of(recipe.train.micro_batch_size, part)
-            ),
-        )?;
+        line("steps", self.steps_line(!floors.is_empty()))?;
+        line("rate", self.rate_line())?;
+        line("memory", self.memory_line())?;
+        line("time", self.time_line())?;
+        if let Some(observation) = &self.observation {
+            line("measured", format!("at each evaluation {}", observation.words()))?;
+        }
+        line("output", self.recipe.output.dir.display().to_string())
+    }
+}
+
+/// The lines.
+impl Plan {
+    fn model_line(&self) -> String {
+        let config = &self.config;
+        format!(
+            "{}: {}, {}, width {}, vocabulary {}, {} parameters",
+            self.model_path().unwrap_or("from scratch"),
+            config.model_type,
+            counted(config.num_hidden_layers as u64, "layer"),
+            config.hidden_size,
+            config.vocab_size,
+            count(self.estimate.parameters)
+        )
+    }
+
+    /// What follows the name of the numbers where there are fewer bits.
+    fn quantised(&self) -> String {
+        let Some(quantise) = self.recipe.model.quantise else { return String::new() };
+        let except = if quantise.embeddings { "" } else { " but for embedding and head" };
+        let fitted = match self.calibration_rows().len() {
+            0 => String::new(),
+            rows => format!(", fitted to {}", counted(rows as u64, "row")),
+        };
+        format!(", the frozen matrices in {}{except}{fitted}", quantise.name())
+    }
+
+    fn trained_line(&self) -> String {
+        let (parameters, trained) = (self.estimate.parameters, self.estimate.trained);
+        if self.trains_backbone() {
+            return format!("every weight: {}", count(trained));
+        }
+        let percent = 100.0 * trained as f64 / (parameters + trained) as f64;
+        format!("{} ({percent:.2} %), frozen {}", count(trained), count(parameters))
+    }
+
+    fn steps_line(&self, has_targets: bool) -> String {
+        let (train, all) = (&self.recipe.train, self.steps);
+        let (unit, part) = if has_targets { ("prompt", "target") } else { ("row", "row") };
+        format!(
+            "{all} of {} ({} a pass, {:.2} passes), {} at once",
+            counted(train.batch_size as u64, unit),
+            self.steps_per_epoch,
+            all as f64 / self.steps_per_epoch as f64,
+            counted(train.micro_batch_size as u64, part)
+        )
+    }
+
+    fn rate_line(&self) -> String {
         let schedule = &self.schedule;
-        line(
-            "rate",
-            format!(
-                "{:e} {:?}, {} of warm-up",
-                schedule.learning_rate,
-                schedule.kind,
-                count_of(schedule.warmup, "step")
-            )
-            .to_lowercase(),
-        )?;
+        let warmup = counted(schedule.warmup as u64, "step");
+        format!("{:e} {:?}, {warmup} of warm-up", schedule.learning_rate, schedule.kind).to_lowercase()
+    }
+
+    fn memory_line(&self) -> String {
         let place = if backbone::device::has_own_memory(&self.device) { "on the GPU" } else { "can be had" };
-        let memory = &estimate.memory;
+        let memory = &self.estimate.memory;
         let parts = [memory.weights, memory.optimizer, memory.activations, memory.program];
         let (all, [weights, optimizer, activations, program]) = sum_of_bytes(parts);
         let before = match memory.loading > memory.of_step() {
             true => format!("; {} while {}", bytes(memory.loading), self.before_steps()),
             false => String::new(),
         };
-        line(
-            "memory",
-            format!(
-                "about {all}: weights {weights}, optimizer {optimizer}, activations {activations} (recompute {}), the \
-                 program {program}{before}{}",
-                self.recompute_name(),
-                estimate.available_bytes.map(|free| format!("; {} {place}", bytes(free))).unwrap_or_default()
-            ),
-        )?;
-        line(
-            "time",
-            format!(
-                "about {} for {} tokens, {}FLOP a token{}",
-                duration(estimate.seconds),
-                count(estimate.tokens),
-                count(estimate.flop_per_token as u64),
-                match estimate.fitting_seconds {
-                    0.0 => String::new(),
-                    seconds => format!("; before that, about {} to fit the codes", duration(seconds)),
-                }
-            ),
-        )?;
-        if let Some(observation) = &self.observation {
-            line("measured", format!("at each evaluation {}", observation.words()))?;
-        }
-        line("output", recipe.output.dir.display().to_string())
+        let available = self.estimate.available_bytes.map(|free| format!("; {} {place}", bytes(free)));
+        format!(
+            "about {all}: weights {weights}, optimizer {optimizer}, activations {activations} (recompute {}), the program \
+             {program}{before}{}",
+            self.recompute_name(),
+            available.unwrap_or_default()
+        )
+    }
+
+    fn time_line(&self) -> String {
+        let estimate = &self.estimate;
+        let fitting = match estimate.fitting_seconds {
+            0.0 => String::new(),
+            seconds => format!("; before that, about {} to fit the codes", duration(seconds)),
+        };
+        // Evaluations depend on how many samples they draw and how long these become.
+        let evaluations = if self.observation.is_some() { "; what is measured of prompts comes on top" } else { "" };
+        format!(
+            "about {} for {} tokens, {}FLOP a token{fitting}{evaluations}",
+            duration(estimate.seconds),
+            count(estimate.tokens),
+            count(estimate.flop_per_token as u64)
+        )
     }
 }
 
