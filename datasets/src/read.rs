@@ -404,10 +404,10 @@ fn outcomes(
     Ok(Outcomes { prompts, oddities, unread })
 }
 
-/// Targets are a distribution together: none is dropped alone, and none begins another.
+/// Targets are a distribution together: none is dropped alone, all are learned from one place on, and none begins another.
 fn whole_distribution(
     drafts: &[Draft],
-    outcomes: Vec<Outcome>,
+    mut outcomes: Vec<Outcome>,
     options: &Options,
     place: &dyn Fn() -> Place,
 ) -> Result<Vec<Outcome>, Fault> {
@@ -418,6 +418,14 @@ fn whole_distribution(
     if let Some(reason) = dropped.next() {
         return Ok(vec![Outcome::Dropped(format!("a target has {reason}"))]);
     }
+    let mut kept: Vec<&mut Tokens> = outcomes
+        .iter_mut()
+        .filter_map(|outcome| match outcome {
+            Outcome::Kept { tokens, .. } => Some(tokens),
+            Outcome::Dropped(_) => None,
+        })
+        .collect();
+    targets::learn_from_one_place(&mut kept)?;
     if options.prefix_free == PrefixFree::Off {
         return Ok(outcomes);
     }

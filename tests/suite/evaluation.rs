@@ -97,6 +97,21 @@ fn exact_mass_is_that_of_samples_as_they_are_drawn() {
     assert_eq!(greedy[0]["mass"], cut[0]["mass"]);
 }
 
+/// `fox` takes the blank of the prompt into its token and `owl` does not: learned each after its own tokens, both could have all
+/// probability, and the loss would fall below its floor.
+#[test]
+fn targets_that_share_a_token_with_the_prompt_are_one_distribution() {
+    let place = Workplace::new();
+    place.write("targets.jsonl", "{\"prompt\": \"Owl or fox? \", \"targets\": [\"owl\", \"fox\"]}\n");
+    let set = "--set data.train=targets.jsonl --set data.eval=targets.jsonl --set objective.kind=diffuse --set train.steps=40 \
+               --set train.batch_size=1 --set optimizer.learning_rate=0.003";
+    place.trainer(&format!("run full.toml {set}")).says(&["a prompt that alone is other tokens"]);
+    let line = place.trainer("eval run --data targets.jsonl").succeeds().lines().remove(0);
+    let (mass, kl) = (number(&line, "/mass"), number(&line, "/kl"));
+    assert!((0.9..=1.0).contains(&mass), "{line}");
+    assert!((0.0..0.1).contains(&kl), "{line}");
+}
+
 /// The same number as the evaluation of a run, for each file and for all.
 #[test]
 fn held_out_rows_have_the_nll_of_a_runs_evaluation() {

@@ -146,6 +146,41 @@ pub(crate) fn name(draft: &Draft) -> String {
     draft.pieces.iter().filter(|piece| piece.part == Part::Response).map(|piece| piece.text.as_str()).collect()
 }
 
+/// Makes what is learned of all targets of a prompt begin at one place.
+///
+/// A token may lie across the prompt and an answer, and with one answer and not with another: after `owl or fox? ` the answer
+/// `fox` may take the blank into its first token, where `owl` does not. Each would then be learned after other tokens, and their
+/// probabilities would be of different questions, whose sum can pass 1. They are learned from the last place that all share.
+///
+/// # Errors
+/// The very first token depends on the target.
+pub(crate) fn learn_from_one_place(targets: &mut [&mut Tokens]) -> Result<(), Fault> {
+    let own = |tokens: &Tokens| tokens.parts.iter().position(|part| *part != Part::Prompt).unwrap_or(tokens.ids.len());
+    let Some(first) = targets.first() else { return Ok(()) };
+    let alike = |tokens: &&mut Tokens| first.ids.iter().zip(&tokens.ids).take_while(|(a, b)| a == b).count();
+    let (own_places, shared): (Vec<usize>, Vec<usize>) =
+        targets.iter().map(|tokens| (own(tokens), alike(tokens))).unzip();
+    let last_shared = own_places.iter().chain(&shared).copied().min().unwrap_or_default();
+    if own_places.iter().all(|place| *place == last_shared) {
+        return Ok(());
+    }
+    if last_shared == 0 {
+        return Err(Fault::new("the tokens of the prompt depend on the target, from the first one on")
+            .hint("end the prompt with one line break, or begin each target with the blank"));
+    }
+    for (tokens, own) in targets.iter_mut().zip(own_places) {
+        if own > last_shared && own < tokens.ids.len() {
+            // A sampler has the prompt alone, whatever is learned.
+            tokens.alone.get_or_insert_with(|| tokens.ids[..own].into());
+            tokens.seam = true;
+            let learned = tokens.learned[own];
+            tokens.parts[last_shared..own].fill(Part::Response);
+            tokens.learned[last_shared..own].fill(learned);
+        }
+    }
+    Ok(())
+}
+
 /// Finds every target that is alike to another or that another begins with.
 ///
 /// # Errors
@@ -176,4 +211,52 @@ pub(crate) fn check(names: &[String], tokens: &[&Tokens]) -> Result<(), Fault> {
     }
     Err(Fault::new(format!("the targets are not prefix-free as tokens: {}", pairs.join(", ")))
         .hint("close each target with a mark of its own (`{7}`), keep `data.end_token`, or set `data.prefix_free`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tokens of which the first `prompt` are the prompt's.
+    fn target(ids: &[u32], prompt: usize) -> Tokens {
+        let is_prompt = |place: usize| place < prompt;
+        Tokens {
+            ids: ids.to_vec(),
+            parts: (0..ids.len()).map(|at| if is_prompt(at) { Part::Prompt } else { Part::Response }).collect(),
+            learned: (0..ids.len()).map(|at| !is_prompt(at)).collect(),
+            alone: None,
+            seam: false,
+        }
+    }
+
+    fn learned_from(mut targets: Vec<Tokens>) -> Result<Vec<usize>, String> {
+        learn_from_one_place(&mut targets.iter_mut().collect::<Vec<_>>()).map_err(|fault| fault.to_string())?;
+        let from = |tokens: &Tokens| tokens.learned.iter().position(|learned| *learned).expect("something is learned");
+        Ok(targets.iter().map(from).collect())
+    }
+
+    #[test]
+    fn all_targets_are_learned_after_the_same_tokens() {
+        // 1 2 3 is the prompt, whose last token is in some targets' first: 34.
+        assert_eq!(learned_from(vec![target(&[1, 2, 3, 4], 3), target(&[1, 2, 34], 2)]), Ok(vec![2, 2]));
+        // The tokens before differ, too.
+        let targets = vec![target(&[1, 2, 3, 4], 3), target(&[1, 23, 5], 2), target(&[1, 2, 3, 6], 3)];
+        assert_eq!(learned_from(targets), Ok(vec![1, 1, 1]));
+        // Where all begin at one place nothing changes, though they share more.
+        let mut same = vec![target(&[1, 2, 3, 4], 2), target(&[1, 2, 3, 5], 2)];
+        let before = same.clone();
+        learn_from_one_place(&mut same.iter_mut().collect::<Vec<_>>()).expect("nothing is wrong");
+        assert_eq!(same, before);
+        let first = learned_from(vec![target(&[1, 2], 1), target(&[12, 3], 0)]);
+        assert!(first.is_err_and(|fault| fault.contains("depend on the target, from the first one on")));
+    }
+
+    #[test]
+    fn what_a_sampler_reads_stays_the_prompt_alone() {
+        let mut targets = [target(&[1, 2, 3, 4], 3), target(&[1, 2, 34], 2)];
+        targets[1].alone = Some([1, 2, 3].into());
+        learn_from_one_place(&mut targets.iter_mut().collect::<Vec<_>>()).expect("a shared place");
+        assert_eq!(targets[0].alone.as_deref(), Some(&[1, 2, 3][..]));
+        assert!(targets[0].seam);
+    }
 }
