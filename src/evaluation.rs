@@ -4,6 +4,7 @@
 //! targets share a beginning its places stand once, as a tree, and a place's logits serve all tokens that follow it there.
 //! The logits come in chunks and are gone with the chunk: there is never a tensor `[tokens, vocabulary]` of all.
 
+mod known_targets;
 pub mod lines;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use rayon::prelude::*;
 
 use crate::engine::batch::Batch;
 use crate::engine::data::Prompt;
+
+pub use known_targets::KnownTargets;
 
 /// The numbers of samples whose expected coverage is always told.
 pub const BUDGETS: [usize; 3] = [10, 100, 1000];

@@ -1,7 +1,7 @@
 //! What is measured of prompts at each evaluation of a run: samples are drawn of each, and of rows with targets the exact
 //! numbers are computed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use backbone::{Config, Decoder};
@@ -10,6 +10,7 @@ use datasets::{Example, Format, Options, PrefixFree, Tokenizer};
 use faults::{Fault, Faults, counted};
 use metrics::classes::judged;
 use metrics::interval::Mean;
+use metrics::pass_at_k::USUAL_K;
 use metrics::temperature::Sampler;
 use metrics::words::{different_words, spoken};
 use metrics::{Exact, Measured, Outcome, Registry, Samples};
@@ -18,7 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::engine::best::{EXACT, SAMPLES};
 use crate::engine::data::{Prompt, prompts};
 use crate::evaluation::lines::{Lines, probabilities};
-use crate::evaluation::{BUDGETS, outcomes};
+use crate::evaluation::{BUDGETS, KnownTargets, outcomes};
 use crate::recipe::{Prompts, Recipe};
 use crate::report::Numbers;
 use crate::sampling::{DecoderRows, End, Sample, Settings, question, sample_all};
@@ -28,8 +29,8 @@ const TEMPERATURES: [f64; 8] = [0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0];
 
 /// The prompts of a run's evaluations.
 pub struct Observation {
-    /// Each different prompt, as the text that the model sees and its tokens.
-    asked: Vec<(String, Vec<u32>)>,
+    /// Each different prompt that is sampled.
+    asked: Vec<Asked>,
     /// Rows with targets among them, and their prompts.
     targets: Vec<Example>,
     with_targets: Vec<Prompt>,
@@ -37,6 +38,15 @@ pub struct Observation {
     samplers: Vec<Sampler>,
     how: Prompts,
     seed: u64,
+}
+
+/// A prompt that is sampled.
+struct Asked {
+    /// As the text that the model sees.
+    text: String,
+    ids: Vec<u32>,
+    /// The answers that are right, where its row has targets.
+    targets: Option<KnownTargets>,
 }
 
 impl Observation {
@@ -91,9 +101,19 @@ impl Observation {
             .into());
         }
         let most = how.max_prompts.unwrap_or(usize::MAX);
+        let mut known: HashMap<&[u32], &[Example]> = HashMap::new();
+        let of_targets = prompts(&targets);
+        known.extend(of_targets.iter().map(|prompt| {
+            let targets = &targets[prompt.targets.clone()];
+            (targets[0].prompt(), targets)
+        }));
+        let with_known = |(text, ids): (String, Vec<u32>)| {
+            let targets = known.get(&*ids).map(|targets| KnownTargets::of_examples(targets, tokenizer)).transpose()?;
+            Ok(Asked { text, ids, targets })
+        };
         let observation = Self {
-            asked: spread(asked, most),
-            with_targets: spread(prompts(&targets), most),
+            asked: spread(asked, most).into_iter().map(with_known).collect::<Result<_, Fault>>()?,
+            with_targets: spread(of_targets, most),
             targets,
             samplers: samplers(how),
             how: how.clone(),
@@ -138,7 +158,8 @@ impl Observation {
         let sample = |sample| Sample { ids: Vec::new(), text: text(sample), end: End::Limit };
         if self.how.samples > 0 {
             let drawn: Vec<Sample> = (0..self.how.samples).map(sample).collect();
-            numbers.extend(of_samples(&drawn, self.how.samples, &registry));
+            let targets = (!self.targets.is_empty()).then(|| KnownTargets::new(["0.0"], true));
+            numbers.extend(of_samples(&drawn, &[targets.as_ref()], &registry));
         }
         numbers.into_iter().map(|(name, _)| name).collect()
     }
@@ -165,7 +186,8 @@ impl Observation {
         if self.how.samples > 0 {
             let drawn = self.draw(decoder, tokenizer, step)?;
             run.write_file(format!("samples/step-{step:06}.jsonl"), self.lines(&drawn, step).as_bytes())?;
-            groups.push((SAMPLES.to_owned(), of_samples(&drawn, self.how.samples, &registry)));
+            let targets: Vec<Option<&KnownTargets>> = self.asked.iter().map(|asked| asked.targets.as_ref()).collect();
+            groups.push((SAMPLES.to_owned(), of_samples(&drawn, &targets, &registry)));
         }
         Ok(groups)
     }
@@ -212,20 +234,22 @@ impl Observation {
             stop: Vec::new(),
             seed: backbone::random::key(self.seed, &["evaluation", &step.to_string()]),
         };
-        let asked: Vec<Vec<u32>> = self.asked.iter().map(|(_, ids)| ids.clone()).collect();
+        let asked: Vec<Vec<u32>> = self.asked.iter().map(|asked| asked.ids.clone()).collect();
         sample_all(&mut DecoderRows::new(decoder), tokenizer, &asked, self.how.samples, &settings, &mut |_| ())
     }
 
     /// The samples as `trainer sample` writes them, with the step.
     fn lines(&self, drawn: &[Sample], step: usize) -> String {
         let of_prompts = self.asked.iter().zip(drawn.chunks(self.how.samples));
-        let lines = of_prompts.flat_map(|((prompt, _), samples)| {
+        let lines = of_prompts.flat_map(|(asked, samples)| {
             samples.iter().enumerate().map(move |(index, sample)| {
                 let mut line = Map::new();
                 line.insert("step".into(), json!(step));
-                line.insert("prompt".into(), json!(prompt));
+                line.insert("prompt".into(), json!(asked.text));
                 line.insert("sample".into(), json!(index));
                 line.extend(sample.columns().map(|(key, value)| (key.into(), value)));
+                let is_right = |targets: &KnownTargets| json!(targets.find(&sample.text).is_some());
+                line.extend(asked.targets.as_ref().map(|targets| ("correct".into(), is_right(targets))));
                 format!("{}\n", faults::json::to_line(&Value::Object(line)))
             })
         });
@@ -255,36 +279,38 @@ fn exact_numbers(exact: &Exact<'_>, registry: &Registry) -> Numbers {
     registry.exact.iter().flat_map(|metric| named(metric.name, &(metric.measure)(exact))).collect()
 }
 
-/// The mean over prompts of every number that each has, samples of equal words meaning the same.
-fn of_samples(drawn: &[Sample], count: usize, registry: &Registry) -> Numbers {
+/// The mean of every number over the prompts that have it, samples of equal words meaning the same; `targets` are those of each
+/// prompt, all of which have as many samples.
+fn of_samples(drawn: &[Sample], targets: &[Option<&KnownTargets>], registry: &Registry) -> Numbers {
+    let count = drawn.len() / targets.len();
     let texts: Vec<String> = drawn.iter().map(|sample| sample.text.clone()).collect();
     let vocabulary = different_words(&texts);
-    let words: Vec<String> = texts.iter().map(|text| spoken(text)).collect();
-    let of_prompts = words.chunks(count).map(|words| judged(words.len(), |i, j| words[i] == words[j]));
-    let of_prompts: Vec<(Vec<usize>, Vec<usize>)> = of_prompts.collect();
-    let prompts: Vec<Samples> = texts
-        .chunks(count)
-        .zip(&of_prompts)
-        .map(|(texts, (sizes, classes))| Samples {
+    let ks: Vec<usize> = USUAL_K.into_iter().filter(|k| *k <= count).collect();
+    let mut numbers: Vec<(String, Vec<f64>)> = Vec::new();
+    for (texts, targets) in texts.chunks(count).zip(targets) {
+        let words: Vec<String> = texts.iter().map(|text| spoken(text)).collect();
+        let (sizes, classes) = judged(count, |i, j| words[i] == words[j]);
+        let is_right = |targets: &&KnownTargets| texts.iter().map(|text| targets.find(text).is_some()).collect();
+        let correct: Option<Vec<bool>> = targets.as_ref().map(is_right);
+        let samples = Samples {
             texts: Some(texts),
-            clusters: Some(sizes),
-            classes: Some(classes),
+            clusters: Some(&sizes),
+            classes: Some(&classes),
+            correct: correct.as_deref(),
+            ks: &ks,
             vocabulary,
             ..Samples::default()
-        })
-        .collect();
-    let mut numbers = Numbers::new();
-    for metric in &registry.samples {
-        let measured = prompts.iter().map(|samples| (metric.measure)(samples).map(|found| named(metric.name, &found)));
-        let Some(measured) = measured.collect::<Option<Vec<Numbers>>>() else { continue };
-        for (name, _) in &measured[0] {
-            let of_prompt =
-                |numbers: &Numbers| numbers.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
-            let values: Option<Vec<f64>> = measured.iter().map(of_prompt).collect();
-            numbers.extend(values.map(|values| (name.clone(), Mean::of(&values).mean)));
+        };
+        let measured =
+            registry.samples.iter().filter_map(|metric| Some(named(metric.name, &(metric.measure)(&samples)?)));
+        for (name, value) in measured.flatten() {
+            match numbers.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, values)) => values.push(value),
+                None => numbers.push((name, vec![value])),
+            }
         }
     }
-    numbers
+    numbers.into_iter().map(|(name, values)| (name, Mean::of(&values).mean)).collect()
 }
 
 /// The numbers of a metric by its name, those of a series with their setting: `coverage.100`.

@@ -216,7 +216,13 @@ fn chosen(run: &Run, which: &str, path: &Path) -> Result<Checkpoint, Fault> {
 fn no_folder(path: &Path) -> Fault {
     let expected = "expected a run, a checkpoint or a model";
     if path.extension().is_none_or(|extension| extension != "toml") {
-        let hint = "give its folder: that of a run, of a checkpoint, of an adapter or of a model";
+        let is_of_rows = path.extension().is_some_and(|extension| extension == "jsonl" || extension == "json");
+        let hint = match is_of_rows {
+            true => {
+                "a file of rows is given by an option: each by one of its own, as in `--data a.jsonl --data b.jsonl`"
+            }
+            false => "give its folder: that of a run, of a checkpoint, of an adapter or of a model",
+        };
         return Fault::new(format!("this is a file, {expected}")).at(Place::file(path)).hint(hint);
     }
     let run =

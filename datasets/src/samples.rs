@@ -96,11 +96,11 @@ struct Verdict {
     place: Place,
 }
 
-/// The prompts of a file of samples, in the order of the file.
+/// The prompts of a file of samples, in the order of the file; whoever asks for them reads the columns `read_too` of their rows.
 ///
 /// # Errors
 /// A file that cannot be read or has no rows, and every row that is neither a sample nor a judge's word, with its line.
-pub fn read_samples(path: &Path) -> Result<Samples, Faults> {
+pub fn read_samples(path: &Path, read_too: &[&str]) -> Result<Samples, Faults> {
     let name = path.display().to_string();
     refuse_other_kinds(&[PathBuf::from(path)])?;
     let file = std::fs::File::open(path).map_err(|error| Fault::of_file("cannot open the samples", path, &error))?;
@@ -112,8 +112,8 @@ pub fn read_samples(path: &Path) -> Result<Samples, Faults> {
         report.rows += 1;
         let taken = row.and_then(|row| {
             let place = row.at.place(&name);
-            report.leave_unread(unread(&row.object), &name, row.at);
-            take(&row, &place, &mut drafts, &mut known).map_err(|fault| fault.at(place))
+            report.leave_unread(unread(&row.object, read_too), &name, row.at);
+            take(&row, &place, read_too, &mut drafts, &mut known).map_err(|fault| fault.at(place))
         });
         faults.extend(taken.err());
     }
@@ -128,10 +128,13 @@ pub fn read_samples(path: &Path) -> Result<Samples, Faults> {
 }
 
 /// The columns that nothing reads.
-fn unread(object: &Map<String, Value>) -> Vec<String> {
+fn unread(object: &Map<String, Value>, read_too: &[&str]) -> Vec<String> {
     let of_generations = object.contains_key(generations::KEY);
     let own = |column: &str| {
-        READ.contains(&column) || WRITTEN.contains(&column) || of_generations && generations::COLUMNS.contains(&column)
+        READ.contains(&column)
+            || WRITTEN.contains(&column)
+            || read_too.contains(&column)
+            || of_generations && generations::COLUMNS.contains(&column)
     };
     object
         .iter()
@@ -141,9 +144,9 @@ fn unread(object: &Map<String, Value>) -> Vec<String> {
 }
 
 /// Refuses columns that say something of a sample under another name.
-fn refuse_misnamed(row: &Row<'_>) -> Result<(), Fault> {
-    let own =
-        |column: &str| READ.contains(&column) || WRITTEN.contains(&column) || generations::COLUMNS.contains(&column);
+fn refuse_misnamed(row: &Row<'_>, read_too: &[&str]) -> Result<(), Fault> {
+    let known = [&READ[..], &WRITTEN, &generations::COLUMNS, read_too];
+    let own = |column: &str| known.iter().any(|columns| columns.contains(&column));
     let others = || row.columns().filter(|column| !own(column));
     let correct = || others().find(|column| CORRECT.contains(column)).map(|column| (column, "correct"));
     let keys = READ.into_iter().filter(|key| *key != "model").chain([generations::KEY]);
@@ -161,12 +164,13 @@ fn refuse_misnamed(row: &Row<'_>) -> Result<(), Fault> {
 fn take(
     numbered: &NumberedRow,
     place: &Place,
+    read_too: &[&str],
     drafts: &mut Vec<Draft>,
     known: &mut HashMap<String, usize>,
 ) -> Result<(), Fault> {
     let row = Row::new(&numbered.object, Names::default());
     refuse_oddities(&numbered.oddities, &row, |key| READ.contains(&key) || generations::COLUMNS.contains(&key))?;
-    refuse_misnamed(&row)?;
+    refuse_misnamed(&row, read_too)?;
     let found = ["id", "prompt"].into_iter().find_map(|key| row.get(key).map(|value| (key, value)));
     let (key, name) = found.ok_or_else(|| row.missing("prompt"))?;
     let index = *known.entry(format!("{key} {name}")).or_insert(drafts.len());

@@ -5,6 +5,11 @@ pub trait FromToml: Sized + Clone {
     /// What a fault says was expected, for example `a whole number`.
     const EXPECTED: &'static str;
 
+    /// The same of a type that is made of others.
+    fn expected() -> String {
+        Self::EXPECTED.to_owned()
+    }
+
     /// The value as this type, or `None` when it does not fit.
     fn from_toml(value: &toml::Value) -> Option<Self>;
 
@@ -48,6 +53,9 @@ impl FromToml for toml::Value {
 
 impl<T: FromToml> FromToml for Vec<T> {
     const EXPECTED: &'static str = "an array";
+    fn expected() -> String {
+        format!("an array in which each value is {}", T::expected())
+    }
     fn from_toml(value: &toml::Value) -> Option<Self> {
         value.as_array()?.iter().map(T::from_toml).collect()
     }

@@ -481,8 +481,8 @@ impl Section {
         let value = plain(&entry.node).and_then(|value| T::from_toml(&value));
         if value.is_none() {
             let message =
-                format!("`{}` must be {}, found {}", self.full(key), T::EXPECTED, entry.node.value.describe());
-            let hint = format!("write {} there, or remove it for the default", T::EXPECTED);
+                format!("`{}` must be {}, found {}", self.full(key), T::expected(), entry.node.value.describe());
+            let hint = format!("write {} there, or remove it for the default", T::expected());
             self.file(Fault::new(message).at(entry.node.place.clone()).hint(hint));
         }
         value

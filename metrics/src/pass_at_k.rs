@@ -6,6 +6,9 @@
 
 use crate::registry::{Better, Measured, SampleMetric};
 
+/// The `k` that are told where none is asked for, as far as there are samples.
+pub const USUAL_K: [usize; 3] = [1, 5, 10];
+
 /// Right samples.
 pub const CORRECT: SampleMetric = SampleMetric {
     name: "correct",

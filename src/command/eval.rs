@@ -4,6 +4,7 @@
 mod counted;
 mod drawn;
 mod encoder;
+mod exact_match;
 mod held_out;
 mod judge;
 mod lines;
@@ -20,7 +21,7 @@ use datasets::{Dataset, Example, Format, Options, PrefixFree, PromptRow};
 use faults::{Fault, Faults};
 use metrics::temperature::Sampler;
 
-use super::{Outcome, argument, check_temperatures, load_named, refuse_too_many, renamed};
+use super::{Outcome, argument, check_temperatures, load_named, refuse_too_many, renamed, usage};
 use crate::loading::{self, Loaded, Named};
 use lines::{Found, Tools};
 
@@ -113,6 +114,14 @@ pub struct Arguments {
     /// Most seconds that it may take for a line.
     #[arg(long, default_value_t = 60.0, requires = "judge", value_name = "SECONDS")]
     judge_seconds: f64,
+    /// A sample is right where it is what its row has under this column: a text, a number, or a list of them. Blanks at the ends do
+    /// not count.
+    #[arg(long, conflicts_with = "judge", value_name = "COLUMN")]
+    exact_match: Option<String>,
+    /// Where the answer stands in a sample and in that column: the group of the last match of this regular expression, as in
+    /// `#### (.+)`. A sample that it does not match is not right.
+    #[arg(long, requires = "exact_match", value_name = "REGEX")]
+    answer_pattern: Option<String>,
     /// Write the samples into this folder as NoveltyBench has them: `generations.jsonl`, and with classes and scores
     /// `partitions.jsonl` and `scores.jsonl`.
     #[arg(long, value_name = "DIR")]
@@ -132,6 +141,30 @@ pub struct Arguments {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     device: String,
+}
+
+/// Options as they would be typed after `--samples FILE`.
+#[derive(clap::Parser)]
+#[command(name = "eval", no_binary_name = true)]
+struct Typed {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+/// Looks at options for samples as the command would before it reads any.
+///
+/// # Errors
+/// All that it would refuse.
+pub(super) fn check_options(options: &[String]) -> Result<(), Faults> {
+    let words = ["--samples", "SAMPLES"].into_iter().chain(options.iter().map(String::as_str));
+    let typed = <Typed as clap::Parser>::try_parse_from(words).map_err(|refusal| usage::fault(&refusal))?;
+    let arguments = &typed.arguments;
+    if arguments.samples.len() > 1 || arguments.novelty_bench.is_some() {
+        let fault = Fault::new("`samples` and `novelty_bench` are of one file, and there is one of each run");
+        return Err(fault.at(argument("measure")).hint("leave it out").into());
+    }
+    check(arguments)?;
+    Found::of(arguments).map(drop)
 }
 
 /// Samples of a prompt where nothing is said.
@@ -209,8 +242,11 @@ fn without_effect(arguments: &Arguments) -> Vec<Fault> {
         ("vocabulary", arguments.vocabulary.is_some()),
         ("judge", arguments.judge.is_some()),
     ];
-    let of_files =
-        [("references", arguments.references.is_some()), ("novelty-bench", arguments.novelty_bench.is_some())];
+    let of_files = [
+        ("references", arguments.references.is_some()),
+        ("novelty-bench", arguments.novelty_bench.is_some()),
+        ("exact-match", arguments.exact_match.is_some()),
+    ];
     let fault = |name: &str, hint: &str| {
         let fault = Fault::new(format!("`--{name}` has no effect on rows of `--data`")).at(argument(name));
         fault.hint(hint.to_owned())

@@ -15,6 +15,7 @@ mod diffuse;
 mod divergence;
 mod dropout;
 mod evaluation;
+mod exact_match;
 mod export;
 mod files;
 mod fixtures;

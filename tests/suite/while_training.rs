@@ -48,9 +48,30 @@ fn evaluations_have_the_exact_numbers_that_eval_has_and_keep_their_samples() {
     // They are rows for the command that measures samples, which counts the same.
     let counted = place.trainer("eval --samples run/samples/step-000003.jsonl").succeeds().stdout;
     let counted: Value = serde_json::from_str(counted.lines().last().expect("a line")).expect("JSON");
-    for key in ["entropy", "self_bleu_nltk", "compression_ratio"] {
+    for key in ["entropy", "self_bleu_nltk", "compression_ratio", "validity"] {
         assert_eq!(found[1]["samples"][key], counted[key], "{key}");
     }
+    assert_eq!(found[1]["samples"]["pass_at_k.1"], counted["pass_at_k"]["1"]);
+    // What is right is said by the row's targets.
+    for line in &texts {
+        let text = line["text"].as_str().expect("a text").trim();
+        assert_eq!(line["correct"], ["sleeps.", "sings.", "walks home."].contains(&text), "{text}");
+    }
+}
+
+/// A run that has learned its targets says them, and their number is a number of the run like any other.
+#[test]
+fn samples_are_right_where_they_say_a_target() {
+    let place = Workplace::new();
+    place.write("targets.jsonl", "{\"prompt\": \"Owl or fox?\\n\", \"targets\": [\"owl\", \"fox\"]}\n");
+    let set = "--set data.train=targets.jsonl --set data.eval=targets.jsonl --set objective.kind=diffuse --set train.steps=60 \
+               --set train.batch_size=1 --set optimizer.learning_rate=0.003 --set eval.every=20 \
+               --set checkpoint.every=20 --set eval.prompts=targets.jsonl --set checkpoint.best_by=yield";
+    place.trainer(&format!("run full.toml {set}")).succeeds();
+    let found = evaluations(&place, "run");
+    let (first, last) = (&found[0]["samples"], &found[found.len() - 1]["samples"]);
+    assert_eq!((&first["validity"], &first["yield"]), (&json!(0.0), &json!(0.0)));
+    assert_eq!((&last["validity"], &last["yield"]), (&json!(1.0), &json!(2.0)));
 }
 
 /// What is measured changes nothing of what is trained, and a resumed run measures the same.
@@ -140,7 +161,7 @@ fn what_cannot_be_measured_is_told_before_the_first_step() {
         ("--set eval.prompts=targets.jsonl --set eval.max_tokens=100000", "lower `eval.max_tokens`"),
         ("--set eval.prompts=targets.jsonl --set data.eval=[]", "`eval.prompts` has no effect without `data.eval`"),
         ("--set eval.prompts=targets.jsonl --set checkpoint.best_by=coverage.7", "no number `coverage.7`"),
-        ("--set eval.prompts=targets.jsonl --set checkpoint.best_by=validity", "no number `validity`"),
+        ("--set eval.prompts=held_out.jsonl --set checkpoint.best_by=validity", "no number `validity`"),
         ("--set eval.prompts=held_out.jsonl --set checkpoint.best_by=f8", "no number `f8`"),
         ("--set eval.prompts=held_out.jsonl --set eval.samples=0", "`eval.samples` = 0 leaves nothing to be measured"),
     ] {

@@ -14,7 +14,7 @@ fn told(path: &Path) -> String {
     let options = Options::default();
     assert_eq!(read(&[path.to_path_buf()], &options, &byte_level()).expect_err("a fault").to_string(), same);
     assert_eq!(read_prompts(path, &[], false).expect_err("a fault").to_string(), same);
-    assert_eq!(read_samples(path).expect_err("a fault").to_string(), same);
+    assert_eq!(read_samples(path, &[]).expect_err("a fault").to_string(), same);
     same.replace('\n', " ")
 }
 

@@ -8,6 +8,7 @@ use faults::{Fault, Faults};
 use metrics::classes::judged;
 use metrics::counts::ceiling;
 use metrics::interval::Mean;
+use metrics::pass_at_k::USUAL_K;
 use metrics::points::dot;
 use metrics::words::{different_words, spoken};
 use metrics::{Points, Registry};
@@ -17,9 +18,6 @@ use super::Arguments;
 use super::encoder::{Embedded, TextEncoder};
 use super::judge::Without;
 use crate::command::argument;
-
-/// The `k` of pass@k where none is asked for, as far as every prompt has so many samples.
-const USUAL: [usize; 3] = [1, 5, 10];
 
 /// The least cosine of two samples that mean the same, where nothing is said.
 const THRESHOLD: f64 = 0.8;
@@ -255,7 +253,7 @@ fn ks(sampled: &[Sampled], asked: &[usize]) -> Result<BTreeSet<usize>, Fault> {
         let message = format!("pass@{k} needs {k} samples, and {} has {}", fewest.name, fewest.count);
         return Err(Fault::new(message).at(fewest.place.clone()).hint("draw more samples, or lower `--k`"));
     }
-    let chosen = if asked.is_empty() { &USUAL[..] } else { asked };
+    let chosen = if asked.is_empty() { &USUAL_K[..] } else { asked };
     Ok(chosen.iter().copied().filter(|k| *k <= fewest.count).collect())
 }
 

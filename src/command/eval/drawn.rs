@@ -12,6 +12,7 @@ use super::Measuring;
 use super::counted::{Counting, tell_of_ceilings};
 use super::lines::Tools;
 use super::prompts::settings;
+use crate::evaluation::KnownTargets;
 use crate::sampling::{DecoderRows, Sample, sample_all};
 
 /// The name in these lines of what samples have under another key: there is an exact `entropy`.
@@ -139,26 +140,22 @@ fn draw(
 
 fn compare(samples: &[Sample], targets: &[Example], tokenizer: &Tokenizer) -> Result<(Sampled, BesideTargets), Fault> {
     let stops = tokenizer.stop_tokens();
-    let mut known: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    let known = KnownTargets::of_examples(targets, tokenizer)?;
+    let mut tokens: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for target in targets {
         let mut ids: Vec<u32> = target.learned_ids().collect();
         let text = tokenizer.decode(&ids, true)?.trim().to_string();
         ids.truncate(ids.len() - usize::from(ids.last().is_some_and(|last| stops.contains(last))));
-        known.insert(text, ids);
+        tokens.insert(text, ids);
     }
-    // After a target without an end the model goes on as it likes.
-    let open = targets[0].ids.last().is_none_or(|last| !stops.contains(last));
     let texts: Vec<String> = samples.iter().map(|sample| sample.text.trim().to_owned()).collect();
     let (mut valid, mut other_tokens, mut covered) = (vec![false; samples.len()], 0, BTreeSet::new());
     for ((sample, text), valid) in samples.iter().zip(&texts).zip(&mut valid) {
-        let found = match open {
-            true => known.iter().find(|(target, _)| text.starts_with(target.as_str())),
-            false => known.get_key_value(text),
-        };
-        let Some((target, ids)) = found else { continue };
+        let Some(target) = known.find(text) else { continue };
         *valid = true;
         covered.insert(target);
-        let same = if open { sample.ids.starts_with(ids) } else { sample.ids == *ids };
+        let ids = &tokens[target];
+        let same = if known.are_open() { sample.ids.starts_with(ids) } else { sample.ids == *ids };
         other_tokens += usize::from(!same);
     }
     let place = targets[0].place();

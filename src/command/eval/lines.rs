@@ -9,21 +9,25 @@ use serde_json::{Map, Value};
 use super::Arguments;
 use super::counted::{Counted, Counting, refuse_mixtures, tell_of_ceilings};
 use super::encoder::{Located, TextEncoder};
+use super::exact_match::ExactMatch;
 use super::judge::Judge;
 use super::novelty;
 use super::references::References;
 use crate::command::print;
+use crate::evaluation::KnownTargets;
 
 /// What samples are measured with beside their own rows.
 pub(super) struct Tools {
     pub encoder: Option<TextEncoder>,
     pub judge: Option<Judge>,
+    exact_match: Option<ExactMatch>,
     references: Option<References>,
 }
 
 /// The same before anything is loaded.
 pub(super) struct Found {
     encoder: Option<Located>,
+    exact_match: Option<ExactMatch>,
     references: Option<Vec<Reference>>,
 }
 
@@ -46,7 +50,7 @@ impl Found {
         let references = References::read(arguments)?;
         let encoder = arguments.encoder.as_deref().map(Located::find).transpose()?;
         novelty::check(arguments)?;
-        Ok(Self { encoder, references })
+        Ok(Self { encoder, exact_match: ExactMatch::of(arguments)?, references })
     }
 
     /// Loads what was found.
@@ -59,7 +63,7 @@ impl Found {
             (Some(all), Some(encoder)) => Some(References::new(all, encoder, arguments)?),
             _ => None,
         };
-        Ok(Tools { encoder, references, judge: Judge::of(arguments) })
+        Ok(Tools { encoder, references, judge: Judge::of(arguments), exact_match: self.exact_match })
     }
 }
 
@@ -75,6 +79,11 @@ pub(super) fn write(
     arguments: &Arguments,
 ) -> Result<(), Faults> {
     let without = tools.judge.as_mut().map(|judge| judge.judge(sampled)).transpose()?;
+    match &tools.exact_match {
+        Some(exact_match) => exact_match.judge(sampled)?,
+        None if tools.judge.is_none() => find_targets(sampled, origin.path),
+        None => {}
+    }
     refuse_mixtures(sampled)?;
     let counting = Counting::new(sampled, arguments, tools.encoder.as_ref(), without)?;
     let (mut lines, mut classes) = (Vec::with_capacity(sampled.len()), Vec::with_capacity(sampled.len()));
@@ -100,4 +109,32 @@ pub(super) fn write(
         novelty::write(folder, sampled, &classes, counting.knows_meanings(), origin)?;
     }
     Ok(())
+}
+
+/// Says which samples are right by the `targets` of their rows, where all have them and nothing else says so.
+fn find_targets(sampled: &mut [Sampled], path: &Path) {
+    if sampled.iter().any(|prompt| prompt.correct.is_some() || prompt.texts.is_none()) {
+        return;
+    }
+    let known: Vec<KnownTargets> = sampled.iter().filter_map(targets).collect();
+    if known.is_empty() {
+        return;
+    }
+    if known.len() < sampled.len() {
+        let (some, of) = (known.len(), sampled.len());
+        tracing::warn!("{}: {some} of {of} prompts have `targets`: what is right is not counted", path.display());
+        return;
+    }
+    for (prompt, known) in sampled.iter_mut().zip(known) {
+        let texts = prompt.texts.iter().flatten();
+        prompt.correct = Some(texts.map(|text| known.find(text).is_some()).collect());
+    }
+}
+
+/// The answers that a prompt's rows hold for right.
+fn targets(prompt: &Sampled) -> Option<KnownTargets> {
+    let (row, _) = prompt.rows.first()?;
+    let texts: Option<Vec<&str>> = row.get("targets")?.as_array()?.iter().map(Value::as_str).collect();
+    let are_open = row.get("eos").and_then(Value::as_bool) == Some(false);
+    texts.filter(|texts| !texts.is_empty()).map(|texts| KnownTargets::new(texts, are_open))
 }

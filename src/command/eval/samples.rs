@@ -11,8 +11,9 @@ use crate::command::argument;
 /// The lines of each file.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Faults> {
     let mut files: Vec<Samples> = Vec::with_capacity(arguments.samples.len());
+    let read_too: Vec<&str> = ["targets", "eos"].into_iter().chain(arguments.exact_match.as_deref()).collect();
     for file in &arguments.samples {
-        files.push(read_samples(file)?);
+        files.push(read_samples(file, &read_too)?);
     }
     let has_texts = |prompt: &Sampled| prompt.texts.is_some();
     for samples in &files {
