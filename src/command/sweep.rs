@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use faults::{Fault, Faults, FromToml, counted, nearest};
+use faults::{Fault, Faults, FromToml, Place, counted, nearest};
 use losses::Registry;
 
 use super::{Outcome, announce, argument, check_temperatures, interrupt, print, recipe_text, tell};
@@ -59,6 +59,10 @@ pub struct Arguments {
     /// An option of `trainer sample` for them: `n=8`, `temperature=0.7`, `chat`; may be given several times.
     #[arg(long, requires = "prompts", value_name = "OPTION=VALUE")]
     sample: Vec<String>,
+    /// An option of `trainer eval --samples`, which measures them: `exact_match=answer`, `judge=COMMAND`, `k=1,4`; may be given
+    /// several times.
+    #[arg(long, requires = "prompts", value_name = "OPTION=VALUE")]
+    measure: Vec<String>,
     /// The arm that the others are compared with, such as `kind=nll` [default: the first]
     #[arg(long, value_name = "ARM")]
     baseline: Option<String>,
@@ -84,8 +88,20 @@ pub struct Arguments {
 }
 
 /// What says what a sweep is: the folder of one that is there knows it.
-const OF_A_NEW_SWEEP: [&str; 11] =
-    ["recipe", "grid", "set", "data", "temperatures", "prompts", "sample", "baseline", "out", "processes", "emit"];
+const OF_A_NEW_SWEEP: [&str; 12] = [
+    "recipe",
+    "grid",
+    "set",
+    "data",
+    "temperatures",
+    "prompts",
+    "sample",
+    "measure",
+    "baseline",
+    "out",
+    "processes",
+    "emit",
+];
 
 /// What a sweep can be written for.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -104,8 +120,11 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         return collect::run(folder);
     }
     let Some(given) = &arguments.recipe else { return collect::task(&arguments.task) };
+    let is_of_recipe = arguments.grid.is_empty();
     let arguments = &with_recipe(arguments, given)?;
-    let mut axes = read_grid(arguments)?;
+    let of_grid =
+        if is_of_recipe { Place::Named(format!("{}, `sweep.grid`", given.display())) } else { argument("grid") };
+    let mut axes = read_grid(arguments, &of_grid)?;
     let is_trained = !axes.iter().all(sampling::is_of_samples);
     let name = given.display().to_string();
     let own = || if is_trained { Path::new("sweeps").join(stem(given)) } else { sampling::folder(&name) };
@@ -211,13 +230,13 @@ fn emit(folder: &Folder, sweep: &Sweep, options: &[String]) -> Result<Outcome, F
     Ok(Outcome::Done)
 }
 
-/// The keys of the grid with their values, and whatever else of the command line needs no recipe to be checked.
-fn read_grid(arguments: &Arguments) -> Result<Vec<Axis>, Faults> {
+/// The keys of the grid, which stands at `place`, with their values, and whatever else of the command line needs no recipe to be checked.
+fn read_grid(arguments: &Arguments, place: &Place) -> Result<Vec<Axis>, Faults> {
     let (mut axes, mut faults) = (Vec::new(), Vec::new());
     for written in &arguments.grid {
         match Axis::parse(written) {
             Ok(axis) => axes.push(axis),
-            Err(fault) => faults.push(fault),
+            Err(fault) => faults.push(fault.at(place.clone())),
         }
     }
     for set in &arguments.set {
@@ -232,7 +251,7 @@ fn read_grid(arguments: &Arguments) -> Result<Vec<Axis>, Faults> {
         }
     }
     if axes.iter().any(sampling::is_of_samples) && !axes.iter().all(sampling::is_of_samples) {
-        let fault = Fault::new("the grid has keys of a recipe and of samples").at(argument("grid"));
+        let fault = Fault::new("the grid has keys of a recipe and of samples").at(place.clone());
         faults.push(fault.hint("train first; a second sweep, of one run, then has `sample.` keys alone"));
     }
     if arguments.processes == 0 {
@@ -356,14 +375,14 @@ fn tabulate(folder: &Folder, sweep: &Sweep) -> Result<(), Faults> {
     for run in sweep.runs.iter().filter(|run| run.state == State::Done) {
         let mut settings = run.settings.clone();
         settings.retain(|key, _| !grid::is_seed(key));
-        rows.push(Row { arm: run.arm.clone(), seed: run.seed, settings, measured: folder.measured(&run.name)? });
+        rows.push(Row { arm: run.arm.clone(), seed: run.seed, settings, measured: folder.measured(sweep, &run.name)? });
     }
     let table = Table::new(&rows, &sweep.baseline);
     let lines: String = table.lines().iter().map(|line| format!("{line}\n")).collect();
     folder.write("table.jsonl", lines.as_bytes())?;
     print(&lines)?;
     let base = match folder.evaluation(folder::BASE).is_file() {
-        true => Some(folder.measured(folder::BASE)?),
+        true => Some(folder.measured(sweep, folder::BASE)?),
         false => None,
     };
     announce(&table.aligned(base.as_ref()));

@@ -29,6 +29,19 @@ fn every_run_and_the_base_are_sampled_where_prompts_are_given() {
     place.trainer(&format!("{sweep} {}", options.replace("n=3", "n=2"))).succeeds();
     assert_eq!(place.text("s/samples/seed=1.jsonl"), sample("s/runs/seed=1", 2));
     assert!(evaluation == place.tree("s/evaluation"), "runs were measured again");
+    // What is measured of the samples stands in the table beside the rest.
+    let line = |metric: &str| {
+        let lines: Vec<Value> =
+            place.text("s/table.jsonl").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        lines.into_iter().find(|line| line["metric"] == metric).unwrap_or_else(|| panic!("no {metric}"))
+    };
+    let of_one = |seed: usize| {
+        let eval = format!("eval --samples s/samples/seed={seed}.jsonl");
+        place.trainer(&eval).succeeds().lines().pop().expect("a mean")["distinct"].clone()
+    };
+    assert_eq!(line("distinct")["values"], json!([of_one(1), of_one(2)]));
+    assert_eq!(line("distinct")["temperature"], Value::Null);
+    assert!(line("nll")["mean"].is_number());
     let weights = |tree: std::collections::BTreeMap<std::path::PathBuf, Vec<u8>>| {
         tree.into_iter().filter(|(file, _)| file.ends_with("metrics.jsonl")).collect::<Vec<_>>()
     };
@@ -67,6 +80,32 @@ fn a_grid_of_temperatures_trains_nothing() {
     let after = place.tree(&format!("{folder}/samples"));
     assert!(before.iter().all(|(file, bytes)| after.get(file) == Some(bytes)) && after.len() == before.len() + 2);
     place.trainer(&sweep.replace("n=4", "n=5")).fails(&["`--sample` are not those of the sweep in this folder"]);
+}
+
+#[test]
+fn samples_are_measured_as_is_asked_for_and_drawn_once() {
+    let place = Workplace::new();
+    let prompts = [json!({"prompt": "the", "said": "the"}), json!({"prompt": "a fox", "said": "no"})];
+    place.write("prompts.jsonl", prompts.map(|row| format!("{row}\n")).concat());
+    let sweep = "sweep builtin:tiny --out s --grid sample.temperature=0,1 --grid sample.seed=1,2 --prompts prompts.jsonl --sample n=4";
+    place.trainer(sweep).succeeds();
+    let samples = place.tree("s/samples");
+    let judged = place.trainer(&format!("{sweep} --measure exact_match=said --measure k=1,2")).succeeds();
+    assert!(samples == place.tree("s/samples"), "they were drawn again");
+    let metrics: Vec<Value> = judged.lines().iter().map(|line| line["metric"].clone()).collect();
+    assert!(metrics.contains(&json!("pass_at_k.2")) && !metrics.contains(&json!("pass_at_k.4")), "{metrics:?}");
+    let cold = |line: &&Value| line["arm"] == "temperature=1" && line["metric"] == "pass_at_k.1";
+    let line = judged.lines().iter().find(cold).expect("a line").clone();
+    assert_eq!((&line["pairs"], &line["prompts"]), (&json!(2), &json!(2)));
+    for (measure, words) in [
+        ("exact_match=said --measure judge=true", "--judge"),
+        ("answer_pattern=(.)", "--exact-match"),
+        ("k=0", "`--k` must be at least 1"),
+        ("encoder=gone", "gone"),
+        ("novelty_bench=d", "`novelty_bench`"),
+    ] {
+        place.refuses(&format!("{sweep} --measure {measure}"), &[words]);
+    }
 }
 
 #[test]

@@ -68,6 +68,16 @@ pub(super) struct Sampling {
     pub prompts: String,
     /// Of `trainer sample`, without their dashes: `n=8`.
     pub options: Vec<String>,
+    /// Of `trainer eval --samples`, which measures them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measure: Vec<String>,
+}
+
+impl Sampling {
+    /// Whether the samples are the same, however they are measured.
+    fn draws_alike(&self, other: &Self) -> bool {
+        (&self.prompts, &self.options) == (&other.prompts, &other.options)
+    }
 }
 
 /// What all runs are measured on, and how.
@@ -156,7 +166,8 @@ impl Folder {
                 folder.forget_evaluations(old)?;
             }
             if old.samples != sweep.samples {
-                folder.forget_samples(old)?;
+                let alike = old.samples.iter().zip(&sweep.samples).any(|(old, new)| old.draws_alike(new));
+                folder.forget_samples(old, alike)?;
             }
             let new = sweep.runs.iter().filter(|run| old.runs.iter().all(|known| known.name != run.name)).count();
             if new > 0 {
@@ -198,14 +209,22 @@ impl Folder {
     }
 
     fn look_what_is_done(&self, sweep: &mut Sweep) {
-        let has_samples = sweep.samples.is_some();
-        for run in &mut sweep.runs {
-            if self.evaluation(&run.name).is_file() && (!has_samples || self.samples(&run.name).is_file()) {
+        let measured: Vec<bool> = sweep.runs.iter().map(|run| self.is_measured(sweep, &run.name)).collect();
+        for (run, is_measured) in sweep.runs.iter_mut().zip(measured) {
+            if is_measured {
                 (run.state, run.fault) = (State::Done, None);
             } else if run.state == State::Done {
                 run.state = State::Waiting;
             }
         }
+    }
+
+    /// True when there is nothing left to measure of a run, or of the base.
+    pub(super) fn is_measured(&self, sweep: &Sweep, name: &str) -> bool {
+        let is_there = |file: PathBuf| file.is_file();
+        let of_samples =
+            sweep.samples.is_none() || is_there(self.samples(name)) && is_there(self.measured_samples(sweep, name));
+        is_there(self.evaluation(name)) && of_samples
     }
 
     /// Makes every evaluation one that has begun and is not done.
@@ -219,10 +238,14 @@ impl Folder {
         Ok(())
     }
 
-    fn forget_samples(&self, sweep: &Sweep) -> Result<(), Fault> {
-        let names = sweep.runs.iter().map(|run| &*run.name).chain([BASE]);
-        for file in names.map(|name| self.samples(name)).filter(|file| file.exists()) {
-            fs_err::remove_file(&file).map_err(|error| Fault::of_file("cannot remove it", &file, &error))?;
+    /// Removes what was measured of samples, and unless they are to be `kept` the samples.
+    fn forget_samples(&self, sweep: &Sweep, kept: bool) -> Result<(), Fault> {
+        for name in sweep.runs.iter().map(|run| &*run.name).chain([BASE]) {
+            let files = [self.measured_samples(sweep, name), self.samples(name)];
+            let forgotten = files.iter().take(if kept { 1 } else { 2 });
+            for file in forgotten.filter(|file| file.exists()) {
+                fs_err::remove_file(file).map_err(|error| Fault::of_file("cannot remove it", file, &error))?;
+            }
         }
         Ok(())
     }
@@ -261,6 +284,14 @@ impl Folder {
         self.path.join(format!("samples/{name}.jsonl"))
     }
 
+    /// What was measured of the samples of a run: beside them, or where nothing is trained all that is measured.
+    pub(super) fn measured_samples(&self, sweep: &Sweep, name: &str) -> PathBuf {
+        match sweep.model {
+            Some(_) => self.evaluation(name),
+            None => self.path.join(format!("samples/{name}.measured.jsonl")),
+        }
+    }
+
     /// True when a run has been trained to its end: what is measured of it has begun.
     pub(super) fn is_trained(&self, name: &str) -> bool {
         let evaluation = self.evaluation(name);
@@ -268,19 +299,26 @@ impl Folder {
     }
 
     /// What was measured of a run, or of the base.
-    pub(super) fn measured(&self, name: &str) -> Result<Measured, Fault> {
-        let path = self.evaluation(name);
-        let text = fs_err::read_to_string(&path)
-            .map_err(|error| Fault::of_file("cannot read what was measured", &path, &error))?;
-        let mut lines = Vec::new();
-        for (number, line) in text.lines().enumerate() {
-            lines.push(serde_json::from_str(line).map_err(|error| {
-                let fault = Fault::new(format!("this is no line of `trainer eval`: {error}"));
-                fault.at(Place::line(&path, number + 1)).hint("remove the file: the same command measures again")
-            })?);
+    pub(super) fn measured(&self, sweep: &Sweep, name: &str) -> Result<Measured, Fault> {
+        let mut lines = read_lines(&self.evaluation(name))?;
+        if sweep.samples.is_some() && sweep.model.is_none() {
+            lines.extend(read_lines(&self.measured_samples(sweep, name))?);
         }
         Ok(Measured::read(&lines))
     }
+}
+
+/// What `trainer eval` printed into a file.
+fn read_lines(path: &Path) -> Result<Vec<Value>, Fault> {
+    let text =
+        fs_err::read_to_string(path).map_err(|error| Fault::of_file("cannot read what was measured", path, &error))?;
+    let read = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| {
+            let fault = Fault::new(format!("this is no line of `trainer eval`: {error}"));
+            fault.at(Place::line(path, number + 1)).hint("remove the file: the same command measures again")
+        })
+    };
+    text.lines().enumerate().map(read).collect()
 }
 
 /// Where a file is written to before it is whole.
@@ -335,7 +373,7 @@ fn changes(old: &Sweep, new: &Sweep, other_recipe: bool) -> Vec<Fault> {
             None => "trains a recipe".into(),
         };
         changed(format!("the sweep in this folder {}, and now it {}", of(old), of(new)));
-    } else if old.model.is_some() && old.samples != new.samples {
+    } else if old.model.is_some() && !old.samples.iter().zip(&new.samples).all(|(old, new)| old.draws_alike(new)) {
         changed("`--prompts` or `--sample` are not those of the sweep in this folder".into());
     }
     let sets = |sweep: &Sweep| {

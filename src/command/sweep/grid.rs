@@ -54,23 +54,23 @@ impl Axis {
     /// # Errors
     /// No key, no value, or a value twice.
     pub(super) fn parse(written: &str) -> Result<Self, Fault> {
-        let fault = |message: String| Fault::new(message).at(argument("grid"));
         let example = "write `--grid KEY=VALUE,VALUE`, for example `--grid objective.alpha=1.1,1.2`";
         let pair = written.split_once('=').map(|(key, values)| (key.trim(), values));
         let (key, values) = pair
             .filter(|(key, values)| !key.is_empty() && !values.trim().is_empty() && !written.contains('\n'))
-            .ok_or_else(|| fault(format!("cannot read `--grid {written}`")).hint(example))?;
+            .ok_or_else(|| Fault::new(format!("cannot read `--grid {written}`")).hint(example))?;
         if key == "output.dir" {
             let hint = "each run has its own folder in that of the sweep: `--out` says where that is";
-            return Err(fault("`output.dir` cannot be a key of the grid".into()).hint(hint));
+            return Err(Fault::new("`output.dir` cannot be a key of the grid").hint(hint));
         }
         let texts: Vec<String> = split(values).into_iter().map(|text| text.trim().to_owned()).collect();
         if texts.iter().any(String::is_empty) {
-            return Err(fault(format!("a value of `{key}` is empty")).hint(example));
+            return Err(Fault::new(format!("a value of `{key}` is empty")).hint(example));
         }
         let values: Vec<Value> = texts.iter().map(|text| read(text)).collect();
         if let Some(twice) = (1..values.len()).find(|at| values[..*at].contains(&values[*at])) {
-            return Err(fault(format!("`{key}` has the value {} twice", texts[twice])).hint("leave one of them out"));
+            let message = format!("`{key}` has the value {} twice", texts[twice]);
+            return Err(Fault::new(message).hint("leave one of them out"));
         }
         Ok(Self { key: key.into(), values, written: texts })
     }

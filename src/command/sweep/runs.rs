@@ -76,8 +76,7 @@ impl<'a> Runner<'a> {
     /// Measures the base, unless it is measured or there is none.
     pub(super) fn base(&self) -> Result<(), Undone> {
         let Some(base) = self.with_sweep(|sweep| sweep.base.clone()) else { return Ok(()) };
-        let has_samples = self.with_sweep(|sweep| sweep.samples.is_some());
-        if self.folder.evaluation(BASE).is_file() && (!has_samples || self.folder.samples(BASE).is_file()) {
+        if self.with_sweep(|sweep| self.folder.is_measured(sweep, BASE)) {
             return Ok(());
         }
         let _held = self.log(BASE)?;
@@ -226,12 +225,12 @@ impl<'a> Runner<'a> {
 
     fn measure_run(&self, point: &Point) -> Result<(), Undone> {
         match self.with_sweep(|sweep| sweep.model.clone()) {
-            Some(model) => self.measure_samples(&model, point),
+            Some(model) => self.sample(&model, &point.name, &point.set),
             None => self.measure(&self.folder.run(&point.name).display().to_string(), &point.name),
         }
     }
 
-    /// Measures a model on the rows of the sweep, and draws samples of it where there are to be any.
+    /// Measures a model on the rows of the sweep, and samples of it where there are to be any.
     fn measure(&self, model: &str, name: &str) -> Result<(), Undone> {
         if !self.folder.evaluation(name).is_file() {
             self.evaluate(model, name)?;
@@ -239,23 +238,25 @@ impl<'a> Runner<'a> {
         self.sample(model, name, &[])
     }
 
-    /// Samples a model as a point says, and measures the samples.
-    fn measure_samples(&self, model: &str, point: &Point) -> Result<(), Undone> {
-        self.sample(model, &point.name, &point.set)?;
-        let mut command = Command::new(&self.program);
-        command.args(["eval", "--samples"]).arg(self.folder.samples(&point.name));
-        self.write_output(command, &self.folder.evaluation(&point.name), &point.name)
-    }
-
-    /// Draws samples where there are to be any and are none yet, with options of a point beside those of the sweep.
+    /// Draws samples where there are to be any and are none yet, with options of a point beside those of the sweep, and
+    /// measures them.
     fn sample(&self, model: &str, name: &str, set: &[String]) -> Result<(), Undone> {
+        let Some(samples) = self.with_sweep(|sweep| sweep.samples.clone()) else { return Ok(()) };
         let file = self.folder.samples(name);
-        let Some(samples) = self.with_sweep(|sweep| sweep.samples.clone()).filter(|_| !file.is_file()) else {
+        if !file.is_file() {
+            let mut command = Command::new(&self.program);
+            command
+                .args(["sample", model, "--prompts", &samples.prompts])
+                .args(sampling::options(&samples.options, set));
+            self.write_output(command, &file, name)?;
+        }
+        let measured = self.with_sweep(|sweep| self.folder.measured_samples(sweep, name));
+        if measured.is_file() {
             return Ok(());
-        };
+        }
         let mut command = Command::new(&self.program);
-        command.args(["sample", model, "--prompts", &samples.prompts]).args(sampling::options(&samples.options, set));
-        self.write_output(command, &file, name)
+        command.args(["eval", "--samples"]).arg(file).args(sampling::options(&samples.measure, &[]));
+        self.write_output(command, &measured, name)
     }
 
     /// Measures a model on the rows of the sweep.

@@ -7,7 +7,7 @@ use faults::{Fault, Faults};
 use super::folder::{Evaluation, RunState, Sampling, Sweep, stem};
 use super::grid::{self, Axis, Point};
 use super::{Arguments, baseline, directory};
-use crate::command::{argument, sample};
+use crate::command::{argument, eval, sample};
 
 /// What keys of the grid begin with that are options of `trainer sample`.
 const PREFIX: &str = "sample.";
@@ -20,7 +20,7 @@ pub(super) fn is_of_samples(axis: &Axis) -> bool {
     axis.key.starts_with(PREFIX)
 }
 
-/// Options as `trainer sample` takes them: `n=8` and `sample.intent_temperature=0.7` with dashes before and between.
+/// Options as they are typed: `n=8` and `sample.intent_temperature=0.7` with dashes before and between.
 pub(super) fn options(of_sweep: &[String], of_point: &[String]) -> Vec<String> {
     let words = of_sweep.iter().chain(of_point).map(|option| {
         let option = option.strip_prefix(PREFIX).unwrap_or(option);
@@ -51,8 +51,9 @@ pub(super) fn sampling(arguments: &Arguments, model: &str, points: &[Point]) -> 
             }
         }
     }
+    faults.extend(eval::check_options(&options(&arguments.measure, &[])).err().into_iter().flat_map(Faults::into_list));
     Faults::check(faults)?;
-    Ok(Some(Sampling { prompts, options: arguments.sample.clone() }))
+    Ok(Some(Sampling { prompts, options: arguments.sample.clone(), measure: arguments.measure.clone() }))
 }
 
 /// The sweep of a model over `axes`, its points, and the folder that it has unless another is named.

@@ -1,7 +1,8 @@
 //! The table: what each arm came to, over its seeds, and how far it is from the baseline.
 //!
 //! The unit is the seed: means have Student's 95 % interval over seeds, and differences are taken seed by seed, which takes
-//! away what a seed does to every arm alike.
+//! away what a seed does to every arm alike. A difference that is a mean over prompts has an interval over them, too: how far it
+//! would be another with other prompts of the kind.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::folder::BASE;
 
 /// What `trainer eval` says of a line that is no measurement.
-const NO_METRICS: [&str; 15] = [
+const NO_METRICS: [&str; 16] = [
     "model",
     "file",
     "line",
@@ -27,17 +28,26 @@ const NO_METRICS: [&str; 15] = [
     "samples",
     "prompts_at_ceiling",
     "standard_errors",
+    "vocabulary",
 ];
 
 /// Metrics that a person is shown, where there are any of them; `table.jsonl` has all.
 const SHOWN: [&str; 9] = ["mass", "f8", "f1_8", "coverage.100", "loss", "nll", "pass_at_k.1", "distinct", "vendi"];
 
-/// Numbers of one model: by temperature and by metric, in the order they were printed.
+/// What is computed of all prompts together, and is no mean over them.
+const JOINT: [&str; 4] = ["f8", "f1", "f1_8", "area"];
+
+/// Numbers of one model.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Measured(Vec<(Value, Vec<(String, f64)>)>);
+pub(super) struct Measured {
+    /// Of all prompts and files together, by temperature and by metric, in the order they were printed.
+    all: Vec<(Value, Vec<(String, f64)>)>,
+    /// Of single prompts, by temperature and metric as JSON writes them, and by what names the prompt.
+    of_prompts: BTreeMap<(String, String), BTreeMap<String, f64>>,
+}
 
 impl Measured {
-    /// Takes the lines for all prompts and all files together out of what `trainer eval` printed.
+    /// Takes the numbers out of what `trainer eval` printed.
     pub(super) fn read(lines: &[Value]) -> Self {
         let is_total = |line: &&Value| {
             let key = if line.get("prompt").is_some() { "prompt" } else { "file" };
@@ -47,30 +57,46 @@ impl Measured {
         let mut found = Self::default();
         for line in lines.iter().filter(is_total) {
             let temperature = &line["temperature"];
-            let at = found.0.iter().position(|(known, _)| known == temperature).unwrap_or_else(|| {
-                found.0.push((temperature.clone(), Vec::new()));
-                found.0.len() - 1
+            let at = found.all.iter().position(|(known, _)| known == temperature).unwrap_or_else(|| {
+                found.all.push((temperature.clone(), Vec::new()));
+                found.all.len() - 1
             });
             // Rows with targets and others may be measured together, and both have an entropy.
-            let known: Vec<String> = found.0[at].1.iter().map(|(name, _)| name.clone()).collect();
+            let known: Vec<String> = found.all[at].1.iter().map(|(name, _)| name.clone()).collect();
             let mut numbers = Vec::new();
             collect("", line, &mut numbers);
             for (name, number) in numbers {
                 let name = if known.contains(&name) { format!("rows.{name}") } else { name };
-                found.0[at].1.push((name, number));
+                found.all[at].1.push((name, number));
+            }
+        }
+        for line in lines.iter().filter(|line| !is_total(line)) {
+            let Some(prompt) = ["id", "prompt"].into_iter().find_map(|key| line.get(key)) else { continue };
+            let mut numbers = Vec::new();
+            collect("", line, &mut numbers);
+            for (name, number) in numbers.into_iter().filter(|(name, _)| !JOINT.contains(&name.as_str())) {
+                let of_metric = found.of_prompts.entry((line["temperature"].to_string(), name)).or_default();
+                // The file of rows, which all runs have in common; samples of each run have a file of their own.
+                let file = line.get("model").map_or(&Value::Null, |_| &line["file"]);
+                of_metric.insert(format!("{file} {prompt}"), number);
             }
         }
         found
     }
 
+    /// By what names the prompt.
+    fn of_prompts(&self, temperature: &Value, metric: &str) -> Option<&BTreeMap<String, f64>> {
+        self.of_prompts.get(&(temperature.to_string(), metric.to_owned()))
+    }
+
     fn get(&self, temperature: &Value, metric: &str) -> Option<f64> {
-        let (_, numbers) = self.0.iter().find(|(known, _)| known == temperature)?;
+        let (_, numbers) = self.all.iter().find(|(known, _)| known == temperature)?;
         numbers.iter().find(|(name, _)| name == metric).map(|(_, number)| *number)
     }
 
     /// Temperatures with the names of what was measured at them.
     fn cells(&self) -> impl Iterator<Item = (&Value, &str)> {
-        self.0.iter().flat_map(|(temperature, numbers)| numbers.iter().map(move |(name, _)| (temperature, &**name)))
+        self.all.iter().flat_map(|(temperature, numbers)| numbers.iter().map(move |(name, _)| (temperature, &**name)))
     }
 }
 
@@ -103,6 +129,8 @@ struct Cell {
     over_seeds: Mean,
     /// To the baseline, over the seeds that both have; of the baseline itself there is none.
     difference: Option<Mean>,
+    /// The same over prompts, the mean of these seeds for each.
+    over_prompts: Option<Mean>,
     seeds: Vec<u64>,
     values: Vec<f64>,
 }
@@ -151,7 +179,28 @@ impl<'a> Table<'a> {
             let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
             difference = (!a.is_empty()).then(|| paired(&a, &b));
         }
-        Some(Cell { over_seeds: Mean::of(&values), difference, seeds, values })
+        let over_prompts = difference.and_then(|_| self.over_prompts(arm, temperature, metric));
+        Some(Cell { over_seeds: Mean::of(&values), difference, over_prompts, seeds, values })
+    }
+
+    /// The difference to the baseline over the prompts that all runs have measured, for each the mean over the seeds that both
+    /// have.
+    fn over_prompts(&self, arm: &str, temperature: &Value, metric: &str) -> Option<Mean> {
+        let of_seed = |arm: &str, seed: u64| {
+            let row = self.of_arm(arm).find(|row| row.seed == seed)?;
+            row.measured.of_prompts(temperature, metric)
+        };
+        let seeds = self.values(arm, temperature, metric).into_keys();
+        let pairs: Vec<_> =
+            seeds.filter_map(|seed| Some((of_seed(self.baseline, seed)?, of_seed(arm, seed)?))).collect();
+        let (first, _) = pairs.first()?;
+        let of_prompt = |prompt: &String| {
+            let differences: Option<Vec<f64>> =
+                pairs.iter().map(|(base, own)| Some(own.get(prompt)? - base.get(prompt)?)).collect();
+            differences.map(|differences| Mean::of(&differences).mean)
+        };
+        let differences: Vec<f64> = first.keys().filter_map(of_prompt).collect();
+        (!differences.is_empty()).then(|| Mean::of(&differences))
     }
 
     /// A line for each arm, temperature and metric, as `table.jsonl` has them.
@@ -173,6 +222,8 @@ impl<'a> Table<'a> {
                     "difference": cell.difference.map(|difference| difference.mean),
                     "difference_half_width": cell.difference.and_then(|difference| difference.half_width()),
                     "pairs": cell.difference.map(|difference| difference.count),
+                    "prompts": cell.over_prompts.map(|over| over.count),
+                    "difference_prompts_half_width": cell.over_prompts.and_then(|over| over.half_width()),
                     "seeds": cell.seeds,
                     "values": cell.values,
                 }));
@@ -188,7 +239,7 @@ impl<'a> Table<'a> {
             SHOWN.into_iter().filter(|shown| first.cells().any(|(_, name)| name == *shown)).collect();
         let mut rows =
             vec![["arm", "T", "seeds"].into_iter().chain(metrics.iter().copied()).map(String::from).collect()];
-        for (temperature, _) in &first.0 {
+        for (temperature, _) in &first.all {
             if let Some(base) = base {
                 let mut row: Vec<String> = vec![BASE.into(), at(temperature), String::new()];
                 let number = |metric: &&str| base.get(temperature, metric).map_or(String::new(), |x| format!("{x:.4}"));
@@ -213,11 +264,16 @@ fn at(temperature: &Value) -> String {
     if temperature.is_null() { String::new() } else { temperature.to_string() }
 }
 
-/// `mean ±half (difference ±half)`, as far as there are any.
+/// `mean ±half (difference ±half)`, as far as there are any: of one seed the difference has the interval over prompts.
 fn shown(cell: &Cell) -> String {
-    let half = |mean: &Mean| mean.half_width().map_or(String::new(), |half| format!(" ±{half:.4}"));
-    let difference = cell.difference.map_or(String::new(), |d| format!(" ({:+.4}{})", d.mean, half(&d)));
-    format!("{:.4}{}{difference}", cell.over_seeds.mean, half(&cell.over_seeds))
+    let half = |half: f64| format!(" ±{half:.4}");
+    let difference = cell.difference.map_or(String::new(), |difference| {
+        let over_seeds = difference.half_width().map(half);
+        let over_prompts = || Some(half(cell.over_prompts?.half_width()?) + " over prompts");
+        format!(" ({:+.4}{})", difference.mean, over_seeds.or_else(over_prompts).unwrap_or_default())
+    });
+    let level = cell.over_seeds.half_width().map_or(String::new(), half);
+    format!("{:.4}{level}{difference}", cell.over_seeds.mean)
 }
 
 /// Columns side by side, two blanks between them.
@@ -300,6 +356,34 @@ mod tests {
         assert_eq!((&f8["half_width"], &f8["difference"], &f8["pairs"]), (&Value::Null, &Value::Null, &Value::Null));
     }
 
+    /// a = .2 .5 .9 .4 0 .7, b = .3 .5 1 .6 .1 .6 by prompt: +.066667, and of one seed the interval is over these prompts alone.
+    #[test]
+    fn differences_have_an_interval_over_prompts_too() {
+        let of_prompts = |arm: &str, seed: u64, values: &[f64]| {
+            let mut lines: Vec<Value> = values
+                .iter()
+                .enumerate()
+                .map(|(prompt, kl)| json!({"prompt": format!("p{prompt}"), "file": "f", "temperature": 1.0, "kl": kl, "f8": kl}))
+                .collect();
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            lines.push(json!({"prompt": null, "file": null, "temperature": 1.0, "kl": mean, "f8": 0.5}));
+            Row { measured: Measured::read(&lines), ..row(arm, seed, 0.0) }
+        };
+        let (a, b) = ([0.2, 0.5, 0.9, 0.4, 0.0, 0.7], [0.3, 0.5, 1.0, 0.6, 0.1, 0.6]);
+        let one = [of_prompts("a", 1, &a), of_prompts("b", 1, &b)];
+        let lines = Table::new(&one, "a").lines();
+        let kl = line(&lines, "b", "kl");
+        assert_near(&kl["difference"], 0.066_666_667, 1e-9);
+        assert_near(&kl["difference_prompts_half_width"], 2.570_581_836 * 0.042_163_702, 1e-8);
+        assert_eq!((&kl["prompts"], &kl["difference_half_width"]), (&json!(6), &Value::Null));
+        assert_eq!(line(&lines, "b", "f8")["prompts"], Value::Null, "a number of all prompts together");
+        assert_eq!(line(&lines, "a", "kl")["prompts"], Value::Null, "the baseline");
+        // A second seed with the arms' values exchanged: no prompt differs.
+        let two = [of_prompts("a", 1, &a), of_prompts("a", 2, &b), of_prompts("b", 1, &b), of_prompts("b", 2, &a)];
+        let lines = Table::new(&two, "a").lines();
+        assert_near(&line(&lines, "b", "kl")["difference_prompts_half_width"], 0.0, 1e-12);
+    }
+
     #[test]
     fn rows_with_targets_and_others_stand_beside_each_other() {
         let lines = [
@@ -312,6 +396,21 @@ mod tests {
             measured.cells().map(|(at, name)| (name.to_owned(), measured.get(at, name))).collect();
         let expected = [("entropy", 2.0), ("nll", 3.0), ("rows.entropy", 4.0)];
         assert_eq!(cells, expected.map(|(name, number)| (name.to_owned(), Some(number))));
+    }
+
+    #[test]
+    fn a_person_sees_which_interval_it_is() {
+        let over_prompts = Some(Mean::of(&[0.1, 0.3]));
+        let one = Cell {
+            over_seeds: Mean::of(&[0.5]),
+            difference: Some(Mean::of(&[0.2])),
+            over_prompts,
+            seeds: vec![1],
+            values: vec![0.5],
+        };
+        assert_eq!(shown(&one), "0.5000 (+0.2000 ±1.2706 over prompts)");
+        let two = Cell { difference: Some(Mean::of(&[0.1, 0.3])), over_seeds: Mean::of(&[0.4, 0.6]), ..one };
+        assert_eq!(shown(&two), "0.5000 ±1.2706 (+0.2000 ±1.2706)");
     }
 
     #[test]
