@@ -213,11 +213,11 @@ impl Observation {
         }
         let mut numbers = Numbers::new();
         for (sampler, outcomes) in self.samplers.iter().zip(&all) {
-            text += &faults::json::to_line(&Value::Object(lines.of_all(sampler, outcomes)));
+            let joint = lines.joint(outcomes);
+            text += &faults::json::to_line(&Value::Object(lines.of_all(sampler, &joint)));
             text += "\n";
             if sampler.temperature == self.how.temperature {
-                let exact = lines.exact(outcomes.iter().map(Vec::as_slice).collect());
-                numbers = exact_numbers(&exact, &lines.registry);
+                numbers = exact_numbers(&joint, &lines.registry);
             }
         }
         Ok((text, numbers))

@@ -36,30 +36,28 @@ impl<'a> Lines<'a> {
     ) -> Result<Map<String, Value>, Fault> {
         let asked = tokenizer.decode(first.prompt(), true)?;
         let place = [("file", json!(&*first.file)), ("line", json!(first.line)), ("prompt", json!(asked))];
-        Ok(self.line(place, sampler, vec![outcomes]))
+        Ok(self.line(place, sampler, &Exact::new(vec![outcomes], &self.budgets)))
     }
 
     /// The line of all prompts together.
-    pub fn of_all(&self, sampler: &Sampler, outcomes: &[Vec<Outcome>]) -> Map<String, Value> {
-        let place = ["file", "line", "prompt"].map(|key| (key, Value::Null));
-        self.line(place, sampler, outcomes.iter().map(Vec::as_slice).collect())
+    pub fn of_all(&self, sampler: &Sampler, all: &Exact<'_>) -> Map<String, Value> {
+        self.line(["file", "line", "prompt"].map(|key| (key, Value::Null)), sampler, all)
     }
 
-    /// The distribution that the numbers are of.
-    pub fn exact<'b>(&self, outcomes: Vec<&'b [Outcome]>) -> Exact<'b> {
-        Exact::new(outcomes, &self.budgets)
+    /// The joint distribution of prompts and their outcomes.
+    pub fn joint<'b>(&self, outcomes: &'b [Vec<Outcome>]) -> Exact<'b> {
+        Exact::new(outcomes.iter().map(Vec::as_slice).collect(), &self.budgets)
     }
 
     fn line(
         &self,
         place: impl IntoIterator<Item = (&'static str, Value)>,
         sampler: &Sampler,
-        outcomes: Vec<&[Outcome]>,
+        exact: &Exact<'_>,
     ) -> Map<String, Value> {
         let mut line = beginning(self.model, place, sampler);
-        line.insert("targets".into(), json!(outcomes.iter().map(|targets| targets.len()).sum::<usize>()));
-        let exact = self.exact(outcomes);
-        line.extend(self.registry.exact.iter().map(|metric| (metric.name.into(), json!((metric.measure)(&exact)))));
+        line.insert("targets".into(), json!(exact.prompts.iter().map(|targets| targets.len()).sum::<usize>()));
+        line.extend(self.registry.exact.iter().map(|metric| (metric.name.into(), json!((metric.measure)(exact)))));
         line
     }
 }

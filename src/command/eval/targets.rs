@@ -39,7 +39,7 @@ pub(super) fn run(measuring: &Measuring<'_>, examples: &[Example], tools: &mut T
         }
     }
     for (place, (sampler, outcomes)) in measuring.samplers.iter().zip(&all).enumerate() {
-        let mut line = lines.of_all(sampler, outcomes);
+        let mut line = lines.of_all(sampler, &lines.joint(outcomes));
         if let Some(drawn) = drawn.get(place) {
             drawn.add_all(&mut line);
         }
