@@ -4,9 +4,13 @@ use std::collections::BTreeSet;
 
 use datasets::{Example, Tokenizer};
 use faults::Fault;
+use metrics::coverage::perfect_coverage;
 use metrics::temperature::Sampler;
 use metrics::{Exact, Outcome, Registry};
 use serde_json::{Map, Value, json};
+
+/// What a model that is the truth has as `coverage`.
+pub const PERFECT_COVERAGE: &str = "perfect_coverage";
 
 /// What is told of one model.
 pub struct Lines<'a> {
@@ -39,10 +43,17 @@ impl<'a> Lines<'a> {
         Ok(self.line(place, sampler, vec![outcomes]))
     }
 
-    /// The line of all prompts together.
+    /// The line of all prompts together, with what a perfect model covers.
     pub fn of_all(&self, sampler: &Sampler, outcomes: &[Vec<Outcome>]) -> Map<String, Value> {
         let place = ["file", "line", "prompt"].map(|key| (key, Value::Null));
-        self.line(place, sampler, outcomes.iter().map(Vec::as_slice).collect())
+        let mut line = self.line(place, sampler, outcomes.iter().map(Vec::as_slice).collect());
+        let mean = |n: usize| {
+            let of_prompts = outcomes.iter().map(|outcomes| perfect_coverage(outcomes, n));
+            of_prompts.sum::<f64>() / outcomes.len() as f64
+        };
+        let perfect = self.budgets.iter().map(|n| (n.to_string(), json!(mean(*n)))).collect();
+        line.insert(PERFECT_COVERAGE.into(), Value::Object(perfect));
+        line
     }
 
     /// The distribution that the numbers are of.

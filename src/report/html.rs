@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::metrics;
 use super::trouble::{self, Watched};
+use crate::engine::best::{EXACT, SAMPLES};
 
 /// Size of a chart's drawing area in SVG units.
 const WIDTH: f64 = 520.0;
@@ -33,6 +34,14 @@ const TITLES: [(&str, &str); 9] = [
     (EFFECTIVE, "effective sample size (part of the learned tokens)"),
 ];
 
+/// Of what is measured of prompts at an evaluation, what stands beside them; the rest, dozens of curves, is folded.
+const MEASURED: [(&str, &str); 4] = [
+    ("exact/mass", "precision (mass on the targets)"),
+    ("exact/f8", "recall (f8)"),
+    ("exact/coverage.100", "coverage in 100 samples"),
+    ("samples/distinct", "different samples of a prompt"),
+];
+
 const LOSS: &str = "loss";
 const EFFECTIVE: &str = "objective/effective_sample_size";
 
@@ -42,6 +51,8 @@ const ROUNDING: f64 = 1e-6;
 #[derive(Serialize)]
 struct Chart {
     title: String,
+    /// True where it stands among the many that few look at.
+    is_folded: bool,
     curves: Vec<Curve>,
     marks_y: Vec<Mark>,
     marks_x: Vec<Mark>,
@@ -92,6 +103,7 @@ pub fn render(
     let mut settings = Vec::new();
     flatten("", recipe, &mut settings);
     let (charts, constants) = charts(lines);
+    let (folded, shown): (Vec<Chart>, Vec<Chart>) = charts.into_iter().partition(|chart| chart.is_folded);
     let troubles: Vec<String> = trouble::of_run(lines, watched).iter().map(ToString::to_string).collect();
     let page = context! {
         title,
@@ -101,7 +113,8 @@ pub fn render(
         height => HEIGHT,
         summary => summary(lines),
         troubles => troubles,
-        charts => Serde(charts),
+        charts => Serde(shown),
+        folded => Serde(folded),
         constants => Serde(constants),
         results => Serde(results(lines)),
         settings => Serde(settings),
@@ -163,7 +176,8 @@ fn of_split<'a>(lines: &'a [Value], split: &str) -> impl Iterator<Item = &'a Val
 
 /// The numbers of a run as charts; those that never change as they are.
 fn charts(lines: &[Value]) -> (Vec<Chart>, Vec<Row>) {
-    let mut names: Vec<(String, String)> = TITLES.map(|(key, title)| (key.into(), title.into())).to_vec();
+    let titled = TITLES.iter().chain(&MEASURED);
+    let mut names: Vec<(String, String)> = titled.map(|(key, title)| ((*key).into(), (*title).into())).collect();
     for line in lines {
         for (name, _) in metrics::scalars(line) {
             if !names.iter().any(|(known, _)| *known == name) {
@@ -179,7 +193,9 @@ fn charts(lines: &[Value]) -> (Vec<Chart>, Vec<Row>) {
         } else if let Some(value) = series.constant() {
             constants.push(Row { name: title, value: plain(value) });
         } else {
-            charts.extend(chart(&series, title));
+            let is_kept = MEASURED.iter().any(|(kept, _)| *kept == name);
+            let is_folded = !is_kept && [EXACT, SAMPLES].iter().any(|group| name.split('/').next() == Some(*group));
+            charts.extend(chart(&series, title).map(|chart| Chart { is_folded, ..chart }));
         }
     }
     (charts, constants)
@@ -247,6 +263,7 @@ fn chart(series: &Series, title: String) -> Option<Chart> {
     let texts = labels(&ticks_y);
     Some(Chart {
         title,
+        is_folded: false,
         marks_y: ticks_y.iter().zip(texts).map(|(value, text)| Mark { at: coordinate(y(*value)), text }).collect(),
         marks_x: ticks_x
             .iter()
@@ -380,6 +397,39 @@ mod tests {
         records.iter_mut().for_each(|record| record.loss = record.nll);
         let (charts, constants) = drawn(&records);
         assert_eq!((charts.len(), constants[0].as_str()), (2, "loss (what is minimised): the nll"));
+    }
+
+    /// Of what is measured of prompts a few curves stand beside the others, and the rest is folded.
+    #[test]
+    fn of_what_is_measured_of_prompts_most_is_folded() {
+        let step = |step: usize| {
+            let value = step as f64;
+            let group = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), value)).collect();
+            let measured = vec![
+                (EXACT.to_owned(), group(&["mass", "kl", "f8", "coverage.10", "coverage.100"])),
+                (SAMPLES.to_owned(), group(&["distinct", "ead", "vendi.1"])),
+            ];
+            StepRecord { measured, ..example(step, "eval", value) }.to_json()
+        };
+        let lines: Vec<Value> = (1..=3).map(step).collect();
+        let (found, _) = charts(&lines);
+        let titles = |folded: bool| -> Vec<&str> {
+            found.iter().filter(|chart| chart.is_folded == folded).map(|chart| &chart.title[..]).collect()
+        };
+        let shown = [
+            "nll (nats per token)",
+            "precision (mass on the targets)",
+            "recall (f8)",
+            "coverage in 100 samples",
+            "different samples of a prompt",
+        ];
+        assert_eq!(titles(false), shown);
+        assert_eq!(titles(true), ["exact/kl", "exact/coverage.10", "samples/ead", "samples/vendi.1"]);
+        let page = page(&lines);
+        let folded = page.find("<summary>4 more curves").expect("a part that opens without a script");
+        let last = page.rfind("aria-label=\"different samples").expect("shown");
+        let first = page.find("aria-label=\"exact&#x2f;kl").expect("folded");
+        assert!(last < folded && folded < first && page.matches("<svg").count() == 9);
     }
 
     #[test]

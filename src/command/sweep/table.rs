@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::folder::BASE;
 
 /// What `trainer eval` says of a line that is no measurement.
-const NO_METRICS: [&str; 15] = [
+const NO_METRICS: [&str; 16] = [
     "model",
     "file",
     "line",
@@ -26,6 +26,7 @@ const NO_METRICS: [&str; 15] = [
     "prompts",
     "samples",
     "prompts_at_ceiling",
+    "perfect_coverage",
     "standard_errors",
 ];
 
