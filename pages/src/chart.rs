@@ -265,15 +265,17 @@ fn marked(figure: &Figure, (of_x, of_y): Window) -> (Vec<&Ceiling>, Vec<&Ceiling
 
 /// From where to where the axes go, where a reader may take that for all there is, and what lies beyond.
 fn range_in_words(figure: &Figure, scale: &Scale<'_>, far: &[&Ceiling]) -> String {
-    let part = |name: &str, (low, high): (f64, f64)| format!("{name} from {} to {}", plain(low), plain(high));
+    // What stands in brackets is at the axis itself.
+    let bare = |name: &str| name.split(" (").next().unwrap_or_default().to_owned();
+    let part = |name: &str, (low, high): (f64, f64)| format!("{} from {} to {}", bare(name), plain(low), plain(high));
     let is_part = figure.is_of_shares && (scale.x != (0.0, 1.0) || scale.y != (0.0, 1.0));
     let mut words = match is_part {
         true => format!("Drawn: {}, {}.", part(&figure.x, scale.x), part(&figure.y, scale.y)),
         false => String::new(),
     };
     for ceiling in far {
-        let x = ceiling.x.map_or(String::new(), |x| format!("{} {}, ", figure.x, plain(x)));
-        let beyond = format!("Outside of it: {} ({x}{} {}).", ceiling.label, figure.y, plain(ceiling.y));
+        let x = ceiling.x.map_or(String::new(), |x| format!("{} {}, ", bare(&figure.x), plain(x)));
+        let beyond = format!("Outside of it: {} ({x}{} {}).", ceiling.label, bare(&figure.y), plain(ceiling.y));
         words = [words, beyond].into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(" ");
     }
     words
@@ -430,6 +432,35 @@ mod tests {
         let drawing = draw(&figure).expect("points");
         assert_eq!((&drawing.lines[0].points[..], &drawing.ceilings[0].y[..]), ("0.0,260.0 520.0,130.0", "0.0"));
         assert_eq!(drawing.bands[0].points, "0.0,260.0 520.0,156.0 520.0,0.0 0.0,234.0");
+    }
+
+    /// A perfect model far from all that is drawn would make a knot of it: it is told instead, and so is what is drawn.
+    #[test]
+    fn axes_fit_the_lines_and_the_words_say_which_part_is_drawn() {
+        let mut figure = figure(&[(0.5, 0.25), (0.55, 0.26)], false);
+        figure.ceilings = vec![Ceiling { x: Some(1.0), y: 1.0, label: "perfect".into() }];
+        (figure.x, figure.y, figure.is_of_shares) = ("recall (f8)".into(), "precision".into(), true);
+        let drawing = draw(&figure).expect("points");
+        assert_eq!(drawing.lines[0].points, "0.0,260.0 520.0,0.0");
+        let words = "Drawn: recall from 0.5 to 0.55, precision from 0.25 to 0.26. Outside of it: perfect (recall 1, precision 1).";
+        assert!(drawing.range == words && drawing.ceilings.is_empty(), "{}", drawing.range);
+        figure.lines[0].points[1] = Dot { x: 0.8, y: 0.7, ..Dot::default() };
+        let drawing = draw(&figure).expect("points");
+        assert_eq!(
+            (drawing.ceilings.len(), &drawing.range[..]),
+            (1, "Drawn: recall from 0.5 to 1, precision from 0.2 to 1.")
+        );
+    }
+
+    #[test]
+    fn a_window_shows_its_part_and_the_numbers_stay() {
+        let mut figure = figure(&[(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)], false);
+        figure.window = Some(((0.4, 0.6), (0.4, 0.6)));
+        let drawing = draw(&figure).expect("points");
+        assert_eq!((drawing.lines[0].dots.len(), drawing.lines[0].dots[0].x.as_str()), (1, "0.5"));
+        assert!(drawing.is_part && drawing.lines[0].points.starts_with("-1040.0,780.0 260.0,130.0"), "{drawing:?}");
+        assert_eq!(drawing.marks_x.iter().map(|mark| &mark.text[..]).collect::<Vec<_>>().len(), drawing.marks_y.len());
+        assert_eq!((&drawing.marks_x[0].text[..], figure.lines[0].points.len()), ("0.4", 3));
     }
 
     #[test]

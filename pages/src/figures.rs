@@ -345,6 +345,23 @@ mod tests {
         assert!((low - (0.72 - half)).abs() < 1e-8 && (high - (0.72 + half)).abs() < 1e-8, "{low} {high}");
     }
 
+    /// Two arms that differ by little where the user samples, and go far away at other temperatures.
+    #[test]
+    fn the_part_around_the_users_temperature_is_enlarged_where_it_is_small() {
+        let of = |shift: f64, name: &str| run(name, &[(0.5, 1.0, 0.1), (1.0, 0.9, 0.8 + shift), (2.0, 0.0, 0.05)]);
+        let runs = [of(0.0, "n"), of(0.02, "c")];
+        let view = View { arms: &arms(&runs), temperature: 1.0, ceiling: Vec::new() };
+        let [whole, part] = &frontiers(&view)[..] else { panic!("a picture and a part of it") };
+        let window = part.window.expect("a part");
+        assert!(whole.window.is_none() && part.title.ends_with(", enlarged") && part.lines == whole.lines);
+        assert!(window.0.0 > 0.6 && window.0.1 < 1.0 && window.1.0 > 0.7 && window.1.1 <= 1.0, "{window:?}");
+        // Of one model, or where all of the curve is near, there is nothing to enlarge.
+        let one = View { arms: &arms(&runs[..1]), temperature: 1.0, ceiling: Vec::new() };
+        assert_eq!(frontiers(&one).len(), 1);
+        let near = [run("n", &[(0.5, 0.9, 0.7), (1.0, 0.8, 0.8)]), run("c", &[(0.5, 0.8, 0.75), (1.0, 0.7, 0.85)])];
+        assert_eq!(frontiers(&View { arms: &arms(&near), temperature: 1.0, ceiling: Vec::new() }).len(), 1);
+    }
+
     /// Uniform over four, EVALUATION 1.4: 2.734375 of them in four samples.
     #[test]
     fn what_a_perfect_model_covers_is_known_from_the_truth() {

@@ -65,7 +65,10 @@ impl Referenced {
                 Value::Object(encoder) => format!(
                     "{} ({})",
                     encoder.get("name").and_then(Value::as_str).unwrap_or("unnamed"),
-                    encoder.get("digest").and_then(Value::as_str).unwrap_or("without a digest")
+                    encoder.get("digest").and_then(Value::as_str).map_or("without a digest", |digest| {
+                        // As much as tells two of them apart.
+                        digest.get(..12).unwrap_or(digest)
+                    })
                 ),
                 value => value.to_string(),
             };

@@ -60,7 +60,7 @@ struct Cell {
 }
 
 /// A table for each temperature: that of `first` first and open, the others by rising temperature; last those of samples,
-/// which have none. What was measured against references has a table of its own beside the others of its temperature.
+/// which have none. What was measured against references has a table of its own before the other one of its temperature.
 pub fn metrics(arms: &[Arm<'_>], baseline: &Arm<'_>, first: Option<f64>, ceiling: &[(f64, f64)]) -> Vec<Table> {
     let mut temperatures: Vec<Option<f64>> = points(arms).map(|point| point.temperature).collect();
     let order = |t: &Option<f64>| (*t != first, t.is_none(), t.unwrap_or_default());
@@ -112,7 +112,7 @@ pub fn metrics(arms: &[Arm<'_>], baseline: &Arm<'_>, first: Option<f64>, ceiling
     };
     let mut tables: Vec<Table> = Vec::new();
     for (place, temperature) in temperatures.into_iter().enumerate() {
-        let both = [table(temperature), against_references(arms, baseline, &pairs, temperature)];
+        let both = [against_references(arms, baseline, &pairs, temperature), table(temperature)];
         let found = both.into_iter().filter(|table| !table.rows.is_empty());
         tables.extend(found.map(|table| Table { open: place == 0, ..table }));
     }
