@@ -26,7 +26,7 @@ pub mod verdict;
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::chart::{Drawing, Figure};
 use crate::figures::View;
@@ -243,7 +243,7 @@ fn filling(
         settings => Serde(&comparison.settings),
         failures => Serde(failures),
         notes => Serde(&comparison.notes),
-        json => escaped(&json.to_string()),
+        json => json_in_html(&json),
     }
 }
 
@@ -259,8 +259,8 @@ fn filled(name: &str, template: &str, labels: &Labels, context: minijinja::Value
 }
 
 /// JSON that no HTML parser takes for the end of its script.
-fn escaped(json: &str) -> String {
-    json.replace('<', "\\u003c")
+pub fn json_in_html(json: &Value) -> String {
+    json.to_string().replace('<', "\\u003c")
 }
 
 fn sentences(all: &[Arm<'_>], baseline: &Arm<'_>, verdicts: &[Verdict], labels: &Labels, drawn: bool) -> Vec<String> {

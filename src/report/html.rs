@@ -8,7 +8,7 @@ use minijinja::{Environment, context};
 use pages::axis::{coordinate, place, range, ticks};
 use pages::number::{labels, plain};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::metrics;
 use super::trouble::{self, Watched};
@@ -61,6 +61,8 @@ struct Chart {
 #[derive(Serialize)]
 struct Curve {
     split: &'static str,
+    /// The numbers that are drawn.
+    numbers: Vec<Point>,
     /// Pieces between which a number was not finite, each as the `points` of a `polyline`.
     pieces: Vec<String>,
     /// Single values, drawn when they are few.
@@ -103,6 +105,7 @@ pub fn render(
     let mut settings = Vec::new();
     flatten("", recipe, &mut settings);
     let (charts, constants) = charts(lines);
+    let json = numbers(&charts);
     let (folded, shown): (Vec<Chart>, Vec<Chart>) = charts.into_iter().partition(|chart| chart.is_folded);
     let troubles: Vec<String> = trouble::of_run(lines, watched).iter().map(ToString::to_string).collect();
     let page = context! {
@@ -115,6 +118,7 @@ pub fn render(
         troubles => troubles,
         charts => Serde(shown),
         folded => Serde(folded),
+        json => pages::json_in_html(&json),
         constants => Serde(constants),
         results => Serde(results(lines)),
         settings => Serde(settings),
@@ -131,6 +135,14 @@ fn flatten(path: &str, table: &toml::Table, rows: &mut Vec<Row>) {
             value => rows.push(Row { name, value: value.to_string() }),
         }
     }
+}
+
+/// What the curves are drawn from: of each the title, and of rows of training and held-out ones the steps with their numbers.
+fn numbers(charts: &[Chart]) -> Value {
+    let curve = |curve: &Curve| json!({"split": curve.split, "points": curve.numbers});
+    let of_chart =
+        |chart: &Chart| json!({"title": chart.title, "curves": chart.curves.iter().map(curve).collect::<Vec<Value>>()});
+    charts.iter().map(of_chart).collect()
 }
 
 /// The run in a sentence.
@@ -292,7 +304,7 @@ fn curve(split: &'static str, points: &[Point], x: impl Fn(f64) -> f64, y: impl 
         text: format!("{split}, step {}: {}", plain(step), plain(value)),
     };
     let dots = if finite().count() <= 60 { finite().map(dot).collect() } else { Vec::new() };
-    Some(Curve { split, pieces, dots, last })
+    Some(Curve { split, numbers: points.to_vec(), pieces, dots, last })
 }
 
 /// At most [`POINTS`] points, each the mean of a group of neighbours; a group without a finite number has none.
@@ -331,9 +343,19 @@ mod tests {
         assert_eq!(page.matches("<svg").count(), 2);
         assert_eq!(page.matches("class=\"constant\"").count(), 5);
         assert!(page.contains("&lt;b&gt;&amp;") && !page.contains("<b>&"));
-        for outside in ["<script", "http:", "https:", "src=", "@import", "url("] {
+        for outside in ["http:", "https:", "src=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");
         }
+        // No script runs; one block holds the numbers that are drawn.
+        let (_, block) = page.split_once("<script type=\"application/json\" id=\"curves\">").expect("a block of JSON");
+        assert_eq!(page.matches("<script").count(), 1);
+        let block: Value = serde_json::from_str(block.split_once("</script>").expect("its end").0).expect("JSON");
+        let points = |chart: usize, curve: usize| block[chart]["curves"][curve]["points"].as_array().map(Vec::len);
+        assert_eq!((points(0, 0), points(0, 1), points(1, 0)), (Some(30), Some(3), Some(30)));
+        assert_eq!(
+            (&block[0]["curves"][1]["split"], &block[0]["curves"][1]["points"][2]),
+            (&json!("eval"), &json!([30.0, 2.2]))
+        );
         assert!(page.contains("2.2 at step 30"), "the lowest nll of the held-out rows");
         // Processed tokens of 30 steps, 512 in half a second each.
         assert!(page.contains("15360, 1024 per second"));
