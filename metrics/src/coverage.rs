@@ -26,6 +26,11 @@ pub fn expected_distinct(outcomes: &[Outcome], n: usize) -> f64 {
     outcomes.iter().filter(|x| x.p > 0.0).map(|x| seen(x.q(), n)).sum()
 }
 
+/// What a model that is the truth covers: the expected share of the targets among `n` samples of it.
+pub fn perfect_coverage(outcomes: &[Outcome], n: usize) -> f64 {
+    outcomes.iter().map(|x| seen(x.p, n)).sum::<f64>() / outcomes.len() as f64
+}
+
 /// Recall at a budget of `n` samples: the expected true probability of the different outcomes among them.
 pub fn expected_recall(outcomes: &[Outcome], n: usize) -> f64 {
     outcomes.iter().map(|x| x.p * seen(x.q(), n)).sum()
@@ -45,6 +50,15 @@ mod tests {
         let uniform = outcomes(&[0.25; 4], &[0.25; 4]);
         let found = [1, 4, 10].map(|n| expected_distinct(&uniform, n));
         assert_all_near(&found, &[1.0, 2.734_375, 3.774_745_941]);
+    }
+
+    #[test]
+    fn the_truth_itself_covers_no_more_than_its_own_samples_do() {
+        let uniform = outcomes(&[0.25; 4], &[0.9, 0.1, 0.0, 0.0]);
+        let found = [1, 4, 10].map(|n| perfect_coverage(&uniform, n));
+        assert_all_near(&found, &[0.25, 2.734_375 / 4.0, 3.774_745_941 / 4.0]);
+        // Rare targets are seldom among them: (1 - .1^2 + 1 - .9^2) / 2.
+        assert_near(perfect_coverage(&outcomes(&[0.9, 0.1], &[0.5, 0.5]), 2), 0.59);
     }
 
     #[test]

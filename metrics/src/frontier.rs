@@ -15,6 +15,15 @@ pub fn at_precision(curve: &[(f64, f64)], precision: f64) -> Option<f64> {
     on.chain(between).reduce(f64::max)
 }
 
+/// The staircase of a curve: the largest recall that it has with this precision or more; `None` where it does not reach the
+/// precision. It is above [`at_precision`] where both numbers fall along the sweep, as at high temperatures: a setting with
+/// more precision has more recall there, too.
+pub fn at_least(curve: &[(f64, f64)], precision: f64) -> Option<f64> {
+    let reached = at_precision(curve, precision)?;
+    let above = curve.iter().filter(|point| point.0 >= precision).map(|point| point.1);
+    Some(above.fold(reached, f64::max))
+}
+
 /// The mean recall over seeds at each precision, each seed's curve interpolated first; `None` where one does not reach it.
 pub fn over_seeds(seeds: &[Vec<(f64, f64)>], precisions: &[f64]) -> Vec<Option<Mean>> {
     let at = |precision: &f64| {
@@ -59,6 +68,18 @@ mod tests {
         assert_eq!((at_precision(&curve, 0.91), at_precision(&curve, 0.49)), (None, None));
         // Precision that rises and falls again: the better of the two.
         assert_near(at_precision(&[(0.6, 0.1), (0.8, 0.2), (0.4, 0.8)], 0.6).expect("reached"), 0.5);
+    }
+
+    /// Both fall from the third point on: at a precision of .1 there is .15, and .6 with more precision.
+    #[test]
+    fn the_staircase_has_what_more_precision_gives() {
+        let curve = [(0.9, 0.3), (0.7, 0.6), (0.2, 0.2), (0.0, 0.1)];
+        assert_near(at_precision(&curve, 0.1).expect("reached"), 0.15);
+        assert_near(at_least(&curve, 0.1).expect("reached"), 0.6);
+        // Where recall rises as precision falls the two are one.
+        assert_near(at_least(&curve, 0.8).expect("reached"), 0.45);
+        assert_near(at_least(&curve, 0.9).expect("its end"), 0.3);
+        assert_eq!((at_least(&curve, 0.91), at_least(&[], 0.5)), (None, None));
     }
 
     #[test]

@@ -42,7 +42,14 @@ pub struct Figure {
     pub bands: Vec<Band>,
     /// What a perfect model has.
     pub ceilings: Vec<Ceiling>,
+    /// True where both axes are shares: which part of 0 to 1 is drawn is said.
+    pub is_of_shares: bool,
+    /// The part that is drawn, from where to where along each axis; all of it where it is `None`.
+    pub window: Option<Window>,
 }
+
+/// From where to where along the horizontal axis and along the vertical one.
+pub type Window = ((f64, f64), (f64, f64));
 
 /// A line of a picture.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -99,6 +106,8 @@ pub struct Ceiling {
 pub struct Drawing {
     title: String,
     note: String,
+    /// What of the numbers is drawn, where one could take it for all.
+    range: String,
     x: String,
     y: String,
     marks_x: Vec<Mark>,
@@ -106,6 +115,8 @@ pub struct Drawing {
     bands: Vec<DrawnBand>,
     lines: Vec<DrawnLine>,
     ceilings: Vec<DrawnCeiling>,
+    /// True where lines go on outside, and are cut at the edge.
+    is_part: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -187,9 +198,16 @@ impl Scale<'_> {
 pub fn draw(figure: &Figure) -> Option<Drawing> {
     let along = |x: f64| if figure.logarithmic { x.log10() } else { x };
     let all = || figure.lines.iter().flat_map(|line| &line.points);
-    let ceilings = || figure.ceilings.iter();
-    let (low_x, high_x) = range(all().map(|dot| along(dot.x)).chain(ceilings().filter_map(|c| c.x.map(along))))?;
-    let (low_y, high_y) = range(all().map(|dot| dot.y).chain(ceilings().map(|ceiling| ceiling.y)))?;
+    let of_points = (range(all().map(|dot| along(dot.x)))?, range(all().map(|dot| dot.y))?);
+    let (near, far) = marked(figure, of_points);
+    let ceilings = || near.iter().copied();
+    let (low_x, high_x) = figure.window.map(|window| window.0).or_else(|| {
+        range([of_points.0.0, of_points.0.1].into_iter().chain(ceilings().filter_map(|c| c.x.map(along))))
+    })?;
+    let (low_y, high_y) = figure
+        .window
+        .map(|window| window.1)
+        .or_else(|| range([of_points.1.0, of_points.1.1].into_iter().chain(ceilings().map(|ceiling| ceiling.y))))?;
     let (ticks_x, ticks_y) = (ticks(low_x, high_x), ticks(low_y, high_y));
     let marks_x: Vec<f64> = match (figure.logarithmic, figure.names.len()) {
         (true, _) => apart(all().map(|dot| dot.x)),
@@ -220,6 +238,7 @@ pub fn draw(figure: &Figure) -> Option<Drawing> {
     Some(Drawing {
         title: figure.title.clone(),
         note: figure.note.clone(),
+        range: range_in_words(figure, &scale, &far),
         x: figure.x.clone(),
         y: figure.y.clone(),
         marks_x: marks(marks_x.iter().map(|value| scale.x(*value)).collect(), texts_x),
@@ -227,7 +246,39 @@ pub fn draw(figure: &Figure) -> Option<Drawing> {
         bands,
         lines,
         ceilings: drawn_ceilings,
+        is_part: figure.window.is_some(),
     })
+}
+
+/// The marks that leave the lines at least half of each axis, and those that would not.
+fn marked(figure: &Figure, (of_x, of_y): Window) -> (Vec<&Ceiling>, Vec<&Ceiling>) {
+    let leaves_room = |value: f64, (low, high): (f64, f64)| {
+        let span = high.max(value) - low.min(value);
+        high == low || span <= 2.0 * (high - low) * (1.0 + 1e-9)
+    };
+    let is_within = |value: f64, (low, high): (f64, f64)| (low..=high).contains(&value);
+    figure.ceilings.iter().partition(|ceiling| match figure.window {
+        Some((x, y)) => ceiling.x.is_none_or(|at| is_within(at, x)) && is_within(ceiling.y, y),
+        None => ceiling.x.is_none_or(|x| leaves_room(x, of_x)) && leaves_room(ceiling.y, of_y),
+    })
+}
+
+/// From where to where the axes go, where a reader may take that for all there is, and what lies beyond.
+fn range_in_words(figure: &Figure, scale: &Scale<'_>, far: &[&Ceiling]) -> String {
+    // What stands in brackets is at the axis itself.
+    let bare = |name: &str| name.split(" (").next().unwrap_or_default().to_owned();
+    let part = |name: &str, (low, high): (f64, f64)| format!("{} from {} to {}", bare(name), plain(low), plain(high));
+    let is_part = figure.is_of_shares && (scale.x != (0.0, 1.0) || scale.y != (0.0, 1.0));
+    let mut words = match is_part {
+        true => format!("Drawn: {}, {}.", part(&figure.x, scale.x), part(&figure.y, scale.y)),
+        false => String::new(),
+    };
+    for ceiling in far {
+        let x = ceiling.x.map_or(String::new(), |x| format!("{} {}, ", bare(&figure.x), plain(x)));
+        let beyond = format!("Outside of it: {} ({x}{} {}).", ceiling.label, bare(&figure.y), plain(ceiling.y));
+        words = [words, beyond].into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(" ");
+    }
+    words
 }
 
 fn drawn_band(band: &Band, scale: &Scale<'_>) -> Option<DrawnBand> {
@@ -255,7 +306,11 @@ fn drawn_ceiling(ceiling: &Ceiling, scale: &Scale<'_>, taken: &mut Vec<Area>) ->
 }
 
 fn drawn_line(line: &Line, scale: &Scale<'_>, taken: &mut Vec<Area>) -> DrawnLine {
-    let dots = line.points.iter().map(|dot| {
+    let is_drawn = |dot: &&Dot| {
+        let within = |value: f64, (low, high): (f64, f64)| low <= value && value <= high;
+        scale.figure.window.is_none() || within(scale.along(dot.x), scale.x) && within(dot.y, scale.y)
+    };
+    let dots = line.points.iter().filter(is_drawn).map(|dot| {
         let (cx, cy) = (scale.x(dot.x), scale.y(dot.y));
         DrawnDot {
             cx: coordinate(cx),
@@ -377,6 +432,35 @@ mod tests {
         let drawing = draw(&figure).expect("points");
         assert_eq!((&drawing.lines[0].points[..], &drawing.ceilings[0].y[..]), ("0.0,260.0 520.0,130.0", "0.0"));
         assert_eq!(drawing.bands[0].points, "0.0,260.0 520.0,156.0 520.0,0.0 0.0,234.0");
+    }
+
+    /// A perfect model far from all that is drawn would make a knot of it: it is told instead, and so is what is drawn.
+    #[test]
+    fn axes_fit_the_lines_and_the_words_say_which_part_is_drawn() {
+        let mut figure = figure(&[(0.5, 0.25), (0.55, 0.26)], false);
+        figure.ceilings = vec![Ceiling { x: Some(1.0), y: 1.0, label: "perfect".into() }];
+        (figure.x, figure.y, figure.is_of_shares) = ("recall (f8)".into(), "precision".into(), true);
+        let drawing = draw(&figure).expect("points");
+        assert_eq!(drawing.lines[0].points, "0.0,260.0 520.0,0.0");
+        let words = "Drawn: recall from 0.5 to 0.55, precision from 0.25 to 0.26. Outside of it: perfect (recall 1, precision 1).";
+        assert!(drawing.range == words && drawing.ceilings.is_empty(), "{}", drawing.range);
+        figure.lines[0].points[1] = Dot { x: 0.8, y: 0.7, ..Dot::default() };
+        let drawing = draw(&figure).expect("points");
+        assert_eq!(
+            (drawing.ceilings.len(), &drawing.range[..]),
+            (1, "Drawn: recall from 0.5 to 1, precision from 0.2 to 1.")
+        );
+    }
+
+    #[test]
+    fn a_window_shows_its_part_and_the_numbers_stay() {
+        let mut figure = figure(&[(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)], false);
+        figure.window = Some(((0.4, 0.6), (0.4, 0.6)));
+        let drawing = draw(&figure).expect("points");
+        assert_eq!((drawing.lines[0].dots.len(), drawing.lines[0].dots[0].x.as_str()), (1, "0.5"));
+        assert!(drawing.is_part && drawing.lines[0].points.starts_with("-1040.0,780.0 260.0,130.0"), "{drawing:?}");
+        assert_eq!(drawing.marks_x.iter().map(|mark| &mark.text[..]).collect::<Vec<_>>().len(), drawing.marks_y.len());
+        assert_eq!((&drawing.marks_x[0].text[..], figure.lines[0].points.len()), ("0.4", 3));
     }
 
     #[test]

@@ -195,6 +195,7 @@ mod tests {
             temperature: Some(1.0),
             values: vec![("floor".into(), 1.0), ("entropy".into(), 0.5), ("mass".into(), 0.25)],
             targets: targets.iter().enumerate().map(target).collect(),
+            ..Point::default()
         };
         let part = Part { name: "p".into(), is_prompt: true, points: vec![point], ..Part::default() };
         Run { parts: vec![part], ..run(name, &[]) }

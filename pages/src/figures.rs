@@ -3,8 +3,8 @@
 use metrics::frontier::over_seeds;
 use metrics::interval::Mean;
 
-use crate::axis::range;
-use crate::chart::{Band, Ceiling, Dot, Figure, Line};
+use crate::axis::{range, ticks};
+use crate::chart::{Band, Ceiling, Dot, Figure, Line, Window};
 use crate::number::plain;
 use crate::pairs::half_width;
 use crate::read::{Arm, Point, Run, nearest, temperatures};
@@ -12,6 +12,12 @@ use crate::verdict::{PRECISION, RECALL};
 
 /// Recall beside F_8: the expected part of the targets in so many samples.
 const COVERAGE: &str = "coverage@100";
+
+/// Around the points of the user's temperature an enlarged picture shows at least this part of each axis, both ways.
+const LEAST_PART: f64 = 0.08;
+
+/// A part of the picture up to this share of each axis is enlarged.
+const ENLARGED: f64 = 0.6;
 
 /// Precisions at which a band has its intervals.
 const BAND: usize = 25;
@@ -63,10 +69,37 @@ pub fn frontiers(view: &View<'_>) -> Vec<Figure> {
             lines,
             bands,
             ceilings: ceilings.into_iter().collect(),
+            is_of_shares: true,
             ..Figure::default()
         }
     });
-    figures.filter(Figure::has_points).collect()
+    let figures = figures.filter(Figure::has_points);
+    figures.flat_map(|figure| [enlarged(&figure), Some(figure)].into_iter().flatten().rev()).collect()
+}
+
+/// The same around the user's temperature, where all of it leaves that part too small to be read.
+fn enlarged(figure: &Figure) -> Option<Figure> {
+    let dots = || figure.lines.iter().flat_map(|line| &line.points);
+    let ringed = || dots().filter(|dot| dot.ringed);
+    // Means have rings, and their seeds stand around them.
+    let of = |part: fn(&Dot) -> f64| -> Option<((f64, f64), bool)> {
+        let (low, high) = range(ringed().map(part))?;
+        let (least, most) = range(dots().map(part))?;
+        let (all, margin) = (most - least, (high - low).max(LEAST_PART * (most - least)));
+        let window = ((low - margin).max(least), (high + margin).min(most));
+        // Round numbers hold the window: the picture goes from mark to mark.
+        let marks = ticks(window.0, window.1);
+        let window = (window.0.min(marks[0]), window.1.max(*marks.last()?));
+        Some((window, window.1 - window.0 <= ENLARGED * all))
+    };
+    let ((x, is_small_x), (y, is_small_y)) = (of(|dot| dot.x)?, of(|dot| dot.y)?);
+    let window: Window = (x, y);
+    (is_small_x && is_small_y && ringed().count() > 1).then(|| Figure {
+        title: format!("{}, enlarged", figure.title),
+        note: "The part of the picture before this one where your temperature is; lines go on outside of it.".into(),
+        window: Some(window),
+        ..figure.clone()
+    })
 }
 
 /// The other curves: coverage, pass@k, what temperature does, and likelihood against diversity.
@@ -254,9 +287,13 @@ fn upright(figure: &Figure, arms: &[Arm<'_>]) -> Vec<Band> {
     (0..arms.len()).filter_map(of).collect()
 }
 
-/// What a perfect model covers in so many samples, the mean over the prompts: known where the probabilities of every
-/// prompt's targets were printed.
+/// What a perfect model covers in so many samples, the mean over the prompts: as it was printed, or where the probabilities
+/// of every prompt's targets were.
 pub fn ceiling(runs: &[Run]) -> Vec<(f64, f64)> {
+    // `trainer eval` knows it of its rows.
+    if let Some(known) = runs.iter().flat_map(|run| &run.points).find(|point| !point.perfect_coverage.is_empty()) {
+        return known.perfect_coverage.clone();
+    }
     let with_targets = |run: &&Run| run.points.iter().any(|point| !point.series("coverage").is_empty());
     let Some(run) = runs.iter().find(with_targets) else { return Vec::new() };
     let prompts = || run.parts.iter().filter(|part| part.is_prompt);
@@ -306,6 +343,23 @@ mod tests {
         assert_eq!((band.intervals.len(), precision), (BAND + 1, 0.5));
         let half = 4.302_652_73 * 0.02 / 3f64.sqrt();
         assert!((low - (0.72 - half)).abs() < 1e-8 && (high - (0.72 + half)).abs() < 1e-8, "{low} {high}");
+    }
+
+    /// Two arms that differ by little where the user samples, and go far away at other temperatures.
+    #[test]
+    fn the_part_around_the_users_temperature_is_enlarged_where_it_is_small() {
+        let of = |shift: f64, name: &str| run(name, &[(0.5, 1.0, 0.1), (1.0, 0.9, 0.8 + shift), (2.0, 0.0, 0.05)]);
+        let runs = [of(0.0, "n"), of(0.02, "c")];
+        let view = View { arms: &arms(&runs), temperature: 1.0, ceiling: Vec::new() };
+        let [whole, part] = &frontiers(&view)[..] else { panic!("a picture and a part of it") };
+        let window = part.window.expect("a part");
+        assert!(whole.window.is_none() && part.title.ends_with(", enlarged") && part.lines == whole.lines);
+        assert!(window.0.0 > 0.6 && window.0.1 < 1.0 && window.1.0 > 0.7 && window.1.1 <= 1.0, "{window:?}");
+        // Of one model, or where all of the curve is near, there is nothing to enlarge.
+        let one = View { arms: &arms(&runs[..1]), temperature: 1.0, ceiling: Vec::new() };
+        assert_eq!(frontiers(&one).len(), 1);
+        let near = [run("n", &[(0.5, 0.9, 0.7), (1.0, 0.8, 0.8)]), run("c", &[(0.5, 0.8, 0.75), (1.0, 0.7, 0.85)])];
+        assert_eq!(frontiers(&View { arms: &arms(&near), temperature: 1.0, ceiling: Vec::new() }).len(), 1);
     }
 
     /// Uniform over four, EVALUATION 1.4: 2.734375 of them in four samples.

@@ -10,9 +10,11 @@ pub mod chart;
 pub mod distribution;
 pub mod figures;
 pub mod grid;
+pub mod labels;
 pub mod number;
 pub mod pairs;
 pub mod read;
+pub mod references;
 pub mod samples;
 pub mod tables;
 #[cfg(test)]
@@ -24,13 +26,14 @@ pub mod verdict;
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::chart::{Drawing, Figure};
 use crate::figures::View;
 use crate::grid::Grid;
+use crate::labels::Labels;
 use crate::read::{Arm, Run, arms};
-use crate::samples::Drawn;
+use crate::samples::{Drawn, Targets};
 use crate::training::Training;
 use crate::verdict::Verdict;
 
@@ -58,6 +61,8 @@ pub struct Comparison {
     pub temperature: Option<f64>,
     /// Shown side by side.
     pub samples: Vec<Drawn>,
+    /// What is right to say after a prompt, of rows that were evaluated.
+    pub targets: Targets,
     /// The keys of a sweep.
     pub grid: Grid,
     /// How the runs were trained.
@@ -98,7 +103,7 @@ pub fn render(comparison: &Comparison) -> Result<String, UnknownBaseline> {
         section => section(comparison)?,
         version => env!("CARGO_PKG_VERSION"),
     };
-    Ok(filled("page.html", include_str!("page.html.jinja"), page))
+    Ok(filled("page.html", include_str!("page.html.jinja"), &Labels::default(), page))
 }
 
 /// The comparison without the page around it, to stand in another one that has [`STYLE`].
@@ -107,7 +112,8 @@ pub fn render(comparison: &Comparison) -> Result<String, UnknownBaseline> {
 /// A baseline that is no arm.
 pub fn section(comparison: &Comparison) -> Result<String, UnknownBaseline> {
     let all = arms(&comparison.runs);
-    let (baseline, verdicts) = verdicts(comparison, &all)?;
+    let labels = labels(comparison, &all);
+    let (baseline, verdicts) = verdicts(comparison, &all, &labels)?;
     let shown = shown(&all, baseline.0, &verdicts);
     let view = View {
         arms: &shown,
@@ -117,8 +123,20 @@ pub fn section(comparison: &Comparison) -> Result<String, UnknownBaseline> {
     Ok(filled(
         "section.html",
         include_str!("section.html.jinja"),
-        filling(comparison, &all, &view, &baseline, &verdicts),
+        &labels,
+        filling(comparison, &all, &view, &baseline, &verdicts, &labels),
     ))
+}
+
+/// The labels of all arms, those that have samples alone among them.
+fn labels(comparison: &Comparison, all: &[Arm<'_>]) -> Labels {
+    let mut names: Vec<&str> = all.iter().map(|(arm, _)| *arm).collect();
+    for drawn in &comparison.samples {
+        if !names.contains(&&drawn.model[..]) {
+            names.push(&drawn.model);
+        }
+    }
+    Labels::of(&names, &comparison.grid)
 }
 
 /// The sentence that stands first on the page, if there is anything to compare.
@@ -126,23 +144,28 @@ pub fn section(comparison: &Comparison) -> Result<String, UnknownBaseline> {
 /// # Errors
 /// A baseline that is no arm.
 pub fn headline(comparison: &Comparison) -> Result<Option<String>, UnknownBaseline> {
-    let (_, verdicts) = verdicts(comparison, &arms(&comparison.runs))?;
+    let all = arms(&comparison.runs);
+    let (_, verdicts) = verdicts(comparison, &all, &labels(comparison, &all))?;
     Ok(verdicts.into_iter().next().map(|verdict| verdict.sentence))
 }
 
 /// The baseline, and the verdicts on all others in the order of the page.
-fn verdicts<'a>(comparison: &Comparison, all: &[Arm<'a>]) -> Result<(Arm<'a>, Vec<Verdict>), UnknownBaseline> {
+fn verdicts<'a>(
+    comparison: &Comparison,
+    all: &[Arm<'a>],
+    labels: &Labels,
+) -> Result<(Arm<'a>, Vec<Verdict>), UnknownBaseline> {
     let names = || all.iter().map(|(arm, _)| (*arm).to_owned()).collect();
     let baseline = match &comparison.baseline {
         Some(wanted) => all
             .iter()
-            .find(|(arm, _)| arm == wanted)
+            .find(|(arm, _)| Some(*arm) == labels.arm(wanted))
             .cloned()
             .ok_or_else(|| UnknownBaseline { wanted: wanted.clone(), arms: names() })?,
         None => all.first().cloned().unwrap_or_default(),
     };
     let others = all.iter().filter(|(arm, _)| *arm != baseline.0);
-    let mut verdicts: Vec<Verdict> = others.map(|arm| verdict::compare(&baseline, arm)).collect();
+    let mut verdicts: Vec<Verdict> = others.map(|arm| verdict::compare(&baseline, arm, labels)).collect();
     // A model without a seed among arms of seeds, as the base is, comes last.
     let seeds = comparison.runs.iter().any(|run| run.seed.is_some());
     let is_without = |name: &str| seeds && comparison.runs.iter().any(|run| run.arm == name && run.seed.is_none());
@@ -157,12 +180,14 @@ fn filling(
     view: &View<'_>,
     baseline: &Arm<'_>,
     verdicts: &[Verdict],
+    labels: &Labels,
 ) -> minijinja::Value {
     let temperature = view.nearest();
-    let (frontiers, curves) = (figures::frontiers(view), figures::curves(view));
+    let (exact, curves) = (figures::frontiers(view), figures::curves(view));
+    let frontiers = [&exact[..], &references::frontiers(view)].concat();
     let levels = verdict::levels(view.arms, baseline);
     let distributions = distribution::distributions(view.arms, baseline, temperature);
-    let side_by_side = samples::side_by_side(&comparison.samples, &comparison.runs);
+    let side_by_side = samples::side_by_side(&comparison.samples, &comparison.runs, &comparison.targets);
     let tables = tables::metrics(view.arms, baseline, temperature, &view.ceiling);
     let changes = changes::changes(view.arms, baseline, temperature);
     let overview = grid::overview(all, verdicts, &comparison.grid, temperature);
@@ -183,7 +208,7 @@ fn filling(
     let failures = [&comparison.failures[..], &unfinished(&comparison.runs)].concat();
     let figures = [&frontiers[..], &lines, &curves, &training].concat();
     let json = json!({
-        "title": comparison.title, "baseline": baseline.0, "verdicts": verdicts, "levels": levels,
+        "title": comparison.title, "baseline": baseline.0, "labels": labels.all(), "verdicts": verdicts, "levels": levels,
         "figures": figures,
         "distributions": distributions, "heat_maps": heat_maps, "overview": overview, "tables": tables,
         "prompts": changes, "settings": comparison.settings, "failures": failures, "notes": comparison.notes,
@@ -192,13 +217,15 @@ fn filling(
         distributions.iter().map(|found| found.figure.as_ref().and_then(chart::draw)).collect();
     let drawn = |figures: &[Figure]| Serde(figures.iter().filter_map(chart::draw).collect::<Vec<_>>());
     context! {
-        sentences => sentences(all, baseline, verdicts, !comparison.samples.is_empty()),
+        sentences => sentences(all, baseline, verdicts, labels, !comparison.samples.is_empty()),
+        has_intervals => verdicts.iter().filter(|verdict| verdict.half_width.is_some()).count() > 1,
         legend => Serde(legend),
         hidden => all.len() - view.arms.len(),
         baseline => baseline.0,
         width => chart::WIDTH,
         height => chart::HEIGHT,
         frontiers => drawn(&frontiers),
+        is_exact => !exact.is_empty(),
         lines => drawn(&lines),
         curves => drawn(&curves),
         training => drawn(&training),
@@ -216,12 +243,15 @@ fn filling(
         settings => Serde(&comparison.settings),
         failures => Serde(failures),
         notes => Serde(&comparison.notes),
-        json => escaped(&json.to_string()),
+        json => json_in_html(&json),
     }
 }
 
-fn filled(name: &str, template: &str, context: minijinja::Value) -> String {
+fn filled(name: &str, template: &str, labels: &Labels, context: minijinja::Value) -> String {
     let mut environment = Environment::new();
+    let labels = labels.clone();
+    environment.add_filter("label", move |arm: String| labels.label(&arm).to_owned());
+    environment.add_filter("breakable", |name: String| minijinja::Value::from_safe_string(text::breakable(&name)));
     // The ending of the name turns on the escaping of HTML.
     environment.add_template(name, template).expect("the template is valid");
     let template = environment.get_template(name).expect("it was just added");
@@ -229,17 +259,20 @@ fn filled(name: &str, template: &str, context: minijinja::Value) -> String {
 }
 
 /// JSON that no HTML parser takes for the end of its script.
-fn escaped(json: &str) -> String {
-    json.replace('<', "\\u003c")
+pub fn json_in_html(json: &Value) -> String {
+    json.to_string().replace('<', "\\u003c")
 }
 
-fn sentences(all: &[Arm<'_>], baseline: &Arm<'_>, verdicts: &[Verdict], drawn: bool) -> Vec<String> {
+fn sentences(all: &[Arm<'_>], baseline: &Arm<'_>, verdicts: &[Verdict], labels: &Labels, drawn: bool) -> Vec<String> {
     match (verdicts, all.is_empty()) {
         (_, true) if drawn => {
             vec!["There are no exact evaluations, so no difference can be told; what was drawn stands below.".into()]
         }
         (_, true) => vec!["Nothing was evaluated, so nothing can be said.".into()],
-        ([], false) => vec![format!("{} alone was evaluated: there is nothing to compare it with.", baseline.0)],
+        ([], false) => {
+            let name = labels.label(baseline.0);
+            vec![format!("{name} alone was evaluated: there is nothing to compare it with.")]
+        }
         (verdicts, false) => verdicts.iter().map(|verdict| verdict.sentence.clone()).collect(),
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::references::Referenced;
+
 /// Counts that say what was evaluated, and measure nothing.
 const SIZES: [&str; 4] = ["targets", "rows", "tokens", "prompts"];
 
@@ -11,8 +13,11 @@ const SIZES: [&str; 4] = ["targets", "rows", "tokens", "prompts"];
 const CUTS: [&str; 3] = ["top_p", "top_k", "min_p"];
 
 /// Numbers about numbers, which stand beside them.
-const NOT_MEASURED: [&str; 6] =
-    ["temperature", "line", "standard_errors", "prompts_at_ceiling", "clusters", "probabilities"];
+const NOT_MEASURED: [&str; 7] =
+    ["temperature", "line", "standard_errors", "prompts_at_ceiling", "clusters", "probabilities", PERFECT_COVERAGE];
+
+/// What a perfect model covers, which is no measure of this one.
+const PERFECT_COVERAGE: &str = "perfect_coverage";
 
 /// A target of a prompt with its probabilities.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +39,10 @@ pub struct Point {
     pub values: Vec<(String, f64)>,
     /// Of a single prompt, where they were printed.
     pub targets: Vec<Target>,
+    /// What a perfect model covers, by the number of samples, where it was printed.
+    pub perfect_coverage: Vec<(f64, f64)>,
+    /// Samples against references, where there are some.
+    pub references: Option<Referenced>,
 }
 
 impl Point {
@@ -158,20 +167,27 @@ pub struct Trouble {
 }
 
 /// Adds the models of what `trainer eval` printed; models that are there already get the numbers that they lack. The lines
-/// of `trainer eval --samples` name no model: theirs is `unnamed`.
+/// of `trainer eval --samples` name no model: theirs is `unnamed`, or where they are of several files that of the file.
 ///
 /// # Errors
 /// A line that is none of `trainer eval`, and a number that is given twice.
 pub fn evaluations(text: &str, unnamed: &str, runs: &mut Vec<Run>) -> Result<(), Trouble> {
-    for (number, line) in objects(text)? {
-        let trouble = |message: String| Trouble { line: number, message };
-        let (name, temperature) = model(&line, unnamed).map_err(trouble)?;
+    let lines = objects(text)?;
+    let without_model = lines.iter().filter(|(_, line)| !line.contains_key("model"));
+    let mut files: Vec<&str> = without_model.filter_map(|(_, line)| line.get("file")?.as_str()).collect();
+    files.dedup();
+    let is_of_one = files.len() < 2;
+    for (number, line) in &lines {
+        let trouble = |message: String| Trouble { line: *number, message };
+        let file = line.get("file").and_then(Value::as_str).filter(|_| !is_of_one);
+        let file = file.map(|file| file.strip_suffix(".jsonl").unwrap_or(file));
+        let (name, temperature) = model(line, file.unwrap_or(unnamed)).map_err(trouble)?;
         let place = runs.iter().position(|run| run.name == name).unwrap_or_else(|| {
             runs.push(Run::named(&name));
             runs.len() - 1
         });
         let run = &mut runs[place];
-        let part = part(&line);
+        let part = part(line);
         let is_total = part.is_none();
         let points = match part {
             None => &mut run.points,
@@ -184,7 +200,7 @@ pub fn evaluations(text: &str, unnamed: &str, runs: &mut Vec<Run>) -> Result<(),
                 &mut run.parts[place].points
             }
         };
-        add(points, temperature, &line).map_err(|key| {
+        add(points, temperature, line).map_err(|key| {
             let at = temperature.map_or(String::new(), |temperature| format!(" at temperature {temperature}"));
             trouble(format!("`{key}` of `{name}`{at} was given before"))
         })?;
@@ -204,7 +220,7 @@ pub fn evaluations(text: &str, unnamed: &str, runs: &mut Vec<Run>) -> Result<(),
 /// The name of the model that a line is about, and its temperature.
 fn model(line: &Map<String, Value>, unnamed: &str) -> Result<(String, Option<f64>), String> {
     let Some(model) = line.get("model").and_then(Value::as_str) else {
-        return match line.contains_key("samples") {
+        return match line.contains_key("samples") || Referenced::is_in(line) {
             true => Ok((unnamed.to_owned(), line.get("temperature").and_then(Value::as_f64))),
             false => Err("`model` is missing: this is no line of `trainer eval`".into()),
         };
@@ -220,8 +236,8 @@ fn model(line: &Map<String, Value>, unnamed: &str) -> Result<(String, Option<f64
 /// The prompt or file that a line is about; `None` for all together.
 fn part(line: &Map<String, Value>) -> Option<Part> {
     let words = |key: &str| line.get(key).filter(|value| !value.is_null()).map(as_text);
-    // The mean over the prompts of samples says of how many.
-    if line.contains_key("samples") && line.contains_key("prompts") {
+    // The mean over the prompts of samples says of how many, and references are compared with all of them.
+    if line.contains_key("samples") && line.contains_key("prompts") || Referenced::is_in(line) {
         return None;
     }
     let (prompt, file) = (words("prompt").or_else(|| words("id")), words("file"));
@@ -231,7 +247,7 @@ fn part(line: &Map<String, Value>) -> Option<Part> {
 }
 
 /// A text as it is; the turns of a conversation one below the other.
-pub(crate) fn as_text(value: &Value) -> String {
+pub fn as_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Array(turns) if turns.iter().all(|turn| turn["content"].is_string()) => {
@@ -254,6 +270,12 @@ fn add(points: &mut Vec<Point>, temperature: Option<f64>, line: &Map<String, Val
         place
     });
     let point = &mut points[place];
+    if Referenced::is_in(line) {
+        return match point.references.replace(Referenced::of(line)) {
+            Some(_) => Err("references".into()),
+            None => Ok(()),
+        };
+    }
     // The entropy of a line with `nll` is one of tokens, that of samples one of their frequencies; with targets it is one
     // of whole texts.
     let entropy = match (line.contains_key("nll"), line.contains_key("mass")) {
@@ -285,6 +307,10 @@ fn add(points: &mut Vec<Point>, temperature: Option<f64>, line: &Map<String, Val
             Some(Target { text, p: target["p"].as_f64()?, q: target["q"].as_f64()? })
         };
         point.targets = targets.iter().filter_map(target).collect();
+    }
+    if let Some(Value::Object(covered)) = line.get(PERFECT_COVERAGE) {
+        let by_count = |(count, value): (&String, &Value)| Some((count.parse().ok()?, value.as_f64()?));
+        point.perfect_coverage = covered.iter().filter_map(by_count).collect();
     }
     Ok(())
 }

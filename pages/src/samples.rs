@@ -1,5 +1,7 @@
 //! Samples side by side: a column a model, texts that say the same once with how often they came.
 
+use std::collections::HashSet;
+
 use metrics::words::spoken;
 use serde::Serialize;
 use serde_json::Value;
@@ -38,7 +40,12 @@ pub struct Drawn {
     pub prompt: String,
     /// In the order of drawing.
     pub draws: Vec<Draw>,
+    /// What is right to say, where the lines have it.
+    pub targets: Option<Vec<String>>,
 }
+
+/// The texts that are right after each prompt.
+pub type Targets = Vec<(String, Vec<String>)>;
 
 /// The samples of what `trainer sample` printed, under the name of their model.
 ///
@@ -63,10 +70,18 @@ pub fn read(model: &str, text: &str) -> Result<Vec<Drawn>, Trouble> {
         };
         match prompts.iter_mut().find(|drawn| drawn.prompt == prompt) {
             Some(drawn) => drawn.draws.push(draw),
-            None => prompts.push(Drawn { model: model.into(), prompt, draws: vec![draw] }),
+            None => {
+                let targets = line.get("targets").and_then(texts);
+                prompts.push(Drawn { model: model.into(), prompt, draws: vec![draw], targets });
+            }
         }
     }
     Ok(prompts)
+}
+
+/// A list of texts; `None` of anything else.
+pub fn texts(value: &Value) -> Option<Vec<String>> {
+    value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
 /// What stands beside each other.
@@ -111,11 +126,11 @@ struct Group {
 /// A model with all that it drew of a prompt.
 type Pooled<'a> = (&'a str, Vec<&'a Draw>);
 
-/// Groups what was drawn by prompt, then by model, then by what it says, the most frequent first. Targets that `runs` have
-/// probabilities of tell what is valid.
-pub fn side_by_side(drawn: &[Drawn], runs: &[Run]) -> SideBySide {
+/// Groups what was drawn by prompt, then by model, then by what it says, the most frequent first. What is valid is told by
+/// the targets of the lines themselves, by those that are `known`, and by those that `runs` have probabilities of.
+pub fn side_by_side(drawn: &[Drawn], runs: &[Run], known: &Targets) -> SideBySide {
     let mut prompts: Vec<(&str, Vec<Pooled<'_>>)> = Vec::new();
-    for Drawn { model, prompt, draws } in drawn {
+    for Drawn { model, prompt, draws, .. } in drawn {
         let place = prompts.iter().position(|(known, _)| known == prompt).unwrap_or_else(|| {
             prompts.push((prompt, Vec::new()));
             prompts.len() - 1
@@ -128,24 +143,27 @@ pub fn side_by_side(drawn: &[Drawn], runs: &[Run]) -> SideBySide {
     }
     let left_out = prompts.len().saturating_sub(PROMPTS);
     let shown = prompts.into_iter().take(PROMPTS).enumerate().map(|(place, (prompt, columns))| {
-        let targets = targets(runs, prompt);
-        let column = |(model, draws): Pooled<'_>| column(model, &draws, targets.as_deref());
+        let of_lines = drawn.iter().filter(|drawn| drawn.prompt == prompt).find_map(|drawn| drawn.targets.as_ref());
+        let of_rows = known.iter().find(|(other, _)| other == prompt).map(|(_, targets)| targets);
+        let of_rows = of_lines.or(of_rows).map(|texts| texts.iter().map(|text| text.trim()).collect());
+        let targets: Option<HashSet<&str>> = of_rows.or_else(|| targets(runs, prompt));
+        let column = |(model, draws): Pooled<'_>| column(model, &draws, targets.as_ref());
         Prompt { prompt: Shown::of(prompt), open: place < 3, columns: columns.into_iter().map(column).collect() }
     });
     SideBySide { prompts: shown.collect(), left_out }
 }
 
 /// The texts that are right after a prompt, where some run has them.
-fn targets<'a>(runs: &'a [Run], prompt: &str) -> Option<Vec<&'a str>> {
+fn targets<'a>(runs: &'a [Run], prompt: &str) -> Option<HashSet<&'a str>> {
     let parts = runs.iter().flat_map(|run| &run.parts).filter(|part| part.is_prompt && part.name == prompt);
     let point = parts.flat_map(|part| &part.points).find(|point| !point.targets.is_empty())?;
     Some(point.targets.iter().map(|target| target.text.trim()).collect())
 }
 
-fn column(model: &str, draws: &[&Draw], targets: Option<&[&str]>) -> Column {
+fn column(model: &str, draws: &[&Draw], targets: Option<&HashSet<&str>>) -> Column {
     let is_valid = |draw: &Draw| match (draw.correct, targets) {
         (Some(correct), _) => Some(correct),
-        (None, Some(targets)) => Some(targets.contains(&draw.text.trim())),
+        (None, Some(targets)) => Some(targets.contains(draw.text.trim())),
         (None, None) => None,
     };
     let mut groups: Vec<(String, Vec<&Draw>)> = Vec::new();
@@ -198,7 +216,7 @@ mod tests {
     fn texts_that_say_the_same_stand_once_with_their_count() {
         let mut drawn = read("a", &lines(&["x", "Y.", "y", "y", "cut"])).expect("samples");
         drawn.extend(read("b", &lines(&["z"])).expect("samples"));
-        let found = side_by_side(&drawn, &[]);
+        let found = side_by_side(&drawn, &[], &Vec::new());
         let [Prompt { columns, .. }] = &found.prompts[..] else { panic!("{found:?}") };
         let groups: Vec<_> = columns[0].groups.iter().map(|g| (g.count, g.others, g.rare, g.cut)).collect();
         // `Y.` is counted with `y`; what came once of five is rare.
@@ -212,15 +230,28 @@ mod tests {
         let text = r#"{"model":"m","file":"f","line":1,"prompt":"p","temperature":1,"probabilities":[{"target":" x","p":1.0,"q":0.5}]}"#;
         let mut runs = Vec::new();
         crate::read::evaluations(text, "", &mut runs).expect("a line");
-        let found = side_by_side(&read("a", &lines(&["x", "w", "w"])).expect("samples"), &runs);
-        let column = &found.prompts[0].columns[0];
-        assert_eq!((column.invalid, column.groups[0].invalid, column.groups[1].invalid), (Some(2), true, false));
+        let drawn = read("a", &lines(&["x", "w", "w"])).expect("samples");
+        let marked = |found: SideBySide| {
+            let column = &found.prompts[0].columns[0];
+            (column.invalid, column.groups[0].invalid, column.groups[1].invalid)
+        };
+        assert_eq!(marked(side_by_side(&drawn, &runs, &Vec::new())), (Some(2), true, false));
+        // Rows that were read tell it without a probability, and the lines themselves before both.
+        let known = vec![("p".to_owned(), vec!["w ".to_owned()])];
+        assert_eq!(marked(side_by_side(&drawn, &[], &known)), (Some(1), false, true));
+        let own = r#"{"prompt":"p","text":"x","targets":["y"]}"#;
+        let drawn = read("a", own).expect("a line");
+        assert_eq!(side_by_side(&drawn, &runs, &known).prompts[0].columns[0].invalid, Some(1));
+        assert_eq!(
+            side_by_side(&read("a", &lines(&["x"])).expect("one"), &[], &Vec::new()).prompts[0].columns[0].invalid,
+            None
+        );
     }
 
     #[test]
     fn seeds_of_an_arm_share_a_column_and_what_is_no_sample_is_named() {
         let drawn = [read("a", &lines(&["x"])).expect("one"), read("a", &lines(&["x"])).expect("other")].concat();
-        assert_eq!(side_by_side(&drawn, &[]).prompts[0].columns.len(), 1);
+        assert_eq!(side_by_side(&drawn, &[], &Vec::new()).prompts[0].columns.len(), 1);
         assert_eq!(read("m", "{\"prompt\": \"a\"}").expect_err("no text").line, 1);
         let turns = r#"{"prompt":[{"role":"user","content":"Hi"}],"text":"x"}"#;
         assert_eq!(read("m", turns).expect("a conversation")[0].prompt, "user: Hi");

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::number::{plain, signed_with_half, with_half};
 use crate::pairs::{Difference, Pairs, half_width};
 use crate::read::{Arm, Point, Run, at};
+use crate::references;
 
 /// Metrics at one temperature: a row each, a column an arm.
 #[derive(Debug, Serialize)]
@@ -14,6 +15,10 @@ pub struct Table {
     /// Of the samples.
     pub temperature: Option<f64>,
     title: String,
+    /// How it was measured, where that decides the numbers; else empty.
+    note: String,
+    /// What the last two columns are.
+    bounds: [&'static str; 2],
     /// True for the one that is shown first.
     open: bool,
     rows: Vec<Row>,
@@ -28,6 +33,11 @@ struct Row {
     /// What a model has that is the truth, and the worst there is; empty where that is not known.
     perfect: String,
     worst: String,
+    /// Of samples against references, what these score against others: in order, one number where all runs have the same.
+    ceiling: Vec<f64>,
+    floor: Vec<f64>,
+    /// What stands in the last two columns.
+    bounds: [String; 2],
     cells: Vec<Cell>,
 }
 
@@ -50,7 +60,7 @@ struct Cell {
 }
 
 /// A table for each temperature: that of `first` first and open, the others by rising temperature; last those of samples,
-/// which have none.
+/// which have none. What was measured against references has a table of its own before the other one of its temperature.
 pub fn metrics(arms: &[Arm<'_>], baseline: &Arm<'_>, first: Option<f64>, ceiling: &[(f64, f64)]) -> Vec<Table> {
     let mut temperatures: Vec<Option<f64>> = points(arms).map(|point| point.temperature).collect();
     let order = |t: &Option<f64>| (*t != first, t.is_none(), t.unwrap_or_default());
@@ -59,7 +69,7 @@ pub fn metrics(arms: &[Arm<'_>], baseline: &Arm<'_>, first: Option<f64>, ceiling
     let registry = Registry::default();
     let pairs: Vec<Option<Pairs<'_>>> =
         arms.iter().map(|arm| (arm.0 != baseline.0).then(|| Pairs::of(&baseline.1, &arm.1).ok()).flatten()).collect();
-    let table = |(place, temperature): (usize, Option<f64>)| {
+    let table = |temperature: Option<f64>| {
         let mut names: Vec<&str> = Vec::new();
         for point in points(arms).filter(|point| point.temperature == temperature) {
             for (name, _) in &point.values {
@@ -79,11 +89,7 @@ pub fn metrics(arms: &[Arm<'_>], baseline: &Arm<'_>, first: Option<f64>, ceiling
                 });
                 cell(arm, arm.0 == baseline.0, both, value)
             });
-            let (better, arrow) = match better {
-                Better::Higher => ("higher is better", "\u{2191}"),
-                Better::Lower => ("lower is better", "\u{2193}"),
-                Better::Neither => ("", ""),
-            };
+            let (better, arrow) = directed(better);
             let of_floor = points(arms).find_map(|point| point.value("floor"));
             let (perfect, worst) = bounds(name, of_floor, ceiling);
             Row {
@@ -91,15 +97,89 @@ pub fn metrics(arms: &[Arm<'_>], baseline: &Arm<'_>, first: Option<f64>, ceiling
                 definition: definition.into(),
                 better,
                 arrow,
+                bounds: [worst.clone(), perfect.clone()],
                 perfect,
                 worst,
+                ceiling: Vec::new(),
+                floor: Vec::new(),
                 cells: cells.collect(),
             }
         });
         let title = temperature.map_or("Samples".into(), |temperature| format!("Temperature {}", plain(temperature)));
-        Table { temperature, title, open: place == 0, rows: rows.collect() }
+        let rows: Vec<Row> = rows.collect();
+        let bounds = ["worst", "perfect"];
+        Table { temperature, title, note: String::new(), bounds, open: false, rows }
     };
-    temperatures.into_iter().enumerate().map(table).collect()
+    let mut tables: Vec<Table> = Vec::new();
+    for (place, temperature) in temperatures.into_iter().enumerate() {
+        let both = [against_references(arms, baseline, &pairs, temperature), table(temperature)];
+        let found = both.into_iter().filter(|table| !table.rows.is_empty());
+        tables.extend(found.map(|table| Table { open: place == 0, ..table }));
+    }
+    tables
+}
+
+/// What samples score against references, with the ceiling and the floor beside each number.
+fn against_references(
+    arms: &[Arm<'_>],
+    baseline: &Arm<'_>,
+    pairs: &[Option<Pairs<'_>>],
+    temperature: Option<f64>,
+) -> Table {
+    let mut names: Vec<&str> = Vec::new();
+    for found in arms.iter().flat_map(|(_, runs)| runs).filter_map(|run| references::of(run, temperature)) {
+        for (name, _) in &found.values {
+            if !names.contains(&&name[..]) {
+                names.push(name);
+            }
+        }
+    }
+    let row = |name: &str| {
+        let (definition, better) = references::definition(name).unwrap_or(("", Better::Neither));
+        let (better, arrow) = directed(better);
+        let value = |run: &Run| references::of(run, temperature)?.value(name);
+        // Numbers that were measured in another way are none to be compared with.
+        let both = |(a, b): &(&Run, &Run)| {
+            let is_unlike = references::of(a, temperature)?.unlike(references::of(b, temperature)?).is_some();
+            (!is_unlike).then(|| Some((value(a)?, value(b)?)))?
+        };
+        let cells = arms.iter().zip(pairs).map(|(arm, pairs)| {
+            let both = pairs.as_ref().map(|pairs| (pairs.runs.iter().filter_map(both).collect(), ""));
+            cell(arm, arm.0 == baseline.0, both, value)
+        });
+        let [(floor, floor_text), (ceiling, ceiling_text)] =
+            [true, false].map(|is_floor| references::bound(arms, temperature, name, is_floor));
+        Row {
+            name: name.into(),
+            definition: definition.into(),
+            better,
+            arrow,
+            perfect: String::new(),
+            worst: String::new(),
+            ceiling,
+            floor,
+            bounds: [floor_text, ceiling_text],
+            cells: cells.collect(),
+        }
+    };
+    let at = temperature.map_or(String::new(), |temperature| format!(", temperature {}", plain(temperature)));
+    Table {
+        temperature,
+        title: format!("Against references{at}"),
+        note: references::note(arms, temperature),
+        bounds: ["floor", "ceiling"],
+        open: false,
+        rows: names.into_iter().map(row).collect(),
+    }
+}
+
+/// Which way is better in words, and an arrow.
+fn directed(better: Better) -> (&'static str, &'static str) {
+    match better {
+        Better::Higher => ("higher is better", "\u{2191}"),
+        Better::Lower => ("lower is better", "\u{2193}"),
+        Better::Neither => ("", ""),
+    }
 }
 
 fn points<'a>(arms: &'a [Arm<'_>]) -> impl Iterator<Item = &'a Point> {
@@ -246,6 +326,47 @@ mod tests {
         // 2.570582 is the quantile of five degrees of freedom.
         assert!((half - 2.570_582 * 0.042_164).abs() < 1e-5, "{half}");
         assert_eq!(row.cells[1].difference_text, "+0.07 \u{b1} 0.11 over 6 prompts");
+    }
+
+    #[test]
+    fn against_references_each_number_stands_between_its_floor_and_its_ceiling() {
+        let line = |model: &str, temperature: f64, precision: f64, neighbours: usize| {
+            format!(
+                "{{\"model\":\"{model}\",\"file\":\"f\",\"prompt\":null,\"temperature\":{temperature},\"references\":\"r\",\
+                 \"texts\":90,\"precision\":{precision},\"ceiling\":{{\"precision\":0.9}},\"floor\":{{\"precision\":0.25}},\
+                 \"neighbours\":{neighbours}}}\n"
+            )
+        };
+        let of = |neighbours: usize| {
+            let mut runs = Vec::new();
+            let text = [line("a", 1.0, 0.5, 4), line("b", 1.0, 0.75, neighbours), line("a", 0.5, 0.6, 4)].concat();
+            crate::read::evaluations(&text, "", &mut runs).expect("lines");
+            runs
+        };
+        let runs = of(4);
+        let all = arms(&runs);
+        let tables = metrics(&all, &all[0], Some(1.0), &[]);
+        let titles: Vec<(&str, bool)> = tables.iter().map(|table| (&table.title[..], table.open)).collect();
+        assert_eq!(
+            titles,
+            [("Against references, temperature 1", true), ("Against references, temperature 0.5", false)]
+        );
+        let row = &tables[0].rows[0];
+        assert_eq!((&row.name[..], row.arrow, tables[0].bounds), ("precision", "\u{2191}", ["floor", "ceiling"]));
+        assert_eq!(
+            (&row.bounds, &row.ceiling[..], &row.floor[..]),
+            (&["0.25".to_owned(), "0.9".into()], &[0.9][..], &[0.25][..])
+        );
+        let cells: Vec<(&str, &str)> = row.cells.iter().map(|c| (&c.text[..], &c.difference_text[..])).collect();
+        assert_eq!(cells, [("0.5", ""), ("0.75", "+0.25")]);
+        assert!(row.definition.contains("ball") && tables[0].rows[1].name == "texts");
+        // With other neighbours it is another number.
+        let runs = of(5);
+        let all = arms(&runs);
+        let tables = metrics(&all, &all[0], Some(1.0), &[]);
+        let cell = &tables[0].rows[0].cells[1];
+        assert!(cell.grey && cell.difference.is_none() && cell.mean == Some(0.75), "{cell:?}");
+        assert!(tables[0].note.contains("`neighbours` is 4 and 5"), "{}", tables[0].note);
     }
 
     #[test]

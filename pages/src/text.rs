@@ -27,6 +27,27 @@ impl Shown {
     }
 }
 
+/// A name as HTML that may go on in the next line after what joins its parts, and not amid a word.
+pub fn breakable(name: &str) -> String {
+    let mut html = String::with_capacity(name.len());
+    let mut letters = name.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '&' => html += "&amp;",
+            '<' => html += "&lt;",
+            '>' => html += "&gt;",
+            '"' => html += "&quot;",
+            '\'' => html += "&#x27;",
+            letter => html.push(letter),
+        }
+        let is_number = letter == '.' && letters.peek().is_none_or(char::is_ascii_digit);
+        if "_/=,.@".contains(letter) && !is_number {
+            html += "<wbr>";
+        }
+    }
+    html
+}
+
 /// A sign for what is invisible or turns the direction of what follows.
 fn visible(letter: char) -> char {
     match letter {
@@ -49,6 +70,12 @@ mod tests {
         assert_eq!((shown.head.chars().count(), shown.head + &shown.rest), (HEAD, long));
         let short = "a".repeat(HEAD + HEAD / 4);
         assert_eq!(Shown::of(&short), Shown { head: short, rest: String::new() });
+    }
+
+    #[test]
+    fn a_name_breaks_where_its_parts_are_joined() {
+        assert_eq!(breakable("runs/a.b_c=1.4"), "runs/<wbr>a.<wbr>b_<wbr>c=<wbr>1.4");
+        assert_eq!(breakable("<b>&\"'"), "&lt;b&gt;&amp;&quot;&#x27;");
     }
 
     #[test]

@@ -3,13 +3,16 @@
 //! Recall is compared at equal precision, since temperature exchanges one for the other: each run's curve over temperature
 //! is interpolated at one precision, and the difference is that of runs of equal seed. The precision is what the baseline
 //! has at temperature 1, so that it is not chosen by what comes out; where a curve does not reach it, the nearest that all
-//! of them reach, and the sentence says so. Where no targets are known, held-out likelihood is compared.
+//! of them reach, and the sentence says so. Where a curve passes a precision several times its largest recall there counts;
+//! where more precision has more recall too, as at high temperatures, that is said. Where no targets are known, held-out
+//! likelihood is compared.
 
-use metrics::frontier::at_precision;
+use metrics::frontier::{at_least, at_precision};
 use metrics::interval::Mean;
 use serde::Serialize;
 
 use crate::axis::range;
+use crate::labels::Labels;
 use crate::number::{plain, signed_with_half, with_half};
 use crate::pairs::{Difference, Pairs, half_width};
 use crate::read::{Arm, Run, nearest};
@@ -44,20 +47,26 @@ pub struct Verdict {
     pub pairs: usize,
     /// True where the interval does not hold 0.
     pub told: bool,
+    /// Of the arm and of the baseline, the largest recall with that precision or more, where it is larger.
+    pub with_more_precision: [Option<f64>; 2],
     /// All of it in words.
     pub sentence: String,
 }
 
 type Curve = Vec<(f64, f64)>;
 
+/// Recall is said to be larger with more precision where it is so by this part, which four digits show.
+const MORE: f64 = 1e-3;
+
 /// A precision below which there is nothing to compare: one sample in a million.
 const NOTHING: f64 = 1e-6;
 
-/// Compares an arm with the baseline.
-pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>) -> Verdict {
+/// Compares an arm with the baseline; the sentence calls them by their labels.
+pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>, labels: &Labels) -> Verdict {
     let verdict = Verdict { arm: arm.0.into(), baseline: baseline.0.into(), metric: RECALL, ..Verdict::default() };
+    let names = [labels.label(arm.0), labels.label(baseline.0)];
     let untold = |why: String| Verdict {
-        sentence: format!("No difference can be told between {} and {}: {why}.", arm.0, baseline.0),
+        sentence: format!("No difference can be told between {} and {}: {why}.", names[0], names[1]),
         ..verdict.clone()
     };
     let pairs = match Pairs::of(&baseline.1, &arm.1) {
@@ -70,12 +79,12 @@ pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>) -> Verdict {
         let nll = |run: &Run| likelihood(run);
         let both: Option<Vec<(f64, f64)>> = pairs.runs.iter().map(|(a, b)| Some((nll(a)?, nll(b)?))).collect();
         return match both {
-            Some(both) => of_likelihood(verdict, &both, &pairs),
+            Some(both) => of_likelihood(verdict, &both, &pairs, names),
             None => Verdict {
                 sentence: format!(
                     "There is no verdict on {} and {}, which is one of precision ({PRECISION}) and recall ({RECALL}) on targets or \
                      of held-out {LIKELIHOOD}: neither was measured for both. The tables have what was.",
-                    arm.0, baseline.0
+                    names[0], names[1]
                 ),
                 ..verdict
             },
@@ -84,7 +93,7 @@ pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>) -> Verdict {
     let ones: Vec<f64> = pairs.runs.iter().filter_map(|(run, _)| precision_near_one(run)).collect();
     let wanted = Mean::of(&ones).mean;
     let Some(precision) = shared(curves.iter().flat_map(|(a, b)| [a, b]), wanted) else {
-        return untold(apart(&curves, arm.0, baseline.0));
+        return untold(apart(&curves, names[0], names[1]));
     };
     if precision < NOTHING {
         return untold(format!("next to nothing of what they say is a target (precision {})", plain(precision)));
@@ -99,8 +108,33 @@ pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>) -> Verdict {
         }
     };
     let place = format!("at precision {} ({PRECISION}; {moved}), recall ({RECALL})", plain(precision));
-    let words = pairs.words(recalls.len());
-    Verdict { precision: Some(precision), ..in_words(verdict, &place, &words, ["finds more than", "finds less than"]) }
+    let (with_more_precision, beaten) = with_more_precision(&curves, precision, names);
+    let words = pairs.words(recalls.len()) + &beaten;
+    let verbs = ["finds more than", "finds less than"];
+    Verdict { precision: Some(precision), with_more_precision, ..in_words(verdict, &place, &words, names, verbs) }
+}
+
+/// The largest mean recall that the arm and the baseline have with at least this precision, where that is more than at it,
+/// and this in words.
+fn with_more_precision(curves: &[(Curve, Curve)], precision: f64, names: [&str; 2]) -> ([Option<f64>; 2], String) {
+    let more = |of: fn(&(Curve, Curve)) -> &Curve| staircase(curves.iter().map(of), precision);
+    let both = [more(|pair| &pair.1), more(|pair| &pair.0)];
+    let told = both.iter().zip(names).filter_map(|(more, name)| Some(format!("{name} up to {}", plain((*more)?))));
+    let told: Vec<String> = told.collect();
+    let words = match told.is_empty() {
+        true => String::new(),
+        false => format!("; other temperatures have more of both, {}", told.join(" and ")),
+    };
+    (both, words)
+}
+
+/// The mean over curves of the largest recall with at least this precision, where it is more than that at the precision.
+fn staircase<'a>(curves: impl Iterator<Item = &'a Curve>, precision: f64) -> Option<f64> {
+    let both = curves.map(|curve| Some((at_least(curve, precision)?, at_precision(curve, precision)?)));
+    let both: Vec<(f64, f64)> = both.collect::<Option<_>>()?;
+    let mean = |of: fn(&(f64, f64)) -> f64| Mean::of(&both.iter().map(of).collect::<Vec<_>>()).mean;
+    let (more, at) = (mean(|pair| pair.0), mean(|pair| pair.1));
+    (more > at * (1.0 + MORE)).then_some(more)
 }
 
 /// The levels and the difference of pairs.
@@ -126,8 +160,7 @@ fn told(verdict: Verdict, pairs: &[(f64, f64)], constant: bool) -> Verdict {
 }
 
 /// The sentence: `verbs` for more and for less.
-fn in_words(verdict: Verdict, place: &str, words: &str, verbs: [&str; 2]) -> Verdict {
-    let Verdict { arm, baseline, .. } = &verdict;
+fn in_words(verdict: Verdict, place: &str, words: &str, [arm, baseline]: [&str; 2], verbs: [&str; 2]) -> Verdict {
     let (Some(level), Some(base), Some(difference)) = (verdict.level, verdict.baseline_level, verdict.difference)
     else {
         return verdict;
@@ -149,10 +182,11 @@ fn in_words(verdict: Verdict, place: &str, words: &str, verbs: [&str; 2]) -> Ver
     Verdict { sentence, ..verdict }
 }
 
-fn of_likelihood(verdict: Verdict, both: &[(f64, f64)], pairs: &Pairs<'_>) -> Verdict {
+fn of_likelihood(verdict: Verdict, both: &[(f64, f64)], pairs: &Pairs<'_>, names: [&str; 2]) -> Verdict {
     let verdict = Verdict { metric: LIKELIHOOD, ..told(verdict, both, pairs.constant) };
     let words = format!("{}; it says nothing of diversity", pairs.words(both.len()));
-    in_words(verdict, &format!("the held-out {LIKELIHOOD} a token"), &words, ["fits worse than", "fits better than"])
+    let place = format!("the held-out {LIKELIHOOD} a token");
+    in_words(verdict, &place, &words, names, ["fits worse than", "fits better than"])
 }
 
 /// The held-out likelihood at temperature 1, which is the model's own; none at other temperatures.
@@ -208,6 +242,8 @@ pub struct Level {
     /// The precision.
     pub precision: f64,
     text: String,
+    /// True where some arm has more recall with more precision.
+    is_beaten: bool,
     cells: Vec<Reached>,
 }
 
@@ -219,9 +255,12 @@ struct Reached {
     runs: usize,
     mean: Option<f64>,
     half_width: Option<f64>,
+    /// The largest recall with that precision or more, where it is larger.
+    with_more_precision: Option<f64>,
     difference: Option<f64>,
     difference_half_width: Option<f64>,
     text: String,
+    more_text: String,
     difference_text: String,
     grey: bool,
 }
@@ -244,6 +283,8 @@ pub fn levels(arms: &[Arm<'_>], baseline: &Arm<'_>) -> Vec<Level> {
         let recalls_of_pairs: Option<Vec<_>> = pairs.and_then(|pairs| pairs.runs.iter().map(both).collect());
         let difference = recalls_of_pairs.as_deref().and_then(Difference::of);
         let half = mean.as_ref().and_then(half_width);
+        let curves: Vec<Curve> = arm.1.iter().map(|run| curve(run)).collect();
+        let more = staircase(curves.iter(), precision);
         let text = match &mean {
             Some(mean) => with_half(mean.mean, half),
             None if recalls.is_empty() => "not reached".into(),
@@ -255,6 +296,8 @@ pub fn levels(arms: &[Arm<'_>], baseline: &Arm<'_>) -> Vec<Level> {
             runs: arm.1.len(),
             mean: mean.map(|mean| mean.mean),
             half_width: half,
+            with_more_precision: more,
+            more_text: more.map_or(String::new(), plain),
             difference: difference.map(|difference| difference.mean),
             difference_half_width: difference.and_then(|difference| difference.half_width),
             text,
@@ -262,10 +305,10 @@ pub fn levels(arms: &[Arm<'_>], baseline: &Arm<'_>) -> Vec<Level> {
             grey: arm.0 != baseline.0 && !difference.is_some_and(|difference| difference.is_told()),
         }
     };
-    let level = |precision: f64| Level {
-        precision,
-        text: plain(precision),
-        cells: arms.iter().map(|arm| cell(arm, precision)).collect(),
+    let level = |precision: f64| {
+        let cells: Vec<Reached> = arms.iter().map(|arm| cell(arm, precision)).collect();
+        let is_beaten = cells.iter().any(|cell| cell.with_more_precision.is_some());
+        Level { precision, text: plain(precision), is_beaten, cells }
     };
     let mut levels: Vec<Level> = grid.map(level).collect();
     levels.retain(|level| level.cells.iter().any(|cell| cell.count > 0));
@@ -283,7 +326,42 @@ mod tests {
     }
 
     fn of(baseline: &[Run], arm: &[Run]) -> Verdict {
-        compare(&("nll", baseline.iter().collect()), &("cdiv", arm.iter().collect()))
+        compare(&("nll", baseline.iter().collect()), &("cdiv", arm.iter().collect()), &Labels::default())
+    }
+
+    /// At temperature 1 the baseline's recall has fallen, and so has its precision: the number there is no recommendation.
+    #[test]
+    fn where_both_numbers_fell_the_sentence_says_what_more_precision_has() {
+        let hot = |name: &str, shift: f64| {
+            run(
+                name,
+                &[(0.5, 0.9, 0.6 + shift), (0.7, 0.7, 0.7 + shift), (1.0, 0.1, 0.3 + shift), (2.0, 0.0, 0.1 + shift)],
+            )
+        };
+        let verdict = of(&[hot("n", 0.0)], &[hot("c", 0.1)]);
+        let close = |found: Option<f64>, wanted: f64| found.is_some_and(|found| (found - wanted).abs() < 1e-9);
+        let [arm, base] = verdict.with_more_precision;
+        assert!(close(arm, 0.8) && close(base, 0.7) && close(verdict.difference, 0.1), "{verdict:?}");
+        let end = "; other temperatures have more of both, cdiv up to 0.8 and nll up to 0.7.";
+        assert!(verdict.sentence.ends_with(end), "{}", verdict.sentence);
+        let runs = [hot("n", 0.0), hot("c", 0.1)];
+        let base: Arm<'_> = ("n", vec![&runs[0]]);
+        let levels = levels(&[base.clone(), ("c", vec![&runs[1]])], &base);
+        let texts: Vec<(&str, &str, &str)> =
+            levels.iter().map(|l| (&l.text[..], &l.cells[0].text[..], &l.cells[0].more_text[..])).collect();
+        // At a precision of .7 and above it falls as recall rises.
+        assert_eq!((texts[1], texts[2]), (("0.8", "0.65", ""), ("0.7", "0.7", "")));
+        assert!(texts[3..].iter().all(|(_, _, more)| *more == "0.7"), "{texts:?}");
+        assert_eq!(of(&[line("a", 0.0)], &[line("b", 0.2)]).with_more_precision, [None, None]);
+    }
+
+    #[test]
+    fn the_sentence_has_the_labels() {
+        let labels = Labels::of(&["runs/kind=nll", "runs/kind=cdiv"], &crate::grid::Grid::default());
+        let (a, b) = (line("runs/kind=nll", 0.0), line("runs/kind=cdiv", 0.2));
+        let verdict = compare(&("runs/kind=nll", vec![&a]), &("runs/kind=cdiv", vec![&b]), &labels);
+        assert!(verdict.sentence.starts_with("cdiv against nll, these two alone"), "{}", verdict.sentence);
+        assert_eq!(verdict.arm, "runs/kind=cdiv");
     }
 
     /// Levels spread by more than they differ, and differences by pairs that do not.

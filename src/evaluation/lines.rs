@@ -4,9 +4,13 @@ use std::collections::BTreeSet;
 
 use datasets::{Example, Tokenizer};
 use faults::Fault;
+use metrics::coverage::perfect_coverage;
 use metrics::temperature::Sampler;
 use metrics::{Exact, Outcome, Registry};
 use serde_json::{Map, Value, json};
+
+/// What a model that is the truth has as `coverage`.
+pub const PERFECT_COVERAGE: &str = "perfect_coverage";
 
 /// What is told of one model.
 pub struct Lines<'a> {
@@ -39,9 +43,12 @@ impl<'a> Lines<'a> {
         Ok(self.line(place, sampler, &Exact::new(vec![outcomes], &self.budgets)))
     }
 
-    /// The line of all prompts together.
+    /// The line of all prompts together, with what a perfect model covers.
     pub fn of_all(&self, sampler: &Sampler, all: &Exact<'_>) -> Map<String, Value> {
-        self.line(["file", "line", "prompt"].map(|key| (key, Value::Null)), sampler, all)
+        let mut line = self.line(["file", "line", "prompt"].map(|key| (key, Value::Null)), sampler, all);
+        let perfect = |n: &usize| (n.to_string(), json!(all.mean(|outcomes| perfect_coverage(outcomes, *n))));
+        line.insert(PERFECT_COVERAGE.into(), Value::Object(self.budgets.iter().map(perfect).collect()));
+        line
     }
 
     /// The joint distribution of prompts and their outcomes.

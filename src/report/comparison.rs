@@ -1,7 +1,9 @@
 //! The page that compares what was evaluated: folders and files as runs, sweeps and `trainer eval` write them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use datasets::{Asked, read_prompts};
 use faults::{Fault, Place};
 use pages::grid::{Grid, value_text};
 use pages::read::{self, Run, Trouble};
@@ -39,7 +41,11 @@ pub fn of_paths(paths: &[PathBuf]) -> Result<Comparison, Fault> {
 pub fn of_run(folder: &Path) -> Result<Option<Comparison>, Fault> {
     let mut comparison = Comparison { title: folder.display().to_string(), ..Comparison::default() };
     comparison.temperature = temperature(&folder.join("recipe.toml"));
-    Ok((add_steps(folder, &mut comparison)? > 0).then_some(comparison))
+    if add_steps(folder, &mut comparison)? == 0 {
+        return Ok(None);
+    }
+    add_targets_of_run(folder, &mut comparison);
+    Ok(Some(comparison))
 }
 
 /// Writes the page of a sweep into its folder; gives the words of its first verdict, if it has one, and the page's path.
@@ -179,6 +185,7 @@ fn add_run(folder: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
         return Err(Fault::new("no evaluation is in the folder").at(Place::file(folder)).hint(hint));
     }
     comparison.temperature = temperature(&folder.join("recipe.toml"));
+    add_targets_of_run(folder, comparison);
     let name = folder.display().to_string();
     add_digests(&[folder.to_owned()], comparison);
     comparison.training.extend(training(folder, &name, &name, None)?);
@@ -200,9 +207,61 @@ fn training(folder: &Path, run: &str, arm: &str, seed: Option<u64>) -> Result<Op
     Ok(Some(Training { run: run.into(), arm: arm.into(), seed, lines }))
 }
 
+/// What is right to say after the prompts that samples are shown of, by the rows that were measured; a file that is no
+/// longer there is told, for then nothing can be marked as invalid. Where targets have no end nothing is said: an answer goes
+/// on after them as it likes.
+fn add_targets<'a>(
+    files: impl Iterator<Item = &'a str>,
+    from: &Path,
+    recipe: &toml::Table,
+    comparison: &mut Comparison,
+) {
+    let end = recipe.get("data").and_then(|data| data.get("targets")?.get("end_token")?.as_bool());
+    if end == Some(false) {
+        return;
+    }
+    let without = comparison.samples.iter().filter(|drawn| drawn.targets.is_none());
+    let mut wanted: BTreeSet<String> = without.map(|drawn| drawn.prompt.clone()).collect();
+    for file in files {
+        if wanted.is_empty() {
+            return;
+        }
+        let path = if file.starts_with(datasets::builtin::PREFIX) { PathBuf::from(file) } else { from.join(file) };
+        if !file.starts_with(datasets::builtin::PREFIX) && !path.is_file() {
+            let note = format!("{} is not there: it is not known which of the samples are invalid.", path.display());
+            comparison.notes.push(note);
+            continue;
+        }
+        // Rows without a question have no targets either.
+        let rows = read_prompts(&path, &[], false).map(|prompts| prompts.rows).unwrap_or_default();
+        for row in rows.iter().filter(|row| row.beginning.is_empty()) {
+            let asked = match &row.asked {
+                Asked::Text(text) => text.clone(),
+                Asked::Conversation(conversation) => read::as_text(&serde_json::json!(conversation.messages)),
+            };
+            if let Some(targets) = row.columns.get("targets").and_then(samples::texts)
+                && wanted.remove(&asked)
+            {
+                comparison.targets.push((asked, targets));
+            }
+        }
+    }
+}
+
+fn add_targets_of_run(folder: &Path, comparison: &mut Comparison) {
+    let recipe = recipe(&folder.join("recipe.toml")).unwrap_or_default();
+    let prompts = recipe.get("eval").and_then(|eval| eval.get("prompts")).and_then(toml::Value::as_array);
+    let files: Vec<&str> = prompts.into_iter().flatten().filter_map(toml::Value::as_str).collect();
+    add_targets(files.into_iter(), Path::new(""), &recipe, comparison);
+}
+
+fn recipe(path: &Path) -> Option<toml::Table> {
+    fs_err::read_to_string(path).ok()?.parse().ok()
+}
+
 /// The temperature that a recipe draws at.
-fn temperature(recipe: &Path) -> Option<f64> {
-    let recipe: toml::Table = fs_err::read_to_string(recipe).ok()?.parse().ok()?;
+fn temperature(path: &Path) -> Option<f64> {
+    let recipe = recipe(path)?;
     let temperature = recipe.get("eval")?.get("temperature")?;
     temperature.as_float().or_else(|| Some(temperature.as_integer()? as f64))
 }
@@ -256,6 +315,9 @@ fn add_sweep(folder: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
         add_sweep_run(folder, entry, comparison)?;
     }
     add_grid(&sweep, comparison);
+    let data = sweep["evaluation"]["data"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let from = Path::new(sweep["directory"].as_str().unwrap_or_default());
+    add_targets(data, from, &recipe(&folder.join("recipe.toml")).unwrap_or_default(), comparison);
     // With all of its runs failed the baseline has no numbers, and the page must say what it compares with instead.
     match sweep["baseline"].as_str() {
         Some(arm) if comparison.runs.iter().any(|run| run.arm == arm) => comparison.baseline = Some(arm.into()),

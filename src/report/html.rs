@@ -8,10 +8,11 @@ use minijinja::{Environment, context};
 use pages::axis::{coordinate, place, range, ticks};
 use pages::number::{labels, plain};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::metrics;
 use super::trouble::{self, Watched};
+use crate::engine::best::{EXACT, SAMPLES};
 
 /// Size of a chart's drawing area in SVG units.
 const WIDTH: f64 = 520.0;
@@ -33,6 +34,14 @@ const TITLES: [(&str, &str); 9] = [
     (EFFECTIVE, "effective sample size (part of the learned tokens)"),
 ];
 
+/// Of what is measured of prompts at an evaluation, what stands beside them; the rest, dozens of curves, is folded.
+const MEASURED: [(&str, &str); 4] = [
+    ("exact/mass", "precision (mass on the targets)"),
+    ("exact/f8", "recall (f8)"),
+    ("exact/coverage.100", "coverage in 100 samples"),
+    ("samples/distinct", "different samples of a prompt"),
+];
+
 const LOSS: &str = "loss";
 const EFFECTIVE: &str = "objective/effective_sample_size";
 
@@ -42,6 +51,8 @@ const ROUNDING: f64 = 1e-6;
 #[derive(Serialize)]
 struct Chart {
     title: String,
+    /// True where it stands among the many that few look at.
+    is_folded: bool,
     curves: Vec<Curve>,
     marks_y: Vec<Mark>,
     marks_x: Vec<Mark>,
@@ -50,6 +61,8 @@ struct Chart {
 #[derive(Serialize)]
 struct Curve {
     split: &'static str,
+    /// The numbers that are drawn.
+    numbers: Vec<Point>,
     /// Pieces between which a number was not finite, each as the `points` of a `polyline`.
     pieces: Vec<String>,
     /// Single values, drawn when they are few.
@@ -92,6 +105,8 @@ pub fn render(
     let mut settings = Vec::new();
     flatten("", recipe, &mut settings);
     let (charts, constants) = charts(lines);
+    let json = numbers(&charts);
+    let (folded, shown): (Vec<Chart>, Vec<Chart>) = charts.into_iter().partition(|chart| chart.is_folded);
     let troubles: Vec<String> = trouble::of_run(lines, watched).iter().map(ToString::to_string).collect();
     let page = context! {
         title,
@@ -101,7 +116,9 @@ pub fn render(
         height => HEIGHT,
         summary => summary(lines),
         troubles => troubles,
-        charts => Serde(charts),
+        charts => Serde(shown),
+        folded => Serde(folded),
+        json => pages::json_in_html(&json),
         constants => Serde(constants),
         results => Serde(results(lines)),
         settings => Serde(settings),
@@ -118,6 +135,14 @@ fn flatten(path: &str, table: &toml::Table, rows: &mut Vec<Row>) {
             value => rows.push(Row { name, value: value.to_string() }),
         }
     }
+}
+
+/// What the curves are drawn from: of each the title, and of rows of training and held-out ones the steps with their numbers.
+fn numbers(charts: &[Chart]) -> Value {
+    let curve = |curve: &Curve| json!({"split": curve.split, "points": curve.numbers});
+    let of_chart =
+        |chart: &Chart| json!({"title": chart.title, "curves": chart.curves.iter().map(curve).collect::<Vec<Value>>()});
+    charts.iter().map(of_chart).collect()
 }
 
 /// The run in a sentence.
@@ -163,7 +188,8 @@ fn of_split<'a>(lines: &'a [Value], split: &str) -> impl Iterator<Item = &'a Val
 
 /// The numbers of a run as charts; those that never change as they are.
 fn charts(lines: &[Value]) -> (Vec<Chart>, Vec<Row>) {
-    let mut names: Vec<(String, String)> = TITLES.map(|(key, title)| (key.into(), title.into())).to_vec();
+    let titled = TITLES.iter().chain(&MEASURED);
+    let mut names: Vec<(String, String)> = titled.map(|(key, title)| ((*key).into(), (*title).into())).collect();
     for line in lines {
         for (name, _) in metrics::scalars(line) {
             if !names.iter().any(|(known, _)| *known == name) {
@@ -179,7 +205,9 @@ fn charts(lines: &[Value]) -> (Vec<Chart>, Vec<Row>) {
         } else if let Some(value) = series.constant() {
             constants.push(Row { name: title, value: plain(value) });
         } else {
-            charts.extend(chart(&series, title));
+            let is_kept = MEASURED.iter().any(|(kept, _)| *kept == name);
+            let is_folded = !is_kept && [EXACT, SAMPLES].iter().any(|group| name.split('/').next() == Some(*group));
+            charts.extend(chart(&series, title).map(|chart| Chart { is_folded, ..chart }));
         }
     }
     (charts, constants)
@@ -247,6 +275,7 @@ fn chart(series: &Series, title: String) -> Option<Chart> {
     let texts = labels(&ticks_y);
     Some(Chart {
         title,
+        is_folded: false,
         marks_y: ticks_y.iter().zip(texts).map(|(value, text)| Mark { at: coordinate(y(*value)), text }).collect(),
         marks_x: ticks_x
             .iter()
@@ -275,7 +304,7 @@ fn curve(split: &'static str, points: &[Point], x: impl Fn(f64) -> f64, y: impl 
         text: format!("{split}, step {}: {}", plain(step), plain(value)),
     };
     let dots = if finite().count() <= 60 { finite().map(dot).collect() } else { Vec::new() };
-    Some(Curve { split, pieces, dots, last })
+    Some(Curve { split, numbers: points.to_vec(), pieces, dots, last })
 }
 
 /// At most [`POINTS`] points, each the mean of a group of neighbours; a group without a finite number has none.
@@ -314,9 +343,19 @@ mod tests {
         assert_eq!(page.matches("<svg").count(), 2);
         assert_eq!(page.matches("class=\"constant\"").count(), 5);
         assert!(page.contains("&lt;b&gt;&amp;") && !page.contains("<b>&"));
-        for outside in ["<script", "http:", "https:", "src=", "@import", "url("] {
+        for outside in ["http:", "https:", "src=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");
         }
+        // No script runs; one block holds the numbers that are drawn.
+        let (_, block) = page.split_once("<script type=\"application/json\" id=\"curves\">").expect("a block of JSON");
+        assert_eq!(page.matches("<script").count(), 1);
+        let block: Value = serde_json::from_str(block.split_once("</script>").expect("its end").0).expect("JSON");
+        let points = |chart: usize, curve: usize| block[chart]["curves"][curve]["points"].as_array().map(Vec::len);
+        assert_eq!((points(0, 0), points(0, 1), points(1, 0)), (Some(30), Some(3), Some(30)));
+        assert_eq!(
+            (&block[0]["curves"][1]["split"], &block[0]["curves"][1]["points"][2]),
+            (&json!("eval"), &json!([30.0, 2.2]))
+        );
         assert!(page.contains("2.2 at step 30"), "the lowest nll of the held-out rows");
         // Processed tokens of 30 steps, 512 in half a second each.
         assert!(page.contains("15360, 1024 per second"));
@@ -380,6 +419,39 @@ mod tests {
         records.iter_mut().for_each(|record| record.loss = record.nll);
         let (charts, constants) = drawn(&records);
         assert_eq!((charts.len(), constants[0].as_str()), (2, "loss (what is minimised): the nll"));
+    }
+
+    /// Of what is measured of prompts a few curves stand beside the others, and the rest is folded.
+    #[test]
+    fn of_what_is_measured_of_prompts_most_is_folded() {
+        let step = |step: usize| {
+            let value = step as f64;
+            let group = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), value)).collect();
+            let measured = vec![
+                (EXACT.to_owned(), group(&["mass", "kl", "f8", "coverage.10", "coverage.100"])),
+                (SAMPLES.to_owned(), group(&["distinct", "ead", "vendi.1"])),
+            ];
+            StepRecord { measured, ..example(step, "eval", value) }.to_json()
+        };
+        let lines: Vec<Value> = (1..=3).map(step).collect();
+        let (found, _) = charts(&lines);
+        let titles = |folded: bool| -> Vec<&str> {
+            found.iter().filter(|chart| chart.is_folded == folded).map(|chart| &chart.title[..]).collect()
+        };
+        let shown = [
+            "nll (nats per token)",
+            "precision (mass on the targets)",
+            "recall (f8)",
+            "coverage in 100 samples",
+            "different samples of a prompt",
+        ];
+        assert_eq!(titles(false), shown);
+        assert_eq!(titles(true), ["exact/kl", "exact/coverage.10", "samples/ead", "samples/vendi.1"]);
+        let page = page(&lines);
+        let folded = page.find("<summary>4 more curves").expect("a part that opens without a script");
+        let last = page.rfind("aria-label=\"different samples").expect("shown");
+        let first = page.find("aria-label=\"exact&#x2f;kl").expect("folded");
+        assert!(last < folded && folded < first && page.matches("<svg").count() == 9);
     }
 
     #[test]

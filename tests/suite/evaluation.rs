@@ -70,6 +70,13 @@ fn targets_have_a_line_for_each_model_prompt_and_temperature_and_one_for_all() {
         assert!(number(&lines[all], "/f8") <= mean("/f8") + 1e-12);
         assert_near(number(&lines[first], "/total_variation"), 1.0 - number(&lines[first], "/alpha/1"), 1e-12);
     }
+    // What the truth itself covers in ten samples, the mean over the prompts: 1 - (1 - p)^10.
+    let seen = |p: f64| 1.0 - (1.0 - p).powi(10);
+    let perfect = ((seen(0.5) + 2.0 * seen(0.25)) / 3.0 + seen(0.5)) / 2.0;
+    for line in &lines[6..9] {
+        assert_near(number(line, "/perfect_coverage/10"), perfect, 1e-12);
+    }
+    assert!(lines[0].get("perfect_coverage").is_none());
     // -(1/2 ln 1/2 + 1/2 ln 1/4)
     assert_near(number(&lines[0], "/floor"), 1.5 * 2f64.ln(), 1e-12);
 }

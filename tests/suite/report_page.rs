@@ -34,9 +34,7 @@ fn a_sweep_is_compared_by_the_arms_and_seeds_that_it_names() {
     place.trainer("report sweep --out page.html").succeeds().says(&["wrote page.html"]);
     let page = place.text("page.html");
     assert!(
-        page.contains(
-            "kind=cdiv finds more than kind=nll: at precision 0.7 (mass; the baseline&#x27;s own at temperature 1)"
-        ),
+        page.contains("cdiv finds more than nll: at precision 0.7 (mass; the baseline&#x27;s own at temperature 1)"),
         "{page}"
     );
     assert!(page.contains("kind=gold,seed=1 has no numbers: the &lt;loss&gt; is NaN"), "{page}");
@@ -48,9 +46,9 @@ fn files_of_evaluations_are_compared_with_the_first_or_the_one_that_is_asked_for
     place.write("a.jsonl", evaluated("runs/a", 0.0));
     place.write("b.jsonl", evaluated("runs/b", 0.1));
     place.trainer("report a.jsonl b.jsonl").succeeds();
-    assert!(place.text("report.html").contains("runs/b against runs/a, these two alone: at precision 0.7 (mass"));
+    assert!(place.text("report.html").contains("b against a, these two alone: at precision 0.7 (mass"));
     place.trainer("report a.jsonl b.jsonl --baseline runs/b").succeeds();
-    assert!(place.text("report.html").contains("runs/a against runs/b, these two alone: at precision 0.7 (mass"));
+    assert!(place.text("report.html").contains("a against b, these two alone: at precision 0.7 (mass"));
     place.trainer("report a.jsonl --baseline runs/c").fails(&["no arm is named `runs/c`", "the arms are `runs/a`"]);
     place.trainer("report a.jsonl a.jsonl").fails(&["a.jsonl:1", "was given before"]);
     place.trainer("report none.jsonl").fails(&["none.jsonl"]);
@@ -87,6 +85,76 @@ fn a_run_is_compared_with_itself_before() {
     std::fs::remove_dir_all(place.path("run")).expect("the folder");
     std::fs::create_dir_all(place.path("run")).expect("a folder");
     place.trainer("report run").fails(&["no evaluation is in the folder"]);
+}
+
+/// The prompts' rows tell what is valid, wherever the page gets them from, and a file that has gone is told of.
+#[test]
+fn what_is_no_target_is_marked_for_every_prompt_of_a_run_and_of_a_sweep() {
+    let place = Workplace::new();
+    let prompts = ["One.\n", "Two.\n", "Three.\n", "Four.\n"];
+    let row = |prompt: &str| format!("{}\n", json!({"prompt": prompt, "targets": ["yes", "no"]}));
+    place.write("rows.jsonl", prompts.map(row).concat());
+    let sample = |prompt: &str| {
+        let line = |text: &str| format!("{}\n", json!({"prompt": prompt, "text": text, "stopped": true}));
+        line("yes") + &line("perhaps")
+    };
+    let samples = prompts.map(sample).concat();
+    place.write("run/evaluation/step-000000.jsonl", evaluated("run", 0.0));
+    place.write("run/samples/step-000000.jsonl", samples.clone());
+    place.write("run/recipe.toml", "seed = 1\n[eval]\nprompts = [\"rows.jsonl\"]\n");
+    place.write("sweep/evaluation/base.jsonl", evaluated("base", 0.0));
+    place.write("sweep/samples/base.jsonl", samples);
+    let sweep = json!({"recipe": "a.toml", "set": [], "grid": [], "runs": [], "directory": place.path(""),
+        "evaluation": {"data": ["rows.jsonl"]}});
+    place.write("sweep/sweep.json", sweep.to_string());
+    for folder in ["run", "sweep"] {
+        place.trainer(&format!("report {folder}")).succeeds();
+        let page = place.text("report.html");
+        assert_eq!(page.matches("2 different of 2, 1 invalid").count(), 4, "{folder}");
+        assert!(!page.contains("is not there"), "{folder}");
+    }
+    std::fs::remove_file(place.path("rows.jsonl")).expect("the rows");
+    place.trainer("report run").succeeds();
+    let page = place.text("report.html");
+    assert!(
+        page.contains("is not there: it is not known which of the samples are invalid") && !page.contains("1 invalid")
+    );
+}
+
+/// What `trainer eval --references` prints is shown, of a file and of samples that are drawn on the spot.
+#[test]
+fn samples_against_references_stand_between_a_floor_and_a_ceiling() {
+    let place = Workplace::new();
+    let words = ["red", "blue", "old", "young", "quick", "small", "quiet"];
+    let texts = |count: usize, shift: usize| {
+        let text = |index: usize| {
+            let (prompt, place) = (["fox?", "owl?"][index % 2], index / 2 + shift);
+            json!({"prompt": prompt, "text": format!("the {} {} and {} friend", words[place % 7], &prompt[..3], words[(place / 7 + 3) % 7])})
+        };
+        (0..count).map(|index| format!("{}\n", text(index))).collect::<String>()
+    };
+    place.write("references.jsonl", texts(64, 0));
+    place.write("a.jsonl", texts(24, 3));
+    place.write("b.jsonl", texts(24, 5));
+    let compare = "--references references.jsonl --encoder builtin:words";
+    let ended = place.trainer(&format!("eval --samples a.jsonl b.jsonl {compare}")).succeeds();
+    place.write("files.jsonl", &ended.stdout);
+    place.trainer("report files.jsonl").succeeds();
+    let page = place.text("report.html");
+    assert!(page.contains("<summary>Against references</summary>") && page.contains(">ceiling</th>"), "{page}");
+    assert!(page.contains("a, the baseline") || page.contains(">a</bdi>"), "{page}");
+    place.write(
+        "prompts.jsonl",
+        "{\"prompt\":\"Tell me about a fox.\\n\"}\n{\"prompt\":\"Tell me about an owl.\\n\"}\n",
+    );
+    let drawn =
+        format!("eval builtin:tiny --prompts prompts.jsonl --n 8 --max-tokens 12 --temperatures 0.5,1 {compare}");
+    place.write("drawn.jsonl", &place.trainer(&drawn).succeeds().stdout);
+    place.trainer("report drawn.jsonl").succeeds();
+    let page = place.text("report.html");
+    for part in ["Against references: precision and recall, over temperature", "Against references, temperature 0.5"] {
+        assert!(page.contains(part), "{part}");
+    }
 }
 
 #[test]
