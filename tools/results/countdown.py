@@ -127,6 +127,8 @@ def main() -> None:
     random.Random(17).shuffle(prompts)
     write_part(given.folder, "choice", prompts[:200], world)
     write_part(given.folder, "report", prompts[200:600], world)
+    asked = ({"prompt": prompt_text(numbers, target)} for numbers, target in prompts[200:600])
+    write_rows(given.folder / "prompts.jsonl", asked)
     for name, part in (("rows", prompts[600:]), ("held_out", prompts[:200])):
         rows = [
             {"prompt": prompt_text(numbers, target), "intent": intent, "response": text}
