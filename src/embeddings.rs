@@ -50,6 +50,15 @@ pub fn compute(
         device,
     };
     let train = work.rows(TRAINING, train)?;
+    let with_text = (0..train.rows()).filter(|row| train.has_vector(*row)).count();
+    if let Some(place) = sentences.from_others.as_ref().filter(|_| with_text < 2) {
+        let message = match with_text {
+            0 => "no training row has a text to learn from",
+            _ => "a single training row has a text to learn from, and there is no other row to take one from",
+        };
+        let hint = "train on more rows, or let each row learn from its own: `targets = \"own\"`";
+        return Err(Fault::new(message).at(place.clone()).hint(hint).into());
+    }
     let eval = work.rows("evaluation", eval)?;
     Ok(Embeddings { dimension: encoder.dimension(), train, eval })
 }

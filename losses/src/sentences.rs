@@ -17,6 +17,8 @@ pub struct Sentences {
     pub prefix: String,
     /// The token ids of each text of a row, in the model's own vocabulary. A pure function of the row.
     pub texts: Texts,
+    /// Where the recipe says that a row learns from the texts of another training row: one row with a text is too few then.
+    pub from_others: Option<Place>,
 }
 
 /// The token ids of each text of a row.
@@ -58,6 +60,16 @@ impl RowVectors {
         Self { dimension, values, starts }
     }
 
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether a text of row `example` has a word.
+    pub fn has_vector(&self, example: usize) -> bool {
+        self.of(example).flatten().next().is_some()
+    }
+
     /// The vectors of the texts of row `example`; `None` where a text had no word.
     pub fn of(&self, example: usize) -> impl ExactSizeIterator<Item = Option<&[f32]>> {
         let range = self.starts[example]..self.starts[example + 1];
@@ -79,5 +91,6 @@ mod tests {
         assert_eq!(of(0), [Some(&[1.0, 0.0][..]), None]);
         assert_eq!(of(1), [None::<&[f32]>; 0]);
         assert_eq!(of(2), [Some(&[0.6, 0.8][..])]);
+        assert_eq!((0..vectors.rows()).map(|row| vectors.has_vector(row)).collect::<Vec<_>>(), [true, false, true]);
     }
 }

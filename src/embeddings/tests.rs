@@ -38,6 +38,7 @@ fn sfr(keys: &str) -> String {
     )
 }
 
+const OTHERS: &str = "targets = \"other_rows\"";
 const ALL: &str = "control = true\ngradient_gate = true\nhead_ema = 0.5\nhead_warmup = 2\nlambda_warmup = 2";
 
 fn rows(folder: &Path, name: &str, count: usize) -> String {
@@ -74,12 +75,21 @@ fn metrics(folder: &Path) -> Vec<Value> {
 
 #[test]
 fn a_resumed_run_is_the_unbroken_one_to_the_bit() {
+    resumed(&sfr(ALL));
+}
+
+#[test]
+fn a_resumed_run_borrows_of_the_rows_that_the_unbroken_one_does() {
+    resumed(&sfr(&format!("{ALL}\n{OTHERS}")));
+}
+
+fn resumed(auxiliary: &str) {
     let (whole, broken) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    let expected = run(whole.path(), &sfr(ALL), 6, None);
+    let expected = run(whole.path(), auxiliary, 6, None);
     // Broken off in phase A, in phase B and after.
-    let mut found = run(broken.path(), &sfr(ALL), 1, None);
+    let mut found = run(broken.path(), auxiliary, 1, None);
     for until in [3, 5, 6] {
-        found = run(broken.path(), &sfr(ALL), until, Some(&found));
+        found = run(broken.path(), auxiliary, until, Some(&found));
     }
     let state = found.training_state().expect("a training state");
     assert!(state.contains_key("value.auxiliary.0.head.output_proj.weight"));
@@ -173,9 +183,9 @@ fn the_adapter_holds_no_head_and_is_that_of_a_run_without_one_where_the_weight_i
 
 #[test]
 fn micro_batches_do_not_change_the_gradient() {
-    let flow = |size: usize| {
+    let flow = |keys: &str, size: usize| {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut plan = plan(folder.path(), &sfr(""));
+        let mut plan = plan(folder.path(), &sfr(keys));
         let mut trainee = plan.build().unwrap_or_else(|faults| panic!("{faults}"));
         let settings = Settings { steps: 3, micro_batch_size: size, ..plan.settings(&mut trainee) };
         let mut run = Run::create(&plan.recipe.output.dir).expect("a run");
@@ -189,9 +199,34 @@ fn micro_batches_do_not_change_the_gradient() {
         let lines = metrics(folder.path());
         lines.iter().map(|line| line["sfr"]["head"].as_f64().expect("a loss")).collect::<Vec<_>>()
     };
-    let (one, four) = (flow(1), flow(4));
-    assert_eq!(one.len(), 3);
-    assert!(one.iter().zip(&four).all(|(a, b)| (a - b).abs() < 1e-4), "{one:?} {four:?}");
+    for keys in ["", OTHERS] {
+        let (one, four) = (flow(keys, 1), flow(keys, 4));
+        assert_eq!(one.len(), 3);
+        assert!(one.iter().zip(&four).all(|(a, b)| (a - b).abs() < 1e-4), "{one:?} {four:?}");
+    }
+}
+
+#[test]
+fn a_single_row_with_a_text_has_none_to_borrow_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let row = |words: &str| format!("{{\"prompt\":\"The\",\"completion\":\"{words}\"}}\n");
+    let faults = |rows: String, keys: &str| {
+        let path = folder.path().join("few.jsonl");
+        fs_err::write(&path, rows).expect("a write");
+        let mut plan = plan(folder.path(), &sfr(keys));
+        plan.train = Plan::new({
+            let text = format!("[model]\npath = \"builtin:tiny\"\n[data]\ntrain = [{path:?}]\n");
+            crate::recipe::parse("few.toml", &text, &[], &losses::Registry::default()).unwrap_or_else(|f| panic!("{f}"))
+        })
+        .unwrap_or_else(|faults| panic!("{faults}"))
+        .train;
+        plan.build().err().map(|faults| faults.to_string())
+    };
+    let (long, short) = (row(" fox sees the red owl and the fox"), row(" a"));
+    let fault = faults(format!("{long}{short}"), OTHERS).expect("a fault");
+    assert!(fault.contains("a single training row has a text") && fault.contains("targets = \"own\""), "{fault}");
+    assert_eq!(faults(format!("{long}{short}"), ""), None);
+    assert_eq!(faults(format!("{long}{long}"), OTHERS), None);
 }
 
 #[test]

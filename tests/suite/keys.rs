@@ -206,6 +206,7 @@ const AUXILIARIES: [(&str, &[&str], &[&str]); 2] = [
             "min_suffix=1",
             "mask_short=false",
             "flow=\"mse\"",
+            "targets=\"other_rows\"",
             "head_width=9",
             "head_layers=4",
             "head_warmup=1",

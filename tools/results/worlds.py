@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Iterable
 
 RECIPE = """seed = 1
 
@@ -46,13 +47,13 @@ every = 1000
 """
 
 
-def write_tokenizer(folder: pathlib.Path, characters: str) -> None:
-    """One token for each of `characters` and for the prompt `=`, and an end token."""
-    vocabulary = {token: index for index, token in enumerate([*characters, "=", "<end>"])}
+def write_tokenizer(folder: pathlib.Path, tokens: Iterable[str], pattern: str = ".") -> None:
+    """`tokens`, cut out of a text as `pattern` says, the prompt `=`, which also stands for what is unknown, and an end token."""
+    vocabulary = {token: index for index, token in enumerate([*tokens, "=", "<end>"])}
     end = {"id": vocabulary["<end>"], "content": "<end>", "special": True}
     flags = dict.fromkeys(["single_word", "lstrip", "rstrip", "normalized"], False)
     folder.mkdir(parents=True, exist_ok=True)
-    split = {"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": False}
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     content = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": [end | flags], "normalizer": None,
         "pre_tokenizer": split, "post_processor": None, "decoder": {"type": "Fuse"},

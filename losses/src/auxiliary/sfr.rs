@@ -13,10 +13,15 @@
 //!
 //! A control head may be trained beside it on the hidden states of other rows. Both can learn what all targets have in
 //! common, so the first loss falls for either; only what the head does better than its control was read from `h_t`.
+//!
+//! With `targets = "other_rows"` the whole loss is a control: `z1[t]` comes from another row, so that an effect that stays is
+//! one of any noise on the hidden states and not of what the text to come means.
 
 mod gate;
 mod head;
+mod lenders;
 mod schedule;
+mod settings;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -24,18 +29,20 @@ mod tests;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use faults::{Fault, Section};
+use faults::Fault;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
 
 use self::gate::Gate;
 use self::head::{FlowHead, HeadShape};
-use self::schedule::{Decay, Phases};
-use self::targets::{Position, TargetRule};
+use self::lenders::Lenders;
+use self::schedule::Phases;
+use self::settings::{Flow, Settings, Targets, read_settings, read_targets};
+use self::targets::Position;
 use crate::{
     Auxiliary, AuxiliaryBuilder, AuxiliaryKind, Embeddings, Extent, Held, HeldOut, HiddenBatch, Parameter, Row,
-    RowVectors, Sentences, State, Surroundings, Widths,
+    Sentences, State, Surroundings, Widths,
 };
 
 /// `sfr` as listed in the registry.
@@ -47,10 +54,11 @@ pub const SFR: AuxiliaryKind = AuxiliaryKind {
         let settings = read_settings(section, rule);
         let place = section.place_of("encoder");
         let texts = Box::new(move |row: &Row| rule.texts(row));
+        let from_others = (settings.targets == Targets::OtherRows).then(|| section.place_of("targets"));
         AuxiliaryBuilder::new(move |surroundings| Box::new(Sfr::new(surroundings, settings)))
             .holding(move |widths| held(widths, &settings))
             .remarking(move |extent| remarks(extent, settings.phases.head_warmup))
-            .with_sentences(Sentences { encoder, place, prefix, texts })
+            .with_sentences(Sentences { encoder, place, prefix, texts, from_others })
     },
 };
 
@@ -62,86 +70,6 @@ const CONTROL: &str = "control";
 
 /// An output of the head shorter than this has no direction yet: it starts at zero, where a cosine has no gradient.
 const SHORTEST: f64 = 1e-3;
-
-/// What the head's output is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    /// The velocity from noise to target.
-    Velocity,
-    /// The target, by `1 - cos`.
-    Cosine,
-    /// The target, by the mean square.
-    Mse,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Settings {
-    rule: TargetRule,
-    flow: Flow,
-    width: usize,
-    layers: usize,
-    /// `steps` is filled in when the run is known.
-    phases: Phases,
-    gate: bool,
-    damping: f64,
-    control: bool,
-}
-
-fn read_targets(section: &mut Section) -> (String, String, TargetRule) {
-    let hint = "a folder or hub name of a BERT-class sentence encoder, or \"builtin:words\"";
-    let encoder: String = section.required("encoder", hint);
-    let prefix = section.value("prefix", String::new());
-    let window = section.value("k", 256usize);
-    let whole = TargetRule { window, stride: 1, min_suffix: 1, mask_short: true };
-    if window == 0 {
-        for key in ["stride", "min_suffix", "mask_short"] {
-            let message = format!("`{}` means nothing while `k` is 0", section.full(key));
-            section.check(key, !section.has(key), message, "every position has the whole response: remove it");
-            section.skip(key);
-        }
-        return (encoder, prefix, whole);
-    }
-    let stride = section.value("stride", 32usize);
-    let message = format!("`{}` must be at least 1", section.full("stride"));
-    section.check("stride", stride > 0, message, "1 embeds every position");
-    let min_suffix = section.value("min_suffix", 16usize.min(window));
-    let message = format!("`{}` must be from 1 to `k` = {window}", section.full("min_suffix"));
-    section.check("min_suffix", (1..=window).contains(&min_suffix), message, "no text has more than `k` tokens");
-    let mask_short = section.value("mask_short", true);
-    (encoder, prefix, TargetRule { stride: stride.max(1), min_suffix, mask_short, ..whole })
-}
-
-fn read_settings(section: &mut Section, rule: TargetRule) -> Settings {
-    let lambda = section.value("weight", 1.0);
-    section.check(
-        "weight",
-        f64::is_finite(lambda) && lambda >= 0.0,
-        format!("`{}` must be a finite number, 0 or more", section.full("weight")),
-        "1 is the usual value; 0 trains nothing by it and shows the loss",
-    );
-    let flows = [("flow", Flow::Velocity), ("cosine", Flow::Cosine), ("mse", Flow::Mse)];
-    let flow = section.choice("flow", &flows, "flow");
-    let width = section.value("head_width", 1024usize);
-    let message = format!("`{}` must be from 1 to 65536", section.full("head_width"));
-    section.check("head_width", (1..=65536).contains(&width), message, "1024 is the usual value");
-    let layers = section.value("head_layers", 3usize);
-    let message = format!("`{}` must be from 2 to 64", section.full("head_layers"));
-    section.check("head_layers", (2..=64).contains(&layers), message, "3 is the usual value");
-    let decays = [("constant", Decay::Constant), ("linear", Decay::Linear), ("cosine", Decay::Cosine)];
-    let phases = Phases {
-        lambda,
-        head_warmup: section.value("head_warmup", 0usize),
-        lambda_warmup: section.value("lambda_warmup", 0usize),
-        decay: section.choice("lambda_schedule", &decays, "constant"),
-        steps: 0,
-    };
-    let gate = section.value("gradient_gate", false);
-    let damping = section.value("head_ema", 0.0);
-    let message = format!("`{}` must be 0 or more and below 1", section.full("head_ema"));
-    section.check("head_ema", (0.0..1.0).contains(&damping), message, "0 is off; the paper has 0.999");
-    let control = section.value("control", false);
-    Settings { rule, flow, width, layers: layers.max(2), phases, gate, damping, control }
-}
 
 fn remarks(extent: &Extent, head_warmup: usize) -> Vec<String> {
     let all = (head_warmup >= extent.steps).then(|| {
@@ -171,6 +99,8 @@ struct Sfr {
     control: Option<FlowHead>,
     gate: Option<Gate>,
     embeddings: Arc<Embeddings>,
+    /// Where targets are those of other rows.
+    lenders: Option<Lenders>,
     device: Device,
     /// Sums over the micro-batches of the step at hand.
     step: Sums,
@@ -195,6 +125,13 @@ struct Batch {
     count: usize,
     /// `[count, d]`
     targets: Vec<f32>,
+}
+
+/// Where rows come from: [`Row::example`] counts those of one set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Set {
+    Train,
+    HeldOut,
 }
 
 /// What is drawn for a micro-batch.
@@ -229,6 +166,7 @@ impl Sfr {
             head: head("head"),
             control: settings.control.then(|| head(CONTROL)),
             gate: settings.gate.then(|| Gate::new(&surroundings.device)),
+            lenders: (settings.targets == Targets::OtherRows).then(|| Lenders::new(&embeddings.train)),
             embeddings,
             device: surroundings.device.clone(),
             step: Sums::default(),
@@ -238,16 +176,23 @@ impl Sfr {
         }
     }
 
-    fn batch(&self, rows: &[Row], vectors: &RowVectors) -> Batch {
+    fn batch(&self, rows: &[Row], set: Set, seed: u64) -> Batch {
         let mut targets = Vec::new();
         let zeros = vec![0.0; self.embeddings.dimension];
+        let vectors = match set {
+            Set::Train => &self.embeddings.train,
+            Set::HeldOut => &self.embeddings.eval,
+        };
         let positions: Vec<Vec<Position>> = rows
             .iter()
             .map(|row| {
                 let positions = self.settings.rule.positions(row, vectors);
-                let texts: Vec<Option<&[f32]>> = vectors.of(row.example).collect();
+                let texts: Vec<Option<&[f32]>> = match &self.lenders {
+                    None => vectors.of(row.example).collect(),
+                    Some(lenders) => self.embeddings.train.of(lenders.draw(row.example, set, seed)).collect(),
+                };
                 for position in &positions {
-                    targets.extend(position.text.and_then(|text| texts[text]).unwrap_or(&zeros));
+                    targets.extend(position.text.and_then(|text| lenders::nearest(&texts, text)).unwrap_or(&zeros));
                 }
                 positions
             })
@@ -380,7 +325,7 @@ impl Auxiliary for Sfr {
 
     fn loss(&mut self, batch: &HiddenBatch) -> Tensor<1> {
         let [rows, width, hidden_size] = batch.hidden.dims();
-        let found = self.batch(batch.rows, &self.embeddings.train);
+        let found = self.batch(batch.rows, Set::Train, batch.seed);
         self.weight = self.weight(batch.step);
         if found.count == 0 {
             return self.head.zero();
@@ -434,7 +379,7 @@ impl Auxiliary for Sfr {
 
     fn evaluate(&mut self, batch: &HiddenBatch) -> Vec<HeldOut> {
         let [rows, width, hidden_size] = batch.hidden.dims();
-        let found = self.batch(batch.rows, &self.embeddings.eval);
+        let found = self.batch(batch.rows, Set::HeldOut, batch.seed);
         let units: f64 = found.positions.iter().flatten().map(|position| f64::from(position.weight)).sum();
         let mut sums = Sums { units: units * HELD_OUT_DRAWS as f64, ..Sums::default() };
         let flat = batch.hidden.clone().reshape([rows * width, hidden_size]);

@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 
-use faults::{Document, Faults};
+use faults::{Document, Faults, Section};
 use serde_json::Value;
 
+use super::targets::TargetRule;
 use super::*;
+use crate::RowVectors;
 
 const KEYS: &str = "encoder = \"builtin:words\"\nk = 4\nstride = 1\nmin_suffix = 1\nhead_width = 8\n";
 const DIMENSION: usize = 6;
@@ -298,6 +300,50 @@ fn a_row_draws_the_same_whatever_it_runs_with() {
 }
 
 #[test]
+fn targets_of_other_rows_are_those_of_the_row_that_is_drawn() {
+    let lengths = [6, 4, 7];
+    let (rows, states) = (rows(&lengths), hidden(3, 9));
+    let of = |keys: &str, step: usize| {
+        let mut sfr = build(keys, &lengths);
+        disturb(sfr.as_mut());
+        pass(sfr.as_mut(), &rows, &states, step)
+    };
+    assert_eq!(of("targets = \"own\"", 1), of("", 1));
+    let other = "targets = \"other_rows\"";
+    assert_eq!(of(other, 1), of(other, 1));
+    assert_ne!(of(other, 1).0, of("", 1).0);
+
+    // What is learned, in what places, with what weight stays the row's own; only the vectors are the lender's, that of
+    // the same place, or of its last.
+    let keys = format!("{KEYS}{other}");
+    let document = Document::parse("recipe.toml", &format!("[auxiliary]\n{keys}\n"), &[]).expect("TOML");
+    let mut root = document.root();
+    let mut section = root.section("auxiliary");
+    let (_, _, rule) = read_targets(&mut section);
+    let settings = read_settings(&mut section, rule);
+    let sfr = Sfr::new(&surroundings(&counts(&lengths), 10), settings);
+    let lenders = Lenders::new(&sfr.embeddings.train);
+    let mut lent = [0; 3];
+    for seed in 0..20 {
+        let batch = sfr.batch(&rows, Set::Train, seed);
+        let mut found = batch.targets.chunks(DIMENSION);
+        for (row, positions) in rows.iter().zip(&batch.positions) {
+            assert_eq!(*positions, rule.positions(row, &sfr.embeddings.train));
+            let lender = lenders.draw(row.example, Set::Train, seed);
+            lent[lender] += 1;
+            let texts: Vec<&[f32]> = sfr.embeddings.train.of(lender).flatten().collect();
+            for place in 0..positions.len() {
+                assert_eq!(found.next(), Some(texts[place.min(texts.len() - 1)]), "row {}, seed {seed}", row.example);
+            }
+        }
+        // A row alone has the same targets as among others.
+        let alone = sfr.batch(&rows[1..2], Set::Train, seed);
+        assert_eq!(alone.targets, batch.targets[5 * DIMENSION..8 * DIMENSION]);
+    }
+    assert!(lent.iter().all(|times| *times > 5), "{lent:?}");
+}
+
+#[test]
 fn units_are_the_sum_of_the_weights_of_what_has_a_future() {
     let sfr = build("", &[4, 3]);
     // Responses of 4 and 3 tokens; the last token of each has no future: (4 + 3 + 2)/4 + (3 + 2)/3.
@@ -435,6 +481,7 @@ fn impossible_values_are_refused() {
         "head_width = 0",
         "head_ema = 1",
         "lambda_schedule = \"step\"",
+        "targets = \"others\"",
         "contro = true",
     ];
     for keys in cases {
