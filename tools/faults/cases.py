@@ -49,6 +49,8 @@ TARGETS = [
 ]
 FILES = {
     "recipe.toml": RECIPE,
+    # The runs of a sweep have folders of their own.
+    "sweep.toml": RECIPE.split("[output]")[0],
     "rows.jsonl": lines(rows(24)),
     "held_out.jsonl": lines(rows(6, 100)),
     "intents.jsonl": lines(intents(24)),
@@ -83,9 +85,17 @@ CASES = {
     "nf4": ["model.quantize=nf4", "model.quantize_rows=4"],
     # So high a rate that the best comes first, stays when others go, and the run ends before its last step.
     "patience": ["optimizer.learning_rate=0.3", "checkpoint.patience=3", "checkpoint.keep=1", "train.steps=9"],
+    # Nothing is trained, or was not before the run was made longer.
+    "evaluate": ["train.steps=0"] + PROMPTS,
+    "evaluated": PROMPTS,
 }
+# Steps of a run that is then made longer.
+SHORT = {case: 0 if case == "evaluated" else 2 for case in CASES}
 
 # Where in a run's life the fault comes: what is in the folder when the program starts, and how it is started.
 OF_EVERY_CASE = ["fresh", "resume", "finish", "longer"]
-SCENARIOS = OF_EVERY_CASE + ["log", "export", "merge"]
-OF_CASE = {case: SCENARIOS for case in ("trunc_r", "full", "pissa")}
+SCENARIOS = OF_EVERY_CASE + ["log", "export", "merge", "sweep"]
+OF_CASE = {
+    "trunc_r": SCENARIOS, "full": OF_EVERY_CASE + ["log", "export", "merge"], "pissa": OF_EVERY_CASE + ["export", "merge"],
+    "evaluate": ["fresh"], "evaluated": ["longer"],
+}

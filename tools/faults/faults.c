@@ -20,7 +20,7 @@
  *     torn       of a write, half is written, and the process is killed
  *     after      the process is killed after the call
  *
- * The functions of the C library are replaced, so a program that makes system calls by itself escapes: `run.py --strace`
+ * Programs that this one starts are left alone. The functions of the C library are replaced, so a program that makes system calls by itself escapes: `run.py --strace`
  * compares what is counted with what the kernel sees. Linux only.
  */
 #define _GNU_SOURCE
@@ -67,6 +67,8 @@ __attribute__((constructor)) static void begin(void) {
     const char *folder = getenv("FAULTS_BELOW"), *log = getenv("FAULTS_LOG");
     const char *number = getenv("FAULTS_AT"), *word = getenv("FAULTS_HOW");
     if (!folder) return;
+    /* This process alone: what it starts has its own numbers. */
+    unsetenv("LD_PRELOAD");
     if (folder[0] != '/' || strlen(folder) >= sizeof below) stop("FAULTS_BELOW is no absolute path");
     strcpy(below, folder);
     below_length = strlen(below);
