@@ -8,6 +8,7 @@ mod state;
 pub mod tensorboard;
 pub mod trouble;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,6 +19,9 @@ pub use metrics::{Numbers, StepRecord};
 use progress::Progress;
 use trouble::Watch;
 pub use trouble::Watched;
+
+/// The page's name in a run's directory.
+const PAGE: &str = "report.html";
 
 /// Takes every step and evaluation of a run to the terminal, `metrics.jsonl` and TensorBoard, and ends it with
 /// `report.html`.
@@ -58,9 +62,24 @@ impl Reporter {
     /// A file of the run that cannot be read or written.
     pub fn finish(self, run: &Run, recipe: &toml::Table) -> Result<(), Fault> {
         let title = run.folder().display().to_string();
-        let compared = compared(run.folder());
-        let page = html::render(&title, &run.metrics()?, recipe, self.watch.watched(), compared.as_deref());
-        run.write_file("report.html", page.as_bytes())
+        let (compared, lines) = (compared(run.folder()), run.metrics()?);
+        let mut page = html::render(&title, &lines, recipe, self.watch.watched(), compared.as_deref());
+        let last = lines.iter().filter_map(|line| line["step"].as_u64()).max().unwrap_or_default();
+        page += &mark(last as usize);
+        run.write_file(PAGE, page.as_bytes())
+    }
+
+    /// Whether a run's page is there and tells all of it up to `step`; one of fewer steps is that of a run that was made longer.
+    ///
+    /// # Errors
+    /// The page is there and cannot be read.
+    pub fn has_told(run: &Run, step: usize) -> Result<bool, Fault> {
+        let path = run.folder().join(PAGE);
+        match std::fs::read(&path) {
+            Ok(page) => Ok(page.ends_with(mark(step).as_bytes())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Fault::of_file("cannot read this", &path, &error)),
+        }
     }
 
     fn write(&mut self, run: &mut Run, record: &StepRecord) -> Result<(), Fault> {
@@ -85,6 +104,11 @@ impl Reporter {
         }
         Ok(())
     }
+}
+
+/// The last line of the page, which nobody sees: the step up to which it tells.
+fn mark(step: usize) -> String {
+    format!("\n<!-- up to step {step} -->\n")
 }
 
 /// What the run measured before, while and after it trained, as a section of its page. The run is whole without it: a file

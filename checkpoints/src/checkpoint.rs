@@ -162,12 +162,10 @@ pub fn find_checkpoint(path: &Path) -> Result<Checkpoint, Fault> {
     if path.join(MANIFEST).exists() {
         return Checkpoint::open(path);
     }
-    let folder = path.parent().filter(|_| path.is_file());
-    if let Some(target) = folder.and_then(|folder| run::pointed(folder, path.file_name()?.to_str()?)) {
-        return Checkpoint::open(&target);
-    }
     if path.is_file() {
-        return Err(no_folder(path));
+        let pointer = path.parent().zip(path.file_name().and_then(|name| name.to_str()));
+        let target = pointer.map(|(folder, name)| run::pointed(folder, name)).transpose()?.flatten();
+        return target.map_or_else(|| Err(no_folder(path)), |target| Checkpoint::open(&target));
     }
     match Run::open(path)?.latest()? {
         Some(checkpoint) => Ok(checkpoint),

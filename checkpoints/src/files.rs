@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Component, Path};
+use std::sync::Once;
 
 use faults::{Fault, Place};
 
@@ -41,9 +42,44 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
     plain && !name.starts_with('.') && !name.contains(['\\', '\0'])
 }
 
-/// A folder and those above it.
+/// Whether there is something by that name. That nobody can tell is a fault, and does not mean that there is nothing.
+pub(crate) fn is_there(path: &Path) -> Result<bool, Fault> {
+    match path.try_exists() {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(false),
+        found => found.map_err(|error| fault("look at", path, &error)),
+    }
+}
+
+/// Makes a call again that a signal has interrupted, which file systems over a network let happen. What the standard library
+/// does so by itself (opening, reading, writing, syncing) needs none of this.
+fn again<T>(call: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+/// A folder and those above it, with their names on the disk.
 pub(crate) fn create_folder(path: &Path) -> Result<(), Fault> {
-    hook::operation(false).and_then(|()| fs::create_dir_all(path)).map_err(|error| fault("create", path, &error))
+    if path.is_dir() {
+        return Ok(());
+    }
+    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.is_dir()).collect();
+    hook::operation(false)
+        .and_then(|()| again(|| fs::create_dir_all(path)))
+        .map_err(|error| fault("create", path, &error))?;
+    // A file that is synced in a folder without a name would be lost with it.
+    for folder in missing.into_iter().filter(|folder| !folder.as_os_str().is_empty()) {
+        sync_folder(within(folder))?;
+    }
+    Ok(())
+}
+
+/// The folder that something lies in.
+fn within(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Writes a file that no reader looks for yet, and waits until it is on the disk.
@@ -66,7 +102,7 @@ pub(crate) fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Res
 /// # Errors
 /// The disk is full or fails; what was there remains.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
-    let folder = path.parent().expect("a file of a run lies in the run's folder");
+    let folder = within(path);
     let name = path.file_name().expect("a file of a run has a name").to_string_lossy();
     let partial = folder.join(format!(".{name}.partial"));
     let replaced = write(&partial, |out| out.write_all(bytes)).and_then(|()| rename(&partial, path));
@@ -80,27 +116,48 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
 
 /// Renames within one file system.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), Fault> {
-    hook::operation(false).and_then(|()| fs::rename(from, to)).map_err(|error| fault("rename", from, &error))
+    let renamed = hook::operation(false).and_then(|()| again(|| fs::rename(from, to)));
+    renamed.map_err(|error| fault("rename", from, &error))
 }
 
-/// Waits until the names in a folder are on the disk.
+/// Waits until the names in a folder are on the disk. Where that cannot be had, because a file system does not sync folders
+/// (CIFS, some of FUSE) or one may be written and not read, it is said once.
 pub(crate) fn sync_folder(path: &Path) -> Result<(), Fault> {
     let synced = || -> io::Result<()> {
         hook::operation(false)?;
         // Only Unix opens folders as files; elsewhere the rename itself is all there is.
-        if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+        if !cfg!(unix) {
+            return Ok(());
+        }
+        File::open(path)?.sync_all()
     };
-    synced().map_err(|error| fault("sync", path, &error))
+    match synced() {
+        Err(error) if is_no_sync(error.kind()) => {
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                let folder = path.display();
+                tracing::warn!(
+                    "{folder}: the folder cannot be synced ({error}): after a loss of power its newest files may be gone"
+                );
+            });
+            Ok(())
+        }
+        synced => synced.map_err(|error| fault("sync", path, &error)),
+    }
+}
+
+fn is_no_sync(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::PermissionDenied)
 }
 
 /// Removes a file, which may be gone already.
 pub(crate) fn remove_file(path: &Path) -> Result<(), Fault> {
-    gone(hook::operation(true).and_then(|()| fs::remove_file(path)), path)
+    gone(hook::operation(true).and_then(|()| again(|| fs::remove_file(path))), path)
 }
 
 /// Removes a folder and all in it, which may be gone already.
 pub(crate) fn remove_folder(path: &Path) -> Result<(), Fault> {
-    gone(hook::operation(true).and_then(|()| fs::remove_dir_all(path)), path)
+    gone(hook::operation(true).and_then(|()| again(|| fs::remove_dir_all(path))), path)
 }
 
 fn gone(removed: io::Result<()>, path: &Path) -> Result<(), Fault> {

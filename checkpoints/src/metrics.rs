@@ -3,8 +3,6 @@
 //! A process that dies leaves a torn last line; a resumed run starts at an earlier step than the last line has. Both are
 //! cut off before anything is appended.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::path::Path;
 
 use faults::{Fault, Place};
@@ -15,22 +13,14 @@ use crate::files;
 /// The file's name in a run's directory.
 pub(crate) const METRICS: &str = "metrics.jsonl";
 
-/// Opens the file for appending.
-pub(crate) fn open(path: &Path) -> Result<File, Fault> {
-    OpenOptions::new().create(true).append(true).open(path).map_err(|error| files::fault("write", path, &error))
-}
-
-/// Appends one line.
-pub(crate) fn append(file: &mut File, path: &Path, line: &Value) -> Result<(), Fault> {
-    // One write for the whole line, so that a reader beside us sees whole lines.
-    let mut text = line.to_string();
-    text.push('\n');
-    file.write_all(text.as_bytes()).map_err(|error| files::fault("write", path, &error))
+/// A line as it is appended: in one write, so that a reader beside us sees whole lines.
+pub(crate) fn line(line: &Value) -> Vec<u8> {
+    format!("{line}\n").into_bytes()
 }
 
 /// All lines; a torn last line is left out.
 pub(crate) fn read(path: &Path) -> Result<Vec<Value>, Fault> {
-    let text = if path.exists() { files::read(path)? } else { Vec::new() };
+    let text = if files::is_there(path)? { files::read(path)? } else { Vec::new() };
     let mut values = Vec::new();
     for (number, line) in lines(&text) {
         match (serde_json::from_slice(line.content), line.ended) {

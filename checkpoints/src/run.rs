@@ -4,14 +4,18 @@
 //! manifest and renamed. `latest` and `best` are text files in `checkpoints/` that hold a checkpoint's folder name. What
 //! a crash leaves behind is hidden, ignored, and removed by the next save.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use faults::{Fault, Place};
 use serde_json::Value;
 
 use crate::checkpoint::{self, Checkpoint, Contents};
+use crate::lock::Lock;
 use crate::manifest::MANIFEST;
 use crate::{files, metrics};
 
@@ -36,7 +40,8 @@ pub struct Retention {
 #[derive(Debug)]
 pub struct Run {
     folder: PathBuf,
-    metrics: Option<File>,
+    /// The files that are appended to, by their paths. What they hold is on the disk before a checkpoint is.
+    appended: RefCell<BTreeMap<PathBuf, File>>,
     /// Held until the run is dropped; the system gives it back when the process dies, however it does.
     lock: Option<File>,
 }
@@ -49,7 +54,7 @@ impl Run {
     pub fn create(dir: &Path) -> Result<Self, Fault> {
         Self::refuse_used(dir)?;
         files::create_folder(&dir.join(CHECKPOINTS))?;
-        Ok(Self { folder: dir.into(), metrics: None, lock: None })
+        Ok(Self::at(dir))
     }
 
     /// Looks whether [`Run::create`] could begin a run in `dir`, and makes nothing.
@@ -76,31 +81,30 @@ impl Run {
     /// # Errors
     /// `dir` is not a run's directory.
     pub fn open(dir: &Path) -> Result<Self, Fault> {
-        if !dir.join(RECIPE).is_file() && !dir.join(CHECKPOINTS).is_dir() {
+        if !files::is_there(&dir.join(RECIPE))? && !files::is_there(&dir.join(CHECKPOINTS))? {
             let what = if dir.is_dir() { "not a run's directory" } else { "there is no such directory" };
             let hint = format!("a run's directory, which `trainer run` writes, holds `{RECIPE}` and `{CHECKPOINTS}`");
             return Err(Fault::new(what).at(Place::file(dir)).hint(hint));
         }
-        Ok(Self { folder: dir.into(), metrics: None, lock: None })
+        Ok(Self::at(dir))
     }
 
-    /// Keeps every other process from training into this directory, until this run is dropped or the process ends.
+    fn at(dir: &Path) -> Self {
+        Self { folder: dir.into(), appended: RefCell::default(), lock: None }
+    }
+
+    /// Keeps every other process from training into this directory, until this run is dropped or the process ends. Where the
+    /// file system knows no locks, a warning says so.
     ///
     /// # Errors
-    /// Another process holds it, or the file system knows no locks.
+    /// Another process holds it, or the file cannot be written.
     pub fn lock(&mut self) -> Result<(), Fault> {
-        let path = self.folder.join(LOCK);
-        let file = File::create(&path).map_err(|error| files::fault("write", &path, &error))?;
-        match file.try_lock() {
-            Ok(()) => {
-                self.lock = Some(file);
-                Ok(())
-            }
-            Err(TryLockError::WouldBlock) => Err(Fault::new("another process is training into this directory")
-                .at(Place::file(&self.folder))
-                .hint("wait for it, or choose another `output.dir`")),
-            Err(TryLockError::Error(error)) => Err(files::fault("lock", &path, &error)),
+        let (file, lock) = lock_in(&self.folder)?;
+        if let Lock::Missing(error) = lock {
+            Lock::warn_of_missing(&self.folder, &error);
         }
+        self.lock = Some(file);
+        Ok(())
     }
 
     /// Tells before anything is read or computed that [`Run::lock`] would fail.
@@ -108,7 +112,7 @@ impl Run {
     /// # Errors
     /// Another process trains into `dir`.
     pub fn refuse_in_use(dir: &Path) -> Result<(), Fault> {
-        if dir.join(LOCK).is_file() { Self { folder: dir.into(), metrics: None, lock: None }.lock() } else { Ok(()) }
+        if dir.join(LOCK).is_file() { lock_in(dir).map(drop) } else { Ok(()) }
     }
 
     /// The run's directory.
@@ -136,29 +140,22 @@ impl Run {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn append_metrics(&mut self, line: &Value) -> Result<(), Fault> {
-        let path = self.folder.join(metrics::METRICS);
-        let file = match &mut self.metrics {
-            Some(file) => file,
-            none => none.insert(metrics::open(&path)?),
-        };
-        metrics::append(file, &path, line)
+    pub fn append_metrics(&self, line: &Value) -> Result<(), Fault> {
+        self.append_file(metrics::METRICS, &metrics::line(line))
     }
 
     /// Drops from `metrics.jsonl` the lines of steps after `step`, and a line that a crash has torn.
     ///
     /// # Errors
     /// The file cannot be read or replaced.
-    pub fn cut_metrics(&mut self, step: usize) -> Result<(), Fault> {
+    pub fn cut_metrics(&self, step: usize) -> Result<(), Fault> {
         let path = self.folder.join(metrics::METRICS);
-        // The open file would go on writing into the one that is replaced.
-        self.metrics = None;
-        if !path.exists() {
+        if !files::is_there(&path)? {
             return Ok(());
         }
         let text = files::read(&path)?;
         let kept = metrics::kept(&text, step);
-        if kept == text { Ok(()) } else { files::replace(&path, &kept) }
+        if kept == text { Ok(()) } else { self.write_file(metrics::METRICS, &kept) }
     }
 
     /// All whole lines of `metrics.jsonl`, none when there is no such file.
@@ -174,17 +171,27 @@ impl Run {
     /// # Errors
     /// The name leaves the run's directory, or the file cannot be written.
     pub fn write_file(&self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Fault> {
-        files::replace(&self.inside(name.as_ref())?, bytes)
+        let path = self.inside(name.as_ref())?;
+        // An open file would go on writing into the one that is replaced.
+        self.appended.borrow_mut().remove(&path);
+        files::replace(&path, bytes)
     }
 
-    /// Appends to a file of the run, which is created when it is not there.
+    /// Appends to a file of the run, which is created when it is not there. It stays open; the next save puts it on the disk.
     ///
     /// # Errors
     /// The name leaves the run's directory, or the file cannot be written.
     pub fn append_file(&self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Fault> {
         let path = self.inside(name.as_ref())?;
-        let open = OpenOptions::new().create(true).append(true).open(&path);
-        open.and_then(|mut file| file.write_all(bytes)).map_err(|error| files::fault("write", &path, &error))
+        let mut appended = self.appended.borrow_mut();
+        let mut append = || -> std::io::Result<()> {
+            let file = match appended.entry(path.clone()) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(none) => none.insert(File::options().create(true).append(true).open(&path)?),
+            };
+            file.write_all(bytes)
+        };
+        append().map_err(|error| files::fault("write", &path, &error))
     }
 
     /// Saves a checkpoint: complete, or not at all. One of the same step is replaced.
@@ -196,8 +203,8 @@ impl Run {
         files::create_folder(&folder)?;
         sweep(&folder)?;
         // Whoever resumes from this checkpoint needs the lines that led to it.
-        if let Some(file) = &self.metrics {
-            file.sync_all().map_err(|error| files::fault("write", &self.folder.join(metrics::METRICS), &error))?;
+        for (path, file) in self.appended.borrow().iter() {
+            file.sync_all().map_err(|error| files::fault("write", path, &error))?;
         }
         let staging = folder.join(format!("{STAGING}{step:06}"));
         let target = folder.join(folder_name(step));
@@ -244,7 +251,7 @@ impl Run {
     /// The folder of checkpoints cannot be read, or all of them are damaged.
     pub fn latest(&self) -> Result<Option<Checkpoint>, Fault> {
         let folder = self.folder.join(CHECKPOINTS);
-        let named = pointed(&folder, LATEST);
+        let named = pointed(&folder, LATEST)?;
         let mut candidates: Vec<PathBuf> = named.iter().cloned().collect();
         let newest_first = self.checkpoints()?.into_iter().rev().map(|(_, path)| path);
         candidates.extend(newest_first.filter(|path| named.as_ref() != Some(path)));
@@ -265,7 +272,10 @@ impl Run {
             }
         }
         // One that `latest` names and that is gone is not damaged.
-        let gone = named.filter(|named| !named.exists()).map(Place::file);
+        let gone = match named {
+            Some(named) if !files::is_there(&named)? => Some(Place::file(named)),
+            _ => None,
+        };
         damaged.retain(|fault| gone.is_none() || fault.place != gone);
         let (count, first) = (damaged.len(), damaged.into_iter().next());
         match first {
@@ -285,7 +295,7 @@ impl Run {
     /// # Errors
     /// The best checkpoint is not complete any more.
     pub fn best(&self) -> Result<Option<Checkpoint>, Fault> {
-        pointed(&self.folder.join(CHECKPOINTS), BEST).map(|folder| Checkpoint::open(&folder)).transpose()
+        pointed(&self.folder.join(CHECKPOINTS), BEST)?.map(|folder| Checkpoint::open(&folder)).transpose()
     }
 
     /// Steps and folders of all checkpoints, the oldest first; their files are not checked.
@@ -301,7 +311,7 @@ impl Run {
             let step = step_of(name, VISIBLE)
                 .or_else(|| step_of(name, REPLACED).filter(|step| !entries.contains(&folder_name(*step))));
             if let Some(step) = step
-                && folder.join(name).join(MANIFEST).is_file()
+                && files::is_there(&folder.join(name).join(MANIFEST))?
             {
                 found.push((step, folder.join(name)));
             }
@@ -310,8 +320,17 @@ impl Run {
         Ok(found)
     }
 
+    /// Whether there is a checkpoint in `dir`, which need not be a run.
+    ///
+    /// # Errors
+    /// The disk does not say.
+    pub fn has_checkpoints(dir: &Path) -> Result<bool, Fault> {
+        Ok(!Self::at(dir).checkpoints()?.is_empty())
+    }
+
     fn retain(&self, folder: &Path, step: usize, retention: &Retention) -> Result<(), Fault> {
-        let kept = [pointed(folder, LATEST), pointed(folder, BEST)];
+        // One that cannot be read may name any: nothing is removed then.
+        let kept = [pointed(folder, LATEST)?, pointed(folder, BEST)?];
         let checkpoints = self.checkpoints()?;
         // Later ones are of another history, that of the run before it was resumed: not ours to count or to remove.
         let so_far: Vec<_> = checkpoints.into_iter().filter(|(found, _)| *found <= step).collect();
@@ -340,26 +359,47 @@ impl Run {
     }
 }
 
-/// The checkpoint folder that `latest` or `best` in `folder` names.
-pub(crate) fn pointed(folder: &Path, pointer: &str) -> Option<PathBuf> {
-    let text = fs::read_to_string(folder.join(pointer)).ok()?;
+/// The lock file of a run's directory, and what came of asking for it.
+fn lock_in(folder: &Path) -> Result<(File, Lock), Fault> {
+    let path = folder.join(LOCK);
+    let file = File::create(&path).map_err(|error| files::fault("write", &path, &error))?;
+    match Lock::ask(|| file.try_lock()) {
+        Lock::Taken => Err(Fault::new("another process is training into this directory")
+            .at(Place::file(folder))
+            .hint("wait for it, or choose another `output.dir`")),
+        lock => Ok((file, lock)),
+    }
+}
+
+/// The checkpoint folder that `latest` or `best` in `folder` names; `None` where there is no such file, or it names none.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub(crate) fn pointed(folder: &Path, pointer: &str) -> Result<Option<PathBuf>, Fault> {
+    let path = folder.join(pointer);
+    let text = match fs::read(&path) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) => return Err(files::fault("read", &path, &error)),
+    };
     let name = text.trim();
-    let step = step_of(name, VISIBLE)?;
+    let Some(step) = step_of(name, VISIBLE) else { return Ok(None) };
     let target = folder.join(name);
     let replaced = folder.join(format!("{REPLACED}{step:06}"));
-    Some(if !target.exists() && replaced.exists() { replaced } else { target })
+    Ok(Some(if !files::is_there(&target)? && files::is_there(&replaced)? { replaced } else { target }))
 }
 
 /// Puts a complete staging folder in its place, and the one it replaces out of the way.
 fn publish(folder: &Path, staging: &Path, target: &Path, step: usize) -> Result<(), Fault> {
     let replaced = folder.join(format!("{REPLACED}{step:06}"));
-    let replaces = target.exists();
+    let replaces = files::is_there(target)?;
     if replaces {
         files::rename(target, &replaced)?;
     }
     if let Err(fault) = files::rename(staging, target) {
         if replaces {
-            files::rename(&replaced, target)?;
+            // The first fault says what is wrong; the next save does this too.
+            let _ = files::rename(&replaced, target);
         }
         return Err(fault);
     }
@@ -398,7 +438,7 @@ fn step_of(name: &str, prefix: &str) -> Option<usize> {
 
 /// The names in a folder, none when there is no such folder.
 fn entries(folder: &Path) -> Result<Vec<String>, Fault> {
-    if !folder.exists() {
+    if !files::is_there(folder)? {
         return Ok(Vec::new());
     }
     let read = || -> std::io::Result<Vec<String>> {

@@ -80,7 +80,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         }
         Start::Evaluated => (plan.identity()?, plan.encoder_fingerprints()?),
     };
-    if start.is_done(&plan) {
+    if start.is_done(&folder, &plan)? {
         finish(&start, &folder, &plan)?;
         return Ok(Outcome::Done);
     }
@@ -144,7 +144,10 @@ impl Start {
         if !resume {
             return Ok(Self::Fresh);
         }
-        if !folder.exists() {
+        if !folder
+            .try_exists()
+            .map_err(|error| Fault::of_file("cannot look at the output directory", folder, &error))?
+        {
             return Err(Fault::new("there is no run to go on with yet: there is no such directory")
                 .at(Place::file(folder))
                 .hint("leave `--resume` out to start it; `output.dir` of the recipe says where it is")
@@ -169,17 +172,17 @@ impl Start {
         self.resumed().map_or(0, |resumed| resumed.checkpoint.step)
     }
 
-    /// True when no step is left to be done of a run that goes on.
-    fn is_done(&self, plan: &Plan) -> bool {
-        match self {
+    /// True when no step is left to be done of a run that goes on in `folder`.
+    fn is_done(&self, folder: &Path, plan: &Plan) -> Result<bool, Fault> {
+        Ok(match self {
             Self::Fresh => false,
-            Self::Evaluated => plan.steps == 0,
+            Self::Evaluated => plan.steps == 0 && evaluated::is_done(folder)?,
             Self::GoesOn(resumed) => {
                 let Resumed { checkpoint, state, .. } = resumed.as_ref();
                 let is_out_of_patience = state.is_out_of_patience(plan.recipe.checkpoint.patience);
                 checkpoint.step >= plan.steps || state.stopped_early || is_out_of_patience
             }
-        }
+        })
     }
 
     /// The run's folder, locked.

@@ -12,6 +12,8 @@ mod brought;
 mod check;
 mod cluster;
 mod diffuse;
+#[cfg(target_os = "linux")]
+mod disk;
 mod divergence;
 mod dropout;
 mod evaluation;

@@ -287,6 +287,35 @@ fn a_finished_run_says_so_and_is_left_alone() {
     assert!(before == place.tree("run"));
 }
 
+/// A run that was made longer has a page already, of fewer steps.
+#[test]
+fn a_longer_run_that_was_ended_before_its_page_gets_its_page() {
+    let place = Workplace::new();
+    place.trainer("run recipe.toml --set train.steps=2").succeeds();
+    let of_two = place.text("run/report.html");
+    place.trainer("run recipe.toml --set train.steps=4 --resume").succeeds();
+    let of_four = place.text("run/report.html");
+    assert!(of_two.contains("2 steps") && of_four.contains("4 steps"));
+    place.write("run/report.html", of_two);
+    place.trainer("run recipe.toml --set train.steps=4 --resume").succeeds().says(&["done: 4 steps"]);
+    assert!(of_four == place.text("run/report.html"), "the page is that of the shorter run");
+}
+
+#[test]
+fn an_evaluation_that_was_cut_short_is_made_when_it_is_resumed() {
+    let whole = Workplace::new();
+    whole.trainer("run recipe.toml --set train.steps=0").succeeds();
+    let place = Workplace::new();
+    place.trainer("run recipe.toml --set train.steps=0").succeeds();
+    std::fs::remove_file(place.path("run/report.html")).expect("a removed file");
+    place.write("run/metrics.jsonl", "{\"step\":0,\"spl");
+    place.trainer("run recipe.toml --set train.steps=0 --resume").succeeds().says(&["done: evaluated"]);
+    assert_eq!(whole.timeless("run"), place.timeless("run"));
+    assert!(place.path("run/report.html").exists());
+    let done = place.trainer("run recipe.toml --set train.steps=0 --resume").succeeds();
+    done.says(&["the run is done already"]);
+}
+
 #[test]
 fn a_checkpoint_that_was_damaged_is_passed_over() {
     let place = Workplace::new();

@@ -217,6 +217,21 @@ fn the_newest_stay_and_so_does_the_best() {
 }
 
 #[test]
+fn nothing_is_removed_while_nobody_can_tell_which_is_the_best() {
+    let (_guard, run) = new_run();
+    run.save(1, &Contents { best: true, ..contents(1) }, &KEEP).unwrap();
+    run.save(2, &contents(2), &KEEP).unwrap();
+    let best = run.folder().join(CHECKPOINTS).join(BEST);
+    fs::remove_file(&best).unwrap();
+    // Not readable, not even by root.
+    fs::create_dir(&best).unwrap();
+    let fault = run.save(3, &contents(3), &Retention { keep: 1 }).unwrap_err();
+    assert!(fault.to_string().contains("best: cannot read this"), "{fault}");
+    assert_eq!(steps(&run), [1, 2, 3]);
+    assert_holds(&run.latest().unwrap().unwrap(), 3, &contents(3));
+}
+
+#[test]
 fn a_new_run_needs_an_empty_place() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "x").unwrap();
@@ -236,7 +251,7 @@ fn a_new_run_needs_an_empty_place() {
 
 #[test]
 fn metrics_are_cut_and_appended_to() {
-    let (_guard, mut run) = new_run();
+    let (_guard, run) = new_run();
     assert_eq!(run.metrics().unwrap(), Vec::<Value>::new());
     run.cut_metrics(3).unwrap();
     for step in 0..5 {
@@ -260,7 +275,7 @@ fn metrics_are_cut_and_appended_to() {
 
 #[test]
 fn a_cut_of_the_metrics_that_fails_leaves_them_as_they_were() {
-    let (_guard, mut run) = new_run();
+    let (_guard, run) = new_run();
     for step in 0..5 {
         run.append_metrics(&json!({"step": step})).unwrap();
     }

@@ -8,6 +8,7 @@ use faults::{Fault, Faults, Place};
 use super::resume::refuse_changes;
 use crate::logging::typed::quoted;
 use crate::recipe::since_start;
+use crate::report::Reporter;
 
 /// Whether the run in a folder evaluated and was to do nothing else, so that going on from it is to begin.
 ///
@@ -15,7 +16,9 @@ use crate::recipe::since_start;
 /// `folder` is not a run's directory, or its files cannot be read.
 pub fn is_all(folder: &Path) -> Result<bool, Fault> {
     let run = Run::open(folder)?;
-    Ok(run.latest()?.is_none() && steps(&run).is_ok_and(|steps| steps == Some(0)))
+    // One that was ended before it had a recipe has evaluated nothing.
+    let has_recipe = folder.join("recipe.toml").is_file();
+    Ok(run.latest()?.is_none() && has_recipe && steps(&run)? == Some(0))
 }
 
 /// The steps of the recipe that a run keeps.
@@ -29,6 +32,14 @@ fn recipe(run: &Run) -> Result<toml::Table, Fault> {
             .at(Place::file(run.folder().join("recipe.toml")))
             .hint("start a new run in another `output.dir`")
     })
+}
+
+/// Whether that evaluation is done, and its page written.
+///
+/// # Errors
+/// The page cannot be read.
+pub fn is_done(folder: &Path) -> Result<bool, Fault> {
+    Reporter::has_told(&Run::open(folder)?, 0)
 }
 
 /// Looks whether the run that begins in `folder` is the one that evaluated there.

@@ -192,7 +192,7 @@ impl Resumed {
             run.mark_best(step)?;
         }
         let swept = run.tidy(step, &Retention { keep: plan.recipe.checkpoint.keep })?;
-        let unreported = !run.folder().join("report.html").is_file();
+        let unreported = !Reporter::has_told(run, step)?;
         if unreported {
             Reporter::new(plan.steps, step, watched.clone()).finish(run, &plan.recipe.resolved)?;
         }

@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use checkpoints::Lock;
 use faults::{Fault, Faults, Place, counted};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -417,21 +418,24 @@ fn lock(path: &Path, hold: Hold) -> Result<File, Fault> {
     let lock = File::options().read(true).write(true).create(true).truncate(false).open(&file);
     let lock = lock.map_err(|error| Fault::of_file("cannot write it", &file, &error))?;
     let held = match hold {
-        Hold::Alone => lock.try_lock(),
-        Hold::Shared => match lock.try_lock_shared() {
+        Hold::Alone => Lock::ask(|| lock.try_lock()),
+        Hold::Shared => match Lock::ask(|| lock.try_lock_shared()) {
             // A task that has got its place on a cluster does not give it up for who only gathers.
-            Err(TryLockError::WouldBlock) => {
+            Lock::Taken => {
                 announce("waiting for the process that works in the folder of this sweep");
-                lock.lock_shared().map_err(TryLockError::Error)
+                Lock::ask(|| lock.lock_shared().map_err(TryLockError::Error))
             }
             held => held,
         },
     };
     match held {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(Fault::new("another process works in the folder of this sweep")
-            .at(Place::file(path))
-            .hint("wait for it, which may be tasks on a cluster; another sweep has another `--out`")),
-        Err(TryLockError::Error(error)) => Err(Fault::of_file("cannot lock it", &file, &error)),
+        Lock::Held => {}
+        Lock::Taken => {
+            return Err(Fault::new("another process works in the folder of this sweep")
+                .at(Place::file(path))
+                .hint("wait for it, which may be tasks on a cluster; another sweep has another `--out`"));
+        }
+        Lock::Missing(error) => Lock::warn_of_missing(path, &error),
     }
+    Ok(lock)
 }

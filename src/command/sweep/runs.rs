@@ -1,6 +1,6 @@
 //! The runs of a sweep: each a process of this program, and how it ended.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use checkpoints::Run;
+use checkpoints::{Lock, Run};
 use faults::{Fault, Faults, Place};
 use serde_json::json;
 
@@ -188,13 +188,10 @@ impl<'a> Runner<'a> {
         let path = self.folder.log(name);
         let unwritten = |error| Fault::of_file("cannot write the log", &path, &error);
         let log = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(unwritten)?;
-        match log.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let fault = Fault::new(format!("another process is at `{name}`")).at(Place::file(&path));
-                return Err(fault.hint("wait for it"));
-            }
-            Err(TryLockError::Error(error)) => return Err(Fault::of_file("cannot lock the log", &path, &error)),
+        // Where none is to be had, the lock of the whole folder has said so.
+        if let Lock::Taken = Lock::ask(|| log.try_lock()) {
+            let fault = Fault::new(format!("another process is at `{name}`")).at(Place::file(&path));
+            return Err(fault.hint("wait for it"));
         }
         log.set_len(0).map_err(unwritten)?;
         Ok(log)
@@ -204,7 +201,7 @@ impl<'a> Runner<'a> {
     fn train(&self, point: &Point) -> Result<(), Undone> {
         let folder = self.folder.run(&point.name);
         Run::refuse_in_use(&folder)?;
-        let has_checkpoint = Run::open(&folder).and_then(|run| run.checkpoints()).is_ok_and(|found| !found.is_empty());
+        let has_checkpoint = Run::has_checkpoints(&folder)?;
         if folder.exists() && !has_checkpoint {
             // It was stopped before its first checkpoint, and begins anew.
             fs_err::remove_dir_all(&folder).map_err(|error| Fault::of_file("cannot remove it", &folder, &error))?;
