@@ -58,7 +58,7 @@ proptest! {
     #[test]
     fn of_a_state_and_of_metrics(numbers in proptest::collection::vec(number(), 500)) {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut run = Run::create(&folder.path().join("run")).expect("a run");
+        let run = Run::create(&folder.path().join("run")).expect("a run");
         run.save(1, &contents(json!({"best": [3, numbers[0]], "numbers": numbers})), &Retention { keep: 1 }).expect("saved");
         let state = run.latest().expect("a run").expect("a checkpoint").state().expect("a state");
         let mut read: Vec<u64> = state["numbers"].as_array().expect("a list").iter().map(bits).collect();
