@@ -25,7 +25,7 @@ from styles_phrases import MOODS, STYLES, TOPICS
 MOOD_WEIGHTS = list(itertools.permutations([0.6, 0.3, 0.1]))
 PHRASE_WEIGHTS = [0.65, 0.35]
 THING_WEIGHTS = [0.5, 0.3, 0.2]
-DRAWS = 8
+DRAWS = 32
 
 SFR = '{{kind="sfr",encoder="{encoder}",k=16,stride=1,min_suffix=4,head_width=256{more}}}'
 RECIPE = """seed = 1
@@ -70,7 +70,7 @@ keep_best = false
 every = 200
 
 [sweep]
-grid = ['auxiliary={arms}', "seed=1,2,3"]
+grid = ['auxiliary={arms}', "seed=1,2,3,4,5"]
 temperatures = [0.5, 0.7, 0.85, 1, 1.2, 1.5, 2]
 """
 
@@ -141,12 +141,12 @@ def write_world(given: argparse.Namespace) -> None:
     asked = [(pair, f"{pair[1]} {draw}") for draw in range(DRAWS) for pair in pairs]
     named = [{"id": name, "style": pair[0], "prompt": prompt(*pair)} for pair, name in asked]
     write(folder / "prompts.jsonl", named)
-    write(folder / "truth.jsonl", [row | {"text": drawn(*pair, 1)[0]} for row, (pair, _) in zip(named, asked, strict=True)])
-    encoders = ["builtin:words", str(folder / "encoder")]
-    flows = [f"[{SFR.format(encoder=encoder, more=more)}]" for more in ("", ',targets="other_rows"') for encoder in encoders]
+    truth = [row | {"text": drawn(*pair, 1)[0]} for row, (pair, _) in zip(named, asked, strict=True)]
+    write(folder / "truth.jsonl", truth)
+    own, others = (f"[{SFR.format(encoder=folder / 'encoder', more=more)}]" for more in ("", ',targets="other_rows"'))
     recipe = RECIPE.format(
         folder=folder, hidden=given.hidden, intermediate=given.hidden * 8 // 3, steps=given.steps,
-        arms=",".join(["[]", *flows, '[{kind="mtp",heads=4}]']),
+        arms=",".join(["[]", own, others, '[{kind="mtp",heads=4}]']),
     )
     (folder / "styles.toml").write_text(recipe)
 
