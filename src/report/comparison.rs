@@ -306,8 +306,9 @@ fn add_sweep(folder: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
     })?;
     let base = folder.join("evaluation").join(format!("{BASE}.jsonl"));
     if base.is_file()
-        && let Some(run) = evaluation(&base, BASE)?
+        && let Some(mut run) = evaluation(&base, BASE)?
     {
+        add_samples(&mut run, folder, BASE)?;
         comparison.runs.push(Run { name: BASE.into(), arm: BASE.into(), seed: None, ..run });
     }
     comparison.samples.extend(drawn(&folder.join("samples").join(format!("{BASE}.jsonl")), BASE)?);
@@ -344,7 +345,10 @@ fn add_sweep_run(folder: &Path, entry: &Value, comparison: &mut Comparison) -> R
     let path = folder.join("evaluation").join(format!("{name}.jsonl"));
     let run = if path.is_file() { evaluation(&path, &name)? } else { None };
     match run {
-        Some(run) => comparison.runs.push(Run { name: name.clone(), arm: arm.clone(), seed, ..run }),
+        Some(mut run) => {
+            add_samples(&mut run, folder, &name)?;
+            comparison.runs.push(Run { name: name.clone(), arm: arm.clone(), seed, ..run });
+        }
         None => {
             let why = match (&word("fault")[..], path.is_file()) {
                 ("", true) => "its evaluation is an empty file".into(),
@@ -357,6 +361,17 @@ fn add_sweep_run(folder: &Path, entry: &Value, comparison: &mut Comparison) -> R
     // One column for an arm: its seeds answer the same.
     comparison.samples.extend(drawn(&folder.join("samples").join(format!("{name}.jsonl")), &arm)?);
     comparison.training.extend(training(&folder.join("runs").join(&name), &name, &arm, seed)?);
+    Ok(())
+}
+
+/// What was measured of the samples of a run that a sweep has trained, beside the rest.
+fn add_samples(run: &mut Run, folder: &Path, name: &str) -> Result<(), Fault> {
+    let path = folder.join("samples").join(format!("{name}.measured.jsonl"));
+    let measured = if path.is_file() { evaluation(&path, name)? } else { None };
+    if let Some(Run { points, parts, .. }) = measured {
+        run.points.extend(points);
+        run.parts.extend(parts);
+    }
     Ok(())
 }
 
@@ -392,6 +407,11 @@ fn command(sweep: &Value, recipe: &str, folder: &Path) -> String {
     let temperatures: Vec<String> = list(&evaluation["temperatures"]).iter().map(plain).collect();
     if !temperatures.is_empty() {
         words.push(format!("--temperatures {}", temperatures.join(",")));
+    }
+    let samples = &sweep["samples"];
+    words.extend(samples["prompts"].as_str().map(|prompts| format!("--prompts {}", quoted(prompts))));
+    for (option, key) in [("--sample", "options"), ("--measure", "measure")] {
+        words.extend(list(&samples[key]).iter().map(|value| format!("{option} {}", quoted(&plain(value)))));
     }
     words.push(format!("--out {}", quoted(&folder.display().to_string())));
     words.join(" ")

@@ -431,7 +431,7 @@ mod tests {
                 (EXACT.to_owned(), group(&["mass", "kl", "f8", "coverage.10", "coverage.100"])),
                 (SAMPLES.to_owned(), group(&["distinct", "ead", "vendi.1"])),
             ];
-            StepRecord { measured, ..example(step, "eval", value) }.to_json()
+            StepRecord { measured, nll: value, ..example(step, "eval", value) }.to_json()
         };
         let lines: Vec<Value> = (1..=3).map(step).collect();
         let (found, _) = charts(&lines);

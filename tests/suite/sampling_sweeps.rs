@@ -42,6 +42,10 @@ fn every_run_and_the_base_are_sampled_where_prompts_are_given() {
     assert_eq!(line("distinct")["values"], json!([of_one(1), of_one(2)]));
     assert_eq!(line("distinct")["temperature"], Value::Null);
     assert!(line("nll")["mean"].is_number());
+    let page = place.text("s/report.html");
+    assert!(page.contains("relaxed_semantic_entropy_share"), "the page has no table of samples");
+    let again = "--prompts prompts.jsonl --sample n=3 --sample temperature=0.7 --sample max_tokens=6 --out s";
+    assert!(page.contains(&again.replace("n=3", "n=2")), "the page's command is another sweep");
     let weights = |tree: std::collections::BTreeMap<std::path::PathBuf, Vec<u8>>| {
         tree.into_iter().filter(|(file, _)| file.ends_with("metrics.jsonl")).collect::<Vec<_>>()
     };
