@@ -16,12 +16,12 @@ use metrics::words::{different_words, spoken};
 use metrics::{Exact, Measured, Outcome, Registry, Samples};
 use serde_json::{Map, Value, json};
 
-use crate::engine::best::{EXACT, SAMPLES};
 use crate::engine::data::{Prompt, prompts};
 use crate::evaluation::lines::{Lines, probabilities};
 use crate::evaluation::{BUDGETS, KnownTargets, outcomes};
 use crate::recipe::{Prompts, Recipe};
 use crate::report::Numbers;
+use crate::report::metrics::{EXACT, SAMPLES};
 use crate::sampling::{DecoderRows, End, Sample, Settings, question, sample_all};
 
 /// The temperatures of the exact numbers unless the recipe has others: each costs little beside the pass over the targets.

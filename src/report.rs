@@ -2,7 +2,7 @@
 
 pub mod comparison;
 pub mod html;
-mod metrics;
+pub mod metrics;
 pub mod progress;
 mod state;
 pub mod tensorboard;

@@ -80,7 +80,7 @@ impl Labels {
 
 /// What a sweep says of an arm.
 fn of_grid(arm: &str, grid: &Grid) -> Option<Vec<Part>> {
-    let (_, values) = grid.arms.iter().find(|(known, _)| known == arm)?;
+    let (_, values) = grid.arms.iter().find(|(known, _)| known == arm).filter(|(_, values)| !values.is_empty())?;
     let parts = grid.keys.iter().zip(values).enumerate().flat_map(|(group, (key, value))| {
         // A table is written as its kind and `key=value`.
         let of_table = value.split(", ").map(move |part| match part.split_once('=') {

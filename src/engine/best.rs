@@ -6,10 +6,7 @@ use faults::{Fault, FromToml, Place};
 use metrics::{Better, Registry};
 use serde_json::Value;
 
-/// Groups of numbers in an evaluation's line beside those of the held-out rows.
-pub const EXACT: &str = "exact";
-/// Of the samples that were drawn.
-pub const SAMPLES: &str = "samples";
+use crate::report::metrics::{EXACT, SAMPLES};
 
 /// `checkpoint.best_by`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::metrics;
+use super::metrics::{EXACT, SAMPLES};
 use super::trouble::{self, Watched};
-use crate::engine::best::{EXACT, SAMPLES};
 
 /// Size of a chart's drawing area in SVG units.
 const WIDTH: f64 = 520.0;

@@ -2,6 +2,11 @@
 
 use serde_json::{Map, Value};
 
+/// A group of numbers in an evaluation's line beside those of the held-out rows: the exact ones of rows with targets.
+pub const EXACT: &str = "exact";
+/// Those of the samples that were drawn.
+pub const SAMPLES: &str = "samples";
+
 /// Named numbers, in the order to show them.
 pub type Numbers = Vec<(String, f64)>;
 
