@@ -70,6 +70,9 @@ fn other_kind(path: &Path) -> Option<Fault> {
     if path.is_dir() {
         return fault("the data is a folder, and must be a file of rows", of_folder(path));
     }
+    if let Some(unreadable) = of_no_file(path) {
+        return unreadable;
+    }
     let Some(head) = head(path) else {
         if !path.exists() && name.contains(['*', '?', '{']) {
             return fault("there is no file of this name, and it is no pattern: nothing expands it", of_pattern(path));
@@ -100,6 +103,27 @@ fn head(path: &Path) -> Option<Vec<u8>> {
     let mut head = Vec::with_capacity(HEAD);
     std::fs::File::open(path).ok()?.take(HEAD as u64).read_to_end(&mut head).ok()?;
     Some(head)
+}
+
+/// What is to be said of a path that is neither file nor folder: `None` where it is one of them, and nothing of a pipe, of which
+/// what is looked at would be gone for who reads it.
+#[cfg(unix)]
+fn of_no_file(path: &Path) -> Option<Option<Fault>> {
+    use std::os::unix::fs::FileTypeExt;
+    let kind = path.metadata().ok()?.file_type();
+    if kind.is_fifo() {
+        return Some(None);
+    }
+    let is_of_system = kind.is_char_device() || kind.is_block_device() || kind.is_socket();
+    is_of_system.then(|| {
+        let fault = Fault::new("this is a device, and must be a file of rows").at(Place::file(path));
+        Some(fault.hint("write the rows into a file, or through a pipe"))
+    })
+}
+
+#[cfg(not(unix))]
+fn of_no_file(_: &Path) -> Option<Option<Fault>> {
+    None
 }
 
 /// A command that writes rows by pandas.

@@ -130,11 +130,15 @@ impl fmt::Display for Notice {
             Oddity::Untemplated => write!(
                 f,
                 "{rows} of {of} rows are a question and an answer as plain text, first {place}, and the model has a chat \
-                 template: asked through it, it has not seen them so; `data.chat` names the columns of `user` and `assistant`"
+                 template: asked through it, it has not seen them so; {what}"
             ),
         }
     }
 }
+
+/// How a question and its answer go through a chat template: of rows of two columns, and of rows that have `messages`, too.
+const BY_COLUMNS: &str = "`data.chat` names the columns of `user` and `assistant`";
+const BY_MESSAGES: &str = "a row with `messages` in place of `prompt` goes through it";
 
 /// What is odd about a row as it is written, each oddity with its name.
 pub(crate) fn of_row(row: &Row<'_>, shape: &Shape, options: &Options, tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
@@ -149,9 +153,13 @@ pub(crate) fn of_row(row: &Row<'_>, shape: &Shape, options: &Options, tokenizer:
         let mut values = row.filled().filter(|(column, _)| is_read(column));
         let token = values.find_map(|(_, value)| spelled(value, tokenizer)).map(str::to_owned);
         let is_plain = !["prompt", "completion"].iter().any(|key| row.get(key).is_some_and(Value::is_array));
-        let answers = [Format::PromptCompletion, Format::Alpaca].contains(&shape.format) && is_plain;
-        if answers && token.is_none() && tokenizer.is_instructed() {
-            found.push((Oddity::Untemplated, String::new()));
+        let through_it = match shape.format {
+            Format::PromptCompletion | Format::Alpaca if is_plain => Some(BY_COLUMNS),
+            Format::Targets | Format::Intent if is_plain && row.has("prompt") => Some(BY_MESSAGES),
+            _ => None,
+        };
+        if let Some(words) = through_it.filter(|_| token.is_none() && tokenizer.is_instructed()) {
+            found.push((Oddity::Untemplated, words.to_owned()));
         }
         found.extend(token.map(|token| (Oddity::SpecialToken, token)));
     }

@@ -159,3 +159,24 @@ fn names_that_a_shell_would_expand_are_told_as_such() {
         assert!(found.contains(what) && found.contains("hint: "), "{found}");
     }
 }
+
+/// Looked at first and read afterwards, a pipe would have lost its rows; a device has no end.
+#[cfg(unix)]
+#[test]
+fn prompts_and_samples_come_through_a_pipe_and_not_from_a_device() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let write = |row: &'static str| {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || std::fs::write(pipe, row).expect("a reader"))
+    };
+    let writer = write("{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}\n");
+    assert_eq!(read_prompts(&pipe, &[], false).expect("prompts").rows.len(), 2);
+    writer.join().expect("it was read");
+    let writer = write("{\"prompt\": \"a\", \"text\": \"b\"}\n");
+    assert_eq!(read_samples(&pipe, &[]).expect("samples").prompts.len(), 1);
+    writer.join().expect("it was read");
+    let zero = refuse_other_kinds(&[PathBuf::from("/dev/zero")]).expect_err("no end").to_string();
+    assert!(zero.contains("this is a device"), "{zero}");
+}

@@ -82,7 +82,10 @@ fn blanks_that_are_split_otherwise_inside_a_text_are_seen() {
     assert_eq!(tokenizer.encode("a:\n\n", true), Ok(vec![0, 2, 4]));
     assert_eq!(tokenizer.encode("a:\n\nb", true), Ok(vec![0, 2, 3, 3, 1]));
     let rows = [json!({"prompt": "a:\n", "completion": "b"}), json!({"prompt": "a:\n\n", "completion": "b"})];
-    let expected = [notice(Oddity::Untemplated, 2, 2, 1, ""), notice(Oddity::Seam, 1, 2, 2, "")];
+    let expected = [
+        notice(Oddity::Untemplated, 2, 2, 1, "`data.chat` names the columns of `user` and `assistant`"),
+        notice(Oddity::Seam, 1, 2, 2, ""),
+    ];
     assert_eq!(notices(&rows, &Options::default(), &tokenizer), expected);
 }
 

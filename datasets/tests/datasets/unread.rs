@@ -364,6 +364,13 @@ fn questions_outside_of_a_chat_template_are_noticed() {
         assert!(notices(&row, &with).contains(&Oddity::Untemplated), "{row}");
         assert!(!notices(&row, &without).contains(&Oddity::Untemplated), "{row}");
     }
+    // Rows with targets or intents go through the template where they have messages.
+    let (targets, asked) = (json!(["b", "c"]), json!([{"role": "user", "content": "a"}]));
+    let plain =
+        [json!({"prompt": "a\n", "targets": targets}), json!({"prompt": "a\n", "intent": "i", "response": "b"})];
+    let through_it = [json!({"messages": asked, "targets": targets}), json!({"request": "a", "targets": targets})];
+    assert!(plain.iter().all(|row| notices(row, &with).contains(&Oddity::Untemplated)));
+    assert!(through_it.iter().all(|row| !notices(row, &with).contains(&Oddity::Untemplated)));
     assert!(!notices(&json!({"text": "a"}), &with).contains(&Oddity::Untemplated));
     assert!(!notices(&json!({"prompt": "<|im_start|>a", "completion": "b"}), &with).contains(&Oddity::Untemplated));
 }

@@ -161,7 +161,8 @@ impl<'a> Runner<'a> {
             announce(&format!("{place}: done before"));
             return Ok(());
         }
-        announce(&format!("{place}: training"));
+        let doing = if self.with_sweep(|sweep| sweep.model.is_some()) { "sampling" } else { "training" };
+        announce(&format!("{place}: {doing}"));
         let started = Instant::now();
         let ended = self.task(index);
         match &ended {
@@ -261,7 +262,9 @@ impl<'a> Runner<'a> {
         let evaluation = self.with_sweep(|sweep| sweep.evaluation.clone());
         let mut command = Command::new(&self.program);
         command.args(["eval", model, "--device", &evaluation.device]);
-        command.args(["--probabilities", PROBABILITIES]);
+        if evaluation.data.iter().any(|file| has_targets(Path::new(file), &evaluation.rename)) {
+            command.args(["--probabilities", PROBABILITIES]);
+        }
         let temperatures: Vec<String> = evaluation.temperatures.iter().map(f64::to_string).collect();
         command.args(["--temperatures", &temperatures.join(",")]);
         for file in &evaluation.data {
@@ -327,6 +330,18 @@ impl<'a> Runner<'a> {
         });
         Err(Undone::Failed(words))
     }
+}
+
+/// Whether rows of a file have targets, whose probabilities can be shown.
+fn has_targets(file: &Path, rename: &[String]) -> bool {
+    let rename: Vec<(String, String)> = rename
+        .iter()
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(column, key)| (column.into(), key.into()))
+        .collect();
+    // Rows without a question have no targets; what else is wrong with them `trainer eval` says.
+    datasets::read_prompts(file, &rename, false)
+        .is_ok_and(|prompts| prompts.rows.iter().any(|row| row.columns.contains_key("targets")))
 }
 
 /// A text as TOML and `--set` read it, on one line whatever it holds.
