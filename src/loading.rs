@@ -63,13 +63,32 @@ pub enum Origin {
 pub fn named(path: &str, base: Option<&str>) -> Result<Named, Faults> {
     let folder = Path::new(path);
     if is_run(folder) {
-        return from_checkpoint(find_checkpoint(folder)?, base);
+        let checkpoint = find_checkpoint(folder)?;
+        tell_of_unfinished(folder, &checkpoint)?;
+        return from_checkpoint(checkpoint, base);
     }
     if is_adapter(folder) {
         return from_adapter(folder, base);
     }
     base::refuse_given(base, "a whole model")?;
     Ok(Named::Base(ModelFiles::locate(path, None).map_err(|fault| fault.or_at(Place::file(path)))?))
+}
+
+/// Says so where a run is named as a whole and has not come to its end: what there is of it is its latest checkpoint.
+fn tell_of_unfinished(folder: &Path, checkpoint: &Checkpoint) -> Result<(), Fault> {
+    if !folder.join("checkpoints").is_dir() {
+        return Ok(());
+    }
+    let state = RunState::read(checkpoint)?;
+    let recipe: toml::Table = state.recipe.parse().unwrap_or_default();
+    let number = |table: &str, key: &str| usize::try_from(recipe.get(table)?.get(key)?.as_integer()?).ok();
+    let has_ended_early = state.stopped_early
+        || number("checkpoint", "patience").is_some_and(|most| state.evaluations_since_best >= most);
+    if let Some(steps) = number("train", "steps").filter(|steps| state.step < *steps && !has_ended_early) {
+        let (name, step) = (folder.display(), state.step);
+        tracing::warn!("{name}: the run has not come to its end, and its latest checkpoint is step {step} of {steps}");
+    }
+    Ok(())
 }
 
 /// True for the folder of an adapter as PEFT or an export writes it.

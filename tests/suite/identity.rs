@@ -90,6 +90,18 @@ fn a_relative_path_means_the_same_base_from_everywhere() {
     assert_eq!(draw(&other, "run").stdout, text);
 }
 
+/// Taken for the end of the run, a checkpoint on the way would be compared as if it were one.
+#[test]
+fn a_run_that_is_not_at_its_end_is_told_of_where_it_is_meant_as_a_whole() {
+    let place = Workplace::new();
+    place.trainer("run recipe.toml").succeeds();
+    assert_eq!(draw(&place, "run").stderr, "");
+    std::fs::remove_dir_all(place.path("run/checkpoints/step-000006")).expect("a checkpoint");
+    place.write("run/checkpoints/latest", "step-000004");
+    draw(&place, "run").says(&["run: the run has not come to its end, and its latest checkpoint is step 4 of 6"]);
+    assert_eq!(draw(&place, "run@4").stderr, "");
+}
+
 #[test]
 fn checkpoints_of_a_run_go_by_name() {
     let place = Workplace::new();

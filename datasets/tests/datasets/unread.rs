@@ -347,11 +347,13 @@ fn samples_lose_nothing_without_a_word() {
 /// A model with a chat template that is trained on plain questions is asked otherwise than it has learned.
 #[test]
 fn questions_outside_of_a_chat_template_are_noticed() {
+    let template = "{% for m in messages %}{{ m.role }}:{{ m.content }}{% endfor %}\
+                    {% if add_generation_prompt %}assistant:{% endif %}";
     let file = std::fs::read_to_string(super::fixture("byte_level/tokenizer.json")).expect("the fixture is there");
     let files = [
         ("tokenizer.json", file.as_str()),
         ("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#),
-        ("chat_template.jinja", "{{ messages[0].content }}"),
+        ("chat_template.jinja", template),
     ];
     let with = datasets::Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"));
     let without = datasets::Tokenizer::from_texts(&files[..2]).unwrap_or_else(|faults| panic!("{faults}"));
