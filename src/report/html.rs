@@ -439,7 +439,6 @@ mod tests {
             found.iter().filter(|chart| chart.is_folded == folded).map(|chart| &chart.title[..]).collect()
         };
         let shown = [
-            "nll (nats per token)",
             "precision (mass on the targets)",
             "recall (f8)",
             "coverage in 100 samples",
@@ -451,7 +450,7 @@ mod tests {
         let folded = page.find("<summary>4 more curves").expect("a part that opens without a script");
         let last = page.rfind("aria-label=\"different samples").expect("shown");
         let first = page.find("aria-label=\"exact&#x2f;kl").expect("folded");
-        assert!(last < folded && folded < first && page.matches("<svg").count() == 9);
+        assert!(last < folded && folded < first && page.matches("<svg").count() == 8);
     }
 
     #[test]

@@ -137,7 +137,7 @@ fn samples_against_references_stand_between_a_floor_and_a_ceiling() {
     place.write("a.jsonl", texts(24, 3));
     place.write("b.jsonl", texts(24, 5));
     let compare = "--references references.jsonl --encoder builtin:words";
-    let ended = place.trainer(&format!("eval --samples a.jsonl b.jsonl {compare}")).succeeds();
+    let ended = place.trainer(&format!("eval --samples a.jsonl --samples b.jsonl {compare}")).succeeds();
     place.write("files.jsonl", &ended.stdout);
     place.trainer("report files.jsonl").succeeds();
     let page = place.text("report.html");
