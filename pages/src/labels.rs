@@ -78,9 +78,9 @@ impl Labels {
     }
 }
 
-/// What a sweep says of an arm.
+/// What a sweep says of an arm; `None` where its grid has no key.
 fn of_grid(arm: &str, grid: &Grid) -> Option<Vec<Part>> {
-    let (_, values) = grid.arms.iter().find(|(known, _)| known == arm).filter(|(_, values)| !values.is_empty())?;
+    let (_, values) = grid.arms.iter().find(|(known, values)| known == arm && !values.is_empty())?;
     let parts = grid.keys.iter().zip(values).enumerate().flat_map(|(group, (key, value))| {
         // A table is written as its kind and `key=value`.
         let of_table = value.split(", ").map(move |part| match part.split_once('=') {
@@ -159,6 +159,9 @@ mod tests {
         let keys = ["objective.kind", "optimizer.learning_rate"];
         let of = grid(&keys, &[(two[0], &["nll", "0.1"]), (two[1], &["nll", "0.2"])]);
         assert_eq!(labels(&two, &of), ["learning_rate 0.1", "learning_rate 0.2"]);
+        // A grid without a key says nothing of them.
+        let without = grid(&[], &[("kind=nll", &[]), ("kind=cdiv", &[])]);
+        assert_eq!(labels(&["kind=nll", "kind=cdiv"], &without), ["nll", "cdiv"]);
         let both = ["a=1,b=2,kind=x", "a=2,b=1,kind=x"];
         assert_eq!(labels(&both, &Grid::default()), ["a 1 b 2", "a 2 b 1"]);
     }
