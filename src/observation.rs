@@ -155,7 +155,7 @@ impl Observation {
         }
         // Texts long and different enough for every metric.
         let text = |sample| (0..16).map(|word| format!("{sample}.{word} ")).collect();
-        let sample = |sample| Sample { ids: Vec::new(), text: text(sample), end: End::Limit };
+        let sample = |sample| Sample { ids: Vec::new(), text: text(sample), end: End::Token };
         if self.how.samples > 0 {
             let drawn: Vec<Sample> = (0..self.how.samples).map(sample).collect();
             let targets = (!self.targets.is_empty()).then(|| KnownTargets::new(["0.0"], true));
@@ -248,7 +248,7 @@ impl Observation {
                 line.insert("prompt".into(), json!(asked.text));
                 line.insert("sample".into(), json!(index));
                 line.extend(sample.columns().map(|(key, value)| (key.into(), value)));
-                let is_right = |targets: &KnownTargets| json!(targets.find(&sample.text).is_some());
+                let is_right = |targets: &KnownTargets| json!(says(targets, sample));
                 line.extend(asked.targets.as_ref().map(|targets| ("correct".into(), is_right(targets))));
                 format!("{}\n", faults::json::to_line(&Value::Object(line)))
             })
@@ -279,6 +279,11 @@ fn exact_numbers(exact: &Exact<'_>, registry: &Registry) -> Numbers {
     registry.exact.iter().flat_map(|metric| named(metric.name, &(metric.measure)(exact))).collect()
 }
 
+/// Whether a sample says one of the targets.
+fn says(targets: &KnownTargets, sample: &Sample) -> bool {
+    targets.find(&sample.text, sample.has_ended()).is_some()
+}
+
 /// The mean of every number over the prompts that have it, samples of equal words meaning the same; `targets` are those of each
 /// prompt, all of which have as many samples.
 fn of_samples(drawn: &[Sample], targets: &[Option<&KnownTargets>], registry: &Registry) -> Numbers {
@@ -287,10 +292,10 @@ fn of_samples(drawn: &[Sample], targets: &[Option<&KnownTargets>], registry: &Re
     let vocabulary = different_words(&texts);
     let ks: Vec<usize> = USUAL_K.into_iter().filter(|k| *k <= count).collect();
     let mut numbers: Vec<(String, Vec<f64>)> = Vec::new();
-    for (texts, targets) in texts.chunks(count).zip(targets) {
+    for ((texts, samples), targets) in texts.chunks(count).zip(drawn.chunks(count)).zip(targets) {
         let words: Vec<String> = texts.iter().map(|text| spoken(text)).collect();
         let (sizes, classes) = judged(count, |i, j| words[i] == words[j]);
-        let is_right = |targets: &&KnownTargets| texts.iter().map(|text| targets.find(text).is_some()).collect();
+        let is_right = |targets: &&KnownTargets| samples.iter().map(|sample| says(targets, sample)).collect();
         let correct: Option<Vec<bool>> = targets.as_ref().map(is_right);
         let samples = Samples {
             texts: Some(texts),

@@ -58,9 +58,14 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// True where a token or a text ends it, and not its greatest length.
+    pub fn has_ended(&self) -> bool {
+        self.end != End::Limit
+    }
+
     /// What a row of samples says of it.
     pub fn columns(&self) -> [(&'static str, Value); 3] {
-        [("text", json!(self.text)), ("ids", json!(self.ids)), ("stopped", json!(self.end != End::Limit))]
+        [("text", json!(self.text)), ("ids", json!(self.ids)), ("stopped", json!(self.has_ended()))]
     }
 }
 

@@ -93,7 +93,9 @@ pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>, labels: &Labels) -> Verdict {
     let ones: Vec<f64> = pairs.runs.iter().filter_map(|(run, _)| precision_near_one(run)).collect();
     let wanted = Mean::of(&ones).mean;
     let Some(precision) = shared(curves.iter().flat_map(|(a, b)| [a, b]), wanted) else {
-        return untold(apart(&curves, names[0], names[1]));
+        let why = apart(&curves, names[0], names[1]);
+        let sentence = format!("{} and {} cannot be compared at equal precision: {why}.", names[0], names[1]);
+        return Verdict { sentence, ..verdict };
     };
     if precision < NOTHING {
         return untold(format!("next to nothing of what they say is a target (precision {})", plain(precision)));

@@ -31,12 +31,13 @@ impl KnownTargets {
         Ok(Self::new(texts.iter().map(String::as_str), open))
     }
 
-    /// The target that a sample says, blanks at its ends left out.
-    pub fn find(&self, sample: &str) -> Option<&str> {
+    /// The target that a sample says, blanks at its ends left out. One that has not `ended`, but was cut at its greatest length,
+    /// says a target only where targets are beginnings: what would have come next is not known.
+    pub fn find(&self, sample: &str, ended: bool) -> Option<&str> {
         let sample = sample.trim();
         match self.open {
             true => self.texts.iter().find(|target| sample.starts_with(target.as_str())),
-            false => self.texts.get(sample),
+            false => self.texts.get(sample).filter(|_| ended),
         }
         .map(String::as_str)
     }
@@ -54,11 +55,15 @@ mod tests {
     #[test]
     fn a_sample_says_a_target_whole_or_where_targets_are_open_begins_with_it() {
         let closed = KnownTargets::new(["red fox", " owl\n"], false);
-        assert_eq!(closed.find(" red fox \n"), Some("red fox"));
-        assert_eq!(closed.find("owl"), Some("owl"));
-        assert_eq!((closed.find("red fox runs"), closed.find("Owl"), closed.find("")), (None, None, None));
+        assert_eq!(closed.find(" red fox \n", true), Some("red fox"));
+        assert_eq!(closed.find("owl", true), Some("owl"));
+        assert_eq!(closed.find("owl", false), None);
+        assert_eq!(
+            (closed.find("red fox runs", true), closed.find("Owl", true), closed.find("", true)),
+            (None, None, None)
+        );
         let open = KnownTargets::new(["red fox", "owl"], true);
-        assert_eq!(open.find("red fox runs"), Some("red fox"));
-        assert_eq!(open.find("red"), None);
+        assert_eq!(open.find("red fox runs", false), Some("red fox"));
+        assert_eq!(open.find("red", true), None);
     }
 }

@@ -74,6 +74,17 @@ fn targets_of_a_prompt_say_what_is_right() {
     let open = |text: &str| json!({"prompt": "a", "targets": ["red fox", "owl"], "eos": false, "text": text});
     place.write("samples.jsonl", rows(&["owl", " red fox\n", "red foxes", "wolf"].map(open)));
     assert_eq!(eval(&place, "").remove(0)["correct"], json!(3));
+    // Each row has its own, and what was cut at its greatest length has not ended as a target does.
+    let under_one =
+        |prompt: &str, targets: Value| json!({"id": 1, "prompt": prompt, "targets": targets, "text": "good"});
+    place.write("samples.jsonl", rows(&[under_one("praise", json!(["good"])), under_one("blame", json!("bad"))]));
+    assert_eq!(eval(&place, "").remove(0)["correct"], json!(1));
+    let cut = json!({"prompt": "a", "targets": ["owl"], "text": "owl", "stopped": false});
+    place.write(
+        "samples.jsonl",
+        rows(&[cut, json!({"prompt": "a", "targets": ["owl"], "text": "owl", "stopped": true})]),
+    );
+    assert_eq!(eval(&place, "").remove(0)["correct"], json!(1));
     // Where some prompts have none, a mean over all would not be one.
     place.write("samples.jsonl", rows(&[sample("owl"), json!({"prompt": "b", "text": "owl"})]));
     let told = place.trainer("eval --samples samples.jsonl").says(&["1 of 2 prompts have `targets`"]);
@@ -81,9 +92,11 @@ fn targets_of_a_prompt_say_what_is_right() {
     // Drawn on the spot the same.
     let drawn = place.trainer("sample builtin:tiny --prompt fox --temperature 0 --max-tokens 4").succeeds();
     let text = drawn.lines()[0]["text"].clone();
-    place.write("prompts.jsonl", rows(&[json!({"prompt": "fox", "targets": ["owl", text]})]));
+    place.write("prompts.jsonl", rows(&[json!({"prompt": "fox", "targets": ["owl", text], "eos": false})]));
     let draw = "eval builtin:tiny --prompts prompts.jsonl --temperatures 0 --n 2 --max-tokens 4";
     assert_eq!(place.trainer(draw).succeeds().lines()[0]["correct"], json!(2));
+    place.write("prompts.jsonl", rows(&[json!({"prompt": "fox", "targets": ["owl", text]})]));
+    assert_eq!(place.trainer(draw).succeeds().lines()[0]["correct"], json!(0), "it was cut");
 }
 
 #[test]

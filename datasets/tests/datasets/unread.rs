@@ -347,7 +347,7 @@ fn samples_lose_nothing_without_a_word() {
 /// A model with a chat template that is trained on plain questions is asked otherwise than it has learned.
 #[test]
 fn questions_outside_of_a_chat_template_are_noticed() {
-    let template = "{% for m in messages %}{{ m.role }}:{{ m.content }}{% endfor %}\
+    let template = "{% for m in messages %}{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}\
                     {% if add_generation_prompt %}assistant:{% endif %}";
     let file = std::fs::read_to_string(super::fixture("byte_level/tokenizer.json")).expect("the fixture is there");
     let files = [

@@ -151,7 +151,7 @@ fn compare(samples: &[Sample], targets: &[Example], tokenizer: &Tokenizer) -> Re
     let texts: Vec<String> = samples.iter().map(|sample| sample.text.trim().to_owned()).collect();
     let (mut valid, mut other_tokens, mut covered) = (vec![false; samples.len()], 0, BTreeSet::new());
     for ((sample, text), valid) in samples.iter().zip(&texts).zip(&mut valid) {
-        let Some(target) = known.find(text) else { continue };
+        let Some(target) = known.find(text, sample.has_ended()) else { continue };
         *valid = true;
         covered.insert(target);
         let ids = &tokens[target];

@@ -116,25 +116,47 @@ fn find_targets(sampled: &mut [Sampled], path: &Path) {
     if sampled.iter().any(|prompt| prompt.correct.is_some() || prompt.texts.is_none()) {
         return;
     }
-    let known: Vec<KnownTargets> = sampled.iter().filter_map(targets).collect();
-    if known.is_empty() {
+    let verdicts: Vec<Vec<bool>> = sampled.iter().filter_map(verdicts).collect();
+    if verdicts.is_empty() {
         return;
     }
-    if known.len() < sampled.len() {
-        let (some, of) = (known.len(), sampled.len());
+    if verdicts.len() < sampled.len() {
+        let (some, of) = (verdicts.len(), sampled.len());
         tracing::warn!("{}: {some} of {of} prompts have `targets`: what is right is not counted", path.display());
         return;
     }
-    for (prompt, known) in sampled.iter_mut().zip(known) {
-        let texts = prompt.texts.iter().flatten();
-        prompt.correct = Some(texts.map(|text| known.find(text).is_some()).collect());
+    for (prompt, verdicts) in sampled.iter_mut().zip(verdicts) {
+        prompt.correct = Some(verdicts);
     }
 }
 
-/// The answers that a prompt's rows hold for right.
-fn targets(prompt: &Sampled) -> Option<KnownTargets> {
-    let (row, _) = prompt.rows.first()?;
-    let texts: Option<Vec<&str>> = row.get("targets")?.as_array()?.iter().map(Value::as_str).collect();
+/// Which samples of a prompt are right by their own rows; `None` where one of them has no `targets`.
+fn verdicts(prompt: &Sampled) -> Option<Vec<bool>> {
+    // Rows of one prompt mostly have the same targets, which may be many.
+    let mut last: Option<(&Map<String, Value>, KnownTargets)> = None;
+    let texts = prompt.texts.as_ref()?;
+    let mut found = Vec::with_capacity(texts.len());
+    for (text, (row, _)) in texts.iter().zip(&prompt.rows) {
+        let same = |(known, _): &&(&Map<String, Value>, KnownTargets)| {
+            ["targets", "eos"].iter().all(|key| known.get(*key) == row.get(*key))
+        };
+        let targets = match last.take().filter(|last| same(&last)) {
+            Some((_, targets)) => targets,
+            None => targets(row)?,
+        };
+        let ended = row.get("stopped").and_then(Value::as_bool) != Some(false);
+        found.push(targets.find(text, ended).is_some());
+        last = Some((row, targets));
+    }
+    Some(found)
+}
+
+/// The answers that a row holds for right.
+fn targets(row: &Map<String, Value>) -> Option<KnownTargets> {
+    let texts: Vec<&str> = match row.get("targets")? {
+        Value::String(text) => vec![text],
+        targets => targets.as_array()?.iter().map(Value::as_str).collect::<Option<_>>()?,
+    };
     let are_open = row.get("eos").and_then(Value::as_bool) == Some(false);
-    texts.filter(|texts| !texts.is_empty()).map(|texts| KnownTargets::new(texts, are_open))
+    (!texts.is_empty()).then(|| KnownTargets::new(texts, are_open))
 }

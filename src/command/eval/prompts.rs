@@ -106,6 +106,7 @@ fn sampled(row: &PromptRow, samples: &[Sample]) -> Sampled {
         whole.insert("prompt".into(), asked.clone());
         whole.insert("sample".into(), json!(index));
         whole.insert("text".into(), json!(sample.text));
+        whole.insert("stopped".into(), json!(sample.has_ended()));
         (whole, place.clone())
     };
     let id = row.columns.get("id").filter(|id| !id.is_null());

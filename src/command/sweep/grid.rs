@@ -63,12 +63,14 @@ impl Axis {
             let hint = "each run has its own folder in that of the sweep: `--out` says where that is";
             return Err(Fault::new("`output.dir` cannot be a key of the grid").hint(hint));
         }
-        let texts: Vec<String> = split(values).into_iter().map(|text| text.trim().to_owned()).collect();
+        let parts = split(values).map_err(|why| Fault::new(format!("the values of `{key}`: {why}")).hint(example))?;
+        let texts: Vec<String> = parts.into_iter().map(|text| text.trim().to_owned()).collect();
         if texts.iter().any(String::is_empty) {
             return Err(Fault::new(format!("a value of `{key}` is empty")).hint(example));
         }
         let values: Vec<Value> = texts.iter().map(|text| read(text)).collect();
-        if let Some(twice) = (1..values.len()).find(|at| values[..*at].contains(&values[*at])) {
+        let is_before = |at: &usize| values[..*at].iter().any(|before| is_same(before, &values[*at]));
+        if let Some(twice) = (1..values.len()).find(is_before) {
             let message = format!("`{key}` has the value {} twice", texts[twice]);
             return Err(Fault::new(message).hint("leave one of them out"));
         }
@@ -76,12 +78,17 @@ impl Axis {
     }
 }
 
+/// Whether two values are one: as numbers `1` and `1.0` are.
+fn is_same(a: &Value, b: &Value) -> bool {
+    a == b || a.as_f64().zip(b.as_f64()).is_some_and(|(a, b)| a == b)
+}
+
 /// Writes every value as it was written before, so that its runs keep their names: `1.4` stays that where `1.40` is typed.
 pub(super) fn keep_written(axes: &mut [Axis], before: &[Axis]) {
     for axis in axes {
         let Some(before) = before.iter().find(|before| before.key == axis.key) else { continue };
         for (value, text) in axis.values.iter().zip(&mut axis.written) {
-            if let Some(at) = before.values.iter().position(|known| known == value) {
+            if let Some(at) = before.values.iter().position(|known| is_same(known, value)) {
                 text.clone_from(&before.written[at]);
             }
         }
@@ -89,13 +96,22 @@ pub(super) fn keep_written(axes: &mut [Axis], before: &[Axis]) {
 }
 
 /// The text between commas that stand outside of brackets, braces and quotes.
-fn split(text: &str) -> Vec<&str> {
+///
+/// # Errors
+/// A quote or a bracket that is not closed.
+fn split(text: &str) -> Result<Vec<&str>, String> {
     let (mut parts, mut start, mut depth, mut quote) = (Vec::new(), 0, 0usize, None);
+    // A quote inside of a word is a letter of it.
+    let (mut begins, mut escaped) = (true, false);
     for (at, c) in text.char_indices() {
         match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
+            (Some('"'), '\\') if !escaped => {
+                escaped = true;
+                continue;
+            }
+            (Some(open), c) if c == open && !escaped => quote = None,
             (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
+            (None, '"' | '\'') if begins => quote = Some(c),
             (None, '[' | '{') => depth += 1,
             (None, ']' | '}') => depth = depth.saturating_sub(1),
             (None, ',') if depth == 0 => {
@@ -104,9 +120,17 @@ fn split(text: &str) -> Vec<&str> {
             }
             _ => {}
         }
+        escaped = false;
+        begins = quote.is_none() && (c.is_whitespace() || [',', '[', '{', '='].contains(&c));
+    }
+    if let Some(open) = quote {
+        return Err(format!("a quote {open} is not closed"));
+    }
+    if depth > 0 {
+        return Err("a bracket is not closed".into());
     }
     parts.push(&text[start..]);
-    parts
+    Ok(parts)
 }
 
 /// A value as TOML reads it, or as a string, as with `--set`.
