@@ -197,14 +197,16 @@ class Stage:
         calls = bench.calls()
         if point.way == "power":
             lose_unsynced(bench.work, calls[:-1])
-        outcome, violations = judged(ended, point, kills)
+        # Where a lock is asked for once more, and had, there is nothing to say.
+        asked_again = sum(call[1:3] == (point.kind, point.path) for call in calls) > 1
+        outcome, violations = judged(ended, point, kills, point.kind == "lock" and asked_again)
         if outcome == "went on":
             difference = compare.difference(self.reference, self.fingerprint())
             if difference:
                 violations.append(f"it went on, and {difference}")
             return outcome, violations
-        # A sweep keeps what it has begun, and begins it anew.
-        may_leave = point.kind in ("unlink", "rmdir") or self.scenario == "sweep"
+        # What could not be removed is by the next save. A sweep keeps what it has begun, and begins it anew.
+        may_leave = "/.removed-" in point.path or point.kind in ("unlink", "rmdir") or self.scenario == "sweep"
         if outcome == "ended" and not may_leave and not point.way.endswith("+"):
             left = [name for name in compare.files(bench.work) if re.search(r"/\.(staging|removed)-|\.partial(/|$)", name)]
             before = compare.files(self.start_folder)
@@ -261,16 +263,16 @@ def last(ended):
     return " / ".join(ended.stderr.strip().splitlines()[-4:])
 
 
-def judged(ended, point, kills):
+def judged(ended, point, kills, asked_again):
     """What a run did that met a fault, and what is wrong with that."""
     if kills:
         return "killed", [] if ended.code == -9 else [f"ended with {ended.code} in place of the kill: {last(ended)}"]
     if "panicked" in ended.stderr or "fault of this program" in ended.stderr:
         return "ended", [f"a panic: {last(ended)}"]
     if ended.code == 0:
-        may = point.way in GOES_ON or point.scenario == "log" or point.kind in LOOKS
+        may = asked_again or point.way in GOES_ON or point.scenario == "log" or point.kind in LOOKS
         if point.kind in ("lock", "sync-folder") and point.way != "EINTR":
-            may = "no lock is to be had" in ended.stderr or "the folder cannot be synced" in ended.stderr
+            may = asked_again or "no lock is to be had" in ended.stderr or "the folder cannot be synced" in ended.stderr
         # What cannot be kept beside all runs is computed again by the next.
         may = may or point.path.startswith("cache") and " WARN " in ended.stderr
         return "went on", [] if may else ["the error was passed over without a word"]
