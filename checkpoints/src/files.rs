@@ -52,7 +52,10 @@ pub(crate) fn is_there(path: &Path) -> Result<bool, Fault> {
 
 /// Makes a call again that a signal has interrupted, which file systems over a network let happen. What the standard library
 /// does so by itself (opening, reading, writing, syncing) needs none of this.
-fn again<T>(call: impl Fn() -> io::Result<T>) -> io::Result<T> {
+///
+/// # Errors
+/// Those of the call that are no interruption.
+pub fn again<T>(call: impl Fn() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -129,10 +132,14 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), Fault> {
         if !cfg!(unix) {
             return Ok(());
         }
-        File::open(path)?.sync_all()
+        let folder = File::open(path).map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => io::Error::new(ErrorKind::Unsupported, error),
+            _ => error,
+        });
+        folder?.sync_all()
     };
     match synced() {
-        Err(error) if is_no_sync(error.kind()) => {
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
             static TOLD: Once = Once::new();
             TOLD.call_once(|| {
                 let folder = path.display();
@@ -144,10 +151,6 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), Fault> {
         }
         synced => synced.map_err(|error| fault("sync", path, &error)),
     }
-}
-
-fn is_no_sync(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::PermissionDenied)
 }
 
 /// Removes a file, which may be gone already.

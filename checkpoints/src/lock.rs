@@ -3,6 +3,7 @@
 use std::fs::TryLockError;
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::sync::Once;
 
 /// What came of asking for a lock.
 #[derive(Debug)]
@@ -28,12 +29,13 @@ impl Lock {
         }
     }
 
-    /// Says of a folder that works without a lock what that means.
-    pub fn warn_of_missing(folder: &Path, error: &io::Error) {
-        let folder = folder.display();
-        tracing::warn!(
-            "{folder}: no lock is to be had here ({error}): nothing keeps a second process from working in this folder"
-        );
+    /// Says once what it means to work on a file without a lock.
+    pub fn warn_of_missing(path: &Path, error: &io::Error) {
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            let path = path.display();
+            tracing::warn!("{path}: no lock is to be had here ({error}): nothing keeps a second process out");
+        });
     }
 }
 

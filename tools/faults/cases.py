@@ -1,5 +1,5 @@
 """The runs that are attacked: one for each objective and option that keeps something from step to step."""
-import json
+import json, os
 
 RECIPE = """seed = 3
 [model]
@@ -58,6 +58,9 @@ FILES = {
     "prompts.jsonl": lines({"prompt": row["prompt"]} for row in rows(2, 200)),
 }
 
+# A small encoder with random weights, in the folder `bert`.
+ENCODER = os.path.join(os.path.dirname(__file__), "../../tests/fixtures/bert")
+
 PROMPTS = ["eval.prompts=[\"prompts.jsonl\"]", "eval.samples=2", "eval.max_tokens=4"]
 SFR = (
     "auxiliary=[{kind=\"sfr\",encoder=\"builtin:words\",k=4,stride=2,min_suffix=2,head_width=8,control=true,"
@@ -71,6 +74,8 @@ CASES = {
     "lambda_pr": ["objective.kind=lambda_pr", "adapter.dropout=0.1", "schedule.kind=cosine"],
     "mtp": ["objective.kind=cdiv", "auxiliary=[{kind=\"mtp\",weight=0.3,heads=2}]"],
     "sfr": [SFR, "train.micro_batch_size=3"],
+    # Its embeddings are kept beside all runs.
+    "bert": [SFR.replace("builtin:words", "bert"), "objective.kind=gold"],
     "diffuse": [
         "objective.kind=diffuse", "objective.early_stop=0.01", "data.train=[\"targets.jsonl\"]", "data.eval=[\"targets.jsonl\"]",
         "eval.prompts=[\"targets.jsonl\"]", "eval.samples=2", "eval.max_tokens=4", "train.batch_size=1", "checkpoint.best_by=f8",
@@ -97,5 +102,5 @@ OF_EVERY_CASE = ["fresh", "resume", "finish", "longer"]
 SCENARIOS = OF_EVERY_CASE + ["log", "export", "merge", "sweep"]
 OF_CASE = {
     "trunc_r": SCENARIOS, "full": OF_EVERY_CASE + ["log", "export", "merge"], "pissa": OF_EVERY_CASE + ["export", "merge"],
-    "evaluate": ["fresh"], "evaluated": ["longer"],
+    "bert": ["fresh"], "evaluate": ["fresh"], "evaluated": ["longer"],
 }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use checkpoints::{Lock, Run};
+use checkpoints::{Lock, Run, again};
 use faults::{Fault, Faults, Place};
 use serde_json::json;
 
@@ -189,10 +189,13 @@ impl<'a> Runner<'a> {
         let path = self.folder.log(name);
         let unwritten = |error| Fault::of_file("cannot write the log", &path, &error);
         let log = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(unwritten)?;
-        // Where none is to be had, the lock of the whole folder has said so.
-        if let Lock::Taken = Lock::ask(|| log.try_lock()) {
-            let fault = Fault::new(format!("another process is at `{name}`")).at(Place::file(&path));
-            return Err(fault.hint("wait for it"));
+        match Lock::ask(|| log.try_lock()) {
+            Lock::Held => {}
+            Lock::Taken => {
+                let fault = Fault::new(format!("another process is at `{name}`")).at(Place::file(&path));
+                return Err(fault.hint("wait for it"));
+            }
+            Lock::Missing(error) => Lock::warn_of_missing(&path, &error),
         }
         log.set_len(0).map_err(unwritten)?;
         Ok(log)
@@ -281,14 +284,14 @@ impl<'a> Runner<'a> {
         let partial = partial(whole);
         let unwritten = |error| Fault::of_file("cannot write it", whole, &error);
         // A new file: what a sweep that was killed may have left behind cannot write into it.
-        match std::fs::remove_file(&partial) {
+        match again(|| std::fs::remove_file(&partial)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unwritten(error).into()),
             _ => {}
         }
         let file = File::create_new(&partial).map_err(unwritten)?;
         command.stdout(file.try_clone().map_err(unwritten)?);
         self.wait_for(command, name)?;
-        file.sync_all().and_then(|()| std::fs::rename(&partial, whole)).map_err(unwritten)?;
+        file.sync_all().and_then(|()| again(|| std::fs::rename(&partial, whole))).map_err(unwritten)?;
         Ok(())
     }
 
