@@ -5,12 +5,13 @@
 
 mod draw;
 mod model;
+mod question;
 mod stop;
 mod two_temperatures;
 
 use std::collections::VecDeque;
 
-use datasets::{PromptRow, Tokenizer};
+use datasets::Tokenizer;
 use faults::Fault;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 
 use draw::draw;
 pub use model::{DecoderRows, NextToken, last_logits};
+pub use question::{check_room, question};
 pub use two_temperatures::{Question, Stage, Stated, TwoTemperatures, sample_with_intent};
 
 /// Continuations that run at once.
@@ -67,46 +69,6 @@ impl Sample {
     pub fn columns(&self) -> [(&'static str, Value); 3] {
         [("text", json!(self.text)), ("ids", json!(self.ids)), ("stopped", json!(self.has_ended()))]
     }
-}
-
-/// The text of a prompt as the model sees it, and its tokens.
-///
-/// # Errors
-/// A prompt that the tokenizer or its chat template cannot write, or as [`check_room`], at the prompt's row.
-pub fn question(
-    row: &PromptRow,
-    tokenizer: &Tokenizer,
-    max_tokens: usize,
-    limit: usize,
-    setting: &str,
-) -> Result<(String, Vec<u32>), Fault> {
-    let found = row.asked.clone().fitted(tokenizer).and_then(|asked| {
-        let (text, special) = asked.text_with(&row.beginning, tokenizer)?;
-        let ids = tokenizer.encode_beginning(&text, special)?;
-        check_room(&ids, max_tokens, limit, setting)?;
-        Ok((text, ids))
-    });
-    found.map_err(|fault| Fault { place: row.place.clone(), ..fault })
-}
-
-/// Refuses a prompt without any token, or one that leaves no room for `max_tokens` more among the model's `limit` positions;
-/// `setting` is what is lowered to mend that.
-///
-/// # Errors
-/// Such a prompt.
-pub fn check_room(prompt: &[u32], max_tokens: usize, limit: usize, setting: &str) -> Result<(), Fault> {
-    if prompt.is_empty() {
-        return Err(Fault::new("a prompt without any token").hint("give each prompt some text"));
-    }
-    if prompt.len().saturating_add(max_tokens) > limit {
-        let message = format!("{} tokens of prompt and {max_tokens} to draw", prompt.len());
-        let fault = Fault::new(format!("{message} are more than the model's {limit} positions"));
-        return Err(match max_tokens {
-            ..=1 => fault.hint("shorten the prompt"),
-            _ => fault.hint(format!("shorten the prompt, or lower `{setting}`")),
-        });
-    }
-    Ok(())
 }
 
 /// Why a continuation ends.
