@@ -192,7 +192,8 @@ impl Resumed {
             run.mark_best(step)?;
         }
         let swept = run.tidy(step, &Retention { keep: plan.recipe.checkpoint.keep })?;
-        let unreported = !Reporter::has_told(run, step)?;
+        // The page tells which checkpoint is the best.
+        let unreported = unnamed || !Reporter::has_told(run, step)?;
         if unreported {
             Reporter::new(plan.steps, step, watched.clone()).finish(run, &plan.recipe.resolved)?;
         }
