@@ -420,7 +420,7 @@ mod tests {
         let apart = of(&[line("a", 0.0)], &[run("b", &[(1.0, 0.95, 0.1)])]);
         assert!(
             apart.sentence.contains(
-                "there is no precision (mass) that all of their curves reach (cdiv has 0.95 to 0.95, nll 0.5 to 0.9)"
+                "cdiv and nll cannot be compared at equal precision: there is no precision (mass) that all of their curves reach (cdiv has 0.95 to 0.95, nll 0.5 to 0.9)"
             ),
             "{}",
             apart.sentence

@@ -220,6 +220,26 @@ mod tests {
     }
 
     #[test]
+    fn quotes_and_brackets_hold_a_value_together_and_are_closed() {
+        let written = |text: &str| Axis::parse(text).map(|axis| axis.written).map_err(|fault| fault.message);
+        let values = |text: &str| written(text).unwrap_or_else(|message| panic!("{text}: {message}"));
+        assert_eq!(values(r#"stop=",","\"","<b>""#), [r#"",""#, r#""\"""#, r#""<b>""#]);
+        assert_eq!(values(r"stop='a,b','\','c'"), ["'a,b'", r"'\'", "'c'"]);
+        assert_eq!(values("stop=don't,won't"), ["don't", "won't"]);
+        assert_eq!(values(r#"objective={kind="nll"},{kind="cdiv",alpha=1.4}"#).len(), 2);
+        for (text, words) in [
+            (r#"stop="a"#, "a quote \" is not closed"),
+            (r#"stop="a\""#, "a quote \" is not closed"),
+            ("x=[1,2", "a bracket is not closed"),
+            ("x=1,1.0", "has the value 1.0 twice"),
+            ("x=1e-3,0.001", "has the value 0.001 twice"),
+        ] {
+            let found = written(text).expect_err(text);
+            assert!(found.contains(words), "{text}: {found}");
+        }
+    }
+
+    #[test]
     fn values_are_what_toml_reads_and_commas_inside_stay() {
         let [axis] = &axes(&["a.b= 1, 1.5,true,nll,[q_proj, v_proj],{kind = \"x,y\", alpha = 2}"])[..] else {
             panic!("one key");
