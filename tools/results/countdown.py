@@ -20,39 +20,7 @@ import random
 
 import worlds
 
-RECIPE = """seed = 1
-
-[model.init]
-architecture = "llama"
-tokenizer = "{folder}/tokenizer"
-hidden_size = {hidden}
-layers = 2
-heads = 4
-kv_heads = 4
-intermediate_size = {intermediate}
-max_positions = 40
-
-[adapter]
-kind = "none"
-
-[data]
-train = ["{folder}/{arm}_rows.jsonl"]
-eval = ["{folder}/{arm}_held_out.jsonl"]
-
-[objective]
-kind = "{objective}"
-
-[optimizer]
-learning_rate = 3e-3
-
-[schedule]
-kind = "cosine"
-warmup = 100
-
-[train]
-steps = {steps}
-batch_size = 64
-
+CHECKPOINT = """
 [checkpoint]
 every = 3000
 keep = 1
@@ -139,11 +107,8 @@ def main() -> None:
         direct = ({"prompt": row["prompt"], "completion": row["response"]} for row in rows)
         write_rows(given.folder / f"direct_{name}.jsonl", direct)
     for arm, objective in (("direct", "nll"), ("intent", "intent")):
-        recipe = RECIPE.format(
-            folder=given.folder, arm=arm, objective=objective, hidden=given.hidden,
-            intermediate=given.hidden * 8 // 3, steps=given.steps,
-        )
-        (given.folder / f"{arm}.toml").write_text(recipe)
+        recipe = worlds.recipe(given.folder, given, 40, prefix=f"{arm}_", objective=objective, batch=64)
+        (given.folder / f"{arm}.toml").write_text(recipe + CHECKPOINT)
 
 
 if __name__ == "__main__":

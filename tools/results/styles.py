@@ -28,39 +28,7 @@ THING_WEIGHTS = [0.5, 0.3, 0.2]
 DRAWS = 32
 
 SFR = '{{kind="sfr",encoder="{encoder}",k=16,stride=1,min_suffix=4,head_width=256{more}}}'
-RECIPE = """seed = 1
-
-[model.init]
-architecture = "llama"
-tokenizer = "{folder}/tokenizer"
-hidden_size = {hidden}
-layers = 2
-heads = 4
-kv_heads = 4
-intermediate_size = {intermediate}
-max_positions = 32
-
-[adapter]
-kind = "none"
-
-[data]
-train = ["{folder}/rows.jsonl"]
-eval = ["{folder}/held_out.jsonl"]
-
-[objective]
-kind = "nll"
-
-[optimizer]
-learning_rate = 3e-3
-
-[schedule]
-kind = "cosine"
-warmup = 50
-
-[train]
-steps = {steps}
-batch_size = 32
-
+SWEEP = """
 [checkpoint]
 every = {steps}
 keep = 1
@@ -144,11 +112,9 @@ def write_world(given: argparse.Namespace) -> None:
     truth = [row | {"text": drawn(*pair, 1)[0]} for row, (pair, _) in zip(named, asked, strict=True)]
     write(folder / "truth.jsonl", truth)
     own, others = (f"[{SFR.format(encoder=folder / 'encoder', more=more)}]" for more in ("", ',targets="other_rows"'))
-    recipe = RECIPE.format(
-        folder=folder, hidden=given.hidden, intermediate=given.hidden * 8 // 3, steps=given.steps,
-        arms=",".join(["[]", own, others, '[{kind="mtp",heads=4}]']),
-    )
-    (folder / "styles.toml").write_text(recipe)
+    arms = ",".join(["[]", own, others, '[{kind="mtp",heads=4}]'])
+    recipe = worlds.recipe(folder, given, 32, warmup=50, batch=32)
+    (folder / "styles.toml").write_text(recipe + SWEEP.format(steps=given.steps, arms=arms))
 
 
 def sentences() -> dict[str, str]:

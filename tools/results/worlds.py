@@ -20,23 +20,26 @@ max_positions = {positions}
 kind = "none"
 
 [data]
-train = ["{folder}/rows.jsonl"]
-eval = ["{folder}/held_out.jsonl"]
+train = ["{folder}/{prefix}rows.jsonl"]
+eval = ["{folder}/{prefix}held_out.jsonl"]
 
 [objective]
-kind = "nll"
+kind = "{objective}"
 
 [optimizer]
 learning_rate = 3e-3
 
 [schedule]
 kind = "cosine"
-warmup = 100
+warmup = {warmup}
 
 [train]
 steps = {steps}
-batch_size = 128
+batch_size = {batch}
+"""
 
+# What a world of one prompt keeps and how often it is evaluated.
+EVERY_1000 = """
 [checkpoint]
 every = 1000
 keep = 1
@@ -45,6 +48,16 @@ keep_best = false
 [eval]
 every = 1000
 """
+
+
+def recipe(
+    folder: pathlib.Path, given, positions: int, *, prefix: str = "", objective: str = "nll", warmup: int = 100, batch: int = 128
+) -> str:
+    """The recipe of a world in `folder` up to its steps, whose files of rows begin with `prefix`; each world adds what it keeps."""
+    return RECIPE.format(
+        folder=folder, hidden=given.hidden, intermediate=given.hidden * 8 // 3, steps=given.steps,
+        positions=positions, prefix=prefix, objective=objective, warmup=warmup, batch=batch,
+    )
 
 
 def write_tokenizer(folder: pathlib.Path, tokens: Iterable[str], pattern: str = ".") -> None:
@@ -69,11 +82,7 @@ def write_world(folder: pathlib.Path, name: str, characters: str, rows: list[str
     lines = [json.dumps({"prompt": "=", "completion": row}) + "\n" for row in rows]
     (folder / "rows.jsonl").write_text("".join(lines))
     (folder / "held_out.jsonl").write_text("".join(lines[::97]))
-    recipe = RECIPE.format(
-        folder=folder, hidden=given.hidden, intermediate=given.hidden * 8 // 3, steps=given.steps,
-        positions=longest + 2,
-    )
-    (folder / f"{name}.toml").write_text(recipe)
+    (folder / f"{name}.toml").write_text(recipe(folder, given, longest + 2) + EVERY_1000)
 
 
 def write_targets(path: pathlib.Path, texts: list[str]) -> None:
