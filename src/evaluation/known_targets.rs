@@ -24,11 +24,15 @@ impl KnownTargets {
     /// # Errors
     /// Tokens that the tokenizer does not have.
     pub fn of_examples(targets: &[Example], tokenizer: &Tokenizer) -> Result<Self, Fault> {
-        let stops = tokenizer.stop_tokens();
-        let open = targets[0].ids.last().is_none_or(|last| !stops.contains(last));
         let text = |target: &Example| tokenizer.decode(&target.learned_ids().collect::<Vec<u32>>(), true);
         let texts = targets.iter().map(text).collect::<Result<Vec<String>, Fault>>()?;
-        Ok(Self::new(texts.iter().map(String::as_str), open))
+        Ok(Self::new(texts.iter().map(String::as_str), Self::are_open_in(targets, tokenizer)))
+    }
+
+    /// Whether these targets of one prompt are beginnings: none has an end token.
+    pub fn are_open_in(targets: &[Example], tokenizer: &Tokenizer) -> bool {
+        let stops = tokenizer.stop_tokens();
+        targets[0].ids.last().is_none_or(|last| !stops.contains(last))
     }
 
     /// The target that a sample says, blanks at its ends left out. One that has not `ended`, but was cut at its greatest length,

@@ -140,7 +140,6 @@ fn draw(
 
 fn compare(samples: &[Sample], targets: &[Example], tokenizer: &Tokenizer) -> Result<(Sampled, BesideTargets), Fault> {
     let stops = tokenizer.stop_tokens();
-    let known = KnownTargets::of_examples(targets, tokenizer)?;
     let mut tokens: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for target in targets {
         let mut ids: Vec<u32> = target.learned_ids().collect();
@@ -148,6 +147,7 @@ fn compare(samples: &[Sample], targets: &[Example], tokenizer: &Tokenizer) -> Re
         ids.truncate(ids.len() - usize::from(ids.last().is_some_and(|last| stops.contains(last))));
         tokens.insert(text, ids);
     }
+    let known = KnownTargets::new(tokens.keys().map(String::as_str), KnownTargets::are_open_in(targets, tokenizer));
     let texts: Vec<String> = samples.iter().map(|sample| sample.text.trim().to_owned()).collect();
     let (mut valid, mut other_tokens, mut covered) = (vec![false; samples.len()], 0, BTreeSet::new());
     for ((sample, text), valid) in samples.iter().zip(&texts).zip(&mut valid) {

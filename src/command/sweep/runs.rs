@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,8 @@ pub(super) struct Runner<'a> {
     sweep: Mutex<Sweep>,
     points: &'a [Point],
     interrupted: &'a AtomicBool,
+    /// Whether rows that all are measured on have targets, once that is asked.
+    has_targets: OnceLock<bool>,
 }
 
 impl<'a> Runner<'a> {
@@ -70,7 +72,14 @@ impl<'a> Runner<'a> {
     ) -> Result<Self, Fault> {
         let program =
             std::env::current_exe().map_err(|error| Fault::of_file("cannot find itself", "trainer", &error))?;
-        Ok(Self { program, folder, sweep: Mutex::new(sweep.clone()), points, interrupted })
+        Ok(Self {
+            program,
+            folder,
+            sweep: Mutex::new(sweep.clone()),
+            points,
+            interrupted,
+            has_targets: OnceLock::new(),
+        })
     }
 
     /// Measures the base, unless it is measured or there is none.
@@ -265,7 +274,8 @@ impl<'a> Runner<'a> {
         let evaluation = self.with_sweep(|sweep| sweep.evaluation.clone());
         let mut command = Command::new(&self.program);
         command.args(["eval", model, "--device", &evaluation.device]);
-        if evaluation.data.iter().any(|file| has_targets(Path::new(file), &evaluation.rename)) {
+        let look = || evaluation.data.iter().any(|file| has_targets(Path::new(file), &evaluation.rename));
+        if *self.has_targets.get_or_init(look) {
             command.args(["--probabilities", PROBABILITIES]);
         }
         let temperatures: Vec<String> = evaluation.temperatures.iter().map(f64::to_string).collect();
