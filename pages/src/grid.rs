@@ -248,6 +248,8 @@ pub fn value_text(value: &serde_json::Value) -> String {
             let pairs: Vec<String> = kind.into_iter().chain(others).collect();
             pairs.join(", ")
         }
+        serde_json::Value::Array(elements) if elements.is_empty() => "none".into(),
+        serde_json::Value::Array(elements) => elements.iter().map(value_text).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }
 }
@@ -267,6 +269,10 @@ mod tests {
     fn a_table_of_a_recipe_is_its_pairs() {
         let value = serde_json::json!({"kind": "cdiv", "alpha": 1.4});
         assert_eq!(value_text(&value), "cdiv, alpha=1.4");
+        let list = serde_json::json!([{"kind": "mtp", "heads": 4}, {"kind": "sfr"}]);
+        assert_eq!(value_text(&list), "mtp, heads=4, sfr");
+        assert_eq!(value_text(&serde_json::json!(["a.jsonl"])), "a.jsonl");
+        assert_eq!(value_text(&serde_json::json!([])), "none");
     }
 
     #[test]

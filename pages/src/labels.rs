@@ -8,6 +8,9 @@ use crate::grid::Grid;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels(Vec<(String, String)>);
 
+/// So many words and numbers are read at a glance.
+const MOST_PARTS: usize = 3;
+
 /// A word or a number of an arm's name, and the key that it is of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Part {
@@ -21,6 +24,8 @@ struct Part {
 impl Part {
     fn new(key: &str, value: &str, group: usize) -> Self {
         let last = key.rsplit(['=', '.']).next().unwrap_or(key);
+        // Of a file or a folder its name; whole where two arms would be called alike.
+        let value = if value.contains('/') { tail(value) } else { value };
         Self { key: last.into(), value: value.into(), group }
     }
 
@@ -44,6 +49,8 @@ impl Labels {
             .iter()
             .map(|parts| parts.as_ref().map(|parts| parts.iter().filter(|part| !is_common(part)).collect()))
             .collect();
+        let told: Vec<Option<Vec<&Part>>> =
+            told.iter().map(|parts| parts.as_ref().map(|parts| without_its_kinds(parts, &told))).collect();
         let numbers: BTreeSet<&str> =
             told.iter().flatten().flatten().filter(|part| !part.is_word()).map(|part| &part.key[..]).collect();
         let label = |(arm, parts): (&&str, &Option<Vec<&Part>>)| match parts {
@@ -76,6 +83,17 @@ impl Labels {
     pub fn all(&self) -> &[(String, String)] {
         &self.0
     }
+}
+
+/// Without what all arms of the same kind have, where a label would be a list of settings: the kind says it.
+fn without_its_kinds<'a>(parts: &[&'a Part], all: &[Option<Vec<&Part>>]) -> Vec<&'a Part> {
+    let kind = |parts: &[&'a Part]| parts.iter().position(|part| part.is_word());
+    let Some(place) = kind(parts).filter(|_| parts.len() > MOST_PARTS) else { return parts.to_vec() };
+    let of_kind =
+        || all.iter().flatten().filter(|other| other.iter().find(|part| part.is_word()) == Some(&parts[place]));
+    let is_shared = |part: &Part| of_kind().count() > 1 && of_kind().all(|other| other.contains(&part));
+    let is_told = |(at, part): &(usize, &&Part)| *at == place || !is_shared(part);
+    parts.iter().enumerate().filter(is_told).map(|(_, part)| *part).collect()
 }
 
 /// What a sweep says of an arm; `None` where its grid has no key.
@@ -164,6 +182,42 @@ mod tests {
         assert_eq!(labels(&["kind=nll", "kind=cdiv"], &without), ["nll", "cdiv"]);
         let both = ["a=1,b=2,kind=x", "a=2,b=1,kind=x"];
         assert_eq!(labels(&both, &Grid::default()), ["a 1 b 2", "a 2 b 1"]);
+    }
+
+    #[test]
+    fn what_all_of_a_kind_have_is_not_in_a_label() {
+        let sfr = "kind=sfr,encoder=world-encoder,k=16,stride=1";
+        let arms = [
+            "auxiliary=".to_owned(),
+            format!("auxiliary={sfr}"),
+            format!("auxiliary={sfr},targets=other_rows"),
+            "auxiliary=kind=mtp,heads=4".to_owned(),
+        ];
+        let arms: Vec<&str> = arms.iter().map(String::as_str).collect();
+        let of = grid(
+            &["auxiliary"],
+            &[
+                (arms[0], &["none"]),
+                (arms[1], &["sfr, encoder=world/encoder, k=16, stride=1"]),
+                (arms[2], &["sfr, encoder=world/encoder, k=16, stride=1, targets=other_rows"]),
+                (arms[3], &["mtp, heads=4"]),
+            ],
+        );
+        assert_eq!(labels(&arms, &of), ["none", "sfr", "sfr other_rows", "mtp 4"]);
+        // Few parts are short: what they share is said all the same.
+        let arms = ["objective=kind=nll", "objective=kind=cdiv,alpha=1.4", "objective=kind=cdiv,alpha=1.4,m=2"];
+        let values: [&[&str]; 3] = [&["nll"], &["cdiv, alpha=1.4"], &["cdiv, alpha=1.4, m=2"]];
+        let of = grid(&["objective"], &[(arms[0], values[0]), (arms[1], values[1]), (arms[2], values[2])]);
+        assert_eq!(labels(&arms, &of), ["nll", "cdiv alpha 1.4", "cdiv alpha 1.4 m 2"]);
+    }
+
+    #[test]
+    fn a_file_is_called_by_its_name() {
+        let arms = ["train=data-one", "train=data-all"];
+        let of = grid(&["data.train"], &[(arms[0], &["data/one.jsonl"]), (arms[1], &["data/all.jsonl"])]);
+        assert_eq!(labels(&arms, &of), ["one.jsonl", "all.jsonl"]);
+        let alike = grid(&["data.train"], &[(arms[0], &["a/rows.jsonl"]), (arms[1], &["b/rows.jsonl"])]);
+        assert_eq!(labels(&arms, &alike), arms);
     }
 
     #[test]

@@ -241,7 +241,7 @@ fn filling(
         changes => Serde(&changes),
         sizes => Serde(sizes(&comparison.runs)),
         settings => Serde(&comparison.settings),
-        failures => Serde(failures),
+        failures => Serde(by_reason(&failures)),
         notes => Serde(&comparison.notes),
         json => json_in_html(&json),
     }
@@ -282,6 +282,18 @@ fn unfinished(runs: &[Run]) -> Vec<(String, String)> {
     let without = runs.iter().filter(|run| run.points.is_empty() && !run.parts.is_empty());
     let why = "its lines end before the one for all prompts together: the file was cut off";
     without.map(|run| (run.name.clone(), why.to_owned())).collect()
+}
+
+/// What has no numbers under the reason that it has none, in the order of the first of each.
+fn by_reason(failures: &[(String, String)]) -> Vec<(&str, Vec<&str>)> {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (name, reason) in failures {
+        match reasons.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, names)) => names.push(name),
+            None => reasons.push((reason, vec![name])),
+        }
+    }
+    reasons
 }
 
 /// The arms that have a line and a column: all, or where they are many the baseline, the first verdict's, and those that do

@@ -70,12 +70,16 @@ fn the_verdict_stands_first_and_the_rest_in_order() {
     let mut comparison = evaluated(&["kind=nll", "kind=cdiv"], 3);
     comparison.settings = vec![("recipe".into(), "a.toml".into())];
     comparison.failures = vec![("kind=gold,seed=1".into(), "out of memory".into())];
+    comparison.failures.extend((1..=4).map(|seed| (format!("kind=gem,seed={seed}"), "it is waiting".into())));
     comparison.samples = vec![drawn("kind=nll", "p", &["x", "x"])];
     let page = render(&comparison);
     let mut from = 0;
     for part in [
         "cdiv finds more than nll: at precision 0.678 (mass; the baseline&#x27;s own at temperature 1)",
         "kind=gold,seed=1 has no numbers: out of memory",
+        // Many of one reason are one line to open.
+        "<summary>4 runs have no numbers, each for the same reason: it is waiting</summary>",
+        "<p>kind=gem,seed=1</p>",
         "Precision against recall (f8)",
         "Precision against coverage in 100 samples",
         "<h2>Recall at equal precision</h2>",
