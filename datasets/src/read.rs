@@ -434,11 +434,11 @@ fn whole_distribution(
         Outcome::Kept { tokens, .. } => Some(tokens),
         Outcome::Dropped(_) => None,
     });
-    match targets::check(&names, &tokens.collect::<Vec<_>>()) {
-        Err(fault) if options.prefix_free == PrefixFree::Error => Err(fault),
+    let is_refused = options.prefix_free == PrefixFree::Error;
+    match targets::check(&names, &tokens.collect::<Vec<_>>(), is_refused) {
+        Err(fault) if is_refused => Err(fault),
         Err(fault) => {
-            let hint = "close each target with a mark of its own (`{7}`) where that is not meant";
-            tracing::warn!("{}", Fault { hint: None, ..fault }.at(place()).hint(hint).line());
+            tracing::warn!("{}", fault.at(place()).line());
             Ok(outcomes)
         }
         Ok(()) => Ok(outcomes),

@@ -156,7 +156,13 @@ impl Fault {
             group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
         }
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        renderer.decor_style(DecorStyle::Ascii).render(&[group])
+        let drawn = renderer.decor_style(DecorStyle::Ascii).render(&[group]);
+        if self.place.is_some() || hint.is_none() {
+            return drawn;
+        }
+        // Between a title and a hint stands the beginning of a line for the place, which there is none of.
+        let bare = message.lines().count();
+        drawn.lines().enumerate().filter(|(at, _)| *at != bare).map(|(_, line)| line).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -305,6 +311,15 @@ mod tests {
         for part in ["error: unknown key `ränk`", "r.toml:2:1", "ränk = 2", "hint: did you mean `rank`?"] {
             assert!(drawn.contains(part), "{part:?} is missing in\n{drawn}");
         }
+    }
+
+    #[test]
+    fn a_fault_without_a_place_is_its_message_and_its_hint() {
+        let fault = Fault::new("nothing\n|").hint("mend it");
+        assert_eq!(fault.render(false), "error: nothing\n       |\n = hint: mend it");
+        let coloured = fault.render(true);
+        assert_eq!(coloured.lines().count(), 3, "{coloured}");
+        assert_eq!(Fault::new("nothing").render(false), "error: nothing");
     }
 
     #[test]

@@ -181,19 +181,21 @@ pub(crate) fn learn_from_one_place(targets: &mut [&mut Tokens]) -> Result<(), Fa
     Ok(())
 }
 
-/// Finds every target that is alike to another or that another begins with.
+/// Finds every target that is alike to another or that another begins with; `is_refused` says what the hint is for.
 ///
 /// # Errors
 /// One fault that names the pairs, at most twenty.
-pub(crate) fn check(names: &[String], tokens: &[&Tokens]) -> Result<(), Fault> {
+pub(crate) fn check(names: &[String], tokens: &[&Tokens], is_refused: bool) -> Result<(), Fault> {
     // In the order of tokens, whatever begins with a sequence follows it without a gap.
     let mut order: Vec<usize> = (0..tokens.len()).collect();
     order.sort_by(|a, b| tokens[*a].ids.cmp(&tokens[*b].ids));
     let mut pairs = Vec::new();
     let mut unnamed = 0;
+    let mut begins_another = false;
     for (place, &short) in order.iter().enumerate() {
         let begins = |long: &&usize| tokens[**long].ids.starts_with(&tokens[short].ids);
         for &long in order[place + 1..].iter().take_while(begins) {
+            begins_another |= tokens[long].ids.len() > tokens[short].ids.len();
             if pairs.len() == NAMED {
                 unnamed += 1;
             } else if tokens[long].ids.len() == tokens[short].ids.len() {
@@ -209,8 +211,14 @@ pub(crate) fn check(names: &[String], tokens: &[&Tokens]) -> Result<(), Fault> {
     if unnamed > 0 {
         pairs.push(format!("and {unnamed} more"));
     }
-    Err(Fault::new(format!("the targets are not prefix-free as tokens: {}", pairs.join(", ")))
-        .hint("close each target with a mark of its own (`{7}`), keep `data.end_token`, or set `data.prefix_free`"))
+    let hint = match (begins_another, is_refused) {
+        (false, _) => "write each once: how likely it is stands in `weights`",
+        (true, true) => {
+            "close each target with a mark of its own (`{7}`), keep `data.end_token`, or set `data.prefix_free`"
+        }
+        (true, false) => "close each target with a mark of its own (`{7}`) where that is not meant",
+    };
+    Err(Fault::new(format!("the targets are not prefix-free as tokens: {}", pairs.join(", "))).hint(hint))
 }
 
 #[cfg(test)]

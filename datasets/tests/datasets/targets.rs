@@ -88,6 +88,8 @@ fn targets_that_begin_others_are_named_unless_allowed() {
     // With the end token none of them begins another, but two are still alike.
     let found = faults(&row(r#""{1", "{10", "{10""#), &Options::default()).join(" ");
     assert!(found.contains("twice") && !found.contains("begins"), "{found}");
+    // No mark makes two of these differ.
+    assert!(found.contains("hint: write each once") && !found.contains("close each"), "{found}");
     for prefix_free in [PrefixFree::Warn, PrefixFree::Off] {
         assert_eq!(dataset(&row(r#""{1", "{10", "{10""#), &Options { prefix_free, ..open.clone() }).examples.len(), 3);
     }
