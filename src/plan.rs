@@ -6,6 +6,7 @@ mod before;
 mod beside;
 mod estimate;
 mod fitting;
+mod held_out;
 mod memory;
 mod numbers;
 pub mod print;
@@ -146,6 +147,7 @@ impl Plan {
             recipe.warnings.extend(set.report.notices.iter().map(|notice| format!("{name} rows: {notice}")));
         }
         recipe.warnings.extend(rows::unmet(&recipe, &train, eval.as_ref()));
+        recipe.warnings.extend(eval.as_ref().and_then(|eval| held_out::repeated(&recipe, &train, eval)));
         let extent = Extent {
             steps,
             tokens: train.report.learned_tokens.saturating_mul(steps).div_ceil(steps_per_epoch.max(1)),
@@ -395,6 +397,7 @@ fn encoder(builder: &AuxiliaryBuilder) -> Result<Option<EncoderFiles>, Faults> {
 fn backbone(backbone: &Backbone, before: &Before) -> Result<(Option<ModelFiles>, Config, Tokenizer), Faults> {
     match backbone {
         Backbone::Pretrained { path, revision } => {
+            crate::loading::refuse_as_model(path)?;
             let files = before.locate(path, revision.as_deref())?;
             let (config, tokenizer) = (files.config()?, files.tokenizer()?);
             config.check_training().map_err(|fault| fault.at(files.config_place()))?;

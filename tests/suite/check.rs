@@ -177,12 +177,13 @@ fn stand_in(place: &Workplace, name: &str) -> String {
             json!({column("prompt"): "The fox\n", column("completion"): "is red."})
         }
     };
-    let paths = ["train", "eval"].into_iter().filter_map(|key| data.get(key)?.as_array()).flatten();
-    for path in paths {
-        place.write(
-            path.as_str().expect("a path"),
-            format!("{row}\n").repeat(if row.get("targets").is_some() { 1 } else { 40 }),
-        );
+    // Rows of both would be warned of.
+    let held_out = row.to_string().replace("fox", "owl").replace("A number", "Another number");
+    for (key, row) in [("train", row.to_string()), ("eval", held_out)] {
+        for path in data.get(key).and_then(toml::Value::as_array).into_iter().flatten() {
+            let count = if row.contains("targets") { 1 } else { 40 };
+            place.write(path.as_str().expect("a path"), format!("{row}\n").repeat(count));
+        }
     }
     let mut set = "--set model.path=builtin:tiny --set model.dtype=f32".to_owned();
     if data.contains_key("max_length") {
@@ -202,6 +203,23 @@ fn a_setting_without_effect_is_warned_of() {
     let place = Workplace::new();
     let plan = place.trainer("check recipe.toml --set checkpoint.every=9").succeeds();
     plan.says(&["`checkpoint.every` = 9 has no effect", "step 6"]);
+}
+
+#[test]
+fn rows_that_are_trained_on_are_no_held_out_rows() {
+    let place = Workplace::new();
+    let warnings = |arguments: &str| place.trainer(&format!("check recipe.toml --json {arguments}")).succeeds().json();
+    assert_eq!(warnings("")["warnings"], json!([]));
+    // Two of the ten stand in both, one of them in JSON that is written otherwise.
+    let (rows, held_out) = (place.text("rows.jsonl"), place.text("held_out.jsonl"));
+    let (first, third) = (rows.lines().next().expect("a row"), rows.lines().nth(2).expect("a row"));
+    place.write("both.jsonl", format!("{held_out}{first}\n  {}\n", third.replace("\":", "\" : ")));
+    let said = warnings("--set data.eval=[\"both.jsonl\"]")["warnings"].to_string();
+    let expected = "2 of 10 rows of `data.eval` can be trained on, too, the first of them both.jsonl:9";
+    assert!(said.contains(expected) && said.contains("hint: take them out"), "{said}");
+    // A world that is drawn from again repeats itself.
+    let world = warnings("--set data.train=[\"builtin:world-train\"] --set data.eval=[\"builtin:world-eval\"]");
+    assert!(!world["warnings"].to_string().contains("held-out"), "{world}");
 }
 
 /// What is allowed and seldom meant: said of the rows with the first of them, by `check` and by `run`.
