@@ -143,6 +143,35 @@ pub fn is_run(path: &Path) -> bool {
     is_one || of_run(path).is_some()
 }
 
+/// Refuses what stands on a base, or has to be exported first, where a whole model is asked for.
+///
+/// # Errors
+/// An adapter, a run or a checkpoint.
+pub fn refuse_as_model(path: &str) -> Result<(), Faults> {
+    let folder = Path::new(path);
+    if folder.is_file() || folder.join("config.json").is_file() || !(is_run(folder) || is_adapter(folder)) {
+        return Ok(());
+    }
+    let (base, what) = if is_adapter(folder) {
+        (Adapter::read(folder)?.config.base_model_name_or_path, "an adapter")
+    } else {
+        let checkpoint = find_checkpoint(folder)?;
+        if !checkpoint.has_adapter() {
+            let fault = Fault::new(format!("`{path}` is a run of this program, expected a model's folder"));
+            let hint = format!("`trainer export {path} --out DIR` writes its model: give that folder");
+            return Err(fault.hint(hint).into());
+        }
+        (checkpoint.adapter()?.config.base_model_name_or_path, "a run of this program, which has an adapter")
+    };
+    let base = base.filter(|base| !base.is_empty()).map_or(String::new(), |base| format!(" (`{base}`)"));
+    let fault = Fault::new(format!("`{path}` is {what}, expected a whole model"));
+    let hint = format!(
+        "`model.path` is its base{base}, and `adapter.init_from = \"{path}\"` goes on from it; \
+         `trainer export {path} --merge --out DIR` makes one model of both"
+    );
+    Err(fault.hint(hint).into())
+}
+
 /// The adapter that `path` stands for with the folder it lies in: one of PEFT's, a checkpoint, or a run, of which it is the
 /// latest.
 ///

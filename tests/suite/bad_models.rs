@@ -90,6 +90,26 @@ fn a_folder_without_its_files_is_refused() {
 }
 
 #[test]
+fn what_stands_on_a_base_is_no_base() {
+    let place = Workplace::new();
+    place.trainer("run recipe.toml --set output.dir=tuned --set train.steps=1").succeeds();
+    place.trainer("export tuned --out adapter").succeeds();
+    for path in ["tuned", "tuned@latest", "tuned/checkpoints/step-000001", "adapter"] {
+        let hint = format!("`model.path` is its base (`builtin:tiny`), and `adapter.init_from = \"{path}\"` goes on");
+        let check = format!("check recipe.toml --set model.path={path}");
+        place.refuses(&check, &[&format!("`{path}` is "), "expected a whole model", "model.path = ", &hint]);
+    }
+    // What the hint says works.
+    let recipe = place.text("recipe.toml");
+    place.write("from.toml", recipe.replace("rank = 4\nalpha = 8", "init_from = \"adapter\""));
+    place.trainer("check from.toml").succeeds();
+    place.trainer("run full.toml --set output.dir=whole --set train.steps=1").succeeds();
+    place.refuses("check recipe.toml --set model.path=whole", &["a run of this program", "trainer export whole --out"]);
+    place.trainer("export whole --out model").succeeds();
+    place.trainer("check recipe.toml --set model.path=model").succeeds();
+}
+
+#[test]
 fn a_broken_tokenizer_is_refused() {
     let place = Workplace::with_model();
     let good = place.text("model/tokenizer.json");
