@@ -1,8 +1,13 @@
 //! The interface of an objective.
 
 mod cdiv;
+mod deft;
+mod dft;
 mod diffuse;
+mod eaft;
 mod focal;
+mod forking;
+mod gem;
 mod gold;
 mod intent;
 mod lambda_pr;
@@ -12,6 +17,7 @@ mod quantile;
 mod tailr;
 #[cfg(test)]
 mod testing;
+mod tofu;
 mod trunc;
 mod trunc_r;
 
@@ -23,14 +29,20 @@ use faults::{Fault, Section};
 use crate::State;
 
 pub use cdiv::CDIV;
+pub use deft::DEFT;
+pub use dft::DFT;
 pub use diffuse::DIFFUSE;
+pub use eaft::EAFT;
 pub use focal::FOCAL;
+pub use forking::FORKING;
+pub use gem::GEM;
 pub use gold::GOLD;
 pub use intent::INTENT;
 pub use lambda_pr::LAMBDA_PR;
 pub use mixce::MIXCE;
 pub use nll::NLL;
 pub use tailr::TAILR;
+pub use tofu::TOFU;
 pub use trunc::TRUNC;
 pub use trunc_r::TRUNC_R;
 
@@ -196,6 +208,11 @@ fn fraction(section: &mut Section, key: &str, default: f64, hint: &str) -> f64 {
     let message = format!("`{}` must be from 0 to 1", section.full(key));
     section.check(key, (0.0..=1.0).contains(&value), message, hint);
     value
+}
+
+/// What [`Objective::statistics`] has asked for.
+fn told(statistic: &Option<Tensor<1>>) -> Tensor<1> {
+    statistic.clone().expect("the engine gives what an objective asks for")
 }
 
 /// `q`, never above 1, where rounding has left an nll below 0.

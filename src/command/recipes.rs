@@ -18,17 +18,23 @@ macro_rules! embedded {
 }
 
 /// Every file of the folder `recipes`, first those that need nothing else, in the order they are listed.
-pub static RECIPES: [Embedded; 33] = [
+pub static RECIPES: [Embedded; 39] = [
     embedded!("nll"),
     embedded!("cdiv_alpha1.4"),
     embedded!("quickstart_compare"),
     embedded!("trunc_r"),
     embedded!("lambda_pr"),
     embedded!("focal"),
+    embedded!("gem"),
+    embedded!("tofu"),
     embedded!("trunc"),
     embedded!("gold"),
     embedded!("tailr"),
     embedded!("mixce"),
+    embedded!("dft"),
+    embedded!("deft"),
+    embedded!("eaft"),
+    embedded!("forking"),
     embedded!("diffuse_numbers"),
     embedded!("intent_chat"),
     embedded!("intent_comments"),

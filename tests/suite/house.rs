@@ -150,10 +150,10 @@ impl Rest {
 #[test]
 fn recipes_of_one_comparison_differ_in_their_objectives_alone() {
     let world =
-        ["cdiv_alpha1.4", "trunc_r", "lambda_pr", "focal", "trunc", "gold", "tailr", "mixce", "mtp", "sfr_words"];
+        "cdiv_alpha1.4 trunc_r lambda_pr focal gem tofu trunc gold tailr mixce dft deft eaft forking mtp sfr_words";
     let paper = ["cdiv", "trunc_r", "lambda_pr", "focal", "trunc", "gold", "tailr", "mixce"]
         .map(|name| format!("paper_{name}"));
-    let world = world.map(str::to_owned);
+    let world: Vec<String> = world.split(' ').map(str::to_owned).collect();
     for (base, recipes) in [("nll", &world[..]), ("paper_nll", &paper[..])] {
         let base = Rest::of(base);
         assert!(base.lines.len() > 10 && base.comments.len() > 3);

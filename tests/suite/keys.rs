@@ -166,16 +166,22 @@ fn every_key_that_is_read_is_listed() {
 }
 
 /// The objectives with keys that make each other key count, and each of their keys with another value.
-const OBJECTIVES: [(&str, &[&str], &[&str]); 11] = [
+const OBJECTIVES: [(&str, &[&str], &[&str]); 17] = [
     ("nll", &[], &[]),
     ("cdiv", &[], &["alpha=0.5", "max_weight=1.1"]),
     ("trunc_r", &["drop=0.5", "buffer=20"], &["drop=0.3", "buffer=60", "recompute=3", "granularity=sequence"]),
     ("trunc", &["drop=0.5", "buffer=20"], &["drop=0.3", "buffer=60", "recompute=3", "granularity=sequence"]),
     ("lambda_pr", &["gamma=1e-2"], &["lambda=0.5", "gamma=1e-3"]),
-    ("focal", &[], &["gamma=1.0"]),
+    ("focal", &[], &["gamma=1.0", "full_gradient=true"]),
+    ("gem", &[], &["beta=0.5"]),
+    ("tofu", &[], &["gamma=1.0", "beta=0.5"]),
     ("gold", &[], &["floor=0.5"]),
     ("tailr", &["gamma=0.5"], &["gamma=0.1", "min_weight=0.99"]),
     ("mixce", &[], &["eta=0.2"]),
+    ("dft", &[], &[]),
+    ("deft", &[], &[]),
+    ("eaft", &[], &["alpha=0.5"]),
+    ("forking", &["share=0.5", "buffer=20"], &["share=0.3", "buffer=60", "recompute=3"]),
     ("diffuse", &[], &["early_stop=1e6"]),
     ("intent", &[], &[]),
 ];

@@ -113,6 +113,12 @@ fn every_objective_weighs_the_same_first_step_by_its_own_rule() {
     for (kind, low, high) in [
         ("cdiv", 1.0001, 1e9),
         ("focal", 0.0, 0.9999),
+        ("gem", 1.0, 1.0),
+        ("tofu", 0.0, 1.5),
+        ("dft", 0.0, 0.9999),
+        ("deft", 0.0, 0.9999),
+        ("eaft", 0.0, 9.0),
+        ("forking", 1.0, 1.0),
         ("gold", 0.0, 0.9999),
         ("tailr", 0.0, 1.0),
         ("mixce", 0.5, 0.9999),

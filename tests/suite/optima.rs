@@ -17,7 +17,7 @@ use crate::fixtures::example;
 const COUNTS: [usize; 4] = [10, 5, 3, 2];
 
 /// The optima of this distribution, to six digits: roots of the condition above, computed in f64 with NumPy.
-const OPTIMA: [(&str, [f64; 4]); 11] = [
+const OPTIMA: [(&str, [f64; 4]); 18] = [
     ("kind = \"nll\"", [0.5, 0.25, 0.15, 0.1]),
     ("kind = \"cdiv\"\nalpha = 1.2", [0.456741, 0.256337, 0.167470, 0.119452]),
     ("kind = \"cdiv\"\nalpha = 1.4", [0.425633, 0.259426, 0.180115, 0.134825]),
@@ -25,10 +25,19 @@ const OPTIMA: [(&str, [f64; 4]); 11] = [
     ("kind = \"cdiv\"\nalpha = 0.5", [0.724638, 0.181159, 0.065217, 0.028986]),
     ("kind = \"focal\"\ngamma = 1", [0.423215, 0.268404, 0.180411, 0.127970]),
     ("kind = \"focal\"\ngamma = 2", [0.384856, 0.270571, 0.196827, 0.147745]),
+    ("kind = \"focal\"\ngamma = 2\nfull_gradient = true", [0.410768, 0.274791, 0.185705, 0.128736]),
+    ("kind = \"focal\"\ngamma = 3\nfull_gradient = true", [0.382486, 0.274609, 0.198332, 0.144573]),
+    // The temperature 1 / beta.
+    ("kind = \"gem\"\nbeta = 0.7", [0.421903, 0.259712, 0.181634, 0.136752]),
+    ("kind = \"tofu\"", [0.366725, 0.270580, 0.204580, 0.158115]),
     ("kind = \"mixce\"\neta = 0.5", [0.574959, 0.223289, 0.122988, 0.078763]),
     ("kind = \"tailr\"\ngamma = 0.1\nmin_weight = 0", [0.611111, 0.25, 0.105556, 0.033333]),
     ("kind = \"tailr\"\ngamma = 0.5\nmin_weight = 0", [1.0, 0.0, 0.0, 0.0]),
     ("kind = \"gold\"\nfloor = 0", [1.0, 0.0, 0.0, 0.0]),
+    ("kind = \"dft\"", [1.0, 0.0, 0.0, 0.0]),
+    ("kind = \"deft\"", [1.0, 0.0, 0.0, 0.0]),
+    // All tokens of one context have one entropy.
+    ("kind = \"eaft\"", [0.5, 0.25, 0.15, 0.1]),
 ];
 
 /// A model of one context: whatever its hidden state is, the head makes any four logits of it.

@@ -1,4 +1,4 @@
-//! The rolling quantile that `trunc` and `trunc_r` compare losses with.
+//! The rolling quantile that `trunc` and `trunc_r` compare losses with, and `forking` entropies.
 //!
 //! As in loss truncation (Kang & Hashimoto 2020, ddkang/loss_dropper): a circular buffer of the last losses; everything
 //! is kept until it is full; from then on the cut-off is a percentile of the buffer, computed when it fills and again
@@ -35,10 +35,20 @@ enum Granularity {
     Row,
 }
 
+/// How a recipe says where the cut-off lies.
+#[derive(Clone, Copy)]
+enum Setting {
+    /// The fraction that is not learned.
+    Drop(f64),
+    /// The fraction that is.
+    Share(f64),
+}
+
 /// Weights of 1 on one side of a rolling quantile of the losses and of 0 on the other.
 pub(super) struct RollingQuantile {
     dropped: Dropped,
     granularity: Granularity,
+    setting: Setting,
     drop: f64,
     buffer: usize,
     recompute: usize,
@@ -62,6 +72,21 @@ impl RollingQuantile {
             format!("`{}` must be below 1: nothing would be learned", section.full("drop")),
             "0.4 drops four losses of ten",
         );
+        let rest = Self::read_buffer(section, dropped, Setting::Drop(drop));
+        let words = [("token", Granularity::Token), ("sequence", Granularity::Row)];
+        Self { granularity: section.choice("granularity", &words, "token"), ..rest }
+    }
+
+    /// Reads `share`, the fraction that is kept, `buffer` and `recompute`; of tokens, each by itself.
+    pub(super) fn read_share(section: &mut Section, dropped: Dropped, default: f64) -> Self {
+        let hint = format!("1 is plain nll, {default} the usual value");
+        let share = fraction(section, "share", default, &hint);
+        let message = format!("`{}` must be above 0: nothing would be learned", section.full("share"));
+        section.check("share", share != 0.0, message, &hint);
+        Self::read_buffer(section, dropped, Setting::Share(share))
+    }
+
+    fn read_buffer(section: &mut Section, dropped: Dropped, setting: Setting) -> Self {
         let buffer = section.value("buffer", 10_000usize);
         section.check(
             "buffer",
@@ -77,12 +102,14 @@ impl RollingQuantile {
             format!("`{}` must be at least 1", section.full("recompute")),
             "leave it out to compute the cut-off once per `buffer` losses",
         );
-        let words = [("token", Granularity::Token), ("sequence", Granularity::Row)];
-        let granularity = section.choice("granularity", &words, "token");
         Self {
             dropped,
-            granularity,
-            drop,
+            granularity: Granularity::Token,
+            setting,
+            drop: match setting {
+                Setting::Drop(drop) => drop,
+                Setting::Share(share) => 1.0 - share,
+            },
             buffer,
             recompute,
             losses: Vec::new(),
@@ -111,18 +138,29 @@ impl RollingQuantile {
         }
         let lowest_tokens = self.dropped == Dropped::Lowest && self.granularity == Granularity::Token;
         if extent.untrained.is_some() && lowest_tokens && self.drop > MOST_FROM_SCRATCH {
+            let (written, milder) = match self.setting {
+                Setting::Drop(drop) => (
+                    format!("`objective.drop` = {drop}"),
+                    format!("write `drop = {MOST_FROM_SCRATCH}` or `granularity = \"sequence\"`"),
+                ),
+                Setting::Share(share) => {
+                    (format!("`objective.share` = {share}"), format!("write `share = {}`", 1.0 - MOST_FROM_SCRATCH))
+                }
+            };
             return vec![format!(
-                "`objective.drop` = {} on a model with random weights: what falls below the quantile is not learned until all \
-                 tokens are alike again, and a run may never leave the uniform distribution; begin with `nll` and go on \
-                 from its model, or write `drop = {MOST_FROM_SCRATCH}` or `granularity = \"sequence\"`",
-                self.drop
+                "{written} on a model with random weights: what falls below the quantile is not learned until all tokens are \
+                 alike again, and a run may never leave the uniform distribution; begin with `nll` and go on from its model, \
+                 or {milder}"
             )];
         }
         Vec::new()
     }
 
     pub(super) fn milder(&self) -> String {
-        format!("lower `objective.drop` (it is {}; 0 is plain nll)", self.drop)
+        match self.setting {
+            Setting::Drop(drop) => format!("lower `objective.drop` (it is {drop}; 0 is plain nll)"),
+            Setting::Share(share) => format!("raise `objective.share` (it is {share}; 1 is plain nll)"),
+        }
     }
 
     pub(super) fn scope(&self) -> Scope {
@@ -152,7 +190,7 @@ impl RollingQuantile {
     }
 
     /// 1 for each of `values`, `[n]`, on the right side of the cut-off of its moment.
-    fn kept(&mut self, values: Tensor<1>) -> Tensor<1> {
+    pub(super) fn kept(&mut self, values: Tensor<1>) -> Tensor<1> {
         let count = values.dims()[0];
         let mut parts = Vec::new();
         let mut start = 0;

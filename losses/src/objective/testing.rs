@@ -31,11 +31,28 @@ pub fn weights(objective: &mut dyn Objective, nll: &[f64]) -> Vec<f32> {
     weights_of_rows(objective, &[nll])
 }
 
+/// What an objective may ask to be told of each token beside its nll.
+#[derive(Default)]
+pub struct Told<'a> {
+    pub entropy: Option<&'a [f64]>,
+    pub sum_of_squares: Option<&'a [f64]>,
+}
+
+/// The weights of one row of which more than the nll is known.
+pub fn weights_told(objective: &mut dyn Objective, nll: &[f64], told: &Told) -> Vec<f32> {
+    weights_of(objective, &[nll], told)
+}
+
 /// The weights of several rows, one after another.
 pub fn weights_of_rows(objective: &mut dyn Objective, rows: &[&[f64]]) -> Vec<f32> {
+    weights_of(objective, rows, &Told::default())
+}
+
+fn weights_of(objective: &mut dyn Objective, rows: &[&[f64]], told: &Told) -> Vec<f32> {
     let device = Device::flex();
     let tensor = |values: Vec<f32>| Tensor::<1>::from_data(values.as_slice(), &device);
-    let nll: Vec<f32> = rows.concat().iter().map(|nll| *nll as f32).collect();
+    let single = |values: &[f64]| values.iter().map(|value| *value as f32).collect::<Vec<f32>>();
+    let nll = single(&rows.concat());
     let position = rows.iter().flat_map(|row| (1..=row.len()).map(|place| place as f32)).collect();
     let length = rows.iter().flat_map(|row| vec![row.len() as f32; row.len()]).collect();
     let mut start = 0;
@@ -49,8 +66,8 @@ pub fn weights_of_rows(objective: &mut dyn Objective, rows: &[&[f64]]) -> Vec<f3
         nll: tensor(nll),
         position: tensor(position),
         length: tensor(length),
-        entropy: None,
-        sum_of_squares: None,
+        entropy: told.entropy.map(|entropy| tensor(single(entropy))),
+        sum_of_squares: told.sum_of_squares.map(|squares| tensor(single(squares))),
         rows: &ranges,
     };
     objective.weights(&tokens).into_data().try_to_vec().expect("f32 weights")
@@ -71,37 +88,48 @@ const LOGITS: [[f64; 4]; 4] =
     [[2.0, 0.5, -1.0, 0.0], [0.3, -0.7, 1.1, 0.2], [-2.0, 1.5, 0.4, 3.0], [0.1, 0.2, -3.0, 0.4]];
 const OBSERVED: [usize; 4] = [0, 3, 1, 2];
 
-fn nll(logits: &[f64; 4], observed: usize) -> f64 {
-    logits.iter().map(|logit| logit.exp()).sum::<f64>().ln() - logits[observed]
+/// The softmax of a token's logits at a temperature.
+fn softmax(logits: &[f64; 4], temperature: f64) -> [f64; 4] {
+    let exponentials = logits.map(|logit| (logit / temperature).exp());
+    exponentials.map(|one| one / exponentials.iter().sum::<f64>())
 }
 
-/// Compares `sum(weight * nll) / 4` and its gradient `weight * (softmax - onehot) / 4` with PyTorch's numbers, and the
-/// latter with finite differences of the loss in f64, the weights frozen.
+/// Compares `sum(weight * T * nll(T)) / 4` and its gradient `weight * (softmax(z / T) - onehot) / 4` with PyTorch's numbers,
+/// and the latter with finite differences of the loss in f64, the weights frozen.
 ///
-/// PyTorch's numbers, `weight` standing in the test that calls:
+/// PyTorch's numbers, `weight` and `T` (1 where it is not named) standing in the test that calls:
 /// ```text
 /// logits = torch.tensor(LOGITS, dtype=torch.float64, requires_grad=True)
-/// nll = -logits.log_softmax(1)[torch.arange(4), OBSERVED]
-/// q, l = (-nll).exp(), torch.arange(1., 5.)
-/// loss = (weight.detach() * nll).sum() / 4; loss.backward(); print(loss, logits.grad)
+/// at = lambda T: -T * (logits / T).log_softmax(1)[torch.arange(4), OBSERVED]
+/// nll, l, p = at(1), torch.arange(1., 5.), logits.softmax(1)
+/// q, H = (-nll).exp(), -(p * p.log()).sum(1)
+/// loss = (weight.detach() * at(T)).sum() / 4; loss.backward(); print(loss, logits.grad)
 /// ```
 #[track_caller]
 pub fn check_gradient(objective: &mut dyn Objective, loss: f64, gradient: [[f64; 4]; 4]) {
-    let nll_of_row = |token: usize| nll(&LOGITS[token], OBSERVED[token]);
-    let weights = weights(objective, &[0, 1, 2, 3].map(nll_of_row)).into_iter().map(f64::from).collect::<Vec<_>>();
-    let found: f64 = (0..4).map(|token| weights[token] * nll_of_row(token)).sum::<f64>() / 4.0;
+    let temperature = objective.temperature();
+    let nll = |logits: &[f64; 4], word: usize, temperature: f64| -softmax(logits, temperature)[word].ln();
+    let each = |of: &dyn Fn(usize) -> f64| [0, 1, 2, 3].map(of);
+    let entropy = each(&|token| softmax(&LOGITS[token], 1.0).iter().map(|q| -q * q.ln()).sum());
+    let squares = each(&|token| softmax(&LOGITS[token], 1.0).iter().map(|q| q * q).sum());
+    let told = Told { entropy: Some(&entropy), sum_of_squares: Some(&squares) };
+    let nll_of = each(&|token| nll(&LOGITS[token], OBSERVED[token], 1.0));
+    let weights: Vec<f64> = weights_told(objective, &nll_of, &told).into_iter().map(f64::from).collect();
+    let loss_of = |token: usize, logits: &[f64; 4]| {
+        weights[token] * temperature * nll(logits, OBSERVED[token], temperature) / 4.0
+    };
+    let found: f64 = (0..4).map(|token| loss_of(token, &LOGITS[token])).sum();
     assert!((found - loss).abs() < 1e-6 * loss, "loss {found}, expected {loss}");
     for token in 0..4 {
-        let sum: f64 = LOGITS[token].iter().map(|logit| logit.exp()).sum();
         for word in 0..4 {
             let onehot = f64::from(u8::from(OBSERVED[token] == word));
-            let found = weights[token] * (LOGITS[token][word].exp() / sum - onehot) / 4.0;
+            let found = weights[token] * (softmax(&LOGITS[token], temperature)[word] - onehot) / 4.0;
             let expected = gradient[token][word];
             assert!((found - expected).abs() < 1e-6, "gradient {found}, expected {expected}");
             let shifted = |by: f64| {
                 let mut logits = LOGITS[token];
                 logits[word] += by;
-                weights[token] * nll(&logits, OBSERVED[token]) / 4.0
+                loss_of(token, &logits)
             };
             let difference = (shifted(1e-4) - shifted(-1e-4)) / 2e-4;
             assert!((found - difference).abs() < 1e-8, "gradient {found}, finite difference {difference}");

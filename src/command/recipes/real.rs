@@ -23,7 +23,7 @@ const BUFFER: &str =
 
 /// Of the objective's own keys, those that were chosen for the short rows and the few tokens of the embedded data: the
 /// recipe, the key, and the value and comment in its place.
-const FOR_LONG_ROWS: [(&str, &str, &str); 5] = [
+const FOR_LONG_ROWS: [(&str, &str, &str); 6] = [
     (
         "lambda_pr",
         "gamma",
@@ -38,6 +38,7 @@ const FOR_LONG_ROWS: [(&str, &str, &str); 5] = [
     ("trunc_r", "drop", "# The part of the tokens that is left out, those with the lowest loss.\ndrop = 0.4"),
     ("trunc_r", "buffer", BUFFER),
     ("trunc", "buffer", BUFFER),
+    ("forking", "buffer", BUFFER),
 ];
 
 /// Recipes that are written for a real model already, in place of embedded ones whose sections say much of the embedded
