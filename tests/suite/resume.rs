@@ -8,11 +8,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::Workplace;
 
 /// Recipes whose later steps depend on state of every kind.
-const CASES: [(&str, &str); 8] = [
+const CASES: [(&str, &str); 9] = [
     ("dropout", "recipe.toml --set adapter.dropout=0.1 --set train.micro_batch_size=3 --set schedule.kind=cosine"),
     (
         "quantile",
         "recipe.toml --set objective.kind=trunc_r --set objective.buffer=40 --set objective.recompute=7 --set train.micro_batch_size=2",
+    ),
+    (
+        "entropies",
+        "recipe.toml --set objective.kind=forking --set objective.share=0.4 --set objective.buffer=40 --set objective.recompute=7 --set train.micro_batch_size=3",
     ),
     ("auxiliary", "recipe.toml --set auxiliary=[{kind=\"mtp\",weight=0.3,heads=2}] --set objective.kind=cdiv"),
     (
