@@ -29,7 +29,7 @@ use crate::engine::Trainee;
 use crate::engine::backward::Recompute;
 use crate::engine::data::{Order, Prompt, prompts};
 use crate::engine::optimizer::AdamW;
-use crate::engine::schedule::Schedule;
+use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::settings::Settings;
 use crate::engine::state::RunState;
 use crate::engine::step::StepSettings;
@@ -435,15 +435,27 @@ pub fn length(recipe: &Recipe, steps_per_epoch: usize) -> usize {
 /// # Errors
 /// A warm-up as long as the run.
 pub fn schedule(recipe: &Recipe, steps: usize) -> Result<Schedule, Fault> {
-    let warmup = match recipe.schedule.warmup {
+    let told = &recipe.schedule;
+    let of = |span: recipe::Span| match span {
+        recipe::Span::Fraction(part) => (part * steps as f64).ceil() as usize,
+        recipe::Span::Steps(steps) => steps,
+    };
+    let warmup = match told.warmup {
         // However short the run, one step is left that is no warm-up.
-        recipe::Warmup::Fraction(part) => ((part * steps as f64).ceil() as usize).min(steps.saturating_sub(1)),
-        recipe::Warmup::Steps(steps) => steps,
+        recipe::Span::Fraction(_) => of(told.warmup).min(steps.saturating_sub(1)),
+        recipe::Span::Steps(steps) => steps,
     };
     if warmup >= steps && warmup > 0 && steps > 0 {
         return Err(Fault::new(format!("`schedule.warmup` takes {warmup} steps of a run of {steps}"))
             .at(recipe.places.of("schedule.warmup"))
             .hint("shorten it, or train longer"));
     }
-    Ok(Schedule { kind: recipe.schedule.kind, learning_rate: recipe.optimizer.learning_rate, warmup, total: steps })
+    let decay = of(told.decay);
+    if told.kind == Kind::Wsd && warmup + decay > steps && steps > 0 {
+        let message =
+            format!("{warmup} steps of warm-up and {decay} of `schedule.decay` are more than the run's {steps}");
+        return Err(Fault::new(message).at(recipe.places.of("schedule.decay")).hint("shorten one, or train longer"));
+    }
+    let schedule = Schedule::new(told.kind, recipe.optimizer.learning_rate, warmup, steps);
+    Ok(Schedule { min_rate: told.min_rate, cycles: told.cycles, decay, ..schedule })
 }

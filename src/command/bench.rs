@@ -363,7 +363,7 @@ fn measure(arguments: &Arguments, trainee: &mut Trainee, recompute: Recompute) -
         seed: 17,
         recompute,
         optimizer: AdamW { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) },
-        schedule: Schedule { kind: Kind::Constant, learning_rate: 2e-4, warmup: 0, total: arguments.steps + 1 },
+        schedule: Schedule::new(Kind::Constant, 2e-4, 0, arguments.steps + 1),
         lora_plus_ratio: None,
     };
     let mut trainer = Trainer::new(trainee, objective.as_mut(), settings);

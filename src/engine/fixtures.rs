@@ -17,7 +17,7 @@ pub const SETTINGS: StepSettings = StepSettings {
     seed: 1,
     recompute: Recompute::None,
     optimizer: AdamW { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) },
-    schedule: Schedule { kind: Kind::Constant, learning_rate: 1e-3, warmup: 0, total: 1 },
+    schedule: Schedule::new(Kind::Constant, 1e-3, 0, 1),
     lora_plus_ratio: None,
 };
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Adapted, Plan};
 use crate::engine::backward::Recompute;
 use crate::engine::data::Prompt;
+use crate::engine::schedule::Kind;
 use crate::recipe::Backbone;
 
 /// Columns of the names before the plan's lines, blank where a line goes on.
@@ -217,7 +218,18 @@ impl Plan {
     fn rate_line(&self) -> String {
         let schedule = &self.schedule;
         let warmup = counted(schedule.warmup as u64, "step");
-        format!("{:e} {:?}, {warmup} of warm-up", schedule.learning_rate, schedule.kind).to_lowercase()
+        let mut line = format!("{:e} {:?}", schedule.learning_rate, schedule.kind).to_lowercase();
+        if schedule.min_rate > 0.0 {
+            line += &format!(" to {:e}", schedule.min_rate * schedule.learning_rate);
+        }
+        if schedule.cycles > 1 {
+            line += &format!(", {} times", schedule.cycles);
+        }
+        line += &format!(", {warmup} of warm-up");
+        if schedule.kind == Kind::Wsd {
+            line += &format!(", {} of decay", counted(schedule.decay as u64, "step"));
+        }
+        line
     }
 
     fn memory_line(&self) -> String {

@@ -25,35 +25,41 @@ pub struct Optimizer {
 /// `[schedule]`: the learning rate over the steps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
-    /// What follows the warmup.
+    /// What follows the warm-up.
     pub kind: Kind,
     /// A linear rise from zero.
-    pub warmup: Warmup,
+    pub warmup: Span,
+    /// What it falls to, as a part of `optimizer.learning_rate`.
+    pub min_rate: f64,
+    /// How often a cosine falls.
+    pub cycles: usize,
+    /// The end in which `wsd` falls.
+    pub decay: Span,
 }
 
-/// Length of the warmup.
+/// Length of the warm-up, or of the decay.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Warmup {
+pub enum Span {
     /// A part of all steps, below 1.
     Fraction(f64),
     Steps(usize),
 }
 
-impl FromToml for Warmup {
+impl FromToml for Span {
     const EXPECTED: &'static str = "a fraction below 1 or a whole number of steps";
 
     fn from_toml(value: &toml::Value) -> Option<Self> {
         match value {
-            toml::Value::Integer(steps) => (*steps).try_into().ok().map(Warmup::Steps),
-            toml::Value::Float(part) => (0.0..1.0).contains(part).then_some(Warmup::Fraction(*part)),
+            toml::Value::Integer(steps) => (*steps).try_into().ok().map(Span::Steps),
+            toml::Value::Float(part) => (0.0..1.0).contains(part).then_some(Span::Fraction(*part)),
             _ => None,
         }
     }
 
     fn to_toml(&self) -> toml::Value {
         match self {
-            Warmup::Fraction(part) => toml::Value::Float(*part),
-            Warmup::Steps(steps) => toml::Value::Integer(*steps as i64),
+            Span::Fraction(part) => toml::Value::Float(*part),
+            Span::Steps(steps) => toml::Value::Integer(*steps as i64),
         }
     }
 }
@@ -139,15 +145,50 @@ pub(super) fn read_optimizer(section: &mut Section, lora_plus_ratio: Option<f64>
     Optimizer { learning_rate, betas, eps, weight_decay, clip_norm: (clip_norm > 0.0).then_some(clip_norm) }
 }
 
+impl Schedule {
+    /// Without a warm-up, and down to zero.
+    pub(super) fn new(kind: Kind) -> Self {
+        Self { kind, warmup: Span::Steps(0), min_rate: 0.0, cycles: 1, decay: Span::Fraction(DECAY) }
+    }
+}
+
+/// The part of a run in which `wsd` falls, where the recipe does not say it.
+const DECAY: f64 = 0.1;
+
 pub(super) fn read_schedule(section: &mut Section, last_step: Option<NonZeroUsize>) -> Schedule {
-    let kinds = [("constant", Kind::Constant), ("linear", Kind::Linear), ("cosine", Kind::Cosine)];
-    let kind = section.choice("kind", &kinds, "constant");
-    let warmup = section.value("warmup", Warmup::Steps(0));
-    if let (Warmup::Steps(steps), Some(last_step)) = (warmup, last_step) {
+    let kinds = [("constant", Kind::Constant), ("linear", Kind::Linear), ("cosine", Kind::Cosine), ("wsd", Kind::Wsd)];
+    let none = Schedule::new(section.choice("kind", &kinds, "constant"));
+    let warmup = section.value("warmup", none.warmup);
+    if let (Span::Steps(steps), Some(last_step)) = (warmup, last_step) {
         let message = format!("`schedule.warmup` = {steps} does not end before `train.steps` = {last_step}");
         section.check("warmup", steps < last_step.get(), message, "shorten it; below 1 it is a fraction of all steps");
     }
-    Schedule { kind, warmup }
+    let min_rate = match none.kind {
+        Kind::Constant => {
+            section.foreign("min_rate", "a `schedule.kind` that falls (`linear`, `cosine`, `wsd`)");
+            none.min_rate
+        }
+        _ => section.value("min_rate", none.min_rate),
+    };
+    let message = format!("`schedule.min_rate` = {min_rate} is no part of `optimizer.learning_rate`");
+    section.check("min_rate", (0.0..1.0).contains(&min_rate), message, "from 0 to below 1; 0.1 falls to a tenth of it");
+    let cycles = match none.kind {
+        Kind::Cosine => positive(section, "cycles", 1),
+        _ => {
+            section.foreign("cycles", "`schedule.kind = \"cosine\"`");
+            1
+        }
+    };
+    let decay = match none.kind {
+        Kind::Wsd => section.value("decay", none.decay),
+        _ => {
+            section.foreign("decay", "`schedule.kind = \"wsd\"`");
+            none.decay
+        }
+    };
+    let is_none = [Span::Steps(0), Span::Fraction(0.0)].contains(&decay);
+    section.check("decay", !is_none, "`schedule.decay` cannot be 0", "`schedule.kind = \"constant\"` never falls");
+    Schedule { warmup, min_rate, cycles, decay, ..none }
 }
 
 /// Gives the last step too, where it is known before the data is. With `by_prompt`, a step is made of prompts with all

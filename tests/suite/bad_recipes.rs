@@ -46,7 +46,7 @@ fn a_fault_in_the_file_has_line_column_and_hint() {
 #[test]
 fn impossible_values_on_the_command_line_are_named() {
     let place = Workplace::new();
-    let cases: [(&str, &[&str]); 36] = [
+    let cases: [(&str, &[&str]); 42] = [
         ("adapter.dropout=1.0", &["`adapter.dropout`", "hint: "]),
         ("adapter.dropout=-0.1", &["`adapter.dropout`", "hint: "]),
         ("adapter.rank=65537", &["`adapter.rank` cannot be 65537", "hint: "]),
@@ -84,6 +84,18 @@ fn impossible_values_on_the_command_line_are_named() {
         ("optimizer.weight_decay=-1", &["`optimizer.weight_decay`", "hint: "]),
         ("optimizer.clip_norm=-1", &["`optimizer.clip_norm`", "hint: "]),
         ("schedule.warmup=6", &["`schedule.warmup`", "hint: "]),
+        ("schedule.min_rate=0.1", &["unknown key `min_rate`", "a `schedule.kind` that falls"]),
+        (
+            "schedule={kind=\"linear\",min_rate=1e-5,cycles=2}",
+            &["unknown key `cycles`", "`schedule.kind = \"cosine\"`"],
+        ),
+        ("schedule={kind=\"cosine\",min_rate=1.0}", &["`schedule.min_rate` = 1", "to below 1"]),
+        ("schedule={kind=\"cosine\",decay=2}", &["unknown key `decay`", "`schedule.kind = \"wsd\"`"]),
+        ("schedule={kind=\"wsd\",decay=0.0}", &["`schedule.decay` cannot be 0"]),
+        (
+            "schedule={kind=\"wsd\",decay=4,warmup=3}",
+            &["3 steps of warm-up and 4 of `schedule.decay` are more than the run's 6"],
+        ),
         ("train.micro_batch_size=5", &["`train.micro_batch_size`", "hint: "]),
         ("checkpoint.keep=0", &["`checkpoint.keep`"]),
     ];

@@ -9,7 +9,7 @@ use trainer::recipe::parse;
 use crate::support::Workplace;
 
 /// A base that every key of the list has an effect on, and for each key another value.
-const ALTERNATIVES: [(&str, &str); 39] = [
+const ALTERNATIVES: [(&str, &str); 42] = [
     ("seed", "seed=4"),
     ("model.path", "model.path=model"),
     ("model.dtype", "model.dtype=bf16"),
@@ -45,6 +45,9 @@ const ALTERNATIVES: [(&str, &str); 39] = [
     ("optimizer.clip_norm", "optimizer.clip_norm=0.01"),
     ("schedule.kind", "schedule.kind=cosine"),
     ("schedule.warmup", "schedule.warmup=2"),
+    ("schedule.min_rate", "schedule.kind=linear --set schedule.min_rate=0.5"),
+    ("schedule.cycles", "schedule.kind=cosine --set schedule.cycles=2"),
+    ("schedule.decay", "schedule.kind=wsd --set schedule.decay=2"),
     ("train.steps", "train.steps=2"),
     ("train.epochs", "train.epochs=1"),
     ("train.batch_size", "train.batch_size=3"),
@@ -142,8 +145,9 @@ fn every_key_that_is_read_is_listed() {
     let texts = [
         "[model]\npath = \"a\"\nrevision = \"b\"\nquantize = \"nf4\"\n[data]\ntrain = [\"a\"]\neval = [\"a\"]\nmax_length = 9\n\
          rename = { a = \"text\" }\nignore = [\"b\"]\nchat = { user = \"a\", assistant = \"b\" }\n[train]\nsteps = 3\n[[auxiliary]]\nkind = \"mtp\"\n\
-         [adapter]\nlora_plus_ratio = 4\nrank_pattern = { q_proj = 2 }\nalpha_pattern = { q_proj = 2 }\n[checkpoint]\nbest_by = \"nll\"\npatience = 2\n[eval]\nprompts = \"a\"\ntemperatures = [1]\nmax_prompts = 2\n",
-        "[model]\npath = \"a\"\n[data]\ntrain = [\"a\"]\n[adapter]\ninit_from = \"a\"\n",
+         [adapter]\nlora_plus_ratio = 4\nrank_pattern = { q_proj = 2 }\nalpha_pattern = { q_proj = 2 }\n[checkpoint]\nbest_by = \"nll\"\npatience = 2\n[eval]\nprompts = \"a\"\ntemperatures = [1]\nmax_prompts = 2\n\
+         [schedule]\nkind = \"cosine\"\n",
+        "[model]\npath = \"a\"\n[data]\ntrain = [\"a\"]\n[adapter]\ninit_from = \"a\"\n[schedule]\nkind = \"wsd\"\n",
     ];
     for text in texts {
         let recipe = parse("recipe.toml", text, &[], &registry).unwrap_or_else(|faults| panic!("{faults}"));

@@ -52,7 +52,7 @@ const SETTINGS: StepSettings = StepSettings {
     seed: 0,
     recompute: Recompute::None,
     optimizer: AdamW { betas: [0.9, 0.999], epsilon: 1e-12, weight_decay: 0.0, clip_norm: None },
-    schedule: Schedule { kind: Kind::Cosine, learning_rate: 0.05, warmup: 0, total: STEPS },
+    schedule: Schedule::new(Kind::Cosine, 0.05, 0, STEPS),
     lora_plus_ratio: None,
 };
 

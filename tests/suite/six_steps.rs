@@ -36,7 +36,7 @@ impl Steps {
                 weight_decay: self.weight_decay,
                 clip_norm: Some(1.0),
             },
-            schedule: Schedule { kind: Kind::Constant, learning_rate: self.rate, warmup: 0, total: 6 },
+            schedule: Schedule::new(Kind::Constant, self.rate, 0, 6),
             lora_plus_ratio: self.lora_plus_ratio,
         }
     }
