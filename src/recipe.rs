@@ -24,10 +24,10 @@ use losses::{AuxiliaryBuilder, Normalisation, Objective, Registry};
 pub use adapter::{Adapter, Lora, Start};
 pub use chat::Chat;
 pub use data::{Data, Rename};
-pub use differences::{Changes, differences, since_start};
+pub use differences::{Changes, differences, since_start, up_to_date};
 pub use elsewhere::{own_key, translate};
 pub use model::{Backbone, FITTED_ROWS, Model};
-pub use optimization::{Duration, Optimizer, Schedule, Train, Warmup};
+pub use optimization::{Duration, Optimizer, Schedule, Span, Train};
 pub use run::{Checkpoint, Eval, Output, Prompts};
 pub use sweep::Sweep;
 

@@ -63,7 +63,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     }
     let folder = recipe.output.dir.clone();
     Run::refuse_in_use(&folder)?;
-    let start = Start::of(arguments.resume, &folder, &recipe)?;
+    let start = Start::of(arguments.resume, &folder, &recipe, registry)?;
     let mut plan = match &start {
         Start::GoesOn(resumed) => resumed.plan(recipe)?,
         Start::Fresh | Start::Evaluated => Plan::new(recipe)?,
@@ -140,7 +140,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
 
 impl Start {
     /// Where a run in `folder` begins; the recipe must be the one it was started with.
-    fn of(resume: bool, folder: &Path, recipe: &Recipe) -> Result<Self, Faults> {
+    fn of(resume: bool, folder: &Path, recipe: &Recipe, registry: &Registry) -> Result<Self, Faults> {
         if !resume {
             return Ok(Self::Fresh);
         }
@@ -154,10 +154,10 @@ impl Start {
                 .into());
         }
         if evaluated::is_all(folder)? {
-            evaluated::refuse_another(folder, &recipe.resolved)?;
+            evaluated::refuse_another(folder, &recipe.resolved, registry)?;
             return Ok(Self::Evaluated);
         }
-        Ok(Self::GoesOn(Box::new(Resumed::find(folder, recipe)?)))
+        Ok(Self::GoesOn(Box::new(Resumed::find(folder, recipe, registry)?)))
     }
 
     fn resumed(&self) -> Option<&Resumed> {

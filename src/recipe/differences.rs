@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use losses::Registry;
+
 /// Keys that say what is kept or how often the run looks at itself, and nothing about what is computed.
 /// By which number the best is chosen, and of which prompts numbers are, is none of them: numbers of two kinds cannot be
 /// compared.
@@ -63,6 +65,13 @@ pub struct Changes {
     pub template: Vec<String>,
     /// The adapter that the run began with has another path; it is in the checkpoints since.
     pub begun_with: Vec<String>,
+}
+
+/// A resolved recipe of an earlier version of this program, with the keys that it did not know yet: their defaults are what it
+/// did. One that can be read no more stays as it is.
+pub fn up_to_date(old: toml::Table, registry: &Registry) -> toml::Table {
+    let read = |text: String| super::parse("recipe.toml", &text, &[], registry).ok();
+    toml::to_string(&old).ok().and_then(read).map_or(old, |recipe| recipe.resolved)
 }
 
 /// What changed between the recipe that a run was started with and the one it is to go on with.

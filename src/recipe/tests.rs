@@ -85,7 +85,7 @@ fn the_least_recipe_has_the_documented_defaults() {
     assert_eq!(recipe.objective.name(), "nll");
     assert_eq!((recipe.optimizer.learning_rate, recipe.optimizer.betas), (2e-4, [0.9, 0.999]));
     assert_eq!((recipe.optimizer.eps, recipe.optimizer.clip_norm), (1e-8, Some(1.0)));
-    assert_eq!(recipe.schedule, Schedule { kind: Kind::Constant, warmup: Warmup::Steps(0) });
+    assert_eq!(recipe.schedule, Schedule::new(Kind::Constant));
     assert_eq!(recipe.train.duration, Duration::Epochs(1));
     assert_eq!((recipe.train.batch_size, recipe.train.micro_batch_size), (8, 8));
     assert_eq!((recipe.checkpoint.keep, recipe.checkpoint.keep_best, recipe.eval.every), (3, false, None));
@@ -277,6 +277,24 @@ fn only_changes_that_leave_the_past_alone_let_a_run_go_on() {
     for line in expected {
         assert!(other.contains(&line.to_string()), "{line} is missing in {other:?}");
     }
+}
+
+#[test]
+fn keys_that_an_earlier_version_did_not_know_had_their_defaults() {
+    let new = good(LEAST, &["schedule.kind=cosine", "objective.kind=cut"]).resolved;
+    let mut old = new.clone();
+    for (table, key) in
+        [("schedule", "min_rate"), ("schedule", "cycles"), ("data", "shuffle"), ("checkpoint", "keep_best")]
+    {
+        old[table].as_table_mut().expect("a table").remove(key).expect("a key");
+    }
+    assert_eq!(since_start(&up_to_date(old.clone(), &registry()), &new), Default::default());
+    let other = good(LEAST, &["schedule.kind=cosine", "objective.kind=cut", "schedule.cycles=2"]).resolved;
+    let changes = since_start(&up_to_date(old, &registry()), &other);
+    assert_eq!(changes.blocking, ["`schedule.cycles`: 1 -> 2"]);
+    // What cannot be read is compared as it is.
+    let foreign: toml::Table = toml::from_str("[model]\npath = 3\n").expect("TOML");
+    assert_eq!(up_to_date(foreign.clone(), &registry()), foreign);
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use checkpoints::Run;
 use faults::{Fault, Faults, Place};
+use losses::Registry;
 
 use super::resume::refuse_changes;
 use crate::logging::typed::quoted;
-use crate::recipe::since_start;
+use crate::recipe::{since_start, up_to_date};
 use crate::report::Reporter;
 
 /// Whether the run in a folder evaluated and was to do nothing else, so that going on from it is to begin.
@@ -46,8 +47,9 @@ pub fn is_done(folder: &Path) -> Result<bool, Fault> {
 ///
 /// # Errors
 /// The recipe has changed in more than its length.
-pub fn refuse_another(folder: &Path, resolved: &toml::Table) -> Result<(), Faults> {
-    let changes = since_start(&recipe(&Run::open(folder)?)?, resolved);
+pub fn refuse_another(folder: &Path, resolved: &toml::Table, registry: &Registry) -> Result<(), Faults> {
+    let old = up_to_date(recipe(&Run::open(folder)?)?, registry);
+    let changes = since_start(&old, resolved);
     let changed = [changes.blocking, changes.base, changes.encoders].concat();
     Ok(refuse_changes(&changed, folder)?)
 }

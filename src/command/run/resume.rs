@@ -16,7 +16,7 @@ use crate::chat::kept_template;
 use crate::engine::schedule::Schedule;
 use crate::engine::state::RunState;
 use crate::plan::{Plan, length, schedule};
-use crate::recipe::{self, Backbone, Changes, Recipe, since_start};
+use crate::recipe::{self, Backbone, Changes, Recipe, since_start, up_to_date};
 use crate::report::{Reporter, Watched};
 
 /// A run that goes on.
@@ -33,7 +33,7 @@ impl Resumed {
     ///
     /// # Errors
     /// No checkpoint, or a recipe that changed.
-    pub fn find(folder: &Path, recipe: &Recipe) -> Result<Self, Faults> {
+    pub fn find(folder: &Path, recipe: &Recipe, registry: &Registry) -> Result<Self, Faults> {
         let checkpoint = Run::open(folder)?.latest()?.ok_or_else(|| {
             let first = match recipe.checkpoint.every {
                 Some(every) => format!("the first comes after step {every}, as `checkpoint.every` says"),
@@ -49,7 +49,7 @@ impl Resumed {
                 .at(Place::file(checkpoint.folder.join("state.json")))
                 .hint("another version wrote it: start a new run in another `output.dir`")
         })?;
-        let mut changes = since_start(&old, &recipe.resolved);
+        let mut changes = since_start(&up_to_date(old, registry), &recipe.resolved);
         // Without anything to compare, a path is all there is.
         if state.base.is_none() {
             changes.blocking.append(&mut changes.base);
@@ -248,7 +248,7 @@ mod tests {
     use crate::engine::schedule::Kind;
 
     fn of(kind: Kind, warmup: usize, total: usize) -> Schedule {
-        Schedule { kind, learning_rate: 1e-3, warmup, total }
+        Schedule::new(kind, 1e-3, warmup, total)
     }
 
     #[test]
