@@ -55,6 +55,10 @@ pub struct AdapterSettings {
     pub dropout: f64,
     /// Where adapters go.
     pub targets: Targets,
+    /// Of these, what is left as it is: modules whose path ends in one of these names.
+    pub exclude: Vec<String>,
+    /// The blocks that get adapters, the first is 0 and the last -1; `None` for all. Embedding and head are in none.
+    pub layers: Option<Vec<i64>>,
     /// Scale `alpha / sqrt(rank)` (Kalajdzievski 2023, arXiv 2312.03732) in place of `alpha / rank`.
     pub rslora: bool,
     /// Rows have trained lengths (DoRA).
@@ -75,6 +79,8 @@ impl AdapterSettings {
             alpha,
             dropout: 0.0,
             targets: Targets::AllLinear,
+            exclude: Vec::new(),
+            layers: None,
             rslora: false,
             dora: false,
             rank_pattern: Vec::new(),
@@ -113,7 +119,18 @@ impl AdapterSettings {
 
     /// The matrices of a model that get an adapter: path and shape `[out, in]`, embedding and head last.
     pub fn adapted(&self, config: &Config) -> Vec<(String, [usize; 2])> {
-        config.adaptable().into_iter().filter(|(path, _)| self.targets.includes(path)).collect()
+        config.adaptable().into_iter().filter(|(path, _)| self.includes(path, config.num_hidden_layers)).collect()
+    }
+
+    /// True when the module at `path` gets an adapter, of a model of so many blocks.
+    fn includes(&self, path: &str, blocks: usize) -> bool {
+        let is_chosen = |layer: usize| {
+            let is_same = |wanted: &i64| *wanted == layer as i64 || *wanted == layer as i64 - blocks as i64;
+            self.layers.as_ref().is_none_or(|layers| layers.iter().any(is_same))
+        };
+        self.targets.includes(path)
+            && !self.exclude.iter().any(|name| matches_module(path, name))
+            && block_of(path).is_none_or(is_chosen)
     }
 
     /// Looks whether such an adapter can be put on a model, from its configuration alone.
@@ -123,6 +140,7 @@ impl AdapterSettings {
     /// that has too few or of an embedding.
     pub fn check(&self, config: &Config) -> Result<(), Faults> {
         self.check_targets(config)?;
+        self.check_left_out(config)?;
         let (shape, adapted) = (self.shape(), self.adapted(config));
         let paths: Vec<&str> = adapted.iter().map(|(path, _)| path.as_str()).collect();
         let mut faults = shape.broken_patterns();
@@ -153,6 +171,38 @@ impl AdapterSettings {
         Faults::check_first(faults)
     }
 
+    /// Blocks that the model does not have, names that leave out nothing, and all of them left out.
+    fn check_left_out(&self, config: &Config) -> Result<(), Faults> {
+        let blocks = config.num_hidden_layers;
+        let range = -(blocks as i64)..blocks as i64;
+        let absent = self.layers.iter().flatten().filter(|layer| !range.contains(layer));
+        let mut faults: Vec<Fault> = absent
+            .map(|layer| {
+                Fault::new(format!("`adapter.layers` names block {layer}, which this model does not have"))
+                    .at(Place::Named("adapter.layers".into()))
+                    .hint(format!("from 0 to {}, or from -1, the last, to -{blocks}", blocks.saturating_sub(1)))
+            })
+            .collect();
+        let targeted: Vec<String> =
+            config.adaptable().into_iter().map(|(path, _)| path).filter(|path| self.targets.includes(path)).collect();
+        let idle = self.exclude.iter().filter(|name| !targeted.iter().any(|path| matches_module(path, name)));
+        faults.extend(idle.map(|name| {
+            let known = targeted.iter().filter_map(|path| path.rsplit('.').next());
+            let hint = match nearest(name, known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "remove it, or write the end of a path, such as `layers.0.mlp.up_proj`".into(),
+            };
+            Fault::new(format!("`adapter.exclude` names `{name}`, which none of the targets matches"))
+                .at(Place::Named("adapter.exclude".into()))
+                .hint(hint)
+        }));
+        if faults.is_empty() && self.adapted(config).is_empty() {
+            let fault = Fault::new("`adapter.exclude` and `adapter.layers` leave no module to adapt");
+            faults.push(fault.at(Place::Named("adapter".into())).hint("leave out fewer of them"));
+        }
+        Faults::check(faults)
+    }
+
     fn check_targets(&self, config: &Config) -> Result<(), Faults> {
         let Targets::Named(names) = &self.targets else { return Ok(()) };
         let paths: Vec<String> = config.adaptable().into_iter().map(|(path, _)| path).collect();
@@ -173,6 +223,11 @@ impl AdapterSettings {
         });
         Faults::check(faults.collect())
     }
+}
+
+/// The number of the block that a module is in.
+fn block_of(path: &str) -> Option<usize> {
+    path.split('.').find_map(|part| part.parse().ok())
 }
 
 /// A fault where a matrix has no `rank` singular values to start from, which `key` asks for.

@@ -38,6 +38,7 @@ from_toml!(f64, "a number", value => value.as_float().or_else(|| value.as_intege
     this => toml::Value::Float(*this));
 from_toml!(usize, "a whole number, zero or more", value => value.as_integer().and_then(|i| i.try_into().ok()),
     this => toml::Value::Integer(*this as i64));
+from_toml!(i64, "a whole number", value => value.as_integer(), this => toml::Value::Integer(*this));
 from_toml!(u64, "a whole number, zero or more", value => value.as_integer().and_then(|i| i.try_into().ok()),
     this => toml::Value::Integer(*this as i64));
 

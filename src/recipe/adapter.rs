@@ -43,7 +43,8 @@ const LARGEST_RANK: usize = 1 << 16;
 const LARGEST_ALPHA: f64 = 1e6;
 
 /// What describes a new adapter, and so is void for one that exists.
-const SHAPE: [&str; 7] = ["rank", "alpha", "targets", "rslora", "init", "rank_pattern", "alpha_pattern"];
+const SHAPE: [&str; 9] =
+    ["rank", "alpha", "targets", "exclude", "layers", "rslora", "init", "rank_pattern", "alpha_pattern"];
 
 /// The values of `adapter.kind`.
 #[derive(Clone, Copy, PartialEq)]
@@ -108,11 +109,26 @@ fn fresh(section: &mut Section) -> AdapterSettings {
         let hint = "write \"all-linear\", or names such as [\"q_proj\", \"v_proj\"]";
         section.check("targets", usable, "`adapter.targets` names no module", hint);
     }
+    let exclude = section.value("exclude", Vec::<String>::new());
+    let hint = "write the ends of paths, such as [\"down_proj\", \"layers.0.mlp.up_proj\"]";
+    section.check("exclude", exclude.iter().all(|name| !name.is_empty()), "`adapter.exclude` has an empty name", hint);
+    let layers = section.optional::<Vec<i64>>("layers");
+    let none = layers.as_ref().is_some_and(Vec::is_empty);
+    section.check("layers", !none, "`adapter.layers` names no block", "leave it out for all of them");
     let rslora = section.value("rslora", false);
     let rank_pattern = patterns(section, "rank_pattern", check_rank);
     let alpha_pattern = patterns(section, "alpha_pattern", check_alpha);
     let pissa = section.choice("init", &[("default", false), ("pissa", true)], "default");
-    AdapterSettings { targets, rslora, rank_pattern, alpha_pattern, pissa, ..AdapterSettings::new(rank, alpha) }
+    AdapterSettings {
+        targets,
+        exclude,
+        layers,
+        rslora,
+        rank_pattern,
+        alpha_pattern,
+        pissa,
+        ..AdapterSettings::new(rank, alpha)
+    }
 }
 
 fn check_rank(section: &Section, key: &str, rank: usize) {

@@ -73,6 +73,12 @@ const KEYS: &[Entry] = &[
         "a list that names `\"lm_head\"` and `\"embed_tokens\"`: they get adapters; whole ones are not trained beside an adapter",
         &["modules_to_save", "lora_modules_to_save", "apply_lora_to_output", "additional_target"],
     ),
+    same("adapter.exclude", &["exclude_modules", "lora_exclude_modules"]),
+    with(
+        "adapter.layers",
+        "a list of the blocks' numbers, the first is 0 and the last -1",
+        &["layers_to_transform", "num_layers", "lora_layers", "peft_layers_to_transform", "lora_layers_to_transform"],
+    ),
     same("adapter.rslora", &["use_rslora", "peft_use_rslora", "lora_use_rslora"]),
     with(
         "adapter.init",
@@ -398,10 +404,7 @@ const WITHOUT: &[(&[&str], &str)] = &[
         "there is nothing like it here: remove it",
     ),
     (&["early_stopping"], "`checkpoint.patience` says after how many evaluations that are no better a run ends"),
-    (
-        &["num_layers", "lora_layers", "layers_to_transform", "layers_pattern"],
-        "every block is adapted; `adapter.targets` or `adapter.rank_pattern` choose among their modules",
-    ),
+    (&["layers_pattern"], "the blocks of every model here are known by their numbers: see `adapter.layers`"),
     (
         &["do_train", "do_predict", "train", "test", "predict_with_generate"],
         "`trainer run` trains, `trainer eval` and `trainer sample` look at what came out: remove it",

@@ -187,6 +187,40 @@ fn targets_that_match_nothing_are_refused() {
 }
 
 #[test]
+fn targets_are_narrowed_by_block_and_by_name() {
+    let place = Workplace::new();
+    for (set, expected) in [
+        ("adapter.layers=[9]", "`adapter.layers` names block 9, which this model does not have"),
+        ("adapter.layers=[-5]", "hint: from 0 to 3, or from -1, the last, to -4"),
+        ("adapter.layers=[]", "`adapter.layers` names no block"),
+        ("adapter.layers=2", "`adapter.layers` must be"),
+        ("adapter.exclude=[\"up_porj\"]", "did you mean `up_proj`?"),
+        ("adapter.exclude=[\"lm_head\"]", "`adapter.exclude` names `lm_head`, which none of the targets matches"),
+        ("adapter={targets=[\"q_proj\"],exclude=[\"q_proj\"]}", "leave no module to adapt"),
+        ("adapter={init_from=\"x\",layers=[0]}", "`adapter.layers` has no effect with `adapter.init_from`"),
+    ] {
+        place.refuses(&format!("check recipe.toml --set {set}"), &[expected]);
+    }
+    let set = "adapter={rank=2,exclude=[\"self_attn.o_proj\",\"layers.0.mlp.up_proj\"],layers=[0,-1]}";
+    place.trainer(&format!("run recipe.toml --set train.steps=1 --set {set}")).succeeds();
+    let latest = place.text("run/checkpoints/latest");
+    let config = place.json(&format!("run/checkpoints/{}/adapter_config.json", latest.trim()));
+    let mut named: Vec<&str> =
+        config["target_modules"].as_array().expect("names").iter().filter_map(Value::as_str).collect();
+    named.sort_unstable();
+    let of = |layer: usize, names: &[&str]| {
+        names.iter().map(|name| format!("model.layers.{layer}.{name}")).collect::<Vec<_>>()
+    };
+    let attention = ["self_attn.k_proj", "self_attn.q_proj", "self_attn.v_proj"];
+    let first = of(0, &[&["mlp.down_proj", "mlp.gate_proj"], &attention[..]].concat());
+    let last = of(3, &[&["mlp.down_proj", "mlp.gate_proj", "mlp.up_proj"], &attention[..]].concat());
+    assert_eq!(named, [first, last].concat());
+    // It is what the run goes on with, and what is exported.
+    place.trainer(&format!("run recipe.toml --set train.steps=2 --resume --set {set}")).succeeds();
+    place.trainer("export run --out merged --merge").succeeds();
+}
+
+#[test]
 fn an_adapter_of_another_shape_is_refused() {
     let place = Workplace::new();
     place.trainer("run recipe.toml --set train.steps=1 --set output.dir=first").succeeds();

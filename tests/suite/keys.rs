@@ -9,7 +9,7 @@ use trainer::recipe::parse;
 use crate::support::Workplace;
 
 /// A base that every key of the list has an effect on, and for each key another value.
-const ALTERNATIVES: [(&str, &str); 42] = [
+const ALTERNATIVES: [(&str, &str); 44] = [
     ("seed", "seed=4"),
     ("model.path", "model.path=model"),
     ("model.dtype", "model.dtype=bf16"),
@@ -18,6 +18,8 @@ const ALTERNATIVES: [(&str, &str); 42] = [
     ("adapter.alpha", "adapter.alpha=9"),
     ("adapter.dropout", "adapter.dropout=0.2"),
     ("adapter.targets", "adapter.targets=[\"q_proj\"]"),
+    ("adapter.exclude", "adapter.exclude=[\"up_proj\"]"),
+    ("adapter.layers", "adapter.layers=[0,-1]"),
     ("adapter.rslora", "adapter.rslora=true"),
     ("adapter.rank_pattern", "adapter.rank_pattern={\"0.self_attn.q_proj\"=2}"),
     ("adapter.alpha_pattern", "adapter.alpha_pattern={q_proj=2}"),
@@ -145,7 +147,7 @@ fn every_key_that_is_read_is_listed() {
     let texts = [
         "[model]\npath = \"a\"\nrevision = \"b\"\nquantize = \"nf4\"\n[data]\ntrain = [\"a\"]\neval = [\"a\"]\nmax_length = 9\n\
          rename = { a = \"text\" }\nignore = [\"b\"]\nchat = { user = \"a\", assistant = \"b\" }\n[train]\nsteps = 3\n[[auxiliary]]\nkind = \"mtp\"\n\
-         [adapter]\nlora_plus_ratio = 4\nrank_pattern = { q_proj = 2 }\nalpha_pattern = { q_proj = 2 }\n[checkpoint]\nbest_by = \"nll\"\npatience = 2\n[eval]\nprompts = \"a\"\ntemperatures = [1]\nmax_prompts = 2\n\
+         [adapter]\nlayers = [0]\nlora_plus_ratio = 4\nrank_pattern = { q_proj = 2 }\nalpha_pattern = { q_proj = 2 }\n[checkpoint]\nbest_by = \"nll\"\npatience = 2\n[eval]\nprompts = \"a\"\ntemperatures = [1]\nmax_prompts = 2\n\
          [schedule]\nkind = \"cosine\"\n",
         "[model]\npath = \"a\"\n[data]\ntrain = [\"a\"]\n[adapter]\ninit_from = \"a\"\n[schedule]\nkind = \"wsd\"\n",
     ];
