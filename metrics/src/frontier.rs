@@ -24,6 +24,21 @@ pub fn at_least(curve: &[(f64, f64)], precision: f64) -> Option<f64> {
     Some(above.fold(reached, f64::max))
 }
 
+/// Where that recall is, and the setting of the sweep there, between its points (setting, precision, recall): at
+/// `precision`, or with `or_more` wherever there is as much or more of it.
+pub fn setting_at(points: &[(f64, f64, f64)], precision: f64, or_more: bool) -> Option<(f64, f64)> {
+    let is_there = |x: f64| x == precision || or_more && x > precision;
+    let on = points.iter().filter(|point| is_there(point.1)).map(|point| (point.2, point.0));
+    let between = points.windows(2).filter_map(|pair| {
+        let ((s0, x0, y0), (s1, x1, y1)) = (pair[0], pair[1]);
+        let part = (precision - x0) / (x1 - x0);
+        (part > 0.0 && part < 1.0).then_some((y0 + part * (y1 - y0), s0 + part * (s1 - s0)))
+    });
+    let curve: Vec<(f64, f64)> = points.iter().map(|point| (point.1, point.2)).collect();
+    at_precision(&curve, precision)?;
+    on.chain(between).reduce(|best, next| if next.0 > best.0 { next } else { best })
+}
+
 /// The mean recall over seeds at each precision, each seed's curve interpolated first; `None` where one does not reach it.
 pub fn over_seeds(seeds: &[Vec<(f64, f64)>], precisions: &[f64]) -> Vec<Option<Mean>> {
     let at = |precision: &f64| {
@@ -50,6 +65,24 @@ pub fn staircase_area(points: &[(f64, f64)]) -> f64 {
 mod tests {
     use super::*;
     use crate::testing::assert_near;
+
+    #[test]
+    fn the_setting_is_that_of_the_recall_which_counts() {
+        // Both fall from the third on.
+        let points = [(0.5, 0.9, 0.3), (1.0, 0.7, 0.6), (2.0, 0.2, 0.5), (3.0, 0.1, 0.2)];
+        let curve = points.map(|(_, x, y)| (x, y));
+        for precision in [0.9, 0.8, 0.7, 0.45, 0.2, 0.15] {
+            let (recall, _) = setting_at(&points, precision, false).expect("reached");
+            assert_near(recall, at_precision(&curve, precision).expect("reached"));
+            let (recall, _) = setting_at(&points, precision, true).expect("reached");
+            assert_near(recall, at_least(&curve, precision).expect("reached"));
+        }
+        let setting = |precision, or_more| setting_at(&points, precision, or_more).expect("reached").1;
+        assert_near(setting(0.8, false), 0.75);
+        assert_near(setting(0.45, false), 1.5);
+        assert_near(setting(0.45, true), 1.0);
+        assert_eq!(setting_at(&points, 0.95, true), None);
+    }
 
     #[test]
     fn one_number_for_a_sweep() {

@@ -12,7 +12,7 @@ use crate::text::Shown;
 const PROMPTS: usize = 6;
 
 /// Models that stand beside the truth.
-const MODELS: usize = 4;
+const MODELS: usize = 6;
 
 /// More targets than this are a curve.
 const BARS: usize = 16;
@@ -31,6 +31,8 @@ pub struct Distribution {
     floor: Option<f64>,
     floor_text: String,
     models: Vec<Model>,
+    /// Arms that have it, too, and are not drawn.
+    left_out: Vec<String>,
     /// By falling truth; empty where there are too many.
     bars: Vec<Bar>,
     /// In place of the bars.
@@ -72,11 +74,15 @@ pub fn distributions(arms: &[Arm<'_>], baseline: &Arm<'_>, temperature: Option<f
         arms.iter().enumerate().filter(|(_, (_, runs))| runs.iter().any(|r| has(r))).collect();
     // The baseline and the base come first, whatever stands where in a long list.
     chosen.sort_by_key(|(place, arm)| (arm.0 != baseline.0, !arm.1.iter().all(|run| run.seed.is_none()), *place));
-    chosen.truncate(MODELS);
+    let mut left_out = chosen.split_off(chosen.len().min(MODELS));
+    left_out.sort_by_key(|(place, _)| *place);
     chosen.sort_by_key(|(place, _)| *place);
+    let left_out: Vec<String> = left_out.iter().map(|(_, (arm, _))| (*arm).to_owned()).collect();
     let Some(first) = chosen.iter().flat_map(|(_, (_, runs))| runs).find(|run| has(run)) else { return Vec::new() };
     let parts = first.parts.iter().filter_map(|part| Some((part, known(part, temperature)?)));
-    parts.take(PROMPTS).map(|(part, truth)| distribution(part, truth, &chosen, temperature)).collect()
+    let drawn =
+        |(part, truth)| Distribution { left_out: left_out.clone(), ..distribution(part, truth, &chosen, temperature) };
+    parts.take(PROMPTS).map(drawn).collect()
 }
 
 fn known(part: &Part, temperature: f64) -> Option<&Point> {
@@ -156,6 +162,7 @@ fn distribution(part: &Part, truth: &Point, chosen: &[(usize, &Arm<'_>)], temper
         floor,
         floor_text: floor.map_or("not known".into(), plain),
         models: points.iter().map(model).collect(),
+        left_out: Vec::new(),
         bars: if is_many { Vec::new() } else { order.iter().map(bar).collect() },
         figure,
     }

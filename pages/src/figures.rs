@@ -151,7 +151,7 @@ pub fn curves(view: &View<'_>) -> Vec<Figure> {
         });
         figures.push(curve(title.into(), "temperature", key, lines));
     }
-    figures.push(quality(view));
+    figures.extend([quality(view), of_samples(view)]);
     figures.retain(Figure::has_points);
     for figure in &mut figures {
         figure.bands = if figure.lines.iter().any(|line| line.apart) { Vec::new() } else { upright(figure, view.arms) };
@@ -167,13 +167,34 @@ fn quality(view: &View<'_>) -> Figure {
     // The loss on targets is the held-out likelihood of whole answers, weighted by the truth.
     let (key, name) = if has("nll") { ("nll", "held-out nll a token") } else { ("loss", "nll of an answer (loss)") };
     let temperature = view.nearest();
-    let mut lines = lines(view, false, |run| {
-        let dot = || {
-            let recall = run.at(temperature)?.value(RECALL)?;
-            Some((recall, run.at(Some(1.0))?.value(key)?, f64::NAN))
-        };
-        dot().into_iter().collect()
-    });
+    let lines = scattered(view, |run| Some((run.at(temperature)?.value(RECALL)?, run.at(Some(1.0))?.value(key)?)));
+    let at = temperature.map_or(String::new(), plain);
+    let mut figure = curve("Quality against diversity".into(), "recall (f8)", name, lines);
+    figure.note = format!(
+        "Lower and further to the right is better. Recall at temperature {at}, likelihood at 1; small dots are seeds."
+    );
+    figure
+}
+
+/// The same of samples alone: how many are right against how different they are.
+fn of_samples(view: &View<'_>) -> Figure {
+    let value = |run: &Run, key: &str| run.at(None)?.value(key);
+    let first = |keys: [(&'static str, &'static str); 2]| {
+        let is_measured = |key: &str| view.arms.iter().flat_map(|(_, runs)| runs).any(|run| value(run, key).is_some());
+        keys.into_iter().find(|(key, _)| is_measured(key)).unwrap_or(keys[1])
+    };
+    let (right, y) = first([("pass_at_k@1", "pass@1"), ("validity", "validity")]);
+    let (different, x) =
+        first([("relaxed_semantic_entropy", "relaxed semantic entropy"), ("distinct", "different samples")]);
+    let lines = scattered(view, |run| Some((value(run, different)?, value(run, right)?)));
+    let mut figure = curve("Quality against diversity of samples".into(), x, y, lines);
+    figure.note = "Higher and further to the right is better; small dots are seeds.".into();
+    figure
+}
+
+/// A dot for each run and one for the mean of each arm.
+fn scattered(view: &View<'_>, dot: impl Fn(&Run) -> Option<(f64, f64)>) -> Vec<Line> {
+    let mut lines = lines(view, false, |run| dot(run).map(|(x, y)| (x, y, f64::NAN)).into_iter().collect());
     // Each run has a point of its own: the mean of an arm is that of both numbers.
     for (place, (arm, runs)) in view.arms.iter().enumerate().filter(|(_, (_, runs))| runs.len() > 1) {
         let points: Vec<&Dot> =
@@ -186,12 +207,7 @@ fn quality(view: &View<'_>) -> Figure {
         }
     }
     lines.iter_mut().for_each(|line| line.apart = true);
-    let at = temperature.map_or(String::new(), plain);
-    let mut figure = curve("Quality against diversity".into(), "recall (f8)", name, lines);
-    figure.note = format!(
-        "Lower and further to the right is better. Recall at temperature {at}, likelihood at 1; small dots are seeds."
-    );
-    figure
+    lines
 }
 
 fn curve(title: String, x: &str, y: &str, lines: Vec<Line>) -> Figure {

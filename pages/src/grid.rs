@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::chart::{Dot, Figure, Line};
 use crate::number::{signed_with_half, with_half};
 use crate::pairs::half_width;
-use crate::read::Arm;
+use crate::read::{Arm, Run};
 use crate::verdict::{PRECISION, RECALL, Verdict};
 use metrics::interval::Mean;
 
@@ -19,13 +19,23 @@ pub struct Grid {
 }
 
 /// What stands in the table of arms, where it was measured.
-const COLUMNS: [(&str, &str); 5] = [
+const COLUMNS: [(&str, &str); 9] = [
     (RECALL, "recall (f8)"),
     (PRECISION, "precision (mass)"),
     ("coverage@100", "coverage in 100"),
     ("loss", "loss"),
     ("nll", "nll"),
+    // Of samples, which are of no temperature that the lines would name.
+    ("pass_at_k@1", "pass@1"),
+    ("validity", "validity"),
+    ("distinct", "different samples"),
+    ("relaxed_semantic_entropy", "relaxed semantic entropy"),
 ];
+
+/// Of these columns less is better, and the least stands first.
+const LESS: [&str; 3] = ["loss", "nll", NLL_DIFFERENCE];
+
+const NLL_DIFFERENCE: &str = "held-out nll, difference";
 
 /// A number of each arm.
 #[derive(Debug, Clone, Serialize)]
@@ -77,11 +87,11 @@ pub fn overview(arms: &[Arm<'_>], verdicts: &[Verdict], grid: &Grid, temperature
         Cell { value, text, seeds: Vec::new(), interval }
     };
     let metric = verdicts.iter().find(|verdict| verdict.difference.is_some()).map_or(RECALL, |verdict| verdict.metric);
-    let name = if metric == RECALL { "recall at equal precision, difference" } else { "held-out nll, difference" };
+    let name = if metric == RECALL { "recall at equal precision, difference" } else { NLL_DIFFERENCE };
     let mut columns = vec![Column { name: name.into(), cells: arms.iter().map(difference).collect() }];
     for (key, name) in COLUMNS {
         let cell = |arm: &Arm<'_>| {
-            let seeds: Vec<f64> = arm.1.iter().filter_map(|run| run.at(temperature)?.value(key)).collect();
+            let seeds: Vec<f64> = arm.1.iter().filter_map(|run| value(run, temperature, key)).collect();
             let mean = (!seeds.is_empty()).then(|| Mean::of(&seeds));
             let text = mean.map_or("\u{2013}".into(), |mean| with_half(mean.mean, half_width(&mean)));
             Cell { value: mean.map(|mean| mean.mean), text, seeds, interval: None }
@@ -107,14 +117,24 @@ pub fn overview(arms: &[Arm<'_>], verdicts: &[Verdict], grid: &Grid, temperature
     }
 }
 
-/// The order of the arms, and for each column that of its numbers, the largest first; arms without one come last.
+/// The number at this temperature, or of samples, which stand at none.
+fn value(run: &Run, temperature: Option<f64>, key: &str) -> Option<f64> {
+    let at = |temperature| run.at(temperature)?.value(key);
+    at(temperature).or_else(|| at(None))
+}
+
+/// The order of the arms, and for each column that of its numbers, the best first; arms without one come last.
 fn orders(columns: &[Column], count: usize) -> Vec<(String, Vec<usize>)> {
     let given = ("in the order of the runs".to_owned(), (0..count).collect());
     let sorted = columns.iter().map(|column| {
         let mut places: Vec<usize> = (0..count).collect();
-        let value = |place: &usize| column.cells[*place].value.unwrap_or(f64::NEG_INFINITY);
+        let is_less = LESS.contains(&&column.name[..]);
+        let value = |place: &usize| match column.cells[*place].value {
+            Some(value) if is_less => -value,
+            value => value.unwrap_or(f64::NEG_INFINITY),
+        };
         places.sort_by(|a, b| value(b).total_cmp(&value(a)));
-        (format!("by {}, the largest first", column.name), places)
+        (format!("by {}, the {} first", column.name, if is_less { "smallest" } else { "largest" }), places)
     });
     std::iter::once(given).chain(sorted).collect()
 }
@@ -299,5 +319,26 @@ mod tests {
         assert_eq!((&lines[0].names[..], lines[0].lines[1].apart), (&["nll".to_owned(), "cdiv".into()][..], true));
         let three = grid(&["a", "b", "c"], &[]);
         assert!(pictures(&overview(&arms(&runs), &[], &three, Some(1.0)), &three).1.is_empty());
+    }
+
+    /// Samples are of no temperature that a line names: the setting of the sweep says it.
+    #[test]
+    fn what_was_measured_of_samples_alone_has_columns_and_maps() {
+        let sampled = |name: &str, right: f64, loss: f64| {
+            let mut run = run(name, &[(1.0, 0.0, 0.0)]);
+            run.points[0].temperature = None;
+            run.points[0].values = vec![("pass_at_k@1".into(), right), ("distinct".into(), 3.0), ("loss".into(), loss)];
+            run
+        };
+        let runs = [("a", 0.2, 3.0), ("b", 0.6, 2.0), ("c", 0.4, 1.0)].map(|(name, y, loss)| sampled(name, y, loss));
+        let sweep = grid(
+            &["sample.temperature", "sample.top_p"],
+            &[("a", &["1", "0.5"]), ("b", &["1", "1"]), ("c", &["2", "1"])],
+        );
+        let overview = overview(&arms(&runs), &[], &sweep, None);
+        let names: Vec<&str> = overview.columns.iter().map(|column| &column.name[..]).collect();
+        assert_eq!(names, ["loss", "pass@1", "different samples"]);
+        assert_eq!(overview.orders[1], ("by loss, the smallest first".to_owned(), vec![2, 1, 0]));
+        assert_eq!(pictures(&overview, &sweep).0.len(), 3);
     }
 }

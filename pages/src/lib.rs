@@ -11,6 +11,7 @@ pub mod distribution;
 pub mod figures;
 pub mod grid;
 pub mod labels;
+pub mod levels;
 pub mod number;
 pub mod pairs;
 pub mod read;
@@ -185,7 +186,7 @@ fn filling(
     let temperature = view.nearest();
     let (exact, curves) = (figures::frontiers(view), figures::curves(view));
     let frontiers = [&exact[..], &references::frontiers(view)].concat();
-    let levels = verdict::levels(view.arms, baseline);
+    let levels = levels::levels(view.arms, baseline);
     let distributions = distribution::distributions(view.arms, baseline, temperature);
     let side_by_side = samples::side_by_side(&comparison.samples, &comparison.runs, &comparison.targets);
     let tables = tables::metrics(view.arms, baseline, temperature, &view.ceiling);
@@ -272,6 +273,10 @@ fn sentences(all: &[Arm<'_>], baseline: &Arm<'_>, verdicts: &[Verdict], labels: 
         ([], false) => {
             let name = labels.label(baseline.0);
             vec![format!("{name} alone was evaluated: there is nothing to compare it with.")]
+        }
+        // Of samples alone there is none for all the same reason, which one sentence says.
+        (verdicts, false) if verdicts.iter().all(Verdict::has_nothing) => {
+            vec![verdict::nothing_measured(verdicts.len())]
         }
         (verdicts, false) => verdicts.iter().map(|verdict| verdict.sentence.clone()).collect(),
     }

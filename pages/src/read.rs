@@ -13,8 +13,16 @@ const SIZES: [&str; 4] = ["targets", "rows", "tokens", "prompts"];
 const CUTS: [&str; 3] = ["top_p", "top_k", "min_p"];
 
 /// Numbers about numbers, which stand beside them.
-const NOT_MEASURED: [&str; 7] =
-    ["temperature", "line", "standard_errors", "prompts_at_ceiling", "clusters", "probabilities", PERFECT_COVERAGE];
+const NOT_MEASURED: [&str; 8] = [
+    "temperature",
+    "line",
+    "standard_errors",
+    "prompts_at_ceiling",
+    "prompts_without",
+    "clusters",
+    "probabilities",
+    PERFECT_COVERAGE,
+];
 
 /// What a perfect model covers, which is no measure of this one.
 const PERFECT_COVERAGE: &str = "perfect_coverage";
@@ -124,6 +132,11 @@ impl Run {
         points.filter_map(|point| Some((point.value(x)?, point.value(y)?))).collect()
     }
 
+    /// The same with the temperature in front.
+    pub fn sweep(&self, x: &str, y: &str) -> Vec<(f64, f64, f64)> {
+        self.points.iter().filter_map(|point| Some((point.temperature?, point.value(x)?, point.value(y)?))).collect()
+    }
+
     /// What was measured at this temperature.
     pub fn at(&self, temperature: Option<f64>) -> Option<&Point> {
         at(&self.points, temperature)
@@ -147,7 +160,12 @@ impl Run {
         }
         self.sizes.iter().find_map(|(name, size)| {
             let (_, unequal) = other.sizes.iter().find(|(known, value)| known == name && value != size)?;
-            Some(format!("they were evaluated on different rows ({size} and {unequal} {name})"))
+            // As many rows with other tokens are mostly those of two tokenizers, whose tokens are no unit of both.
+            let why = match &name[..] {
+                "tokens" => "on different rows, or with different tokenizers",
+                _ => "on different rows",
+            };
+            Some(format!("they were evaluated {why} ({size} and {unequal} {name})"))
         })
     }
 }

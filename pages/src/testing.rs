@@ -11,3 +11,8 @@ pub fn run(name: &str, points: &[(f64, f64, f64)]) -> Run {
     };
     Run { points: points.iter().map(point).collect(), ..Run::named(name) }
 }
+
+/// A run whose recall falls by the line 1 - precision/2 and is shifted by `shift`.
+pub fn line(name: &str, shift: f64) -> Run {
+    run(name, &[(0.5, 0.9, 0.55 + shift), (1.0, 0.7, 0.65 + shift), (2.0, 0.5, 0.75 + shift)])
+}

@@ -3,11 +3,12 @@
 //! Recall is compared at equal precision, since temperature exchanges one for the other: each run's curve over temperature
 //! is interpolated at one precision, and the difference is that of runs of equal seed. The precision is what the baseline
 //! has at temperature 1, so that it is not chosen by what comes out; where a curve does not reach it, the nearest that all
-//! of them reach, and the sentence says so. Where a curve passes a precision several times its largest recall there counts;
-//! where more precision has more recall too, as at high temperatures, that is said. Where no targets are known, held-out
-//! likelihood is compared.
+//! of them reach, and the sentence says so. Where a curve passes a precision several times its largest recall there counts.
+//! Where some run has more recall with more precision, as where both fall at high temperatures, nobody would sample at that
+//! precision: what is compared is the largest recall of each with as much precision *or more*. Where no targets are known,
+//! held-out likelihood is compared.
 
-use metrics::frontier::{at_least, at_precision};
+use metrics::frontier::{at_least, at_precision, setting_at};
 use metrics::interval::Mean;
 use serde::Serialize;
 
@@ -47,19 +48,42 @@ pub struct Verdict {
     pub pairs: usize,
     /// True where the interval does not hold 0.
     pub told: bool,
-    /// Of the arm and of the baseline, the largest recall with that precision or more, where it is larger.
-    pub with_more_precision: [Option<f64>; 2],
+    /// True where it is the largest recall with that precision or more that is compared, since at the precision itself it is
+    /// less.
+    pub or_more: bool,
+    /// The temperatures of the arm and of the baseline there, means over their runs.
+    pub temperatures: [Option<f64>; 2],
     /// All of it in words.
     pub sentence: String,
 }
 
-type Curve = Vec<(f64, f64)>;
+/// Precision and recall over temperature.
+pub(crate) type Curve = Vec<(f64, f64)>;
 
 /// Recall is said to be larger with more precision where it is so by this part, which four digits show.
 const MORE: f64 = 1e-3;
 
 /// A precision below which there is nothing to compare: one sample in a million.
 const NOTHING: f64 = 1e-6;
+
+/// What was compared where neither targets nor held-out rows were measured.
+const NOTHING_MEASURED: &str = "none";
+
+/// Why there is no verdict on so many arms.
+pub fn nothing_measured(arms: usize) -> String {
+    let both = if arms == 1 { "both" } else { "all" };
+    format!(
+        "There is no verdict, which is one of precision ({PRECISION}) and recall ({RECALL}) on targets or of held-out \
+         {LIKELIHOOD}: neither was measured for {both}. What was measured stands in the pictures and tables."
+    )
+}
+
+impl Verdict {
+    /// True where nothing was measured that a verdict could be of.
+    pub fn has_nothing(&self) -> bool {
+        self.metric == NOTHING_MEASURED
+    }
+}
 
 /// Compares an arm with the baseline; the sentence calls them by their labels.
 pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>, labels: &Labels) -> Verdict {
@@ -80,14 +104,7 @@ pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>, labels: &Labels) -> Verdict {
         let both: Option<Vec<(f64, f64)>> = pairs.runs.iter().map(|(a, b)| Some((nll(a)?, nll(b)?))).collect();
         return match both {
             Some(both) => of_likelihood(verdict, &both, &pairs, names),
-            None => Verdict {
-                sentence: format!(
-                    "There is no verdict on {} and {}, which is one of precision ({PRECISION}) and recall ({RECALL}) on targets or \
-                     of held-out {LIKELIHOOD}: neither was measured for both. The tables have what was.",
-                    names[0], names[1]
-                ),
-                ..verdict
-            },
+            None => Verdict { sentence: nothing_measured(1), metric: NOTHING_MEASURED, ..verdict },
         };
     }
     let ones: Vec<f64> = pairs.runs.iter().filter_map(|(run, _)| precision_near_one(run)).collect();
@@ -100,8 +117,16 @@ pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>, labels: &Labels) -> Verdict {
     if precision < NOTHING {
         return untold(format!("next to nothing of what they say is a target (precision {})", plain(precision)));
     }
-    let reached = |(a, b): &(Curve, Curve)| Some((at_precision(a, precision)?, at_precision(b, precision)?));
-    let recalls: Vec<(f64, f64)> = curves.iter().filter_map(reached).collect();
+    let of_arm = staircase(curves.iter().map(|pair| &pair.1), precision);
+    let or_more = of_arm.or(staircase(curves.iter().map(|pair| &pair.0), precision)).is_some();
+    let found = |run: &Run| setting_at(&run.sweep(PRECISION, RECALL), precision, or_more);
+    let (base, own): (Vec<_>, Vec<_>) = pairs.runs.iter().filter_map(|(a, b)| Some((found(a)?, found(b)?))).unzip();
+    let recalls: Vec<(f64, f64)> = base.iter().zip(&own).map(|(a, b)| (a.0, b.0)).collect();
+    let temperature = |found: &[(f64, f64)]| {
+        (!found.is_empty()).then(|| Mean::of(&found.iter().map(|(_, at)| *at).collect::<Vec<_>>()).mean)
+    };
+    let temperatures = [temperature(&own), temperature(&base)];
+    let verdict = Verdict { precision: Some(precision), or_more, temperatures, ..verdict };
     let verdict = told(verdict, &recalls, pairs.constant);
     let moved = match precision == wanted {
         true => "the baseline's own at temperature 1".to_owned(),
@@ -109,29 +134,19 @@ pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>, labels: &Labels) -> Verdict {
             format!("the nearest that all of them reach to {}, the baseline's own at temperature 1", plain(wanted))
         }
     };
-    let place = format!("at precision {} ({PRECISION}; {moved}), recall ({RECALL})", plain(precision));
-    let (with_more_precision, beaten) = with_more_precision(&curves, precision, names);
-    let words = pairs.words(recalls.len()) + &beaten;
-    let verbs = ["finds more than", "finds less than"];
-    Verdict { precision: Some(precision), with_more_precision, ..in_words(verdict, &place, &words, names, verbs) }
-}
-
-/// The largest mean recall that the arm and the baseline have with at least this precision, where that is more than at it,
-/// and this in words.
-fn with_more_precision(curves: &[(Curve, Curve)], precision: f64, names: [&str; 2]) -> ([Option<f64>; 2], String) {
-    let more = |of: fn(&(Curve, Curve)) -> &Curve| staircase(curves.iter().map(of), precision);
-    let both = [more(|pair| &pair.1), more(|pair| &pair.0)];
-    let told = both.iter().zip(names).filter_map(|(more, name)| Some(format!("{name} up to {}", plain((*more)?))));
-    let told: Vec<String> = told.collect();
-    let words = match told.is_empty() {
-        true => String::new(),
-        false => format!("; other temperatures have more of both, {}", told.join(" and ")),
+    let place = match or_more {
+        false => format!("at precision {} ({PRECISION}; {moved}), recall ({RECALL})", plain(precision)),
+        true => format!("with precision {} ({PRECISION}; {moved}) or more, recall ({RECALL})", plain(precision)),
     };
-    (both, words)
+    let words = match temperatures {
+        [Some(arm), Some(base)] => format!("T {arm:.2} and {base:.2}; {}", pairs.words(recalls.len())),
+        _ => pairs.words(recalls.len()),
+    };
+    in_words(verdict, &place, &words, names, ["finds more than", "finds less than"])
 }
 
 /// The mean over curves of the largest recall with at least this precision, where it is more than that at the precision.
-fn staircase<'a>(curves: impl Iterator<Item = &'a Curve>, precision: f64) -> Option<f64> {
+pub(crate) fn staircase<'a>(curves: impl Iterator<Item = &'a Curve>, precision: f64) -> Option<f64> {
     let both = curves.map(|curve| Some((at_least(curve, precision)?, at_precision(curve, precision)?)));
     let both: Vec<(f64, f64)> = both.collect::<Option<_>>()?;
     let mean = |of: fn(&(f64, f64)) -> f64| Mean::of(&both.iter().map(of).collect::<Vec<_>>()).mean;
@@ -233,99 +248,10 @@ fn apart(curves: &[(Curve, Curve)], arm: &str, baseline: &str) -> String {
     )
 }
 
-/// Distances of the precisions that are shown, of which there are at most [`LEVELS`] and one.
-const STEPS: [f64; 7] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1];
-/// As [`STEPS`].
-const LEVELS: f64 = 12.0;
-
-/// Recall at equal precision, over a grid of precisions.
-#[derive(Debug, Serialize)]
-pub struct Level {
-    /// The precision.
-    pub precision: f64,
-    text: String,
-    /// True where some arm has more recall with more precision.
-    is_beaten: bool,
-    cells: Vec<Reached>,
-}
-
-#[derive(Debug, Serialize)]
-struct Reached {
-    arm: String,
-    /// Runs whose curve reaches the precision.
-    count: usize,
-    runs: usize,
-    mean: Option<f64>,
-    half_width: Option<f64>,
-    /// The largest recall with that precision or more, where it is larger.
-    with_more_precision: Option<f64>,
-    difference: Option<f64>,
-    difference_half_width: Option<f64>,
-    text: String,
-    more_text: String,
-    difference_text: String,
-    grey: bool,
-}
-
-/// Recall of every arm at round precisions; an arm has a value where all of its runs reach it.
-pub fn levels(arms: &[Arm<'_>], baseline: &Arm<'_>) -> Vec<Level> {
-    let curve = |run: &Run| run.curve(PRECISION, RECALL);
-    let all = arms.iter().flat_map(|(_, runs)| runs).flat_map(|run| curve(run));
-    let Some((low, high)) = range(all.map(|point| point.0)) else { return Vec::new() };
-    let step = STEPS.into_iter().find(|step| (high - low) / step <= LEVELS).unwrap_or(1.0);
-    let count = (1.0f64 / step).round();
-    let grid = (0..=count as usize).rev().map(|place| place as f64 / count);
-    let grid = grid.filter(|precision| (low..=high).contains(precision));
-    let cell = |arm: &Arm<'_>, precision: f64| {
-        let recalls: Vec<f64> = arm.1.iter().filter_map(|run| at_precision(&curve(run), precision)).collect();
-        let mean = (recalls.len() == arm.1.len()).then(|| Mean::of(&recalls));
-        let both =
-            |(a, b): &(&Run, &Run)| Some((at_precision(&curve(a), precision)?, at_precision(&curve(b), precision)?));
-        let pairs = (arm.0 != baseline.0).then(|| Pairs::of(&baseline.1, &arm.1).ok()).flatten();
-        let recalls_of_pairs: Option<Vec<_>> = pairs.and_then(|pairs| pairs.runs.iter().map(both).collect());
-        let difference = recalls_of_pairs.as_deref().and_then(Difference::of);
-        let half = mean.as_ref().and_then(half_width);
-        let curves: Vec<Curve> = arm.1.iter().map(|run| curve(run)).collect();
-        let more = staircase(curves.iter(), precision);
-        let text = match &mean {
-            Some(mean) => with_half(mean.mean, half),
-            None if recalls.is_empty() => "not reached".into(),
-            None => format!("reached by {} of {}", recalls.len(), arm.1.len()),
-        };
-        Reached {
-            arm: arm.0.into(),
-            count: recalls.len(),
-            runs: arm.1.len(),
-            mean: mean.map(|mean| mean.mean),
-            half_width: half,
-            with_more_precision: more,
-            more_text: more.map_or(String::new(), plain),
-            difference: difference.map(|difference| difference.mean),
-            difference_half_width: difference.and_then(|difference| difference.half_width),
-            text,
-            difference_text: difference.map_or(String::new(), |d| signed_with_half(d.mean, d.half_width)),
-            grey: arm.0 != baseline.0 && !difference.is_some_and(|difference| difference.is_told()),
-        }
-    };
-    let level = |precision: f64| {
-        let cells: Vec<Reached> = arms.iter().map(|arm| cell(arm, precision)).collect();
-        let is_beaten = cells.iter().any(|cell| cell.with_more_precision.is_some());
-        Level { precision, text: plain(precision), is_beaten, cells }
-    };
-    let mut levels: Vec<Level> = grid.map(level).collect();
-    levels.retain(|level| level.cells.iter().any(|cell| cell.count > 0));
-    levels
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::run;
-
-    /// Recall falls by the line 1 - precision/2 and is shifted by `shift`.
-    fn line(name: &str, shift: f64) -> Run {
-        run(name, &[(0.5, 0.9, 0.55 + shift), (1.0, 0.7, 0.65 + shift), (2.0, 0.5, 0.75 + shift)])
-    }
+    use crate::testing::{line, run};
 
     fn of(baseline: &[Run], arm: &[Run]) -> Verdict {
         compare(&("nll", baseline.iter().collect()), &("cdiv", arm.iter().collect()), &Labels::default())
@@ -333,7 +259,7 @@ mod tests {
 
     /// At temperature 1 the baseline's recall has fallen, and so has its precision: the number there is no recommendation.
     #[test]
-    fn where_both_numbers_fell_the_sentence_says_what_more_precision_has() {
+    fn where_both_numbers_fell_more_precision_is_compared_too() {
         let hot = |name: &str, shift: f64| {
             run(
                 name,
@@ -342,19 +268,18 @@ mod tests {
         };
         let verdict = of(&[hot("n", 0.0)], &[hot("c", 0.1)]);
         let close = |found: Option<f64>, wanted: f64| found.is_some_and(|found| (found - wanted).abs() < 1e-9);
-        let [arm, base] = verdict.with_more_precision;
-        assert!(close(arm, 0.8) && close(base, 0.7) && close(verdict.difference, 0.1), "{verdict:?}");
-        let end = "; other temperatures have more of both, cdiv up to 0.8 and nll up to 0.7.";
-        assert!(verdict.sentence.ends_with(end), "{}", verdict.sentence);
-        let runs = [hot("n", 0.0), hot("c", 0.1)];
-        let base: Arm<'_> = ("n", vec![&runs[0]]);
-        let levels = levels(&[base.clone(), ("c", vec![&runs[1]])], &base);
-        let texts: Vec<(&str, &str, &str)> =
-            levels.iter().map(|l| (&l.text[..], &l.cells[0].text[..], &l.cells[0].more_text[..])).collect();
-        // At a precision of .7 and above it falls as recall rises.
-        assert_eq!((texts[1], texts[2]), (("0.8", "0.65", ""), ("0.7", "0.7", "")));
-        assert!(texts[3..].iter().all(|(_, _, more)| *more == "0.7"), "{texts:?}");
-        assert_eq!(of(&[line("a", 0.0)], &[line("b", 0.2)]).with_more_precision, [None, None]);
+        let levels_of = [verdict.level, verdict.baseline_level].map(|level| level.map(|level| level.mean));
+        assert!(close(levels_of[0], 0.8) && close(levels_of[1], 0.7) && close(verdict.difference, 0.1), "{verdict:?}");
+        let [arm, base] = verdict.temperatures;
+        assert!(verdict.or_more && close(arm, 0.7) && close(base, 0.7), "{verdict:?}");
+        let part = "with precision 0.1 (mass; the baseline's own at temperature 1) or more, recall (f8) is 0.8 against 0.7: +0.1; T 0.70 and 0.70; ";
+        assert!(verdict.sentence.contains(part), "{}", verdict.sentence);
+        // An arm whose precision never reaches the baseline's is compared with all that the baseline has above it, and not
+        // with what it has when it is as hot.
+        let low = run("c", &[(0.5, 0.2, 0.35), (1.0, 0.1, 0.38)]);
+        let verdict = of(&[hot("n", 0.0)], &[low]);
+        assert!(close(verdict.difference, 0.38 - 0.7), "{verdict:?}");
+        assert!(!of(&[line("a", 0.0)], &[line("b", 0.2)]).or_more);
     }
 
     #[test]
@@ -380,7 +305,7 @@ mod tests {
         let half = verdict.half_width.expect("three pairs");
         assert!((half - 4.302_652_730 * 0.01 / 3f64.sqrt()).abs() < 1e-8, "{half}");
         let expected = "cdiv finds more than nll: at precision 0.7 (mass; the baseline's own at temperature 1), recall (f8) is \
-                        0.82 \u{b1} 0.15 against 0.75 \u{b1} 0.12: +0.070 \u{b1} 0.025; 3 seeds, paired, 95 % interval.";
+                        0.82 \u{b1} 0.15 against 0.75 \u{b1} 0.12: +0.070 \u{b1} 0.025; T 1.00 and 1.00; 3 seeds, paired, 95 % interval.";
         assert_eq!(verdict.sentence, expected);
         // The other way round, by whatever order the seeds come.
         let reversed: Vec<Run> = nll.into_iter().rev().collect();
@@ -398,8 +323,7 @@ mod tests {
             .collect();
         let verdict = of(&[at("base", 0.3)], &arm);
         assert!(verdict.told && (verdict.half_width.expect("seeds") - 0.051_711).abs() < 1e-6);
-        let numbers =
-            "is 0.417 \u{b1} 0.052 against 0.3: +0.117 \u{b1} 0.052; 3 seeds against one model, 95 % interval.";
+        let numbers = "is 0.417 \u{b1} 0.052 against 0.3: +0.117 \u{b1} 0.052; T 1.00 and 1.00; 3 seeds against one model, 95 % interval.";
         assert!(
             verdict.sentence.starts_with("cdiv finds more than nll") && verdict.sentence.ends_with(numbers),
             "{}",
@@ -413,7 +337,10 @@ mod tests {
     fn what_cannot_be_compared_says_why() {
         let one = of(&[line("a", 0.0)], &[line("b", 0.2)]);
         assert!(
-            !one.told && one.sentence.ends_with("+0.2; one run each, so what other seeds would say is not known."),
+            !one.told
+                && one
+                    .sentence
+                    .ends_with("+0.2; T 1.00 and 1.00; one run each, so what other seeds would say is not known."),
             "{}",
             one.sentence
         );
@@ -459,21 +386,5 @@ mod tests {
         let verdict = of(&[line("a", 0.0)], &[short]);
         assert_eq!(verdict.precision, Some(0.6));
         assert!(verdict.sentence.contains("the nearest that all of them reach to 0.7, the baseline's own"));
-    }
-
-    #[test]
-    fn a_precision_that_a_seed_does_not_reach_has_no_value() {
-        let runs = [line("n,seed=1", 0.0), line("n,seed=2", 0.1), run("c,seed=1", &[(1.0, 0.7, 0.7), (2.0, 0.5, 0.8)])];
-        let base: Arm<'_> = ("n", vec![&runs[0], &runs[1]]);
-        let levels = levels(&[base.clone(), ("c", vec![&runs[2]])], &base);
-        let at = |precision: f64| {
-            let found = levels.iter().find(|level| (level.precision - precision).abs() < 1e-9);
-            let found = found.expect("a level");
-            (found.cells[0].mean, found.cells[1].mean, &found.cells[1].text[..])
-        };
-        let (base, arm, _) = at(0.6);
-        assert!((base.expect("both") - 0.75).abs() < 1e-9 && (arm.expect("one") - 0.75).abs() < 1e-9);
-        let (base, arm, text) = at(0.8);
-        assert!(base.is_some() && arm.is_none() && text == "not reached");
     }
 }

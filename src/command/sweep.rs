@@ -57,11 +57,11 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     prompts: Option<PathBuf>,
     /// An option of `trainer sample` for them: `n=8`, `temperature=0.7`, `chat`; may be given several times.
-    #[arg(long, requires = "prompts", value_name = "OPTION=VALUE")]
+    #[arg(long, value_name = "OPTION=VALUE")]
     sample: Vec<String>,
     /// An option of `trainer eval --samples`, which measures them: `exact_match=answer`, `judge=COMMAND`, `k=1,4`; may be given
     /// several times.
-    #[arg(long, requires = "prompts", value_name = "OPTION=VALUE")]
+    #[arg(long, value_name = "OPTION=VALUE")]
     measure: Vec<String>,
     /// The arm that the others are compared with, such as `kind=nll` [default: the first]
     #[arg(long, value_name = "ARM")]
@@ -170,6 +170,20 @@ fn with_recipe(arguments: &Arguments, recipe: &Path) -> Result<Arguments, Faults
             all.temperatures = of_recipe.temperatures;
         }
         all.baseline = all.baseline.or(of_recipe.baseline);
+        all.prompts = all.prompts.or(of_recipe.prompts.map(PathBuf::from));
+        if all.sample.is_empty() {
+            all.sample = of_recipe.sample;
+        }
+        if all.measure.is_empty() {
+            all.measure = of_recipe.measure;
+        }
+    }
+    for (option, written) in [("sample", &all.sample), ("measure", &all.measure)] {
+        if let (Some(written), None) = (written.first(), &all.prompts) {
+            let fault = Fault::new(format!("`{written}` is of samples, and there are no prompts to draw them of"));
+            let hint = "name the prompts with `--prompts FILE`, or as `[sweep] prompts` in the recipe";
+            return Err(fault.at(argument(option)).hint(hint).into());
+        }
     }
     if all.grid.is_empty() {
         let fault = Fault::new("there is no grid to train the recipe over").at(argument("grid"));

@@ -15,6 +15,12 @@ pub struct Sweep {
     pub temperatures: Vec<f64>,
     /// The arm that the others are compared with.
     pub baseline: Option<String>,
+    /// Prompts of which samples are drawn from every run.
+    pub prompts: Option<String>,
+    /// How they are drawn, options of `trainer sample`: `n=8`.
+    pub sample: Vec<String>,
+    /// How they are measured, options of `trainer eval --samples`: `exact_match=answer`.
+    pub measure: Vec<String>,
 }
 
 pub(super) fn read(section: &mut Section) -> Sweep {
@@ -23,5 +29,8 @@ pub(super) fn read(section: &mut Section) -> Sweep {
         data: section.optional::<Files>("data").map(|files| files.0).unwrap_or_default(),
         temperatures: section.optional("temperatures").unwrap_or_default(),
         baseline: section.optional("baseline"),
+        prompts: section.optional("prompts"),
+        sample: section.optional("sample").unwrap_or_default(),
+        measure: section.optional("measure").unwrap_or_default(),
     }
 }

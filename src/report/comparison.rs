@@ -358,8 +358,14 @@ fn add_sweep_run(folder: &Path, entry: &Value, comparison: &mut Comparison) -> R
             comparison.failures.push((name.clone(), why));
         }
     }
-    // One column for an arm: its seeds answer the same.
-    comparison.samples.extend(drawn(&folder.join("samples").join(format!("{name}.jsonl")), &arm)?);
+    // One column for an arm: its seeds answer the same. What the sweep has not drawn its runs may have, at their end.
+    let mut samples = drawn(&folder.join("samples").join(format!("{name}.jsonl")), &arm)?;
+    if let (true, Some((_, last))) =
+        (samples.is_empty(), steps(&folder.join("runs").join(&name).join("samples"))?.last())
+    {
+        samples = drawn(last, &arm)?;
+    }
+    comparison.samples.extend(samples);
     comparison.training.extend(training(&folder.join("runs").join(&name), &name, &arm, seed)?);
     Ok(())
 }
@@ -378,8 +384,11 @@ fn add_samples(run: &mut Run, folder: &Path, name: &str) -> Result<(), Fault> {
 /// The keys of the grid but the seed, and their values by arm.
 fn add_grid(sweep: &Value, comparison: &mut Comparison) {
     let axes = sweep["grid"].as_array().into_iter().flatten();
-    let keys: Vec<String> =
-        axes.filter_map(|axis| axis["key"].as_str()).filter(|key| *key != "seed").map(str::to_owned).collect();
+    let keys: Vec<String> = axes
+        .filter_map(|axis| axis["key"].as_str())
+        .filter(|key| !["seed", "sample.seed"].contains(key))
+        .map(str::to_owned)
+        .collect();
     let mut grid = Grid { keys, ..Grid::default() };
     for entry in sweep["runs"].as_array().into_iter().flatten() {
         let arm = entry["arm"].as_str().unwrap_or_default();

@@ -45,6 +45,30 @@ fn pass_at_k_has_the_published_values() {
     place.refuses("eval --samples samples.jsonl --k 0", &["`--k` must be at least 1"]);
 }
 
+#[test]
+fn prompts_that_lack_a_number_leave_the_mean_of_the_others() {
+    let place = Workplace::new();
+    let of = |prompt: &str, texts: &[&str]| -> Vec<Value> {
+        texts.iter().map(|text| json!({"prompt": prompt, "text": text})).collect()
+    };
+    let spoken = of("a", &["the cat sat", "the cat ate"]);
+    place.write("samples.jsonl", rows([spoken.clone(), of("b", &["yes", "no"]), of("c", &["one"])].concat()));
+    let lines = eval(&place, "");
+    let [a, b, mean] = [&lines[0], &lines[1], &lines[3]];
+    // By words: 4 of 6, 3 of 4, 2 of 2; two of two, and no sequence.
+    assert_eq!(a["distinct_n"]["2"], json!(0.75));
+    assert_eq!(b["distinct_n"].as_object().map(serde_json::Map::len), Some(1));
+    assert_eq!((&mean["distinct_n"]["2"], &mean["distinct_n"]["3"]), (&json!(0.75), &json!(1.0)));
+    assert_near(&mean["distinct_n"]["1"], (4.0 / 6.0 + 1.0 + 1.0) / 3.0);
+    let without = &mean["prompts_without"];
+    assert_eq!((&without["distinct_n.2"], &without["distinct_n.1"]), (&json!(2), &Value::Null));
+    assert_eq!(without["self_bleu_nltk"], json!(1), "one sample alone has nothing to be like");
+    // A curve over the number of samples is one of the same prompts throughout.
+    assert_eq!((&mean["rarefied"]["2"], &without["rarefied.2"]), (&Value::Null, &json!(1)));
+    place.write("samples.jsonl", rows(spoken));
+    assert_eq!(eval(&place, "").remove(1).get("prompts_without"), None);
+}
+
 /// The values of arXiv 2506.09659's definition: an edge where both orders say so, clusters are connected components.
 #[test]
 fn relaxed_semantic_entropy_has_the_published_values() {

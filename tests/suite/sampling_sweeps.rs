@@ -135,7 +135,7 @@ fn intents_and_responses_have_a_temperature_each() {
 #[test]
 fn options_that_no_sample_has_are_refused_before_anything_is_drawn() {
     let place = place();
-    let cases: [(&str, &[&str]); 8] = [
+    let cases: [(&str, &[&str]); 9] = [
         (
             "builtin:tiny --grid sample.n=1,2 --temperatures 0.5 --prompts prompts.jsonl",
             &["`--temperatures` has no effect", "options of `trainer sample`"],
@@ -143,6 +143,7 @@ fn options_that_no_sample_has_are_refused_before_anything_is_drawn() {
         ("recipe.toml --grid seed=1 --prompts prompts.jsonl --sample tmperature=1", &["--tmperature"]),
         ("recipe.toml --grid seed=1 --prompts gone.jsonl", &["gone.jsonl"]),
         ("recipe.toml --grid seed=1 --sample n=2", &["--prompts"]),
+        ("recipe.toml --grid seed=1 --measure k=1", &["`k=1` is of samples", "[sweep] prompts"]),
         ("builtin:tiny --grid sample.temperature=1,-1 --prompts prompts.jsonl", &["`--temperature` must be 0 or more"]),
         ("builtin:tiny --grid sample.n=0 --prompts prompts.jsonl", &["`--n` must be at least 1"]),
         ("builtin:tiny --grid sample.n=1", &["no prompts to sample", "`--prompts FILE`"]),

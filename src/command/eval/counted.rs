@@ -205,8 +205,9 @@ impl<'a> Counting<'a> {
         let sum = |key: &str| lines.iter().filter_map(|line| line[key].as_u64()).sum::<u64>();
         line.insert("prompts".into(), json!(lines.len()));
         line.insert("samples".into(), json!(sum("samples")));
-        let mut errors = Map::new();
+        let (mut errors, mut without) = (Map::new(), Map::new());
         for metric in &self.registry.samples {
+            without.extend(prompts_without(lines, metric.name));
             let Some((mean, error)) = mean_of(lines, metric.name) else { continue };
             line.insert(metric.name.into(), mean);
             errors.insert(metric.name.into(), error);
@@ -231,6 +232,9 @@ impl<'a> Counting<'a> {
             line.insert("vocabulary".into(), json!(self.vocabulary));
         }
         line.extend(self.encoder.map(|encoder| ("encoder".into(), encoder.describe())));
+        if !without.is_empty() {
+            line.insert("prompts_without".into(), Value::Object(without));
+        }
         if lines.len() > 1 && !errors.is_empty() {
             line.insert("standard_errors".into(), Value::Object(errors));
         }
@@ -290,7 +294,31 @@ fn saturated(lines: &[Map<String, Value>], key: &str) -> Option<String> {
     ))
 }
 
-/// Mean and standard error over the prompts of what stands under `key`: of each number, where that is a table of numbers.
+/// Tables by the number of samples. A mean over those prompts alone that have so many would be one of other prompts at each
+/// number, and no curve: there is one where all have it.
+const BY_SAMPLES: [&str; 2] = ["rarefied", "pass_at_k"];
+
+/// How many prompts lack a number of `key` that others have, as two-word sequences where every answer is a word.
+fn prompts_without(lines: &[Map<String, Value>], key: &str) -> Vec<(String, Value)> {
+    let mut names: Vec<Option<&String>> = Vec::new();
+    for value in lines.iter().filter_map(|line| line.get(key)) {
+        let found: Vec<Option<&String>> = match value {
+            Value::Object(table) => table.keys().map(Some).collect(),
+            _ => vec![None],
+        };
+        names.extend(found.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
+    }
+    let has = |line: &Map<String, Value>, name: &Option<&String>| match (line.get(key), name) {
+        (Some(value), Some(name)) => value.get(name.as_str()).is_some(),
+        (value, _) => value.is_some(),
+    };
+    let counted = names.into_iter().map(|name| (name, lines.iter().filter(|line| !has(line, &name)).count()));
+    let called = |name: Option<&String>| name.map_or(key.to_owned(), |name| format!("{key}.{name}"));
+    counted.filter(|(_, count)| *count > 0).map(|(name, count)| (called(name), json!(count))).collect()
+}
+
+/// Mean and standard error of what stands under `key` over the prompts that have it: of each number, where that is a table
+/// of numbers.
 fn mean_of(lines: &[Map<String, Value>], key: &str) -> Option<(Value, Value)> {
     let over = |pick: &dyn Fn(&Value) -> Option<f64>| {
         let values: Vec<f64> = lines.iter().filter_map(|line| pick(line.get(key)?)).collect();
@@ -299,10 +327,14 @@ fn mean_of(lines: &[Map<String, Value>], key: &str) -> Option<(Value, Value)> {
     };
     let first = lines.iter().find_map(|line| line.get(key))?;
     let Value::Object(first) = first else { return over(&Value::as_f64) };
-    // Prompts with more samples may have more of them: what all have is a mean over all.
-    let common =
-        first.keys().filter(|name| lines.iter().all(|line| line.get(key).is_some_and(|v| v.get(name).is_some())));
-    let found = common.filter_map(|name| Some((name.clone(), over(&|value| value.get(name)?.as_f64())?)));
+    let mut names: Vec<&String> = first.keys().collect();
+    for table in lines.iter().filter_map(|line| line.get(key)?.as_object()) {
+        names.extend(table.keys().filter(|name| !names.contains(name)).collect::<Vec<_>>());
+    }
+    if BY_SAMPLES.contains(&key) {
+        names.retain(|name| lines.iter().all(|line| line.get(key).is_some_and(|v| v.get(name.as_str()).is_some())));
+    }
+    let found = names.into_iter().filter_map(|name| Some((name.clone(), over(&|value| value.get(name)?.as_f64())?)));
     let (means, errors) = found.map(|(name, (mean, error))| ((name.clone(), mean), (name, error))).unzip();
     Some((Value::Object(means), Value::Object(errors)))
 }

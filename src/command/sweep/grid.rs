@@ -140,6 +140,9 @@ fn read(text: &str) -> Value {
     value.and_then(|value| serde_json::to_value(value).ok()).unwrap_or_else(|| json!(text))
 }
 
+/// More runs than anyone waits for: each is a process with a folder of its own.
+const MOST_POINTS: usize = 10_000;
+
 /// Every point, the last key changing fastest, but the seed fastest of all: runs of one arm stand together. `recipe` names
 /// the arm of a grid of seeds alone.
 ///
@@ -151,6 +154,11 @@ pub(super) fn points(axes: &[Axis], recipe: &str) -> Result<Vec<Point>, Faults> 
     let twice = axes.iter().filter(|axis| !seen.insert(&axis.key));
     let hint = "give all its values at once, with commas between them";
     Faults::check(twice.map(|axis| fault(format!("`{}` is given twice", axis.key)).hint(hint)).collect())?;
+    let count = axes.iter().fold(1usize, |count, axis| count.saturating_mul(axis.values.len()));
+    if count > MOST_POINTS {
+        let hint = "name fewer values, or split it into several sweeps";
+        return Err(fault(format!("the grid has {count} points, more than {MOST_POINTS}")).hint(hint).into());
+    }
     let mut ordered: Vec<&Axis> = axes.iter().filter(|axis| !axis.is_seed()).collect();
     ordered.extend(axes.iter().filter(|axis| axis.is_seed()));
     let mut points = vec![Point { name: String::new(), arm: String::new(), settings: Map::new(), set: Vec::new() }];
@@ -300,6 +308,10 @@ mod tests {
             let fault = Axis::parse(written).expect_err(written);
             assert!(fault.message.contains(named) && fault.hint.is_some(), "{written}: {}", fault.message);
         }
+        let seeds: Vec<String> = (0..101).map(|seed| seed.to_string()).collect();
+        let [a, b] = ["seed", "train.steps"].map(|key| format!("{key}={}", seeds.join(",")));
+        let many = points(&axes(&[&a, &b]), "r").expect_err("too many").to_string();
+        assert!(many.contains("the grid has 10201 points, more than 10000"), "{many}");
         let twice = points(&axes(&["seed=1", "seed=2"]), "r").expect_err("a key twice").to_string();
         assert!(twice.contains("`seed` is given twice"), "{twice}");
     }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::folder::BASE;
 
 /// What `trainer eval` says of a line that is no measurement.
-const NO_METRICS: [&str; 17] = [
+const NO_METRICS: [&str; 18] = [
     "model",
     "file",
     "line",
@@ -27,6 +27,7 @@ const NO_METRICS: [&str; 17] = [
     "prompts",
     "samples",
     "prompts_at_ceiling",
+    "prompts_without",
     "perfect_coverage",
     "standard_errors",
     "vocabulary",
