@@ -42,7 +42,16 @@ pub fn curves(trainings: &[Training], order: &[&str]) -> Vec<Figure> {
         .iter()
         .map(|t| Run { name: t.run.clone(), arm: t.arm.clone(), seed: t.seed, ..Run::default() })
         .collect();
-    let arms = order.iter().map(|arm| (*arm, runs.iter().filter(|run| run.arm == **arm).collect::<Vec<&Run>>()));
+    // Of a run alone the arms of the page are its steps, and the training is that of all of them.
+    let own: Vec<&str> = match trainings.iter().any(|training| order.contains(&&training.arm[..])) {
+        true => order.to_vec(),
+        false => {
+            let mut arms: Vec<&str> = trainings.iter().map(|training| &training.arm[..]).collect();
+            arms.dedup();
+            arms
+        }
+    };
+    let arms = own.iter().map(|arm| (*arm, runs.iter().filter(|run| run.arm == **arm).collect::<Vec<&Run>>()));
     let arms: Vec<_> = arms.collect();
     let view = View { arms: &arms, temperature: f64::NAN, ceiling: Vec::new() };
     let curve = |(split, path, title): &(&str, &str, &str)| {

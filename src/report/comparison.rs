@@ -189,7 +189,16 @@ fn add_run(folder: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
     let name = folder.display().to_string();
     add_digests(&[folder.to_owned()], comparison);
     comparison.training.extend(training(folder, &name, &name, None)?);
+    if is_cut(&folder.join("metrics.jsonl"))? {
+        let words = format!("{name}/metrics.jsonl ends in the middle of a line: its last numbers are not here");
+        comparison.notes.push(words);
+    }
     settings(&folder.join("recipe.toml"), "recipe", comparison)
+}
+
+/// Whether a file of lines ends in the middle of one.
+fn is_cut(path: &Path) -> Result<bool, Fault> {
+    Ok(path.is_file() && text(path)?.chars().next_back().is_some_and(|last| last != '\n'))
 }
 
 fn training(folder: &Path, run: &str, arm: &str, seed: Option<u64>) -> Result<Option<Training>, Fault> {

@@ -79,6 +79,22 @@ fn a_run_is_compared_with_itself_before() {
     let page = place.text("report.html");
     let second = page.find("step 10 against before (step 0)");
     assert!(page.find("step 20 against before") < second && page.contains("&lt;i&gt;000010"), "{page}");
+    // Its training stands there, too, as in the run's own page; of a file that was cut what is whole, and a word.
+    let lines = |steps: std::ops::Range<usize>| -> String {
+        let line = |step: usize| json!({"split": "train", "step": step, "nll": 3.0 / (step + 1) as f64, "loss": 1.0});
+        steps.map(|step| format!("{}\n", line(step))).collect()
+    };
+    place.write("run/metrics.jsonl", lines(1..9));
+    place.trainer("report run").succeeds();
+    let page = place.text("report.html");
+    assert!(page.contains("<h2>Training</h2>") && !page.contains("in the middle of a line"), "{page}");
+    place.write("run/metrics.jsonl", format!("{}{{\"split\": \"tr", lines(1..9)));
+    place.trainer("report run").succeeds();
+    let page = place.text("report.html");
+    assert!(
+        page.contains("<h2>Training</h2>") && page.contains("metrics.jsonl ends in the middle of a line"),
+        "{page}"
+    );
     // What cannot be read is said, and is not passed over.
     place.write("run/evaluation/step-000010.jsonl", "{\"loss\": 1}\n");
     place.trainer("report run").fails(&["step-000010.jsonl:1", "no line of `trainer eval`"]);
@@ -181,4 +197,36 @@ fn probabilities_of_targets_become_bars() {
     place.trainer("report eval.jsonl --temperature=-1").fails(&["`--temperature` must be a number from 0 up"]);
     place.write("empty.jsonl", "\n");
     place.trainer("report empty.jsonl").fails(&["empty.jsonl", "the file is empty"]);
+}
+
+/// In a browser, where there is one: nothing overflows, overlaps or is empty, at two widths, in light and dark. The pages'
+/// text is looked at everywhere (`pages/tests/sound.rs`).
+#[test]
+fn pages_are_sound_in_a_browser() {
+    let has = |program: &str| {
+        let found = std::process::Command::new(program).arg("--version").output();
+        found.is_ok_and(|output| output.status.success())
+    };
+    if !has("chromium") || !has("python3") {
+        eprintln!("not looked at: there is no `chromium` (Debian: chromium) or no `python3` here");
+        return;
+    }
+    let place = Workplace::new();
+    let set = "--set train.steps=3 --set eval.every=1 --set eval.prompts=[\"targets.jsonl\"] --set eval.samples=2";
+    let row = json!({"prompt": "Tell me about a fox.", "targets": ["red", "quick and <b>brown</b>"]});
+    place.write("targets.jsonl", format!("{row}\n"));
+    place.trainer(&format!("run recipe.toml {set}")).succeeds();
+    let sweep =
+        "sweep recipe.toml --grid objective.kind=nll,cdiv --grid seed=1,2 --set train.steps=2 --set checkpoint.every=0";
+    place
+        .trainer(&format!("{sweep} --data targets.jsonl --temperatures 0.5,1,2 --prompts targets.jsonl --out s"))
+        .succeeds();
+    let samples = "sweep run --grid sample.temperature=0.5,1 --grid sample.top_p=0.5,1 --prompts targets.jsonl --out t";
+    place.trainer(samples).succeeds();
+    let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/check_page.py");
+    for page in ["run/report.html", "s/report.html", "t/report.html"] {
+        let looked = std::process::Command::new("python3").arg(tool).arg(place.path(page)).output().expect("it runs");
+        let said = String::from_utf8_lossy(&looked.stdout).into_owned() + &String::from_utf8_lossy(&looked.stderr);
+        assert!(looked.status.success() && said.contains(" 0 faults"), "{page}: {said}");
+    }
 }
