@@ -8,6 +8,7 @@ mod check;
 mod closing;
 mod eval;
 mod export;
+mod flags;
 mod inspect;
 mod interrupt;
 mod recipes;

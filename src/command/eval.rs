@@ -21,6 +21,7 @@ use datasets::{Dataset, Example, Format, Options, PrefixFree, PromptRow};
 use faults::{Fault, Faults};
 use metrics::temperature::Sampler;
 
+use super::flags::of_command_line;
 use super::{Outcome, argument, check_temperatures, load_named, refuse_too_many, renamed, usage};
 use crate::loading::{self, Loaded, Named};
 use lines::{Found, Tools};
@@ -350,7 +351,7 @@ fn read(model: &Loaded, arguments: &Arguments) -> Result<Dataset, Faults> {
         of_recipe: false,
         ..Options::default()
     };
-    let data = datasets::read(&arguments.data, &options, &model.tokenizer)?;
+    let data = datasets::read(&arguments.data, &options, &model.tokenizer).map_err(of_command_line)?;
     for notice in &data.report.notices {
         tracing::warn!("{notice}");
     }

@@ -8,6 +8,7 @@ use faults::{Causes, Fault, Faults, Place, counted};
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
+use super::flags::of_command_line;
 use super::{Outcome, argument, load_model, print_while_read, refuse_too_many, renamed, usage};
 use crate::chat::ChatFlags;
 use crate::logging::terminal;
@@ -253,7 +254,7 @@ fn asked(arguments: &Arguments) -> Result<(Vec<PromptRow>, Option<Prompts>), Fau
     let row = |text| PromptRow { asked: turn(text), beginning: String::new(), columns: Map::new(), place: None };
     let mut rows: Vec<PromptRow> = typed.into_iter().map(row).collect();
     let file = match &arguments.prompts {
-        Some(file) => Some(read_prompts(file, &arguments.rename, arguments.chat)?),
+        Some(file) => Some(read_prompts(file, &arguments.rename, arguments.chat).map_err(of_command_line)?),
         None => None,
     };
     rows.extend(file.iter().flat_map(|file| file.rows.iter().cloned()));

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::lines::{self, Origin, Tools};
 use super::{Arguments, Measuring};
+use crate::command::flags::of_command_line;
 use crate::evaluation::lines::beginning;
 use crate::report::progress::Counter;
 use crate::sampling::{DecoderRows, Sample, Settings, question, sample_all};
@@ -16,7 +17,7 @@ use crate::sampling::{DecoderRows, Sample, Settings, question, sample_all};
 /// # Errors
 /// Files that cannot be read, and rows without a question.
 pub(super) fn read(arguments: &Arguments) -> Result<Vec<Vec<PromptRow>>, Faults> {
-    let read = |file| read_prompts(file, &arguments.rename, false).map(|prompts| prompts.rows);
+    let read = |file| read_prompts(file, &arguments.rename, false).map(|prompts| prompts.rows).map_err(of_command_line);
     arguments.prompts.iter().map(|file| read(file)).collect()
 }
 
