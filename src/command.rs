@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod closing;
+mod completions;
 mod eval;
 mod export;
 mod inspect;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 
 use backbone::device::{self, DTypeName, DeviceName};
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use faults::{Fault, Faults, FromToml, Place};
 use losses::Registry;
 
@@ -85,6 +86,7 @@ enum Command {
     Eval(eval::Arguments),
     Report(report::Arguments),
     Recipes(recipes::Arguments),
+    Completions(completions::Arguments),
 }
 
 impl Command {
@@ -100,6 +102,7 @@ impl Command {
             Command::Eval(arguments) => eval::run(&arguments),
             Command::Report(arguments) => report::run(&arguments),
             Command::Recipes(arguments) => recipes::run(arguments),
+            Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
         }
     }
 }
@@ -322,8 +325,6 @@ fn report_panic(panic: &PanicHookInfo) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
