@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod closing;
+mod completions;
 mod eval;
 mod export;
 mod flags;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 
 use backbone::device::{self, DTypeName, DeviceName};
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use faults::{Fault, Faults, FromToml, Place};
 use losses::Registry;
 
@@ -86,6 +87,7 @@ enum Command {
     Eval(eval::Arguments),
     Report(report::Arguments),
     Recipes(recipes::Arguments),
+    Completions(completions::Arguments),
 }
 
 impl Command {
@@ -101,6 +103,7 @@ impl Command {
             Command::Eval(arguments) => eval::run(&arguments),
             Command::Report(arguments) => report::run(&arguments),
             Command::Recipes(arguments) => recipes::run(arguments),
+            Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
         }
     }
 }
@@ -323,8 +326,6 @@ fn report_panic(panic: &PanicHookInfo) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod base;
 mod brought;
+pub mod rows;
 
 use std::path::Path;
 

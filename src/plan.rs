@@ -35,7 +35,7 @@ use crate::engine::state::RunState;
 use crate::engine::step::StepSettings;
 use crate::loading::Brought;
 use crate::observation::Observation;
-use crate::recipe::{self, Adapter, Backbone, Recipe};
+use crate::recipe::{self, Adapter, Backbone, Entry, Recipe};
 use crate::report::progress::Counter;
 
 pub use adaptation::{Adaptation, Adapted, Origin};
@@ -138,8 +138,9 @@ impl Plan {
         let of = Of { train: &train, eval: eval.as_ref(), adaptation: &adaptation, encoders: &encoders };
         let Numbers { width_multiple, steps_per_epoch, steps, schedule, estimate, warning } =
             Numbers::new(&recipe, &config, &of, (&device, dtype))?;
-        let own = |paths: &[String]| paths.iter().any(|path| !path.starts_with("builtin:"));
-        if own(&recipe.data.train) && !recipe.data.eval.is_empty() && !own(&recipe.data.eval) {
+        let own = |entries: &[Entry]| entries.iter().any(|entry| !entry.path.starts_with("builtin:"));
+        let held = recipe.data.eval.files();
+        if own(&recipe.data.train) && !held.is_empty() && !own(held) {
             recipe.warnings.push("`data.eval` has built-in rows alone, which say little about rows of your own".into());
         }
         let sets = [("training", Some(&train)), ("evaluation", eval.as_ref())];

@@ -14,6 +14,7 @@ mod not_toml;
 mod objective;
 mod optimization;
 mod run;
+mod sources;
 mod sweep;
 
 use std::path::Path;
@@ -29,6 +30,7 @@ pub use elsewhere::{own_key, translate};
 pub use model::{Backbone, FITTED_ROWS, Model};
 pub use optimization::{Duration, Optimizer, Schedule, Span, Train};
 pub use run::{Checkpoint, Eval, Output, Prompts};
+pub use sources::{Entry, Held};
 pub use sweep::Sweep;
 
 /// A recipe as typed, defaults filled in.

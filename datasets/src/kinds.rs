@@ -1,25 +1,33 @@
 //! What a file that is no file of rows is, told by its name and its first bytes, with how to make rows of it.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use faults::{Fault, Faults, Place, shortened};
 
 use crate::builtin;
-
-/// First bytes that are looked at.
-const HEAD: usize = 4096;
+use crate::files;
+use crate::form;
+use crate::open::{self, STDIN};
+use crate::parquet::Table;
+use crate::row::Names;
 
 /// Refuses every path from which no rows can be read, before anything else is: files that are not there, names of no
-/// built-in rows, tables, archives, folders, names of the hub.
+/// built-in rows, archives, documents, names of the hub. Of a folder or a pattern each file is looked at.
 ///
 /// # Errors
-/// One fault for each such path, with a command that makes rows of what is no JSON.
+/// One fault for each such path, with a command that makes rows of what has none.
 pub fn refuse_unreadable(paths: &[PathBuf]) -> Result<(), Faults> {
-    Faults::check(paths.iter().filter_map(|path| unreadable(path)).collect())
+    let mut faults = Vec::new();
+    for path in paths {
+        match files::expand(path) {
+            Ok(files) => faults.extend(files.iter().filter_map(|file| unreadable(file))),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    Faults::check(faults)
 }
 
-/// Refuses every path that is no JSON: tables, archives, folders, names of the hub.
+/// Refuses every path that is no file of rows: archives, documents, folders, names of the hub.
 ///
 /// # Errors
 /// One fault for each such path, with a command that makes rows of it. A file that is not there is not looked for.
@@ -30,13 +38,16 @@ pub fn refuse_other_kinds(paths: &[PathBuf]) -> Result<(), Faults> {
 /// Why no rows can be read from a path, as far as can be told without reading them.
 pub(crate) fn unreadable(path: &Path) -> Option<Fault> {
     let name = path.to_string_lossy();
+    if name == STDIN {
+        return None;
+    }
     if name.starts_with(builtin::PREFIX) {
         return builtin::check_name(&name).err().map(|fault| fault.at(Place::file(path)));
     }
     // A pipe is not even opened, which would wait for whoever writes to it.
     if path.metadata().is_ok_and(|file| !file.is_file() && !file.is_dir()) {
         let fault = Fault::new("the data is not a regular file").at(Place::file(path));
-        return Some(fault.hint("name each file of rows in `data.train` or `data.eval`"));
+        return Some(fault.hint("name a file of rows, or pass them to stdin and write `-`"));
     }
     let unopened = || {
         let error = std::fs::File::open(path).err()?;
@@ -45,10 +56,10 @@ pub(crate) fn unreadable(path: &Path) -> Option<Fault> {
     other_kind(path).or_else(unopened)
 }
 
-/// What a path is that has no rows in JSON.
+/// What a path is that has no rows.
 fn other_kind(path: &Path) -> Option<Fault> {
     let name = path.to_string_lossy();
-    if name.starts_with(builtin::PREFIX) {
+    if name.starts_with(builtin::PREFIX) || name == STDIN {
         return None;
     }
     let fault = |what: &str, hint: String| Some(Fault::new(what).at(Place::file(path)).hint(hint));
@@ -68,14 +79,17 @@ fn other_kind(path: &Path) -> Option<Fault> {
         };
     }
     if path.is_dir() {
+        if let Some(fault) = saved_folder(path) {
+            return Some(fault);
+        }
         return fault("the data is a folder, and must be a file of rows", of_folder(path));
     }
     if let Some(unreadable) = of_no_file(path) {
         return unreadable;
     }
-    let Some(head) = head(path) else {
+    let Ok(file) = std::fs::File::open(path) else {
         if !path.exists() && name.contains(['*', '?', '{']) {
-            return fault("there is no file of this name, and it is no pattern: nothing expands it", of_pattern(path));
+            return fault("there is no file of this name, and no pattern is expanded here", of_pattern(path));
         }
         if let Some((what, hint)) = of_shell(&name).filter(|_| !path.exists()) {
             return fault(what, hint.into());
@@ -84,8 +98,17 @@ fn other_kind(path: &Path) -> Option<Fault> {
         let what = "there is no such file; it looks like a data set of the Hugging Face hub, which is not fetched";
         return looks_like_a_name.then(|| fault(what, of_hub(&name))).flatten();
     };
-    let (what, hint) = of_bytes(&head, path).or_else(|| of_name(&head, path))?;
-    fault(&format!("{what} is no file of rows in JSON"), hint)
+    // What is in a table its last bytes say.
+    if open::is_parquet(&file) {
+        return Table::of_file(&name, file, Names::default()).err();
+    }
+    form::open(path, Box::new(file)).err()
+}
+
+/// Why there are no rows in the file `path` that begins with `head`, after unpacking, and would be named `unpacked` then.
+pub(crate) fn refused(head: &[u8], path: &Path, unpacked: &Path) -> Option<Fault> {
+    let (what, hint) = of_bytes(head, path).or_else(|| of_name(head, path, unpacked))?;
+    Some(Fault::new(format!("{what} is no file of rows")).at(Place::file(path)).hint(hint))
 }
 
 /// `org/name`, which no path of rows looks like.
@@ -97,12 +120,6 @@ fn is_hub_name(name: &str) -> bool {
     };
     let parts: Vec<&str> = name.split('/').collect();
     parts.len() == 2 && parts.into_iter().all(part)
-}
-
-fn head(path: &Path) -> Option<Vec<u8>> {
-    let mut head = Vec::with_capacity(HEAD);
-    std::fs::File::open(path).ok()?.take(HEAD as u64).read_to_end(&mut head).ok()?;
-    Some(head)
 }
 
 /// What is to be said of a path that is neither file nor folder: `None` where it is one of them, and nothing of a pipe, of which
@@ -142,19 +159,22 @@ fn of_hub(name: &str) -> String {
     by_datasets(&format!("load_dataset('{name}', split='train')"))
 }
 
-fn of_folder(path: &Path) -> String {
+/// The fault of a folder that the library `datasets` has saved, which holds Arrow.
+pub(crate) fn saved_folder(path: &Path) -> Option<Fault> {
     let shown = path.display();
-    if path.join("dataset_dict.json").exists() {
-        return by_datasets(&format!("load_from_disk('{shown}')['train']"));
-    }
-    if path.join("dataset_info.json").exists() || path.join("state.json").exists() && has_ending(path, &["arrow"]) {
-        return by_datasets(&format!("load_from_disk('{shown}')"));
-    }
-    if has_ending(path, &["parquet"]) {
-        return by_pandas(&format!("read_parquet('{shown}')"));
-    }
-    let mut rows: Vec<String> =
-        endings(path).filter(|name| name.ends_with(".jsonl") || name.ends_with(".json")).collect();
+    let open = if path.join("dataset_dict.json").exists() {
+        format!("load_from_disk('{shown}')['train']")
+    } else if path.join("state.json").exists() && has_ending(path, "arrow") {
+        format!("load_from_disk('{shown}')")
+    } else {
+        return None;
+    };
+    let fault = Fault::new("the folder is one of `save_to_disk`, in Arrow, which is not read here");
+    Some(fault.at(Place::file(path)).hint(by_datasets(&open)))
+}
+
+fn of_folder(path: &Path) -> String {
+    let mut rows: Vec<String> = endings(path).filter(|name| files::is_of_rows(Path::new(name))).collect();
     rows.sort();
     match rows.first() {
         Some(first) => format!("name each file in it, such as `{}`", path.join(first).display()),
@@ -165,7 +185,6 @@ fn of_folder(path: &Path) -> String {
 /// What a shell makes of a name, and nothing here does.
 fn of_shell(name: &str) -> Option<(&'static str, &'static str)> {
     match name {
-        "-" => Some(("rows are not read from stdin", "write them to a file, and name that")),
         _ if name.starts_with('~') => Some((
             "there is no such file: `~` is expanded by a shell, and not here",
             "write the whole path of your home",
@@ -212,8 +231,8 @@ fn endings(path: &Path) -> impl Iterator<Item = String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
 }
 
-fn has_ending(path: &Path, wanted: &[&str]) -> bool {
-    endings(path).any(|name| wanted.iter().any(|ending| name.ends_with(&format!(".{ending}"))))
+fn has_ending(path: &Path, ending: &str) -> bool {
+    endings(path).any(|name| name.ends_with(&format!(".{ending}")))
 }
 
 /// What begins with these bytes, with what to do.
@@ -224,7 +243,6 @@ fn of_bytes(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
     let packed = |what, command: &str| Some((what, format!("unpack it first: {command} {shown}")));
     let other = |what, hint: &str| Some((what, hint.to_owned()));
     match () {
-        _ if starts(b"PAR1") => Some(("a Parquet table", by_pandas(&format!("read_parquet('{shown}')")))),
         _ if starts(b"ARROW1") || starts(b"FEA1") => {
             Some(("an Arrow table", by_pandas(&format!("read_feather('{shown}')"))))
         }
@@ -232,8 +250,8 @@ fn of_bytes(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
             Some(("an Arrow table", by_datasets(&format!("Dataset.from_file('{shown}')"))))
         }
         _ if starts(b"\x1f\x8b") && ends("tgz") => packed("a packed archive", "tar xzf"),
-        _ if starts(b"\x1f\x8b") => packed("a gzip file", "gunzip -k"),
-        _ if starts(b"\x28\xb5\x2f\xfd") => packed("a Zstandard file", "unzstd"),
+        _ if starts(b"\x1f\x8b") => packed("a gzip file in another", "gunzip -k"),
+        _ if starts(b"\x28\xb5\x2f\xfd") => packed("a Zstandard file in another", "unzstd"),
         _ if starts(b"BZh") => packed("a bzip2 file", "bunzip2 -k"),
         _ if starts(b"\xfd7zXZ\0") => packed("an xz file", "unxz -k"),
         _ if starts(b"7z\xbc\xaf\x27\x1c") => packed("a 7z archive", "7z x"),
@@ -278,20 +296,21 @@ fn of_bytes(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
     }
 }
 
-/// What has this name and does not begin as JSON does.
-fn of_name(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
+/// What has this name and does not begin as rows do; packed, the name without that.
+fn of_name(head: &[u8], path: &Path, unpacked: &Path) -> Option<(&'static str, String)> {
+    if form::form(head, unpacked) != form::Form::Json {
+        return None;
+    }
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     if text.is_empty() || text.starts_with(b"{") || text.starts_with(b"[") {
         return None;
     }
     let shown = path.display();
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let ending = unpacked.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let Ok(line) = std::str::from_utf8(line) else { return None };
     let line = if line.chars().any(|c| c.is_control() && c != '\t' && c != '\r') { "" } else { line };
     match ending.as_str() {
-        "csv" => Some(("a table in CSV", table(&shown.to_string(), ","))),
-        "tsv" | "tab" => Some(("a table with tabs", table(&shown.to_string(), "\\t"))),
         "txt" | "md" => {
             let command = format!(
                 "python -c \"import json; [print(json.dumps({{'text': line.rstrip('\\n')}})) for line in open('{shown}') if line.strip()]\" > rows.jsonl"
@@ -306,22 +325,14 @@ fn of_name(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
         }
         "xml" | "html" | "pdf" | "docx" => Some(("a document", "write its text as rows: `{\"text\": \"..\"}`".into())),
         "py" | "ipynb" | "toml" => Some(("a program or a recipe", "name the file of rows".into())),
-        _ if line.contains('\t') && !line.contains(['{', '[']) => {
-            Some(("a table with tabs", table(&shown.to_string(), "\\t")))
-        }
-        _ if line.contains(',') && !line.contains(['{', '[']) => {
+        _ if line.contains(['\t', ',']) && !line.contains(['{', '[']) => {
             let first = shortened(line.trim_end());
-            Some((
-                "a table in CSV, it seems,",
-                format!("its first line is `{first}`: {}", table(&shown.to_string(), ",")),
-            ))
+            let ending = if line.contains('\t') { "tsv" } else { "csv" };
+            let hint = format!(
+                "its first line is `{first}`: if these are the names of columns, give it the ending `.{ending}`"
+            );
+            Some(("a text, it seems a table,", hint))
         }
         _ => None,
     }
-}
-
-/// As texts: a column of numbers would not be read, and `None` is a word in a table.
-fn table(shown: &str, separator: &str) -> String {
-    let separator = if separator == "," { String::new() } else { format!(", sep='{separator}'") };
-    by_pandas(&format!("read_csv('{shown}'{separator}, dtype=str, keep_default_na=False)"))
 }

@@ -5,13 +5,14 @@ use std::io::BufRead;
 use faults::{Fault, Place, json};
 use serde_json::{Map, Value};
 
+use crate::form;
 use crate::json::{Unique, read};
 use crate::row::described;
 
 /// Where a row stands in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct At {
-    /// The line that it begins in; the first is 1.
+    /// The line that it begins in, of a table without lines the row; the first is 1.
     pub line: usize,
     /// Of a file that is one list, the element; the first is 1.
     pub element: Option<usize>,
@@ -68,7 +69,7 @@ struct Array {
 impl<'a, R: BufRead> Rows<'a, R> {
     /// Rows of the file shown as `name`. The whole of a JSON array is held, of JSON Lines one line at a time.
     pub fn new(name: &'a str, mut reader: R) -> Result<Self, Fault> {
-        let unreadable = |error: std::io::Error| Fault::of_file("cannot read the rows", name, &error);
+        let unreadable = |error: std::io::Error| form::fault("cannot read the rows", name, &error);
         if reader.fill_buf().map_err(unreadable)?.starts_with(MARK) {
             reader.consume(MARK.len());
         }
@@ -108,7 +109,7 @@ impl<'a, R: BufRead> Rows<'a, R> {
                 Ok(_) => {}
                 Err(error) => {
                     self.source = Source::Done;
-                    let fault = Fault::of_file("cannot read the row", self.name, &error);
+                    let fault = form::fault("cannot read the row", self.name, &error);
                     return Some(Err(fault.at(at.place(self.name))));
                 }
             }

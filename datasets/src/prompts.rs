@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use faults::{Causes, Fault, Faults, Place};
 use serde_json::{Map, Value};
 
-use crate::builtin;
 use crate::kinds::refuse_other_kinds;
-use crate::lines::{At, NumberedRow, Rows};
+use crate::lines::{At, NumberedRow};
 use crate::notices::{Notice, Oddity};
+use crate::open::{rows, shown};
 use crate::read::check_rename;
 use crate::report::Report;
 use crate::row::{Names, Row};
@@ -48,19 +48,14 @@ pub struct Prompts {
 /// # Errors
 /// A file that is none of rows, cannot be read or has no rows, and every row without a question.
 pub fn read_prompts(path: &Path, rename: &[(String, String)], chat: bool) -> Result<Prompts, Faults> {
-    let name = path.display().to_string();
+    let name = shown(path);
     refuse_other_kinds(&[PathBuf::from(path)])?;
-    let text = if name.starts_with(builtin::PREFIX) {
-        builtin::rows(&name)?.into_bytes()
-    } else {
-        fs_err::read(path).map_err(|error| Fault::of_file("cannot read the prompts", path, &error))?
-    };
     let more = ["response", "targets"].into_iter().chain(MESSAGE_KEYS);
     check_rename(rename, "--rename", QUESTIONS.into_iter().chain(BESIDE).chain(more))?;
     let names = Names { rename, ignore: &[] };
     let mut faults = Causes::new();
     let mut prompts = Prompts { rows: Vec::new(), file: name.clone(), at: Vec::new() };
-    for row in Rows::new(&name, &text[..])? {
+    for row in rows(&name, path, names, "cannot read the prompts")? {
         let of_row = row.and_then(|row| {
             let place = row.at.place(&name);
             let found = prompts_of(&row, names, chat, &place).map_err(|fault| fault.at(place))?;

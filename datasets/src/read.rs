@@ -1,7 +1,8 @@
 //! Files of rows become a data set: every good row an example, every bad row a fault with its line.
 
-use std::io::BufRead;
-use std::path::PathBuf;
+use std::io::Cursor;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use faults::{Causes, Fault, Faults, Place, nearest};
@@ -9,15 +10,18 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::builtin;
-use crate::draft::{Draft, Example, Tokens};
+use crate::draft::{Example, Tokens};
+use crate::files;
+use crate::held_out::HeldOut;
 use crate::kinds;
 use crate::lines::{At, NumberedRow, Rows};
-use crate::notices::{self, Oddity};
-use crate::options::{Options, TooLong, TrainOn};
+use crate::notices::Oddity;
+use crate::open::{self, Opening};
+use crate::options::{Options, TrainOn};
+use crate::outcome::{Outcome, Outcomes, outcomes};
 use crate::report::{Dropped, FileReport, Report};
 use crate::row::{Row, listed};
 use crate::shapes::intent;
-use crate::shapes::targets::{self, PrefixFree};
 use crate::shapes::{Context, Format, MESSAGE_KEYS, Shape, known_keys};
 use crate::tokenizer::Tokenizer;
 use crate::unread;
@@ -36,32 +40,102 @@ pub struct Dataset {
     pub fingerprint: String,
 }
 
-/// Reads files of rows; `builtin:NAME` stands for the embedded data of that name.
+/// Files that are read as one: what a recipe names by one entry of `data.train`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// What evaluations call it.
+    pub name: String,
+    /// Its files, or [`builtin`] names, or `-` for stdin.
+    pub files: Vec<PathBuf>,
+    /// How often each of its rows is learned in an epoch; of a part, that part of the rows.
+    pub weight: f64,
+    /// The most rows that are read of it.
+    pub limit: Option<usize>,
+}
+
+impl Source {
+    /// The files that `path` stands for (see [`files::expand`]), with all of their rows once.
+    ///
+    /// # Errors
+    /// A folder or a pattern without files of rows.
+    pub fn of(path: &Path) -> Result<Self, Fault> {
+        Ok(Self { name: open::shown(path), files: files::expand(path)?, weight: 1.0, limit: None })
+    }
+}
+
+/// Reads files of rows, folders and patterns of such; `builtin:NAME` stands for the embedded data of that name, `-` for stdin.
 ///
 /// # Errors
 /// What is wrong with rows, each reason once as `path:line: reason` with the lines of the first twenty and their count, a
 /// file that is none of rows or cannot be read, no rows at all, or rows from which the model would never learn to stop.
 pub fn read(paths: &[PathBuf], options: &Options, tokenizer: &Tokenizer) -> Result<Dataset, Faults> {
-    let mut reading = Reading::new(options, tokenizer)?;
+    let (mut sources, mut faults) = (Vec::new(), Vec::new());
     for path in paths {
-        let name = path.display().to_string();
-        if let Some(fault) = kinds::unreadable(path) {
-            reading.fault(fault);
-            continue;
-        }
-        if name.starts_with(builtin::PREFIX) {
-            match builtin::rows(&name) {
-                Ok(text) => reading.file(&name, text.as_bytes()),
-                Err(fault) => reading.fault(fault.at(Place::file(path))),
-            }
-            continue;
-        }
-        match std::fs::File::open(path) {
-            Ok(file) => reading.file(&name, std::io::BufReader::with_capacity(1 << 20, file)),
-            Err(error) => reading.fault(Fault::of_file("cannot open the data file", path, &error)),
+        match Source::of(path) {
+            Ok(source) => sources.push(source),
+            Err(fault) => faults.push(fault),
         }
     }
-    reading.finish()
+    match read_sources(&sources, options, tokenizer) {
+        _ if sources.is_empty() && !faults.is_empty() => {}
+        Ok(dataset) if faults.is_empty() => return Ok(dataset),
+        Ok(_) => {}
+        Err(more) => faults.extend(more.into_list()),
+    }
+    Err(Faults::check(faults).expect_err("there are some"))
+}
+
+/// The same of sources, each with its weight and its limit.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_sources(sources: &[Source], options: &Options, tokenizer: &Tokenizer) -> Result<Dataset, Faults> {
+    read_apart(sources, options, tokenizer, None).map(|(dataset, _)| dataset)
+}
+
+/// The same, and apart from it the rows that are held out: with a `part`, about that part of the prompts, each with all rows
+/// that ask it, once.
+///
+/// # Errors
+/// As [`read`], and a part of which there is no prompt, or that leaves none.
+pub fn read_apart(
+    sources: &[Source],
+    options: &Options,
+    tokenizer: &Tokenizer,
+    part: Option<f64>,
+) -> Result<(Dataset, Option<Dataset>), Faults> {
+    let mut reading = Reading::new(options, tokenizer)?;
+    let mut held = part.map(HeldOut::new);
+    for source in sources {
+        let before = reading.examples.len();
+        let mut left = source.limit.unwrap_or(usize::MAX);
+        for path in &source.files {
+            if left == 0 {
+                break;
+            }
+            if let Some(fault) = kinds::unreadable(path) {
+                reading.fault(fault);
+                continue;
+            }
+            let name = open::shown(path);
+            match open::rows(&name, path, options.names(), "cannot open the data file") {
+                Ok(rows) => left -= reading.file(&name, source, rows, left),
+                Err(fault) => reading.fault(fault),
+            }
+        }
+        if let Some(held) = &mut held {
+            held.take(&mut reading.examples, before);
+        }
+        reading.repeat(before, source.weight);
+    }
+    if let Some(held) = &held
+        && reading.faults.count() == 0
+    {
+        reading.faults.extend(held.fault(reading.examples.is_empty()));
+    }
+    let mut dataset = reading.finish()?;
+    let held = held.map(|held| held.finish(&mut dataset));
+    Ok((dataset, held))
 }
 
 /// Reads rows from memory; `name` stands for the path in faults.
@@ -70,7 +144,11 @@ pub fn read(paths: &[PathBuf], options: &Options, tokenizer: &Tokenizer) -> Resu
 /// As [`read`].
 pub fn read_text(name: &str, text: &str, options: &Options, tokenizer: &Tokenizer) -> Result<Dataset, Faults> {
     let mut reading = Reading::new(options, tokenizer)?;
-    reading.file(name, text.as_bytes());
+    let source = Source { name: name.into(), files: Vec::new(), weight: 1.0, limit: None };
+    match Rows::new(name, Cursor::new(text)) {
+        Ok(rows) => drop(reading.file(name, &source, Box::new(rows), usize::MAX)),
+        Err(fault) => reading.fault(fault),
+    }
     reading.finish()
 }
 
@@ -108,19 +186,23 @@ struct Reading<'a> {
     unmet: Vec<String>,
 }
 
-/// What became of one answer of one row.
-enum Outcome {
-    Kept { tokens: Tokens, weight: f64, truncated: bool },
-    Dropped(String),
-}
-
-/// What became of one row.
-struct Outcomes {
-    /// Of each prompt, its answers.
-    prompts: Vec<Vec<Outcome>>,
-    oddities: Vec<(Oddity, String)>,
-    /// Names that nothing reads.
-    unread: Vec<String>,
+impl Dataset {
+    /// The sources with the examples of each, in their order.
+    pub fn sources(&self) -> Vec<(&str, Range<usize>)> {
+        let of_file = |file: &str| self.report.files.iter().find(|known| known.file == file);
+        let mut found: Vec<(&str, Range<usize>)> = Vec::new();
+        let mut start = 0;
+        for of_one in self.examples.chunk_by(|a, b| a.file == b.file) {
+            let end = start + of_one.len();
+            let name = of_file(&of_one[0].file).map_or("", |file| file.source.as_str());
+            match found.last_mut() {
+                Some((last, range)) if *last == name => range.end = end,
+                _ => found.push((name, start..end)),
+            }
+            start = end;
+        }
+        found
+    }
 }
 
 impl<'a> Reading<'a> {
@@ -141,19 +223,17 @@ impl<'a> Reading<'a> {
         self.faults.push(fault);
     }
 
-    fn file(&mut self, name: &str, reader: impl BufRead) {
+    /// Reads at most `limit` rows; gives how many there were.
+    fn file(&mut self, name: &str, source: &Source, mut rows: Opening<'_>, limit: usize) -> usize {
         let file: Arc<str> = name.into();
-        let mut rows = match Rows::new(name, reader) {
-            Ok(rows) => rows,
-            Err(fault) => return self.fault(fault),
-        };
         let (before, faults) = (self.examples.len(), self.faults.count());
         let mut shape = None;
         let mut counted = 0;
         let mut open_rows = false;
         loop {
             // Noise draws from all rows of a file, so that they have to be there at once.
-            let chunk: Vec<_> = rows.by_ref().take(self.options.intent_noise.map_or(CHUNK, |_| usize::MAX)).collect();
+            let most = self.options.intent_noise.map_or(CHUNK, |_| usize::MAX).min(limit - counted);
+            let chunk: Vec<_> = rows.by_ref().take(most).collect();
             if chunk.is_empty() {
                 break;
             }
@@ -170,7 +250,10 @@ impl<'a> Reading<'a> {
             {
                 match self.shape(&Row::new(&first.object, self.options.names())) {
                     Ok(found) => shape = Some(found),
-                    Err(fault) => return self.fault(fault.at(first.at.place(name))),
+                    Err(fault) => {
+                        self.fault(fault.at(first.at.place(name)));
+                        return counted;
+                    }
                 }
             }
             self.unmet.retain(|name| !good.iter().any(|row| unread::meets(&row.object, name)));
@@ -187,7 +270,13 @@ impl<'a> Reading<'a> {
             self.fault(Fault::new("the file has no rows").at(Place::file(name)).hint("is this the right file?"));
         }
         if let Some(shape) = shape {
-            self.report.files.push(FileReport { file: name.into(), format: shape.word.into(), rows: counted });
+            self.report.files.push(FileReport {
+                file: name.into(),
+                source: source.name.clone(),
+                format: shape.word.into(),
+                rows: counted,
+                weight: source.weight,
+            });
             // Open ends are what these ask for.
             let without_response = matches!(self.options.train_on, TrainOn::Parts { response: false, .. });
             let open = without_response || open_rows || shape.format == Format::Targets && !self.options.end_token;
@@ -195,6 +284,32 @@ impl<'a> Reading<'a> {
                 self.check_stops(name, before);
             }
         }
+        counted
+    }
+
+    /// Takes the prompts from the example `before` on `weight` times: all of them as often as its whole part says, and of the
+    /// rest evenly as many as its fraction says.
+    fn repeat(&mut self, before: usize, weight: f64) {
+        if weight == 1.0 {
+            return;
+        }
+        let once = self.examples.split_off(before);
+        let (whole, part) = (weight.trunc() as usize, weight.fract());
+        // Each copy is a prompt of its own.
+        let mut take = |prompt: &[Example]| {
+            self.examples.extend(prompt.iter().map(|example| Example { group: self.groups, ..example.clone() }));
+            self.groups += 1;
+        };
+        let prompts: Vec<&[Example]> = once.chunk_by(|a, b| a.group == b.group).collect();
+        for _ in 0..whole {
+            prompts.iter().for_each(|prompt| take(prompt));
+        }
+        let taken = |index: usize| (index as f64 * part).floor();
+        prompts
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| taken(index + 1) > taken(*index))
+            .for_each(|(_, prompt)| take(prompt));
     }
 
     /// The shape of a file with this first row, which must have the columns that are renamed.
@@ -326,126 +441,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The examples of each prompt of one row, no longer than allowed; `place` is the row's, for warnings.
-fn outcomes(
-    shape: &Shape,
-    row: &NumberedRow,
-    options: &Options,
-    context: &Context<'_>,
-    place: &dyn Fn() -> Place,
-) -> Result<Outcomes, Fault> {
-    let oddities = &row.oddities;
-    let row = &Row::new(&row.object, options.names());
-    unread::refuse_oddities(oddities, row, |key| shape.reads(key, options))?;
-    let limit = options.max_length;
-    let ends = row.flag("eos").ok().flatten().unwrap_or(options.end_token);
-    let outcome = |draft: &Draft| {
-        let mut tokens = draft.tokenise(context.tokenizer)?;
-        let (length, weight) = (tokens.ids.len(), draft.weight);
-        if length <= limit {
-            return Ok(Outcome::Kept { tokens, weight, truncated: false });
-        }
-        match options.too_long {
-            TooLong::Error if options.model_limit => Err(Fault::new(format!(
-                "the row has {length} tokens, more than the model's {limit} positions"
-            ))
-            .hint(match options.of_recipe {
-                true => "shorten it, or set `data.too_long` to \"drop\" or \"truncate\"",
-                false => "shorten it, or take it out",
-            })),
-            TooLong::Error => Err(Fault::new(format!("the row has {length} tokens, more than {limit}"))
-                .hint("raise `data.max_length`, or set `data.too_long` to \"drop\" or \"truncate\"")),
-            TooLong::Drop => Ok(Outcome::Dropped(format!("{length} tokens, more than {limit}"))),
-            TooLong::Truncate => {
-                tokens.truncate(limit);
-                Ok(if tokens.learned.contains(&true) {
-                    Outcome::Kept { tokens, weight, truncated: true }
-                } else {
-                    Outcome::Dropped(format!("nothing to learn in the first {limit} of {length} tokens"))
-                })
-            }
-        }
-    };
-    let prompt = |drafts: Vec<Draft>| {
-        let outcomes: Vec<Outcome> = drafts.iter().map(outcome).collect::<Result<_, _>>()?;
-        if shape.format == Format::Targets {
-            whole_distribution(&drafts, outcomes, options, place)
-        } else {
-            Ok(outcomes)
-        }
-    };
-    let drafts = shape.drafts(row, context)?;
-    let mut oddities = notices::of_row(row, shape, options, context.tokenizer);
-    oddities.extend(drafts.iter().flatten().flat_map(|draft| draft.oddities.iter().cloned()));
-    let prompts: Vec<Vec<Outcome>> = drafts.into_iter().map(prompt).collect::<Result<_, _>>()?;
-    let kept = || {
-        prompts.iter().flatten().filter_map(|outcome| match outcome {
-            Outcome::Kept { tokens, truncated, .. } => Some((tokens, *truncated)),
-            Outcome::Dropped(_) => None,
-        })
-    };
-    let stops = context.tokenizer.stop_tokens();
-    let is_open = |tokens: &Tokens| tokens.ids.last().is_none_or(|last| !stops.contains(last));
-    if kept().any(|(tokens, _)| tokens.seam) {
-        oddities.push((Oddity::Seam, String::new()));
-    }
-    if shape.format == Format::Targets && ends && kept().any(|(tokens, truncated)| truncated && is_open(tokens)) {
-        oddities.push((Oddity::CutTarget, String::new()));
-    }
-    // A row counts once for each oddity, be it in several of its turns.
-    let mut told = Vec::new();
-    oddities.retain(|(oddity, _)| {
-        !told.contains(oddity) && {
-            told.push(*oddity);
-            true
-        }
-    });
-    let unread = unread::unread(row, shape, options, context.tokenizer);
-    Ok(Outcomes { prompts, oddities, unread })
-}
-
-/// Targets are a distribution together: none is dropped alone, all are learned from one place on, and none begins another.
-fn whole_distribution(
-    drafts: &[Draft],
-    mut outcomes: Vec<Outcome>,
-    options: &Options,
-    place: &dyn Fn() -> Place,
-) -> Result<Vec<Outcome>, Fault> {
-    let mut dropped = outcomes.iter().filter_map(|outcome| match outcome {
-        Outcome::Dropped(reason) => Some(reason.clone()),
-        Outcome::Kept { .. } => None,
-    });
-    if let Some(reason) = dropped.next() {
-        return Ok(vec![Outcome::Dropped(format!("a target has {reason}"))]);
-    }
-    let mut kept: Vec<&mut Tokens> = outcomes
-        .iter_mut()
-        .filter_map(|outcome| match outcome {
-            Outcome::Kept { tokens, .. } => Some(tokens),
-            Outcome::Dropped(_) => None,
-        })
-        .collect();
-    targets::learn_from_one_place(&mut kept)?;
-    if options.prefix_free == PrefixFree::Off {
-        return Ok(outcomes);
-    }
-    let names: Vec<String> = drafts.iter().map(targets::name).collect();
-    let tokens = outcomes.iter().filter_map(|outcome| match outcome {
-        Outcome::Kept { tokens, .. } => Some(tokens),
-        Outcome::Dropped(_) => None,
-    });
-    let is_refused = options.prefix_free == PrefixFree::Error;
-    match targets::check(&names, &tokens.collect::<Vec<_>>(), is_refused) {
-        Err(fault) if is_refused => Err(fault),
-        Err(fault) => {
-            tracing::warn!("{}", fault.at(place()).line());
-            Ok(outcomes)
-        }
-        Ok(()) => Ok(outcomes),
-    }
-}
-
-fn fingerprint(examples: &[Example]) -> String {
+pub(crate) fn fingerprint(examples: &[Example]) -> String {
     let mut hash = Sha256::new();
     for example in examples {
         hash.update((example.ids.len() as u64).to_le_bytes());

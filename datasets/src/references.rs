@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use faults::{Causes, Fault, Faults, Place};
 use serde_json::{Map, Value};
 
-use crate::builtin;
 use crate::generations;
 use crate::kinds::refuse_other_kinds;
-use crate::lines::{NumberedRow, Rows};
+use crate::lines::NumberedRow;
 use crate::notices::Notice;
+use crate::open::{rows, shown};
 use crate::report::Report;
 use crate::row::{Names, Row, is_nothing, string};
 use crate::unread::refuse_oddities;
@@ -51,17 +51,12 @@ const BESIDE: [&str; 9] = ["id", "prompt", "model", "sample", "ids", "stopped", 
 /// # Errors
 /// A file that cannot be read or has no rows, and every row that has no text, or several.
 pub fn read_references(path: &Path) -> Result<References, Faults> {
-    let name = path.display().to_string();
+    let name = shown(path);
     refuse_other_kinds(&[PathBuf::from(path)])?;
-    let text = if name.starts_with(builtin::PREFIX) {
-        builtin::rows(&name)?.into_bytes()
-    } else {
-        fs_err::read(path).map_err(|error| Fault::of_file("cannot read the references", path, &error))?
-    };
     let mut faults = Causes::new();
     let mut texts = Vec::new();
     let mut report = Report::default();
-    for row in Rows::new(&name, &text[..])? {
+    for row in rows(&name, path, Names::default(), "cannot read the references")? {
         report.rows += 1;
         let taken = row.and_then(|row| {
             let place = row.at.place(&name);

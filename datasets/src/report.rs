@@ -48,14 +48,18 @@ pub struct Report {
 }
 
 /// One file of a data set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FileReport {
-    /// The file as the recipe names it.
+    /// The file.
     pub file: String,
+    /// What evaluations call the entry of the recipe that it belongs to.
+    pub source: String,
     /// The row shape it was read as.
     pub format: String,
     /// Its rows.
     pub rows: usize,
+    /// How often each of them is learned in an epoch.
+    pub weight: f64,
 }
 
 /// A column or a field that nothing reads.
@@ -152,7 +156,8 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for file in &self.files {
-            writeln!(f, "{}: {}, {}", file.file, of(file.rows, "row"), file.format)?;
+            let weight = if file.weight == 1.0 { String::new() } else { format!(", weight {}", file.weight) };
+            writeln!(f, "{}: {}, {}{weight}", file.file, of(file.rows, "row"), file.format)?;
         }
         writeln!(
             f,
@@ -214,7 +219,13 @@ mod tests {
             line: 1,
             element: None,
         };
-        let files = vec![FileReport { file: "rows.jsonl".into(), format: "text".into(), rows: lengths.len() }];
+        let files = vec![FileReport {
+            file: "rows.jsonl".into(),
+            source: "rows.jsonl".into(),
+            format: "text".into(),
+            rows: lengths.len(),
+            weight: 1.0,
+        }];
         let mut report = Report { files, rows: lengths.len(), ..Report::default() };
         report.count(&lengths.iter().map(example).collect::<Vec<_>>());
         report

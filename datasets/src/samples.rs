@@ -13,8 +13,9 @@ use serde_json::{Map, Value};
 
 use crate::generations::{self, Generations};
 use crate::kinds::refuse_other_kinds;
-use crate::lines::{NumberedRow, Rows};
+use crate::lines::NumberedRow;
 use crate::notices::Notice;
+use crate::open::{rows, shown};
 use crate::report::Report;
 use crate::row::{Names, Row, is_nothing, wrong_type};
 use crate::unread::{is_near, refuse_oddities};
@@ -101,14 +102,13 @@ struct Verdict {
 /// # Errors
 /// A file that cannot be read or has no rows, and every row that is neither a sample nor a judge's word, with its line.
 pub fn read_samples(path: &Path, read_too: &[&str]) -> Result<Samples, Faults> {
-    let name = path.display().to_string();
+    let name = shown(path);
     refuse_other_kinds(&[PathBuf::from(path)])?;
-    let file = std::fs::File::open(path).map_err(|error| Fault::of_file("cannot open the samples", path, &error))?;
     let mut faults = Causes::new();
     let mut drafts: Vec<Draft> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
     let mut report = Report::default();
-    for row in Rows::new(&name, std::io::BufReader::new(file))? {
+    for row in rows(&name, path, Names::default(), "cannot open the samples")? {
         report.rows += 1;
         let taken = row.and_then(|row| {
             let place = row.at.place(&name);

@@ -42,6 +42,16 @@ pub enum OddityKind {
 }
 
 impl Oddity {
+    /// A number of a table that JSON does not have, at the pointer of its value.
+    pub fn number(pointer: String, value: f64) -> Self {
+        let written = match value {
+            _ if value.is_nan() => "NaN",
+            _ if value > 0.0 => "Infinity",
+            _ => "-Infinity",
+        };
+        Self { pointer, at: 0..0, kind: OddityKind::Number, written: written.to_owned() }
+    }
+
     /// The first key of its place, or the index in a list; nothing where the text is one such number.
     pub fn key(&self) -> &str {
         self.pointer.split('/').nth(1).unwrap_or_default()

@@ -1,4 +1,5 @@
-//! A model's folder: one on this disk, or a repository of the Hugging Face hub brought into its cache.
+//! A model's folder: one on this disk, or a repository of the Hugging Face hub brought into its cache; and the files of its
+//! data sets.
 //!
 //! The cache is the one that Python's `huggingface_hub` keeps (`models--org--name/{blobs,refs,snapshots,.no_exist}`), so
 //! that neither downloads what the other has. `hf-hub` knows its layout; the transfer is ours, because the blocking
@@ -13,9 +14,11 @@
 //! What is in the cache is taken from there without a request: a branch stays at the commit it had when it was first
 //! fetched, as a repeated run wants it. A newer commit is had by naming it in `revision`.
 
+mod data_set;
 mod digest;
 mod failure;
 mod index;
+mod kind;
 mod progress;
 mod repository;
 mod request;
@@ -31,8 +34,10 @@ use std::time::Duration;
 
 use faults::{Fault, Place};
 
+use kind::Kind;
 use repository::Repository;
 
+pub use data_set::DataSet;
 pub use progress::{Progress, progress_on_stderr};
 
 /// Where models come from and where they are kept.
@@ -136,12 +141,36 @@ impl Hub {
         check_name(path)?;
         let revision = revision.unwrap_or("main");
         check_revision(revision)?;
-        Repository::new(self, (path, revision), progress, check).folder().map_err(|fault| match path.split_once('/') {
-            Some((parent, name)) if Path::new(parent).is_dir() => fault.hint(format!(
-                "was a folder meant? there is a folder `{parent}` here, and no `{name}` in it that can be opened"
-            )),
-            _ => fault,
+        Repository::new(self, (Kind::Model, path, revision), progress, check).folder().map_err(|fault| {
+            match path.split_once('/') {
+                Some((parent, name)) if Path::new(parent).is_dir() => fault.hint(format!(
+                    "was a folder meant? there is a folder `{parent}` here, and no `{name}` in it that can be opened"
+                )),
+                _ => fault,
+            }
         })
+    }
+
+    /// The data set `name`, `organisation/name`, at `revision` (a branch, tag or commit; `main` unless given): which files it
+    /// has, as the cache knows them or else the hub. No rows are fetched yet.
+    ///
+    /// # Errors
+    /// A name or revision that cannot be one, a cache that does not know it where the hub is not to be asked, and everything
+    /// that can fail between here and the hub.
+    pub fn data_set<'a>(
+        &'a self,
+        name: &'a str,
+        revision: Option<&'a str>,
+        progress: &'a dyn Fn(Progress<'_>),
+    ) -> Result<DataSet<'a>, Fault> {
+        check_name(name).map_err(|_| {
+            Fault::new(format!("`{}` is not the name of a data set on the hub", name.escape_debug())).hint(
+                "a data set is `organisation/name`, with a subset, a revision and a split as in `org/name/subset@main:train`",
+            )
+        })?;
+        let revision = revision.unwrap_or("main");
+        check_revision(revision)?;
+        DataSet::open(Repository::new(self, (Kind::DataSet, name, revision), progress, &|_| Ok(())))
     }
 
     /// The endpoint as it may be shown: without a user's name and password in it.

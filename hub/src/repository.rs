@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use faults::{Fault, Place};
-use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use hf_hub::{Cache, CacheRepo, Repo};
 
 use super::failure::{Failure, disk};
 use super::index::{is_plain_name, shards};
+use super::kind::Kind;
 use super::request::Client;
 use super::transfer::Listing;
 use super::{Hub, Progress};
@@ -40,13 +41,14 @@ const SMALL_FILES: [&str; 14] = [
 const READ: usize = 8;
 
 pub(super) struct Repository<'a> {
-    hub: &'a Hub,
-    name: &'a str,
-    revision: &'a str,
-    progress: &'a dyn Fn(Progress<'_>),
+    pub(super) hub: &'a Hub,
+    kind: Kind,
+    pub(super) name: &'a str,
+    pub(super) revision: &'a str,
+    pub(super) progress: &'a dyn Fn(Progress<'_>),
     check: &'a dyn Fn(&Path) -> Result<(), Fault>,
-    /// `models--organisation--name` in the cache.
-    folder: PathBuf,
+    /// `models--organisation--name` or `datasets--organisation--name` in the cache.
+    pub(super) folder: PathBuf,
     cached: CacheRepo,
 }
 
@@ -64,14 +66,41 @@ impl<'a> Repository<'a> {
     /// `name` and `revision` have been checked: they are safe as parts of a path.
     pub(super) fn new(
         hub: &'a Hub,
-        (name, revision): (&'a str, &'a str),
+        (kind, name, revision): (Kind, &'a str, &'a str),
         progress: &'a dyn Fn(Progress<'_>),
         check: &'a dyn Fn(&Path) -> Result<(), Fault>,
     ) -> Self {
-        let repo = Repo::with_revision(name.to_owned(), RepoType::Model, revision.to_owned());
+        let repo = Repo::with_revision(name.to_owned(), kind.repo_type(), revision.to_owned());
         let cache = Cache::new(hub.cache.clone());
         let folder = hub.cache.join(repo.folder_name());
-        Self { hub, name, revision, progress, check, folder, cached: cache.repo(repo) }
+        Self { hub, kind, name, revision, progress, check, folder, cached: cache.repo(repo) }
+    }
+
+    /// Talks to the hub about this repository.
+    pub(super) fn client(&self) -> Result<Client<'a>, Failure> {
+        Client::new(self.hub, (self.kind, self.name), self.progress)
+    }
+
+    /// The folder of the snapshot at a commit.
+    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
+        self.cached.pointer_path(commit)
+    }
+
+    /// The commit that the cache knows the revision by.
+    pub(super) fn known_commit(&self) -> Option<String> {
+        if is_commit(self.revision) {
+            return Some(self.revision.to_owned());
+        }
+        let commit = std::fs::read_to_string(self.folder.join("refs").join(self.revision)).ok()?;
+        is_commit(commit.trim()).then(|| commit.trim().to_owned())
+    }
+
+    /// Notes that the revision is at this commit. A note: without it the next run asks the hub once more.
+    pub(super) fn note_commit(&self, commit: &str) {
+        let known = || std::fs::read_to_string(self.folder.join("refs").join(self.revision)).unwrap_or_default();
+        if self.revision != commit && known().trim() != commit {
+            let _ = self.cached.create_ref(commit);
+        }
     }
 
     /// The snapshot's folder, with everything in it.
@@ -95,7 +124,7 @@ impl<'a> Repository<'a> {
     /// The model is in the cache; asks for the small files that are not there and that it may not even have, at the commit
     /// that is there: the branch may lead to another by now.
     fn settle(&self, held: Held) -> Result<PathBuf, Fault> {
-        let client = Client::new(self.hub, self.name, self.progress).map_err(Failure::into_fault)?;
+        let client = self.client().map_err(Failure::into_fault)?;
         let without = |failure: Failure| {
             let reason = failure.into_fault().message;
             (self.progress)(Progress::Notice { text: &format!("{reason}; using `{}` from the cache", self.name) });
@@ -111,7 +140,7 @@ impl<'a> Repository<'a> {
     }
 
     fn fetch(&self) -> Result<PathBuf, Failure> {
-        let client = Client::new(self.hub, self.name, self.progress)?;
+        let client = self.client()?;
         let listing = client.list(self.revision)?;
         let commit = listing.commit.as_str();
         let snapshot = self.cached.pointer_path(commit);
@@ -119,11 +148,7 @@ impl<'a> Repository<'a> {
         (self.check)(&snapshot).map_err(Failure::Final)?;
         self.bring_weights(&client, &listing)?;
         // The name comes last: a revision that the cache knows leads to whole files.
-        let known = || std::fs::read_to_string(self.folder.join("refs").join(self.revision)).unwrap_or_default();
-        if self.revision != commit && known().trim() != commit {
-            // A note: without it the next run asks the hub once more.
-            let _ = self.cached.create_ref(commit);
-        }
+        self.note_commit(commit);
         Ok(snapshot)
     }
 
@@ -171,7 +196,7 @@ impl<'a> Repository<'a> {
     }
 
     /// Puts `file` into the snapshot unless it is there.
-    fn bring(&self, client: &Client<'_>, commit: &str, file: &str) -> Result<PathBuf, Failure> {
+    pub(super) fn bring(&self, client: &Client<'_>, commit: &str, file: &str) -> Result<PathBuf, Failure> {
         let pointer = self.cached.pointer_path(commit).join(file);
         if !pointer.exists() {
             let locks = self.hub.cache.join(".locks").join(self.folder.file_name().unwrap_or_default());
@@ -183,14 +208,7 @@ impl<'a> Repository<'a> {
 
     /// What the cache holds of the revision's commit; nothing when it does not know the revision.
     fn held(&self) -> Result<Option<Held>, Fault> {
-        let commit = if is_commit(self.revision) {
-            self.revision.to_owned()
-        } else {
-            match std::fs::read_to_string(self.folder.join("refs").join(self.revision)) {
-                Ok(commit) if is_commit(commit.trim()) => commit.trim().to_owned(),
-                _ => return Ok(None),
-            }
-        };
+        let Some(commit) = self.known_commit() else { return Ok(None) };
         let snapshot = self.cached.pointer_path(&commit);
         let is_there = |name: &str| snapshot.join(name).exists();
         let mut missing: Vec<String> = Vec::new();

@@ -10,6 +10,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 use super::failure::{Failure, is_cut, reason};
+use super::kind::Kind;
 use super::{Hub, Progress};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,13 +22,18 @@ pub(super) enum Method {
 /// Talks to one hub about one repository.
 pub(super) struct Client<'a> {
     pub(super) hub: &'a Hub,
+    pub(super) kind: Kind,
     pub(super) name: &'a str,
     pub(super) progress: &'a dyn Fn(Progress<'_>),
     agent: Agent,
 }
 
 impl<'a> Client<'a> {
-    pub(super) fn new(hub: &'a Hub, name: &'a str, progress: &'a dyn Fn(Progress<'_>)) -> Result<Self, Failure> {
+    pub(super) fn new(
+        hub: &'a Hub,
+        (kind, name): (Kind, &'a str),
+        progress: &'a dyn Fn(Progress<'_>),
+    ) -> Result<Self, Failure> {
         // Redirects are followed here, where it can be seen whom the token goes to.
         let mut agent = Agent::config_builder()
             .max_redirects(0)
@@ -44,7 +50,7 @@ impl<'a> Client<'a> {
             let roots = RootCerts::Specific(Arc::new(certificates(path).map_err(Failure::Final)?));
             agent = agent.tls_config(TlsConfig::builder().root_certs(roots).build());
         }
-        Ok(Self { hub, name, progress, agent: agent.build().into() })
+        Ok(Self { hub, kind, name, progress, agent: agent.build().into() })
     }
 }
 
@@ -100,6 +106,7 @@ impl Client<'_> {
 
     fn refusal(&self, status: StatusCode, headers: &HeaderMap, path: &str) -> Failure {
         let (name, site, code) = (self.name, self.hub.site(), status.as_u16());
+        let page = format!("{site}/{}{name}", self.kind.prefix());
         let place = Place::Named(path.to_owned());
         let account = if self.hub.token.is_some() { "the token's account" } else { "an account, set `HF_TOKEN`" };
         match code {
@@ -113,12 +120,12 @@ impl Client<'_> {
                     "the hub wants a login for `{name}` (401): it is private or gated, or does not exist"
                 ))
                 .at(place)
-                .hint(format!("check the name; accept the licence at `{site}/{name}` and set `HF_TOKEN`")),
+                .hint(format!("check the name; accept the licence at `{page}` and set `HF_TOKEN`")),
             ),
             403 => Failure::Final(
                 Fault::new(format!("the hub does not grant access to `{name}` (403): it is gated or private"))
                     .at(place)
-                    .hint(format!("accept the licence at `{site}/{name}` with {account}")),
+                    .hint(format!("accept the licence at `{page}` with {account}")),
             ),
             404 => Failure::NotFound(
                 Fault::new(format!("`{name}` has no such file (404)"))
@@ -144,13 +151,18 @@ impl Client<'_> {
 
     /// The listing was not found: because of the repository, or because of the revision?
     pub(super) fn no_repository_or_revision(&self, revision: &str, path: String) -> Failure {
-        let (name, site) = (self.name, self.hub.site());
-        let fault = match self.send(Method::Get, &format!("/api/models/{name}"), 0) {
-            Ok(_) => Fault::new(format!("`{name}` has no revision `{revision}`"))
-                .hint(format!("its branches, tags and commits are listed at `{site}/{name}/tree/main`")),
-            Err(Failure::NotFound(_)) => Fault::new(format!("the hub has no model `{name}`")).hint(format!(
-                "check the name at `{site}`; a private model needs `HF_TOKEN`, a local folder is given as `./folder`"
+        let (name, site, kind) = (self.name, self.hub.site(), self.kind);
+        let fault = match self.send(Method::Get, &format!("/api/{}/{name}", kind.api()), 0) {
+            Ok(_) => Fault::new(format!("`{name}` has no revision `{revision}`")).hint(format!(
+                "its branches, tags and commits are listed at `{site}/{}{name}/tree/main`",
+                kind.prefix()
             )),
+            Err(Failure::NotFound(_)) => {
+                let word = kind.word();
+                Fault::new(format!("the hub has no {word} `{name}`")).hint(format!(
+                    "check the name at `{site}`; a private {word} needs `HF_TOKEN`, a local folder is given as `./folder`"
+                ))
+            }
             Err(other) => return other,
         };
         Failure::NotFound(fault.at(Place::Named(path)))
@@ -159,7 +171,7 @@ impl Client<'_> {
     fn no_answer(&self, error: &ureq::Error, path: &str) -> Failure {
         let fault = Fault::new(format!("cannot reach `{}`: {}", self.hub.site(), reason(error)))
             .at(Place::Named(path.to_owned()))
-            .hint("check the network, the proxy and `HF_ENDPOINT`; a model in a local folder needs none of them");
+            .hint(format!("check the network, the proxy and `HF_ENDPOINT`; {}", self.kind.local()));
         match error {
             ureq::Error::Timeout(_) => Failure::passing(fault),
             ureq::Error::Io(error) if is_cut(error.kind()) => Failure::passing(fault),

@@ -1,6 +1,7 @@
 //! A hub that the tests start on loopback; nothing else is asked. Bytes on the disk are compared with bytes served.
 
 mod cache;
+mod data_set;
 mod trust;
 
 use std::cell::RefCell;

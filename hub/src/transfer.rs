@@ -66,7 +66,8 @@ impl Client<'_> {
         struct Sibling {
             rfilename: String,
         }
-        let path = format!("/api/models/{}/revision/{}", self.name, utf8_percent_encode(revision, &ENCODED));
+        let encoded = utf8_percent_encode(revision, &ENCODED);
+        let path = format!("/api/{}/{}/revision/{encoded}", self.kind.api(), self.name);
         let text = self.patiently("the list of files", || {
             let mut response = self.send(Method::Get, &path, 0)?.response;
             let body = response.body_mut().with_config().limit(LARGEST_LISTING).read_to_vec();
@@ -78,9 +79,13 @@ impl Client<'_> {
         };
         let unusable = |why: &str| {
             Failure::Final(
-                Fault::new(format!("the answer of `{}` is not a list of a model's files: {why}", self.hub.site()))
-                    .at(Place::Named(path.clone()))
-                    .hint("is `HF_ENDPOINT` the address of a Hugging Face hub?"),
+                Fault::new(format!(
+                    "the answer of `{}` is not a list of a {}'s files: {why}",
+                    self.hub.site(),
+                    self.kind.word()
+                ))
+                .at(Place::Named(path.clone()))
+                .hint("is `HF_ENDPOINT` the address of a Hugging Face hub?"),
             )
         };
         let answer: Answer = serde_json::from_slice(&text).map_err(|error| unusable(&error.to_string()))?;
@@ -95,7 +100,8 @@ impl Client<'_> {
     /// `locks` is the folder of the locks that `huggingface_hub` takes too: of several processes one downloads. What does
     /// not have the hash that names it is removed and fetched anew, once.
     pub(super) fn download(&self, commit: &str, file: &str, blobs: &Path, locks: &Path) -> Result<PathBuf, Failure> {
-        let path = format!("/{}/resolve/{commit}/{file}", self.name);
+        let parts: Vec<String> = file.split('/').map(|part| utf8_percent_encode(part, &ENCODED).to_string()).collect();
+        let path = format!("/{}{}/resolve/{commit}/{}", self.kind.prefix(), self.name, parts.join("/"));
         let Described { etag, size } = self.patiently(file, || self.describe(&path))?;
         let (blob, part) = (blobs.join(&etag), blobs.join(format!("{etag}.incomplete")));
         for folder in [blobs, locks] {

@@ -1,9 +1,12 @@
 //! `trainer check`: the plan, the rows and an example with its mask, without training.
 
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
-use faults::Faults;
+use datasets::Example;
+use faults::{Faults, counted};
 use losses::Registry;
 use serde_json::json;
 
@@ -20,6 +23,12 @@ pub struct Arguments {
     /// Change a value of the recipe: `table.key=value`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Show so many examples with their masks
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
+    examples: NonZeroUsize,
+    /// Show those in which something may be wrong: the longest, the shortest, and those of which the least is learned
+    #[arg(long)]
+    worst: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -34,17 +43,25 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let plan = Plan::new(recipe)?;
     plan.check_values()?;
     let warnings = plan.recipe.warnings.clone();
-    let example = &plan.train.examples[0];
+    let shown = shown(&plan.train.examples, arguments.examples.get(), arguments.worst);
     if arguments.json {
         let mut object = plan.to_json();
         object["warnings"] = json!(warnings);
-        object["example"] = json!({
-            "file": &*example.file,
-            "line": example.line,
-            "ids": example.ids,
-            "learned": example.learned,
-            "text": datasets::describe(example, &plan.tokenizer, false),
-        });
+        let whole = |why: &str, example: &Example| {
+            json!({
+                "why": why,
+                "file": &*example.file,
+                "line": example.line,
+                "ids": example.ids,
+                "learned": example.learned,
+                "text": datasets::describe(example, &plan.tokenizer, false),
+            })
+        };
+        object["example"] = whole("the first", &plan.train.examples[0]);
+        if arguments.worst || arguments.examples.get() > 1 {
+            let all = shown.iter().flat_map(|(why, examples)| examples.iter().map(move |example| whole(why, example)));
+            object["examples"] = all.collect();
+        }
         print(&format!("{object:#}\n"))?;
         return Ok(Outcome::Done);
     }
@@ -59,8 +76,85 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     }
     let fits = |text: &str, indent| terminal::wrapped(&faults::visible(text), columns, indent);
     let mut text = format!("{}\n{}", fits(&plan.to_string(), INDENT), fits(&rows, 4));
-    text +=
-        &format!("the first example, {}\n{}\n", example.place(), datasets::describe(example, &plan.tokenizer, colour));
+    let one = |(why, examples): &(&str, Vec<&Example>)| {
+        let several = examples.len() > 1;
+        let words = examples.iter().enumerate().map(|(index, example)| {
+            let which = match several {
+                true => format!("{why} examples, {} of {}", index + 1, examples.len()),
+                false => format!("{why} example"),
+            };
+            let lengths = match arguments.worst {
+                true => format!(
+                    " ({}, {} learned)",
+                    counted(example.ids.len() as u64, "token"),
+                    example.learned_ids().count()
+                ),
+                false => String::new(),
+            };
+            let described = datasets::describe(example, &plan.tokenizer, colour);
+            format!("{which}, {}{lengths}\n{described}\n", example.place())
+        });
+        words.collect::<Vec<_>>().join("\n")
+    };
+    text += &shown.iter().map(one).collect::<Vec<_>>().join("\n");
     print(&text)?;
     Ok(Outcome::Done)
+}
+
+/// The examples to look at: `most` of the first, or of each kind of the worst, each example once.
+fn shown(examples: &[Example], most: usize, worst: bool) -> Vec<(&'static str, Vec<&Example>)> {
+    if !worst {
+        return vec![("the first", examples.iter().take(most).collect())];
+    }
+    let learned = |index: &usize| examples[*index].learned_ids().count();
+    let length = |index: &usize| examples[*index].ids.len();
+    let by = |key: &dyn Fn(&usize) -> (usize, usize)| {
+        let mut order: Vec<usize> = (0..examples.len()).collect();
+        order.sort_by_key(|index| key(index));
+        order
+    };
+    let kinds = [
+        ("the longest", by(&|index| (usize::MAX - length(index), 0))),
+        ("the shortest", by(&|index| (length(index), 0))),
+        // As a part of the row, in parts of a million: two of the same part go by their tokens.
+        ("the least learned", by(&|index| (learned(index) * 1_000_000 / length(index).max(1), learned(index)))),
+    ];
+    let mut seen: BTreeSet<usize> = BTreeSet::new();
+    let kinds = kinds.into_iter().map(|(why, order)| {
+        let new: Vec<usize> = order.into_iter().filter(|index| !seen.contains(index)).take(most).collect();
+        seen.extend(&new);
+        (why, new.into_iter().map(|index| &examples[index]).collect::<Vec<_>>())
+    });
+    kinds.filter(|(_, examples)| !examples.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_are_the_longest_the_shortest_and_the_least_learned() {
+        let example = |line: usize, length: usize, learned: usize| Example {
+            ids: vec![0; length],
+            parts: vec![datasets::Part::Response; length],
+            learned: (0..length).map(|place| place >= length - learned).collect(),
+            weight: 1.0,
+            alone: None,
+            group: line,
+            file: "rows".into(),
+            line,
+            element: None,
+        };
+        let examples = [example(1, 5, 4), example(2, 9, 8), example(3, 2, 1), example(4, 8, 1), example(5, 6, 2)];
+        let lines = |most, worst| {
+            let lines = |examples: Vec<&Example>| examples.iter().map(|example| example.line).collect::<Vec<_>>();
+            shown(&examples, most, worst).into_iter().map(|(why, examples)| (why, lines(examples))).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(2, false), [("the first", vec![1, 2])]);
+        assert_eq!(
+            lines(1, true),
+            [("the longest", vec![2]), ("the shortest", vec![3]), ("the least learned", vec![4])]
+        );
+        assert_eq!(lines(9, true), [("the longest", vec![2, 4, 5, 1, 3])]);
+    }
 }

@@ -17,7 +17,7 @@ mod targets;
 use std::path::PathBuf;
 
 use clap::Args;
-use datasets::{Dataset, Example, Format, Options, PrefixFree, PromptRow};
+use datasets::{Dataset, Example, Format, HELD_OUT, Options, PrefixFree, PromptRow, Source};
 use faults::{Fault, Faults};
 use metrics::temperature::Sampler;
 
@@ -192,7 +192,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         samples::run(arguments)?;
         return Ok(Outcome::Done);
     }
-    datasets::refuse_unreadable(&arguments.data)?;
+    let data: Vec<String> = arguments.data.iter().map(|path| path.display().to_string()).collect();
+    loading::rows::refuse_unreadable(data.iter().map(String::as_str))?;
     let prompts = prompts::read(arguments)?;
     // All that is named is looked for before the first of it is measured.
     let found = Found::of(arguments)?;
@@ -351,7 +352,13 @@ fn read(model: &Loaded, arguments: &Arguments) -> Result<Dataset, Faults> {
         of_recipe: false,
         ..Options::default()
     };
-    let data = datasets::read(&arguments.data, &options, &model.tokenizer).map_err(of_command_line)?;
+    let sources = arguments.data.iter().map(|path| {
+        let name = path.display().to_string();
+        let files = loading::rows::files(&name, HELD_OUT)?;
+        Ok(Source { name, files, weight: 1.0, limit: None })
+    });
+    let sources = sources.collect::<Result<Vec<_>, Fault>>()?;
+    let data = datasets::read_sources(&sources, &options, &model.tokenizer).map_err(of_command_line)?;
     for notice in &data.report.notices {
         tracing::warn!("{notice}");
     }

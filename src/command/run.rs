@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use backbone::Decoder;
 use checkpoints::Run;
 use clap::Args;
+use datasets::Dataset;
 use faults::{Fault, Faults, Place};
 use losses::Registry;
 
@@ -103,12 +104,14 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         move |decoder: &Decoder, step: usize, run: &Run| observation.measure(decoder, tokenizer, step, run)
     });
     let mut reporter = Reporter::new(plan.steps, start.done(), watched.clone());
+    let sources = plan.eval.as_ref().map(Dataset::sources).unwrap_or_default();
     let trained = train(
         &settings,
         Learner { trainee: &mut trainee, objective: plan.recipe.objective.as_mut() },
         Rows {
             order: &mut order,
             evaluation: plan.eval.as_ref().map_or(&[], |eval| eval.examples.as_slice()),
+            sources: &sources,
             observe: observe.as_ref().map(|observe| observe as &Observe),
         },
         Log { run: &mut run, reporter: &mut reporter },

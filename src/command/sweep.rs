@@ -20,9 +20,10 @@ use faults::{Fault, Faults, FromToml, Place, counted, nearest};
 use losses::Registry;
 
 use super::{Outcome, announce, argument, check_temperatures, interrupt, print, recipe_text, tell};
+use crate::loading;
 use crate::logging::terminal;
 use crate::logging::typed::quoted;
-use crate::recipe::{self, Backbone, Recipe};
+use crate::recipe::{self, Backbone, Held, Recipe};
 use crate::report::comparison;
 use folder::{Evaluation, Folder, RunState, State, Sweep, stem};
 use grid::{Axis, Point};
@@ -333,16 +334,23 @@ fn evaluation(arguments: &Arguments, recipes: &[Recipe]) -> Result<Evaluation, F
             let hint = "name them with `--data FILE`, or as `data.eval` in the recipe";
             return Err(fault("there are no rows to measure the runs on").hint(hint).into());
         }
+        true if matches!(first.data.eval, Held::Part(_)) => {
+            let hint =
+                "name a file of held-out rows as `data.eval`, or what the runs are measured on with `--data FILE`";
+            return Err(fault("`data.eval` is a part of the training rows, on which runs are not measured afterwards")
+                .hint(hint)
+                .into());
+        }
         true if others.iter().any(|other| other.data.eval != first.data.eval) => {
             let hint = "name the rows that all of them are measured on with `--data FILE`";
             return Err(fault("the runs have different `data.eval`").hint(hint).into());
         }
         true => {
             let rename = first.data.rename.0.iter().map(|(column, key)| format!("{column}={key}"));
-            (first.data.eval.clone(), rename.collect())
+            (first.data.eval.files().iter().map(|entry| entry.path.clone()).collect(), rename.collect())
         }
     };
-    datasets::refuse_unreadable(&data.iter().map(PathBuf::from).collect::<Vec<_>>())?;
+    loading::rows::refuse_unreadable(data.iter().map(String::as_str))?;
     let device = match first.model.device.to_toml() {
         toml::Value::String(device) => device,
         other => other.to_string(),

@@ -62,7 +62,8 @@ fn run(folder: &Path, auxiliary: &str, until: usize, resume: Option<&Checkpoint>
     let mut reporter = Reporter::new(until, 0, Watched::default());
     let flag = AtomicBool::new(false);
     let learner = Learner { trainee: &mut trainee, objective };
-    let rows = Rows { order: &mut order, evaluation: eval, observe: None };
+    let sources = [("held out", 0..eval.len())];
+    let rows = Rows { order: &mut order, evaluation: eval, sources: &sources, observe: None };
     let log = Log { run: &mut run, reporter: &mut reporter };
     train(&settings, learner, rows, log, resume, &flag).unwrap_or_else(|faults| panic!("{faults}"));
     run.latest().expect("a readable run").expect("a checkpoint")
@@ -193,7 +194,7 @@ fn micro_batches_do_not_change_the_gradient() {
         let objective = plan.recipe.objective.as_mut();
         let (mut reporter, flag) = (Reporter::new(3, 0, Watched::default()), AtomicBool::new(false));
         let learner = Learner { trainee: &mut trainee, objective };
-        let rows = Rows { order: &mut order, evaluation: &[], observe: None };
+        let rows = Rows { order: &mut order, evaluation: &[], sources: &[], observe: None };
         let log = Log { run: &mut run, reporter: &mut reporter };
         train(&settings, learner, rows, log, None, &flag).unwrap_or_else(|faults| panic!("{faults}"));
         let lines = metrics(folder.path());

@@ -1,5 +1,7 @@
 //! The plain NLL of a data set: what runs are compared by, whatever their objective.
 
+use std::ops::Range;
+
 use backbone::Decoder;
 use backbone::values;
 use burn::tensor::Tensor;
@@ -9,6 +11,7 @@ use losses::{Auxiliary, HiddenBatch};
 use super::batch::Batch;
 use super::data::Order;
 use super::head;
+use super::settings::Settings;
 use super::totals::{Sums, Totals};
 use crate::report::Numbers;
 
@@ -29,6 +32,14 @@ pub struct HeldOutLosses<'a> {
     step: usize,
     /// For each auxiliary loss its named sums.
     sums: Vec<Vec<(&'static str, Tensor<1>, f64)>>,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.processed += other.processed;
+        self.real += other.real;
+        self.learned += other.learned;
+    }
 }
 
 impl<'a> HeldOutLosses<'a> {
@@ -74,6 +85,14 @@ pub fn batches(examples: &[Example], micro_batch_size: usize, multiple: usize, b
         Some(share_prefixes) => order.by_prompt(share_prefixes).batches(1),
         None => { order }.batches(1),
     }
+}
+
+/// The same of the examples in `range` alone, which keep their numbers among all.
+pub fn batches_of(examples: &[Example], range: &Range<usize>, settings: &Settings) -> Vec<Batch> {
+    let Settings { micro_batch_size, width_multiple, by_prompt, .. } = settings;
+    let mut batches = batches(&examples[range.clone()], *micro_batch_size, *width_multiple, *by_prompt);
+    batches.iter_mut().flat_map(|batch| &mut batch.rows).for_each(|row| row.example += range.start);
+    batches
 }
 
 /// Sums over all learned tokens of `batches`, the loss by the rows' own weights, and how many tokens there are. `see` is

@@ -1,16 +1,19 @@
 //! From a step's numbers on the device to the record that is logged.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use backbone::values as read;
 use burn::tensor::Tensor;
 
 use super::data::prompts;
-use super::evaluate::{HeldOutLosses, batches, evaluate};
+use super::evaluate::{Counts, HeldOutLosses, batches_of, evaluate};
 use super::settings::Settings;
 use super::step::StepNumbers;
+use super::totals::Sums;
 use super::trainee::Trainee;
-use crate::report::StepRecord;
+use crate::report::metrics::SOURCES;
+use crate::report::{Numbers, StepRecord};
 
 /// A step that is done and not yet logged.
 pub struct Pending {
@@ -68,18 +71,28 @@ impl Pending {
     }
 }
 
-/// The plain NLL of the held-out rows after a step, and the auxiliary losses' on them.
+/// The plain NLL of the held-out rows after a step, of all and where there are several of each source, and the auxiliary
+/// losses' on them.
 pub fn evaluation_record(
     settings: &Settings,
     trainee: &mut Trainee,
     evaluation: &[datasets::Example],
+    sources: &[(&str, Range<usize>)],
     step: usize,
 ) -> StepRecord {
     let started = Instant::now();
-    let batches = batches(evaluation, settings.micro_batch_size, settings.width_multiple, settings.by_prompt);
     let mut held_out = HeldOutLosses::new(&mut trainee.auxiliaries, step);
     let see = &mut |hidden: &Tensor<3>, batch: &_| held_out.add(hidden, batch);
-    let (sums, counts) = evaluate(&trainee.decoder, &batches, see);
+    let (mut sums, mut counts) = (Sums::default(), Counts::default());
+    let mut of_sources = Numbers::new();
+    for (name, range) in sources {
+        let batches = batches_of(evaluation, range, settings);
+        let (of_source, counted) = evaluate(&trainee.decoder, &batches, see);
+        of_sources.push(((*name).to_owned(), of_source.nll / counted.learned.max(1) as f64));
+        sums += of_source;
+        counts += counted;
+    }
+    let several = (of_sources.len() > 1).then(|| (SOURCES.to_owned(), of_sources));
     let auxiliaries = held_out.read();
     let tokens = counts.learned.max(1) as f64;
     let objective = match settings.by_prompt {
@@ -106,6 +119,6 @@ pub fn evaluation_record(
         skipped: false,
         objective,
         auxiliaries,
-        measured: Vec::new(),
+        measured: several.into_iter().collect(),
     }
 }

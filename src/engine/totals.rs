@@ -32,7 +32,7 @@ pub struct Shared {
 }
 
 /// [`Totals`] on the host.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Sums {
     /// Sum of weight times nll.
     pub loss: f64,
@@ -94,6 +94,18 @@ impl Totals {
             active: sums[5],
             largest_weight: sums[6],
         }
+    }
+}
+
+impl std::ops::AddAssign for Sums {
+    fn add_assign(&mut self, other: Self) {
+        self.loss += other.loss;
+        self.nll += other.nll;
+        self.entropy += other.entropy;
+        self.weight += other.weight;
+        self.weight_squared += other.weight_squared;
+        self.active += other.active;
+        self.largest_weight = self.largest_weight.max(other.largest_weight);
     }
 }
 

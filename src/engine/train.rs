@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -49,6 +50,8 @@ pub struct Rows<'a, 'b> {
     pub order: &'a mut Order<'b>,
     /// The held-out rows; may be none.
     pub evaluation: &'a [Example],
+    /// Where they come from, each source with its examples among them.
+    pub sources: &'a [(&'a str, Range<usize>)],
     /// What is measured beside that.
     pub observe: Option<&'a Observe<'a>>,
 }
@@ -222,9 +225,10 @@ impl<'a, 'b> Training<'a, 'b> {
             return Ok(false);
         }
         let started = Instant::now();
-        let mut record = evaluation_record(self.settings, self.trainer.trainee, self.rows.evaluation, step);
+        let mut record =
+            evaluation_record(self.settings, self.trainer.trainee, self.rows.evaluation, self.rows.sources, step);
         if let Some(observe) = self.rows.observe {
-            record.measured = observe(&self.trainer.trainee.decoder, step, self.log.run)?;
+            record.measured.extend(observe(&self.trainer.trainee.decoder, step, self.log.run)?);
             record.seconds = started.elapsed().as_secs_f64();
         }
         let by = &self.settings.best_by;

@@ -1,25 +1,46 @@
 //! The rows of a run, and whether they go with its objective.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::Entry as Known;
 use std::path::PathBuf;
 
 use backbone::Config;
-use datasets::{Dataset, Example, IntentNoise, Options, Tokenizer};
+use datasets::{Dataset, Example, HELD_OUT, IntentNoise, Options, Source, TRAIN, Tokenizer};
 use faults::{Causes, Fault, Faults, Place};
 
 use super::by_prompt;
-use crate::recipe::Recipe;
+use crate::loading;
+use crate::recipe::{Entry, Held, Recipe};
 
 /// Refuses files from which no rows can be read before anything of the model is fetched.
 ///
 /// # Errors
-/// A file that is not there, a table, an archive, a folder or a name of the hub in `data.train`, `data.eval` or `eval.prompts`.
+/// A file that is not there or holds no rows in `data.train`, `data.eval` or `eval.prompts`, or stdin named twice.
 pub(super) fn refuse_unreadable(recipe: &Recipe) -> Result<(), Faults> {
-    let prompts = recipe.eval.prompts.iter().flat_map(|prompts| &prompts.files);
-    let paths: Vec<PathBuf> =
-        recipe.data.train.iter().chain(&recipe.data.eval).chain(prompts).map(PathBuf::from).collect();
-    datasets::refuse_unreadable(&paths)
+    let prompts = recipe.eval.prompts.iter().flat_map(|prompts| &prompts.files).map(String::as_str);
+    let entries = recipe.data.train.iter().chain(recipe.data.eval.files()).map(|entry| entry.path.as_str());
+    if entries.clone().chain(prompts.clone()).filter(|path| *path == "-").count() > 1 {
+        let fault = Fault::new("`-` stands for stdin, which can be read once").at(recipe.places.of("data"));
+        return Err(fault.hint("write the rows that come second into a file").into());
+    }
+    let of_prompts: Vec<PathBuf> = prompts.map(PathBuf::from).collect();
+    let refused = [datasets::refuse_unreadable(&of_prompts), loading::rows::refuse_unreadable(entries)];
+    Faults::check(refused.into_iter().filter_map(Result::err).flat_map(Faults::into_list).collect())
+}
+
+/// The entries of a key with the files that they stand for.
+fn sources(entries: &[Entry], splits: &[&str]) -> Result<Vec<Source>, Faults> {
+    let mut faults = Vec::new();
+    let mut found = Vec::new();
+    for entry in entries {
+        let (name, weight, limit) = (entry.shown().to_owned(), entry.weight, entry.limit);
+        match loading::rows::files(&entry.path, splits) {
+            Ok(files) => found.push(Source { name, files, weight, limit }),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    Faults::check(faults)?;
+    Ok(found)
 }
 
 /// The rows to train on and to evaluate by, tokenised.
@@ -55,20 +76,32 @@ pub(super) fn rows(
         of_recipe: true,
     };
     let noise = data.intent.noise.map(|(kind, fraction)| IntentNoise { kind, fraction, seed: recipe.seed });
+    let part = match data.eval {
+        Held::Part(part) => Some(part),
+        Held::Files(_) => None,
+    };
     let mut faults = Vec::new();
-    let mut read = |key: &str, paths: &[String], options: &Options| {
-        let read = datasets::read(&paths.iter().map(PathBuf::from).collect::<Vec<_>>(), options, tokenizer);
+    let mut read = |key: &str, entries: &[Entry], splits: &[&str], options: &Options| {
+        let read = sources(entries, splits).and_then(|sources| {
+            datasets::read_apart(&sources, options, tokenizer, part.filter(|_| key == "data.train"))
+        });
         let placed = |fault: Fault| {
-            let of_key =
-                ["data.rename", "data.ignore"].into_iter().find(|key| fault.message.starts_with(&format!("`{key}`")));
+            let of_key = ["data.rename", "data.ignore", "data.eval"]
+                .into_iter()
+                .find(|key| fault.message.starts_with(&format!("`{key}`")));
             let about = of_key.unwrap_or(key);
             fault.or_at(recipe.places.of(about))
         };
         read.map_err(|found| faults.extend(found.into_list().into_iter().map(placed))).ok()
     };
-    let train = read("data.train", &data.train, &Options { intent_noise: noise, ..options.clone() });
+    let train = read("data.train", &data.train, TRAIN, &Options { intent_noise: noise, ..options.clone() });
+    let (train, apart) = train.unzip();
     // Evaluation is by the rows as they are.
-    let eval = if data.eval.is_empty() { None } else { read("data.eval", &data.eval, &options) };
+    let eval = match &data.eval {
+        Held::Part(_) => apart.flatten(),
+        Held::Files(files) if files.is_empty() => None,
+        Held::Files(files) => read("data.eval", files, HELD_OUT, &options).map(|(eval, _)| eval),
+    };
     faults.extend(train.as_ref().map(|train| unfit_shapes(recipe, train)).unwrap_or_default());
     faults.extend(eval.as_ref().map(|eval| unfit_files(recipe, eval)).unwrap_or_default());
     if by_prompt(recipe).is_some() {
@@ -129,8 +162,10 @@ fn repeated_prompts(dataset: &Dataset) -> Vec<Fault> {
     for targets in dataset.examples.chunk_by(|a, b| a.group == b.group) {
         let example = &targets[0];
         match first.entry(example.prompt()) {
-            Entry::Vacant(place) => drop(place.insert(example)),
-            Entry::Occupied(known) => {
+            Known::Vacant(place) => drop(place.insert(example)),
+            // Its weight takes a row more than once.
+            Known::Occupied(known) if known.get().place() == example.place() => {}
+            Known::Occupied(known) => {
                 let known = known.get();
                 let message = format!("the prompt stands in {} already", known.place());
                 let hint = "write all targets of a prompt, with their weights, into one row";

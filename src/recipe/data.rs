@@ -7,14 +7,15 @@ use faults::{FromToml, Section, nearest};
 
 use super::chat::{self, Chat};
 use super::model::{Backbone, Model};
+use super::sources::{self, Entry, Held};
 
 /// `[data]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Data {
-    /// Files to train on, or `builtin:` names.
-    pub train: Vec<String>,
-    /// Files to evaluate on; may be empty.
-    pub eval: Vec<String>,
+    /// What to train on.
+    pub train: Vec<Entry>,
+    /// What to evaluate on.
+    pub eval: Held,
     /// The shape of the rows.
     pub format: Format,
     /// Which tokens of a row are learned.
@@ -102,13 +103,8 @@ impl FromToml for Rename {
 }
 
 pub(super) fn read(section: &mut Section, model: &Model) -> Data {
-    let train: Option<Vec<String>> = section.optional("train").map(|Files(files)| files);
-    if !section.has("train") || train.as_ref().is_some_and(|files| files.iter().all(String::is_empty)) {
-        section.reject("train", "`data.train` names no file", "write `train = [\"rows.jsonl\"]`");
-    }
-    // What cannot be read stands for a file: that there is none would be a second fault.
-    let unread = if section.has("eval") { vec![String::new()] } else { Vec::new() };
-    let Files(eval) = section.value("eval", Files(unread));
+    let train = sources::read_train(section);
+    let eval = sources::read_held(section);
     let format = section.choice("format", &Format::words(), "auto");
     let train_on = read_train_on(section);
     let max_length = section.optional("max_length");
@@ -124,7 +120,9 @@ pub(super) fn read(section: &mut Section, model: &Model) -> Data {
     let chat = chat::read(section);
     let targets = read_targets(section);
     let intent = read_intent(section);
-    let train = train.unwrap_or_default();
+    let spoiled = matches!(eval, Held::Part(_)) && intent.noise.is_some();
+    let message = "`data.intent_noise` would be in the rows that `data.eval` holds out";
+    section.check("intent_noise", !spoiled, message, "name held-out rows in a file of their own");
     Data {
         train,
         eval,

@@ -1,6 +1,10 @@
 //! What the settings of other trainers are called here: PEFT, transformers and TRL, Axolotl, Unsloth, LLaMA-Factory,
 //! torchtune, mlx-lm. It is asked for hints alone; nothing is ever taken from a key of another program.
 
+mod without;
+
+use without::WITHOUT;
+
 /// One of our keys, how a value is carried over, and the names of it elsewhere (in lower case, words joined by `_`).
 struct Entry {
     here: &'static str,
@@ -92,7 +96,7 @@ const KEYS: &[Entry] = &[
     ),
     with(
         "data.train",
-        "a list of JSON Lines files",
+        "a list of files (JSON Lines, Parquet, CSV, packed or not), folders, patterns, or data sets of the hub, `\"org/name:split\"`",
         &[
             "datasets",
             "dataset",
@@ -108,16 +112,41 @@ const KEYS: &[Entry] = &[
             "train_path",
         ],
     ),
+    with(
+        "data.train",
+        "the split, the subset and the revision stand in the name: `\"org/name/subset@revision:split\"`",
+        &["split", "dataset_split", "subset", "dataset_config", "dataset_config_name", "dataset_revision"],
+    ),
+    with(
+        "data.train",
+        "a table for each file: `{ path = \"rows.jsonl\", limit = 10000 }`",
+        &["max_samples", "max_train_samples", "num_samples", "num_train_samples"],
+    ),
+    with(
+        "data.train",
+        "a table for each file: `{ path = \"rows.jsonl\", weight = 2 }`",
+        &["interleave_probs", "mix_strategy", "dataset_weights", "dataset_mixer", "data_mix"],
+    ),
     with("data.train", "`[data]` with `train = [\"rows.jsonl\"]` and `eval = [\"held_out.jsonl\"]`", &["data"]),
     with(
         "data.eval",
-        "a list of files: held-out rows are files of their own",
+        "a part such as `0.05`, held out by prompt, or a list of files",
+        &[
+            "val_set_size",
+            "val_size",
+            "test_size",
+            "validation_split",
+            "eval_split_ratio",
+            "validation_split_percentage",
+        ],
+    ),
+    with(
+        "data.eval",
+        "a list of files, or the part of the training rows that is held out",
         &[
             "test_datasets",
             "eval_dataset",
             "validation_file",
-            "val_set_size",
-            "val_size",
             "eval_file",
             "valid",
             "validation_data",
@@ -289,132 +318,6 @@ const KEYS: &[Entry] = &[
     same("seed", &["random_state", "data_seed", "random_seed"]),
 ];
 
-/// Keys that have none of ours, and what there is in place of them.
-const WITHOUT: &[(&[&str], &str)] = &[
-    (
-        &[
-            "packing",
-            "sample_packing",
-            "packed",
-            "pad_to_sequence_len",
-            "eval_sample_packing",
-            "neat_packing",
-            "group_by_length",
-        ],
-        "rows are never packed together: those of a step are put with others of their length, and padding costs little",
-    ),
-    (
-        &["per_device_eval_batch_size", "eval_batch_size", "val_batches"],
-        "held-out rows run `train.micro_batch_size` at a time, all of them",
-    ),
-    (
-        &["lora_bias", "bias", "peft_bias"],
-        "biases are not trained: remove it, or write `adapter.kind = \"none\"` to train every weight",
-    ),
-    (&["task_type", "peft_task_type", "auto_model_class"], "models are causal language models: remove it"),
-    (
-        &[
-            "report_to",
-            "wandb_project",
-            "use_wandb",
-            "logging_steps",
-            "wandb_entity",
-            "run_name",
-            "log_every_n_steps",
-            "metric_logger",
-            "steps_per_report",
-            "plot_loss",
-            "wandb",
-            "logging_strategy",
-            "logging_first_step",
-        ],
-        "remove it: every step goes to `metrics.jsonl`, TensorBoard's files and `report.html` of `output.dir`",
-    ),
-    (
-        &[
-            "flash_attention",
-            "flash_attn",
-            "attn_implementation",
-            "use_flash_attention_2",
-            "sdp_attention",
-            "xformers_attention",
-            "enable_liger_kernel",
-            "use_liger_kernel",
-            "liger_kernel",
-            "torch_compile",
-            "compile",
-        ],
-        "remove it: the program chooses its kernels by itself",
-    ),
-    (
-        &[
-            "deepspeed",
-            "fsdp",
-            "fsdp_config",
-            "ddp_timeout",
-            "world_size",
-            "tensor_parallel_size",
-            "ddp_find_unused_parameters",
-        ],
-        "one process trains on one device: remove it; `model.device` says which",
-    ),
-    (
-        &["resume_from_checkpoint", "auto_resume_from_checkpoints"],
-        "`trainer run RECIPE --resume` goes on from the latest checkpoint of `output.dir`",
-    ),
-    (
-        &[
-            "num_workers",
-            "dataloader_num_workers",
-            "preprocessing_num_workers",
-            "dataset_num_proc",
-            "dataset_prepared_path",
-            "overwrite_cache",
-            "dataloader_pin_memory",
-            "dataset_processes",
-        ],
-        "remove it: rows are read whole, and every processor is used",
-    ),
-    (&["overwrite_output_dir"], "a run never overwrites another: name a new `output.dir`, or remove the old one"),
-    (&["trust_remote_code"], "no code of a model's folder is ever run: remove it"),
-    (
-        &["chat_template", "template", "prompt_template", "apply_chat_template", "conversation_template"],
-        "rows of the shape `messages` are written by the model's own chat template; `data.chat_template = \"FILE\"` names \
-         another, a file of Jinja",
-    ),
-    (
-        &["pad_token", "pad_token_id", "padding_side", "pad_to_multiple_of"],
-        "remove it: padding is known by the length of a row, and never learned",
-    ),
-    (
-        &["eos_token", "eos_token_id", "stop_token"],
-        "the end tokens are those of the model's files; `data.end_of_turn = \"TOKEN\"` names one more",
-    ),
-    (
-        &["special_tokens", "special_tokens_map", "additional_special_tokens"],
-        "the special tokens are those of the model's files: `data.end_of_turn = \"TOKEN\"` names one more that ends turns, and \
-         padding needs none",
-    ),
-    (
-        &["tokenizer_type", "tokenizer_name", "tokenizer_path", "tokenizer"],
-        "the tokenizer is the one in the model's folder",
-    ),
-    (
-        &["neftune_noise_alpha", "noisy_embedding_alpha", "label_smoothing_factor", "label_smoothing", "ema_decay"],
-        "there is nothing like it here: remove it",
-    ),
-    (&["early_stopping"], "`checkpoint.patience` says after how many evaluations that are no better a run ends"),
-    (&["layers_pattern"], "the blocks of every model here are known by their numbers: see `adapter.layers`"),
-    (
-        &["do_train", "do_predict", "train", "test", "predict_with_generate"],
-        "`trainer run` trains, `trainer eval` and `trainer sample` look at what came out: remove it",
-    ),
-    (
-        &["push_to_hub", "hub_model_id", "hf_use_auth_token"],
-        "`trainer export` writes a folder to upload; `HF_TOKEN` is honoured for models: remove it",
-    ),
-];
-
 /// What is to be written here in place of a key of another trainer, written in any case, with `-` or `_`.
 pub fn translate(key: &str) -> Option<String> {
     let key = key.to_lowercase().replace('-', "_");
@@ -433,47 +336,4 @@ pub fn own_key(key: &str) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use losses::Registry;
-
-    use super::*;
-
-    /// Every key named as ours is one: asked for when a recipe is read.
-    #[test]
-    fn what_is_named_here_is_a_key_of_a_recipe() {
-        let text = "[model]\npath = \"m\"\n[data]\ntrain = [\"a\"]\neval = [\"b\"]\n";
-        for entry in KEYS {
-            let set = format!("{}=", entry.here);
-            let read = super::super::parse("r.toml", text, &[set], &Registry::default());
-            let faults = read.err().map(|faults| faults.to_string()).unwrap_or_default();
-            assert!(!faults.contains("unknown key"), "{}: {faults}", entry.here);
-        }
-    }
-
-    #[test]
-    fn what_has_no_key_here_is_answered_by_what_there_is() {
-        for (key, here) in [
-            ("eos_token", "`data.end_of_turn"),
-            ("eos-token", "`data.end_of_turn"),
-            ("pad_token", "never learned"),
-            ("padding_side", "never learned"),
-            ("chat_template", "`data.chat_template"),
-            ("template", "`data.chat_template"),
-        ] {
-            let answer = translate(key).unwrap_or_default();
-            assert!(answer.contains(here), "{key}: {answer}");
-        }
-    }
-
-    #[test]
-    fn no_name_stands_twice() {
-        let mut seen = BTreeSet::new();
-        let names = KEYS.iter().flat_map(|entry| entry.names).chain(WITHOUT.iter().flat_map(|(names, _)| *names));
-        for name in names {
-            assert!(seen.insert(name), "{name}");
-            assert_eq!(*name, name.to_lowercase().replace('-', "_"));
-        }
-    }
-}
+mod tests;

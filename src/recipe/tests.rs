@@ -330,15 +330,37 @@ fn paths_are_told_apart_from_what_changes_steps() {
 fn one_file_may_stand_without_brackets() {
     let text = "[model]\npath = \"m\"\n[data]\ntrain = \"dir/a.jsonl\"\neval = \"builtin:world-eval\"\n";
     let recipe = good(text, &[]);
-    assert_eq!(
-        (&recipe.data.train[..], &recipe.data.eval[..]),
-        (&["dir/a.jsonl".to_string()][..], &["builtin:world-eval".to_string()][..])
-    );
+    assert_eq!(recipe.data.train, [Entry::of("dir/a.jsonl")]);
+    assert_eq!(recipe.data.eval, Held::Files(vec![Entry::of("builtin:world-eval")]));
     // In the resolved recipe it is a list, and a run that was started with one goes on with the other.
     assert_eq!(recipe.resolved, good(&text.replace("\"dir/a.jsonl\"", "[\"dir/a.jsonl\"]"), &[]).resolved);
-    assert_eq!(good(text, &["data.train=b c.jsonl"]).data.train, ["b c.jsonl"]);
-    assert_eq!(good(text, &["data.train=[b.jsonl,c.jsonl]"]).data.train, ["b.jsonl", "c.jsonl"]);
+    assert_eq!(good(text, &["data.train=b c.jsonl"]).data.train, [Entry::of("b c.jsonl")]);
+    assert_eq!(good(text, &["data.train=[b.jsonl,c.jsonl]"]).data.train, [Entry::of("b.jsonl"), Entry::of("c.jsonl")]);
     assert!(good(text, &["data.eval="]).data.eval.is_empty(), "as if it were not written");
+}
+
+#[test]
+fn an_entry_may_be_a_table_and_held_out_rows_a_part() {
+    let tables = "[{path=\"a\",weight=2,limit=10,name=\"x\"},\"b\",{path=\"c\"}]";
+    let recipe = good(LEAST, &[&format!("data.train={tables}"), "data.eval=0.05"]);
+    let first = Entry { name: Some("x".into()), weight: 2.0, limit: Some(10), ..Entry::of("a") };
+    assert_eq!(recipe.data.train, [first, Entry::of("b"), Entry::of("c")]);
+    assert_eq!(recipe.data.eval, Held::Part(0.05));
+    let again = good(&recipe.resolved_text(), &[]);
+    assert_eq!((again.data.train, again.data.eval), (recipe.data.train, recipe.data.eval));
+    for (set, expected) in [
+        ("data.train=[{path=\"a\",wieght=2}]", "unknown key `wieght`: did you mean `weight`?"),
+        ("data.train=[{path=\"a\"},{path=\"b\",weight=0}]", "`data.train[1]`: `weight` must be a number above 0"),
+        ("data.train=[{path=\"a\",limit=-1}]", "`limit` must be a whole number above 0"),
+        ("data.train=[{name=\"a\"}]", "`path` must be the name of a file"),
+        ("data.train=[{path=\"a\",name=\"x\"},{path=\"b\",name=\"x\"}]", "two entries of the name `x`"),
+        ("data.eval=[{path=\"a\",weight=2}]", "`weight` has no effect in `data.eval`"),
+        ("data.eval=1.5", "`data.eval` = 1.5 must be a part of the training rows"),
+        ("data.eval=0", "above 0 and below 1"),
+    ] {
+        let faults = faults_of(&[set]);
+        assert!(faults.len() == 1 && faults[0].contains(expected), "{set} gave {faults:#?}");
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@ use serde_json::{Map, Value};
 
 /// A group of numbers in an evaluation's line beside those of the held-out rows: the exact ones of rows with targets.
 pub const EXACT: &str = "exact";
+/// The nll of the held-out rows of each source, where there are several.
+pub const SOURCES: &str = "sources";
 /// Those of the samples that were drawn.
 pub const SAMPLES: &str = "samples";
 
@@ -41,7 +43,7 @@ pub struct StepRecord {
     pub objective: Numbers,
     /// The numbers of each auxiliary loss, by its name.
     pub auxiliaries: Vec<(String, Numbers)>,
-    /// Of an evaluation, what was measured of prompts: `exact` numbers, and those of `samples`.
+    /// Of an evaluation, the nll by `sources`, and what was measured of prompts: `exact` numbers, and those of `samples`.
     pub measured: Vec<(String, Numbers)>,
 }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use indicatif::ProgressBar;
 use tracing::info;
 
-use super::metrics::StepRecord;
+use super::metrics::{SOURCES, StepRecord};
 use super::state;
 use crate::logging::{self, terminal::bar};
 
@@ -113,6 +113,7 @@ impl Progress {
             mass = told(record, "mass"),
             f8 = told(record, "f8"),
             distinct = told(record, "distinct"),
+            sources = of_sources(record),
             seconds = rounded(record.seconds),
             "eval"
         );
@@ -145,13 +146,22 @@ fn evaluation_words(record: &StepRecord) -> Vec<String> {
     // Of dozens the few that say most; all are in `metrics.jsonl`.
     let shown = ["mass", "f8", "distinct"].into_iter().filter_map(|name| Some((name, told(record, name)?)));
     words.extend(shown.map(|(name, value)| format!("{name} {value:.4}")));
+    words.extend(of_sources(record));
     words.push(format!("in {:.1} s", record.seconds));
     words
 }
 
+/// The nll of each source of held-out rows, where there are several.
+fn of_sources(record: &StepRecord) -> Option<String> {
+    let (_, numbers) = record.measured.iter().find(|(group, _)| group == SOURCES)?;
+    let each: Vec<String> = numbers.iter().map(|(name, nll)| format!("{name} {nll:.4}")).collect();
+    Some(format!("({})", each.join(", ")))
+}
+
 /// A number of the prompts, where it was measured.
 fn told(record: &StepRecord, name: &str) -> Option<f64> {
-    let mut measured = record.measured.iter().flat_map(|(_, numbers)| numbers);
+    let of_prompts = record.measured.iter().filter(|(group, _)| group != SOURCES);
+    let mut measured = of_prompts.flat_map(|(_, numbers)| numbers);
     measured.find(|(known, _)| known == name).map(|(_, value)| rounded(*value))
 }
 

@@ -51,7 +51,8 @@ fn a_file_that_holds_no_rows_is_refused() {
     let binary: Vec<u8> = (0..40_000u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     refused(&place, binary, &["bad.jsonl"]);
     refused(&place, b"{\"prompt\": \"\xff\xfe\", \"completion\": \"b\"}\n", &["bad.jsonl:1"]);
-    refused(&place, "prompt,completion\na,b\n", &["bad.jsonl"]);
+    refused(&place, "the prompt,completion\na,b\n", &["bad.jsonl", "it seems a table", "give it the ending `.csv`"]);
+    refused(&place, "prompt,completion\na,\n", &["bad.jsonl:2", "`completion` is empty"]);
     refused(&place, "{\"question\": \"a\", \"reply\": \"b\"}\n", &["bad.jsonl", "question", "hint: "]);
     refused(&place, "[".repeat(200_000), &["bad.jsonl"]);
 }
@@ -59,11 +60,13 @@ fn a_file_that_holds_no_rows_is_refused() {
 #[test]
 fn a_path_that_is_no_file_of_rows_is_refused() {
     let place = Workplace::new();
-    place.write("folder/rows.jsonl", GOOD);
-    let cases: [(&str, &[&str]); 5] = [
+    place.write("folder/notes.md", GOOD);
+    let cases: [(&str, &[&str]); 7] = [
+        ("data.train=[\"none*.jsonl\"]", &["none*.jsonl", "no file matches the pattern"]),
+        ("data.train=-  --set data.eval=-", &["`-` stands for stdin, which can be read once"]),
         ("data.train=[\"nowhere.jsonl\"]", &["nowhere.jsonl"]),
         ("data.eval=[\"nowhere.jsonl\"]", &["nowhere.jsonl"]),
-        ("data.train=[\"folder\"]", &["folder"]),
+        ("data.train=[\"folder\"]", &["folder", "no file of rows"]),
         ("data.train=[\"builtin:world-trian\"]", &["builtin:world-trian", "did you mean `builtin:world-train`?"]),
         ("data.train=[\"\"]", &["error: "]),
     ];

@@ -57,6 +57,46 @@ fn the_plan_as_json_has_the_numbers_of_the_text() {
     assert!(text.contains(example["text"].as_str().expect("a text")), "{text}");
 }
 
+#[test]
+fn several_examples_are_shown_and_the_worst_of_them() {
+    let place = Workplace::new();
+    let text = |arguments: &str| place.trainer(&format!("check recipe.toml {arguments}")).succeeds().stdout;
+    let first = text("--examples 3");
+    for words in ["the first examples, 1 of 3, rows.jsonl:1\n", "the first examples, 3 of 3, rows.jsonl:3\n"] {
+        assert!(first.contains(words), "{first}");
+    }
+    let worst = text("--worst");
+    for words in
+        ["the longest example, rows.jsonl:", "the shortest example, ", "the least learned example, ", " learned)\n"]
+    {
+        assert!(worst.contains(words), "{worst}");
+    }
+    assert!(!worst.contains("the first example"));
+    let json = place.trainer("check recipe.toml --worst --examples 2 --json").succeeds().json();
+    let examples = json["examples"].as_array().expect("a list");
+    assert_eq!(examples.len(), 6);
+    assert_eq!(examples[0]["ids"].as_array().expect("ids").len() as u64, json["data"]["train"]["longest"]);
+    assert_eq!(examples[2]["ids"].as_array().expect("ids").len() as u64, json["data"]["train"]["shortest"]);
+}
+
+#[test]
+fn what_shells_complete_is_printed() {
+    let place = Workplace::new();
+    for (shell, word) in [
+        ("bash", "complete -F _trainer"),
+        ("zsh", "#compdef trainer"),
+        ("fish", "complete -c trainer"),
+        ("powershell", "Register-ArgumentCompleter"),
+    ] {
+        let script = place.trainer(&format!("completions {shell}")).succeeds();
+        assert!(
+            script.stdout.contains(word) && script.stdout.contains("--resume") && script.stderr.is_empty(),
+            "{shell}"
+        );
+    }
+    place.refuses("completions tcsh", &["tcsh"]);
+}
+
 /// What an adapter brings along is in the plan; dropout is the recipe's, and PEFT would go on with the adapter's.
 #[test]
 fn the_plan_says_what_an_adapter_brings_along() {

@@ -49,7 +49,8 @@ fn answer(mut stream: TcpStream, files: &BTreeMap<String, Vec<u8>>, log: &Mutex<
     }
     log.lock().ok()?.push(path.clone());
     let names: Vec<Value> = files.keys().map(|name| json!({"rfilename": name})).collect();
-    let body = match path.strip_prefix(&format!("/org/name/resolve/{COMMIT}/")) {
+    let of_repository = path.strip_prefix("/datasets").unwrap_or(&path);
+    let body = match of_repository.strip_prefix(&format!("/org/name/resolve/{COMMIT}/")) {
         Some(name) => files.get(name)?.clone(),
         None => json!({"sha": COMMIT, "siblings": names}).to_string().into_bytes(),
     };
@@ -128,6 +129,39 @@ fn a_repository_that_cannot_be_used_is_refused_before_its_weights_are_fetched() 
     let home = [("HF_ENDPOINT", hub.endpoint.as_str()), ("HF_HUB_OFFLINE", "0")];
     place.trainer_with(&["sample", "org/name", "--prompt", "a"], &home).succeeds();
     assert!(hub.asked_for("/model.safetensors"));
+}
+
+/// Trained from a data set by name, and once more from the cache alone.
+#[test]
+fn rows_of_a_data_set_are_had_by_its_name() {
+    let place = Workplace::new();
+    let (rows, held) = (place.read("rows.jsonl"), place.read("held_out.jsonl"));
+    place.trainer("run recipe.toml").succeeds();
+    let card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: rows/*.jsonl\n  - split: test\n    path: held/a.jsonl\n---\n";
+    let files = [
+        ("README.md", card.as_bytes().to_vec()),
+        ("rows/1.jsonl", rows),
+        ("held/a.jsonl", held),
+        ("big.bin", vec![0; 9]),
+    ];
+    let hub = Hub::of(files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect());
+    let cache = place.path("hub");
+    let home = [("HF_ENDPOINT", hub.endpoint.as_str()), ("HF_HOME", cache.to_str().expect("a path"))];
+    for (output, offline) in [("first", "0"), ("second", "1")] {
+        let line = format!(
+            "run recipe.toml --set data.train=[\"org/name\"] --set data.eval=[\"org/name:test\"] --set output.dir={output}"
+        );
+        let arguments: Vec<&str> = line.split_whitespace().collect();
+        place.trainer_with(&arguments, &[&home[..], &[("HF_HUB_OFFLINE", offline)]].concat()).succeeds();
+        assert_eq!(place.timeless(output), place.timeless("run"));
+    }
+    assert!(!hub.asked_for("big.bin"));
+    let asked = |split: &str| {
+        let line = format!("check recipe.toml --set data.train=[\"org/name:{split}\"]");
+        let arguments: Vec<&str> = line.split_whitespace().collect();
+        place.trainer_with(&arguments, &[&home[..], &[("HF_HUB_OFFLINE", "1")]].concat())
+    };
+    asked("tset").fails(&["`org/name` has no split `tset`", "hint: "]);
 }
 
 /// What the recipe, the rows and the small files are enough for is not found out after gigabytes.

@@ -119,7 +119,7 @@ fn one_mistake_is_one_fault() {
     let trunc = "[objective]\nkind = \"trunc_r\"\ndrop = 0.4\nbuffer = 20\nrecompute = 4\n";
     place.write("trunc.toml", format!("{recipe}{trunc}"));
     let cases: [(&str, &str, &[&str]); 11] = [
-        ("eval.toml", "data.eval=3", &["`data.eval` must be a file or a list of files", "--set:1:13"]),
+        ("eval.toml", "data.eval=3", &["`data.eval` = 3 must be a part of the training rows", "--set:1:13"]),
         ("eval.toml", "data=rows.jsonl", &["`data` must be a table", "`data.train`"]),
         ("trunc.toml", "objective.kind=3", &["`objective.kind` must be a string"]),
         ("trunc.toml", "objective.drop=nan", &["`objective.drop` must be from 0 to 1"]),

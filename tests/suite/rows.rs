@@ -75,15 +75,13 @@ fn files_of_other_kinds_are_told_before_the_model_is_looked_for() {
     let place = Workplace::new();
     place.write("a.parquet", b"PAR1\x15\x04");
     place.write("packed.jsonl.gz", b"\x1f\x8b\x08\0\0\0");
-    place.write("table.csv", "prompt,completion\na,b\n");
-    place.write("folder/rows.jsonl", "");
+    place.write("table.arrow", b"ARROW1\0\0");
+    place.write("notes.txt", "once upon a time\n");
     for (name, expected) in [
-        ("a.parquet", "a Parquet table is no file of rows in JSON"),
-        ("packed.jsonl.gz", "unpack it first: gunzip -k packed.jsonl.gz"),
-        ("table.csv", "pandas.read_csv('table.csv', dtype=str, keep_default_na=False)"),
-        ("folder", "name each file in it, such as `folder/rows.jsonl`"),
-        ("openai/gsm8k", "datasets.load_dataset('openai/gsm8k', split='train')"),
-        ("hf://datasets/openai/gsm8k/main", "datasets.load_dataset('openai/gsm8k', split='train')"),
+        ("a.parquet", "the Parquet table cannot be read"),
+        ("packed.jsonl.gz", "the gzip file is damaged"),
+        ("table.arrow", "pandas.read_feather('table.arrow')"),
+        ("notes.txt", "a plain text is no file of rows"),
     ] {
         for command in [
             format!("check recipe.toml --set model.path=no/where --set data.train=[\"{name}\"]"),
@@ -105,8 +103,65 @@ fn files_of_other_kinds_are_told_before_the_model_is_looked_for() {
         assert_eq!(refused.stderr.matches("error: ").count(), 1, "{}", refused.stderr);
         assert!(!refused.stderr.contains("no/where"), "{}", refused.stderr);
     }
+    // Of the hub, and of a cache that has nothing.
+    for name in ["openai/gsm8k", "openai/gsm8k/main:test", "hf://datasets/openai/gsm8k/main"] {
+        place
+            .refuses(&format!("check recipe.toml --set data.train=[\"{name}\"]"), &["the cache has no `openai/gsm8k`"]);
+        place.refuses(&format!("eval builtin:tiny --data {name}"), &["the cache has no `openai/gsm8k`"]);
+    }
+    place.refuses("sample no/where --prompts openai/gsm8k", &["datasets.load_dataset('openai/gsm8k', split='train')"]);
     let refused = place.refuses("eval no/where --data none.jsonl", &["cannot open the data file", "none.jsonl"]);
     assert!(!refused.stderr.contains("no/where"), "{}", refused.stderr);
+}
+
+/// Of the numbers of a run all but times.
+#[test]
+fn a_run_is_the_same_whatever_form_its_rows_have() {
+    let place = Workplace::new();
+    let rows: Vec<Value> =
+        place.text("rows.jsonl").lines().map(|line| serde_json::from_str(line).expect("a row")).collect();
+    let cell = |row: &Value, key: &str| format!("\"{}\"", row[key].as_str().expect("a text").replace('"', "\"\""));
+    let csv: String = rows.iter().map(|row| format!("{},{}\n", cell(row, "prompt"), cell(row, "completion"))).collect();
+    place.write("table.csv", format!("prompt,completion\n{csv}"));
+    place.write("list.json", serde_json::to_string(&rows).expect("JSON"));
+    let half = |rows: &[Value]| rows.iter().map(|row| format!("{row}\n")).collect::<String>();
+    place.write("folder/1.jsonl", half(&rows[..9]));
+    place.write("folder/2.jsonl", half(&rows[9..]));
+    place.trainer("run recipe.toml").succeeds();
+    for (index, train) in ["table.csv", "list.json", "folder", "folder/*.jsonl"].into_iter().enumerate() {
+        place.trainer(&format!("run recipe.toml --set data.train={train} --set output.dir=other-{index}")).succeeds();
+        assert_eq!(place.timeless(&format!("other-{index}")), place.timeless("run"), "{train}");
+    }
+    place.shell("trainer run recipe.toml --set data.train=- --set output.dir=piped < rows.jsonl").succeeds();
+    assert_eq!(place.timeless("piped"), place.timeless("run"));
+}
+
+#[test]
+fn evaluations_tell_each_source_and_a_part_may_be_held_out() {
+    let place = Workplace::new();
+    let sources = "[{path=\"rows.jsonl\",name=\"seen\",limit=5},\"held_out.jsonl\"]";
+    let ended = place.trainer(&format!("run recipe.toml --set data.eval={sources}")).succeeds();
+    let line = place.metrics("run").into_iter().find(|line| line["split"] == "eval").expect("an evaluation");
+    let (seen, held) = (&line["sources"]["seen"], &line["sources"]["held_out.jsonl"]);
+    let (seen, held) = (seen.as_f64().expect("a number"), held.as_f64().expect("a number"));
+    assert!(ended.stderr.contains(&format!("(seen {seen:.4}, held_out.jsonl {held:.4})")), "{}", ended.stderr);
+    let nll = line["nll"].as_f64().expect("a number");
+    assert!(seen.min(held) < nll && nll < seen.max(held), "{line}");
+    // Each is the number of an evaluation of its own.
+    place.trainer("run recipe.toml --set train.steps=0 --set output.dir=one").succeeds();
+    let alone = &place.metrics("one")[0];
+    assert!(
+        (alone["nll"].as_f64().expect("a number") - held).abs() < 1e-6 && alone.get("sources").is_none(),
+        "{alone}"
+    );
+
+    let plan = place.trainer("check recipe.toml --json --set data.eval=0.3").succeeds().json();
+    let rows = |part: &str| plan["data"][part]["rows"].as_u64().expect("rows");
+    assert_eq!(rows("train") + rows("eval"), 24);
+    assert!((3..12).contains(&rows("eval")), "{plan}");
+    let twice = "data.train=[{path=\"rows.jsonl\",weight=2,limit=10}]";
+    let plan = place.trainer(&format!("check recipe.toml --json --set {twice}")).succeeds().json();
+    assert_eq!((&plan["data"]["train"]["rows"], &plan["data"]["train"]["examples"]), (&10.into(), &20.into()));
 }
 
 #[test]

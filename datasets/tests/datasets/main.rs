@@ -2,6 +2,7 @@
 
 mod chat;
 mod conversations;
+mod forms;
 mod intents;
 mod kinds;
 mod lost;

@@ -270,7 +270,11 @@ mod tests {
                 Backbone::Pretrained { path: "org/a name".into(), revision: None },
                 "{name}"
             );
-            assert_eq!((recipe.data.train.len(), &recipe.data.eval[..]), (2, &["c.jsonl".to_string()][..]), "{name}");
+            assert_eq!(
+                (recipe.data.train.len(), &recipe.data.eval),
+                (2, &recipe::Held::Files(vec![recipe::Entry::of("c.jsonl")])),
+                "{name}"
+            );
             assert!(
                 !text.contains("builtin:") && !text.contains("embedded model") && !text.contains("built-in"),
                 "{text}"

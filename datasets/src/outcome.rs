@@ -1,0 +1,146 @@
+//! What becomes of one row: its examples, no longer than allowed, and what is odd about it.
+
+use faults::{Fault, Place};
+
+use crate::draft::{Draft, Tokens};
+use crate::lines::NumberedRow;
+use crate::notices::{self, Oddity};
+use crate::options::{Options, TooLong};
+use crate::row::Row;
+use crate::shapes::targets::{self, PrefixFree};
+use crate::shapes::{Context, Format, Shape};
+use crate::unread;
+
+/// What became of one answer of one row.
+pub(crate) enum Outcome {
+    Kept { tokens: Tokens, weight: f64, truncated: bool },
+    Dropped(String),
+}
+
+/// What became of one row.
+pub(crate) struct Outcomes {
+    /// Of each prompt, its answers.
+    pub prompts: Vec<Vec<Outcome>>,
+    pub oddities: Vec<(Oddity, String)>,
+    /// Names that nothing reads.
+    pub unread: Vec<String>,
+}
+
+/// The examples of each prompt of one row, no longer than allowed; `place` is the row's, for warnings.
+pub(crate) fn outcomes(
+    shape: &Shape,
+    row: &NumberedRow,
+    options: &Options,
+    context: &Context<'_>,
+    place: &dyn Fn() -> Place,
+) -> Result<Outcomes, Fault> {
+    let oddities = &row.oddities;
+    let row = &Row::new(&row.object, options.names());
+    unread::refuse_oddities(oddities, row, |key| shape.reads(key, options))?;
+    let limit = options.max_length;
+    let ends = row.flag("eos").ok().flatten().unwrap_or(options.end_token);
+    let outcome = |draft: &Draft| {
+        let mut tokens = draft.tokenise(context.tokenizer)?;
+        let (length, weight) = (tokens.ids.len(), draft.weight);
+        if length <= limit {
+            return Ok(Outcome::Kept { tokens, weight, truncated: false });
+        }
+        match options.too_long {
+            TooLong::Error if options.model_limit => Err(Fault::new(format!(
+                "the row has {length} tokens, more than the model's {limit} positions"
+            ))
+            .hint(match options.of_recipe {
+                true => "shorten it, or set `data.too_long` to \"drop\" or \"truncate\"",
+                false => "shorten it, or take it out",
+            })),
+            TooLong::Error => Err(Fault::new(format!("the row has {length} tokens, more than {limit}"))
+                .hint("raise `data.max_length`, or set `data.too_long` to \"drop\" or \"truncate\"")),
+            TooLong::Drop => Ok(Outcome::Dropped(format!("{length} tokens, more than {limit}"))),
+            TooLong::Truncate => {
+                tokens.truncate(limit);
+                Ok(if tokens.learned.contains(&true) {
+                    Outcome::Kept { tokens, weight, truncated: true }
+                } else {
+                    Outcome::Dropped(format!("nothing to learn in the first {limit} of {length} tokens"))
+                })
+            }
+        }
+    };
+    let prompt = |drafts: Vec<Draft>| {
+        let outcomes: Vec<Outcome> = drafts.iter().map(outcome).collect::<Result<_, _>>()?;
+        if shape.format == Format::Targets {
+            whole_distribution(&drafts, outcomes, options, place)
+        } else {
+            Ok(outcomes)
+        }
+    };
+    let drafts = shape.drafts(row, context)?;
+    let mut oddities = notices::of_row(row, shape, options, context.tokenizer);
+    oddities.extend(drafts.iter().flatten().flat_map(|draft| draft.oddities.iter().cloned()));
+    let prompts: Vec<Vec<Outcome>> = drafts.into_iter().map(prompt).collect::<Result<_, _>>()?;
+    let kept = || {
+        prompts.iter().flatten().filter_map(|outcome| match outcome {
+            Outcome::Kept { tokens, truncated, .. } => Some((tokens, *truncated)),
+            Outcome::Dropped(_) => None,
+        })
+    };
+    let stops = context.tokenizer.stop_tokens();
+    let is_open = |tokens: &Tokens| tokens.ids.last().is_none_or(|last| !stops.contains(last));
+    if kept().any(|(tokens, _)| tokens.seam) {
+        oddities.push((Oddity::Seam, String::new()));
+    }
+    if shape.format == Format::Targets && ends && kept().any(|(tokens, truncated)| truncated && is_open(tokens)) {
+        oddities.push((Oddity::CutTarget, String::new()));
+    }
+    // A row counts once for each oddity, be it in several of its turns.
+    let mut told = Vec::new();
+    oddities.retain(|(oddity, _)| {
+        !told.contains(oddity) && {
+            told.push(*oddity);
+            true
+        }
+    });
+    let unread = unread::unread(row, shape, options, context.tokenizer);
+    Ok(Outcomes { prompts, oddities, unread })
+}
+
+/// Targets are a distribution together: none is dropped alone, all are learned from one place on, and none begins another.
+fn whole_distribution(
+    drafts: &[Draft],
+    mut outcomes: Vec<Outcome>,
+    options: &Options,
+    place: &dyn Fn() -> Place,
+) -> Result<Vec<Outcome>, Fault> {
+    let mut dropped = outcomes.iter().filter_map(|outcome| match outcome {
+        Outcome::Dropped(reason) => Some(reason.clone()),
+        Outcome::Kept { .. } => None,
+    });
+    if let Some(reason) = dropped.next() {
+        return Ok(vec![Outcome::Dropped(format!("a target has {reason}"))]);
+    }
+    let mut kept: Vec<&mut Tokens> = outcomes
+        .iter_mut()
+        .filter_map(|outcome| match outcome {
+            Outcome::Kept { tokens, .. } => Some(tokens),
+            Outcome::Dropped(_) => None,
+        })
+        .collect();
+    targets::learn_from_one_place(&mut kept)?;
+    if options.prefix_free == PrefixFree::Off {
+        return Ok(outcomes);
+    }
+    let names: Vec<String> = drafts.iter().map(targets::name).collect();
+    let tokens = outcomes.iter().filter_map(|outcome| match outcome {
+        Outcome::Kept { tokens, .. } => Some(tokens),
+        Outcome::Dropped(_) => None,
+    });
+    let is_refused = options.prefix_free == PrefixFree::Error;
+    match targets::check(&names, &tokens.collect::<Vec<_>>(), is_refused) {
+        Err(fault) if is_refused => Err(fault),
+        Err(fault) => {
+            tracing::warn!("{}", fault.at(place()).line());
+            Ok(outcomes)
+        }
+        Ok(()) => Ok(outcomes),
+    }
+}
