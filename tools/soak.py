@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "fau
 import cases
 
 LONG = ["eval.every=500", "eval.prompts=[\"prompts.jsonl\"]", "eval.samples=2", "eval.max_tokens=4", "checkpoint.every=250", "checkpoint.keep=3"]
-# What grows with the steps by right: a line each.
+# What grows with the steps by right: a line each, and a file of samples with each evaluation.
 GROWS = ("metrics.jsonl", "events.out", "report.html", "samples")
 FAULTS = ("fault of this program", "panicked", "overflow", "core dumped")
 
@@ -49,17 +49,17 @@ def held(pid):
 
 
 def on_disk(run):
-    """How many files a run has, and the bytes of those that do not grow with the steps by right."""
+    """How many files a run has beside those that grow with the steps by right, and their bytes."""
     count, size = 0, 0
     for folder, _, names in os.walk(run):
         for name in names:
             path = os.path.join(folder, name)
-            count += 1
-            try:
-                grows = os.path.relpath(path, run).startswith(GROWS)
-                size += 0 if grows else os.path.getsize(path)
-            except FileNotFoundError:
-                count -= 1
+            if not os.path.relpath(path, run).startswith(GROWS):
+                try:
+                    size += os.path.getsize(path)
+                    count += 1
+                except FileNotFoundError:
+                    pass
     return count, size
 
 
