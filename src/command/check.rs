@@ -45,7 +45,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
             "learned": example.learned,
             "text": datasets::describe(example, &plan.tokenizer, false),
         });
-        print(&format!("{object:#}\n"))?;
+        print(&format!("{}\n", faults::json::shown(format!("{object:#}"))))?;
         return Ok(Outcome::Done);
     }
     for warning in warnings {

@@ -2,6 +2,7 @@
 
 mod chat;
 mod conversations;
+mod hostile;
 mod intents;
 mod kinds;
 mod lost;
