@@ -11,8 +11,10 @@ pub const PURGE_DELAY: mi_option_t = 15;
 pub fn returning_pages<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: options may be read and set at any time, whichever allocator the program has.
     let before = unsafe { mi_option_get(PURGE_DELAY) };
+    // SAFETY: as above.
     unsafe { mi_option_set(PURGE_DELAY, 0) };
     let done = work();
+    // SAFETY: as above.
     unsafe { mi_option_set(PURGE_DELAY, before) };
     done
 }

@@ -287,7 +287,8 @@ fn announce(message: &str) {
     if logging::writes_json() {
         tracing::info!("{message}");
     } else if tracing::enabled!(tracing::Level::INFO) {
-        tell(message);
+        // It may name what others have named.
+        tell(&faults::visible(message));
     }
 }
 
@@ -311,6 +312,10 @@ fn tell(message: &str) {
 
 /// Tells of a broken invariant in place of the standard hook, whose words are for programmers.
 fn report_panic(panic: &PanicHookInfo) {
+    // One of others' code on others' files: who called it tells of the file.
+    if faults::is_caught() {
+        return;
+    }
     let place = panic.location().map_or("an unknown place".into(), ToString::to_string);
     let mut message = format!(
         "error: a fault of this program, not of yours: {}\n --> {place}\nhint: please report it with the command and the \

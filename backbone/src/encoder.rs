@@ -106,7 +106,7 @@ impl EncoderFiles {
             Self::Bert { folder, .. } => {
                 for name in ["config.json", "tokenizer.json", POOLING_FILE] {
                     let path = folder.join(name);
-                    match fs_err::read(&path) {
+                    match faults::read_file(&path) {
                         Ok(bytes) => hash.update(Sha256::digest(bytes)),
                         Err(error) if error.kind() == std::io::ErrorKind::NotFound => hash.update([0; 32]),
                         Err(error) => return Err(Fault::of_file("cannot read the encoder", &path, &error)),
@@ -258,7 +258,7 @@ struct PoolingConfig {
 
 /// The pooling of a folder; the mean where it does not say.
 fn pooling(path: &Path) -> Result<Pooling, Fault> {
-    let text = match fs_err::read_to_string(path) {
+    let text = match faults::read_text(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Pooling::Mean),
         Err(error) => return Err(Fault::of_file("cannot read how the encoder pools", path, &error)),

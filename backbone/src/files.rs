@@ -96,7 +96,7 @@ impl ModelFiles {
             Self::Embedded => Ok(TINY_CONFIG.into()),
             Self::Folder(folder) => {
                 let path = folder.join("config.json");
-                fs_err::read_to_string(&path).map_err(|error| {
+                faults::read_text(&path).map_err(|error| {
                     let fault = Fault::new(format!("cannot read the model's `config.json`: {error}"));
                     let inside = checkpoints::inside(folder, &["config.json", "adapter_config.json"]);
                     fault.at(Place::file(&path)).hint(match inside.filter(|_| !path.exists()) {

@@ -63,7 +63,7 @@ impl Init {
         let present = names.into_iter().map(|name| (name, folder.join(name))).filter(|(_, path)| path.is_file());
         let read = |(name, path): (&str, PathBuf)| {
             let bytes =
-                fs_err::read(&path).map_err(|error| Fault::of_file("cannot read the tokenizer", &path, &error))?;
+                faults::read_file(&path).map_err(|error| Fault::of_file("cannot read the tokenizer", &path, &error))?;
             Ok((name.to_owned(), bytes))
         };
         present.map(read).collect()

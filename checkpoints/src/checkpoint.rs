@@ -12,7 +12,7 @@ use faults::{Fault, Faults, Place};
 
 use crate::adapter::{self, Adapter};
 use crate::files;
-use crate::manifest::{MANIFEST, Manifest};
+use crate::manifest::{MANIFEST, Manifest, Refused};
 use crate::run::{self, Run};
 use crate::tensor::StoredTensor;
 use crate::weights::{self, Weights};
@@ -61,13 +61,19 @@ impl Checkpoint {
     /// # Errors
     /// The folder is no complete checkpoint: a file is missing, cut or changed.
     pub fn open(folder: &Path) -> Result<Self, Fault> {
+        Self::verify(folder).map_err(Refused::fault)
+    }
+
+    /// The same, and whether what is wrong is the checkpoint or the reading of it.
+    pub(crate) fn verify(folder: &Path) -> Result<Self, Refused> {
         let manifest = Manifest::verify(folder)?;
         let has = |name: &str| manifest.files.contains_key(name);
         let has_adapter = has(adapter::TENSORS) && has(adapter::CONFIG);
         if !(has(STATE) && has(TRAINING_STATE) && (has_adapter || has(weights::SINGLE))) {
-            return Err(Fault::new("the manifest does not list the files of a checkpoint")
+            let fault = Fault::new("the manifest does not list the files of a checkpoint")
                 .at(Place::file(folder.join(MANIFEST)))
-                .hint("another program or version wrote it: use another checkpoint"));
+                .hint("another program or version wrote it: use another checkpoint");
+            return Err(Refused::Damaged(fault));
         }
         Ok(Self { folder: folder.into(), step: manifest.step, has_adapter })
     }

@@ -48,7 +48,7 @@ pub(crate) fn hint_inside(folder: &Path, files: &[&str]) -> String {
 /// An adapter's folder that has a configuration and not the tensors of PEFT.
 pub(crate) fn without_tensors(folder: &Path) -> Fault {
     let has = |name: &str| folder.join(name).exists();
-    let config = std::fs::read_to_string(folder.join(CONFIG)).unwrap_or_default();
+    let config = faults::read_text(&folder.join(CONFIG)).unwrap_or_default();
     let config: Value = serde_json::from_str(&config).unwrap_or_default();
     let of_mlx = ["fine_tune_type", "lora_parameters", "lora_layers"].iter().any(|key| config.get(key).is_some());
     let fault = match of_mlx && config.get("peft_type").is_none() || has("adapters.safetensors") {

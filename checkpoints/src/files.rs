@@ -27,12 +27,12 @@ pub(crate) fn unhidden(fault: Fault, staging: &Path, target: &Path) -> Fault {
 
 /// A file's bytes.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    fs::read(path).map_err(|error| fault("read", path, &error))
+    faults::read_file(path).map_err(|error| fault("read", path, &error))
 }
 
 /// A file's text.
 pub(crate) fn read_text(path: &Path) -> Result<String, Fault> {
-    fs::read_to_string(path).map_err(|error| fault("read", path, &error))
+    faults::read_text(path).map_err(|error| fault("read", path, &error))
 }
 
 /// True for the name of a file in the folder at hand: not a path, not hidden.
@@ -115,6 +115,21 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     }
     replaced.map_err(|fault| unhidden(fault, &partial, path))?;
     sync_folder(folder)
+}
+
+/// Writes a file that was asked for by its path, whole or not at all. Where that is a link, what it leads to is replaced, and
+/// the link stays; what is no file (`/dev/stdout`, a pipe) is written to as it comes.
+///
+/// # Errors
+/// The disk is full or fails; what was there remains.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+    match fs::canonicalize(path) {
+        Ok(found) if found.is_file() => replace(&found, bytes).map_err(|fault| unhidden(fault, &found, path)),
+        // A folder is told of, and is no place for a hidden file.
+        Ok(_) => fs::write(path, bytes).map_err(|error| fault("write", path, &error)),
+        Err(_) if path.file_name().is_none() => Err(fault("write", path, &ErrorKind::IsADirectory.into())),
+        Err(_) => replace(path, bytes),
+    }
 }
 
 /// Renames within one file system.

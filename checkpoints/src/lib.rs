@@ -37,7 +37,7 @@ pub use beside::files_beside;
 pub use cache::Cache;
 pub use checkpoint::{Checkpoint, Contents, Trained, find_checkpoint, of_run};
 pub use elsewhere::inside;
-pub use files::{again, replace};
+pub use files::{again, replace, write_whole};
 pub use hub;
 pub use lock::Lock;
 pub use run::{Retention, Run};

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use faults::{Fault, Place};
@@ -35,6 +35,24 @@ pub(crate) struct Sum {
     sha256: String,
 }
 
+/// Why a folder is not taken for a checkpoint.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Refused {
+    /// It is not what was saved, whoever reads it.
+    Damaged(Fault),
+    /// What is there is not known: the disk does not say, or not to us.
+    Unreadable(Fault),
+}
+
+impl Refused {
+    /// What is wrong, whichever it is.
+    pub fn fault(self) -> Fault {
+        match self {
+            Self::Damaged(fault) | Self::Unreadable(fault) => fault,
+        }
+    }
+}
+
 impl Sum {
     fn of(path: &Path) -> Result<Self, Fault> {
         let read = || -> io::Result<Self> {
@@ -62,38 +80,49 @@ impl Manifest {
     /// Reads a folder's manifest and compares every file with it.
     ///
     /// # Errors
-    /// No manifest, a file that is missing, cut or changed.
-    pub fn verify(folder: &Path) -> Result<Self, Fault> {
+    /// No manifest, a file that is missing, cut, changed or cannot be read.
+    pub fn verify(folder: &Path) -> Result<Self, Refused> {
         let path = folder.join(MANIFEST);
-        if !path.is_file() {
-            return Err(Fault::new(format!("not a complete checkpoint: there is no `{MANIFEST}`"))
-                .at(Place::file(folder))
-                .hint(HINT));
+        let damaged =
+            |message: String, place: &Path| Refused::Damaged(Fault::new(message).at(Place::file(place)).hint(HINT));
+        if !files::is_there(&path).map_err(Refused::Unreadable)? || path.is_dir() {
+            return Err(damaged(format!("not a complete checkpoint: there is no `{MANIFEST}`"), folder));
         }
-        let manifest: Self = serde_json::from_slice(&files::read(&path)?).map_err(|error| {
-            Fault::new(format!("the manifest is broken: {error}")).at(Place::file(&path)).hint(HINT)
-        })?;
+        let text = files::read(&path).map_err(Refused::Unreadable)?;
+        let manifest: Self = serde_json::from_slice(&text)
+            .map_err(|error| damaged(format!("the manifest is broken: {error}"), &path))?;
         for (name, sum) in &manifest.files {
             if !files::is_plain_name(name) {
-                return Err(Fault::new(format!("the manifest lists {name:?}, no plain file name"))
-                    .at(Place::file(&path))
-                    .hint(HINT));
+                return Err(damaged(format!("the manifest lists {name:?}, no plain file name"), &path));
             }
-            let file = folder.join(name);
-            let fault = |message: String| Fault::new(message).at(Place::file(&file)).hint(HINT);
-            let Ok(metadata) = file.metadata() else {
-                return Err(fault("a file of the checkpoint is missing".into()));
-            };
-            // The length first: it costs nothing and tells a cut file from a changed one.
-            if metadata.len() != sum.size {
-                let (found, size) = (metadata.len(), sum.size);
-                return Err(fault(format!("the file has {found} bytes, but `{MANIFEST}` says {size}")));
-            }
-            if Sum::of(&file)?.sha256 != sum.sha256 {
-                return Err(fault(format!("the file was changed: its SHA-256 is not that in `{MANIFEST}`")));
-            }
+            sum.verify(&folder.join(name))?;
         }
         Ok(manifest)
+    }
+}
+
+impl Sum {
+    /// Compares a file with it.
+    fn verify(&self, file: &Path) -> Result<(), Refused> {
+        let damaged = |message: String| Refused::Damaged(Fault::new(message).at(Place::file(file)).hint(HINT));
+        let metadata = match files::again(|| file.metadata()) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(damaged("a file of the checkpoint is missing".into()));
+            }
+            found => found.map_err(|error| Refused::Unreadable(files::fault("look at", file, &error)))?,
+        };
+        if !metadata.is_file() {
+            return Err(damaged("this is no file any more".into()));
+        }
+        // The length first: it costs nothing and tells a cut file from a changed one.
+        if metadata.len() != self.size {
+            let (found, size) = (metadata.len(), self.size);
+            return Err(damaged(format!("the file has {found} bytes, but `{MANIFEST}` says {size}")));
+        }
+        if Self::of(file).map_err(Refused::Unreadable)?.sha256 != self.sha256 {
+            return Err(damaged(format!("the file was changed: its SHA-256 is not that in `{MANIFEST}`")));
+        }
+        Ok(())
     }
 }
 

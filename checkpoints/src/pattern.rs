@@ -2,8 +2,11 @@
 //!
 //! What Python does not read, or reads as something else, is refused: an adapter would have other ranks there than here.
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
 use indexmap::IndexMap;
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{
     AssertionKind, Ast, ClassSetBinaryOp, ClassSetItem, Flag, FlagsItemKind, GroupKind, HexLiteralKind, Literal,
@@ -26,17 +29,42 @@ pub(crate) fn of_whole(pattern: &str) -> Result<Regex, String> {
     compiled(pattern, "^(?:", ")$")
 }
 
+/// The most that one pattern may take when it is compiled, in bytes: counts of counts take any, and seconds.
+const SIZE: usize = 1 << 20;
+
+/// So many compiled patterns are kept: each is asked for with the path of every module.
+const KEPT: usize = 4096;
+
 /// Python's `pattern` with something around it.
 ///
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn compiled(pattern: &str, before: &str, after: &str) -> Result<Regex, String> {
+    type Known = HashMap<[String; 3], Result<Regex, String>>;
+    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+    let key = [pattern, before, after].map(str::to_owned);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(done) = known.get(&key) {
+        return done.clone();
+    }
+    let done = compiled_anew(pattern, before, after);
+    if known.len() >= KEPT {
+        known.clear();
+    }
+    known.insert(key, done.clone());
+    done
+}
+
+fn compiled_anew(pattern: &str, before: &str, after: &str) -> Result<Regex, String> {
     let ast = Parser::new().parse(pattern).map_err(|error| error.kind().to_string())?;
     visit(&ast, Dialect).map_err(|span| {
         let part = &pattern[span.start.offset..span.end.offset];
         format!("PEFT matches it with Python, which does not read `{part}` as it is read here")
     })?;
-    Regex::new(&format!("{before}{pattern}{after}")).map_err(|error| error.to_string())
+    RegexBuilder::new(&format!("{before}{pattern}{after}")).size_limit(SIZE).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(limit) => format!("compiled, it takes more than {limit} bytes"),
+        error => error.to_string(),
+    })
 }
 
 /// The place of the first pattern that matches the end of a module's path; one that cannot be read matches nothing.
@@ -141,6 +169,16 @@ mod tests {
         ] {
             assert_eq!(of_end(pattern).unwrap().is_match(path), matches, "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_pattern_of_counts_of_counts_is_refused_and_not_compiled() {
+        for pattern in ["((a{1000}){1000}){1000}", r"(?:(?:\w{100}){100}){100}_proj", "(?:(?:(?:a?){999}){999}){999}"] {
+            let reason = of_end(pattern).unwrap_err();
+            assert!(reason.contains("takes more than 1048576 bytes"), "{pattern}: {reason}");
+            assert_eq!(of_end(pattern).unwrap_err(), reason);
+        }
+        assert!(of_end(r"model\.layers\.\d{1,3}\.(?:self_attn|mlp)\.\w{1,20}_proj").is_ok());
     }
 
     /// Python reads these otherwise or not at all.

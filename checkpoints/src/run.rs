@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::checkpoint::{self, Checkpoint, Contents};
 use crate::lock::Lock;
-use crate::manifest::MANIFEST;
+use crate::manifest::{MANIFEST, Refused};
 use crate::{files, metrics};
 
 const LOCK: &str = ".lock";
@@ -246,9 +246,10 @@ impl Run {
     }
 
     /// The checkpoint to go on from: the one `latest` names, or else the newest that is complete; `None` before the first.
+    /// Damaged ones are passed over with a warning; one that cannot be read may be whole, and no older one is taken for it.
     ///
     /// # Errors
-    /// The folder of checkpoints cannot be read, or all of them are damaged.
+    /// The folder of checkpoints or the one to go on from cannot be read, or all of them are damaged.
     pub fn latest(&self) -> Result<Option<Checkpoint>, Fault> {
         let folder = self.folder.join(CHECKPOINTS);
         let named = pointed(&folder, LATEST)?;
@@ -257,7 +258,7 @@ impl Run {
         candidates.extend(newest_first.filter(|path| named.as_ref() != Some(path)));
         let mut damaged = Vec::new();
         for candidate in candidates {
-            match Checkpoint::open(&candidate) {
+            match Checkpoint::verify(&candidate) {
                 Ok(checkpoint) => {
                     for fault in damaged {
                         let step = checkpoint.step;
@@ -268,7 +269,8 @@ impl Run {
                     }
                     return Ok(Some(checkpoint));
                 }
-                Err(fault) => damaged.push(fault),
+                Err(Refused::Damaged(fault)) => damaged.push(fault),
+                Err(Refused::Unreadable(fault)) => return Err(not_told(fault, &candidate)),
             }
         }
         // One that `latest` names and that is gone is not damaged.
@@ -377,7 +379,7 @@ fn lock_in(folder: &Path) -> Result<(File, Lock), Fault> {
 /// The file is there and cannot be read.
 pub(crate) fn pointed(folder: &Path, pointer: &str) -> Result<Option<PathBuf>, Fault> {
     let path = folder.join(pointer);
-    let text = match fs::read(&path) {
+    let text = match faults::read_file(&path) {
         Ok(text) => String::from_utf8_lossy(&text).into_owned(),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
         Err(error) => return Err(files::fault("read", &path, &error)),
@@ -387,6 +389,13 @@ pub(crate) fn pointed(folder: &Path, pointer: &str) -> Result<Option<PathBuf>, F
     let target = folder.join(name);
     let replaced = folder.join(format!("{REPLACED}{step:06}"));
     Ok(Some(if !files::is_there(&target)? && files::is_there(&replaced)? { replaced } else { target }))
+}
+
+/// The fault of a checkpoint of which nobody knows whether it is whole.
+fn not_told(fault: Fault, checkpoint: &Path) -> Fault {
+    let told = fault.hint.clone().unwrap_or_default();
+    let name = checkpoint.display();
+    fault.hint(format!("{told}; no older checkpoint is taken in its place: to have that, remove `{name}`"))
 }
 
 /// Puts a complete staging folder in its place, and the one it replaces out of the way.

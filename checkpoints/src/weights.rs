@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
@@ -65,12 +64,12 @@ struct Index {
 impl Source {
     fn map(path: &Path, name: &str) -> Result<Self, Fault> {
         let read = |error| files::fault("read", path, &error);
-        let file = File::open(path).map_err(read)?;
-        if file.metadata().map_err(read)?.is_dir() {
+        if path.is_dir() {
             return Err(Fault::new("expected a file of weights, found a folder")
                 .at(Place::file(path))
                 .hint("take the model's files from where they come from again"));
         }
+        let file = faults::open_file(path).map_err(read)?;
         // SAFETY: nobody may cut the file while it is mapped, as `Weights` documents; no reader of weights can check it.
         let mapped = unsafe { Mmap::map(&file) }.map_err(read)?;
         Ok(Self { name: name.into(), path: path.display().to_string(), bytes: Bytes::Mapped(mapped) })
@@ -91,11 +90,11 @@ impl Weights {
     /// No weights in the folder, a shard that is missing, a broken file, an index that does not fit its shards.
     pub fn open(folder: &Path) -> Result<Self, Fault> {
         let single = folder.join(SINGLE);
-        if single.is_file() {
+        if files::is_there(&single)? {
             return Self::open_file(&single);
         }
         let index = folder.join(INDEX);
-        if index.is_file() {
+        if files::is_there(&index)? {
             return Self::open_shards(folder, &index);
         }
         let fault = Fault::new(format!("no weights here: neither `{SINGLE}` nor `{INDEX}`")).at(Place::file(folder));

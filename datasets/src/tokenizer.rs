@@ -5,13 +5,13 @@
 
 mod chats;
 mod compare;
+mod foreign;
 mod identity;
 
 use std::ops::Range;
 use std::path::Path;
-use std::str::FromStr;
 
-use faults::{Fault, Faults, Place, json as python, refuse_pointer};
+use faults::{Fault, Faults, Place, json as python, read_text, refuse_pointer};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokenizers::processors::PostProcessorWrapper;
@@ -82,7 +82,7 @@ impl Tokenizer {
         let mut texts = Vec::new();
         for name in FILES {
             let path = folder.join(name);
-            match fs_err::read_to_string(&path) {
+            match read_text(&path) {
                 Ok(text) => texts.push((path.display().to_string(), text)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Fault::of_file("cannot read the tokenizer", &path, &error).into()),
@@ -103,9 +103,7 @@ impl Tokenizer {
         let find = |wanted: &str| files.iter().find(|(name, _)| file_name(name) == wanted).copied();
         let (name, text) = find("tokenizer.json").ok_or_else(|| missing_tokenizer("the files in memory"))?;
         refuse_pointer(name, text.as_bytes())?;
-        let mut inner = tokenizers::Tokenizer::from_str(text).map_err(|error| {
-            Fault::new(format!("cannot read the tokenizer: {error}")).at(Place::file(name)).hint(AGAIN)
-        })?;
+        let mut inner = foreign::read(name, text)?;
         let fingerprint = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
         forget_lengths(&mut inner);
         let vocabulary = inner.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
@@ -234,9 +232,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_with_offsets(&self, text: &str, special: bool) -> Result<Encoded, Fault> {
-        let encoding = self
-            .inner
-            .encode(text, special)
+        let encoding = foreign::called(|| self.inner.encode(text, special))
             .map_err(|error| self.fault(format!("the tokenizer cannot encode a text: {error}")))?;
         if let Some(place) = encoding.get_ids().iter().position(|id| *id as usize >= self.rows) {
             let token = &encoding.get_tokens()[place];
@@ -268,15 +264,14 @@ impl Tokenizer {
     /// # Errors
     /// The tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, Fault> {
-        self.inner
-            .decode(ids, skip_special)
+        foreign::called(|| self.inner.decode(ids, skip_special))
             .map_err(|error| self.fault(format!("the tokenizer cannot decode ids: {error}")))
     }
 
     /// The text that each id adds, special tokens included. Where several ids make up one character, the last has it.
     pub(crate) fn decode_each(&self, ids: &[u32]) -> Vec<String> {
         let mut stream = self.inner.decode_stream(false);
-        ids.iter().map(|id| stream.step(*id).ok().flatten().unwrap_or_default()).collect()
+        ids.iter().map(|id| foreign::called(|| stream.step(*id)).ok().flatten().unwrap_or_default()).collect()
     }
 
     /// The token that ends a text: `eos_token`, else the first end token of the model's configuration.

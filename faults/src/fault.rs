@@ -186,13 +186,22 @@ impl std::error::Error for Fault {}
 pub fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' {
-            visible.extend(c.escape_debug());
+        if c == '\r' {
+            visible.push_str("\\r");
+        } else if is_hidden(c) {
+            visible.extend(c.escape_unicode());
         } else {
             visible.push(c);
         }
     }
     visible
+}
+
+/// True for what a terminal does in place of showing it: control characters, and those that turn the direction in which what
+/// stands beside them is shown, so that a text seems to be another (Unicode Technical Report 36, "bidirectional text").
+pub fn is_hidden(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || matches!(c, '\u{2028}' | '\u{2029}') || c.is_control() && c != '\n' && c != '\t'
 }
 
 /// A text as it is shown in a message: of a long one, how it begins, how much is left out, and how it ends.
@@ -376,11 +385,13 @@ mod tests {
     /// A terminal would do what they say.
     #[test]
     fn control_characters_of_a_file_are_shown_and_not_sent() {
-        let fault = Fault::new("a \u{1b}[2Jname").at(Place::Named("b\u{9b}31m\u{7}".into())).hint("c\rd\ne");
+        let fault = Fault::new("a \u{1b}[2Jname\u{202e}fdp.exe")
+            .at(Place::Named("b\u{9b}31m\u{7}".into()))
+            .hint("c\rd\ne\u{2067}");
         let (text, drawn) = (fault.to_string(), fault.render(false));
         for shown in [&text, &drawn] {
-            assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown:?}");
-            for part in ["a \\u{1b}[2Jname", "b\\u{9b}31m\\u{7}", "c\\rd"] {
+            assert!(shown.chars().all(|c| c == '\n' || !is_hidden(c)), "{shown:?}");
+            for part in ["a \\u{1b}[2Jname\\u{202e}fdp", "b\\u{9b}31m\\u{7}", "c\\rd", "\\u{2067}"] {
                 assert!(shown.contains(part), "{part:?} is missing in\n{shown}");
             }
         }

@@ -15,7 +15,7 @@ use crate::Fault;
 
 mod whole;
 
-pub use whole::{keep_wholes, to_line, whole};
+pub use whole::{keep_wholes, shown, to_line, whole};
 
 /// A place of a text where it says what JSON cannot say.
 #[derive(Debug, Clone, PartialEq, Eq)]

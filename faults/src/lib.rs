@@ -6,9 +6,11 @@
 //!
 //! Errors of ours (a broken invariant) are panics and never pass through here.
 
+mod apart;
 mod causes;
 mod counted;
 mod fault;
+mod files;
 mod from_toml;
 pub mod json;
 mod nearest;
@@ -17,9 +19,11 @@ mod pointer;
 mod section;
 mod tree;
 
+pub use apart::{Stopped, apart, apart_again, caught, is_caught};
 pub use causes::Causes;
 pub use counted::counted;
-pub use fault::{Fault, Faults, Place, Source, shortened, visible};
+pub use fault::{Fault, Faults, Place, Source, is_hidden, shortened, visible};
+pub use files::{open_file, read_file, read_text};
 pub use from_toml::FromToml;
 pub use nearest::nearest;
 pub use pointer::refuse_pointer;

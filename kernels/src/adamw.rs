@@ -89,6 +89,8 @@ unsafe fn update_body<L: Lanes>(
     step: &AdamWStep,
 ) {
     for i in (0..count).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values,
+        // and no lane past them is touched.
         unsafe {
             let (rate, keep) = (L::splat(step.rate), L::splat(1.0 - step.decay));
             let (value, m, v) = (values.add(i), first.add(i), second.add(i));
@@ -108,6 +110,8 @@ unsafe fn update_each_body<L: Lanes>(
     step: &AdamWStep,
 ) {
     for i in (0..count).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values,
+        // and no lane past them is touched.
         unsafe {
             let factor = L::load_part(factors.add(i), count - i);
             let keep = L::sub(L::splat(1.0), L::mul(factor, L::splat(step.decay)));
@@ -129,6 +133,8 @@ unsafe fn lanes<L: Lanes>(
     left: usize,
     step: &AdamWStep,
 ) {
+    // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `left` values, or a
+    // whole vector, and no lane past them is touched.
     unsafe {
         let g = L::mul(L::load_part(gradient, left), L::splat(step.gradient_scale));
         let decayed = L::mul(L::load_part(first, left), L::splat(step.betas[0]));
@@ -145,6 +151,8 @@ unsafe fn lanes<L: Lanes>(
 
 #[inline(always)]
 unsafe fn squares_body<L: Lanes>(values: *const f32, count: usize) -> f64 {
+    // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values, and
+    // no lane past them is touched.
     unsafe {
         let mut sum = [L::splat(0.0); 2];
         for (index, i) in (0..count).step_by(L::WIDTH).enumerate() {

@@ -115,6 +115,7 @@ unsafe fn multiply(
     let target = Target { pointer: Shared::new(out), stride: out_stride };
     let start = if add { Start { pointer: out, stride: out_stride } } else { Start::ZERO };
     for strip in 0..columns.div_ceil(STRIP) {
+        // SAFETY: as the caller promises; each strip writes columns of its own.
         unsafe { Kernel::strip(&[segment], 0..rows, strip, STRIP.min(columns - strip * STRIP), start, target) }
     }
 }
@@ -290,6 +291,8 @@ impl<E: Element, G: Element> WayBack<'_, E, G> {
         };
         let (mut key_gradients, mut value_gradients) = (zeros(head_size), zeros(head_size));
         let rotation = &self.rotation;
+        // SAFETY: the heads lie inside of `qkv`, whose shape was checked, and the room is as large as a block and a
+        // head need.
         unsafe {
             let (key, value) = (head_at(heads + key_head, 0), head_at(heads + key_heads + key_head, 0));
             rotation.rows(Turn::Forward, 1.0, 0..positions, (key, width), (keys.as_mut_ptr(), head_dim));
@@ -349,6 +352,7 @@ impl<E: Element, G: Element> WayBack<'_, E, G> {
             let log_sum = self.log_sums[(row * heads + head) * positions + position];
             let at = query * positions;
             let (scores, slopes) = (&mut room.scores[at..][..seen.count], &mut room.slopes[at..][..seen.count]);
+            // SAFETY: as [`WayBack::head`]; the rows of scores and slopes were sliced to what is seen.
             unsafe {
                 let delta = dot(out, room.given.as_ptr().add(query * head_dim), head_dim);
                 if let Some(cap) = cap {
@@ -382,6 +386,7 @@ impl<E: Element, G: Element> WayBack<'_, E, G> {
         let outer = [seen.count, head_dim, block.len()];
         let (given_rows, query_rows) = ((room.given.as_ptr(), head_dim), (room.queries.as_ptr(), head_dim));
         let (p, slope) = ((room.scores.as_ptr(), 1, positions), (room.slopes.as_ptr(), 1, positions));
+        // SAFETY: as [`WayBack::head`]; scores, slopes and rows have the strides that they are given with.
         unsafe {
             if seen.places.is_some() {
                 let sum = room.seen_gradients.as_mut_ptr();
@@ -411,6 +416,7 @@ impl<E: Element, G: Element> WayBack<'_, E, G> {
             sums.0.iter_mut().zip(&share.0).for_each(|(sum, value)| *sum += value);
             sums.1.iter_mut().zip(&share.1).for_each(|(sum, value)| *sum += value);
         }
+        // SAFETY: the places are those of this key head in the gradient of `qkv`, which no other task writes.
         unsafe {
             let to = |index: usize| build.at(row * positions * width + index * head_dim);
             let (keys, values) = ((sums.0.as_ptr(), head_dim), (sums.1.as_ptr(), head_dim));

@@ -87,6 +87,8 @@ unsafe fn forward_body<L: Lanes, E: Element, O: Element>(
     width: usize,
 ) {
     for i in (0..width).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `width` values,
+        // and no lane past them is touched.
         unsafe {
             let left = width - i;
             let (factor, start) = (L::load_part(gain.add(i), left), L::load_part(start.add(i), left));
@@ -105,6 +107,8 @@ unsafe fn backward_body<L: Lanes, E: Element, G: Element>(
     width: usize,
 ) {
     for i in (0..width).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `width` values,
+        // and no lane past them is touched.
         unsafe {
             let left = width - i;
             let g = G::load::<L>(gradient.add(i), left);

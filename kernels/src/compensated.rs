@@ -209,6 +209,8 @@ unsafe fn round_rows_body<L: Lanes>(
 /// `to += lost * factor`
 #[inline(always)]
 unsafe fn move_by<L: Lanes>(to: &mut [f32], factor: &[f32], lost: f32) {
+    // SAFETY: inside of `multiversion!` the instruction set is there; `factor` is as long as `to`, and no lane past
+    // them is touched.
     unsafe {
         let lost = L::splat(lost);
         for at in (0..to.len()).step_by(L::WIDTH) {
@@ -228,6 +230,7 @@ unsafe fn move_rest<L: Lanes>(targets: &mut [f32], lost: &[f32], upper: &[f32], 
     for (rows, lost) in targets.chunks_mut(TILE * n).zip(lost.chunks(TILE * TOGETHER)) {
         let mut at = end;
         if rows.len() == TILE * n {
+            // SAFETY: the rows have `n` columns each, of which two vectors from `at` on are left.
             unsafe {
                 while at + 2 * L::WIDTH <= n {
                     let place = |row: usize, half: usize| rows.as_ptr().add(row * n + at + half * L::WIDTH);
@@ -252,6 +255,7 @@ unsafe fn move_rest<L: Lanes>(targets: &mut [f32], lost: &[f32], upper: &[f32], 
         }
         for (row, lost) in rows.chunks_exact_mut(n).zip(lost.chunks_exact(TOGETHER)) {
             for (k, lost) in lost[..depth].iter().enumerate() {
+                // SAFETY: both are the columns from `at` on, and the instruction set is there.
                 unsafe { move_by::<L>(&mut row[at..], &upper[k * n..][at..n], *lost) };
             }
         }

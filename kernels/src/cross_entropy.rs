@@ -117,6 +117,8 @@ multiversion! { fn scale_piece(logits: *mut f32, count: usize, scale: f32, cap: 
 unsafe fn row_sums_body<L: Lanes>(logits: *const f32, count: usize) -> (f32, f64, f64) {
     /// Values between two additions to the sums in f64, which keep a long vocabulary exact.
     const PIECE: usize = 2048;
+    // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values, and
+    // no lane past them is touched.
     unsafe {
         let mut largest = L::splat(f32::NEG_INFINITY);
         let whole = count / L::WIDTH * L::WIDTH;
@@ -153,6 +155,8 @@ unsafe fn row_sums_body<L: Lanes>(logits: *const f32, count: usize) -> (f32, f64
 #[inline(always)]
 unsafe fn factored_sum_body<L: Lanes>(logits: *const f32, count: usize, factor: f32) -> (f32, f64) {
     const PIECE: usize = 2048;
+    // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values, and
+    // no lane past them is touched.
     unsafe {
         let mut largest = L::splat(f32::NEG_INFINITY);
         let whole = count / L::WIDTH * L::WIDTH;
@@ -189,6 +193,8 @@ unsafe fn gradient_body<L: Lanes, O: Element>(
     reciprocal: f32,
 ) {
     for i in (0..count).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values,
+        // and no lane past them is touched.
         unsafe {
             let logit = L::load_part(logits.add(i), count - i);
             let probability = L::exp(L::sub(L::mul(logit, L::splat(factor)), L::splat(log_sum)));
@@ -202,6 +208,8 @@ unsafe fn gradient_body<L: Lanes, O: Element>(
 #[inline(always)]
 unsafe fn scale_body<L: Lanes>(logits: *mut f32, count: usize, scale: f32, cap: f32) {
     for i in (0..count).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values,
+        // and no lane past them is touched.
         unsafe {
             let logit = L::mul(L::load_part(logits.add(i), count - i), L::splat(scale));
             let logit = if cap > 0.0 { capped::<L>(logit, cap) } else { logit };

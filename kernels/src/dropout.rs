@@ -136,6 +136,7 @@ unsafe fn draw_body<L: Lanes>(key: u64, below: u32, factor: f32, to: *mut f32, w
         hash = (hash ^ (hash >> 16)).wrapping_mul(0x85EB_CA6B);
         hash = (hash ^ (hash >> 13)).wrapping_mul(0xC2B2_AE35);
         hash ^= hash >> 16;
+        // SAFETY: the caller's pointer holds `width` values.
         unsafe { *to.add(place) = if hash < below { 0.0 } else { factor } };
     }
 }
@@ -143,6 +144,8 @@ unsafe fn draw_body<L: Lanes>(key: u64, below: u32, factor: f32, to: *mut f32, w
 #[inline(always)]
 unsafe fn multiply_body<L: Lanes, E: Element>(from: *const E, by: *const f32, to: *mut E, width: usize) {
     for i in (0..width).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `width` values,
+        // and no lane past them is touched.
         unsafe {
             let count = width - i;
             let product = L::mul(E::load::<L>(from.add(i), count), L::load_part(by.add(i), count));
@@ -154,6 +157,8 @@ unsafe fn multiply_body<L: Lanes, E: Element>(from: *const E, by: *const f32, to
 #[inline(always)]
 unsafe fn subtract_body<L: Lanes, E: Element>(from: *const E, by: *const f32, to: *mut E, width: usize) {
     for i in (0..width).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `width` values,
+        // and no lane past them is touched.
         unsafe {
             let (count, to) = (width - i, to.add(i));
             let value = E::load::<L>(from.add(i), count);

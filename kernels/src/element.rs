@@ -37,10 +37,12 @@ pub(crate) mod sealed {
         const IS_BF16: bool = false;
         #[inline(always)]
         unsafe fn load<L: Lanes>(from: *const Self, count: usize) -> L::V {
+            // SAFETY: as the caller promises.
             unsafe { L::load_part(from, count) }
         }
         #[inline(always)]
         unsafe fn store<L: Lanes>(to: *mut Self, count: usize, v: L::V) {
+            // SAFETY: as the caller promises.
             unsafe { L::store_part(to, count, v) }
         }
     }
@@ -49,10 +51,12 @@ pub(crate) mod sealed {
         const IS_BF16: bool = true;
         #[inline(always)]
         unsafe fn load<L: Lanes>(from: *const Self, count: usize) -> L::V {
+            // SAFETY: as the caller promises; a bf16 is two bytes.
             unsafe { L::load_bf16_part(from.cast(), count) }
         }
         #[inline(always)]
         unsafe fn store<L: Lanes>(to: *mut Self, count: usize, v: L::V) {
+            // SAFETY: as the caller promises; a bf16 is two bytes.
             unsafe { L::store_bf16_part(to.cast(), count, v) }
         }
     }
@@ -75,6 +79,8 @@ multiversion! { pub(crate) fn convert_piece<A: Element, B: Element>(from: *const
 #[inline(always)]
 unsafe fn body<L: Lanes, A: Element, B: Element>(from: *const A, to: *mut B, count: usize) {
     for i in (0..count).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values,
+        // and no lane past them is touched.
         unsafe { B::store::<L>(to.add(i), count - i, A::load::<L>(from.add(i), count - i)) }
     }
 }

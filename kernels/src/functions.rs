@@ -5,6 +5,7 @@ use crate::simd::Lanes;
 /// 1 / (1 + e^-x)
 #[inline(always)]
 pub(crate) unsafe fn sigmoid<L: Lanes>(x: L::V) -> L::V {
+    // SAFETY: inside of `multiversion!` the instruction set is there, and nothing but registers is touched.
     unsafe {
         let one = L::splat(1.0);
         L::div(one, L::add(one, L::exp(L::sub(L::splat(0.0), x))))
@@ -17,6 +18,7 @@ pub(crate) unsafe fn sigmoid<L: Lanes>(x: L::V) -> L::V {
 /// the rest; `tanh (a + b) = (tanh a + tanh b) / (1 + tanh a tanh b)`.
 #[inline(always)]
 pub(crate) unsafe fn tanh<L: Lanes>(x: L::V) -> L::V {
+    // SAFETY: inside of `multiversion!` the instruction set is there, and nothing but registers is touched.
     unsafe {
         let (one, two) = (L::splat(1.0), L::splat(2.0));
         // Operands in this order give NaN back when `x` is NaN.
@@ -37,12 +39,14 @@ pub(crate) unsafe fn tanh<L: Lanes>(x: L::V) -> L::V {
 /// `cap * tanh(x / cap)`, whose slope is [`cap_slope`] of its value.
 #[inline(always)]
 pub(crate) unsafe fn capped<L: Lanes>(x: L::V, cap: f32) -> L::V {
+    // SAFETY: inside of `multiversion!` the instruction set is there, and nothing but registers is touched.
     unsafe { L::mul(tanh::<L>(L::mul(x, L::splat(1.0 / cap))), L::splat(cap)) }
 }
 
 /// The slope of [`capped`] where it has the value `c`: `1 - (c / cap)^2`, with `1 / cap` given; 1 where that is 0.
 #[inline(always)]
 pub(crate) unsafe fn cap_slope<L: Lanes>(c: L::V, reciprocal: f32) -> L::V {
+    // SAFETY: inside of `multiversion!` the instruction set is there, and nothing but registers is touched.
     unsafe {
         let t = L::mul(c, L::splat(reciprocal));
         L::sub(L::splat(1.0), L::mul(t, t))
@@ -59,6 +63,8 @@ mod tests {
     #[inline(always)]
     unsafe fn apply_body<L: Lanes>(values: *mut f32, count: usize) {
         for i in (0..count).step_by(L::WIDTH) {
+            // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count`
+            // values, and no lane past them is touched.
             unsafe {
                 let x = L::load_part(values.add(i), count - i);
                 L::store_part(values.add(i), count - i, tanh::<L>(x));

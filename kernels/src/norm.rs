@@ -76,6 +76,8 @@ multiversion! {
 /// 1 / sqrt(mean(x^2) + epsilon)
 #[inline(always)]
 unsafe fn reciprocal<L: Lanes, E: Element>(x: *const E, width: usize, epsilon: f32) -> f32 {
+    // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `width` values, and
+    // no lane past them is touched.
     unsafe {
         let mut squares = L::splat(0.0);
         for i in (0..width).step_by(L::WIDTH) {
@@ -94,6 +96,8 @@ unsafe fn forward_body<L: Lanes, E: Element, O: Element>(
     width: usize,
     epsilon: f32,
 ) {
+    // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `width` values, and
+    // no lane past them is touched.
     unsafe {
         let r = L::splat(reciprocal::<L, E>(x, width, epsilon));
         for i in (0..width).step_by(L::WIDTH) {
@@ -114,6 +118,8 @@ unsafe fn backward_body<L: Lanes, E: Element, G: Element>(
     width: usize,
     epsilon: f32,
 ) {
+    // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `width` values, and
+    // no lane past them is touched.
     unsafe {
         let r = reciprocal::<L, E>(x, width, epsilon);
         let mut dot = L::splat(0.0);

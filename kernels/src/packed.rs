@@ -242,6 +242,7 @@ trait Word: Sized {
 
 impl Word for f32 {
     unsafe fn transpose_block(from: *const Self, to: *mut Self) {
+        // SAFETY: as the caller promises: a block is a strip of as many steps.
         unsafe { transpose_words(from.cast(), to.cast(), STRIP) }
     }
 }
@@ -251,6 +252,7 @@ impl Word for u32 {
         // Word (p, n) of the source holds the values (2p, n) and (2p + 1, n). Turned as words it is row-major: row n
         // has its values side by side. Two neighbouring rows are then woven into pairs.
         let mut rows = [0u32; STRIP * STRIP / 2];
+        // SAFETY: a block of pairs has half as many steps; `rows` holds all of its words.
         unsafe {
             transpose_words(from, rows.as_mut_ptr(), STRIP / 2);
             weave(rows.as_ptr(), to);
@@ -266,12 +268,14 @@ pub(crate) unsafe fn transpose_words(from: *const u32, to: *mut u32, steps: usiz
     #[cfg(target_arch = "x86_64")]
     if level() == Level::Avx512 {
         for (row, column) in (0..steps).step_by(16).flat_map(|row| [(row, 0), (row, 16)]) {
+            // SAFETY: AVX-512 is there; 16 rows and columns from here on lie inside of the block.
             unsafe { x86::transpose16(from.add(row * STRIP + column), STRIP, to.add(column * steps + row), steps) }
         }
         return;
     }
     for row in 0..steps {
         for column in 0..STRIP {
+            // SAFETY: the row is below `steps` and the column below the strip's.
             unsafe { *to.add(column * steps + row) = *from.add(row * STRIP + column) }
         }
     }
@@ -310,6 +314,7 @@ mod x86 {
     /// AVX-512 is there; `from` has 16 rows of `from_stride`, `to` of `to_stride` words.
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn transpose16(from: *const u32, from_stride: usize, to: *mut u32, to_stride: usize) {
+        // SAFETY: as the caller promises.
         unsafe {
             let mut a = [_mm512_setzero_si512(); 16];
             for (row, a) in a.iter_mut().enumerate() {

@@ -25,6 +25,7 @@ impl<T> Shared<T> {
     /// # Safety
     /// `index` lies inside of the memory behind the pointer.
     pub(crate) unsafe fn at(self, index: usize) -> *mut T {
+        // SAFETY: as the caller promises.
         unsafe { self.0.add(index) }
     }
 }
@@ -47,12 +48,14 @@ impl<T: Copy + Send> Build<T> {
     /// `index` is at most the length.
     pub(crate) unsafe fn at(&self, index: usize) -> *mut T {
         debug_assert!(index <= self.length);
+        // SAFETY: as the caller promises.
         unsafe { self.pointer.at(index) }
     }
 
     /// # Safety
     /// Every place was written.
     pub(crate) unsafe fn finish(mut self) -> Vec<T> {
+        // SAFETY: as the caller promises; the capacity is at least the length.
         unsafe { self.values.set_len(self.length) };
         self.values
     }

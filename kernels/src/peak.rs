@@ -25,6 +25,7 @@ multiversion! { fn spin(times: usize, bf16: bool) -> f64 = body; }
 #[inline(always)]
 unsafe fn body<L: Lanes>(times: usize, bf16: bool) -> f64 {
     const CHAINS: usize = 12;
+    // SAFETY: inside of `multiversion!` the instruction set is there, and nothing but registers is touched.
     unsafe {
         let mut sums = [L::splat(1.0); CHAINS];
         let (a, b) = (L::splat(std::hint::black_box(0.999)), L::splat(std::hint::black_box(1e-3)));

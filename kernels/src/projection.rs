@@ -132,6 +132,7 @@ fn low_rank<E: Element>(x: &[E], left: &Left, rows: usize, parts: &[Part], input
     let (ranks, rank) = offsets(parts, Part::rank);
     let build = Build::new(rows * rank);
     let fill = |left: &Left, first: usize, a: &Packed| {
+        // SAFETY: `build` has `rows * rank` places, and `first` is a column of its first row.
         let target = Target { pointer: Shared::new(unsafe { build.at(first) }), stride: rank };
         // SAFETY: the columns from `first` on are those of the rows of `a`.
         unsafe { sum_of_products(&[Pair { left, inputs, offset: 0, right: a }], rows, Start::ZERO, target) }

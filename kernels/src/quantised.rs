@@ -302,6 +302,7 @@ unsafe fn dequantise_rows_body<L: Lanes, E: Element>(
             let place = first + done;
             let run = (BLOCK - place % BLOCK).min(count - done);
             let scale = matrix.scale(place / BLOCK, map);
+            // SAFETY: as the caller promises; the run ends with its block.
             unsafe { run_of_block::<L, E>(matrix, place, run, scale, out.add(r * stride + done)) }
             done += run;
         }
@@ -311,6 +312,8 @@ unsafe fn dequantise_rows_body<L: Lanes, E: Element>(
 /// `count` values of one block from `place` on.
 #[inline(always)]
 unsafe fn run_of_block<L: Lanes, E: Element>(matrix: &Quantised, place: usize, count: usize, scale: f32, out: *mut E) {
+    // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values, and
+    // no lane past them is touched.
     unsafe {
         let factor = L::splat(scale);
         // A vector of nf4 begins with a whole byte.

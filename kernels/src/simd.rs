@@ -9,6 +9,10 @@
 //! alignment.
 
 #![allow(clippy::missing_safety_doc, reason = "the two conditions above hold for all methods")]
+#![allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "each is the body of such a method: its caller keeps both conditions"
+)]
 
 use std::sync::OnceLock;
 
@@ -260,6 +264,10 @@ macro_rules! multiversion {
         $(-> $result:ty)? = $body:ident;) => {
         $(#[$attribute])*
         #[allow(clippy::too_many_arguments, reason = "as the body takes them")]
+        #[allow(
+            clippy::undocumented_unsafe_blocks,
+            reason = "the caller keeps the body's conditions, and `level` says which instruction sets are there"
+        )]
         $vis unsafe fn $name $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             {

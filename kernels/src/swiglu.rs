@@ -43,6 +43,7 @@ struct Silu;
 impl Activation for Silu {
     #[inline(always)]
     unsafe fn inner<L: Lanes>(x: L::V) -> (L::V, L::V) {
+        // SAFETY: inside of `multiversion!` the instruction set is there, and nothing but registers is touched.
         (x, unsafe { L::splat(1.0) })
     }
 }
@@ -54,6 +55,7 @@ impl Activation for GeluTanh {
     #[inline(always)]
     unsafe fn inner<L: Lanes>(x: L::V) -> (L::V, L::V) {
         const FACTOR: f32 = 1.595_769;
+        // SAFETY: inside of `multiversion!` the instruction set is there, and nothing but registers is touched.
         unsafe {
             // Past 10 the sigmoid is 0 or 1 to the last bit, and the cube must not grow to infinity. Operands in this
             // order give NaN back when `x` is NaN.
@@ -110,6 +112,8 @@ multiversion! {
 #[inline(always)]
 unsafe fn forward_body<L: Lanes, E: Element, A: Activation>(gate_up: *const E, y: *mut E, width: usize) {
     for i in (0..width).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `width` values,
+        // `gate_up` twice as many, and no lane past them is touched.
         unsafe {
             let gate = E::load::<L>(gate_up.add(i), width - i);
             let up = E::load::<L>(gate_up.add(width + i), width - i);
@@ -128,6 +132,8 @@ unsafe fn backward_body<L: Lanes, E: Element, G: Element, A: Activation>(
     width: usize,
 ) {
     for i in (0..width).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `width` values,
+        // `gate_up` twice as many, and no lane past them is touched.
         unsafe {
             let left = width - i;
             let gate = E::load::<L>(gate_up.add(i), left);

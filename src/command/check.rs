@@ -62,7 +62,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
             let all = shown.iter().flat_map(|(why, examples)| examples.iter().map(move |example| whole(why, example)));
             object["examples"] = all.collect();
         }
-        print(&format!("{object:#}\n"))?;
+        print(&format!("{}\n", faults::json::shown(format!("{object:#}"))))?;
         return Ok(Outcome::Done);
     }
     for warning in warnings {

@@ -60,7 +60,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
             Report::Difference(DifferenceReport::new((path, &sides.0), (other, &sides.1))?)
         }
     };
-    print(&if arguments.json { format!("{:#}\n", json!(report)) } else { report.text() })?;
+    let text = if arguments.json { faults::json::shown(format!("{:#}\n", json!(report))) } else { report.text() };
+    print(&text)?;
     Ok(Outcome::Done)
 }
 

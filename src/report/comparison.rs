@@ -65,7 +65,7 @@ pub fn write_sweep(folder: &Path) -> Result<(Option<String>, PathBuf), Fault> {
 /// A baseline that is no arm, a file that cannot be written.
 pub fn write(comparison: &Comparison, out: &Path) -> Result<(), Fault> {
     let page = pages::render(comparison).map_err(|unknown| fault_of(&unknown))?;
-    fs_err::write(out, page).map_err(|error| Fault::of_file("cannot write the page", out, &error))
+    checkpoints::write_whole(out, page.as_bytes())
 }
 
 fn fault_of(unknown: &UnknownBaseline) -> Fault {

@@ -11,6 +11,7 @@ mod bench;
 mod brought;
 mod check;
 mod cluster;
+mod dependencies;
 mod diffuse;
 #[cfg(target_os = "linux")]
 mod disk;
@@ -22,6 +23,7 @@ mod export;
 mod files;
 mod fixtures;
 mod head;
+mod hostile;
 mod house;
 mod hub;
 mod identity;

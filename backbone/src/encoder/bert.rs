@@ -55,7 +55,7 @@ impl BertConfig {
     /// # Errors
     /// No such file, or an encoder of another class.
     pub fn read(path: &Path) -> Result<Self, Fault> {
-        let text = fs_err::read_to_string(path).map_err(|error| {
+        let text = faults::read_text(path).map_err(|error| {
             Fault::new(format!("cannot read the encoder's `config.json`: {error}"))
                 .at(Place::file(path))
                 .hint("`encoder` must be the folder of a Hugging Face model")

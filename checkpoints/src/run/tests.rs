@@ -188,6 +188,49 @@ fn every_changed_or_cut_file_is_found_and_the_run_falls_back() {
     }
 }
 
+/// What cannot be read may be whole: the one before is not that. Not readable, not even by root: a name that is too long for
+/// the system, as of a file that its manifest lists.
+#[test]
+fn no_older_checkpoint_is_taken_for_one_that_cannot_be_read() {
+    let (_guard, run) = new_run();
+    run.save(1, &contents(1), &KEEP).unwrap();
+    let folder = run.save(2, &contents(2), &KEEP).unwrap();
+    let path = folder.join(MANIFEST);
+    let manifest = fs::read_to_string(&path).unwrap();
+    fs::write(&path, manifest.replace("state.json", &"s".repeat(300))).unwrap();
+    let told = run.latest().unwrap_err().to_string();
+    assert!(told.contains("cannot look at this") && told.contains("sss"), "{told}");
+    assert!(told.contains(&format!("to have that, remove `{}`", folder.display())), "{told}");
+    // A folder in place of a file is damage that everybody sees.
+    fs::write(&path, manifest).unwrap();
+    fs::remove_file(folder.join("state.json")).unwrap();
+    fs::create_dir(folder.join("state.json")).unwrap();
+    assert_holds(&run.latest().unwrap().unwrap(), 1, &contents(1));
+}
+
+#[test]
+fn a_file_that_is_asked_for_is_whole_or_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("page.html");
+    files::write_whole(&path, b"one").unwrap();
+    for failure in [Failure::Crash, Failure::Full] {
+        for at in 0..3 {
+            let (written, struck) = failing(at, failure, || files::write_whole(&path, b"another"));
+            assert!(written.is_err() && struck);
+            assert_eq!(fs::read(&path).unwrap(), b"one");
+        }
+    }
+    let link = folder.path().join("link.html");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    files::write_whole(&link, b"two").unwrap();
+    assert_eq!((fs::read(&path).unwrap(), link.is_symlink()), (b"two".to_vec(), true));
+    let told = files::write_whole(folder.path(), b"three").unwrap_err().to_string();
+    assert!(told.contains("it is a folder"), "{told}");
+    let told = files::write_whole(&folder.path().join("no/page.html"), b"three").unwrap_err().to_string();
+    assert!(told.contains("page.html: cannot write this: there is no such file or folder"), "{told}");
+    assert_eq!(files::write_whole(std::path::Path::new("/dev/null"), b"four"), Ok(()));
+}
+
 #[test]
 fn a_manifest_cannot_lead_out_of_its_folder() {
     let (_guard, run) = new_run();

@@ -1,7 +1,7 @@
 //! Arguments of filters, functions and methods by place or by name, as Python takes them.
 
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::{Error, ErrorKind, State, Value};
 
 /// The arguments under their names; `None` where one is absent.
 pub(super) fn bind<const N: usize>(
@@ -57,3 +57,20 @@ pub(super) fn flag(argument: &Option<Value>) -> bool {
 pub(super) fn is_number(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Number | ValueKind::Bool)
 }
+
+/// Refuses to make so many bytes more than the rendering may: the engine charges for what a filter gives once it is made,
+/// which is too late where it does not fit into memory.
+pub(super) fn room(state: &State, bytes: usize) -> Result<(), Error> {
+    match state.fuel_levels() {
+        Some((_, left)) if bytes as u64 / BYTES >= left => Err(Error::from(ErrorKind::OutOfFuel)),
+        _ => Ok(()),
+    }
+}
+
+/// Charges for looking at so many bytes.
+pub(super) fn charge(state: &State, bytes: usize) -> Result<(), Error> {
+    state.consume_fuel(bytes as u64 / BYTES)
+}
+
+/// What one unit of fuel pays for (minijinja 3.1, `vm/fuel.rs`).
+const BYTES: u64 = 64;

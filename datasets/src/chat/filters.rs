@@ -3,7 +3,7 @@
 use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, State, Value, filters};
 
-use super::arguments::{bind, flag, given, is_number, refused, whole};
+use super::arguments::{bind, charge, flag, given, is_number, refused, room, whole};
 use super::{json, methods, python};
 
 /// Gives them to an environment.
@@ -20,9 +20,9 @@ pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_filter("int", int);
     environment.add_filter("float", float);
     environment.add_filter("first", |value: Value| Ok::<_, Error>(value.try_iter()?.next().unwrap_or_default()));
-    environment.add_filter("string", |value: Value| match value.as_str() {
-        Some(_) => value,
-        None => Value::from(python::text(&value)),
+    environment.add_filter("string", |state: &State, value: Value| match value.as_str() {
+        Some(_) => Ok(value),
+        None => python::text(state, &value).map(Value::from),
     });
     environment.add_filter("trim", trim);
     environment.add_filter("join", join);
@@ -36,25 +36,30 @@ pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_filter(PERCENT, percent);
     environment.add_filter(ITEMS, items);
     environment.add_filter(LETTERS, letters);
-    environment.add_filter(UNPACKED, |value: Value| {
-        let items = items(value)?;
-        Ok::<_, Error>(match items.kind() {
-            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => items.try_iter()?.map(letters).collect(),
-            _ => items,
-        })
+    environment.add_filter(UNPACKED, |state: &State, value: Value| {
+        let items = items(state, value)?;
+        match items.kind() {
+            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
+                items.try_iter()?.map(|item| letters(state, item)).collect()
+            }
+            _ => Ok(items),
+        }
     });
 }
 
-fn items(value: Value) -> Result<Value, Error> {
+fn items(state: &State, value: Value) -> Result<Value, Error> {
     // Minijinja does not know how many letters a text has, and so not which is the last.
-    if value.is_none() { Err(refused("`none` is not iterable")) } else { Ok(letters(value)) }
+    if value.is_none() { Err(refused("`none` is not iterable")) } else { letters(state, value) }
 }
 
 /// A text as the list of its letters, anything else as it is.
-fn letters(value: Value) -> Value {
+fn letters(state: &State, value: Value) -> Result<Value, Error> {
     match value.as_str() {
-        Some(text) => text.chars().map(String::from).collect(),
-        None => value,
+        Some(text) => {
+            room(state, text.len().saturating_mul(size_of::<Value>()))?;
+            Ok(text.chars().map(String::from).collect())
+        }
+        None => Ok(value),
     }
 }
 
@@ -70,10 +75,34 @@ pub(super) const LETTERS: &str = "__letters__";
 /// What the operator `%` becomes: minijinja's takes numbers alone.
 pub(super) const PERCENT: &str = "__percent__";
 
-fn percent(left: Value, right: Value) -> Result<Value, Error> {
+fn percent(state: &State, left: Value, right: Value) -> Result<Value, Error> {
     let Some(format) = left.as_str() else { return modulo(&left, &right) };
     let arguments: Vec<Value> = if right.is_tuple() { right.try_iter()?.collect() } else { vec![right] };
+    room_to_format(state, format, &arguments)?;
     minijinja::formatting::format(minijinja::formatting::FormatStyle::Printf, format, &arguments).map(Value::from)
+}
+
+/// Refuses a format whose text could not be paid for: each field may have the longest argument, and its own width.
+pub(super) fn room_to_format(state: &State, format: &str, arguments: &[Value]) -> Result<(), Error> {
+    let (mut longest, mut widths, mut digits) = (0, 0usize, 0usize);
+    for argument in arguments {
+        let items = if argument.is_kwargs() { argument.try_iter()?.collect() } else { Vec::new() };
+        for value in items.iter().map(|key| argument.get_item(key)).chain([Ok(argument.clone())]) {
+            let value = value?;
+            longest = longest.max(python::text(state, &value)?.len());
+            // `%*d` takes its width from one.
+            let width = if format.contains('*') { i64::try_from(value).unwrap_or(0).unsigned_abs() } else { 0 };
+            widths = widths.saturating_add(usize::try_from(width).unwrap_or(usize::MAX));
+        }
+    }
+    for letter in format.chars().chain(['.']) {
+        match letter.to_digit(10) {
+            Some(digit) => digits = digits.saturating_mul(10).saturating_add(digit as usize),
+            None => widths = widths.saturating_add(std::mem::take(&mut digits)),
+        }
+    }
+    let fields = format.matches(['%', '{']).count();
+    room(state, widths.saturating_add(format.len()).saturating_add(fields.saturating_mul(longest)))
 }
 
 /// The remainder with the sign of the divisor.
@@ -120,11 +149,18 @@ fn default(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error>
     Ok(if is_absent { otherwise.unwrap_or_else(|| Value::from("")) } else { value })
 }
 
-fn replace(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+fn replace(state: &State, value: Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let [old, new, count] = bind("replace", &arguments.into_values(), ["old", "new", "count"])?;
-    let text = |value: &Option<Value>| value.as_ref().map(python::text).unwrap_or_default();
     let count = whole(&count)?.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
-    Ok(Value::from(python::text(&value).replacen(&text(&old), &text(&new), count)))
+    let (old, new) = (python::text_of(state, &old)?, python::text_of(state, &new)?);
+    replaced(state, &python::text(state, &value)?, &old, &new, count).map(Value::from)
+}
+
+/// `str.replace`.
+pub(super) fn replaced(state: &State, text: &str, old: &str, new: &str, count: usize) -> Result<String, Error> {
+    let found = text.matches(old).take(count).count();
+    room(state, found.saturating_mul(new.len()).saturating_add(text.len()))?;
+    Ok(text.replacen(old, new, count))
 }
 
 /// Arguments by name, for filters of minijinja that take them so alone.
@@ -138,21 +174,27 @@ fn sort(state: &mut State, value: Value, arguments: Rest<ValueOrKwargs>) -> Resu
     filters::sort(state, value, by_name(names, bound))
 }
 
-fn dictsort(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+fn dictsort(state: &State, value: Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let names = ["case_sensitive", "by", "reverse"];
     let bound = bind("dictsort", &arguments.into_values(), names)?;
+    charge(state, value.len().unwrap_or(0).saturating_mul(10 * size_of::<Value>()))?;
     filters::dictsort(&value, by_name(names, bound))
 }
 
-fn indent(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
+fn indent(state: &State, value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let [width, first, blank] = bind("indent", &arguments.into_values(), ["width", "first", "blank"])?;
     let blanks = match given(&width).and_then(Value::as_str) {
         Some(text) => text.to_owned(),
-        None => " ".repeat(usize::try_from(whole(&width)?.unwrap_or(4)).unwrap_or(0).min(1 << 10)),
+        None => {
+            let width = usize::try_from(whole(&width)?.unwrap_or(4)).unwrap_or(0);
+            room(state, width)?;
+            " ".repeat(width)
+        }
     };
     // So that a line break at the end begins a line.
-    let text = python::text(&value) + "\n";
+    let text = python::text(state, &value)? + "\n";
     let lines = python::lines(&text, false);
+    room(state, lines.len().saturating_mul(blanks.len() + size_of::<String>()).saturating_add(text.len()))?;
     let indented = |(index, line): (usize, &&str)| {
         let takes = if index == 0 { flag(&first) } else { flag(&blank) || !line.is_empty() };
         if takes { format!("{blanks}{line}") } else { (*line).to_owned() }
@@ -211,43 +253,50 @@ fn float(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     })
 }
 
-fn trim(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
+fn trim(state: &State, value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let [letters] = bind("trim", &arguments.into_values(), ["chars"])?;
-    let text = python::text(&value);
+    let text = python::text(state, &value)?;
     Ok(match given(&letters).and_then(Value::as_str) {
         Some(letters) => text.trim_matches(|letter| letters.contains(letter)).to_owned(),
         None => text.trim_matches(python::is_blank).to_owned(),
     })
 }
 
-fn join(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
+fn join(state: &State, value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let [between, attribute] = bind("join", &arguments.into_values(), ["d", "attribute"])?;
-    let between = between.as_ref().map(python::text).unwrap_or_default();
-    let item = |item: Value| match given(&attribute) {
-        None => Ok(python::text(&item)),
+    let between = python::text_of(state, &between)?;
+    let of_item = |item: Value| match given(&attribute) {
+        None => Ok(item),
         Some(name) => match name.as_str() {
-            Some(path) => {
-                let found = path.split('.').try_fold(item, |value, name| match name.parse::<usize>() {
-                    Ok(index) => value.get_item_by_index(index),
-                    Err(_) => value.get_attr(name),
-                });
-                found.map(|found| python::text(&found))
-            }
-            None => item.get_item(name).map(|found| python::text(&found)),
+            Some(path) => path.split('.').try_fold(item, |value, name| match name.parse::<usize>() {
+                Ok(index) => value.get_item_by_index(index),
+                Err(_) => value.get_attr(name),
+            }),
+            None => item.get_item(name),
         },
     };
+    let mut out = String::new();
     if value.is_undefined() {
-        return Ok(String::new());
+        return Ok(out);
     }
-    Ok(value.try_iter()?.map(item).collect::<Result<Vec<_>, _>>()?.join(&between))
+    for (index, item) in value.try_iter()?.enumerate() {
+        if index > 0 {
+            out.push_str(&between);
+        }
+        out.push_str(&python::text(state, &of_item(item)?)?);
+        charge(state, size_of::<Value>())?;
+        room(state, out.len() + between.len())?;
+    }
+    Ok(out)
 }
 
-fn escape(value: Value) -> Value {
+fn escape(state: &State, value: Value) -> Result<Value, Error> {
     if value.is_safe() {
-        return value;
+        return Ok(value);
     }
-    let mut out = String::new();
-    for letter in python::text(&value).chars() {
+    let (text, mut out) = (python::text(state, &value)?, String::new());
+    room(state, text.len().saturating_mul(6))?;
+    for letter in text.chars() {
         match letter {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -257,17 +306,19 @@ fn escape(value: Value) -> Value {
             _ => out.push(letter),
         }
     }
-    Value::from_safe_string(out)
+    Ok(Value::from_safe_string(out))
 }
 
-fn truncate(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
+fn truncate(state: &State, value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let names = ["length", "killwords", "end", "leeway"];
     let [length, within_words, end, leeway] = bind("truncate", &arguments.into_values(), names)?;
-    let letters: Vec<char> = python::text(&value).chars().collect();
+    let text = python::text(state, &value)?;
+    room(state, text.len().saturating_mul(size_of::<char>()))?;
+    let letters: Vec<char> = text.chars().collect();
     let length = usize::try_from(whole(&length)?.unwrap_or(255)).unwrap_or(0);
     let leeway = usize::try_from(whole(&leeway)?.unwrap_or(5)).unwrap_or(0);
-    let end = end.as_ref().map_or_else(|| "...".to_owned(), python::text);
-    if letters.len() <= length + leeway {
+    let end = end.as_ref().map_or_else(|| Ok("...".to_owned()), |end| python::text(state, end))?;
+    if letters.len() <= length.saturating_add(leeway) {
         return Ok(letters.into_iter().collect());
     }
     let kept: String = letters[..length.saturating_sub(end.chars().count()).min(letters.len())].iter().collect();
@@ -275,39 +326,46 @@ fn truncate(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Erro
     Ok(format!("{kept}{end}"))
 }
 
-fn wordcount(value: Value) -> usize {
-    let text = python::text(&value);
-    text.split(|letter: char| !letter.is_alphanumeric() && letter != '_').filter(|word| !word.is_empty()).count()
+fn wordcount(state: &State, value: Value) -> Result<usize, Error> {
+    let text = python::text(state, &value)?;
+    let words = text.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    Ok(words.filter(|word| !word.is_empty()).count())
 }
 
-fn center(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
+fn center(state: &State, value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let [width] = bind("center", &arguments.into_values(), ["width"])?;
-    let text = python::text(&value);
-    let width = usize::try_from(whole(&width)?.unwrap_or(80)).unwrap_or(0).min(1 << 20);
+    let text = python::text(state, &value)?;
+    let width = usize::try_from(whole(&width)?.unwrap_or(80)).unwrap_or(0);
+    room(state, width.saturating_add(text.len()))?;
     let missing = width.saturating_sub(text.chars().count());
     let before = methods::before_centered(missing, width.max(text.chars().count()));
     Ok(format!("{}{text}{}", " ".repeat(before), " ".repeat(missing - before)))
 }
 
-fn urlencode(value: Value) -> Result<String, Error> {
-    let quoted = |text: &str, in_query: bool| {
+fn urlencode(state: &State, value: Value) -> Result<String, Error> {
+    let quoted = |value: &Value, in_query: bool| {
         let byte = |byte: u8| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' => char::from(byte).to_string(),
             b'/' if !in_query => "/".into(),
             b' ' if in_query => "+".into(),
             _ => format!("%{byte:02X}"),
         };
-        text.bytes().map(byte).collect::<String>()
+        let text = python::text(state, value)?;
+        room(state, text.len().saturating_mul(3))?;
+        Ok::<_, Error>(text.bytes().map(byte).collect::<String>())
     };
     if value.as_str().is_some() || !matches!(value.kind(), ValueKind::Map | ValueKind::Seq) {
-        return Ok(quoted(&python::text(&value), false));
+        return quoted(&value, false);
     }
-    let pair = |item: Value| {
+    let mut out = String::new();
+    for item in value.try_iter()? {
         let (key, value) = match value.kind() {
             ValueKind::Map => (item.clone(), value.get_item(&item)?),
             _ => (item.get_item_by_index(0)?, item.get_item_by_index(1)?),
         };
-        Ok::<_, Error>(format!("{}={}", quoted(&python::text(&key), true), quoted(&python::text(&value), true)))
-    };
-    Ok(value.try_iter()?.map(pair).collect::<Result<Vec<_>, _>>()?.join("&"))
+        out.push_str(if out.is_empty() { "" } else { "&" });
+        out.push_str(&format!("{}={}", quoted(&key, true)?, quoted(&value, true)?));
+        room(state, out.len())?;
+    }
+    Ok(out)
 }

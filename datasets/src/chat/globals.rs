@@ -5,16 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use minijinja::value::{Object, ObjectRepr, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Error, ErrorKind, State, Value};
 
-use super::arguments::{bind, refused};
+use super::arguments::{bind, charge, refused};
 use super::python;
 
 /// `raise_exception(message)`.
-pub(super) fn raise_exception(message: Value) -> Result<Value, Error> {
-    Err(refused(python::text(&message)))
+pub(super) fn raise_exception(state: &State, message: Value) -> Result<Value, Error> {
+    Err(refused(python::text(state, &message)?))
 }
 
 /// `dict(pairs or another dictionary, name=value, ..)`.
-pub(super) fn dict(arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+pub(super) fn dict(state: &State, arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let mut pairs: Vec<(Value, Value)> = Vec::new();
     for value in arguments.into_values() {
         for item in value.try_iter()? {
@@ -22,6 +22,8 @@ pub(super) fn dict(arguments: Rest<ValueOrKwargs>) -> Result<Value, Error> {
                 ValueKind::Map => (item.clone(), value.get_item(&item)?),
                 _ => (item.get_item_by_index(0)?, item.get_item_by_index(1)?),
             };
+            // Each is looked for among all others.
+            charge(state, size_of::<Value>() * pairs.len())?;
             match pairs.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, known)) => *known = item,
                 None => pairs.push((key, item)),

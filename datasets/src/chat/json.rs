@@ -1,13 +1,14 @@
 //! The filter `tojson`: Python's `json.dumps`.
 
 use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
-use minijinja::{Error, Value};
+use minijinja::{Error, State, Value};
 
-use super::arguments::{bind, flag, given, refused};
+use super::arguments::{bind, flag, given, refused, room};
 use super::python;
 
 /// How `json.dumps` is asked to write.
-struct Style {
+struct Style<'a> {
+    state: &'a State<'a, 'a>,
     ascii: bool,
     indent: Option<String>,
     between: String,
@@ -16,28 +17,39 @@ struct Style {
 }
 
 /// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`.
-pub(super) fn to_json(value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
+pub(super) fn to_json(state: &State, value: Value, arguments: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
     let [ascii, indent, separators, sorted] = bind("tojson", &arguments.into_values(), names)?;
     let indent = match given(&indent) {
         Some(indent) => Some(match indent.as_str() {
             Some(text) => text.to_owned(),
-            None => " ".repeat(usize::try_from(i64::try_from(indent.clone())?).unwrap_or(0)),
+            None => {
+                let width = usize::try_from(i64::try_from(indent.clone())?).unwrap_or(0);
+                room(state, width)?;
+                " ".repeat(width)
+            }
         }),
         None => None,
     };
     let (between, colon) = match given(&separators) {
-        Some(pair) => (python::text(&pair.get_item_by_index(0)?), python::text(&pair.get_item_by_index(1)?)),
+        Some(pair) => {
+            (python::text(state, &pair.get_item_by_index(0)?)?, python::text(state, &pair.get_item_by_index(1)?)?)
+        }
         None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
     };
-    let style = Style { ascii: flag(&ascii), indent, between, colon, sorted: flag(&sorted) };
+    let style = Style { state, ascii: flag(&ascii), indent, between, colon, sorted: flag(&sorted) };
     let mut out = String::new();
     style.write(&value, 0, &mut out)?;
     Ok(out)
 }
 
-impl Style {
+impl Style<'_> {
     fn write(&self, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+        if depth > python::DEPTH {
+            return Err(python::too_deep());
+        }
+        // A list that holds another twice is written with more letters than anything else has bytes.
+        room(self.state, out.len() * python::WRITTEN)?;
         match value.kind() {
             ValueKind::None => out.push_str("null"),
             ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
@@ -74,19 +86,21 @@ impl Style {
     ) -> Result<(), Error> {
         let line = |depth: usize, out: &mut String| {
             if let Some(indent) = self.indent.as_ref().filter(|_| count > 0) {
+                room(self.state, out.len() + indent.len().saturating_mul(depth))?;
                 out.push('\n');
                 out.push_str(&indent.repeat(depth));
             }
+            Ok::<_, Error>(())
         };
         out.push(brackets.0);
         for index in 0..count {
             if index > 0 {
                 out.push_str(&self.between);
             }
-            line(depth + 1, out);
+            line(depth + 1, out)?;
             item(index, out)?;
         }
-        line(depth, out);
+        line(depth, out)?;
         out.push(brackets.1);
         Ok(())
     }
@@ -114,7 +128,7 @@ impl Style {
 }
 
 fn number(value: &Value) -> String {
-    match python::repr(value).as_str() {
+    match python::number(value).as_str() {
         "nan" => "NaN".into(),
         "inf" => "Infinity".into(),
         "-inf" => "-Infinity".into(),
@@ -125,7 +139,7 @@ fn number(value: &Value) -> String {
 /// A key as `json.dumps` writes it.
 fn name(key: &Value) -> Result<String, Error> {
     match key.kind() {
-        ValueKind::String => Ok(python::text(key)),
+        ValueKind::String => Ok(key.as_str().unwrap_or_default().to_owned()),
         ValueKind::Number => Ok(number(key)),
         ValueKind::None => Ok("null".into()),
         ValueKind::Bool => Ok(if key.is_true() { "true" } else { "false" }.into()),

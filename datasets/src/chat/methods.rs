@@ -4,19 +4,26 @@ use minijinja::value::{Tuple, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
-use super::arguments::{bind, flag, given, refused, string, whole};
+use super::arguments::{bind, charge, flag, given, refused, room, string, whole};
+use super::filters::{replaced, room_to_format};
 use super::python;
 
 /// Calls `method` of `value`.
 pub(super) fn call(state: &mut State, value: &Value, method: &str, arguments: &[Value]) -> Result<Value, Error> {
     let found = match (value.kind(), value.as_str()) {
-        (ValueKind::String, Some(text)) => match parts(text, method, arguments)? {
-            Some(found) => Some(found),
-            None => match places(text, method, arguments)? {
+        (ValueKind::String, Some(text)) => {
+            charge(state, text.len())?;
+            if method == "format" {
+                room_to_format(state, text, arguments)?;
+            }
+            match parts(state, text, method, arguments)? {
                 Some(found) => Some(found),
-                None => words(text, method, arguments)?,
-            },
-        },
+                None => match places(text, method, arguments)? {
+                    Some(found) => Some(found),
+                    None => words(state, text, method, arguments)?,
+                },
+            }
+        }
         (ValueKind::Seq, _) => list(value, method, arguments)?,
         (ValueKind::Map, _) if method == "copy" => Some(value.clone()),
         _ => None,
@@ -25,7 +32,9 @@ pub(super) fn call(state: &mut State, value: &Value, method: &str, arguments: &[
 }
 
 /// What cuts a string into others, or takes something off its ends.
-fn parts(text: &str, method: &str, arguments: &[Value]) -> Result<Option<Value>, Error> {
+fn parts(state: &State, text: &str, method: &str, arguments: &[Value]) -> Result<Option<Value>, Error> {
+    // What a list takes of so many parts.
+    let listed = |parts: usize| room(state, parts.saturating_mul(size_of::<Value>()).saturating_add(text.len()));
     let three = |(a, b, c): (&str, &str, &str)| Value::from(Tuple::from([a.into(), b.into(), c.into()]));
     Ok(Some(match method {
         "strip" | "lstrip" | "rstrip" => {
@@ -40,11 +49,15 @@ fn parts(text: &str, method: &str, arguments: &[Value]) -> Result<Option<Value>,
             let [separator, most] = bind(method, arguments, ["sep", "maxsplit"])?;
             let most = whole(&most)?.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
             match given(&separator).map(|separator| separator.as_str()) {
-                None => by_blanks(text, most, method == "rsplit").into_iter().collect(),
+                None => {
+                    listed(text.split(python::is_blank).count().min(most))?;
+                    by_blanks(text, most, method == "rsplit").into_iter().collect()
+                }
                 Some(None) => return Err(refused(format!("{method}() takes a string"))),
                 Some(Some("")) => return Err(refused("empty separator")),
                 Some(Some(separator)) => {
                     let most = most.saturating_add(1);
+                    listed(text.matches(separator).count().min(most))?;
                     if method == "split" {
                         text.splitn(most, separator).collect()
                     } else {
@@ -75,16 +88,22 @@ fn parts(text: &str, method: &str, arguments: &[Value]) -> Result<Option<Value>,
         }
         "splitlines" => {
             let [keep] = bind(method, arguments, ["keepends"])?;
-            python::lines(text, flag(&keep)).into_iter().collect()
+            let lines = python::lines(text, flag(&keep));
+            listed(lines.len())?;
+            lines.into_iter().collect()
         }
         "join" => {
             let [items] = bind(method, arguments, ["iterable"])?;
             let items = items.ok_or_else(|| refused("join() takes one argument"))?;
-            let items = items.try_iter()?.map(|item| match item.as_str() {
-                Some(text) => Ok(text.to_owned()),
-                None => Err(refused(format!("join() takes strings, found {}", item.kind()))),
-            });
-            Value::from(items.collect::<Result<Vec<_>, _>>()?.join(text))
+            let mut out = String::new();
+            for (index, item) in items.try_iter()?.enumerate() {
+                let refusal = || refused(format!("join() takes strings, found {}", item.kind()));
+                out.push_str(if index > 0 { text } else { "" });
+                out.push_str(item.as_str().ok_or_else(refusal)?);
+                charge(state, size_of::<Value>())?;
+                room(state, out.len() + text.len())?;
+            }
+            Value::from(out)
         }
         _ => return Ok(None),
     }))
@@ -164,14 +183,14 @@ fn places(text: &str, method: &str, arguments: &[Value]) -> Result<Option<Value>
 }
 
 /// What writes a string otherwise, or says of which letters it is.
-fn words(text: &str, method: &str, arguments: &[Value]) -> Result<Option<Value>, Error> {
+fn words(state: &State, text: &str, method: &str, arguments: &[Value]) -> Result<Option<Value>, Error> {
     let all = |holds: fn(char) -> bool| Value::from(!text.is_empty() && text.chars().all(holds));
     Ok(Some(match method {
         "replace" => {
             let [old, new, count] = bind(method, arguments, ["old", "new", "count"])?;
             let (old, new) = (string(method, &old)?, string(method, &new)?);
             let count = whole(&count)?.and_then(|count| usize::try_from(count).ok()).unwrap_or(usize::MAX);
-            Value::from(text.replacen(old, new, count))
+            Value::from(replaced(state, text, old, new, count)?)
         }
         "title" => Value::from(title(text)),
         "swapcase" => {
@@ -185,23 +204,28 @@ fn words(text: &str, method: &str, arguments: &[Value]) -> Result<Option<Value>,
             let [width] = bind(method, arguments, ["width"])?;
             let sign = text.len() - text.trim_start_matches(['+', '-']).len();
             let sign = sign.min(1);
-            let zeros = padding(text, &width)?;
+            let zeros = padding(state, text, &width)?;
             Value::from(format!("{}{}{}", &text[..sign], "0".repeat(zeros), &text[sign..]))
         }
         "center" | "ljust" | "rjust" => {
             let [width, filler] = bind(method, arguments, ["width", "fillchar"])?;
             let filler = filler.as_ref().and_then(Value::as_str).unwrap_or(" ");
-            let missing = padding(text, &width)?;
+            let missing = padding(state, text, &width)?;
             let before = match method {
                 "ljust" => 0,
                 "rjust" => missing,
                 _ => before_centered(missing, text.chars().count() + missing),
             };
+            if filler.chars().count() > 1 {
+                return Err(refused(format!("{method}() fills with one letter")));
+            }
             Value::from(format!("{}{text}{}", filler.repeat(before), filler.repeat(missing - before)))
         }
         "expandtabs" => {
             let [size] = bind(method, arguments, ["tabsize"])?;
-            Value::from(without_tabs(text, usize::try_from(whole(&size)?.unwrap_or(8)).unwrap_or(0)))
+            let size = usize::try_from(whole(&size)?.unwrap_or(8)).unwrap_or(0);
+            room(state, text.matches('\t').count().saturating_mul(size).saturating_add(text.len()))?;
+            Value::from(without_tabs(text, size))
         }
         "isspace" => all(python::is_blank),
         "isprintable" => Value::from(text.chars().all(python::is_printable)),
@@ -239,12 +263,12 @@ fn title(text: &str) -> String {
 }
 
 /// Letters that are missing from a width.
-fn padding(text: &str, width: &Option<Value>) -> Result<usize, Error> {
+fn padding(state: &State, text: &str, width: &Option<Value>) -> Result<usize, Error> {
     let width = whole(width)?.ok_or_else(|| refused("a width is missing"))?;
-    if width > 1 << 20 {
-        return Err(refused("the width is too large"));
-    }
-    Ok(usize::try_from(width).unwrap_or(0).saturating_sub(text.chars().count()))
+    let missing = usize::try_from(width).unwrap_or(0).saturating_sub(text.chars().count());
+    // One letter may take four bytes.
+    room(state, missing.saturating_mul(4))?;
+    Ok(missing)
 }
 
 /// How many of the missing letters stand before a centred text: Python gives the odd one to the left of odd widths.
@@ -258,7 +282,7 @@ fn without_tabs(text: &str, size: usize) -> String {
         match letter {
             '\t' if size == 0 => {}
             '\t' => {
-                let blanks = (size - column % size).min(1 << 10);
+                let blanks = size - column % size;
                 out.push_str(&" ".repeat(blanks));
                 column += blanks;
             }

@@ -8,6 +8,8 @@ mod arguments;
 mod date;
 mod filters;
 mod globals;
+#[cfg(test)]
+mod hostile;
 mod json;
 mod methods;
 mod predicates;
@@ -18,8 +20,11 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use faults::{Fault, Place};
+use faults::{Fault, Place, Stopped, apart, apart_again};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
@@ -31,12 +36,19 @@ use crate::conversation::{Conversation, Message};
 use crate::mentions::Mentions;
 use rewrite::{MARK_END, MARK_START};
 
-/// Instructions one rendering may take: a thousand times what a long conversation needs, yet seconds at most.
-const FUEL: u64 = 20_000_000;
+/// What one rendering may take: an instruction is one, and so are 64 bytes of what is made. A hundred times what a long
+/// conversation needs, yet seconds and some hundred megabytes at most.
+const FUEL: u64 = 5_000_000;
+
+/// How long compiling or rendering may take. Fuel ends nearly everything long before; to compare two values that are made of
+/// one another can take for ever, and is one instruction.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A compiled chat template with the special tokens it may name.
 pub(crate) struct ChatTemplate {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
+    /// A rendering did not come back: none is begun again.
+    is_given_up: AtomicBool,
     tokens: BTreeMap<String, Value>,
     file: String,
     source: String,
@@ -57,18 +69,24 @@ pub(crate) struct Rendered {
 impl ChatTemplate {
     /// Compiles `source`, read from `file`; `moment` is its now.
     pub fn new(file: &str, source: &str, tokens: &[(&str, String)], moment: Moment) -> Result<Self, Fault> {
-        let mut environment = environment(moment);
-        environment.add_template_owned("chat", rewrite::rewritten(source)).map_err(|error| {
-            Fault::new(format!("cannot read the chat template: {}", explain(&error))).at(Place::file(file)).hint(
-                format!(
-                    "mend the template in `{file}`, or name another in its place; rows of `prompt` and `completion` do \
-                     without it"
-                ),
-            )
+        let owned = source.to_owned();
+        let compiled = apart(LIMIT, move || {
+            let mut environment = environment(moment);
+            let rewritten = rewrite::rewritten(&owned)?;
+            environment.add_template_owned("chat", rewritten).map_err(|error| explain(&error))?;
+            Ok(environment)
+        });
+        let compiled: Result<_, String> = compiled.map_err(|stopped| stopped.to_string()).flatten();
+        let environment = compiled.map_err(|reason| {
+            Fault::new(format!("cannot read the chat template: {reason}")).at(Place::file(file)).hint(format!(
+                "mend the template in `{file}`, or name another in its place; rows of `prompt` and `completion` do \
+                 without it"
+            ))
         })?;
         let tokens = tokens.iter().map(|(name, text)| (name.to_string(), Value::from(text.clone()))).collect();
         Ok(Self {
-            environment,
+            environment: Arc::new(environment),
+            is_given_up: AtomicBool::new(false),
             tokens,
             file: file.to_string(),
             source: source.to_string(),
@@ -143,12 +161,29 @@ impl ChatTemplate {
             let message = "a message holds the character U+FDD0 or U+FDD1, by which generated text is marked here";
             return Err(Fault::new(message).hint("no text has a use for it: take it out"));
         }
-        let template = self.environment.get_template("chat").expect("the template was added at the start");
-        let text = template.render(Value::from_pairs(context)).map_err(|error| {
-            Fault::new(format!("the chat template refuses this conversation: {}", explain(&error)))
+        let text = self.rendered(context, LIMIT).map_err(|reason| {
+            Fault::new(format!("the chat template refuses this conversation: {reason}"))
                 .hint(format!("the template is in `{}`", self.file))
         })?;
         self.without_marks(text)
+    }
+
+    /// What the template makes of these variables, or why it does not.
+    fn rendered(&self, context: BTreeMap<String, Value>, limit: Duration) -> Result<String, String> {
+        if self.is_given_up.load(Ordering::Relaxed) {
+            return Err("it did not come to an end with another".into());
+        }
+        let environment = self.environment.clone();
+        let rendered = apart_again(limit, move || {
+            let template = environment.get_template("chat").expect("the template was added at the start");
+            template.render(Value::from_pairs(context)).map_err(|error| explain(&error))
+        });
+        rendered
+            .map_err(|stopped| {
+                self.is_given_up.fetch_or(matches!(stopped, Stopped::Endless(_)), Ordering::Relaxed);
+                stopped.to_string()
+            })
+            .flatten()
     }
 
     /// Takes the marks of generated text out and keeps their places.
@@ -191,7 +226,10 @@ fn environment(moment: Moment) -> Environment<'static> {
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_fuel(Some(FUEL));
     environment.set_unknown_method_callback(methods::call);
-    environment.set_formatter(|out, _, value| out.write_str(&python::text(value)).map_err(Error::from));
+    environment.set_formatter(|out, state, value| match value.as_str() {
+        Some(text) => out.write_str(text).map_err(Error::from),
+        None => out.write_str(&python::text(state, value)?).map_err(Error::from),
+    });
     filters::add(&mut environment);
     environment.add_test("iterable", predicates::is_iterable);
     environment.add_test("sequence", predicates::is_sequence);
@@ -223,7 +261,11 @@ fn as_given(message: &Message) -> Map<String, Json> {
 
 /// What went wrong, with the template's line.
 fn explain(error: &Error) -> String {
-    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    let detail = match error.kind() {
+        ErrorKind::OutOfFuel => Some("it takes more steps, or makes more text, than one rendering may"),
+        _ => error.detail(),
+    };
+    let detail = detail.map_or_else(|| error.kind().to_string(), str::to_owned);
     error.line().map_or(detail.clone(), |line| format!("{detail} (line {line} of the template)"))
 }
 

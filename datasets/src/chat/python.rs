@@ -1,42 +1,85 @@
 //! Values as Python's `str` and `repr` write them.
 
-use minijinja::Value;
 use minijinja::value::ValueKind;
+use minijinja::{Error, State, Value};
+
+use super::arguments::{refused, room};
+
+/// What a byte of a written list costs beside one that is copied: all of the list is walked for it.
+pub(super) const WRITTEN: usize = 16;
+
+/// Lists in lists are written up to here; Python gives up at about as many.
+pub(super) const DEPTH: usize = 500;
 
 /// `str(value)`.
-pub(super) fn text(value: &Value) -> String {
+pub(super) fn text(state: &State, value: &Value) -> Result<String, Error> {
     match value.as_str() {
-        Some(text) => text.to_owned(),
-        None if value.is_undefined() => String::new(),
-        None => repr(value),
+        Some(text) => room(state, text.len()).map(|()| text.to_owned()),
+        None if value.is_undefined() => Ok(String::new()),
+        None => repr(state, value),
     }
 }
 
+/// The same of an argument that may be left out: nothing.
+pub(super) fn text_of(state: &State, value: &Option<Value>) -> Result<String, Error> {
+    value.as_ref().map_or_else(|| Ok(String::new()), |value| text(state, value))
+}
+
 /// `repr(value)`.
-pub(super) fn repr(value: &Value) -> String {
-    let items = |brackets: (&str, &str)| {
-        let items = value.try_iter().into_iter().flatten().map(|item| repr(&item)).collect::<Vec<_>>();
-        format!("{}{}{}", brackets.0, items.join(", "), brackets.1)
+pub(super) fn repr(state: &State, value: &Value) -> Result<String, Error> {
+    let mut out = String::new();
+    write(state, value, DEPTH, &mut out)?;
+    Ok(out)
+}
+
+fn write(state: &State, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+    // A list that holds another twice is written with more letters than anything else has bytes.
+    room(state, out.len() * WRITTEN)?;
+    let deeper = || depth.checked_sub(1).ok_or_else(too_deep);
+    let items = |brackets: (&str, &str), out: &mut String| {
+        out.push_str(brackets.0);
+        let depth = deeper()?;
+        for (index, item) in value.try_iter().into_iter().flatten().enumerate() {
+            out.push_str(if index > 0 { ", " } else { "" });
+            write(state, &item, depth, out)?;
+        }
+        out.push_str(brackets.1);
+        Ok::<_, Error>(())
     };
     match value.kind() {
-        ValueKind::Undefined => "Undefined".to_owned(),
-        ValueKind::String => quoted(value.as_str().unwrap_or_default()),
-        ValueKind::Number if !value.is_integer() => {
-            f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float)
-        }
-        ValueKind::Seq if value.is_tuple() && value.len() == Some(1) => items(("(", ",)")),
-        ValueKind::Seq if value.is_tuple() || is_group(value) => items(("(", ")")),
-        ValueKind::Seq | ValueKind::Iterable => items(("[", "]")),
+        ValueKind::Undefined => out.push_str("Undefined"),
+        ValueKind::String => out.push_str(&quoted(value.as_str().unwrap_or_default())),
+        ValueKind::Number => out.push_str(&number(value)),
+        ValueKind::Seq if value.is_tuple() && value.len() == Some(1) => items(("(", ",)"), out)?,
+        ValueKind::Seq if value.is_tuple() || is_group(value) => items(("(", ")"), out)?,
+        ValueKind::Seq | ValueKind::Iterable => items(("[", "]"), out)?,
         ValueKind::Map => {
-            let pair = |key: Value| {
-                let item = value.get_item(&key).unwrap_or_default();
-                format!("{}: {}", repr(&key), repr(&item))
-            };
-            let pairs = value.try_iter().into_iter().flatten().map(pair).collect::<Vec<_>>();
-            format!("{{{}}}", pairs.join(", "))
+            let depth = deeper()?;
+            out.push('{');
+            for (index, key) in value.try_iter().into_iter().flatten().enumerate() {
+                out.push_str(if index > 0 { ", " } else { "" });
+                write(state, &key, depth, out)?;
+                out.push_str(": ");
+                write(state, &value.get_item(&key).unwrap_or_default(), depth, out)?;
+            }
+            out.push('}');
         }
-        _ => value.to_string(),
+        _ => out.push_str(&value.to_string()),
     }
+    Ok(())
+}
+
+/// The error of a value that holds itself so often.
+pub(super) fn too_deep() -> Error {
+    refused(format!("lists in lists, more than {DEPTH} deep"))
+}
+
+/// `repr` of a number.
+pub(super) fn number(value: &Value) -> String {
+    if value.is_integer() {
+        return value.to_string();
+    }
+    f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float)
 }
 
 /// True for what `groupby` gives, in Python a tuple with names.

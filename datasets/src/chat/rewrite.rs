@@ -11,23 +11,59 @@ pub(super) const MARK_START: char = '\u{fdd0}';
 /// Stands where it ends.
 pub(super) const MARK_END: char = '\u{fdd1}';
 
+/// The longest template, in bytes: ten times the longest that is known.
+const LONGEST: usize = 256 << 10;
+/// The words and signs that one tag may have: each may be a step deeper into what is compiled.
+const WORDS: usize = 10_000;
+/// The bytes that may follow where a tag does not end.
+const UNENDED: usize = 16 << 10;
+/// The `elif` that a template may have: they are compiled one within the other.
+const BRANCHES: usize = 2_000;
+
 /// A template's source for minijinja.
-pub(super) fn rewritten(source: &str) -> String {
+///
+/// # Errors
+/// More than a template may have, so that compiling it would take more stack than there is.
+pub(super) fn rewritten(source: &str) -> Result<String, String> {
+    if source.len() > LONGEST {
+        return Err(format!("it has {} bytes, and the most is {LONGEST}", source.len()));
+    }
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    let line = |rest: &str| 1 + source[..source.len() - rest.len()].matches('\n').count();
     let mut text = String::with_capacity(source.len());
     let mut rest = source.as_str();
+    let mut branches = 0;
     while let Some(start) = next_tag(rest) {
         text.push_str(&rest[..start]);
         rest = &rest[start..];
         let length = match rest.as_bytes()[1] {
             b'#' => rest.find("#}").map(|end| end + 2),
-            closer => tag(rest, if closer == b'{' { "}}" } else { "%}" }, &mut text),
+            closer => match tag(rest, if closer == b'{' { "}}" } else { "%}" }, &mut text) {
+                Err(count) => {
+                    return Err(format!(
+                        "a tag has {count} words and signs, and the most is {WORDS} (line {})",
+                        line(rest)
+                    ));
+                }
+                Ok(length) => length,
+            },
         };
-        let Some(length) = length else { break };
+        let Some(length) = length else {
+            if rest.len() > UNENDED {
+                return Err(format!("a tag does not end (line {})", line(rest)));
+            }
+            break;
+        };
         let (tag, after) = rest.split_at(length);
         rest = after;
         match tag.strip_prefix("{%").map(|tag| tag[..tag.len() - 2].trim_matches(['-', '+', ' ', '\n', '\t'])) {
             _ if tag.starts_with("{#") => text.push_str(tag),
+            Some(tag) if tag.starts_with("elif") => {
+                branches += 1;
+                if branches > BRANCHES {
+                    return Err(format!("it has more than {BRANCHES} `elif` (line {})", line(rest)));
+                }
+            }
             Some("raw") => {
                 let (raw, after) = after.split_at(end_of_raw(after).unwrap_or(0));
                 text.push_str(raw);
@@ -37,7 +73,7 @@ pub(super) fn rewritten(source: &str) -> String {
         }
     }
     text.push_str(rest);
-    text
+    Ok(text)
 }
 
 /// Where the next tag or comment begins.
@@ -53,8 +89,14 @@ fn end_of_raw(text: &str) -> Option<usize> {
 }
 
 /// Rewrites one tag into `out`; its length in the source, `None` where it does not end.
-fn tag(source: &str, closer: &str, out: &mut String) -> Option<usize> {
-    let (tokens, length) = tokens(source, closer)?;
+///
+/// # Errors
+/// How many words and signs it has, where these are too many.
+fn tag(source: &str, closer: &str, out: &mut String) -> Result<Option<usize>, usize> {
+    let Some((tokens, length)) = tokens(source, closer) else { return Ok(None) };
+    if tokens.len() > WORDS {
+        return Err(tokens.len());
+    }
     let word = |token: &Token| &source[token.range.clone()];
     let mut edits: Vec<(Range<usize>, String)> = Vec::new();
     if let ([only], "%}") = (&tokens[..], closer)
@@ -69,7 +111,7 @@ fn tag(source: &str, closer: &str, out: &mut String) -> Option<usize> {
         let (left, right) = (sign(source[2..].chars().next()), sign(source[..length - 2].chars().next_back()));
         let (left, right) = (left.unwrap_or_default(), right.unwrap_or_default());
         out.push_str(&format!("{{%{left} {block} %}}{{{{ '{mark}' }}}}{{% set __marked__ = 0 {right}%}}"));
-        return Some(length);
+        return Ok(Some(length));
     }
     for (index, token) in tokens.iter().enumerate() {
         let is_after_operand = index > 0 && ends_operand(source, &tokens[index - 1]);
@@ -99,7 +141,7 @@ fn tag(source: &str, closer: &str, out: &mut String) -> Option<usize> {
         at = range.end;
     }
     out.push_str(&source[at..length]);
-    Some(length)
+    Ok(Some(length))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -37,7 +37,7 @@ impl Tokenizer {
     /// True for a token that texts leave out, such as the end token.
     pub fn is_special(&self, id: u32) -> bool {
         // The decoder knows of no token but by its id; one that is skipped leaves nothing.
-        let text = |skip| self.inner.decode(&[id], skip).unwrap_or_default();
+        let text = |skip| self.decode(&[id], skip).unwrap_or_default();
         text(true).is_empty() && !text(false).is_empty()
     }
 }

@@ -3,6 +3,7 @@
 mod chat;
 mod conversations;
 mod forms;
+mod hostile;
 mod intents;
 mod kinds;
 mod lost;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Oddity, OddityKind, Scan};
+use crate::is_hidden;
 
 /// The one key of the object that stands for such a number in a value; no file has it.
 const WHOLE: &str = "\u{0}whole";
@@ -33,7 +34,7 @@ pub fn keep_wholes(text: &str, value: &mut Value) -> Vec<Oddity> {
     scan.found
 }
 
-/// A value as JSON on one line, its whole numbers to the digit.
+/// A value as JSON on one line, its whole numbers to the digit; see [`shown`].
 pub fn to_line(value: &Value) -> String {
     let text = value.to_string();
     let begin = format!("{{{}:\"", Value::from(WHOLE));
@@ -43,7 +44,24 @@ pub fn to_line(value: &Value) -> String {
         let (digits, rest) = part.split_once("\"}").unwrap_or((part, ""));
         line.extend([digits, rest]);
     }
-    line
+    shown(line)
+}
+
+/// JSON that a terminal may be given: the same values, with escapes for what it would do in place of showing it.
+pub fn shown(text: String) -> String {
+    if !text.contains(is_hidden) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        match letter {
+            // Between values; within them JSON has escapes for these already.
+            '\r' => out.push(letter),
+            _ if is_hidden(letter) => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            _ => out.push(letter),
+        }
+    }
+    out
 }
 
 /// True for a value with a float that may have been written as a whole number.

@@ -37,6 +37,7 @@ impl Rotation<'_> {
         (to, to_stride): (*mut B, usize),
     ) {
         for (row, position) in positions.enumerate() {
+            // SAFETY: as the caller promises, of each row in turn.
             unsafe {
                 let (from, to) = (from.add(row * from_stride), to.add(row * to_stride));
                 let sign = match turn {
@@ -72,6 +73,8 @@ unsafe fn rotate_body<L: Lanes, A: Element, B: Element>(
     scale: f32,
 ) {
     for i in (0..half).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold a row: two
+        // halves and the rest, and no lane past them is touched.
         unsafe {
             let left = half - i;
             let (first, second) = (A::load::<L>(from.add(i), left), A::load::<L>(from.add(half + i), left));
@@ -87,6 +90,8 @@ unsafe fn rotate_body<L: Lanes, A: Element, B: Element>(
         }
     }
     for i in (0..rest).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold a row: two
+        // halves and the rest, and no lane past them is touched.
         unsafe {
             let place = 2 * half + i;
             let passed = A::load::<L>(from.add(place), rest - i);

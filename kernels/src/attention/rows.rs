@@ -21,6 +21,8 @@ multiversion! { pub(super) fn dot<E: Element>(a: *const E, b: *const f32, count:
 /// Exponentials of the scores `first..last` in place, zero elsewhere; the largest score and their sum.
 #[inline(always)]
 unsafe fn softmax_row_body<L: Lanes>(scores: *mut f32, first: usize, last: usize, total: usize) -> (f32, f32) {
+    // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `total` values, and
+    // no lane past them is touched.
     unsafe {
         clear::<L>(scores, first, last, total);
         let whole = first + (last - first) / L::WIDTH * L::WIDTH;
@@ -66,6 +68,8 @@ unsafe fn slope_row_body<L: Lanes>(
     log_sum: f32,
     delta: f32,
 ) {
+    // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `total` values, and
+    // no lane past them is touched.
     unsafe {
         clear::<L>(scores, first, last, total);
         clear::<L>(slopes, first, last, total);
@@ -83,6 +87,8 @@ unsafe fn slope_row_body<L: Lanes>(
 #[inline(always)]
 unsafe fn cap_row_body<L: Lanes>(scores: *mut f32, count: usize, cap: f32) {
     for i in (0..count).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values,
+        // and no lane past them is touched.
         unsafe {
             let score = L::load_part(scores.add(i), count - i);
             L::store_part(scores.add(i), count - i, capped::<L>(score, cap));
@@ -94,6 +100,8 @@ unsafe fn cap_row_body<L: Lanes>(scores: *mut f32, count: usize, cap: f32) {
 #[inline(always)]
 unsafe fn cap_slopes_body<L: Lanes>(slopes: *mut f32, scores: *const f32, count: usize, reciprocal: f32) {
     for i in (0..count).step_by(L::WIDTH) {
+        // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values,
+        // and no lane past them is touched.
         unsafe {
             let slope = cap_slope::<L>(L::load_part(scores.add(i), count - i), reciprocal);
             let slope = L::mul(L::load_part(slopes.add(i), count - i), slope);
@@ -107,6 +115,8 @@ unsafe fn cap_slopes_body<L: Lanes>(slopes: *mut f32, scores: *const f32, count:
 unsafe fn clear<L: Lanes>(values: *mut f32, first: usize, last: usize, total: usize) {
     for (from, to) in [(0, first), (last, total)] {
         for i in (from..to).step_by(L::WIDTH) {
+            // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `total`
+            // values, and no lane past them is touched.
             unsafe { L::store_part(values.add(i), to - i, L::splat(0.0)) }
         }
     }
@@ -114,6 +124,8 @@ unsafe fn clear<L: Lanes>(values: *mut f32, first: usize, last: usize, total: us
 
 #[inline(always)]
 unsafe fn dot_body<L: Lanes, E: Element>(a: *const E, b: *const f32, count: usize) -> f32 {
+    // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values, and
+    // no lane past them is touched.
     unsafe {
         let mut sum = L::splat(0.0);
         for i in (0..count).step_by(L::WIDTH) {

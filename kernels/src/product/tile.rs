@@ -82,6 +82,7 @@ impl<R: Element> Kernel for Segment<f32, R> {
         start: Start,
         target: Target<O>,
     ) {
+        // SAFETY: as the caller promises.
         unsafe { strip_f32(segments.as_ptr(), segments.len(), rows.start, rows.end, strip, columns, start, target) }
     }
 }
@@ -95,6 +96,7 @@ impl Kernel for Segment<u32, u32> {
         start: Start,
         target: Target<O>,
     ) {
+        // SAFETY: as the caller promises.
         unsafe { strip_bf16(segments.as_ptr(), segments.len(), rows.start, rows.end, strip, columns, start, target) }
     }
 }
@@ -155,6 +157,7 @@ macro_rules! strip_body {
                     let row = first + (end - first) * tile / tiles;
                     let rows = first + (end - first) * (tile + 1) / tiles - row;
                     let place = (row, strip, column, columns - column);
+                    // SAFETY: as the caller promises, of the rows of this tile alone.
                     unsafe {
                         with_rows!(rows, $tile::<L, $($generic,)? O>(segments, count, place, start, target))
                     }
@@ -173,6 +176,7 @@ type Place = (usize, usize, usize, usize);
 #[inline(always)]
 unsafe fn start_of<L: Lanes, const ROWS: usize>(place: Place, start: Start) -> [[L::V; 2]; ROWS] {
     let (row, strip, column, columns) = place;
+    // SAFETY: the caller's start is null or has this place; no lane past `columns` is touched.
     unsafe {
         let mut sums = [[L::splat(0.0); 2]; ROWS];
         if !start.pointer.is_null() {
@@ -192,6 +196,7 @@ unsafe fn start_of<L: Lanes, const ROWS: usize>(place: Place, start: Start) -> [
 unsafe fn write<L: Lanes, O: Element, const ROWS: usize>(sums: [[L::V; 2]; ROWS], place: Place, target: Target<O>) {
     let (row, strip, column, columns) = place;
     for (r, sums) in sums.iter().enumerate() {
+        // SAFETY: the caller's target has this place; no lane past `columns` is touched.
         unsafe {
             let to = target.pointer.at((row + r) * target.stride + strip * STRIP + column);
             O::store::<L>(to, columns, sums[0]);
@@ -211,6 +216,7 @@ unsafe fn tile_f32<L: Lanes, R: Element, O: Element, const ROWS: usize>(
     target: Target<O>,
 ) {
     let (row, strip, column, columns) = place;
+    // SAFETY: the caller's segments have these rows and strips for all of their steps.
     unsafe {
         let mut sums = start_of::<L, ROWS>(place, start);
         for segment in 0..count {
@@ -258,6 +264,7 @@ unsafe fn tile_bf16<L: Lanes, O: Element, const ROWS: usize>(
     target: Target<O>,
 ) {
     let (row, strip, column, _) = place;
+    // SAFETY: the caller's segments have these rows and strips for all of their steps.
     unsafe {
         let mut sums = start_of::<L, ROWS>(place, start);
         for segment in 0..count {

@@ -1,6 +1,7 @@
 //! Rows of any other shape: how likely the model finds what they learn.
 
 use datasets::Example;
+use faults::json::to_line;
 use faults::{Fault, Faults};
 use metrics::temperature::Sampler;
 use serde_json::{Value, json};
@@ -75,7 +76,7 @@ fn write(
     line.insert("nll".into(), json!(nll));
     line.insert("perplexity".into(), json!(nll.exp()));
     line.insert("entropy".into(), json!(sums.entropy / tokens as f64));
-    print(&format!("{}\n", Value::Object(line)))
+    print(&format!("{}\n", to_line(&Value::Object(line))))
 }
 
 /// Refuses what has no effect here, before anything is measured.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use datasets::{Reference, Sampled};
 use faults::Faults;
+use faults::json::to_line;
 use serde_json::{Map, Value};
 
 use super::Arguments;
@@ -91,19 +92,19 @@ pub(super) fn write(
         let Counted { line, classes: of_prompt } = counting.measure(index, prompt);
         let mut whole = head(prompt);
         whole.extend(line.clone());
-        print(&format!("{}\n", Value::Object(whole)))?;
+        print(&format!("{}\n", to_line(&Value::Object(whole))))?;
         lines.push(line);
         classes.push(of_prompt);
     }
     let mut mean = origin.head.clone();
     mean.extend(counting.mean(&lines));
-    print(&format!("{}\n", Value::Object(mean)))?;
+    print(&format!("{}\n", to_line(&Value::Object(mean))))?;
     tell_of_ceilings(&lines);
     if let (Some(references), Some(encoder), Some(embedded)) = (&tools.references, &tools.encoder, counting.embedded())
     {
         let mut line = origin.head.clone();
         line.extend(references.compare(sampled, embedded, encoder, origin.path)?);
-        print(&format!("{}\n", Value::Object(line)))?;
+        print(&format!("{}\n", to_line(&Value::Object(line))))?;
     }
     if let Some(folder) = &arguments.novelty_bench {
         novelty::write(folder, sampled, &classes, counting.knows_meanings(), origin)?;

@@ -52,8 +52,7 @@ pub(super) fn write(
     knows_meanings: bool,
     origin: &Origin<'_>,
 ) -> Result<(), Faults> {
-    let unwritten = |error: std::io::Error, path: &Path| Fault::of_file("cannot write there", path, &error);
-    fs_err::create_dir_all(folder).map_err(|error| unwritten(error, folder))?;
+    fs_err::create_dir_all(folder).map_err(|error| Fault::of_file("cannot write there", folder, &error))?;
     let mut generations = Vec::with_capacity(sampled.len());
     for (index, prompt) in sampled.iter().enumerate() {
         let Some(texts) = &prompt.texts else {
@@ -76,7 +75,7 @@ pub(super) fn write(
         let path = folder.join(name);
         let text: String =
             rows.iter().map(|row| format!("{}\n", faults::json::to_line(&Value::Object(row.clone())))).collect();
-        fs_err::write(&path, text).map_err(|error| unwritten(error, &path))
+        checkpoints::write_whole(&path, text.as_bytes())
     };
     file(GENERATIONS, &generations)?;
     // Its programs pass over prompts that have a class: none may come from equal words.

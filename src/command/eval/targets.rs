@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use datasets::Example;
 use faults::Faults;
+use faults::json::to_line;
 use metrics::Outcome;
 use serde_json::Value;
 
@@ -34,7 +35,7 @@ pub(super) fn run(measuring: &Measuring<'_>, examples: &[Example], tools: &mut T
             if index < measuring.arguments.probabilities {
                 line.insert("probabilities".into(), probabilities(targets, tokenizer, &outcomes)?);
             }
-            print(&format!("{}\n", Value::Object(line)))?;
+            print(&format!("{}\n", to_line(&Value::Object(line))))?;
             all[place].push(outcomes);
         }
     }
@@ -43,7 +44,7 @@ pub(super) fn run(measuring: &Measuring<'_>, examples: &[Example], tools: &mut T
         if let Some(drawn) = drawn.get(place) {
             drawn.add_all(&mut line);
         }
-        print(&format!("{}\n", Value::Object(line)))?;
+        print(&format!("{}\n", to_line(&Value::Object(line))))?;
     }
     Ok(())
 }
