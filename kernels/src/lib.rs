@@ -54,7 +54,7 @@ mod tests {
         if std::env::var_os(limit).is_some() {
             return;
         }
-        for level in ["avx2", "portable"] {
+        for level in ["avx512f", "avx2", "portable"] {
             let tests = std::env::current_exe().expect("the running tests");
             let output = std::process::Command::new(tests).env(limit, level).output().expect("the tests start");
             assert!(output.status.success(), "{level}: {}", String::from_utf8_lossy(&output.stdout));
@@ -75,7 +75,7 @@ mod tests {
             assert!(!output.status.success(), "{word}");
             assert!(told.contains(&format!("KERNELS_LIMIT is `{word}`, expected one of")), "{word}: {told}");
         }
-        for word in ["", "avx512", "avx2"] {
+        for word in ["", "avx512", "avx512f", "avx2"] {
             assert!(with(word).status.success(), "{word}");
         }
     }
