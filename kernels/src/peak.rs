@@ -25,11 +25,10 @@ const CHAINS: usize = 12;
 
 unsafe fn spin(times: usize, bf16: bool) -> f64 {
     unsafe {
-        #[cfg(target_arch = "x86_64")]
         if bf16 && level().multiplies_pairs() {
+            #[cfg(target_arch = "x86_64")]
             return x86::spin_pairs(times);
         }
-        let _ = bf16;
         spin_f32(times)
     }
 }
@@ -62,11 +61,11 @@ mod x86 {
     #[target_feature(enable = "avx512f,avx512bf16")]
     pub(super) unsafe fn spin_pairs(times: usize) -> f64 {
         let mut sums = [_mm512_set1_ps(1.0); CHAINS];
-        let pairs = _mm512_set1_epi32(std::hint::black_box(0x3f00_3f00));
+        // SAFETY: both are 512 bits.
+        let pairs: __m512bh = unsafe { std::mem::transmute(_mm512_set1_epi32(std::hint::black_box(0x3f00_3f00))) };
         for _ in 0..times {
             for sum in &mut sums {
-                // SAFETY: both are 512 bits.
-                *sum = unsafe { _mm512_dpbf16_ps(*sum, std::mem::transmute(pairs), std::mem::transmute(pairs)) };
+                *sum = _mm512_dpbf16_ps(*sum, pairs, pairs);
             }
         }
         std::hint::black_box(sums);

@@ -120,7 +120,7 @@ pub(crate) unsafe fn sum_of_products<O: Element>(pairs: &[Pair], rows: usize, st
         _ => None,
     });
     let coded: Vec<Option<&Coded>> = coded.collect();
-    let segments = pairs.iter().map(|pair| pair.left.segment(pair.inputs, pair.offset, pair.right));
+    let segments = pairs.iter().map(|pair| pair.left.segment(rows, pair.inputs, pair.offset, pair.right));
     let segments: Vec<Segment> = segments.collect();
     // SAFETY: the shapes were just compared, and the target is the caller's promise.
     unsafe {

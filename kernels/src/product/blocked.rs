@@ -9,17 +9,16 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::segment::{LeftSide, Segment};
-use super::tile::{LEFT_STRIDE, Start, Steps, Target, tiles};
+use super::tile::{LEFT_STRIDE, Rows, Start, Steps, Target, tiles};
 use crate::element::{Element, convert_piece};
-use crate::packed::STRIP;
 use crate::parallel::Shared;
 use crate::simd::level;
 
 /// Rows that are copied at once: with [`LEFT_STRIDE`] steps less than 256 KiB.
 pub(super) const ROWS: usize = 192;
 
-/// Rows for which a copy of the right side does not pay: a tile or two.
-const FEW_ROWS: usize = 8;
+/// Columns for which a copy of the left side does not pay.
+const FEW_COLUMNS: usize = 64;
 
 /// What a thread copies, and sums that wait for the next part.
 #[derive(Default)]
@@ -120,10 +119,14 @@ impl Room {
         start: Start,
         sums: Target<f32>,
     ) {
-        let level = level();
-        let width = level.columns();
-        let turned = matches!(segments.first(), Some(Segment { left: LeftSide::Steps(..), .. }));
-        if !turned {
+        let width = level().columns();
+        let pairs = segments.iter().any(|segment| segment.pairs);
+        let lie = match segments.first().map(|segment| segment.left) {
+            Some(LeftSide::Steps(..)) => Rows::Turned,
+            Some(LeftSide::Rows(..)) if columns.len() <= FEW_COLUMNS && !pairs => Rows::Strided,
+            _ => Rows::Copied,
+        };
+        if lie == Rows::Copied {
             self.left.resize(ROWS * LEFT_STRIDE, 0);
             for (index, row) in rows.clone().enumerate() {
                 for piece in pieces(segments, part.clone()) {
@@ -139,31 +142,29 @@ impl Room {
             let count = width.min(columns.end - column);
             steps.clear();
             for piece in pieces(segments, part.clone()) {
-                // A copy of the right side pays where several tiles read it.
-                let lies = match width == STRIP || rows.len() <= FEW_ROWS {
-                    true => piece.segment.right.in_place(piece.steps.start, column, width),
-                    false => None,
-                };
+                let lies = piece.segment.right.in_place(piece.steps.start, column, count, (width, rows.len()));
                 let (right, right_stride) = lies.unwrap_or_else(|| {
                     let to = self.right[piece.before * width..].as_mut_ptr();
                     // SAFETY: as for the left side.
                     unsafe { piece.segment.right.copy(piece.steps.clone(), column, count, to) }
                     (to.cast_const(), width)
                 });
-                let (left, left_stride) = match piece.segment.left {
+                let (left, left_stride, row_stride) = match piece.segment.left {
                     LeftSide::Steps(from, stride) => {
-                        (from.wrapping_add(piece.steps.start * stride + rows.start).cast::<u32>(), stride)
+                        (from.wrapping_add(piece.steps.start * stride + rows.start).cast::<u32>(), stride, 1)
                     }
-                    _ => (self.left[piece.before..].as_ptr(), 1),
+                    LeftSide::Rows(from, stride) if lie == Rows::Strided => {
+                        (from.wrapping_add(rows.start * stride + piece.steps.start), 1, stride)
+                    }
+                    _ => (self.left[piece.before..].as_ptr(), 1, LEFT_STRIDE),
                 };
-                steps.push(Steps { left, left_stride, right, right_stride, count: piece.steps.len() });
+                steps.push(Steps { left, left_stride, row_stride, right, right_stride, count: piece.steps.len() });
             }
-            let pairs = segments.iter().any(|segment| segment.pairs);
             // SAFETY: as the caller promises; the sums of these columns are as long.
             unsafe {
                 let to = sums.pointer.at(column - columns.start);
                 let start = start.at(0, column - columns.start);
-                tiles(pairs, turned, &steps, [rows.len(), count], start, (to, sums.stride));
+                tiles(pairs, lie, &steps, [rows.len(), count], start, (to, sums.stride));
             }
         }
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use half::bf16;
 
 use super::segment::{LeftSide, RightSide, Segment};
+use super::tile::FEW_ROWS;
 use crate::element::Element;
 use crate::packed::{Packed, Precision, STRIP, Values};
 use crate::simd::level;
@@ -44,7 +45,8 @@ impl<'a> Left<'a> {
     }
 
     /// The segment of columns `offset..` of the left side (an even offset for bf16) and a packed matrix.
-    pub(crate) fn segment(&self, inputs: usize, offset: usize, right: &Packed) -> Segment {
+    /// `rows` of it take part.
+    pub(crate) fn segment(&self, rows: usize, inputs: usize, offset: usize, right: &Packed) -> Segment {
         const SAME: &str = "both sides have the precision they were made for";
         let strip = right.stride * STRIP;
         match self {
@@ -65,7 +67,7 @@ impl<'a> Left<'a> {
                 };
                 assert!(offset.is_multiple_of(2), "pairs begin at even places");
                 let left = left[offset..].as_ptr();
-                if level().multiplies_pairs() {
+                if level().multiplies_pairs() || rows <= FEW_ROWS {
                     let left = LeftSide::Rows(left.cast(), stride / 2);
                     let steps = right.inputs.div_ceil(2);
                     return Segment { left, right: RightSide::Strips(words, strip), steps, pairs: true };

@@ -5,6 +5,7 @@
 
 use half::bf16;
 
+use super::tile::FEW_ROWS;
 use crate::element::convert_piece;
 use crate::packed::STRIP;
 use crate::simd::{Lanes, multiversion};
@@ -89,13 +90,25 @@ impl RightSide {
         }
     }
 
-    /// Where the words from `step` and `column` on lie, and from one step to the next, if `columns` of them can be read
-    /// there.
-    pub(super) fn in_place(self, step: usize, column: usize, columns: usize) -> Option<(*const u32, usize)> {
+    /// Where the words from `step` and `column` on lie, and from one step to the next, if two vectors, of which `columns`
+    /// count, can be read there, and a copy in the first-level cache would not pay for as many rows.
+    pub(super) fn in_place(
+        self,
+        step: usize,
+        column: usize,
+        columns: usize,
+        (width, rows): (usize, usize),
+    ) -> Option<(*const u32, usize)> {
+        /// Floats between two steps whose cache lines meet in few sets of a cache.
+        const CROWDED: usize = 256;
         match self {
-            Self::Strips(words, stride) if column % STRIP + columns <= STRIP => {
+            // Strips that are as wide as two vectors are read in order, others skip half of each.
+            Self::Strips(words, stride) if width == STRIP || rows <= 3 * FEW_ROWS => {
                 let offset = column / STRIP * stride + step * STRIP + column % STRIP;
                 Some((words.wrapping_add(offset), STRIP))
+            }
+            Self::Rows(values, stride) if columns == width && rows <= 3 * FEW_ROWS && stride % CROWDED != 0 => {
+                Some((values.wrapping_add(step * stride + column).cast(), stride))
             }
             _ => None,
         }

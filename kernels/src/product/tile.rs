@@ -1,11 +1,14 @@
 //! A register tile of rows by two vectors of columns: the innermost loops of all products.
 
 use crate::parallel::Shared;
-use crate::simd::{Lanes, multiversion};
+use crate::simd::{Lanes, level, multiversion};
 
 /// Words from one row to the next of a left side that was copied: a constant, so that a tile needs one pointer for all its
 /// rows. What is copied at once has no more steps.
 pub(super) const LEFT_STRIDE: usize = 320;
+
+/// Rows for which neither side is copied for the sake of the cache: a tile or two.
+pub(crate) const FEW_ROWS: usize = 6;
 
 /// Some steps of the inner dimension.
 #[derive(Clone, Copy)]
@@ -14,6 +17,8 @@ pub(super) struct Steps {
     pub(super) left: *const u32,
     /// From one step to the next, on the left side.
     pub(super) left_stride: usize,
+    /// From one row to the next, on a left side that is read where it lies.
+    pub(super) row_stride: usize,
     /// Two vectors of columns.
     pub(super) right: *const u32,
     pub(super) right_stride: usize,
@@ -54,6 +59,8 @@ unsafe impl Send for Start {}
 /// How words are multiplied.
 trait Words<L: Lanes> {
     type Vector: Copy;
+    /// Rows of a tile at most.
+    const ROWS: usize = L::ROWS;
     unsafe fn splat(word: *const u32) -> Self::Vector;
     unsafe fn load(from: *const u32) -> Self::Vector;
     unsafe fn add_product(a: Self::Vector, b: Self::Vector, sum: L::V) -> L::V;
@@ -78,15 +85,49 @@ impl<L: Lanes> Words<L> for Single {
     }
 }
 
+/// As pairs of bf16 that are widened at each step: where a matrix is read once for a few rows, and its bytes are what takes
+/// time.
+struct Widened;
+
+impl<L: Lanes> Words<L> for Widened {
+    type Vector = (L::V, L::V);
+    const ROWS: usize = FEW_ROWS / 2;
+    #[inline(always)]
+    unsafe fn splat(word: *const u32) -> Self::Vector {
+        unsafe {
+            let pair = word.read_unaligned();
+            (L::splat(f32::from_bits(pair << 16)), L::splat(f32::from_bits(pair & 0xffff_0000)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const u32) -> Self::Vector {
+        unsafe { L::widen_pairs(from) }
+    }
+    #[inline(always)]
+    unsafe fn add_product(a: Self::Vector, b: Self::Vector, sum: L::V) -> L::V {
+        unsafe { L::fma(a.1, b.1, L::fma(a.0, b.0, sum)) }
+    }
+}
+
+/// How the rows of a left side lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// Copied, [`LEFT_STRIDE`] words from each other.
+    Copied,
+    /// Their words of one step side by side.
+    Turned,
+    /// Where they are, with a stride of their own.
+    Strided,
+}
+
 /// The sums of all tiles of some rows and of up to two vectors of columns, of pairs of bf16 where `pairs` is true: they
-/// begin with `start` and go to rows of `stride` from `to` on. The left side is a copy, or has its rows side by side
-/// where `turned` is true.
+/// begin with `start` and go to rows of `stride` from `to` on. The left side of pairs is a copy.
 ///
 /// # Safety
-/// All pointers are valid for the rows, columns and steps; pairs need a processor that multiplies them.
+/// All pointers are valid for the rows, columns and steps.
 pub(super) unsafe fn tiles(
     pairs: bool,
-    turned: bool,
+    lie: Rows,
     steps: &[Steps],
     [rows, columns]: [usize; 2],
     start: Start,
@@ -94,14 +135,17 @@ pub(super) unsafe fn tiles(
 ) {
     let (steps, count) = (steps.as_ptr(), steps.len());
     unsafe {
-        #[cfg(target_arch = "x86_64")]
         if pairs {
-            return x86::pairs(steps, count, rows, columns, start, to, stride);
+            if level().multiplies_pairs() {
+                #[cfg(target_arch = "x86_64")]
+                return x86::pairs(steps, count, rows, columns, start, to, stride);
+            }
+            return widened_tiles(steps, count, rows, columns, start, to, stride);
         }
-        debug_assert!(!pairs, "no other processor multiplies pairs");
-        match turned {
-            true => turned_tiles(steps, count, rows, columns, start, to, stride),
-            false => copied_tiles(steps, count, rows, columns, start, to, stride),
+        match lie {
+            Rows::Copied => copied_tiles(steps, count, rows, columns, start, to, stride),
+            Rows::Turned => turned_tiles(steps, count, rows, columns, start, to, stride),
+            Rows::Strided => strided_tiles(steps, count, rows, columns, start, to, stride),
         }
     }
 }
@@ -116,32 +160,38 @@ multiversion! {
         steps: *const Steps, count: usize, rows: usize, columns: usize, start: Start, to: *mut f32, stride: usize,
     ) = turned_body;
 }
-
-#[inline(always)]
-unsafe fn copied_body<L: Lanes>(
-    steps: *const Steps,
-    count: usize,
-    rows: usize,
-    columns: usize,
-    start: Start,
-    to: *mut f32,
-    stride: usize,
-) {
-    unsafe { body::<L, Single, LEFT_STRIDE>(steps, count, rows, columns, start, to, stride) }
+multiversion! {
+    fn strided_tiles(
+        steps: *const Steps, count: usize, rows: usize, columns: usize, start: Start, to: *mut f32, stride: usize,
+    ) = strided_body;
+}
+multiversion! {
+    fn widened_tiles(
+        steps: *const Steps, count: usize, rows: usize, columns: usize, start: Start, to: *mut f32, stride: usize,
+    ) = widened_body;
 }
 
-#[inline(always)]
-unsafe fn turned_body<L: Lanes>(
-    steps: *const Steps,
-    count: usize,
-    rows: usize,
-    columns: usize,
-    start: Start,
-    to: *mut f32,
-    stride: usize,
-) {
-    unsafe { body::<L, Single, 1>(steps, count, rows, columns, start, to, stride) }
+macro_rules! tiles_body {
+    ($name:ident, $words:ident, $stride:expr) => {
+        #[inline(always)]
+        unsafe fn $name<L: Lanes>(
+            steps: *const Steps,
+            count: usize,
+            rows: usize,
+            columns: usize,
+            start: Start,
+            to: *mut f32,
+            stride: usize,
+        ) {
+            unsafe { body::<L, $words, { $stride }>(steps, count, rows, columns, start, to, stride) }
+        }
+    };
 }
+
+tiles_body!(copied_body, Single, LEFT_STRIDE);
+tiles_body!(turned_body, Single, 1);
+tiles_body!(strided_body, Single, 0);
+tiles_body!(widened_body, Widened, LEFT_STRIDE);
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -154,18 +204,18 @@ mod x86 {
     struct Pairs;
 
     impl Words<Avx512> for Pairs {
-        type Vector = __m512i;
+        type Vector = __m512bh;
         #[inline(always)]
-        unsafe fn splat(word: *const u32) -> __m512i {
-            unsafe { _mm512_set1_epi32(word.cast::<i32>().read_unaligned()) }
+        unsafe fn splat(word: *const u32) -> __m512bh {
+            unsafe { std::mem::transmute(_mm512_set1_epi32(word.cast::<i32>().read_unaligned())) }
         }
         #[inline(always)]
-        unsafe fn load(from: *const u32) -> __m512i {
-            unsafe { _mm512_loadu_si512(from.cast()) }
+        unsafe fn load(from: *const u32) -> __m512bh {
+            unsafe { std::mem::transmute(_mm512_loadu_si512(from.cast())) }
         }
         #[inline(always)]
-        unsafe fn add_product(a: __m512i, b: __m512i, sum: __m512) -> __m512 {
-            unsafe { _mm512_dpbf16_ps(sum, std::mem::transmute(a), std::mem::transmute(b)) }
+        unsafe fn add_product(a: __m512bh, b: __m512bh, sum: __m512) -> __m512 {
+            unsafe { _mm512_dpbf16_ps(sum, a, b) }
         }
     }
 
@@ -185,7 +235,7 @@ mod x86 {
     }
 }
 
-/// Cuts the rows into tiles of nearly equal height.
+/// Cuts the rows into tiles of nearly equal height. A `STRIDE` of 0 is that of the steps.
 #[inline(always)]
 unsafe fn body<L: Lanes, W: Words<L>, const STRIDE: usize>(
     steps: *const Steps,
@@ -196,7 +246,7 @@ unsafe fn body<L: Lanes, W: Words<L>, const STRIDE: usize>(
     to: *mut f32,
     stride: usize,
 ) {
-    let tiles = rows.div_ceil(L::ROWS);
+    let tiles = rows.div_ceil(W::ROWS);
     for index in 0..tiles {
         let row = rows * index / tiles;
         let height = rows * (index + 1) / tiles - row;
@@ -231,15 +281,15 @@ unsafe fn of_height<L: Lanes, W: Words<L>, const STRIDE: usize, const VECTORS: u
         1 => tile!(1),
         2 => tile!(2),
         3 => tile!(3),
-        4 => tile!(4),
-        5 if L::ROWS >= 5 => tile!(5),
-        6 if L::ROWS >= 6 => tile!(6),
-        7 if L::ROWS >= 7 => tile!(7),
-        8 if L::ROWS >= 8 => tile!(8),
-        9 if L::ROWS >= 9 => tile!(9),
-        10 if L::ROWS >= 10 => tile!(10),
-        11 if L::ROWS >= 11 => tile!(11),
-        12 if L::ROWS >= 12 => tile!(12),
+        4 if W::ROWS >= 4 => tile!(4),
+        5 if W::ROWS >= 5 => tile!(5),
+        6 if W::ROWS >= 6 => tile!(6),
+        7 if W::ROWS >= 7 => tile!(7),
+        8 if W::ROWS >= 8 => tile!(8),
+        9 if W::ROWS >= 9 => tile!(9),
+        10 if W::ROWS >= 10 => tile!(10),
+        11 if W::ROWS >= 11 => tile!(11),
+        12 if W::ROWS >= 12 => tile!(12),
         _ => unreachable!("a tile has no more rows than registers"),
     }
 }
@@ -265,8 +315,9 @@ unsafe fn tile<L: Lanes, W: Words<L>, const STRIDE: usize, const VECTORS: usize,
             }
         }
         for index in 0..count {
-            let Steps { left, left_stride, right, right_stride, count } = *steps.add(index);
-            let (mut left, mut right) = (left.wrapping_add(row * STRIDE), right);
+            let Steps { left, left_stride, row_stride, right, right_stride, count } = *steps.add(index);
+            let row_stride = if STRIDE == 0 { row_stride } else { STRIDE };
+            let (mut left, mut right) = (left.wrapping_add(row * row_stride), right);
             macro_rules! step {
                 () => {
                     let mut b = [W::load(right); VECTORS];
@@ -274,7 +325,7 @@ unsafe fn tile<L: Lanes, W: Words<L>, const STRIDE: usize, const VECTORS: usize,
                         *b = W::load(right.add(v * L::WIDTH));
                     }
                     for (r, sums) in sums.iter_mut().enumerate() {
-                        let a = W::splat(left.add(r * STRIDE));
+                        let a = W::splat(left.add(r * row_stride));
                         for (sum, b) in sums.iter_mut().zip(&b) {
                             *sum = W::add_product(a, *b, *sum);
                         }
