@@ -49,7 +49,7 @@ impl Level {
 }
 
 /// Set to `avx512f`, `avx2` or `portable`, leaves the better instruction sets unused: for tests, and to find out who is at fault.
-/// Nothing, or `avx512`, leaves none.
+/// `avx512` leaves none, and multiplies pairs of bf16 even where nothing would not, since arithmetic in f32 is faster there.
 pub const LIMIT: &str = "KERNELS_LIMIT";
 
 /// The words that it can be set to.
@@ -84,7 +84,8 @@ pub(crate) fn level() -> Level {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
             if avx2 && avx512 && limit != "avx2" {
-                let pairs = is_x86_feature_detected!("avx512bf16") && limit != "avx512f";
+                let pairs = is_x86_feature_detected!("avx512bf16")
+                    && (limit == "avx512" || limit.is_empty() && x86::multiplies_pairs_fast());
                 return if pairs { Level::Avx512 } else { Level::Avx512F };
             }
             if avx2 {

@@ -8,6 +8,13 @@ use super::Lanes;
 #[derive(Clone, Copy)]
 pub struct Avx2;
 
+/// Whether dot products of bf16 do more than f32's multiply-add, as AMD's do. Intel's (Sapphire Rapids) do half of it.
+/// By the maker, not by the clock: a processor must not compute otherwise on another day.
+pub(super) fn multiplies_pairs_fast() -> bool {
+    let maker = __cpuid(0);
+    [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
+}
+
 /// Eight bytes as sixteen of four bits each, the high ones first.
 #[inline(always)]
 unsafe fn halves(bytes: __m128i) -> __m128i {
