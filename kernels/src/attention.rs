@@ -14,9 +14,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::element::Element;
-use crate::packed::STRIP;
 use crate::parallel::{Build, Shared};
-use crate::product::{Kernel, Segment, Start, Target};
+use crate::product::{LeftSide, RightSide, Segment, Start, Target, sum_here};
 
 use rotation::{Rotation, Turn};
 use rows::{cap_row, cap_slopes, dot, slope_row, softmax_row};
@@ -100,7 +99,8 @@ impl AttentionShape {
 /// A score that adds nothing to any sum.
 const HIDDEN: f32 = -1e30;
 
-/// `out (+)= left right` on this thread: left by rows and steps of its strides, right by rows of its stride.
+/// `out (+)= left right` on this thread: left by rows and steps of its strides, of which one is 1, right by rows of its
+/// stride.
 ///
 /// # Safety
 /// All pointers are valid for the shape; `out` is nobody else's.
@@ -111,13 +111,15 @@ unsafe fn multiply(
     (out, out_stride): (*mut f32, usize),
     add: bool,
 ) {
-    let segment = Segment { left, row_stride, left_stride, right, strip_stride: STRIP, right_stride, steps };
+    let left = match left_stride {
+        1 => LeftSide::Rows(left.cast(), row_stride),
+        _ => LeftSide::Steps(left, left_stride),
+    };
+    let segment = Segment { left, right: RightSide::Rows(right, right_stride), steps, pairs: false };
     let target = Target { pointer: Shared::new(out), stride: out_stride };
     let start = if add { Start { pointer: out, stride: out_stride } } else { Start::ZERO };
-    for strip in 0..columns.div_ceil(STRIP) {
-        // SAFETY: as the caller promises; each strip writes columns of its own.
-        unsafe { Kernel::strip(&[segment], 0..rows, strip, STRIP.min(columns - strip * STRIP), start, target) }
-    }
+    // SAFETY: as the caller promises.
+    unsafe { sum_here(segment, rows, columns, start, target) }
 }
 
 /// Attention of `qkv`, `[batch, positions, (heads + 2 * key_heads) * head_dim]` (queries, then keys, then values), with

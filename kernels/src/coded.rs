@@ -18,8 +18,21 @@ pub(crate) struct Coded {
     pub(crate) turned: Option<Range<usize>>,
 }
 
+impl Coded {
+    /// Packs a strip of `steps` steps, words of f32 or of two neighbouring bf16.
+    pub(crate) fn fill(&self, strip: usize, steps: usize, to: &mut [u32]) {
+        match self.precision {
+            // SAFETY: f32 and u32 have the same size, and any bits are an f32.
+            Precision::F32 => f32::fill(self, strip, steps, unsafe {
+                std::slice::from_raw_parts_mut(to.as_mut_ptr().cast(), to.len())
+            }),
+            Precision::Bf16 => u32::fill(self, strip, steps, to),
+        }
+    }
+}
+
 /// A word of a packed strip: f32, or u32 for two neighbouring bf16.
-pub(crate) trait Word: Copy + Default + Send + Sync {
+trait Word: Copy + Default {
     /// Packs a strip of `steps` steps, laid out as a strip of a packed matrix of this type.
     fn fill(coded: &Coded, strip: usize, steps: usize, to: &mut [Self]);
 }

@@ -47,14 +47,14 @@ pub use swiglu::{geglu, geglu_backward, swiglu, swiglu_backward};
 mod tests {
     use super::*;
 
-    /// All tests again with the instruction sets that this processor would not choose.
+    /// All tests again with each instruction set: those too that this processor would not choose.
     #[test]
     fn lesser_instruction_sets_pass_the_same_tests() {
         let limit = crate::simd::LIMIT;
         if std::env::var_os(limit).is_some() {
             return;
         }
-        for level in ["avx2", "portable"] {
+        for level in LIMITS {
             let tests = std::env::current_exe().expect("the running tests");
             let output = std::process::Command::new(tests).env(limit, level).output().expect("the tests start");
             assert!(output.status.success(), "{level}: {}", String::from_utf8_lossy(&output.stdout));
@@ -75,7 +75,7 @@ mod tests {
             assert!(!output.status.success(), "{word}");
             assert!(told.contains(&format!("KERNELS_LIMIT is `{word}`, expected one of")), "{word}: {told}");
         }
-        for word in ["", "avx512", "avx2"] {
+        for word in ["", "avx512", "avx512f", "avx2"] {
             assert!(with(word).status.success(), "{word}");
         }
     }

@@ -266,12 +266,22 @@ impl Word for u32 {
 /// Both point to `steps * STRIP` words; `steps` is a multiple of 16.
 pub(crate) unsafe fn transpose_words(from: *const u32, to: *mut u32, steps: usize) {
     #[cfg(target_arch = "x86_64")]
-    if level() == Level::Avx512 {
-        for (row, column) in (0..steps).step_by(16).flat_map(|row| [(row, 0), (row, 16)]) {
-            // SAFETY: AVX-512 is there; 16 rows and columns from here on lie inside of the block.
-            unsafe { x86::transpose16(from.add(row * STRIP + column), STRIP, to.add(column * steps + row), steps) }
+    match level() {
+        Level::Avx512 | Level::Avx512F => {
+            for (row, column) in (0..steps).step_by(16).flat_map(|row| [(row, 0), (row, 16)]) {
+                // SAFETY: AVX-512 is there; 16 rows and columns from here on lie inside of the block.
+                unsafe { x86::transpose16(from.add(row * STRIP + column), STRIP, to.add(column * steps + row), steps) }
+            }
+            return;
         }
-        return;
+        Level::Avx2 => {
+            for (row, column) in (0..steps).step_by(8).flat_map(|row| [(row, 0), (row, 8), (row, 16), (row, 24)]) {
+                // SAFETY: AVX2 is there; 8 rows and columns from here on lie inside of the block.
+                unsafe { x86::transpose8(from.add(row * STRIP + column), STRIP, to.add(column * steps + row), steps) }
+            }
+            return;
+        }
+        Level::Portable => {}
     }
     for row in 0..steps {
         for column in 0..STRIP {
@@ -307,6 +317,40 @@ unsafe fn weave_body<L: Lanes>(from: *const u32, to: *mut u32) {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
+
+    /// Transposes 8 by 8 words.
+    ///
+    /// # Safety
+    /// AVX2 is there; `from` has 8 rows of `from_stride`, `to` of `to_stride` words.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn transpose8(from: *const u32, from_stride: usize, to: *mut u32, to_stride: usize) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let mut a = [_mm256_setzero_ps(); 8];
+            for (row, a) in a.iter_mut().enumerate() {
+                *a = _mm256_loadu_ps(from.add(row * from_stride).cast());
+            }
+            // Four by four inside of the halves of each vector: words, then pairs of words.
+            let mut b = a;
+            for group in [0, 4] {
+                let low01 = _mm256_unpacklo_ps(a[group], a[group + 1]);
+                let high01 = _mm256_unpackhi_ps(a[group], a[group + 1]);
+                let low23 = _mm256_unpacklo_ps(a[group + 2], a[group + 3]);
+                let high23 = _mm256_unpackhi_ps(a[group + 2], a[group + 3]);
+                b[group] = _mm256_shuffle_ps::<0b01_00_01_00>(low01, low23);
+                b[group + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(low01, low23);
+                b[group + 2] = _mm256_shuffle_ps::<0b01_00_01_00>(high01, high23);
+                b[group + 3] = _mm256_shuffle_ps::<0b11_10_11_10>(high01, high23);
+            }
+            // Then the halves themselves.
+            for column in 0..4 {
+                let low = _mm256_permute2f128_ps::<0x20>(b[column], b[4 + column]);
+                let high = _mm256_permute2f128_ps::<0x31>(b[column], b[4 + column]);
+                _mm256_storeu_ps(to.add(column * to_stride).cast(), low);
+                _mm256_storeu_ps(to.add((4 + column) * to_stride).cast(), high);
+            }
+        }
+    }
 
     /// Transposes 16 by 16 words.
     ///

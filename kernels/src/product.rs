@@ -3,89 +3,91 @@
 //! Adding the pairs up in registers is what makes a low-rank path beside a frozen matrix, or three projections back to
 //! one input, a single pass over the output.
 
+mod blocked;
 mod left;
+mod segment;
 mod tile;
 
 use rayon::prelude::*;
 
-use crate::coded::{Coded, Word};
+use crate::coded::Coded;
 use crate::element::Element;
-use crate::packed::{Packed, Precision, STRIP, Values};
+use crate::packed::{Packed, STRIP, Values};
 use crate::parallel::{Build, Shared};
+use blocked::sum;
+pub(crate) use blocked::sum_here;
 pub(crate) use left::Left;
-pub(crate) use tile::{Kernel, Segment, Start, Target};
+pub(crate) use segment::{LeftSide, RightSide, Segment};
+pub(crate) use tile::{Start, Target};
 
-/// Rows that run together through the strips of a group, so that both stay in the second-level cache.
-const ROW_BLOCK: usize = 96;
-/// Strips of a group.
-const GROUP: usize = 4;
-/// Steps of the inner dimension between two visits to the output, where the right side is not packed.
-const STEP_BLOCK: usize = 128;
+/// Tasks for each thread, so that none waits long for the last.
+const TASKS: usize = 4;
+/// Strips of columns that a task goes through with the rows it copied, where there is work enough for all threads.
+const STRIPS: usize = 9;
 
 /// Sums the segments into `target`, all rows and columns, on all threads.
 ///
 /// # Safety
-/// As [`Kernel::strip`].
-pub(crate) unsafe fn run<S: Kernel, O: Element>(
-    segments: &[S],
-    rows: usize,
-    columns: usize,
-    start: Start,
-    target: Target<O>,
-) {
-    let (blocks, groups) = (rows.div_ceil(ROW_BLOCK), columns.div_ceil(STRIP * GROUP));
-    let block = rows.div_ceil(blocks.max(1));
+/// As [`sum`].
+unsafe fn run<O: Element>(segments: &[Segment], rows: usize, columns: usize, start: Start, target: Target<O>) {
+    let (blocks, strips) = (rows.div_ceil(blocked::ROWS), columns.div_ceil(STRIP));
+    let wanted = (TASKS * rayon::current_num_threads()).div_ceil(blocks.max(1));
+    let groups = strips.div_ceil(STRIPS).max(wanted.min(strips));
     // Tasks of one block of rows are neighbours: threads that run at the same time read the same rows.
     (0..blocks * groups).into_par_iter().for_each(|task| {
-        let (first, group) = (task / groups * block, task % groups);
-        let end = (first + block).min(rows);
-        for strip in group * GROUP..((group + 1) * GROUP).min(columns.div_ceil(STRIP)) {
-            let width = STRIP.min(columns - strip * STRIP);
-            // SAFETY: each task has rows and strips of its own.
-            unsafe { S::strip(segments, first..end, strip, width, start, target) }
-        }
+        let (block, group) = (task / groups, task % groups);
+        let strips = strips * group / groups..strips * (group + 1) / groups;
+        let columns = strips.start * STRIP..columns.min(strips.end * STRIP);
+        // SAFETY: each task has rows and strips of its own.
+        unsafe { sum(segments, rows * block / blocks..rows * (block + 1) / blocks, columns, start, target) }
     });
 }
 
-/// [`run`] where some right sides are in codes: their strips are packed by the thread that needs them, for as many rows
-/// as leaves work for all threads. Sums are the same in the same order.
+/// [`run`] where some right sides are in codes: strips are packed by the thread that needs them, as many as lie in its
+/// cache together, for as many rows as leaves work for all threads. Sums are the same in the same order.
 ///
 /// # Safety
-/// As [`Kernel::strip`]; the right sides of segments with codes are not looked at.
-unsafe fn run_coded<L, W: Word, O: Element>(
-    segments: &[Segment<L, W>],
+/// As [`sum`]; the right sides of segments with codes are not looked at.
+unsafe fn run_coded<O: Element>(
+    segments: &[Segment],
     coded: &[Option<&Coded>],
     rows: usize,
     columns: usize,
     start: Start,
     target: Target<O>,
-) where
-    Segment<L, W>: Kernel,
-{
-    /// Tasks for each thread, so that none waits long for the last.
-    const TASKS: usize = 4;
+) {
+    /// Words of the strips that are packed together: a second-level cache of a mebibyte.
+    const ROOM: usize = 1 << 18;
     let strips = columns.div_ceil(STRIP);
-    let wanted = (TASKS * rayon::current_num_threads()).div_ceil(strips.max(1));
-    let pieces = wanted.min(rows.div_ceil(ROW_BLOCK));
-    let piece = rows.div_ceil(pieces.max(1));
-    let room = || vec![Vec::<W>::new(); segments.len()];
-    (0..strips * pieces).into_par_iter().for_each_init(room, |room, task| {
-        let (strip, first) = (task / pieces, task % pieces * piece);
-        let end = (first + piece).min(rows);
-        if first >= end {
-            return;
-        }
+    let wanted = TASKS * rayon::current_num_threads();
+    let words: usize = segments.iter().map(|segment| segment.right.strip_words()).sum();
+    let together = (ROOM / words.max(1)).clamp(1, STRIPS);
+    let groups = strips.div_ceil(together).max(wanted.min(strips));
+    let pieces = wanted.div_ceil(groups.max(1)).min(rows.div_ceil(blocked::ROWS));
+    let room = || vec![Vec::<u32>::new(); segments.len()];
+    (0..groups * pieces).into_par_iter().for_each_init(room, |room, task| {
+        let (group, piece) = (task / pieces, task % pieces);
+        let (first, end) = (rows * piece / pieces, rows * (piece + 1) / pieces);
+        let strips = strips * group / groups..strips * (group + 1) / groups;
         let filled = segments.iter().zip(coded).zip(room).map(|((segment, coded), room)| {
             let Some(coded) = coded else { return *segment };
-            room.resize(segment.steps * STRIP, W::default());
-            W::fill(coded, strip, segment.steps, room);
-            // From here the kernel finds the strip by its number.
-            Segment { right: room.as_ptr().wrapping_sub(strip * segment.strip_stride), ..*segment }
+            let words = segment.right.strip_words();
+            room.resize(words * strips.len(), 0);
+            for (strip, room) in strips.clone().zip(room.chunks_exact_mut(words.max(1))) {
+                coded.fill(strip, words / STRIP, room);
+            }
+            // From here a strip is found by its number.
+            let pointer = room.as_ptr().wrapping_sub(strips.start * words);
+            Segment { right: segment.right.packed_again(pointer), ..*segment }
         });
-        let filled: Vec<Segment<L, W>> = filled.collect();
-        let width = STRIP.min(columns - strip * STRIP);
-        // SAFETY: each task has rows and a strip of its own.
-        unsafe { Kernel::strip(&filled, first..end, strip, width, start, target) }
+        let filled: Vec<Segment> = filled.collect();
+        let blocks = (end - first).div_ceil(blocked::ROWS);
+        for block in 0..blocks {
+            let rows = first + (end - first) * block / blocks..first + (end - first) * (block + 1) / blocks;
+            let columns = strips.start * STRIP..columns.min(strips.end * STRIP);
+            // SAFETY: each task has rows and strips of its own.
+            unsafe { sum(&filled, rows, columns, start, target) }
+        }
     });
 }
 
@@ -118,26 +120,13 @@ pub(crate) unsafe fn sum_of_products<O: Element>(pairs: &[Pair], rows: usize, st
         _ => None,
     });
     let coded: Vec<Option<&Coded>> = coded.collect();
-    let any = coded.iter().any(Option::is_some);
+    let segments = pairs.iter().map(|pair| pair.left.segment(rows, pair.inputs, pair.offset, pair.right));
+    let segments: Vec<Segment> = segments.collect();
     // SAFETY: the shapes were just compared, and the target is the caller's promise.
     unsafe {
-        match first.right.precision() {
-            Precision::F32 => {
-                let segments: Vec<_> =
-                    pairs.iter().map(|pair| pair.left.f32_segment(pair.inputs, pair.offset, pair.right)).collect();
-                match any {
-                    true => run_coded(&segments, &coded, rows, columns, start, target),
-                    false => run(&segments, rows, columns, start, target),
-                }
-            }
-            Precision::Bf16 => {
-                let segments: Vec<_> =
-                    pairs.iter().map(|pair| pair.left.bf16_segment(pair.offset, pair.right)).collect();
-                match any {
-                    true => run_coded(&segments, &coded, rows, columns, start, target),
-                    false => run(&segments, rows, columns, start, target),
-                }
-            }
+        match coded.iter().any(Option::is_some) {
+            true => run_coded(&segments, &coded, rows, columns, start, target),
+            false => run(&segments, rows, columns, start, target),
         }
     }
 }
@@ -189,39 +178,23 @@ pub fn outer<R: Element>(
     assert!(right.len() >= rows * right_stride && right_columns.end <= right_stride, "the right side is too small");
     let (outputs, columns) = (left_columns.len(), right_columns.len());
     let build = Build::new(outputs * columns);
+    let from = right[right_columns.start..].as_ptr();
     let segment = Segment {
-        left: left[left_columns.start..].as_ptr(),
-        row_stride: 1,
-        left_stride,
-        right: right[right_columns.start..].as_ptr(),
-        strip_stride: STRIP,
-        right_stride,
+        left: LeftSide::Steps(left[left_columns.start..].as_ptr(), left_stride),
+        right: match R::IS_BF16 {
+            true => RightSide::Halves(from.cast(), right_stride),
+            false => RightSide::Rows(from.cast(), right_stride),
+        },
         steps: rows,
+        pairs: false,
     };
-    let groups = columns.div_ceil(STRIP * GROUP);
-    // SAFETY: each task has strips of its own; the first block of steps writes every place.
+    let strips = columns.div_ceil(STRIP);
+    // SAFETY: each task has a strip of its own.
     unsafe {
-        let pointer = Shared::new(build.at(0));
-        (0..groups).into_par_iter().for_each(|group| {
-            #[expect(
-                clippy::redundant_locals,
-                reason = "captures the whole, which may cross threads; its pointers may not"
-            )]
-            let segment = segment;
-            for first in (0..rows.max(1)).step_by(STEP_BLOCK) {
-                let block = Segment {
-                    left: segment.left.wrapping_add(first * left_stride),
-                    right: segment.right.wrapping_add(first * right_stride),
-                    steps: STEP_BLOCK.min(rows - first),
-                    ..segment
-                };
-                let target = Target { pointer, stride: columns };
-                let start = if first == 0 { Start::ZERO } else { Start { pointer: pointer.at(0), stride: columns } };
-                for strip in group * GROUP..((group + 1) * GROUP).min(columns.div_ceil(STRIP)) {
-                    let width = STRIP.min(columns - strip * STRIP);
-                    Kernel::strip(&[block], 0..outputs, strip, width, start, target);
-                }
-            }
+        let target = Target { pointer: Shared::new(build.at(0)), stride: columns };
+        (0..strips).into_par_iter().for_each(|strip| {
+            let columns = strip * STRIP..columns.min((strip + 1) * STRIP);
+            sum(&[segment], 0..outputs, columns, Start::ZERO, target);
         });
         build.finish()
     }

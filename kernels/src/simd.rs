@@ -21,18 +21,43 @@ use std::sync::OnceLock;
 pub(crate) enum Level {
     /// AVX-512 with bf16 dot products.
     Avx512,
+    /// AVX-512 without them.
+    Avx512F,
     /// AVX2 with fused multiply-add.
     Avx2,
     /// Whatever the compiler's target has.
     Portable,
 }
 
-/// Set to `avx2` or `portable`, leaves the better instruction sets unused: for tests, and to find out who is at fault.
-/// Nothing, or `avx512`, leaves none.
+impl Level {
+    /// Whether pairs of bf16 are multiplied; elsewhere bf16 is storage, and arithmetic is that of f32.
+    pub(crate) fn multiplies_pairs(self) -> bool {
+        self == Self::Avx512
+    }
+
+    /// Columns of a register tile, two vectors.
+    pub(crate) fn columns(self) -> usize {
+        match self {
+            Self::Avx512 | Self::Avx512F => 32,
+            Self::Avx2 | Self::Portable => 16,
+        }
+    }
+
+    /// Steps of a product whose right side, for the columns of a tile, takes two thirds of a first-level cache of 32 KiB.
+    pub(crate) fn steps(self) -> usize {
+        match self {
+            Self::Avx512 | Self::Avx512F => 160,
+            Self::Avx2 | Self::Portable => 320,
+        }
+    }
+}
+
+/// Set to `avx512f`, `avx2` or `portable`, leaves the better instruction sets unused: for tests, and to find out who is at fault.
+/// `avx512` leaves none, and multiplies pairs of bf16 even where nothing would not, since arithmetic in f32 is faster there.
 pub const LIMIT: &str = "KERNELS_LIMIT";
 
 /// The words that it can be set to.
-pub const LIMITS: [&str; 3] = ["avx512", "avx2", "portable"];
+pub const LIMITS: [&str; 4] = ["avx512", "avx512f", "avx2", "portable"];
 
 /// What the environment sets it to: an empty text where that is nothing.
 ///
@@ -61,10 +86,11 @@ pub(crate) fn level() -> Level {
             let avx512 = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-                && is_x86_feature_detected!("avx512bf16");
+                && is_x86_feature_detected!("avx512vl");
             if avx2 && avx512 && limit != "avx2" {
-                return Level::Avx512;
+                let pairs = is_x86_feature_detected!("avx512bf16")
+                    && (limit == "avx512" || limit.is_empty() && x86::multiplies_pairs_fast());
+                return if pairs { Level::Avx512 } else { Level::Avx512F };
             }
             if avx2 {
                 return Level::Avx2;
@@ -82,8 +108,6 @@ pub trait Lanes: Copy + 'static {
     const ROWS: usize;
     /// The vector.
     type V: Copy;
-    /// Pairs of bf16, one pair per lane.
-    type Pairs: Copy;
 
     unsafe fn splat(value: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
@@ -107,11 +131,8 @@ pub trait Lanes: Copy + 'static {
     unsafe fn pow2_of_low_bits(v: Self::V) -> Self::V;
     unsafe fn sum(v: Self::V) -> f32;
     unsafe fn largest(v: Self::V) -> f32;
-    /// The same pair of bf16 in every lane.
-    unsafe fn splat_pair(pair: u32) -> Self::Pairs;
-    unsafe fn load_pairs(from: *const u32) -> Self::Pairs;
-    /// `c` and the two products of each lane.
-    unsafe fn dot(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V;
+    /// The low and the high halves of words, each a bf16.
+    unsafe fn widen_pairs(from: *const u32) -> (Self::V, Self::V);
     /// As many signed bytes as there are lanes.
     unsafe fn load_i8(from: *const u8) -> Self::V;
     /// The values of `table` that half as many bytes as there are lanes name, four bits each, the high ones first.
@@ -158,7 +179,6 @@ impl Lanes for Portable {
     const WIDTH: usize = 8;
     const ROWS: usize = 4;
     type V = [f32; 8];
-    type Pairs = [u32; 8];
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self::V {
@@ -224,18 +244,9 @@ impl Lanes for Portable {
         v.into_iter().fold(f32::NEG_INFINITY, f32::max)
     }
     #[inline(always)]
-    unsafe fn splat_pair(pair: u32) -> Self::Pairs {
-        [pair; 8]
-    }
-    #[inline(always)]
-    unsafe fn load_pairs(from: *const u32) -> Self::Pairs {
-        unsafe { from.cast::<[u32; 8]>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn dot(a: Self::Pairs, b: Self::Pairs, c: Self::V) -> Self::V {
-        let low = |pair: u32| f32::from_bits(pair << 16);
-        let high = |pair: u32| f32::from_bits(pair & 0xffff_0000);
-        std::array::from_fn(|lane| c[lane] + low(a[lane]) * low(b[lane]) + high(a[lane]) * high(b[lane]))
+    unsafe fn widen_pairs(from: *const u32) -> (Self::V, Self::V) {
+        let pairs = unsafe { from.cast::<[u32; 8]>().read_unaligned() };
+        (pairs.map(|pair| f32::from_bits(pair << 16)), pairs.map(|pair| f32::from_bits(pair & 0xffff_0000)))
     }
     #[inline(always)]
     unsafe fn load_i8(from: *const u8) -> Self::V {
@@ -253,7 +264,7 @@ impl Lanes for Portable {
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::{Avx2, Avx512};
+pub(crate) use x86::{Avx2, Avx512, Avx512F};
 
 /// Makes a function that runs a body, generic over [`Lanes`], with the best instruction set of the processor.
 ///
@@ -281,7 +292,13 @@ macro_rules! multiversion {
                 unsafe fn avx2 $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $result)? {
                     unsafe { $body::<$crate::simd::Avx2 $(, $($generic),+)?>($($argument),*) }
                 }
+                #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+                #[allow(clippy::too_many_arguments, reason = "as the body takes them")]
+                unsafe fn avx512f $(<$($generic: $bound),+>)? ($($argument: $type),*) $(-> $result)? {
+                    unsafe { $body::<$crate::simd::Avx512F $(, $($generic),+)?>($($argument),*) }
+                }
                 match $crate::simd::level() {
+                    $crate::simd::Level::Avx512F => return unsafe { avx512f $(::<$($generic),+>)? ($($argument),*) },
                     $crate::simd::Level::Avx512 => return unsafe { avx512 $(::<$($generic),+>)? ($($argument),*) },
                     $crate::simd::Level::Avx2 => return unsafe { avx2 $(::<$($generic),+>)? ($($argument),*) },
                     $crate::simd::Level::Portable => {}

@@ -52,8 +52,8 @@ pub struct Arguments {
     /// Steps that are measured, after one that is not.
     #[arg(long, default_value_t = 5)]
     steps: usize,
-    /// Precision of the frozen weights: auto, f32 or bf16.
-    #[arg(long, default_value = "auto", value_parser = ["auto", "f32", "bf16"])]
+    /// Precision of the frozen weights: auto, f32 or bf16; all measures both, one object each.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "f32", "bf16", "all"])]
     dtype: String,
     /// Keep the frozen weights in fewer bits.
     #[arg(long, value_enum)]
@@ -144,6 +144,9 @@ impl Shape {
 /// Settings that are impossible, or a model that cannot be loaded.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     check(arguments)?;
+    if arguments.dtype == "all" {
+        return both(arguments).map_err(Into::into);
+    }
     let device = open_device(&arguments.device)?;
     let dtype = match arguments.dtype.as_str() {
         "f32" => DTypeName::F32,
@@ -190,6 +193,49 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     }
     print(&format!("{report}\n"))?;
     Ok(Outcome::Done)
+}
+
+/// Measures f32 and bf16 in turn, each in a process of its own: the largest resident size is that of a process. Says what
+/// one takes of the other.
+fn both(arguments: &Arguments) -> Result<Outcome, Fault> {
+    let device = open_device(&arguments.device)?;
+    let mut reports = Vec::new();
+    for dtype in ["f32", "bf16"] {
+        let report = own_process(dtype)?;
+        print(&format!("{report}\n"))?;
+        reports.push(report);
+    }
+    if !arguments.json {
+        let of = |key: &str| reports[1][key].as_f64().zip(reports[0][key].as_f64()).map(|(bf16, f32)| bf16 / f32);
+        let parts = [("step_ms", "time of a step"), ("processor_ms", "processor time"), ("peak_rss_mib", "memory")];
+        let parts = parts.iter().filter_map(|(key, name)| Some(format!("{:.2} of its {name}", of(key)?)));
+        let auto = if device::dtype(DTypeName::Auto, &device) == DType::BF16 { "bf16" } else { "f32" };
+        let parts = parts.collect::<Vec<_>>().join(", ");
+        super::tell(&format!("bf16 beside f32: {parts}; `auto` takes {auto}"));
+    }
+    Ok(Outcome::Done)
+}
+
+/// What the same command prints with another `--dtype`.
+fn own_process(dtype: &str) -> Result<Value, Fault> {
+    let failed = |why: String| Fault::new(format!("the measurement in {dtype} gave nothing: {why}"));
+    let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+    let given = std::env::args_os().skip(1);
+    let mut command = std::process::Command::new(program);
+    let mut own = false;
+    for argument in given {
+        let text = argument.to_string_lossy().into_owned();
+        match (own, text.as_str()) {
+            (true, _) => command.arg(dtype),
+            (false, "--dtype=all") => command.arg(format!("--dtype={dtype}")),
+            (false, _) => command.arg(&argument),
+        };
+        own = !own && text == "--dtype";
+    }
+    let output = command.stderr(std::process::Stdio::inherit()).output().map_err(|error| failed(error.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last).map_err(|_| failed(format!("it ended with {}", output.status)))
 }
 
 /// Refuses sizes that no step can have.

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use backbone::Quantise;
+use backbone::device::DTypeName;
+use burn::tensor::DType;
 use faults::counted;
 use serde_json::{Value, json};
 
@@ -130,7 +132,17 @@ impl Plan {
 
     /// `f32` or `bf16`.
     pub fn dtype_name(&self) -> &'static str {
-        if self.dtype == burn::tensor::DType::BF16 { "bf16" } else { "f32" }
+        if self.dtype == DType::BF16 { "bf16" } else { "f32" }
+    }
+
+    /// Why this type, where `dtype = "auto"` chose it.
+    fn why_type(&self) -> &'static str {
+        match (self.recipe.model.dtype, self.dtype) {
+            _ if self.recipe.model.quantise.is_some() => "",
+            (DTypeName::Auto, DType::BF16) => ", which is fastest here",
+            (DTypeName::Auto, _) => ", which rounds nothing; bf16 takes half the memory",
+            _ => "",
+        }
     }
 
     /// `cpu` or `cuda`.
@@ -144,7 +156,9 @@ impl fmt::Display for Plan {
         let estimate = &self.estimate;
         let mut line = |name: &str, text: String| writeln!(f, "{name:<width$}{text}", width = INDENT);
         line("model", self.model_line())?;
-        line("runs on", format!("{} in {}{}", self.device_name(), self.dtype_name(), self.quantised()))?;
+        let type_line =
+            format!("{} in {}{}{}", self.device_name(), self.dtype_name(), self.quantised(), self.why_type());
+        line("runs on", type_line)?;
         if let Some(adapted) = self.adapted() {
             line("adapter", adapter_line(&adapted))?;
         }

@@ -19,6 +19,23 @@ fn a_bench_says_how_fast_and_how_large_a_step_is() {
     assert!(number("mfu") > 0.0 && number("flop_per_token") > 0.0, "{json}");
 }
 
+/// Each in a process of its own, in the words that were typed.
+#[test]
+fn both_types_are_measured_and_compared() {
+    let place = Workplace::new();
+    for given in ["--dtype all", "--dtype=all"] {
+        let ended = place.trainer(&format!("bench --model builtin:tiny --seq 16 --steps 1 {given}")).succeeds();
+        let lines =
+            ended.stdout.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("an object"));
+        let types: Vec<_> = lines.map(|line| (line["dtype"].clone(), line["seq"].clone())).collect();
+        assert_eq!(types, [("f32".into(), 16.into()), ("bf16".into(), 16.into())]);
+        ended.says(&["bf16 beside f32: ", " of its time of a step", " of its memory; `auto` takes f32"]);
+    }
+    let fault =
+        place.trainer("bench --model builtin:tiny --seq 16 --rank 0 --dtype all").fails(&["`--rank` cannot be 0"]);
+    assert_eq!(fault.stdout, "");
+}
+
 #[test]
 fn a_rank_that_no_matrix_can_have_is_warned_of() {
     let place = Workplace::new();

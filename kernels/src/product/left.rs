@@ -4,9 +4,11 @@ use std::borrow::Cow;
 
 use half::bf16;
 
-use super::tile::Segment;
+use super::segment::{LeftSide, RightSide, Segment};
+use super::tile::FEW_ROWS;
 use crate::element::Element;
 use crate::packed::{Packed, Precision, STRIP, Values};
+use crate::simd::level;
 
 /// The left side of a product in the type its right side asks for.
 pub(crate) enum Left<'a> {
@@ -43,42 +45,36 @@ impl<'a> Left<'a> {
     }
 
     /// The segment of columns `offset..` of the left side (an even offset for bf16) and a packed matrix.
-    pub(crate) fn f32_segment(&self, inputs: usize, offset: usize, right: &Packed) -> Segment<f32, f32> {
-        let Self::F32(left) = self else { unreachable!("both sides have the precision they were made for") };
-        let values = match &right.values {
-            Values::F32(values) => values.as_ptr(),
-            Values::Coded(_) => std::ptr::null(),
-            Values::Bf16(_) => unreachable!("both sides have the precision they were made for"),
-        };
-        Segment {
-            left: left[offset..].as_ptr(),
-            row_stride: inputs,
-            left_stride: 1,
-            right: values,
-            strip_stride: right.stride * STRIP,
-            right_stride: STRIP,
-            steps: right.inputs,
-        }
-    }
-
-    pub(crate) fn bf16_segment(&self, offset: usize, right: &Packed) -> Segment<u32, u32> {
-        let Self::Bf16 { values: left, stride } = self else {
-            unreachable!("both sides have the precision they were made for")
-        };
-        let values = match &right.values {
-            Values::Bf16(values) => values.as_ptr(),
-            Values::Coded(_) => std::ptr::null(),
-            Values::F32(_) => unreachable!("both sides have the precision they were made for"),
-        };
-        assert!(offset.is_multiple_of(2), "pairs begin at even places");
-        Segment {
-            left: left[offset..].as_ptr().cast(),
-            row_stride: stride / 2,
-            left_stride: 1,
-            right: values,
-            strip_stride: right.stride * STRIP,
-            right_stride: STRIP,
-            steps: right.inputs.div_ceil(2),
+    /// `rows` of it take part.
+    pub(crate) fn segment(&self, rows: usize, inputs: usize, offset: usize, right: &Packed) -> Segment {
+        const SAME: &str = "both sides have the precision they were made for";
+        let strip = right.stride * STRIP;
+        match self {
+            Self::F32(left) => {
+                let words: *const u32 = match &right.values {
+                    Values::F32(values) => values.as_ptr().cast(),
+                    Values::Coded(_) => std::ptr::null(),
+                    Values::Bf16(_) => unreachable!("{SAME}"),
+                };
+                let left = LeftSide::Rows(left[offset..].as_ptr().cast(), inputs);
+                Segment { left, right: RightSide::Strips(words, strip), steps: right.inputs, pairs: false }
+            }
+            Self::Bf16 { values: left, stride } => {
+                let words = match &right.values {
+                    Values::Bf16(values) => values.as_ptr(),
+                    Values::Coded(_) => std::ptr::null(),
+                    Values::F32(_) => unreachable!("{SAME}"),
+                };
+                assert!(offset.is_multiple_of(2), "pairs begin at even places");
+                let left = left[offset..].as_ptr();
+                if level().multiplies_pairs() || rows <= FEW_ROWS {
+                    let left = LeftSide::Rows(left.cast(), stride / 2);
+                    let steps = right.inputs.div_ceil(2);
+                    return Segment { left, right: RightSide::Strips(words, strip), steps, pairs: true };
+                }
+                let left = LeftSide::Halves(left, *stride);
+                Segment { left, right: RightSide::PairStrips(words, strip), steps: right.inputs, pairs: false }
+            }
         }
     }
 }

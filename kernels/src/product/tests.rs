@@ -3,6 +3,7 @@
 use half::bf16;
 
 use super::*;
+use crate::packed::Precision;
 use crate::quantised::{Quantisation, Quantised};
 
 fn values(count: usize, seed: f32) -> Vec<f32> {

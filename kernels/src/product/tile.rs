@@ -1,38 +1,29 @@
-//! A register tile of rows by a strip of columns: the innermost loops of all products.
+//! A register tile of rows by two vectors of columns: the innermost loops of all products.
 
-use crate::element::Element;
-use crate::packed::STRIP;
 use crate::parallel::Shared;
-use crate::simd::{Lanes, multiversion};
+use crate::simd::{Lanes, level, multiversion};
 
-/// One pair of factors. `L` is f32, or u32 for two neighbouring bf16.
-pub(crate) struct Segment<L, R> {
-    pub(crate) left: *const L,
-    /// From one row of the left side to the next.
-    pub(crate) row_stride: usize,
-    /// From one step of the inner dimension to the next, on the left side.
-    pub(crate) left_stride: usize,
-    pub(crate) right: *const R,
-    /// From one strip of columns to the next.
-    pub(crate) strip_stride: usize,
-    /// From one step of the inner dimension to the next, on the right side.
-    pub(crate) right_stride: usize,
-    /// Steps of the inner dimension.
-    pub(crate) steps: usize,
+/// Words from one row to the next of a left side that was copied: a constant, so that a tile needs one pointer for all its
+/// rows. What is copied at once has no more steps.
+pub(super) const LEFT_STRIDE: usize = 320;
+
+/// Rows for which neither side is copied for the sake of the cache: a tile or two.
+pub(crate) const FEW_ROWS: usize = 6;
+
+/// Some steps of the inner dimension.
+#[derive(Clone, Copy)]
+pub(super) struct Steps {
+    /// The first row of the left side.
+    pub(super) left: *const u32,
+    /// From one step to the next, on the left side.
+    pub(super) left_stride: usize,
+    /// From one row to the next, on a left side that is read where it lies.
+    pub(super) row_stride: usize,
+    /// Two vectors of columns.
+    pub(super) right: *const u32,
+    pub(super) right_stride: usize,
+    pub(super) count: usize,
 }
-
-impl<L, R> Clone for Segment<L, R> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<L, R> Copy for Segment<L, R> {}
-
-// SAFETY: segments are only read through.
-unsafe impl<L: Sync, R: Sync> Sync for Segment<L, R> {}
-// SAFETY: as above.
-unsafe impl<L: Sync, R: Sync> Send for Segment<L, R> {}
 
 /// Where a product goes: rows of `stride` from `pointer` on.
 #[derive(Clone, Copy)]
@@ -50,6 +41,14 @@ pub(crate) struct Start {
 
 impl Start {
     pub(crate) const ZERO: Self = Self { pointer: std::ptr::null(), stride: 0 };
+
+    /// The same from another row and column on.
+    pub(super) fn at(self, row: usize, column: usize) -> Self {
+        match self.pointer.is_null() {
+            true => self,
+            false => Self { pointer: self.pointer.wrapping_add(row * self.stride + column), ..self },
+        }
+    }
 }
 
 // SAFETY: it is only read through, or written by the thread that owns the place.
@@ -57,232 +56,313 @@ unsafe impl Sync for Start {}
 // SAFETY: as above.
 unsafe impl Send for Start {}
 
-/// The kernel of one precision.
-pub(crate) trait Kernel: Copy + Sync {
-    /// A strip of up to [`STRIP`] columns for some rows.
-    ///
-    /// # Safety
-    /// All pointers are valid for the rows, columns and steps; the target is nobody else's.
-    unsafe fn strip<O: Element>(
-        segments: &[Self],
-        rows: std::ops::Range<usize>,
-        strip: usize,
-        columns: usize,
-        start: Start,
-        target: Target<O>,
-    );
+/// How words are multiplied.
+trait Words<L: Lanes> {
+    type Vector: Copy;
+    /// Rows of a tile at most.
+    const ROWS: usize = L::ROWS;
+    unsafe fn splat(word: *const u32) -> Self::Vector;
+    unsafe fn load(from: *const u32) -> Self::Vector;
+    unsafe fn add_product(a: Self::Vector, b: Self::Vector, sum: L::V) -> L::V;
 }
 
-impl<R: Element> Kernel for Segment<f32, R> {
-    unsafe fn strip<O: Element>(
-        segments: &[Self],
-        rows: std::ops::Range<usize>,
-        strip: usize,
-        columns: usize,
-        start: Start,
-        target: Target<O>,
-    ) {
+/// As f32.
+struct Single;
+
+impl<L: Lanes> Words<L> for Single {
+    type Vector = L::V;
+    #[inline(always)]
+    unsafe fn splat(word: *const u32) -> L::V {
         // SAFETY: as the caller promises.
-        unsafe { strip_f32(segments.as_ptr(), segments.len(), rows.start, rows.end, strip, columns, start, target) }
+        unsafe { L::splat(word.cast::<f32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const u32) -> L::V {
+        // SAFETY: as the caller promises.
+        unsafe { L::load(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn add_product(a: L::V, b: L::V, sum: L::V) -> L::V {
+        // SAFETY: as the caller promises.
+        unsafe { L::fma(a, b, sum) }
     }
 }
 
-impl Kernel for Segment<u32, u32> {
-    unsafe fn strip<O: Element>(
-        segments: &[Self],
-        rows: std::ops::Range<usize>,
-        strip: usize,
-        columns: usize,
-        start: Start,
-        target: Target<O>,
-    ) {
+/// As pairs of bf16 that are widened at each step: where a matrix is read once for a few rows, and its bytes are what takes
+/// time.
+struct Widened;
+
+impl<L: Lanes> Words<L> for Widened {
+    type Vector = (L::V, L::V);
+    const ROWS: usize = FEW_ROWS / 2;
+    #[inline(always)]
+    unsafe fn splat(word: *const u32) -> Self::Vector {
         // SAFETY: as the caller promises.
-        unsafe { strip_bf16(segments.as_ptr(), segments.len(), rows.start, rows.end, strip, columns, start, target) }
-    }
-}
-
-multiversion! {
-    fn strip_f32<R: Element, O: Element>(
-        segments: *const Segment<f32, R>, count: usize, first: usize, end: usize, strip: usize, columns: usize,
-        start: Start, target: Target<O>,
-    ) = strip_f32_body;
-}
-
-multiversion! {
-    fn strip_bf16<O: Element>(
-        segments: *const Segment<u32, u32>, count: usize, first: usize, end: usize, strip: usize, columns: usize,
-        start: Start, target: Target<O>,
-    ) = strip_bf16_body;
-}
-
-/// Calls `$tile` with the number of rows as a constant.
-macro_rules! with_rows {
-    ($rows:expr, $tile:ident :: <$($generic:ident),*> ($($argument:expr),*)) => {
-        match $rows {
-            1 => $tile::<$($generic,)* 1>($($argument),*),
-            2 => $tile::<$($generic,)* 2>($($argument),*),
-            3 => $tile::<$($generic,)* 3>($($argument),*),
-            4 => $tile::<$($generic,)* 4>($($argument),*),
-            5 if L::ROWS >= 5 => $tile::<$($generic,)* 5>($($argument),*),
-            6 if L::ROWS >= 6 => $tile::<$($generic,)* 6>($($argument),*),
-            7 if L::ROWS >= 7 => $tile::<$($generic,)* 7>($($argument),*),
-            8 if L::ROWS >= 8 => $tile::<$($generic,)* 8>($($argument),*),
-            9 if L::ROWS >= 9 => $tile::<$($generic,)* 9>($($argument),*),
-            10 if L::ROWS >= 10 => $tile::<$($generic,)* 10>($($argument),*),
-            11 if L::ROWS >= 11 => $tile::<$($generic,)* 11>($($argument),*),
-            12 if L::ROWS >= 12 => $tile::<$($generic,)* 12>($($argument),*),
-            _ => unreachable!("a tile has no more rows than registers"),
+        unsafe {
+            let pair = word.read_unaligned();
+            (L::splat(f32::from_bits(pair << 16)), L::splat(f32::from_bits(pair & 0xffff_0000)))
         }
-    };
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const u32) -> Self::Vector {
+        // SAFETY: as the caller promises.
+        unsafe { L::widen_pairs(from) }
+    }
+    #[inline(always)]
+    unsafe fn add_product(a: Self::Vector, b: Self::Vector, sum: L::V) -> L::V {
+        // SAFETY: as the caller promises.
+        unsafe { L::fma(a.1, b.1, L::fma(a.0, b.0, sum)) }
+    }
 }
 
-/// Cuts the rows into tiles of nearly equal height.
-macro_rules! strip_body {
-    ($name:ident, $tile:ident, $left:ty, $right:ty $(, $generic:ident)?) => {
+/// How the rows of a left side lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// Copied, [`LEFT_STRIDE`] words from each other.
+    Copied,
+    /// Their words of one step side by side.
+    Turned,
+    /// Where they are, with a stride of their own.
+    Strided,
+}
+
+/// The sums of all tiles of some rows and of up to two vectors of columns, of pairs of bf16 where `pairs` is true: they
+/// begin with `start` and go to rows of `stride` from `to` on. The left side of pairs is a copy.
+///
+/// # Safety
+/// All pointers are valid for the rows, columns and steps.
+pub(super) unsafe fn tiles(
+    pairs: bool,
+    lie: Rows,
+    steps: &[Steps],
+    [rows, columns]: [usize; 2],
+    start: Start,
+    (to, stride): (*mut f32, usize),
+) {
+    let (steps, count) = (steps.as_ptr(), steps.len());
+    // SAFETY: as the caller promises.
+    unsafe {
+        if pairs {
+            if level().multiplies_pairs() {
+                #[cfg(target_arch = "x86_64")]
+                return x86::pairs(steps, count, rows, columns, start, to, stride);
+            }
+            return widened_tiles(steps, count, rows, columns, start, to, stride);
+        }
+        match lie {
+            Rows::Copied => copied_tiles(steps, count, rows, columns, start, to, stride),
+            Rows::Turned => turned_tiles(steps, count, rows, columns, start, to, stride),
+            Rows::Strided => strided_tiles(steps, count, rows, columns, start, to, stride),
+        }
+    }
+}
+
+multiversion! {
+    fn copied_tiles(
+        steps: *const Steps, count: usize, rows: usize, columns: usize, start: Start, to: *mut f32, stride: usize,
+    ) = copied_body;
+}
+multiversion! {
+    fn turned_tiles(
+        steps: *const Steps, count: usize, rows: usize, columns: usize, start: Start, to: *mut f32, stride: usize,
+    ) = turned_body;
+}
+multiversion! {
+    fn strided_tiles(
+        steps: *const Steps, count: usize, rows: usize, columns: usize, start: Start, to: *mut f32, stride: usize,
+    ) = strided_body;
+}
+multiversion! {
+    fn widened_tiles(
+        steps: *const Steps, count: usize, rows: usize, columns: usize, start: Start, to: *mut f32, stride: usize,
+    ) = widened_body;
+}
+
+macro_rules! tiles_body {
+    ($name:ident, $words:ident, $stride:expr) => {
         #[inline(always)]
-        #[allow(clippy::too_many_arguments, reason = "as the body takes them")]
-        unsafe fn $name<L: Lanes, $($generic: Element,)? O: Element>(
-            segments: *const Segment<$left, $right>,
+        unsafe fn $name<L: Lanes>(
+            steps: *const Steps,
             count: usize,
-            first: usize,
-            end: usize,
-            strip: usize,
+            rows: usize,
             columns: usize,
             start: Start,
-            target: Target<O>,
+            to: *mut f32,
+            stride: usize,
         ) {
-            let tiles = (end - first).div_ceil(L::ROWS);
-            for column in (0..columns).step_by(2 * L::WIDTH) {
-                for tile in 0..tiles {
-                    let row = first + (end - first) * tile / tiles;
-                    let rows = first + (end - first) * (tile + 1) / tiles - row;
-                    let place = (row, strip, column, columns - column);
-                    // SAFETY: as the caller promises, of the rows of this tile alone.
-                    unsafe {
-                        with_rows!(rows, $tile::<L, $($generic,)? O>(segments, count, place, start, target))
-                    }
-                }
-            }
+            // SAFETY: as the caller promises.
+            unsafe { body::<L, $words, { $stride }>(steps, count, rows, columns, start, to, stride) }
         }
     };
 }
 
-strip_body!(strip_f32_body, tile_f32, f32, R, R);
-strip_body!(strip_bf16_body, tile_bf16, u32, u32);
+tiles_body!(copied_body, Single, LEFT_STRIDE);
+tiles_body!(turned_body, Single, 1);
+tiles_body!(strided_body, Single, 0);
+tiles_body!(widened_body, Widened, LEFT_STRIDE);
 
-/// Row, strip, column inside of the strip, and columns from there on.
-type Place = (usize, usize, usize, usize);
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{LEFT_STRIDE, Start, Steps, Words};
+    use crate::simd::Avx512;
+
+    /// As pairs of bf16.
+    struct Pairs;
+
+    impl Words<Avx512> for Pairs {
+        type Vector = __m512bh;
+        #[inline(always)]
+        unsafe fn splat(word: *const u32) -> __m512bh {
+            // SAFETY: as the caller promises.
+            unsafe { std::mem::transmute(_mm512_set1_epi32(word.cast::<i32>().read_unaligned())) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const u32) -> __m512bh {
+            // SAFETY: as the caller promises.
+            unsafe { std::mem::transmute(_mm512_loadu_si512(from.cast())) }
+        }
+        #[inline(always)]
+        unsafe fn add_product(a: __m512bh, b: __m512bh, sum: __m512) -> __m512 {
+            // SAFETY: as the caller promises.
+            unsafe { _mm512_dpbf16_ps(sum, a, b) }
+        }
+    }
+
+    /// # Safety
+    /// As [`super::tiles`].
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    pub(super) unsafe fn pairs(
+        steps: *const Steps,
+        count: usize,
+        rows: usize,
+        columns: usize,
+        start: Start,
+        to: *mut f32,
+        stride: usize,
+    ) {
+        // SAFETY: as the caller promises.
+        unsafe { super::body::<Avx512, Pairs, LEFT_STRIDE>(steps, count, rows, columns, start, to, stride) }
+    }
+}
+
+/// Cuts the rows into tiles of nearly equal height. A `STRIDE` of 0 is that of the steps.
+#[inline(always)]
+unsafe fn body<L: Lanes, W: Words<L>, const STRIDE: usize>(
+    steps: *const Steps,
+    count: usize,
+    rows: usize,
+    columns: usize,
+    start: Start,
+    to: *mut f32,
+    stride: usize,
+) {
+    let tiles = rows.div_ceil(W::ROWS);
+    for index in 0..tiles {
+        let row = rows * index / tiles;
+        let height = rows * (index + 1) / tiles - row;
+        // SAFETY: as the caller promises.
+        unsafe {
+            let (start, to) = (start.at(row, 0), to.add(row * stride));
+            let steps = (steps, count, row);
+            if columns > L::WIDTH {
+                of_height::<L, W, STRIDE, 2>(height, steps, columns, start, to, stride);
+            } else {
+                of_height::<L, W, STRIDE, 1>(height, steps, columns, start, to, stride);
+            }
+        }
+    }
+}
+
+/// Calls [`tile`] with the number of rows as a constant.
+#[inline(always)]
+unsafe fn of_height<L: Lanes, W: Words<L>, const STRIDE: usize, const VECTORS: usize>(
+    height: usize,
+    steps: (*const Steps, usize, usize),
+    columns: usize,
+    start: Start,
+    to: *mut f32,
+    stride: usize,
+) {
+    macro_rules! tile {
+        ($rows:literal) => {
+            // SAFETY: as the caller promises.
+            unsafe { tile::<L, W, STRIDE, VECTORS, $rows>(steps, columns, start, to, stride) }
+        };
+    }
+    match height {
+        1 => tile!(1),
+        2 => tile!(2),
+        3 => tile!(3),
+        4 if W::ROWS >= 4 => tile!(4),
+        5 if W::ROWS >= 5 => tile!(5),
+        6 if W::ROWS >= 6 => tile!(6),
+        7 if W::ROWS >= 7 => tile!(7),
+        8 if W::ROWS >= 8 => tile!(8),
+        9 if W::ROWS >= 9 => tile!(9),
+        10 if W::ROWS >= 10 => tile!(10),
+        11 if W::ROWS >= 11 => tile!(11),
+        12 if W::ROWS >= 12 => tile!(12),
+        _ => unreachable!("a tile has no more rows than registers"),
+    }
+}
 
 #[inline(always)]
-unsafe fn start_of<L: Lanes, const ROWS: usize>(place: Place, start: Start) -> [[L::V; 2]; ROWS] {
-    let (row, strip, column, columns) = place;
-    // SAFETY: the caller's start is null or has this place; no lane past `columns` is touched.
+unsafe fn tile<L: Lanes, W: Words<L>, const STRIDE: usize, const VECTORS: usize, const ROWS: usize>(
+    (steps, count, row): (*const Steps, usize, usize),
+    columns: usize,
+    start: Start,
+    to: *mut f32,
+    stride: usize,
+) {
+    /// Steps that are written out, so that the loop itself costs little.
+    const UNROLLED: usize = 4;
+    // SAFETY: as the caller promises.
     unsafe {
-        let mut sums = [[L::splat(0.0); 2]; ROWS];
+        let mut sums = [[L::splat(0.0); VECTORS]; ROWS];
         if !start.pointer.is_null() {
             for (r, sums) in sums.iter_mut().enumerate() {
-                let from = start.pointer.add((row + r) * start.stride + strip * STRIP + column);
-                sums[0] = L::load_part(from, columns);
-                if columns > L::WIDTH {
-                    sums[1] = L::load_part(from.add(L::WIDTH), columns - L::WIDTH);
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    let from = start.pointer.add(r * start.stride + v * L::WIDTH);
+                    *sum = L::load_part(from, columns - v * L::WIDTH);
                 }
             }
         }
-        sums
-    }
-}
-
-#[inline(always)]
-unsafe fn write<L: Lanes, O: Element, const ROWS: usize>(sums: [[L::V; 2]; ROWS], place: Place, target: Target<O>) {
-    let (row, strip, column, columns) = place;
-    for (r, sums) in sums.iter().enumerate() {
-        // SAFETY: the caller's target has this place; no lane past `columns` is touched.
-        unsafe {
-            let to = target.pointer.at((row + r) * target.stride + strip * STRIP + column);
-            O::store::<L>(to, columns, sums[0]);
-            if columns > L::WIDTH {
-                O::store::<L>(to.add(L::WIDTH), columns - L::WIDTH, sums[1]);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn tile_f32<L: Lanes, R: Element, O: Element, const ROWS: usize>(
-    segments: *const Segment<f32, R>,
-    count: usize,
-    place: Place,
-    start: Start,
-    target: Target<O>,
-) {
-    let (row, strip, column, columns) = place;
-    // SAFETY: the caller's segments have these rows and strips for all of their steps.
-    unsafe {
-        let mut sums = start_of::<L, ROWS>(place, start);
-        for segment in 0..count {
-            let segment = *segments.add(segment);
-            let mut left = segment.left.add(row * segment.row_stride);
-            let mut right = segment.right.wrapping_add(strip * segment.strip_stride + column);
-            if columns >= 2 * L::WIDTH {
-                for _ in 0..segment.steps {
-                    let b = [R::load::<L>(right, L::WIDTH), R::load::<L>(right.add(L::WIDTH), L::WIDTH)];
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let a = L::splat(*left.add(r * segment.row_stride));
-                        sums[0] = L::fma(a, b[0], sums[0]);
-                        sums[1] = L::fma(a, b[1], sums[1]);
+        for index in 0..count {
+            let Steps { left, left_stride, row_stride, right, right_stride, count } = *steps.add(index);
+            let row_stride = if STRIDE == 0 { row_stride } else { STRIDE };
+            let (mut left, mut right) = (left.wrapping_add(row * row_stride), right);
+            macro_rules! step {
+                () => {
+                    let mut b = [W::load(right); VECTORS];
+                    for (v, b) in b.iter_mut().enumerate().skip(1) {
+                        *b = W::load(right.add(v * L::WIDTH));
                     }
-                    left = left.add(segment.left_stride);
-                    right = right.add(segment.right_stride);
-                }
-            } else {
-                let widths = (columns.min(L::WIDTH), columns.saturating_sub(L::WIDTH));
-                for _ in 0..segment.steps {
-                    let first = R::load::<L>(right, widths.0);
-                    let second = if widths.1 > 0 { R::load::<L>(right.add(L::WIDTH), widths.1) } else { first };
                     for (r, sums) in sums.iter_mut().enumerate() {
-                        let a = L::splat(*left.add(r * segment.row_stride));
-                        sums[0] = L::fma(a, first, sums[0]);
-                        if widths.1 > 0 {
-                            sums[1] = L::fma(a, second, sums[1]);
+                        let a = W::splat(left.add(r * row_stride));
+                        for (sum, b) in sums.iter_mut().zip(&b) {
+                            *sum = W::add_product(a, *b, *sum);
                         }
                     }
-                    left = left.add(segment.left_stride);
-                    right = right.add(segment.right_stride);
-                }
+                    left = left.wrapping_add(left_stride);
+                    right = right.wrapping_add(right_stride);
+                };
+            }
+            for _ in 0..count / UNROLLED {
+                step!();
+                step!();
+                step!();
+                step!();
+            }
+            for _ in 0..count % UNROLLED {
+                step!();
             }
         }
-        write::<L, O, ROWS>(sums, place, target);
-    }
-}
-
-#[inline(always)]
-unsafe fn tile_bf16<L: Lanes, O: Element, const ROWS: usize>(
-    segments: *const Segment<u32, u32>,
-    count: usize,
-    place: Place,
-    start: Start,
-    target: Target<O>,
-) {
-    let (row, strip, column, _) = place;
-    // SAFETY: the caller's segments have these rows and strips for all of their steps.
-    unsafe {
-        let mut sums = start_of::<L, ROWS>(place, start);
-        for segment in 0..count {
-            let segment = *segments.add(segment);
-            let mut left = segment.left.add(row * segment.row_stride);
-            let mut right = segment.right.wrapping_add(strip * segment.strip_stride + column);
-            // Packed strips are filled up, so both vectors can always be read.
-            for _ in 0..segment.steps {
-                let b = [L::load_pairs(right), L::load_pairs(right.add(L::WIDTH))];
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let a = L::splat_pair(left.add(r * segment.row_stride).read_unaligned());
-                    sums[0] = L::dot(a, b[0], sums[0]);
-                    sums[1] = L::dot(a, b[1], sums[1]);
-                }
-                left = left.add(segment.left_stride);
-                right = right.add(segment.right_stride);
+        for (r, sums) in sums.iter().enumerate() {
+            for (v, sum) in sums.iter().enumerate() {
+                L::store_part(to.add(r * stride + v * L::WIDTH), columns - v * L::WIDTH, *sum);
             }
         }
-        write::<L, O, ROWS>(sums, place, target);
     }
 }
