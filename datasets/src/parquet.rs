@@ -108,13 +108,15 @@ fn caught<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Parque
 
 fn broken(error: &ParquetError) -> Fault {
     let text = error.to_string();
-    let reason = text.split_once(": ").filter(|(kind, _)| !kind.contains(' ')).map_or(text.as_str(), |(_, rest)| rest);
-    let reason = faults::shortened(reason.trim());
-    let hint = match error {
-        _ if text.contains("ncrypt") => "write it without encryption",
-        ParquetError::NYI(_) => "write it again with `compression='zstd'`",
-        _ if text.contains("Disabled feature") || text.contains("rotli") => "write it again with `compression='zstd'`",
-        _ => COPY_AGAIN,
+    let reason = ["Parquet error: ", "External: ", "EOF: ", "NYI: "].iter().find_map(|kind| text.strip_prefix(kind));
+    let reason = faults::shortened(reason.unwrap_or(&text).trim());
+    let (reason, hint) = match text.as_str() {
+        // The one codec that is left out.
+        text if text.contains("brotli") => {
+            ("it is packed by brotli".to_owned(), "write it again with `compression='zstd'`")
+        }
+        text if text.contains("ncrypt") => (reason, "write it without encryption"),
+        _ => (reason, COPY_AGAIN),
     };
     Fault::new(format!("the Parquet table cannot be read: {reason}")).hint(hint)
 }
