@@ -84,7 +84,9 @@ pub(super) unsafe fn sum<O: Element>(
         };
         let sums = Target { pointer, stride };
         let steps: usize = segments.iter().map(|segment| segment.steps).sum();
-        let parts = steps.div_ceil(level().steps()).max(1);
+        // Where pairs are multiplied, a step is half as many bytes and the strips of packed pairs lie in order: cutting them,
+        // and copying rows that are read a few times, costs more than it gives.
+        let parts = if has_whole_pairs(segments) { 1 } else { steps.div_ceil(level().steps()).max(1) };
         for part in 0..parts {
             let start = match part {
                 0 => start.at(rows.start, columns.start),
@@ -107,6 +109,11 @@ pub(super) unsafe fn sum<O: Element>(
     });
 }
 
+/// True where all are pairs that one instruction multiplies.
+fn has_whole_pairs(segments: &[Segment]) -> bool {
+    level().multiplies_pairs() && !segments.is_empty() && segments.iter().all(|segment| segment.pairs)
+}
+
 impl Room {
     /// The sums of a part of the steps on top of `start`.
     ///
@@ -125,6 +132,7 @@ impl Room {
         let lie = match segments.first().map(|segment| segment.left) {
             Some(LeftSide::Steps(..)) => Rows::Turned,
             Some(LeftSide::Rows(..)) if columns.len() <= FEW_COLUMNS && !pairs => Rows::Strided,
+            Some(LeftSide::Rows(..)) if has_whole_pairs(segments) => Rows::Strided,
             _ => Rows::Copied,
         };
         if lie == Rows::Copied {

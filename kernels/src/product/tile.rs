@@ -127,7 +127,7 @@ pub(super) enum Rows {
 }
 
 /// The sums of all tiles of some rows and of up to two vectors of columns, of pairs of bf16 where `pairs` is true: they
-/// begin with `start` and go to rows of `stride` from `to` on. The left side of pairs is a copy.
+/// begin with `start` and go to rows of `stride` from `to` on. The left side of pairs that are widened is a copy.
 ///
 /// # Safety
 /// All pointers are valid for the rows, columns and steps.
@@ -145,7 +145,10 @@ pub(super) unsafe fn tiles(
         if pairs {
             if level().multiplies_pairs() {
                 #[cfg(target_arch = "x86_64")]
-                return x86::pairs(steps, count, rows, columns, start, to, stride);
+                return match lie {
+                    Rows::Strided => x86::pairs::<0>(steps, count, rows, columns, start, to, stride),
+                    _ => x86::pairs::<LEFT_STRIDE>(steps, count, rows, columns, start, to, stride),
+                };
             }
             return widened_tiles(steps, count, rows, columns, start, to, stride);
         }
@@ -205,7 +208,7 @@ tiles_body!(widened_body, Widened, LEFT_STRIDE);
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{LEFT_STRIDE, Start, Steps, Words};
+    use super::{Start, Steps, Words};
     use crate::simd::Avx512;
 
     /// As pairs of bf16.
@@ -233,7 +236,7 @@ mod x86 {
     /// # Safety
     /// As [`super::tiles`].
     #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    pub(super) unsafe fn pairs(
+    pub(super) unsafe fn pairs<const STRIDE: usize>(
         steps: *const Steps,
         count: usize,
         rows: usize,
@@ -243,7 +246,7 @@ mod x86 {
         stride: usize,
     ) {
         // SAFETY: as the caller promises.
-        unsafe { super::body::<Avx512, Pairs, LEFT_STRIDE>(steps, count, rows, columns, start, to, stride) }
+        unsafe { super::body::<Avx512, Pairs, STRIDE>(steps, count, rows, columns, start, to, stride) }
     }
 }
 
