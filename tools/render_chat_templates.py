@@ -2,9 +2,11 @@
 
     python render_chat_templates.py FOLDER > cases.jsonl
 
-FOLDER holds `*.jinja` files. Each is given twelve conversations, whole and opened for the assistant's last turn. Needs transformers.
+FOLDER holds `*.jinja` files. Each is given twelve conversations, whole and opened for the assistant's last turn. Needs transformers 5.24:
+another version that lacks what is called here ends with a word, and no case is written.
 """
 import json, pathlib, sys
+import transformers
 from transformers.utils import chat_template_utils as utils
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -47,6 +49,10 @@ def main(folder):
         def now(cls, tz=None):
             return cls(2026, 11, 28, 9, 5, 7)
 
+    # What a template raises is a result of it; what is not there is none.
+    missing = [name for name in ("_normalize_chat_messages", "render_jinja_template") if not hasattr(utils, name)]
+    if missing:
+        sys.exit(f"transformers {transformers.__version__} has no {', '.join(missing)}: install transformers 5.24")
     utils.datetime = Day
     for path in sorted(pathlib.Path(folder).glob("*.jinja")):
         source = path.read_bytes().decode()

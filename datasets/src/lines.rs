@@ -1,5 +1,6 @@
 //! The rows of a file, one at a time: JSON Lines, one JSON array, or one JSON object over several lines.
 
+use std::borrow::Cow;
 use std::io::BufRead;
 
 use faults::{Fault, Place, json};
@@ -40,6 +41,21 @@ pub(crate) struct NumberedRow {
     pub object: Map<String, Value>,
     /// Where it says what JSON cannot say; these values are `null`, or hold U+FFFD.
     pub oddities: Vec<json::Oddity>,
+}
+
+impl NumberedRow {
+    /// The row with columns whose whole value is a number that JSON does not have as the word that was written: a column of
+    /// `Infinity` is not an empty one.
+    pub fn with_words(&self) -> Cow<'_, Map<String, Value>> {
+        let mut object = Cow::Borrowed(&self.object);
+        for oddity in self.oddities.iter().filter(|oddity| oddity.kind == json::OddityKind::Number) {
+            let column = oddity.key().replace("~1", "/").replace("~0", "~");
+            if self.object.get(&column).is_some_and(Value::is_null) {
+                object.to_mut().insert(column, Value::String(oddity.written.clone()));
+            }
+        }
+        object
+    }
 }
 
 /// Reads rows from a text. A bad line is an error in its place; the lines after it are still read.

@@ -34,9 +34,11 @@ pub(crate) fn outcomes(
     context: &Context<'_>,
     place: &dyn Fn() -> Place,
 ) -> Result<Outcomes, Fault> {
-    let oddities = &row.oddities;
-    let row = &Row::new(&row.object, options.names());
-    unread::refuse_oddities(oddities, row, |key| shape.reads(key, options))?;
+    let is_read = |key: &str| shape.reads(key, options);
+    unread::refuse_oddities(&row.oddities, &Row::new(&row.object, options.names()), is_read)?;
+    // What nothing reads is told of, or refused, by what it says.
+    let said = row.with_words();
+    let row = &Row::new(&said, options.names());
     let limit = options.max_length;
     let ends = row.flag("eos").ok().flatten().unwrap_or(options.end_token);
     let outcome = |draft: &Draft| {

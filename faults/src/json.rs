@@ -27,7 +27,7 @@ pub struct Oddity {
     /// What stands there.
     pub kind: OddityKind,
     /// What is written there.
-    written: String,
+    pub written: String,
 }
 
 /// What JSON cannot say.

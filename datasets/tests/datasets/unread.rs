@@ -216,6 +216,16 @@ fn what_python_writes_matters_where_it_is_read() {
             assert_eq!(dataset(&text, &Options::default()).fingerprint, plain, "{text}");
         }
     }
+    // It is no empty column: it counts where nothing reads it, and is refused where it has a meaning.
+    let rows = [r#""score": Infinity"#, r#""score": 0.5"#, r#""score": null"#, r#""n": 1e999"#];
+    let rows = rows.map(|column| format!("{{\"prompt\": \"a\", \"completion\": \"b\", {column}}}\n")).concat();
+    let unread = [("score", 2), ("n", 1)].map(|(name, rows)| Unread { name: name.into(), rows });
+    assert_eq!(dataset(&rows, &Options::default()).report.unread, unread);
+    for weight in ["Infinity", "NaN", "-Infinity", "1e999"] {
+        let row = format!(r#"{{"prompt": "a", "completion": "b", "weight": {weight}}}"#);
+        let found = faults(&row, &Options::default());
+        assert!(found.len() == 1 && found[0].contains("nothing reads `weight` of rows of"), "{weight}: {found:?}");
+    }
     for (row, what) in [
         (r#"{"prompt": "a", "completion": NaN}"#, "`completion` is `NaN`, which is no finite number"),
         (r#"{"prompt": "a", "completion": "b\ud83d"}"#, "`completion` holds `\\ud83d`, half of a surrogate pair"),
