@@ -4,60 +4,24 @@
 //! entropy, where a text may go on in several ways, is learned. The quantile is that of the last entropies, as `trunc_r` has
 //! of losses, in place of that of a batch: so the size of a micro-batch changes nothing. `share = 1` is `nll`.
 
-use burn::tensor::Tensor;
-use faults::Fault;
-
-use crate::objective::quantile::{Dropped, RollingQuantile};
-use crate::objective::told;
-use crate::{Extent, Objective, ObjectiveKind, State, Statistics, Tokens};
+use crate::ObjectiveKind;
+use crate::objective::quantile::{Dropped, Kept, RollingQuantile};
 
 /// `forking` as listed in the registry.
 pub const FORKING: ObjectiveKind = ObjectiveKind {
     name: "forking",
     purpose: "learns only where a text may go on in several ways: the fraction `share` of tokens with the highest entropy",
-    build: |section| Box::new(Forking(RollingQuantile::read_share(section, Dropped::Lowest, 0.2))),
+    build: |section| {
+        let quantile = RollingQuantile::read_share(section, Dropped::Lowest, 0.2);
+        Box::new(Kept { name: FORKING.name, quantile, of_entropy: true })
+    },
 };
-
-struct Forking(RollingQuantile);
-
-impl Objective for Forking {
-    fn name(&self) -> &str {
-        FORKING.name
-    }
-
-    fn weights(&mut self, tokens: &Tokens) -> Tensor<1> {
-        self.0.kept(told(&tokens.entropy))
-    }
-
-    fn statistics(&self) -> Statistics {
-        Statistics { entropy: true, ..Statistics::default() }
-    }
-
-    fn remarks(&self, extent: &Extent) -> Vec<String> {
-        self.0.remarks(extent)
-    }
-
-    fn milder(&self) -> Option<String> {
-        Some(self.0.milder())
-    }
-
-    fn diagnostics(&mut self) -> Vec<(String, f64)> {
-        self.0.diagnostics()
-    }
-
-    fn state(&self) -> State {
-        self.0.state()
-    }
-
-    fn restore(&mut self, state: State) -> Result<(), Fault> {
-        self.0.restore(FORKING.name, state)
-    }
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::objective::testing::*;
+    use crate::{Objective, Statistics};
 
     fn kept(objective: &mut dyn Objective, entropy: &[f64]) -> Vec<f32> {
         // The nll says nothing: it falls as the entropy rises.

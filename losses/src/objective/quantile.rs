@@ -10,8 +10,8 @@ use std::ops::Range;
 use burn::tensor::{Int, Tensor, TensorData};
 use faults::{Fault, Section};
 
-use crate::objective::fraction;
-use crate::{Extent, Scope, State, Tokens};
+use crate::objective::{fraction, told};
+use crate::{Extent, Objective, Scope, State, Statistics, Tokens};
 
 /// The largest buffer that a recipe may ask for: 40 MB.
 const LARGEST_BUFFER: usize = 10_000_000;
@@ -60,6 +60,59 @@ pub(super) struct RollingQuantile {
     /// Values seen since the cut-off was computed, those pending too.
     since: usize,
     cutoff: Option<f32>,
+}
+
+/// An objective that is such a quantile and nothing else.
+pub(super) struct Kept {
+    /// As the registry lists it.
+    pub name: &'static str,
+    pub quantile: RollingQuantile,
+    /// Of entropies, and not of losses.
+    pub of_entropy: bool,
+}
+
+impl Objective for Kept {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn weights(&mut self, tokens: &Tokens) -> Tensor<1> {
+        match self.of_entropy {
+            true => self.quantile.kept(told(&tokens.entropy)),
+            false => self.quantile.weights(tokens),
+        }
+    }
+
+    fn statistics(&self) -> Statistics {
+        Statistics { entropy: self.of_entropy, ..Statistics::default() }
+    }
+
+    fn scope(&self) -> Scope {
+        match self.quantile.granularity {
+            Granularity::Token => Scope::Token,
+            Granularity::Row => Scope::Row,
+        }
+    }
+
+    fn remarks(&self, extent: &Extent) -> Vec<String> {
+        self.quantile.remarks(extent)
+    }
+
+    fn milder(&self) -> Option<String> {
+        Some(self.quantile.milder())
+    }
+
+    fn diagnostics(&mut self) -> Vec<(String, f64)> {
+        self.quantile.diagnostics()
+    }
+
+    fn state(&self) -> State {
+        self.quantile.state()
+    }
+
+    fn restore(&mut self, state: State) -> Result<(), Fault> {
+        self.quantile.restore(self.name, state)
+    }
 }
 
 impl RollingQuantile {
@@ -121,7 +174,7 @@ impl RollingQuantile {
     }
 
     /// A buffer that the run cannot fill, so that nothing is ever dropped.
-    pub(super) fn remarks(&self, extent: &Extent) -> Vec<String> {
+    fn remarks(&self, extent: &Extent) -> Vec<String> {
         let (losses, unit) = match self.granularity {
             Granularity::Token => (extent.tokens, "learned tokens"),
             Granularity::Row => (extent.rows, "rows"),
@@ -156,22 +209,15 @@ impl RollingQuantile {
         Vec::new()
     }
 
-    pub(super) fn milder(&self) -> String {
+    fn milder(&self) -> String {
         match self.setting {
             Setting::Drop(drop) => format!("lower `objective.drop` (it is {drop}; 0 is plain nll)"),
             Setting::Share(share) => format!("raise `objective.share` (it is {share}; 1 is plain nll)"),
         }
     }
 
-    pub(super) fn scope(&self) -> Scope {
-        match self.granularity {
-            Granularity::Token => Scope::Token,
-            Granularity::Row => Scope::Row,
-        }
-    }
-
     /// 1 for each token that is kept, 0 for the others; the buffer takes the losses in.
-    pub(super) fn weights(&mut self, tokens: &Tokens) -> Tensor<1> {
+    fn weights(&mut self, tokens: &Tokens) -> Tensor<1> {
         match self.granularity {
             Granularity::Token => self.kept(tokens.nll.clone()),
             Granularity::Row => {
@@ -190,7 +236,7 @@ impl RollingQuantile {
     }
 
     /// 1 for each of `values`, `[n]`, on the right side of the cut-off of its moment.
-    pub(super) fn kept(&mut self, values: Tensor<1>) -> Tensor<1> {
+    fn kept(&mut self, values: Tensor<1>) -> Tensor<1> {
         let count = values.dims()[0];
         let mut parts = Vec::new();
         let mut start = 0;
@@ -266,7 +312,7 @@ impl RollingQuantile {
         losses
     }
 
-    pub(super) fn diagnostics(&self) -> Vec<(String, f64)> {
+    fn diagnostics(&self) -> Vec<(String, f64)> {
         self.cutoff.map(|cutoff| ("cutoff".into(), f64::from(cutoff))).into_iter().collect()
     }
 
@@ -278,7 +324,7 @@ impl RollingQuantile {
         ]
     }
 
-    pub(super) fn state(&self) -> State {
+    fn state(&self) -> State {
         let mut state = State::new();
         let losses = self.history();
         let [buffer, recompute, row] = self.settings();
@@ -290,7 +336,7 @@ impl RollingQuantile {
         state
     }
 
-    pub(super) fn restore(&mut self, name: &str, mut state: State) -> Result<(), Fault> {
+    fn restore(&mut self, name: &str, mut state: State) -> Result<(), Fault> {
         let mut floats = |key: &str| state.remove(key).map(|data| data.try_to_vec::<f32>().unwrap_or_default());
         let losses = floats("losses");
         let cutoff = floats("cutoff");

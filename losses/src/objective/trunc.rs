@@ -3,58 +3,23 @@
 //! Kang & Hashimoto 2020 (ddkang/loss_dropper): the fraction `drop` with the highest loss is not learned. `drop = 0` is
 //! `nll`.
 
-use burn::tensor::Tensor;
-use faults::Fault;
-
-use crate::objective::quantile::{Dropped, RollingQuantile};
-use crate::{Extent, Objective, ObjectiveKind, Scope, State, Tokens};
+use crate::ObjectiveKind;
+use crate::objective::quantile::{Dropped, Kept, RollingQuantile};
 
 /// `trunc` as listed in the registry.
 pub const TRUNC: ObjectiveKind = ObjectiveKind {
     name: "trunc",
     purpose: "more precise samples: leaves out the tokens (or rows) the model predicts worst, such as noise, the fraction `drop`",
-    build: |section| Box::new(Trunc(RollingQuantile::read(section, Dropped::Highest))),
+    build: |section| {
+        let quantile = RollingQuantile::read(section, Dropped::Highest);
+        Box::new(Kept { name: TRUNC.name, quantile, of_entropy: false })
+    },
 };
-
-struct Trunc(RollingQuantile);
-
-impl Objective for Trunc {
-    fn name(&self) -> &str {
-        TRUNC.name
-    }
-
-    fn weights(&mut self, tokens: &Tokens) -> Tensor<1> {
-        self.0.weights(tokens)
-    }
-
-    fn scope(&self) -> Scope {
-        self.0.scope()
-    }
-
-    fn remarks(&self, extent: &Extent) -> Vec<String> {
-        self.0.remarks(extent)
-    }
-
-    fn milder(&self) -> Option<String> {
-        Some(self.0.milder())
-    }
-
-    fn diagnostics(&mut self) -> Vec<(String, f64)> {
-        self.0.diagnostics()
-    }
-
-    fn state(&self) -> State {
-        self.0.state()
-    }
-
-    fn restore(&mut self, state: State) -> Result<(), Fault> {
-        self.0.restore(TRUNC.name, state)
-    }
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Scope;
     use crate::objective::testing::*;
 
     #[test]

@@ -3,59 +3,24 @@
 //! TruncR of "When Temperature Fails, Change the Loss" (arXiv 2508.09654), with the buffer of loss truncation (Kang &
 //! Hashimoto 2020): the fraction `drop` with the lowest loss is not learned. `drop = 0` is `nll`.
 
-use burn::tensor::Tensor;
-use faults::Fault;
-
-use crate::objective::quantile::{Dropped, RollingQuantile};
-use crate::{Extent, Objective, ObjectiveKind, Scope, State, Tokens};
+use crate::ObjectiveKind;
+use crate::objective::quantile::{Dropped, Kept, RollingQuantile};
 
 /// `trunc_r` as listed in the registry.
 pub const TRUNC_R: ObjectiveKind = ObjectiveKind {
     name: "trunc_r",
     purpose: "more diverse samples: leaves out the tokens (or rows) the model already predicts best, the fraction `drop`",
-    build: |section| Box::new(TruncR(RollingQuantile::read(section, Dropped::Lowest))),
+    build: |section| {
+        let quantile = RollingQuantile::read(section, Dropped::Lowest);
+        Box::new(Kept { name: TRUNC_R.name, quantile, of_entropy: false })
+    },
 };
-
-struct TruncR(RollingQuantile);
-
-impl Objective for TruncR {
-    fn name(&self) -> &str {
-        TRUNC_R.name
-    }
-
-    fn weights(&mut self, tokens: &Tokens) -> Tensor<1> {
-        self.0.weights(tokens)
-    }
-
-    fn scope(&self) -> Scope {
-        self.0.scope()
-    }
-
-    fn remarks(&self, extent: &Extent) -> Vec<String> {
-        self.0.remarks(extent)
-    }
-
-    fn milder(&self) -> Option<String> {
-        Some(self.0.milder())
-    }
-
-    fn diagnostics(&mut self) -> Vec<(String, f64)> {
-        self.0.diagnostics()
-    }
-
-    fn state(&self) -> State {
-        self.0.state()
-    }
-
-    fn restore(&mut self, state: State) -> Result<(), Fault> {
-        self.0.restore(TRUNC_R.name, state)
-    }
-}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::objective::testing::*;
+    use crate::{Extent, Scope, State};
 
     /// The rule in plain f64, one value at a time.
     fn reference(values: &[f64], drop: f64, buffer: usize, recompute: usize) -> Vec<f32> {
