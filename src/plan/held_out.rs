@@ -10,9 +10,11 @@ use crate::recipe::Recipe;
 /// What is to be said where rows of `data.eval` are rows of `data.train` as well, token by token: their loss falls as they
 /// are learned by heart. Rows of an embedded world are drawn again on purpose, and nothing is said of them.
 pub(super) fn repeated(recipe: &Recipe, train: &Dataset, eval: &Dataset) -> Option<String> {
-    let trained: HashSet<_> = train.examples.iter().map(content).collect();
-    let of_user = eval.examples.iter().filter(|example| !example.file.starts_with("builtin:"));
-    let repeated: Vec<&Example> = of_user.filter(|example| trained.contains(&content(example))).collect();
+    let of_user = || eval.examples.iter().filter(|example| !example.file.starts_with("builtin:"));
+    // Those to evaluate by are the few.
+    let looked_for: HashSet<_> = of_user().map(content).collect();
+    let trained: HashSet<_> = train.examples.iter().map(content).filter(|row| looked_for.contains(row)).collect();
+    let repeated: Vec<&Example> = of_user().filter(|example| trained.contains(&content(example))).collect();
     let first = repeated.first()?;
     let all = eval.examples.len();
     let message = format!(
