@@ -188,20 +188,18 @@ fn add_run(folder: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
     add_targets_of_run(folder, comparison);
     let name = folder.display().to_string();
     add_digests(&[folder.to_owned()], comparison);
-    comparison.training.extend(training(folder, &name, &name, None)?);
-    if is_cut(&folder.join("metrics.jsonl"))? {
-        let words = format!("{name}/metrics.jsonl ends in the middle of a line: its last numbers are not here");
-        comparison.notes.push(words);
+    if let Some((training, is_whole)) = training(folder, &name, &name, None)? {
+        comparison.training.push(training);
+        if !is_whole {
+            let words = format!("{name}/metrics.jsonl ends in the middle of a line: its last numbers are not here");
+            comparison.notes.push(words);
+        }
     }
     settings(&folder.join("recipe.toml"), "recipe", comparison)
 }
 
-/// Whether a file of lines ends in the middle of one.
-fn is_cut(path: &Path) -> Result<bool, Fault> {
-    Ok(path.is_file() && text(path)?.chars().next_back().is_some_and(|last| last != '\n'))
-}
-
-fn training(folder: &Path, run: &str, arm: &str, seed: Option<u64>) -> Result<Option<Training>, Fault> {
+/// The training of a run, and whether its last line is whole.
+fn training(folder: &Path, run: &str, arm: &str, seed: Option<u64>) -> Result<Option<(Training, bool)>, Fault> {
     let path = folder.join("metrics.jsonl");
     if !path.is_file() {
         return Ok(None);
@@ -213,7 +211,8 @@ fn training(folder: &Path, run: &str, arm: &str, seed: Option<u64>) -> Result<Op
         Fault::new(trouble.message).at(Place::line(&path, trouble.line)).hint("the run writes this file: run it again")
     })?;
     let lines = lines.into_iter().map(|(_, line)| Value::Object(line)).collect();
-    Ok(Some(Training { run: run.into(), arm: arm.into(), seed, lines }))
+    let is_whole = text.is_empty() || text.ends_with('\n');
+    Ok(Some((Training { run: run.into(), arm: arm.into(), seed, lines }, is_whole)))
 }
 
 /// What is right to say after the prompts that samples are shown of, by the rows that were measured; a file that is no
@@ -375,7 +374,9 @@ fn add_sweep_run(folder: &Path, entry: &Value, comparison: &mut Comparison) -> R
         samples = drawn(last, &arm)?;
     }
     comparison.samples.extend(samples);
-    comparison.training.extend(training(&folder.join("runs").join(&name), &name, &arm, seed)?);
+    // A run of a sweep may still be going.
+    let training = training(&folder.join("runs").join(&name), &name, &arm, seed)?;
+    comparison.training.extend(training.map(|(training, _)| training));
     Ok(())
 }
 
