@@ -9,6 +9,7 @@ mod kinds;
 mod lost;
 mod notices;
 mod order;
+mod python_json;
 mod rows;
 mod targets;
 mod tokens;
