@@ -160,31 +160,17 @@ pub(super) unsafe fn tiles(
     }
 }
 
-multiversion! {
-    fn copied_tiles(
-        steps: *const Steps, count: usize, rows: usize, columns: usize, start: Start, to: *mut f32, stride: usize,
-    ) = copied_body;
-}
-multiversion! {
-    fn turned_tiles(
-        steps: *const Steps, count: usize, rows: usize, columns: usize, start: Start, to: *mut f32, stride: usize,
-    ) = turned_body;
-}
-multiversion! {
-    fn strided_tiles(
-        steps: *const Steps, count: usize, rows: usize, columns: usize, start: Start, to: *mut f32, stride: usize,
-    ) = strided_body;
-}
-multiversion! {
-    fn widened_tiles(
-        steps: *const Steps, count: usize, rows: usize, columns: usize, start: Start, to: *mut f32, stride: usize,
-    ) = widened_body;
-}
+/// A function for each instruction set, of words that lie so.
+macro_rules! tiles_of {
+    ($name:ident = $body:ident, $words:ident, $stride:expr) => {
+        multiversion! {
+            fn $name(
+                steps: *const Steps, count: usize, rows: usize, columns: usize, start: Start, to: *mut f32, stride: usize,
+            ) = $body;
+        }
 
-macro_rules! tiles_body {
-    ($name:ident, $words:ident, $stride:expr) => {
         #[inline(always)]
-        unsafe fn $name<L: Lanes>(
+        unsafe fn $body<L: Lanes>(
             steps: *const Steps,
             count: usize,
             rows: usize,
@@ -199,10 +185,10 @@ macro_rules! tiles_body {
     };
 }
 
-tiles_body!(copied_body, Single, LEFT_STRIDE);
-tiles_body!(turned_body, Single, 1);
-tiles_body!(strided_body, Single, 0);
-tiles_body!(widened_body, Widened, LEFT_STRIDE);
+tiles_of!(copied_tiles = copied_body, Single, LEFT_STRIDE);
+tiles_of!(turned_tiles = turned_body, Single, 1);
+tiles_of!(strided_tiles = strided_body, Single, 0);
+tiles_of!(widened_tiles = widened_body, Widened, LEFT_STRIDE);
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
