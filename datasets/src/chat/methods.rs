@@ -109,12 +109,17 @@ fn parts(state: &State, text: &str, method: &str, arguments: &[Value]) -> Result
     }))
 }
 
-/// `split()` and `rsplit()` without a separator.
+/// `split()` and `rsplit()` without a separator: at runs of blanks, and with a greatest number of cuts the rest as it is.
 fn by_blanks(text: &str, most: usize, from_right: bool) -> Vec<&str> {
-    let (mut found, mut rest) = (Vec::new(), text.trim_matches(python::is_blank));
-    while !rest.is_empty() {
+    let (mut found, mut rest) = (Vec::new(), text);
+    loop {
+        rest = match from_right {
+            true => rest.trim_end_matches(python::is_blank),
+            false => rest.trim_start_matches(python::is_blank),
+        };
         let cut = if from_right { rest.rfind(python::is_blank) } else { rest.find(python::is_blank) };
         match cut.filter(|_| found.len() < most) {
+            _ if rest.is_empty() => break,
             None => {
                 found.push(rest);
                 break;
@@ -122,11 +127,11 @@ fn by_blanks(text: &str, most: usize, from_right: bool) -> Vec<&str> {
             Some(at) if from_right => {
                 let after = at + rest[at..].chars().next().map_or(0, char::len_utf8);
                 found.push(&rest[after..]);
-                rest = rest[..at].trim_end_matches(python::is_blank);
+                rest = &rest[..at];
             }
             Some(at) => {
                 found.push(&rest[..at]);
-                rest = rest[at..].trim_start_matches(python::is_blank);
+                rest = &rest[at..];
             }
         }
     }
