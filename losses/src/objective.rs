@@ -150,6 +150,12 @@ pub trait Objective: Send {
         None
     }
 
+    /// The part of the learning rate of `nll` that suits a model which has learned before; `losses/README.md` has what was
+    /// measured.
+    fn rate(&self) -> f64 {
+        1.0
+    }
+
     /// What a user should know before a run of this extent, a sentence each.
     fn remarks(&self, _extent: &Extent) -> Vec<String> {
         Vec::new()

@@ -35,19 +35,22 @@ const MANY_PASSES: usize = 10;
 /// What is to be said of the recipe on a model of this width, a sentence with a hint each.
 pub(super) fn warnings(recipe: &Recipe, hidden_size: usize, steps: usize, steps_per_epoch: usize) -> Vec<String> {
     let own = matches!(&recipe.model.backbone, Backbone::Pretrained { path, .. } if !path.starts_with("builtin:"));
-    let faults = [rate(recipe, hidden_size), passes(recipe, steps, steps_per_epoch), words(recipe, own)];
+    let faults = [rate(recipe, hidden_size, own), passes(recipe, steps, steps_per_epoch), words(recipe, own)];
     faults.into_iter().flatten().map(|fault| fault.line()).collect()
 }
 
-fn rate(recipe: &Recipe, hidden_size: usize) -> Option<Fault> {
+/// `own` is a model of the user's: the embedded ones have recipes with rates that were measured.
+fn rate(recipe: &Recipe, hidden_size: usize, own: bool) -> Option<Fault> {
     let Backbone::Pretrained { .. } = recipe.model.backbone else { return None };
     let rate = recipe.optimizer.learning_rate;
     if !POSSIBLE_RATES.contains(&rate) {
         return None;
     }
+    let of_objective = if own { recipe.objective.rate() } else { 1.0 };
+    let best = of_objective * best_rate(hidden_size);
     let (usual, most, least, what) = match &recipe.adapter {
         Adapter::None => {
-            let usual = OF_ALL_WEIGHTS * best_rate(hidden_size);
+            let usual = OF_ALL_WEIGHTS * best;
             (usual, usual / OF_ALL_WEIGHTS, 0.0, "all weights of a model")
         }
         Adapter::Lora(lora) => {
@@ -57,11 +60,12 @@ fn rate(recipe: &Recipe, hidden_size: usize) -> Option<Fault> {
                 Start::From(_) => ALPHA,
             };
             // With a larger alpha the same step of the factors counts more.
-            let usual = best_rate(hidden_size) / (alpha / ALPHA).sqrt().clamp(0.5, 2.0);
+            let usual = best / (alpha / ALPHA).sqrt().clamp(0.5, 2.0);
             (usual, TOLERATED * usual, TOO_SMALL * usual, "an adapter on a model")
         }
     };
-    let of = format!("what is best for {what} of width {hidden_size}");
+    let with = if of_objective == 1.0 { String::new() } else { format!(" with `{}`", recipe.objective.name()) };
+    let of = format!("what is best for {what} of width {hidden_size}{with}");
     let message = match rate {
         rate if rate > most => format!("`optimizer.learning_rate` = {rate:e} is {:.0} times about {of}", rate / usual),
         rate if rate < least => format!("`optimizer.learning_rate` = {rate:e} is far below {of}, which hardly moves"),
@@ -139,6 +143,21 @@ mod tests {
         let all = ["adapter.kind=none", "optimizer.learning_rate=1e-3"];
         assert_eq!((said(128, &all).len(), said(2048, &all).len()), (0, 1));
         assert_eq!(said(2048, &["adapter.kind=none", "optimizer.learning_rate=1e-6"]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_objective_that_wants_a_lower_rate_is_said() {
+        let rate = "optimizer.learning_rate=1e-3";
+        let of_few = said(576, &[rate, "objective.kind=lambda_pr"]);
+        assert!(of_few.len() == 1 && of_few[0].contains("8 times about what is best for"), "{of_few:?}");
+        assert!(
+            of_few[0].contains("of width 576 with `lambda_pr`") && of_few[0].contains("at most 1e-4"),
+            "{of_few:?}"
+        );
+        let all_tokens = ["objective.kind=lambda_pr", "objective.lambda=1", rate];
+        assert_eq!(said(576, &all_tokens), Vec::<String>::new());
+        assert_eq!(said(576, &["objective.kind=lambda_pr", "optimizer.learning_rate=1e-4"]), Vec::<String>::new());
+        assert_eq!(said(128, &[rate, "objective.kind=lambda_pr", "model.path=builtin:tiny"]), Vec::<String>::new());
     }
 
     #[test]
