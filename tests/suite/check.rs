@@ -187,6 +187,13 @@ fn the_recipes_inside_are_listed_copied_and_planned() {
     place.trainer("check real/nll.toml").succeeds();
     place.trainer("recipes cp sfr_gsm8k real --model model").succeeds();
     assert!(place.text("real/sfr_gsm8k.toml").contains("\nmax_length = 256\n"));
+    // Without rows to evaluate on, a part of those to train on.
+    place.trainer("recipes cp cdiv_alpha1.4 held --model model --train rows.jsonl").succeeds();
+    let held = place.trainer("check held/cdiv_alpha1.4.toml").succeeds().stdout;
+    assert!(
+        place.text("held/cdiv_alpha1.4.toml").contains("\neval = 0.05\n") && held.contains("evaluation rows"),
+        "{held}"
+    );
     place.refuses("recipes cp tiny_base real --model org/name", &["builds its model from scratch", "hint: "]);
     place.refuses("recipes cp nll real --train rows.jsonl", &["--model"]);
     place.refuses("recipes cp nlll", &["no recipe is named `nlll`", "did you mean `nll`?"]);

@@ -14,7 +14,7 @@ pub struct Place {
     pub model: String,
     /// `data.train`; a name to put in place where there is none.
     pub train: Vec<String>,
-    /// `data.eval`, likewise.
+    /// `data.eval`; where rows to train on are named and these are not, a part of those.
     pub eval: Vec<String>,
 }
 
@@ -73,7 +73,9 @@ pub fn text(recipe: &Embedded, place: &Place) -> Result<String, Fault> {
     let objective = objective
         .replace("encoder = \"BAAI/bge-large-en-v1.5\"", "encoder = \"sentence-transformers/all-MiniLM-L6-v2\"");
     let data = data(recipe, place);
-    let rate = rate(&place.model, if recipe.name == "lambda_pr" { OF_LAMBDA_PR } else { 1.0 });
+    let embedded = crate::recipe::parse(recipe.name, recipe.text, &[], &losses::Registry::default());
+    let embedded = embedded.unwrap_or_else(|faults| unreachable!("an embedded recipe is sound: {faults}"));
+    let rate = rate(&place.model, embedded.objective.rate());
     let training = TRAINING.replace("RATE", &rate);
     Ok(format!("{}{}{data}{objective}{training}{}", header(recipe, place), model(place), sweep(recipe)))
 }
@@ -96,10 +98,6 @@ fn rate(model: &str, part: f64) -> String {
         None => format!("{:.0e}", part * 2e-4),
     }
 }
-
-/// Few tokens have a weight in `lambda_pr`, and Adam takes whole steps by them: at the rate of `nll` the tokens without a
-/// weight lose their probability (`losses/README.md`). The paper's rate, 1e-6 for all weights, is a tenth of what is usual.
-const OF_LAMBDA_PR: f64 = 0.1;
 
 const TRAINING: &str = "[optimizer]
 # For an adapter: from 1e-3 on models of 100 million parameters down to 1e-4 on those of 10 billion; for `lambda_pr` a tenth.
@@ -158,7 +156,7 @@ fn data(recipe: &Embedded, place: &Place) -> String {
     let longest = positions(&place.model).map_or(LONGEST, |positions| positions.min(LONGEST));
     format!(
         "[data]\n# JSON Lines; their shape is told from the first row.\ntrain = {train}\n# Held-out rows, none of them among those above; \
-         [] for none.\neval = {eval}\n# Longest row in tokens.\nmax_length = {longest}\n# Longer rows are left out and counted; `error` would \
+         0.05 takes that part of the prompts above, [] is none.\neval = {eval}\n# Longest row in tokens.\nmax_length = {longest}\n# Longer rows are left out and counted; `error` would \
          stop, `truncate` would cut.\ntoo_long = \"drop\"\n{others}\n"
     )
 }
@@ -179,13 +177,19 @@ fn config(model: &str) -> serde_json::Value {
     serde_json::from_str(&text).unwrap_or_default()
 }
 
+/// `data.train` and `data.eval`, as they are written.
 fn files(place: &Place) -> (String, String) {
-    let list = |files: &[String], other: &str| match files {
-        [] => format!("[\"{other}\"]"),
-        files => format!("[{}]", files.iter().map(|file| quoted(file)).collect::<Vec<_>>().join(", ")),
-    };
-    (list(&place.train, "rows.jsonl"), list(&place.eval, "held_out.jsonl"))
+    let list = |files: &[String]| format!("[{}]", files.iter().map(|file| quoted(file)).collect::<Vec<_>>().join(", "));
+    match (place.train.is_empty(), place.eval.is_empty()) {
+        (true, true) => ("[\"rows.jsonl\"]".into(), "[\"held_out.jsonl\"]".into()),
+        (true, false) => ("[\"rows.jsonl\"]".into(), list(&place.eval)),
+        (false, true) => (list(&place.train), HELD_OUT.into()),
+        (false, false) => (list(&place.train), list(&place.eval)),
+    }
 }
+
+/// The part of the prompts that is held out where no rows are named for that.
+const HELD_OUT: &str = "0.05";
 
 fn quoted(text: &str) -> String {
     toml::Value::String(text.into()).to_string()
@@ -203,11 +207,13 @@ fn moved(text: &str, place: &Place) -> String {
         _ => text,
     };
     let text = if place.train.is_empty() { text } else { replaced(&text, "train", &format!("train = {train}")) };
-    match place.eval.is_empty() {
-        true => text,
-        false if text.contains("\neval = ") => replaced(&text, "eval", &format!("eval = {eval}")),
+    let has_eval = text.contains("\neval = ");
+    match (place.eval.is_empty(), place.train.is_empty()) {
+        (true, true) => text,
+        (true, false) if !has_eval => text,
+        _ if has_eval => replaced(&text, "eval", &format!("eval = {eval}")),
         // A recipe without held-out rows gets them behind those it learns from.
-        false => {
+        _ => {
             let lines = text.lines().map(|line| match line.starts_with("train = ") {
                 true => format!("{line}\neval = {eval}\n"),
                 false => format!("{line}\n"),
@@ -313,6 +319,14 @@ mod tests {
         }
         assert_eq!(read("nll", &place()).1.optimizer.learning_rate, 2e-4);
         assert_eq!(read("lambda_pr", &place()).1.optimizer.learning_rate, 2e-5);
+    }
+
+    #[test]
+    fn without_rows_to_evaluate_on_a_part_is_held_out() {
+        for embedded in RECIPES.iter().filter(|recipe| recipe.name != "tiny_base") {
+            let (text, recipe) = read(embedded.name, &Place { eval: Vec::new(), ..place() });
+            assert!(recipe.data.eval == recipe::Held::Part(0.05) || !text.contains("\neval = "), "{text}");
+        }
     }
 
     #[test]
