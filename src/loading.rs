@@ -245,10 +245,10 @@ impl Named {
             let source = Source::frozen(weights, dtype, device);
             Decoder::load(config, &source)
         };
-        match self {
+        let loaded = match self {
             Self::Base(files) => {
                 let decoder = load(files.config()?, &files.weights()?)?;
-                Ok(Loaded { decoder, tokenizer: files.tokenizer()? })
+                Loaded { decoder, tokenizer: files.tokenizer()? }
             }
             Self::Adapted { base, adapter, brought, .. } => {
                 let weights = base.weights()?;
@@ -262,13 +262,15 @@ impl Named {
                     Some(brought) => brought.tokenizer()?,
                     None => base.tokenizer()?,
                 };
-                Ok(Loaded { decoder, tokenizer })
+                Loaded { decoder, tokenizer }
             }
             Self::Full { origin, checkpoint } => {
                 let (config, tokenizer) = origin.parts()?;
-                Ok(Loaded { decoder: load(config, &checkpoint.model()?)?, tokenizer })
+                Loaded { decoder: load(config, &checkpoint.model()?)?, tokenizer }
             }
-        }
+        };
+        loaded.tokenizer.remarks().iter().for_each(|remark| tracing::warn!("{remark}"));
+        Ok(loaded)
     }
 }
 

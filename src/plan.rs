@@ -131,6 +131,7 @@ impl Plan {
         }
         let tokenizer = brought.as_ref().map_or(Ok(tokenizer), Brought::tokenizer)?;
         let tokenizer = tokenizer.with_chat(&chat).map_err(|fault| fault.or_at(place("data")))?;
+        recipe.warnings.extend(tokenizer.remarks());
         let beside = beside::beside(&recipe.data.chat, &tokenizer, brought, files.as_ref())?;
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
         let (train, eval) = read.map_or_else(|| rows(&recipe, &config, &tokenizer), Ok)?;

@@ -43,6 +43,8 @@ pub struct Tokenizer {
     end: Option<u32>,
     pad: u32,
     stop: Vec<u32>,
+    /// Ids that the model's files name as its ends and the vocabulary does not have.
+    foreign_ends: Vec<u32>,
     vocabulary: usize,
     /// Ids from here on have no row in the model's embedding.
     rows: usize,
@@ -132,10 +134,11 @@ impl Tokenizer {
             inner.token_to_id(text).map(|id| (id, text.clone()))
         };
         let named_end = token("eos_token").map(|(id, _)| id);
-        let mut stop: Vec<u32> = Vec::new();
+        let (mut stop, mut foreign_ends): (Vec<u32>, Vec<u32>) = Default::default();
         for id in named_end.into_iter().chain(end_ids(&generation)).chain(end_ids(&model)) {
-            if (id as usize) < vocabulary && !stop.contains(&id) {
-                stop.push(id);
+            let list = if (id as usize) < vocabulary { &mut stop } else { &mut foreign_ends };
+            if !list.contains(&id) {
+                list.push(id);
             }
         }
         let end = stop.first().copied();
@@ -164,6 +167,7 @@ impl Tokenizer {
             end,
             pad,
             stop,
+            foreign_ends,
             vocabulary,
             rows: vocabulary,
             added,
@@ -197,6 +201,17 @@ impl Tokenizer {
         }
         self.rows = rows;
         Ok(self)
+    }
+
+    /// What of its files is passed over, a sentence each.
+    pub fn remarks(&self) -> Vec<String> {
+        let foreign = self.foreign_ends.iter().map(|id| {
+            format!(
+                "{}: `eos_token_id` is {id} in the files beside it, and the vocabulary has {} tokens: it is passed over",
+                self.name, self.vocabulary
+            )
+        });
+        foreign.collect()
     }
 
     /// The ids of `text`; with `special`, also the tokens that the tokenizer puts around a text.

@@ -72,7 +72,7 @@ impl Brought {
         let rows = base.config()?.vocab_size;
         let tokenizer = tokenizer.bounded(rows)?;
         overlay.tell_of_named(&own, &tokenizer);
-        overlay.say_end(&own, &tokenizer);
+        overlay.say_end(&own, &tokenizer, base.tokenizer()?.end_token());
         let Overlay { files, warnings, .. } = overlay;
         Ok(Some(Self { own, files, warnings, folder: folder.to_owned(), rows }))
     }
@@ -142,10 +142,24 @@ impl Overlay<'_> {
             }
             _ => {}
         }
+        self.leave_one_template();
         if whole && !has(SETTINGS) {
             self.warn("the adapter has a `tokenizer.json` and no `tokenizer_config.json`: the base's is taken");
         }
         self.files.sort();
+    }
+
+    /// Takes another template out of the settings where there is a file of it: some programs read the one, some the other.
+    fn leave_one_template(&mut self) {
+        let Some((_, template)) = self.files.iter().find(|(name, _)| name == TEMPLATE) else { return };
+        let other = template_of_settings(&self.files).is_some_and(|text| text.as_bytes() != template.as_slice());
+        let settings = self.files.iter_mut().find(|(name, _)| name == SETTINGS).filter(|_| other);
+        if let Some((_, bytes)) = settings
+            && let Some(mut keys) = object(bytes)
+        {
+            keys.shift_remove("chat_template");
+            *bytes = serde_json::to_vec_pretty(&keys).expect("a JSON object can be written");
+        }
     }
 
     fn warn(&mut self, message: &str) {
@@ -210,8 +224,8 @@ impl Overlay<'_> {
     }
 
     /// Other programs stop at the tokens of `generation_config.json`, or else of `config.json`: an end token that the
-    /// adapter brings stands first there, unless it brings the file, too.
-    fn say_end(&mut self, own: &[File], tokenizer: &Tokenizer) {
+    /// adapter brings stands first there, unless it brings the file, too. `of_base` is the base's own.
+    fn say_end(&mut self, own: &[File], tokenizer: &Tokenizer, of_base: Option<u32>) {
         let Some(end) = tokenizer.end_token() else { return };
         let find = |wanted: &str| {
             let file = self.files.iter().find(|(name, _)| name == wanted);
@@ -228,9 +242,14 @@ impl Overlay<'_> {
             Some(Value::Null) | None => Vec::new(),
             Some(id) => vec![id.clone()],
         };
-        if ends.contains(&json!(end)) || own.iter().any(|(name, _)| name == GENERATION) {
+        let is_said = match of_base == Some(end) {
+            true => ends.contains(&json!(end)),
+            false => ends.first() == Some(&json!(end)),
+        };
+        if is_said || own.iter().any(|(name, _)| name == GENERATION) {
             return;
         }
+        ends.retain(|id| *id != json!(end));
         ends.insert(0, json!(end));
         generation.insert("eos_token_id".into(), if ends.len() == 1 { json!(end) } else { Value::Array(ends) });
         self.files.retain(|(name, _)| name != GENERATION);

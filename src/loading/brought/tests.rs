@@ -134,6 +134,12 @@ fn an_end_token_of_its_own_stops_here_and_in_other_programs() {
     let found = brought(&[(SETTINGS, &*own)], &ModelFiles::Embedded);
     assert_eq!(found.tokenizer().expect("a tokenizer").stop_tokens(), [2, 3]);
     assert_eq!((&generation(&found)["eos_token_id"], &generation(&found)["top_k"]), (&json!([2, 3]), &json!(0)));
+    // Where the base lists it behind another, it comes to the front; the order of a base's own is left.
+    let (_guard, listing) = base(&[(GENERATION, r#"{"eos_token_id": [3, 2]}"#)]);
+    assert_eq!(generation(&brought(&[(SETTINGS, &*own)], &listing)), json!({"eos_token_id": [2, 3]}));
+    let of_base = settings(|whole| whole["chat_template"] = json!(OWN));
+    let (_guard, listing) = base(&[(GENERATION, r#"{"eos_token_id": [2, 3]}"#)]);
+    assert_eq!(generation(&brought(&[(SETTINGS, &*of_base)], &listing)), json!({"eos_token_id": [2, 3]}));
     // Without the file, what its readers would take from `config.json`.
     let (_guard, base) = base(&[(GENERATION, "")]);
     let found = brought(&[(SETTINGS, &*own)], &base);
@@ -146,6 +152,17 @@ fn an_end_token_of_its_own_stops_here_and_in_other_programs() {
         (&[2, 5, 3][..], json!({"eos_token_id": [5, 2]}))
     );
     assert_eq!(found.line(), "tokenizer, chat template, `generation_config.json`");
+}
+
+#[test]
+fn an_end_that_is_no_token_is_told_of() {
+    let foreign = json!({"eos_token_id": [99_999, 2]}).to_string();
+    let found = brought(&[(GENERATION, &*foreign)], &ModelFiles::Embedded).tokenizer().expect("a tokenizer");
+    let [remark] = &found.remarks()[..] else { panic!("{:?}", found.remarks()) };
+    assert!(remark.contains("`eos_token_id` is 99999") && remark.contains("passed over"), "{remark}");
+    assert!(found.stop_tokens().contains(&2) && !found.stop_tokens().contains(&99_999));
+    let sound = ModelFiles::Embedded.tokenizer().expect("a tokenizer");
+    assert_eq!(sound.remarks(), Vec::<String>::new());
 }
 
 #[test]
