@@ -121,23 +121,32 @@ pub fn main(registry: &Registry) -> ExitCode {
 
 /// Tells of arguments that cannot be read, or gives the help that was asked for.
 fn refused(message: &clap::Error) -> ExitCode {
-    // Help and the version go to stdout and are no fault. Nobody is left to hear of a closed stream.
-    if !message.use_stderr() {
-        let _ = message.print();
-        return ExitCode::SUCCESS;
-    }
     let json = logging::asks_for_json(std::env::args_os().skip(1));
+    let tell = |mut faults: Vec<Fault>| {
+        let format = if json { Format::Json } else { Format::Text };
+        faults.extend(logging::start(format, Verbosity::Normal).err());
+        if let Err(faults) = Faults::check(faults) {
+            tell_faults(&faults);
+        }
+        USER.into()
+    };
+    // Help and the version go to stdout and are no fault.
+    if !message.use_stderr() {
+        return match message.print().and_then(|()| io::stdout().flush()).or_else(gone_is_done) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => tell(vec![Fault::of_file("cannot write there", "stdout", &error)]),
+        };
+    }
     if message.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !json {
         let _ = message.print();
         return USER.into();
     }
-    let mut faults = vec![usage::fault(message)];
-    let format = if json { Format::Json } else { Format::Text };
-    faults.extend(logging::start(format, Verbosity::Normal).err());
-    if let Err(faults) = Faults::check(faults) {
-        tell_faults(&faults);
-    }
-    USER.into()
+    tell(vec![usage::fault(message)])
+}
+
+/// A reader that has gone away, as `head` does, has what it wanted.
+fn gone_is_done(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
 
 fn execute(command_line: CommandLine, registry: &Registry) -> ExitCode {

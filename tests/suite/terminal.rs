@@ -185,6 +185,19 @@ fn a_log_that_cannot_be_written_does_not_end_a_run() {
     }
 }
 
+/// Data, help and version alike; a reader that has gone is none.
+#[test]
+fn output_that_cannot_be_written_is_told() {
+    let place = Workplace::new();
+    for command in ["--help", "--version", "check --help", "recipes", "check recipe.toml", "completions bash"] {
+        let told = place.shell(&format!("trainer {command} >/dev/full"));
+        assert_eq!(told.code, Some(1), "{command}: {}", told.stderr);
+        assert!(told.stderr.contains("cannot write there") && told.stderr.contains("stdout"), "{}", told.stderr);
+        let gone = place.shell(&format!("{{ trainer {command}; echo $? >code; }} | true")).succeeds();
+        assert_eq!((place.text("code").as_str(), gone.stderr.as_str()), ("0\n", ""), "{command}");
+    }
+}
+
 /// The terminal is closed: what SIGTERM does, more than once if need be.
 #[test]
 fn a_hangup_writes_a_checkpoint() {
