@@ -158,7 +158,8 @@ fn a_run_goes_on_with_rows_and_base_from_another_place() {
     place.trainer(moved).succeeds().says(&[
         "another place, the same content: `model.path`: \"model\" -> \"moved\"",
         "`data.train`: [\"rows.jsonl\"] -> [\"staged.jsonl\"]",
-        "goes on      after step 2 of 4, in pass 1; best so far",
+        "goes on      after step 2 of 4, in pass 1, about ",
+        " to go; best so far",
     ]);
     let adapter = "run/checkpoints/step-000004/adapter_model.safetensors";
     assert!(whole.read(adapter) == place.read(adapter));

@@ -15,6 +15,7 @@ use losses::Registry;
 use crate::chat::kept_template;
 use crate::engine::schedule::Schedule;
 use crate::engine::state::RunState;
+use crate::plan::print::duration;
 use crate::plan::{Plan, length, schedule};
 use crate::recipe::{self, Backbone, Changes, Recipe, since_start, up_to_date};
 use crate::report::{Reporter, Watched};
@@ -167,7 +168,9 @@ impl Resumed {
             Some((step, loss)) => format!("; best so far {loss:.4}, at step {step}"),
             None => String::new(),
         };
-        format!("{:<12} after step {done} of {}, in pass {pass}{best}\n", "goes on", plan.steps)
+        let left = plan.steps.saturating_sub(done) as f64 / plan.steps.max(1) as f64;
+        let time = duration(left * plan.estimate.seconds);
+        format!("{:<12} after step {done} of {}, in pass {pass}, about {time} to go{best}\n", "goes on", plan.steps)
     }
 
     /// What moves of the learning rate because the run has another length now.
