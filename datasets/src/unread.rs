@@ -66,6 +66,9 @@ pub(crate) fn refuse_columns(
         if is_distribution(value, row.get("targets").filter(|_| shape.format == Format::Targets)) {
             return refused(match row.has("weights") {
                 true => "the row has `weights` for its targets already".into(),
+                false if are_logarithms(value) => {
+                    "these are logarithms: `weights` takes what they are logarithms of, `exp` of each".into()
+                }
                 false => format!("is it `weights`? then set `data.rename = {{ {column} = \"weights\" }}`"),
             });
         }
@@ -86,6 +89,16 @@ fn is_distribution(value: &Value, targets: Option<&Value>) -> bool {
                 && targets.iter().all(|target| target.as_str().is_some_and(|name| fields.contains_key(name)))
                 && fields.values().all(Value::is_number)
         }
+        _ => false,
+    }
+}
+
+/// True where a number is below zero, which no weight is.
+fn are_logarithms(value: &Value) -> bool {
+    let is_negative = |value: &Value| value.as_f64().is_some_and(|number| number < 0.0);
+    match value {
+        Value::Array(values) => values.iter().any(is_negative),
+        Value::Object(fields) => fields.values().any(is_negative),
         _ => false,
     }
 }

@@ -38,7 +38,7 @@ const HALVES: [&str; 26] = [
 ];
 
 /// Column names of other people's files, with the key each stands for.
-const USUAL_NAMES: [(&str, &str); 35] = [
+const USUAL_NAMES: [(&str, &str); 37] = [
     ("question", "prompt"),
     ("query", "prompt"),
     ("problem", "prompt"),
@@ -66,6 +66,8 @@ const USUAL_NAMES: [(&str, &str); 35] = [
     ("answer", "output"),
     ("completion", "output"),
     ("outputs", "output"),
+    ("intents", "intent"),
+    ("intention", "intent"),
     ("conversation", "messages"),
     ("dialogue", "messages"),
     ("dialog", "messages"),
@@ -231,7 +233,8 @@ fn of_another_kind(row: &Row<'_>) -> Option<String> {
     match (lists.next(), row.columns().filter(|column| row.get(column).is_some_and(|value| !is_nothing(value))).count())
     {
         (Some((column, Value::Array(list))), 1)
-            if list.len() > 1 && list[0].get("role").or(list[0].get("from")).is_none() =>
+            if list[0].get("role").or(list[0].get("from")).is_none()
+                && (list.len() > 1 || !USUAL_NAMES.iter().any(|(name, _)| *name == column)) =>
         {
             Some(format!(
                 "the rows lie under `{column}`: `jq -c '.{column}[]' FILE > rows.jsonl` writes them one a line"

@@ -123,6 +123,10 @@ fn columns_with_a_meaning_are_refused_unless_they_say_nothing() {
     }
     let named = refused(&row(&targets, "probs", json!([0.9, 0.1])));
     assert!(named.contains("is it `weights`? then set `data.rename = { probs = \"weights\" }`"), "{named}");
+    for logarithms in [json!([-0.1, -2.3]), json!({"b": -0.1, "c": -2.3})] {
+        let found = refused(&row(&targets, "logprobs", logarithms.clone()));
+        assert!(found.contains("these are logarithms") && !found.contains("data.rename"), "{found}");
+    }
     let without = Options { ignore: vec!["completion".into()], ..Options::default() };
     let found = faults(&plain.to_string(), &Options { format: Format::PromptCompletion, ..without });
     assert!(
@@ -184,6 +188,8 @@ fn rows_of_another_purpose_are_told_what_they_are() {
             json!({"data": [{"prompt": "a"}, {"prompt": "b"}]}),
             "the rows lie under `data`: `jq -c '.data[]' FILE > rows.jsonl`",
         ),
+        (json!({"data": [{"prompt": "a"}]}), "the rows lie under `data`"),
+        (json!({"prompt": "a", "intents": "b", "response": "c"}), "data.rename = { intents = \"intent\" }"),
         (json!({"Question": "a", "Answer": "b"}), "data.rename = { Question = \"prompt\", Answer = \"completion\" }"),
         (json!({"question": "a", "answer": "b"}), "data.chat = { user = \"question\", assistant = \"answer\" }"),
         (json!({"msgs": []}), "data.rename = { msgs = \"messages\" }"),
