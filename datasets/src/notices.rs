@@ -38,6 +38,8 @@ pub enum Oddity {
     Unread,
     /// A part of a learned turn, such as its thought, that is not in what is learned of it.
     Unlearned,
+    /// A learned turn whose thought stands behind one that the chat template has closed.
+    SecondThought,
     /// A learned turn that no token ends at which the model stops.
     Unended,
 }
@@ -112,6 +114,11 @@ impl fmt::Display for Notice {
                 "{rows} of {of} rows have a part of an answer that the chat template leaves out of it, first {what} in \
                  {place}: it is not learned; set a switch that writes it with `data.template_arguments`, name another \
                  template with `data.chat_template`, or take it out"
+            ),
+            Oddity::SecondThought => write!(
+                f,
+                "{rows} of {of} rows have an answer that thinks behind a thought which the chat template has closed, first {what}, in \
+                 {place}: the model learns to think once more where it is told not to"
             ),
             Oddity::Unended => write!(
                 f,

@@ -79,14 +79,17 @@ pub fn read_prompts(path: &Path, rename: &[(String, String)], chat: bool) -> Res
 }
 
 impl Prompts {
-    /// What the messages of these rows have that the chat template never speaks of.
+    /// What these rows have that the chat template never speaks of, or does not write.
     pub fn notices(&self, tokenizer: &Tokenizer) -> Vec<Notice> {
         let mut report = Report { rows: self.rows.len(), ..Report::default() };
         for (row, at) in self.rows.iter().zip(&self.at) {
             report.leave_unread(row.asked.unread(tokenizer), &self.file, *at);
+            for (oddity, what) in row.asked.unwritten(tokenizer) {
+                report.notice(oddity, what, &self.file, *at);
+            }
         }
         report.count(&[]);
-        report.notices.retain(|notice| notice.oddity == Oddity::UnreadColumn);
+        report.notices.retain(|notice| matches!(notice.oddity, Oddity::UnreadColumn | Oddity::Unread));
         report.notices
     }
 }

@@ -81,6 +81,13 @@ impl Asked {
         names
     }
 
+    /// What the question says and the turn that the chat template opens does not have.
+    pub(crate) fn unwritten(&self, tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
+        let Self::Conversation(conversation) = self else { return Vec::new() };
+        let opened = tokenizer.render_chat(conversation, true);
+        opened.map_or(Vec::new(), |opened| unseen(conversation, &opened, tokenizer))
+    }
+
     /// The question as the tokenizer's chat template takes it.
     ///
     /// # Errors
@@ -134,6 +141,11 @@ impl Asked {
                 } else {
                     let words: String = answer.iter().map(|piece| piece.text.as_str()).collect();
                     let Frame { lead, end } = frame(conversation, &before, &words, context.tokenizer)?;
+                    let whole = format!("{before}{lead}{words}");
+                    let index = conversation.messages.len();
+                    let mut answered = conversation.clone();
+                    answered.messages.push(Message::new("assistant", words));
+                    oddities.extend(lost::second_thought(&answered, index, &whole, context.tokenizer));
                     let mut pieces = vec![question(before)];
                     pieces.extend(answer);
                     // It belongs to what follows: a sampler is given the opened turn without it.
@@ -151,8 +163,10 @@ impl Asked {
     }
 }
 
-/// The messages of a question that the opened turn does not have.
+/// The messages of a question, and what stands beside them, that the opened turn does not have.
 fn unseen(conversation: &Conversation, opened: &str, tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
     let written = |conversation: &Conversation| tokenizer.render_chat(conversation, true).ok();
-    lost::unseen(conversation, &[(conversation.messages.len(), false)], &[opened], tokenizer, &written)
+    let mut found = lost::unread_beside(conversation, opened, &written);
+    found.extend(lost::unseen(conversation, &[(conversation.messages.len(), false)], &[opened], tokenizer, &written));
+    found
 }

@@ -1,7 +1,10 @@
 //! What a message says and no text has. A chat template may speak of a field and yet leave it out: what counts is
 //! whether its text is another where the field is.
 
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+use faults::json::whole;
+use serde_json::{Map, Value, json};
 
 use super::message::THOUGHTS;
 use crate::conversation::{Conversation, Message};
@@ -84,6 +87,97 @@ pub(super) fn unseen(
         }
     }
     found
+}
+
+/// What stands beside the messages and changes nothing in `text`, which `written` gives for the conversation: `tools`,
+/// `documents`, or a field of the documents. A template may test for them, or count them, and write nothing of what they say.
+pub(super) fn unread_beside(
+    conversation: &Conversation,
+    text: &str,
+    written: &impl Fn(&Conversation) -> Option<String>,
+) -> Vec<(Oddity, String)> {
+    let mut found = Vec::new();
+    let is_same = |changed: Conversation| written(&changed).as_deref() == Some(text);
+    if let Some(tools) = &conversation.tools {
+        let with = |tools: Option<Value>| is_same(Conversation { tools, ..conversation.clone() });
+        // The type of a tool or of an argument decides how a template goes on, and may not be another.
+        if with(None) || otherwise(tools, &|key| key != "type").is_some_and(|tools| with(Some(tools))) {
+            found.push("tools".to_owned());
+        }
+    }
+    if let Some(documents) = &conversation.documents {
+        let with = |documents: Option<Value>| is_same(Conversation { documents, ..conversation.clone() });
+        if with(None) || otherwise(documents, &|_| true).is_some_and(|documents| with(Some(documents))) {
+            found.push("documents".to_owned());
+        } else {
+            let fields = documents.as_array().into_iter().flatten().filter_map(Value::as_object).flat_map(Map::keys);
+            for field in fields.collect::<BTreeSet<_>>() {
+                let changed = otherwise(documents, &|key| key == field);
+                if changed.is_some_and(|documents| with(Some(documents))) {
+                    found.push(format!("documents[].{field}"));
+                }
+            }
+        }
+    }
+    found.into_iter().map(|what| (Oddity::Unread, what)).collect()
+}
+
+/// The value with other texts and numbers wherever `changes` holds for the nearest key above them, and above no key;
+/// `None` where nothing changes.
+fn otherwise(value: &Value, changes: &impl Fn(&str) -> bool) -> Option<Value> {
+    let mut changed = value.clone();
+    change(&mut changed, true, changes);
+    (changed != *value).then_some(changed)
+}
+
+fn change(value: &mut Value, here: bool, changes: &impl Fn(&str) -> bool) {
+    match value {
+        Value::String(text) if here => text.push_str(OTHERWISE),
+        Value::Number(number) if here => *value = if number.as_i64() == Some(1) { json!(2) } else { json!(1) },
+        // A number of more than 64 bits is kept as an object of its digits.
+        Value::Object(_) if whole(value).is_some() => {}
+        Value::Array(values) => values.iter_mut().for_each(|value| change(value, here, changes)),
+        Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| change(value, changes(key), changes)),
+        _ => {}
+    }
+}
+
+/// The learned turn `index` where its thought stands in `text` behind one that the chat template has closed: the model
+/// would learn to think once more after it was told not to.
+pub(super) fn second_thought(
+    conversation: &Conversation,
+    index: usize,
+    text: &str,
+    tokenizer: &Tokenizer,
+) -> Option<(Oddity, String)> {
+    let content = conversation.messages[index].text().trim();
+    let tag = &content[..=content.find('>').filter(|_| content.starts_with('<'))?];
+    let end = closing(tag);
+    let is_second = |text: &str| {
+        let before = content.contains(&end).then(|| text.rfind(content)).flatten().map(|at| text[..at].trim_end());
+        before.is_some_and(|before| before.ends_with(&end))
+    };
+    if !is_second(text) {
+        return None;
+    }
+    let known = SWITCHES.into_iter().filter(|switch| tokenizer.template_reads_variable(switch));
+    let switch = known.flat_map(|switch| [(switch, true), (switch, false)]).find(|(switch, value)| {
+        let mut switched = conversation.up_to(index + 1);
+        switched.arguments.insert((*switch).into(), (*value).into());
+        tokenizer.render_chat(&switched, false).is_ok_and(|text| text.contains(content) && !is_second(&text))
+    });
+    let switch = switch.map_or(String::new(), |(switch, value)| {
+        format!("; `data.template_arguments = {{ {switch} = {value} }}` writes one")
+    });
+    Some((Oddity::SecondThought, format!("`{tag}` of `messages[{index}].content`{switch}")))
+}
+
+/// The tag that closes a thought which `tag` opens: `</think>`, `<|END_THINKING|>`.
+pub(super) fn closing(tag: &str) -> String {
+    match tag.strip_prefix("<|START_") {
+        Some(name) => format!("<|END_{name}"),
+        None => tag.replacen('<', "</", 1),
+    }
 }
 
 fn named(index: usize, part: &str) -> String {

@@ -7,6 +7,7 @@
 
 use faults::Fault;
 
+use super::lost::closing;
 use crate::conversation::{Conversation, Message};
 use crate::tokenizer::Tokenizer;
 
@@ -189,10 +190,7 @@ impl<'a> Thought<'a> {
 
     /// The tag that closes it.
     fn end(&self) -> String {
-        match self.tag.strip_prefix("<|START_") {
-            Some(name) => format!("<|END_{name}"),
-            None => self.tag.replacen('<', "</", 1),
-        }
+        closing(self.tag)
     }
 
     /// The opened turn without the tag.

@@ -43,15 +43,16 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
 /// The whole conversation with what the template marks as generated learned.
 fn marked(conversation: &Conversation, turns: &[(usize, bool)], whole: &Rendered, context: &Context<'_>) -> Draft {
     let tokenizer = context.tokenizer;
-    let mut oddities = unread(conversation, &whole.text, tokenizer);
+    let text = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
+    let mut oddities = lost::unread_beside(conversation, &whole.text, &text);
     let learned = |conversation: &Conversation| {
         let Rendered { text, generated } = tokenizer.render_marked(conversation, false).ok()?;
         Some(generated.iter().map(|span| &text[span.clone()]).collect::<String>())
     };
     for (index, _) in turns {
         oddities.extend(lost::unlearned(conversation, *index, tokenizer, &learned));
+        oddities.extend(lost::second_thought(conversation, *index, &whole.text, tokenizer));
     }
-    let text = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
     oddities.extend(lost::unseen(conversation, turns, &[&whole.text], tokenizer, &text));
     let spans = generated(conversation, turns, whole, tokenizer);
     Draft { oddities, ..one(&whole.text, &spans, context) }
@@ -75,7 +76,8 @@ fn unmarked(
             Err(fault) => return Err(fault),
         }
     }
-    oddities.extend(unread(conversation, &whole, tokenizer));
+    let written = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
+    oddities.extend(lost::unread_beside(conversation, &whole, &written));
     let is_open = |(turn, is_learned, _): &&Found| *is_learned && !tokenizer.ends_with_stop(turn.answer.trim_end());
     if let Some((.., index)) = found.iter().find(is_open).filter(|_| tokenizer.stops_in_texts()) {
         oddities.push((Oddity::Unended, format!("messages[{index}]")));
@@ -94,7 +96,6 @@ fn unmarked(
             )
             .hint("with `data.train_on = \"all\"` a turn can then not be left out by its `weight` or `train`"));
         }
-        let written = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
         for (index, _) in turns {
             oddities.extend(lost::unlearned(conversation, *index, tokenizer, &written));
         }
@@ -116,8 +117,10 @@ type Found = (Turn, bool, usize);
 /// What no opened turn has of the messages before it, and no answer of those that it is made of.
 fn lost_of_turns(conversation: &Conversation, found: &[Found], tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
     let mut lost = Vec::new();
-    for (_, _, index) in found.iter().filter(|(_, is_learned, _)| *is_learned) {
-        let answer = |conversation: &Conversation| Some(turn(conversation, *index, tokenizer).ok()?.answer);
+    for (turn, _, index) in found.iter().filter(|(_, is_learned, _)| *is_learned) {
+        let text = format!("{}{}", turn.opened, turn.answer);
+        lost.extend(lost::second_thought(conversation, *index, &text, tokenizer));
+        let answer = |conversation: &Conversation| Some(self::turn(conversation, *index, tokenizer).ok()?.answer);
         lost.extend(lost::unlearned(conversation, *index, tokenizer, &answer));
     }
     if let Some((_, _, last)) = found.last() {
@@ -218,19 +221,6 @@ fn generated(conversation: &Conversation, turns: &[(usize, bool)], whole: &Rende
     };
     let of_turn = |index: usize| &spans[count(index).min(count(index + 1))..count(index + 1)];
     turns.iter().flat_map(|(index, _)| of_turn(*index).to_vec()).collect()
-}
-
-/// What beside the messages changes nothing: tools and documents.
-fn unread(conversation: &Conversation, whole: &str, tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
-    let mut found = Vec::new();
-    let is_same = |changed: Conversation| tokenizer.render_chat(&changed, false).is_ok_and(|text| text == whole);
-    if conversation.tools.is_some() && is_same(Conversation { tools: None, ..conversation.clone() }) {
-        found.push("tools".to_owned());
-    }
-    if conversation.documents.is_some() && is_same(Conversation { documents: None, ..conversation.clone() }) {
-        found.push("documents".to_owned());
-    }
-    found.into_iter().map(|what| (Oddity::Unread, what)).collect()
 }
 
 /// How many bytes two texts begin with alike.

@@ -318,6 +318,73 @@ fn a_name_is_told_where_the_template_writes_those_of_others() {
     assert!(!told("tool"), "the template writes which tool answers");
 }
 
+/// Tests for tools and counts documents, of which it writes the titles.
+const COUNTED: &str = "{%- if tools %}{{ 'You may call ' ~ tools | length ~ ' tools. ' }}{% endif -%}\
+    {%- if documents %}{{ 'Read ' ~ documents | length ~ ': ' }}{%- for d in documents %}{{ d.title }}{% endfor %}{% endif -%}\
+    {%- for m in messages -%}{{- '<' + m.role + '>' + m.content + '<|im_end|>' -}}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+
+#[test]
+fn what_a_template_only_tests_for_or_counts_is_told() {
+    let tokenizer = with_template(COUNTED);
+    let told = |row: Value| {
+        let data = read(&row, &tokenizer, TrainOn::Assistant);
+        told(&data, Oddity::Unread).map(|notice| notice.what.clone())
+    };
+    let turns = [user("a"), answer("b")];
+    let tool = json!({"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}});
+    assert_eq!(told(json!({"messages": turns, "tools": [tool]})), Some("tools".into()));
+    assert_eq!(told(json!({"messages": turns, "documents": [{"title": "t"}]})), None);
+    assert_eq!(told(json!({"messages": turns, "documents": [{"text": "d"}]})), Some("documents".into()));
+    let both = json!([{"title": "t", "text": "d"}, {"title": "u", "id": 3}]);
+    assert_eq!(told(json!({"messages": turns, "documents": both})), Some("documents[].id".into()));
+    // A prompt and its targets, and a prompt and its completion, are asked through the same template.
+    let asked = [user("a")];
+    let targets = json!({"messages": asked, "documents": [{"text": "d"}], "targets": ["b", "c"]});
+    assert_eq!(told(targets), Some("documents".into()));
+    let completed = json!({"prompt": asked, "completion": [answer("b")], "documents": [{"text": "d"}]});
+    assert_eq!(told(completed), Some("documents".into()));
+    // What a template does write is not told.
+    let written = with_template(&COUNTED.replace("tools | length", "tools | tojson"));
+    let data = read(&json!({"messages": turns, "tools": [tool]}), &written, TrainOn::Assistant);
+    assert!(data.report.notices.is_empty(), "{:?}", data.report.notices);
+}
+
+/// Closes an empty thought before an answer where a switch says so, and writes contents as they are.
+const CLOSED: &str = "{%- set lead = '<think>\n\n</think>\n' if not enable_thinking else '' -%}{%- for m in messages -%}\
+    {{- '<' + m.role + '>' + (lead if m.role == 'assistant' and loop.last else '') + m.content + '<|im_end|>' -}}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<assistant>' + lead }}{% endif -%}";
+
+/// The same with marks around all that the assistant says.
+const CLOSED_AND_MARKED: &str = "{%- set lead = '<think>\n\n</think>\n' if not enable_thinking else '' -%}{%- for m in messages -%}\
+    {%- if m.role == 'assistant' -%}{% generation %}{{- '<assistant>' + lead + m.content + '<|im_end|>' -}}{% endgeneration %}\
+    {%- else -%}{{- '<' + m.role + '>' + m.content + '<|im_end|>' -}}{%- endif -%}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<assistant>' + lead }}{% endif -%}";
+
+#[test]
+fn a_thought_behind_one_that_the_template_has_closed_is_told_with_the_switch() {
+    let thought = "<think>\nTwo and two.\n</think>\n\nFour.";
+    let rows = [
+        json!({"messages": [user("2+2?"), answer(thought)]}),
+        json!({"prompt": [user("2+2?")], "completion": [answer(thought)]}),
+        json!({"messages": [user("2+2?")], "targets": [thought]}),
+        json!({"messages": [user("2+2?")], "intent": "sum", "response": "Four."}),
+    ];
+    for template in [CLOSED, CLOSED_AND_MARKED] {
+        let tokenizer = with_template(template);
+        let found = rows.clone().map(|row| {
+            told(&read(&row, &tokenizer, TrainOn::Assistant), Oddity::SecondThought).map(|notice| notice.what.clone())
+        });
+        let what =
+            "`<think>` of `messages[1].content`; `data.template_arguments = { enable_thinking = true }` writes one";
+        assert_eq!(found[..3], [Some(what.to_owned()), Some(what.to_owned()), Some(what.to_owned())], "{template}");
+        assert_eq!(found[3], None, "an answer without a thought");
+        let mut switched = rows[0].clone();
+        switched["chat_template_kwargs"] = json!({"enable_thinking": true});
+        assert_eq!(told(&read(&switched, &tokenizer, TrainOn::Assistant), Oddity::SecondThought), None);
+    }
+}
+
 #[test]
 fn what_makes_a_message_cannot_be_ignored() {
     let tokenizer = with_template(TWO_ROLES);
