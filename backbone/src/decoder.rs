@@ -13,7 +13,7 @@ use super::linear::Linear;
 use super::lora::EmbeddingLora;
 use super::norm::Norm;
 use super::ops::Head;
-use super::ops::Matrix;
+use super::ops::{Matrix, checksum};
 use super::rope::Rope;
 use super::rotary::Rotary;
 use super::source::Source;
@@ -206,6 +206,31 @@ impl Decoder {
         let head = self.lm_head.as_ref().map_or(0, |head| head.weight().bytes());
         let ends = self.embed_tokens.bytes() + head;
         ends + self.linears().map(|linear| linear.weight().bytes()).sum::<usize>()
+    }
+
+    /// By name, numbers that change where a value of what is frozen does.
+    pub fn frozen_checksums(&mut self) -> Vec<(String, Vec<u64>)> {
+        let mut found = Vec::new();
+        self.visit(&mut |name, parameter| {
+            let (rows, is_trained) = match parameter {
+                Parameter::Vector(tensor) => (tensor.clone().unsqueeze_dim(0), tensor.is_require_grad()),
+                Parameter::Matrix(tensor) => (tensor.clone(), tensor.is_require_grad()),
+            };
+            if !is_trained {
+                found.push((name.to_owned(), checksum(rows)));
+            }
+        });
+        // Those that are no tensors.
+        let packed = |matrix: &Matrix| !matches!(matrix, Matrix::Tensor(_));
+        if packed(&self.embed_tokens) {
+            found.push((self.config.embedding_path(), self.embed_tokens.checksum()));
+        }
+        let head = self.lm_head.iter().map(|head| (head.name().to_owned(), head.weight().clone()));
+        let linears = self.layers.iter_mut().flat_map(Block::linears);
+        let linears = linears.map(|linear| (linear.name().to_owned(), linear.weight().clone()));
+        let all = linears.chain(head).filter(|(_, matrix)| packed(matrix));
+        found.extend(all.map(|(name, matrix)| (name, matrix.checksum())));
+        found
     }
 
     /// Every projection inside the blocks, first to last.

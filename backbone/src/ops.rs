@@ -6,6 +6,7 @@
 
 mod adamw;
 mod attention;
+mod checksum;
 mod codes;
 mod columns;
 mod cpu;
@@ -26,6 +27,7 @@ use burn::tensor::Device;
 
 pub use adamw::{AdamWState, AdamWUpdate, adamw};
 pub use attention::{AttentionHeads, attend, attention, native_is_right};
+pub use checksum::checksum;
 pub use codes::{Codes, PIECE};
 pub use columns::{scale_columns, times_gain};
 pub use dropout::dropout_mask;

@@ -64,9 +64,12 @@ pub(crate) fn plain(node: &Node) -> Option<toml::Value> {
     })
 }
 
+/// Faults of syntax that are told: one for each sign of a file that is no TOML would show that many times the same line.
+const MOST_ERRORS: usize = 20;
+
 pub(crate) fn parse_table(source: &Arc<Source>, faults: &mut Vec<Fault>) -> Vec<Entry> {
     let (table, errors) = DeTable::parse_recoverable(&source.text);
-    for error in errors {
+    for error in errors.into_iter().take(MOST_ERRORS) {
         let span = error.span().unwrap_or(source.text.len()..source.text.len());
         faults.push(
             Fault::new(format!("not valid TOML: {}", error.message()))

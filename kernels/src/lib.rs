@@ -9,6 +9,7 @@
 
 mod adamw;
 mod attention;
+mod checksum;
 mod coded;
 mod columns;
 mod compensated;

@@ -146,6 +146,12 @@ impl Quantised {
         &self.scales
     }
 
+    /// What it is made of, to be changed by tests.
+    #[cfg(test)]
+    pub(crate) fn parts_mut(&mut self) -> (&mut Vec<u8>, &mut Scales) {
+        (&mut self.codes, &mut self.scales)
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.codes.len()

@@ -119,22 +119,24 @@ impl Skips {
     }
 }
 
-/// Sees after the first update that every factor that starts at zero has moved and that no frozen weight has.
+/// Sees after the first update that every factor that starts at zero has moved, and then and before every checkpoint that
+/// no frozen weight has: neither this program nor a memory that fails may change one.
 pub struct Untouched {
-    sums: Option<Vec<f32>>,
+    checksums: Vec<(String, Vec<u64>)>,
+    is_first: bool,
 }
 
 impl Untouched {
     /// Before the first update.
     pub fn new(trainee: &mut Trainee) -> Self {
-        Self { sums: Some(trainee.frozen_sums()) }
+        Self { checksums: trainee.decoder.frozen_checksums(), is_first: true }
     }
 
     /// Looks once, after the first update with a learning rate above zero and a finite gradient.
     ///
     /// # Errors
-    /// An adapter that no gradient reaches.
-    pub fn check(
+    /// An adapter that no gradient reaches, or a frozen weight that has changed.
+    pub fn check_first(
         &mut self,
         trainee: &mut Trainee,
         layout: &Layout,
@@ -142,17 +144,16 @@ impl Untouched {
         after: &Tensor<1>,
         learning_rate: f64,
     ) -> Result<(), Fault> {
-        if learning_rate == 0.0 {
+        if !self.is_first || learning_rate == 0.0 {
             return Ok(());
         }
-        let Some(sums) = self.sums.take() else { return Ok(()) };
         let (before, after) = (read(before.clone()), read(after.clone()));
         // By their bits: values that are not finite are skipped ones, too.
         if before.iter().map(|value| value.to_bits()).eq(after.iter().map(|value| value.to_bits())) {
             // A step without any learned weight, or a skipped one: look again after the next.
-            self.sums = Some(sums);
             return Ok(());
         }
+        self.is_first = false;
         let still = |slot: &&Slot| {
             let range = slot.offset..slot.offset + slot.length;
             let zero_at_first = slot.name.contains(".lora_B.") || slot.name.ends_with(".lora_embedding_A");
@@ -163,10 +164,58 @@ impl Untouched {
                 .at(Place::Named(slot.name.clone()))
                 .hint("no gradient reaches it: this is a fault of this program, please report it with the recipe"));
         }
-        // Bit by bit: a base that holds NaN is as untouched as any other. Packed matrices need no look, nothing holds
-        // them mutably.
-        let bits = |sums: Vec<f32>| sums.into_iter().map(f32::to_bits).collect::<Vec<_>>();
-        assert!(bits(sums) == bits(trainee.frozen_sums()), "the first update changed a frozen weight");
-        Ok(())
+        self.check(trainee)
+    }
+
+    /// Looks at the frozen weights.
+    ///
+    /// # Errors
+    /// One of them has changed since the run began.
+    pub fn check(&self, trainee: &mut Trainee) -> Result<(), Fault> {
+        let now = trainee.decoder.frozen_checksums();
+        let changed = self.checksums.iter().zip(&now).find(|(before, now)| before != now);
+        match changed {
+            None => Ok(()),
+            Some(((name, _), _)) => Err(Fault::new("a frozen weight is no longer what it was when the run began")
+                .at(Place::Named(name.clone()))
+                .hint(
+                    "nothing of this program writes it: test this machine's memory, and go on with `--resume` from the checkpoint \
+                     before on another one; where it comes again, please report it with the recipe",
+                )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backbone::{Decoder, ModelFiles, Source};
+    use burn::tensor::{DType, Device, Tensor, TensorData};
+    use losses::Parameter;
+
+    use super::*;
+
+    #[test]
+    fn a_frozen_weight_that_changes_by_a_bit_is_named() {
+        let (files, device) = (ModelFiles::Embedded, Device::flex());
+        let weights = files.weights().expect("its weights");
+        let source = Source::frozen(&weights, DType::F32, &device);
+        let decoder = Decoder::load(files.config().expect("its configuration"), &source).expect("its tensors");
+        let mut trainee = Trainee { decoder, auxiliaries: Vec::new() };
+        let untouched = Untouched::new(&mut trainee);
+        // Norms, and the matrices that are packed.
+        assert!(untouched.checksums.len() > 28, "{}", untouched.checksums.len());
+        assert!(untouched.check(&mut trainee).is_ok());
+        trainee.decoder.visit(&mut |name, parameter| {
+            if let Parameter::Vector(tensor) = parameter
+                && name == "model.norm.weight"
+            {
+                let mut values = read(tensor.clone());
+                values[5] = f32::from_bits(values[5].to_bits() ^ 1);
+                let length = values.len();
+                *tensor = Tensor::from_data(TensorData::new(values, [length]), &tensor.device());
+            }
+        });
+        let fault = untouched.check(&mut trainee).expect_err("a bit has turned over").to_string();
+        assert!(fault.contains("model.norm.weight") && fault.contains("no longer what it was"), "{fault}");
     }
 }

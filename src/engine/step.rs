@@ -181,7 +181,7 @@ impl<'a> Trainer<'a> {
             auxiliary.after_step(step);
         }
         if is_weighted {
-            self.untouched.check(self.trainee, &self.layout, &before, &updated, learning_rate)?;
+            self.untouched.check_first(self.trainee, &self.layout, &before, &updated, learning_rate)?;
         }
         self.values = updated;
         Ok((learning_rate, norm))
@@ -204,6 +204,14 @@ impl<'a> Trainer<'a> {
         });
         let share: f64 = self.trainee.auxiliaries.iter().map(|auxiliary| auxiliary.token_loss_scale(step)).product();
         StepScale { objective: share / normaliser.max(1) as f64, auxiliaries: auxiliaries.collect() }
+    }
+
+    /// Looks whether the frozen weights are still what they were before the first step.
+    ///
+    /// # Errors
+    /// One that is not.
+    pub fn check_frozen(&mut self) -> Result<(), Fault> {
+        self.untouched.check(self.trainee)
     }
 
     /// Where each trained tensor stands in the flat vectors.

@@ -268,6 +268,8 @@ impl<'a, 'b> Training<'a, 'b> {
             return Ok(());
         }
         self.skips.check_values(self.trainer.values(), step, self.log.run)?;
+        // A step that a damaged weight took part in is not to be kept.
+        self.trainer.check_frozen()?;
         if due.last {
             self.skips.check_end(self.log.run)?;
         }

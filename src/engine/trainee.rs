@@ -1,7 +1,6 @@
 //! All that is trained in a run: the adapter (or the whole backbone), and the auxiliary losses' own parameters.
 
-use backbone::{Decoder, values};
-use burn::tensor::{DType, Tensor};
+use backbone::Decoder;
 use losses::{Auxiliary, Parameter};
 
 /// The model in training with its auxiliary losses.
@@ -40,30 +39,6 @@ impl Trainee {
         self.auxiliaries.iter().enumerate().any(|(index, auxiliary)| {
             name.strip_prefix(&auxiliary_name(index, "")).is_some_and(|name| auxiliary.is_control(name))
         })
-    }
-
-    /// The sum and the sum of magnitudes of every frozen tensor, to see that training leaves them as they are.
-    pub fn frozen_sums(&mut self) -> Vec<f32> {
-        let mut sums = Vec::new();
-        self.decoder.visit(&mut |_, parameter| {
-            if !requires_gradient(&parameter) {
-                let rows = match parameter {
-                    Parameter::Vector(tensor) => tensor.clone().unsqueeze_dim(0),
-                    Parameter::Matrix(tensor) => tensor.clone(),
-                };
-                // Along dimensions: the sum of all elements meets in an order that varies, between threads as between the
-                // blocks of a GPU, which add to one number as they come.
-                let along = |x: Tensor<2>| x.sum_dim(1).swap_dims(0, 1).sum_dim(1).reshape([1]);
-                // In slices, because their magnitudes take memory.
-                let slice = (1 << 20) / rows.dims()[1].max(1);
-                for piece in rows.split(slice.max(1), 0) {
-                    let piece = piece.cast(DType::F32);
-                    sums.push(along(piece.clone()));
-                    sums.push(along(piece.abs()));
-                }
-            }
-        });
-        if sums.is_empty() { Vec::new() } else { values(Tensor::cat(sums, 0)) }
     }
 }
 

@@ -19,6 +19,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use kernels::{BLOCK, LEVELS, Quantisation, Quantised, SCALE_BLOCK, Scales, dynamic_map};
 
 use super::Form;
+use super::checksum::{checksum, sum_of_words};
 use composed::{by_pieces, product};
 
 /// Values that are dequantised at once. In bf16 they take 128 MiB, and the matrices of an 8B model but its head are one piece
@@ -51,6 +52,13 @@ pub(crate) struct Layout {
 }
 
 impl Codes {
+    /// Numbers that change where a code or a magnitude does.
+    pub(crate) fn checksum(&self) -> Vec<u64> {
+        let mut sums = checksum(self.scales.clone().unsqueeze_dim(0));
+        sums.extend([&self.codes, &self.scale_codes].map(sum_of_words));
+        sums
+    }
+
     /// Puts a matrix onto a device; its products are those of its values in `dtype`.
     pub fn new(matrix: &Quantised, dtype: DType, device: &Device) -> Self {
         let shape = matrix.shape();
