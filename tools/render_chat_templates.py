@@ -1,6 +1,7 @@
 """Renders chat templates with transformers, for `cargo run -p datasets --example chat_templates` to compare with:
 
     python render_chat_templates.py FOLDER > cases.jsonl
+    python render_chat_templates.py FOLDER parts > cases.jsonl    # contents in parts, of which each template makes what it will
 
 FOLDER holds `*.jinja` files. Each is given twelve conversations, whole and opened for the assistant's last turn. Needs transformers 5.24:
 another version that lacks what is called here ends with a word, and no case is written.
@@ -30,6 +31,13 @@ CONVERSATIONS = {
     "blanks": dict(messages=[S("  Be brief.\n"), U("\n Colour? \n\n"), A("\n  Teal. \n"), U("  More?"), A("Ochre.\n\n")]),
 }
 
+T = lambda *texts: [{"type": "text", "text": text} for text in texts]
+PARTS = {
+    "parts": dict(messages=[U(T("First line.\n", "  Second.")), A(T("Teal, ", "or ochre."))]),
+    "one_part": dict(messages=[U(T("Colour?")), A(T("Teal.")), U(T("More?")), A(T("Ochre."))]),
+    "system_parts": dict(messages=[S(T("Be brief. ", "Be kind.")), U("Colour?"), A("Teal.")]),
+}
+
 
 def render(source, conversation, opened):
     messages = conversation["messages"][:-1] if opened else conversation["messages"]
@@ -43,7 +51,7 @@ def render(source, conversation, opened):
         return {"error": f"{type(error).__name__}: {error}"}
 
 
-def main(folder):
+def main(folder, conversations=CONVERSATIONS):
     class Day(utils.datetime):
         @classmethod
         def now(cls, tz=None):
@@ -56,10 +64,10 @@ def main(folder):
     utils.datetime = Day
     for path in sorted(pathlib.Path(folder).glob("*.jinja")):
         source = path.read_bytes().decode()
-        for name, conversation in CONVERSATIONS.items():
+        for name, conversation in conversations.items():
             whole, opened = render(source, conversation, False), render(source, conversation, True)
             print(json.dumps({"template": path.name, "source": source, "conversation": name, **conversation, "whole": whole, "opened": opened}, ensure_ascii=False))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], *([PARTS] if sys.argv[2:] == ["parts"] else []))

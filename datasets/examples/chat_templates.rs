@@ -116,9 +116,15 @@ fn compare(case: &Value, counts: &mut Counts) {
 fn conversation(case: &Value) -> Conversation {
     let message = |message: &Value| {
         let mut fields = message.as_object().expect("a message").clone();
-        let mut text = |key: &str| fields.remove(key).and_then(|value| value.as_str().map(str::to_owned));
-        let (role, content) = (text("role").expect("a role"), text("content"));
-        Message { role, content, fields, learned: None }
+        let role = fields.remove("role").and_then(|role| Some(role.as_str()?.to_owned())).expect("a role");
+        let said = fields.remove("content");
+        let parts = said.iter().filter_map(Value::as_array).flatten().filter_map(|part| part["text"].as_str());
+        let parts: Vec<String> = parts.map(str::to_owned).collect();
+        let content = match parts.is_empty() {
+            true => said.and_then(|said| Some(said.as_str()?.to_owned())),
+            false => Some(parts.concat()),
+        };
+        Message { role, content, parts, fields, learned: None }
     };
     let part = |key: &str| case.get(key).filter(|value| !value.is_null()).cloned();
     Conversation {

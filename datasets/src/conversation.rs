@@ -10,6 +10,9 @@ pub struct Message {
     pub role: String,
     /// What is said; `None` (in a template `none`) for a turn that only calls tools.
     pub content: Option<String>,
+    /// The pieces of the content where the row has it in parts, for templates that go over them.
+    #[serde(skip)]
+    pub parts: Vec<String>,
     /// The message's other fields that a template may read, such as `reasoning_content` and `tool_calls`.
     #[serde(flatten)]
     pub fields: Map<String, Value>,
@@ -34,7 +37,7 @@ pub struct Conversation {
 impl Message {
     /// A message of `role` that says `content` and nothing else.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: Some(content.into()), fields: Map::new(), learned: None }
+        Self { role: role.into(), content: Some(content.into()), parts: Vec::new(), fields: Map::new(), learned: None }
     }
 
     /// What is said; empty for a turn that only calls tools.

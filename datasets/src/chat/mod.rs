@@ -12,6 +12,7 @@ mod globals;
 mod hostile;
 mod json;
 mod methods;
+mod parts;
 mod predicates;
 mod python;
 mod rewrite;
@@ -20,8 +21,8 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use faults::{Fault, Place, Stopped, apart, apart_again};
@@ -55,6 +56,8 @@ pub(crate) struct ChatTemplate {
     mentions: Mentions,
     /// It marks what the assistant generates.
     is_marked: bool,
+    /// By role, whether it goes over a content in parts; those that were asked about.
+    goes_over_parts: Mutex<BTreeMap<String, bool>>,
 }
 
 /// A conversation as text.
@@ -92,6 +95,7 @@ impl ChatTemplate {
             source: source.to_string(),
             mentions: Mentions::of(source),
             is_marked: has_marks(source),
+            goes_over_parts: Mutex::default(),
         })
     }
 
@@ -147,15 +151,9 @@ impl ChatTemplate {
         defaults: &Map<String, Json>,
         add_generation_prompt: bool,
     ) -> Result<Rendered, Fault> {
-        let mut context = self.tokens.clone();
-        let switches = defaults.iter().chain(&conversation.arguments);
-        context.extend(switches.map(|(key, value)| (key.clone(), values::given(value))));
-        let messages = conversation.messages.iter().map(|message| values::given(&Json::Object(as_given(message))));
-        context.insert("messages".into(), messages.collect());
-        context.insert("add_generation_prompt".into(), Value::from(add_generation_prompt));
-        let beside = |value: &Option<Json>| values::given(value.as_ref().unwrap_or(&Json::Null));
-        context.insert("tools".into(), beside(&conversation.tools));
-        context.insert("documents".into(), beside(&conversation.documents));
+        let given = |message| values::given(&Json::Object(as_given(message, self.content(message))));
+        let messages = conversation.messages.iter().map(given).collect();
+        let context = self.context(messages, conversation, defaults, add_generation_prompt);
         if self.is_marked && conversation.messages.iter().any(|message| message.text().contains([MARK_START, MARK_END]))
         {
             let message = "a message holds the character U+FDD0 or U+FDD1, by which generated text is marked here";
@@ -166,6 +164,25 @@ impl ChatTemplate {
                 .hint(format!("the template is in `{}`", self.file))
         })?;
         self.without_marks(text)
+    }
+
+    /// The variables of a rendering: these messages, and what stands beside them in the conversation.
+    fn context(
+        &self,
+        messages: Value,
+        conversation: &Conversation,
+        defaults: &Map<String, Json>,
+        add_generation_prompt: bool,
+    ) -> BTreeMap<String, Value> {
+        let mut context = self.tokens.clone();
+        let switches = defaults.iter().chain(&conversation.arguments);
+        context.extend(switches.map(|(key, value)| (key.clone(), values::given(value))));
+        context.insert("messages".into(), messages);
+        context.insert("add_generation_prompt".into(), Value::from(add_generation_prompt));
+        let beside = |value: &Option<Json>| values::given(value.as_ref().unwrap_or(&Json::Null));
+        context.insert("tools".into(), beside(&conversation.tools));
+        context.insert("documents".into(), beside(&conversation.documents));
+        context
     }
 
     /// What the template makes of these variables, or why it does not.
@@ -245,10 +262,10 @@ fn environment(moment: Moment) -> Environment<'static> {
 }
 
 /// A message as transformers gives it to a template: without what is null, and with the thought under both of its names.
-fn as_given(message: &Message) -> Map<String, Json> {
+fn as_given(message: &Message, content: Option<Json>) -> Map<String, Json> {
     let mut given = Map::new();
     given.insert("role".into(), Json::from(message.role.as_str()));
-    given.extend(message.content.as_deref().map(|content| ("content".to_owned(), Json::from(content))));
+    given.extend(content.map(|content| ("content".to_owned(), content)));
     let fields = message.fields.iter().filter(|(_, value)| !value.is_null());
     given.extend(fields.map(|(key, value)| (key.clone(), value.clone())));
     let thought = ["reasoning_content", "thinking", "reasoning"].iter().find_map(|key| given.get(*key)).cloned();

@@ -98,7 +98,7 @@ pub(super) fn parse(name: &str, value: &Value, names: Names<'_>) -> Result<Messa
         let fault = Fault::new(format!("`{name}.{role_key}` is empty"));
         return Err(fault.hint("say whose turn it is: `user`, `assistant`"));
     }
-    let mut message = Message { role: role(spoken).into(), content: None, fields: Map::new(), learned: None };
+    let mut message = Message::new(role(spoken), "");
     let own = |key: &str| key == role_key || key == content_key || LEARNED.iter().any(|(known, _)| *known == key);
     for (key, value) in turn.iter().filter(|(key, value)| !own(key) && !is_nothing(value) && !names.ignores(key)) {
         let full = format!("{name}.{key}");
@@ -119,7 +119,10 @@ pub(super) fn parse(name: &str, value: &Value, names: Names<'_>) -> Result<Messa
     message.learned = learned(name, turn, names)?;
     let has_calls = message.fields.contains_key("tool_calls");
     message.content = match said {
-        Some(Value::Array(parts)) => Some(text_of(&format!("{name}.{content_key}"), parts)?),
+        Some(Value::Array(parts)) => {
+            message.parts = texts_of(&format!("{name}.{content_key}"), parts)?;
+            Some(message.parts.concat())
+        }
         Some(value) => Some(string(&format!("{name}.{content_key}"), value)?.to_owned()),
         None if has_calls => None,
         None => return Err(missing(name, content_key, turn, names)),
@@ -216,13 +219,13 @@ fn agent(message: &mut Message, spoken: &str, name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The text of a content in parts.
-fn text_of(name: &str, parts: &[Value]) -> Result<String, Fault> {
-    let mut text = String::new();
+/// The texts of a content in parts.
+fn texts_of(name: &str, parts: &[Value]) -> Result<Vec<String>, Fault> {
+    let mut texts = Vec::with_capacity(parts.len());
     for (index, part) in parts.iter().enumerate() {
         let full = format!("{name}[{index}]");
         match part {
-            Value::String(words) => text.push_str(words),
+            Value::String(words) => texts.push(words.clone()),
             Value::Object(fields) => {
                 let kind = fields.get("type").and_then(Value::as_str).unwrap_or("text");
                 if !["text", "input_text", "output_text"].contains(&kind) {
@@ -232,12 +235,12 @@ fn text_of(name: &str, parts: &[Value]) -> Result<String, Fault> {
                 refuse_of_part(&full, fields)?;
                 let words = fields.get("text").or_else(|| fields.get("content"));
                 let words = words.ok_or_else(|| Fault::new(format!("`{full}.text` is missing")))?;
-                text.push_str(string(&format!("{full}.text"), words)?);
+                texts.push(string(&format!("{full}.text"), words)?.to_owned());
             }
             _ => return Err(wrong_type(&full, "a part with `type` and `text`", part)),
         }
     }
-    Ok(text)
+    Ok(texts)
 }
 
 /// Refuses what a part says of being learned, unless it says nothing, and any other field: a part is its text.
