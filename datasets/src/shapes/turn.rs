@@ -66,6 +66,9 @@ fn rewritten(
     {
         return Ok(thought.closed_before(until_stop(rest, words, tokenizer)));
     }
+    if let Some(rest) = behind_closed_thought(opened, with) {
+        return Ok(until_stop(rest, words, tokenizer).to_owned());
+    }
     // The template writes the turn otherwise than it would another: what is said is written as others are.
     let said = words.rsplit("</think>").next().filter(|_| opened.trim_end().ends_with("</think>"));
     let said = said.map_or(words, str::trim_start);
@@ -73,6 +76,19 @@ fn rewritten(
         return Err(unwritten(asked.messages.len()));
     }
     Ok(format!("{}{said}{}", probe.frame.lead, probe.frame.end))
+}
+
+/// What follows a thought in `with` that stands in the place of the empty one which the opened turn has closed: after that
+/// the model goes on with the answer.
+fn behind_closed_thought<'w>(opened: &str, with: &'w str) -> Option<&'w str> {
+    let (opened, blanks) = opened.split_at(opened.trim_end().len());
+    let (inner, end) = opened.split_at(opened.rfind('<')?);
+    let (before, tag) = inner.trim_end().split_at(inner.rfind('<')?);
+    if closing(tag) != end {
+        return None;
+    }
+    let (_, rest) = with.strip_prefix(before)?.strip_prefix(tag)?.split_once(end)?;
+    Some(rest.strip_prefix(blanks).unwrap_or_else(|| rest.trim_start()))
 }
 
 /// An answer with the token that ends it, where the template writes that only once a turn follows.

@@ -348,3 +348,56 @@ fn the_first_of_several_answers_in_a_row_is_a_turn_too() {
         ],
     );
 }
+
+/// Goes over the parts of a content and takes the blanks off each, as Gemma 3 does.
+const OVER_PARTS: &str = "{%- for m in messages -%}{{- '<' + m.role + '>' -}}\
+    {%- if m.content is string -%}{{- m.content | trim -}}\
+    {%- else -%}{%- for part in m.content -%}{%- if part.type == 'text' -%}{{- part.text | trim -}}{%- endif -%}{%- endfor -%}{%- endif -%}\
+    {{- '<|end|>' -}}{%- endfor -%}{%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+
+/// What jinja2 writes of the same messages: a template that goes over the parts has them, and one that would show a list
+/// of Python has the text.
+#[test]
+fn contents_in_parts_are_given_to_templates_that_go_over_them() {
+    let part = |text: &str| json!({"type": "text", "text": text});
+    let question = json!({"role": "user", "content": [part("First line.\n"), part("  Second.")]});
+    let answer = json!({"role": "assistant", "content": [part("a "), part("b")]});
+    let row = json!({"messages": [question, answer]});
+    let plain = "{%- for m in messages -%}{{- '<' + m.role + '>' + m.content + '<|end|>' -}}{%- endfor -%}\
+        {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+    let shown = plain.replace("+ m.content +", "~ m.content ~");
+    for (template, expected, learned) in [
+        (OVER_PARTS, "<user>First line.Second.<|end|><assistant>ab<|end|>", "ab<|end|>"),
+        (plain, "<user>First line.\n  Second.<|end|><assistant>a b<|end|>", "a b<|end|>"),
+        (&shown, "<user>First line.\n  Second.<|end|><assistant>a b<|end|>", "a b<|end|>"),
+    ] {
+        let tokenizer = with_template(template, &["<|end|>"]);
+        let data = read_text("r", &row.to_string(), &Options::default(), &tokenizer).unwrap_or_else(|f| panic!("{f}"));
+        let [example] = &data.examples[..] else { panic!("{template}") };
+        assert_eq!(tokenizer.decode(&example.ids, false).expect("text"), expected);
+        let of_answer = example.ids.iter().zip(&example.learned).filter(|(_, learned)| **learned).map(|(id, _)| *id);
+        assert_eq!(tokenizer.decode(&of_answer.collect::<Vec<_>>(), false).expect("text"), learned);
+        assert!(data.report.notices.is_empty(), "{:?}", data.report.notices);
+    }
+}
+
+/// Opens every turn with a thought that is closed already, and writes those that a message has.
+const CLOSED: &str = "{%- for m in messages -%}{{- '<|' + m.role + '|>' -}}\
+    {%- if m.role == 'assistant' -%}{{- '<think>' + (m.reasoning_content or '') + '</think>\n\n' -}}\
+    {%- for call in m.tool_calls or [] %}{{ '[' + call.function.name + ']' }}{% endfor -%}{%- endif -%}\
+    {{- (m.content or '') + '<|end|>' -}}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<|assistant|><think></think>\n\n' }}{% endif -%}";
+
+#[test]
+fn a_call_behind_a_thought_that_the_opened_turn_has_closed_is_learned() {
+    let tokenizer = with_template(CLOSED, &["<|end|>"]);
+    let call = json!({"type": "function", "function": {"name": "add", "arguments": {}}});
+    let thinks = json!({"role": "assistant", "reasoning_content": "Sum.", "content": null, "tool_calls": [call]});
+    let row = json!({"messages": [{"role": "user", "content": "2+3"}, thinks]}).to_string();
+    let data = read_text("r", &row, &Options::default(), &tokenizer).unwrap_or_else(|faults| panic!("{faults}"));
+    let [example] = &data.examples[..] else { panic!("one example") };
+    let text = tokenizer.decode(&example.ids, false).expect("text");
+    assert_eq!(text, "<|user|>2+3<|end|><|assistant|><think></think>\n\n[add]<|end|>");
+    let lost = data.report.notices.iter().find(|notice| notice.oddity == Oddity::Unlearned);
+    assert_eq!(lost.map(|notice| notice.what.as_str()), Some("`messages[1].reasoning_content`"));
+}
