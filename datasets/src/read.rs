@@ -184,6 +184,10 @@ struct Reading<'a> {
     faults: Causes,
     /// Of the names of `data.ignore` those that no row has had.
     unmet: Vec<String>,
+    /// The same of the columns that are renamed.
+    unmet_renames: Vec<String>,
+    /// The columns of the first row.
+    columns: Vec<String>,
 }
 
 impl Dataset {
@@ -216,6 +220,8 @@ impl<'a> Reading<'a> {
             report: Report::default(),
             faults: Causes::new(),
             unmet: options.ignore.clone(),
+            unmet_renames: renamed_columns(options).map(str::to_owned).collect(),
+            columns: Vec::new(),
         })
     }
 
@@ -248,7 +254,11 @@ impl<'a> Reading<'a> {
             if shape.is_none()
                 && let Some(first) = good.first()
             {
-                match self.shape(&Row::new(&first.object, self.options.names())) {
+                let row = Row::new(&first.object, self.options.names());
+                if self.columns.is_empty() {
+                    self.columns = row.columns().map(str::to_owned).collect();
+                }
+                match self.shape(&row) {
                     Ok(found) => shape = Some(found),
                     Err(fault) => {
                         self.fault(fault.at(first.at.place(name)));
@@ -257,6 +267,7 @@ impl<'a> Reading<'a> {
                 }
             }
             self.unmet.retain(|name| !good.iter().any(|row| unread::meets(&row.object, name)));
+            self.unmet_renames.retain(|column| !good.iter().any(|row| row.object.contains_key(column)));
             if let Some(shape) = shape {
                 let names = self.options.names();
                 let is_open = |row: &NumberedRow| Row::new(&row.object, names).flag("eos") == Ok(Some(false));
@@ -312,20 +323,13 @@ impl<'a> Reading<'a> {
             .for_each(|(_, prompt)| take(prompt));
     }
 
-    /// The shape of a file with this first row, which must have the columns that are renamed.
+    /// The shape of a file with this first row.
     fn shape(&self, first: &Row<'_>) -> Result<&'static Shape, Fault> {
-        let of_rows = self.options.rename.iter().filter(|(_, key)| !MESSAGE_KEYS.contains(&key.as_str()));
-        for (column, _) in of_rows {
-            if !first.columns().any(|name| name == column) {
-                let fault =
-                    Fault::new(format!("`data.rename` names the column `{column}`, which the file does not have"));
-                return Err(match nearest(column, first.columns()) {
-                    Some(near) => fault.hint(format!("did you mean `{near}`?")),
-                    None => fault.hint(format!("the row has {}", listed(first.columns()))),
-                });
-            }
-        }
-        let shape = Shape::of(self.options, first)?;
+        let shape = Shape::of(self.options, first).map_err(|fault| {
+            // A column that a row may have could stand in a later one: what is missing here is another.
+            let absent = renamed_columns(self.options).find(|column| !first.columns().any(|name| name == *column));
+            absent.map_or(fault, |column| unmet_rename(column, "the file", first.columns()))
+        })?;
         unread::refuse_ignored(shape, self.options)?;
         Ok(shape)
     }
@@ -426,6 +430,12 @@ impl<'a> Reading<'a> {
     }
 
     fn finish(mut self) -> Result<Dataset, Faults> {
+        if self.faults.count() == 0
+            && let Some(column) = self.unmet_renames.first()
+        {
+            let fault = unmet_rename(column, "no row", self.columns.iter().map(String::as_str));
+            self.faults.push(fault);
+        }
         if self.faults.count() == 0 && self.examples.is_empty() {
             let fault = Fault::new(format!("no example is left of {} rows", self.report.rows));
             self.faults.push(match self.report.dropped.first() {
@@ -438,6 +448,22 @@ impl<'a> Reading<'a> {
         self.report.unmet = self.unmet;
         let fingerprint = fingerprint(&self.examples);
         Ok(Dataset { examples: self.examples, report: self.report, fingerprint })
+    }
+}
+
+/// The columns that are renamed to keys of rows; those of messages are looked for where the messages are read.
+fn renamed_columns(options: &Options) -> impl Iterator<Item = &str> {
+    let of_rows = options.rename.iter().filter(|(_, key)| !MESSAGE_KEYS.contains(&key.as_str()));
+    of_rows.map(|(column, _)| column.as_str())
+}
+
+/// `holder` is `the file` or `no row`.
+fn unmet_rename<'c>(column: &str, holder: &str, columns: impl Iterator<Item = &'c str> + Clone) -> Fault {
+    let has = if holder == "no row" { "has" } else { "does not have" };
+    let fault = Fault::new(format!("`data.rename` names the column `{column}`, which {holder} {has}"));
+    match nearest(column, columns.clone()) {
+        Some(near) => fault.hint(format!("did you mean `{near}`?")),
+        None => fault.hint(format!("the first row has {}", listed(columns))),
     }
 }
 

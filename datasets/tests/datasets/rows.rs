@@ -263,6 +263,14 @@ fn columns_of_another_name_are_explained_and_renamed() {
             "rows.jsonl:1: `data.rename` names the column `qestion`, which the file does not have hint: did you mean `question`?"
         ]
     );
+    // A column that rows may have can stand in a later row, and has to stand in one.
+    let later = r#"{"instruction": "a", "output": "b"}
+{"instruction": "a", "output": "b", "about": "c"}"#;
+    assert_eq!(dataset(later, &rename(&[("about", "input")])).examples.len(), 2);
+    let nowhere = faults(later, &rename(&[("beside", "input")]));
+    let told =
+        "`data.rename` names the column `beside`, which no row has hint: the first row has `instruction`, `output`";
+    assert_eq!(nowhere, [told]);
     let unknown = faults(text, &rename(&[("question", "promt")]));
     assert_eq!(unknown, ["`data.rename` gives `question` the unknown key `promt` hint: did you mean `prompt`?"]);
 }
