@@ -134,7 +134,7 @@ fn refused(message: &clap::Error) -> ExitCode {
     if !message.use_stderr() {
         return match message.print().and_then(|()| io::stdout().flush()).or_else(gone_is_done) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => tell(vec![Fault::of_file("cannot write there", "stdout", &error)]),
+            Err(error) => tell(vec![unwritable(&error)]),
         };
     }
     if message.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !json {
@@ -287,8 +287,13 @@ pub fn print_while_read(text: &str) -> Result<bool, Fault> {
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Fault::of_file("cannot write there", "stdout", &error)),
+        Err(error) => Err(unwritable(&error)),
     }
+}
+
+fn unwritable(error: &io::Error) -> Fault {
+    Fault::of_file("cannot write there", "stdout", error)
+        .hint("stdout goes to a file or a device that takes no more: name another")
 }
 
 /// Tells of the run on stderr, unless that is held back: as it is to a person, as a log line where those are JSON.

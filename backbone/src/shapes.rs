@@ -203,11 +203,10 @@ pub(super) fn compare(weights: &Weights, name: &str, shape: &[usize]) -> Result<
         }
         None => {
             let fault = Fault::new(format!("the tensor `{name}` is missing from the model's weights"));
-            let longer = weights.names().find_map(|other| other.strip_suffix(name).filter(|rest| rest.ends_with('.')));
-            match longer {
-                Some(before) => fault.hint(format!(
-                    "there is `{before}{name}`: write the weights without `{before}` before their names"
-                )),
+            match weights.names().find_map(|other| Some((other, between(name, other)?))) {
+                Some((other, more)) => {
+                    fault.hint(format!("there is `{other}`: write the weights without `{more}` in their names"))
+                }
                 None => fault.hint("`config.json` and the weights are not of the same model, or a file is cut short"),
             }
         }
@@ -218,6 +217,15 @@ pub(super) fn compare(weights: &Weights, name: &str, shape: &[usize]) -> Result<
         Some(_) => return Ok(()),
     };
     Err(fault.at(Place::Named(name.into())))
+}
+
+/// The parts of a tensor's name that `name` does not have, such as `module.` and `_orig_mod.` of other programs, where it is
+/// the same otherwise.
+fn between(name: &str, other: &str) -> Option<String> {
+    let mut wanted = name.split('.').peekable();
+    let more = other.split('.').filter(|part| wanted.next_if(|next| next == part).is_none());
+    let more: String = more.map(|part| format!("{part}.")).collect();
+    (wanted.peek().is_none() && !more.is_empty()).then_some(more)
 }
 
 /// Refuses a tensor that the configuration has no place for: ignoring it could change the mathematics.
@@ -234,4 +242,25 @@ pub(super) fn refuse_others(weights: &Weights, known: &BTreeSet<String>, config:
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::between;
+
+    #[test]
+    fn what_other_programs_put_into_names_is_found() {
+        let name = "model.embed_tokens.weight";
+        for (other, more) in [
+            ("module.model.embed_tokens.weight", Some("module.")),
+            ("model._orig_mod.embed_tokens.weight", Some("_orig_mod.")),
+            ("model.language_model.embed_tokens.weight", Some("language_model.")),
+            ("_orig_mod.module.model.embed_tokens.weight", Some("_orig_mod.module.")),
+            ("model.embed_tokens.weight", None),
+            ("model.norm.weight", None),
+            ("embed_tokens.weight", None),
+        ] {
+            assert_eq!(between(name, other).as_deref(), more, "{other}");
+        }
+    }
 }

@@ -66,6 +66,9 @@ pub(crate) fn refuse_columns(
         if is_distribution(value, row.get("targets").filter(|_| shape.format == Format::Targets)) {
             return refused(match row.has("weights") {
                 true => "the row has `weights` for its targets already".into(),
+                false if column.to_lowercase().contains("logit") => {
+                    "these are logits, maybe: `weights` takes their softmax, or any shares that are above zero".into()
+                }
                 false if are_logarithms(value) => {
                     "these are logarithms: `weights` takes what they are logarithms of, `exp` of each".into()
                 }
@@ -116,7 +119,16 @@ fn meaning(column: &str, value: &Value, shape: &Shape) -> Option<&'static str> {
     }
     if learned.is_some() || is(&["sample_weight", "weights"]) || message::is_mask(column) && !message::is_neutral(value)
     {
-        return Some("a row is learned as it is: `weight: 0` or `train: false` of a message leaves that turn out");
+        return Some(
+            match TURNS.iter().any(|key| shape.reads(key, &Options::default()))
+                && shape.format != Format::PromptCompletion
+            {
+                true => "a row is learned as it is: `weight: 0` or `train: false` of a message leaves that turn out",
+                false => {
+                    "a row is learned as it is: take out what is not to be learned; `weight` of an entry of `data.train` says how often its rows are"
+                }
+            },
+        );
     }
     if is(&["label", "kto_tag"]) && value.is_boolean() || begins(&["rejected", "chosen"]) || is(&["chosen", "rejected"])
     {

@@ -38,7 +38,7 @@ const HALVES: [&str; 26] = [
 ];
 
 /// Column names of other people's files, with the key each stands for.
-const USUAL_NAMES: [(&str, &str); 37] = [
+const USUAL_NAMES: [(&str, &str); 43] = [
     ("question", "prompt"),
     ("query", "prompt"),
     ("problem", "prompt"),
@@ -66,6 +66,12 @@ const USUAL_NAMES: [(&str, &str); 37] = [
     ("answer", "output"),
     ("completion", "output"),
     ("outputs", "output"),
+    ("target", "targets"),
+    ("completions", "targets"),
+    ("responses", "targets"),
+    ("answers", "targets"),
+    ("outputs", "targets"),
+    ("references", "targets"),
     ("intents", "intent"),
     ("intention", "intent"),
     ("conversation", "messages"),
@@ -163,8 +169,9 @@ fn unknown(row: &Row<'_>) -> Fault {
         let absent: Vec<&str> = shape.required.iter().copied().filter(|key| !row.has(key)).collect();
         let usual = |key: &str| {
             let mut names = USUAL_NAMES.iter().filter(|(_, to)| *to == key).map(|(name, _)| *name);
-            let column = names.find_map(|name| columns.iter().find(|column| column.eq_ignore_ascii_case(name)))?;
-            Some((*column, key.to_owned()))
+            let named = |name: &str| columns.iter().find(|column| column.eq_ignore_ascii_case(name)).copied();
+            let column = names.find_map(|name| named(name).filter(|column| holds(row, column, key)))?;
+            Some((column, key.to_owned()))
         };
         let Some(renames) = absent.iter().copied().map(usual).collect::<Option<Vec<_>>>() else { continue };
         let pairs: Vec<String> = renames.iter().map(|(column, key)| format!("{column} = \"{key}\"")).collect();
@@ -183,7 +190,10 @@ fn unknown(row: &Row<'_>) -> Fault {
     }
     for shape in ALL {
         let absent: Vec<&str> = shape.required.iter().copied().filter(|key| !row.has(key)).collect();
-        let near = |key: &str| faults::nearest(key, columns.iter().copied()).map(|column| (key.to_string(), column));
+        let near = |key: &str| {
+            let near = faults::nearest(key, columns.iter().copied()).filter(|column| holds(row, column, key));
+            near.map(|column| (key.to_string(), column))
+        };
         if let Some(pairs) = absent.iter().copied().map(near).collect::<Option<Vec<_>>>() {
             let meant: Vec<String> = pairs.iter().map(|(key, column)| format!("`{key}` for `{column}`")).collect();
             return fault.hint(format!("did you mean {}?", meant.join(" and ")));
@@ -192,6 +202,14 @@ fn unknown(row: &Row<'_>) -> Fault {
     let shapes: Vec<String> =
         ALL.iter().map(|shape| format!("{} ({})", shape.word, listed(shape.required.iter().copied()))).collect();
     fault.hint(format!("one of: {}; or name the columns with `data.rename`", shapes.join(", ")))
+}
+
+/// True where the column could be what `key` asks for: a list of texts is `targets`, and no answer.
+fn holds(row: &Row<'_>, column: &str, key: &str) -> bool {
+    let value = row.filled().find(|(name, _)| *name == column).map(|(_, value)| value);
+    value.is_none_or(|value| {
+        value.as_array().is_some_and(|list| list.iter().any(Value::is_string)) == (key == "targets")
+    })
 }
 
 /// What to do with a file that is one object with rows in it, by the names of splits or by numbers.

@@ -127,6 +127,8 @@ fn columns_with_a_meaning_are_refused_unless_they_say_nothing() {
         let found = refused(&row(&targets, "logprobs", logarithms.clone()));
         assert!(found.contains("these are logarithms") && !found.contains("data.rename"), "{found}");
     }
+    let logits = refused(&row(&targets, "logits", json!([2.0, 0.5])));
+    assert!(logits.contains("these are logits") && !logits.contains("data.rename"), "{logits}");
     let without = Options { ignore: vec!["completion".into()], ..Options::default() };
     let found = faults(&plain.to_string(), &Options { format: Format::PromptCompletion, ..without });
     assert!(
@@ -189,6 +191,9 @@ fn rows_of_another_purpose_are_told_what_they_are() {
             "the rows lie under `data`: `jq -c '.data[]' FILE > rows.jsonl`",
         ),
         (json!({"data": [{"prompt": "a"}]}), "the rows lie under `data`"),
+        (json!({"prompt": "a", "target": ["b", "c"]}), "data.rename = { target = \"targets\" }"),
+        (json!({"prompt": "a", "completions": ["b"]}), "data.rename = { completions = \"targets\" }"),
+        (json!({"prompt": "a", "target": "b"}), "data.rename = { target = \"completion\" }"),
         (json!({"prompt": "a", "intents": "b", "response": "c"}), "data.rename = { intents = \"intent\" }"),
         (json!({"Question": "a", "Answer": "b"}), "data.rename = { Question = \"prompt\", Answer = \"completion\" }"),
         (json!({"question": "a", "answer": "b"}), "data.chat = { user = \"question\", assistant = \"answer\" }"),
