@@ -39,6 +39,15 @@ pub struct Arguments {
     base: Option<String>,
 }
 
+impl Arguments {
+    /// The command that goes on with the run.
+    fn going_on(&self) -> String {
+        let set: String = self.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+        let base = self.base.as_ref().map(|base| format!(" --base {}", quoted(base))).unwrap_or_default();
+        format!("trainer run {}{set} --resume{base}", quoted(&self.recipe.display().to_string()))
+    }
+}
+
 /// Where a run begins.
 enum Start {
     /// In a folder of its own.
@@ -128,14 +137,9 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
             Ok(Outcome::Done)
         }
         train::Outcome::Interrupted { step } => {
-            let set: String = arguments.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
-            let base = arguments.base.as_ref().map(|base| format!(" --base {}", quoted(base))).unwrap_or_default();
-            let recipe = quoted(&arguments.recipe.display().to_string());
             // Said even when logs are held back: it is what the user needs next.
-            tell(&format!(
-                "interrupted after step {step} of {}; go on with\n  trainer run {recipe}{set} --resume{base}",
-                plan.steps
-            ));
+            let go_on = arguments.going_on();
+            tell(&format!("interrupted after step {step} of {}; go on with\n  {go_on}", plan.steps));
             Ok(Outcome::Interrupted)
         }
     }

@@ -107,7 +107,7 @@ pub(super) fn write(
         print(&format!("{}\n", to_line(&Value::Object(line))))?;
     }
     if let Some(folder) = &arguments.novelty_bench {
-        novelty::write(folder, sampled, &classes, counting.knows_meanings(), origin)?;
+        novelty::write(folder, sampled, &classes, counting.knows_meanings(), origin.model)?;
     }
     Ok(())
 }
