@@ -114,7 +114,7 @@ pub fn run(arguments: Arguments) -> Result<Outcome, Faults> {
         Some(Action::Cp { name, dir, model, train, eval }) => {
             let recipe = named(&name)?;
             let text = match model {
-                Some(model) => real::text(recipe, &real::Place { model, train, eval })?,
+                Some(model) => real::text(recipe, &real::RealRun { model, train, eval })?,
                 None => recipe.text.to_owned(),
             };
             print(&format!("{}\n", copy(recipe, &text, dir)?.display()))?;

@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use faults::{Fault, Place as FaultPlace};
+use faults::{Fault, Place};
 
 use super::{Embedded, RECIPES};
 use crate::plan::advice::best_rate;
 
 /// What the recipe is written for.
-pub struct Place {
+pub struct RealRun {
     /// `model.path`
     pub model: String,
     /// `data.train`; a name to put in place where there is none.
@@ -50,10 +50,10 @@ const SISTERS: [(&str, &str); 3] =
 ///
 /// # Errors
 /// A recipe that builds its own model.
-pub fn text(recipe: &Embedded, place: &Place) -> Result<String, Fault> {
+pub fn text(recipe: &Embedded, place: &RealRun) -> Result<String, Fault> {
     if recipe.text.contains("\n[model.init]\n") {
         return Err(Fault::new(format!("`{}` builds its model from scratch", recipe.name))
-            .at(FaultPlace::Named("--model".into()))
+            .at(Place::Named("--model".into()))
             .hint("leave `--model` out, or take another recipe"));
     }
     if !recipe.needs_nothing() {
@@ -128,7 +128,7 @@ every = 50
 ";
 
 /// ``TruncR on org/name: ..``
-fn header(recipe: &Embedded, place: &Place) -> String {
+fn header(recipe: &Embedded, place: &RealRun) -> String {
     let described = recipe.description().replace("the built-in world", &place.model);
     let described = described.replace("the built-in number tasks", &place.model);
     format!(
@@ -137,7 +137,7 @@ fn header(recipe: &Embedded, place: &Place) -> String {
     )
 }
 
-fn model(place: &Place) -> String {
+fn model(place: &RealRun) -> String {
     format!(
         "seed = 17\n\n[model]\n# A folder, or `org/name` on the Hugging Face hub.\npath = {}\n\n[adapter]\nkind = \"lora\"\nrank = 16\n# The update \
          counts alpha / rank.\nalpha = 32\ntargets = \"all-linear\"\n\n",
@@ -146,7 +146,7 @@ fn model(place: &Place) -> String {
 }
 
 /// The rows, and of the embedded recipe what else it says of them.
-fn data(recipe: &Embedded, place: &Place) -> String {
+fn data(recipe: &Embedded, place: &RealRun) -> String {
     let (train, eval) = files(place);
     let own = section(recipe.text, "[data]").unwrap_or_default();
     let own: Vec<&str> = own.lines().skip_while(|line| !line.starts_with("train =")).skip(1).collect();
@@ -179,7 +179,7 @@ fn config(model: &str) -> serde_json::Value {
     serde_json::from_str(&text).unwrap_or_default()
 }
 
-fn files(place: &Place) -> (String, String) {
+fn files(place: &RealRun) -> (String, String) {
     let list = |files: &[String], other: &str| match files {
         [] => format!("[\"{other}\"]"),
         files => format!("[{}]", files.iter().map(|file| quoted(file)).collect::<Vec<_>>().join(", ")),
@@ -192,7 +192,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A recipe for a real model with another one, and other rows where they are named.
-fn moved(text: &str, place: &Place) -> String {
+fn moved(text: &str, place: &RealRun) -> String {
     let (train, eval) = files(place);
     let text = replaced(text, "path", &format!("path = {}", quoted(&place.model)));
     let written = text.lines().find_map(|line| line.strip_prefix("max_length = ")?.trim().parse::<u64>().ok());
@@ -245,14 +245,14 @@ mod tests {
     use super::*;
     use crate::recipe::{self, Backbone, Recipe};
 
-    fn read(name: &str, place: &Place) -> (String, Recipe) {
+    fn read(name: &str, place: &RealRun) -> (String, Recipe) {
         let text = text(super::super::named(name).expect("a recipe"), place).unwrap_or_else(|fault| panic!("{fault}"));
         let recipe = recipe::parse("r.toml", &text, &[], &Registry::default());
         (text, recipe.unwrap_or_else(|faults| panic!("{name}: {faults}")))
     }
 
-    fn place() -> Place {
-        Place {
+    fn place() -> RealRun {
+        RealRun {
             model: "org/a name".into(),
             train: vec!["a.jsonl".into(), "b.jsonl".into()],
             eval: vec!["c.jsonl".into()],
@@ -308,7 +308,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         for (width, expected) in [(576, 7e-4), (2048, 2e-4), (4096, 1e-4), (16, 1e-3)] {
             fs_err::write(folder.path().join("config.json"), format!("{{\"hidden_size\": {width}}}")).expect("a write");
-            let place = Place { model: folder.path().display().to_string(), train: Vec::new(), eval: Vec::new() };
+            let place = RealRun { model: folder.path().display().to_string(), train: Vec::new(), eval: Vec::new() };
             assert_eq!(read("nll", &place).1.optimizer.learning_rate, expected, "{width}");
         }
         assert_eq!(read("nll", &place()).1.optimizer.learning_rate, 2e-4);
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn rows_that_are_not_named_have_names_to_put_in_place() {
-        let (text, _) = read("nll", &Place { model: "m".into(), train: Vec::new(), eval: Vec::new() });
+        let (text, _) = read("nll", &RealRun { model: "m".into(), train: Vec::new(), eval: Vec::new() });
         assert!(text.contains("train = [\"rows.jsonl\"]") && text.contains("eval = [\"held_out.jsonl\"]"), "{text}");
         let tiny = super::super::named("tiny_base").expect("a recipe");
         assert!(super::text(tiny, &place()).is_err());
