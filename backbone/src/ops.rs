@@ -24,7 +24,7 @@ mod testing;
 
 use burn::tensor::Device;
 
-pub use adamw::{AdamWState, AdamWUpdate, adamw};
+pub use adamw::{AdamW, Moments, adamw};
 pub use attention::{AttentionHeads, attend, attention, native_is_right};
 pub use codes::{Codes, PIECE};
 pub use columns::{scale_columns, times_gain};

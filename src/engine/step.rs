@@ -13,7 +13,7 @@ use losses::{Normalisation, Objective};
 use super::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
 use super::batch::Batch;
 use super::guard::Untouched;
-use super::optimizer::{AdamW, Moments};
+use super::optimizer::{AdamW, Moments, update_with_controls};
 use super::parameters::{GradientSum, Layout, Slot};
 use super::schedule::Schedule;
 use super::state;
@@ -167,7 +167,8 @@ impl<'a> Trainer<'a> {
     ) -> Result<(f64, Tensor<1>), Fault> {
         let learning_rate = self.settings.schedule.at(step);
         let before = self.values.clone();
-        let (updated, norm) = self.settings.optimizer.update_with_controls(
+        let (updated, norm) = update_with_controls(
+            &self.settings.optimizer,
             before.clone(),
             gradient,
             loss,
