@@ -32,7 +32,7 @@ mod visibility;
 
 pub use adapter::{AdapterSettings, Targets, fitting_modules, left_out};
 pub use attention::LayerCache;
-pub use block::Block;
+pub use block::{Block, block_bytes};
 pub use calibration::Inputs;
 pub use config::{Activation, Config, NormKind, NormPlaces, QueryKeyNorm};
 pub use decoder::{Decoder, HEAD, is_embedding};
