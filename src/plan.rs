@@ -221,7 +221,7 @@ impl Plan {
         by_prompt(&self.recipe).map_or_else(Vec::new, |_| prompts(&self.train.examples))
     }
 
-    /// What is kept of the way forward.
+    /// Which activations are kept for the backward pass.
     pub fn recompute(&self) -> Recompute {
         self.estimate.recompute
     }
