@@ -50,6 +50,8 @@ pub struct Step<'a> {
     pub native_attention: bool,
     /// Rows are packed as trees, which a GPU sees through a mask.
     pub tree: bool,
+    /// Each micro-batch passes forward once more without the adapter.
+    pub base_nll: bool,
     /// Bytes that the process holds before the model is loaded: the program with tokenizer and rows. `None` where the system
     /// does not say.
     pub held: Option<u64>,
@@ -122,7 +124,8 @@ impl Step<'_> {
             (true, false) => self.composed(recompute),
             (false, _) => self.on_gpu(recompute),
         };
-        let beside = self.head().max(tokens * passing);
+        let base = if self.base_nll { self.forward(tokens, forward) } else { 0 };
+        let beside = self.head().max(tokens * passing).max(base);
         let auxiliaries = 4 * (tokens * self.auxiliaries.per_token + self.auxiliaries.passing);
         let step = tokens * kept + beside.max(auxiliaries) + self.piece();
         let evaluation = self.forward(self.evaluated as u64, forward);
@@ -349,6 +352,7 @@ mod tests {
                 dropout: false,
                 native_attention: false,
                 tree: false,
+                base_nll: false,
                 held: Some(0),
                 saved: false,
                 pissa: false,

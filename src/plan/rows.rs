@@ -5,8 +5,9 @@ use std::collections::hash_map::Entry as Known;
 use std::path::PathBuf;
 
 use backbone::Config;
-use datasets::{Dataset, Example, HELD_OUT, IntentNoise, Options, Source, TRAIN, Tokenizer};
+use datasets::{Dataset, Example, HELD_OUT, IntentNoise, NumberColumn, Options, Source, TRAIN, Tokenizer};
 use faults::{Causes, Fault, Faults, Place};
+use losses::Column;
 
 use super::by_prompt;
 use crate::loading;
@@ -73,8 +74,15 @@ pub(super) fn rows(
         template: data.intent.template,
         allow_empty_intent: data.intent.allow_empty,
         intent_noise: None,
+        // Rows that are only evaluated need not have it.
+        number: recipe.objective.column().map(|Column { name, least }| NumberColumn {
+            name: name.to_owned(),
+            least,
+            required: false,
+        }),
         of_recipe: true,
     };
+    let number = options.number.clone().map(|column| NumberColumn { required: true, ..column });
     let noise = data.intent.noise.map(|(kind, fraction)| IntentNoise { kind, fraction, seed: recipe.seed });
     let part = match data.eval {
         Held::Part(part) => Some(part),
@@ -94,7 +102,7 @@ pub(super) fn rows(
         };
         read.map_err(|found| faults.extend(found.into_list().into_iter().map(placed))).ok()
     };
-    let train = read("data.train", &data.train, TRAIN, &Options { intent_noise: noise, ..options.clone() });
+    let train = read("data.train", &data.train, TRAIN, &Options { intent_noise: noise, number, ..options.clone() });
     let (train, apart) = train.unzip();
     // Evaluation is by the rows as they are.
     let eval = match &data.eval {
@@ -146,6 +154,10 @@ fn unfit_files(recipe: &Recipe, dataset: &Dataset) -> Vec<Fault> {
             None if file.format == "targets" => {
                 let message = format!("rows of `targets` need objective `diffuse`, not `{}`", objective.name());
                 Fault::new(message).hint("set `objective.kind = \"diffuse\"`: no other knows the weights of targets")
+            }
+            _ if file.format == "targets" && objective.column().is_some() => {
+                let message = format!("objective `{}` goes by a column, and `targets` share tokens", objective.name());
+                Fault::new(message).hint("write rows of another shape, or choose another `objective.kind`")
             }
             _ => continue,
         };
