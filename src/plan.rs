@@ -319,10 +319,7 @@ impl Plan {
                     clip_norm: recipe.optimizer.clip_norm,
                 },
                 schedule: self.schedule,
-                lora_plus_ratio: match &recipe.adapter {
-                    Adapter::Lora(lora) => lora.lora_plus_ratio,
-                    Adapter::None => None,
-                },
+                lora_plus_ratio: recipe.adapter.lora_plus_ratio(),
             },
             steps: self.steps,
             micro_batch_size: recipe.train.micro_batch_size,

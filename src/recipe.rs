@@ -118,10 +118,7 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
         in_table(&mut root, "data", |section| (data::read(section, &model), section.has("eval")));
     let objective = in_table(&mut root, "objective", |section| objective::read(section, registry));
     let auxiliaries = objective::read_auxiliaries(&mut root, registry);
-    let ratio = match &adapter {
-        Adapter::Lora(lora) => lora.lora_plus_ratio,
-        Adapter::None => None,
-    };
+    let ratio = adapter.lora_plus_ratio();
     let optimizer = in_table(&mut root, "optimizer", |section| optimization::read_optimizer(section, ratio));
     let by_prompt = objective.as_ref().is_some_and(|objective| objective.normalisation() == Normalisation::Prompts);
     let (train, last_step) = in_table(&mut root, "train", |section| optimization::read_train(section, by_prompt));
@@ -159,16 +156,12 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
     resolved.remove("sweep");
     let places = document.places();
     warnings.extend(document.warnings().iter().map(Fault::line));
-    let read = document.finish();
-    // An objective that could not be built has filed its fault: `finish` gives it.
-    let objective = match (read, objective) {
-        (Err(faults), _) => return Err(faults),
-        (Ok(()), Some(objective)) => objective,
-        (Ok(()), None) => {
-            let fault = Fault::new("no objective is known").at(places.of("objective.kind"));
-            return Err(fault.hint("this program was built without any").into());
-        }
-    };
+    document.finish()?;
+    // One that could not be built has filed its fault: `finish` gives it.
+    let objective = objective.ok_or_else(|| {
+        let fault = Fault::new("no objective is known").at(places.of("objective.kind"));
+        fault.hint("this program was built without any")
+    })?;
     Ok(Recipe {
         seed,
         model,

@@ -40,6 +40,19 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// The recipe with what the command line says of it.
+    fn recipe(&self, registry: &Registry) -> Result<Recipe, Faults> {
+        let mut recipe = read_recipe(&self.recipe, &self.set, registry)?;
+        if let Some(base) = &self.base {
+            recipe.move_base(base)?;
+        }
+        if recipe.sweep.is_some() {
+            let words = "`[sweep]` has no effect in a run: `trainer sweep` trains at every point of its grid";
+            recipe.warnings.push(words.into());
+        }
+        Ok(recipe)
+    }
+
     /// The command that goes on with the run.
     fn going_on(&self) -> String {
         let set: String = self.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
@@ -63,14 +76,7 @@ enum Start {
 /// # Errors
 /// All that is wrong with recipe, model, data, output directory or checkpoint.
 pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults> {
-    let mut recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
-    if let Some(base) = &arguments.base {
-        recipe.move_base(base)?;
-    }
-    if recipe.sweep.is_some() {
-        let words = "`[sweep]` has no effect in a run: `trainer sweep` trains at every point of its grid";
-        recipe.warnings.push(words.into());
-    }
+    let recipe = arguments.recipe(registry)?;
     let folder = recipe.output.dir.clone();
     Run::refuse_in_use(&folder)?;
     let start = Start::of(arguments.resume, &folder, &recipe, registry)?;

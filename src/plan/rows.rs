@@ -44,23 +44,10 @@ fn sources(entries: &[Entry], splits: &[&str]) -> Result<Vec<Source>, Faults> {
     Ok(found)
 }
 
-/// The rows to train on and to evaluate by, tokenised.
-///
-/// # Errors
-/// Every row that cannot be used, and every file that does not go with the rest of the recipe.
-pub(super) fn rows(
-    recipe: &Recipe,
-    config: &Config,
-    tokenizer: &Tokenizer,
-) -> Result<(Dataset, Option<Dataset>), Faults> {
+/// How the rows of a model with so many positions are read.
+fn options(recipe: &Recipe, limit: usize) -> Options {
     let data = &recipe.data;
-    let limit = config.max_position_embeddings;
-    if let Some(length) = data.max_length.filter(|length| *length > limit) {
-        let message = format!("`data.max_length` = {length} is more than the model's {limit} positions");
-        let fault = Fault::new(message).at(recipe.places.of("data.max_length"));
-        return Err(fault.hint(format!("lower it to {limit}, or leave it out")).into());
-    }
-    let options = Options {
+    Options {
         format: data.format,
         train_on: data.train_on,
         max_length: data.max_length.unwrap_or(limit),
@@ -81,7 +68,26 @@ pub(super) fn rows(
             required: false,
         }),
         of_recipe: true,
-    };
+    }
+}
+
+/// The rows to train on and to evaluate by, tokenised.
+///
+/// # Errors
+/// Every row that cannot be used, and every file that does not go with the rest of the recipe.
+pub(super) fn rows(
+    recipe: &Recipe,
+    config: &Config,
+    tokenizer: &Tokenizer,
+) -> Result<(Dataset, Option<Dataset>), Faults> {
+    let data = &recipe.data;
+    let limit = config.max_position_embeddings;
+    if let Some(length) = data.max_length.filter(|length| *length > limit) {
+        let message = format!("`data.max_length` = {length} is more than the model's {limit} positions");
+        let fault = Fault::new(message).at(recipe.places.of("data.max_length"));
+        return Err(fault.hint(format!("lower it to {limit}, or leave it out")).into());
+    }
+    let options = options(recipe, limit);
     let number = options.number.clone().map(|column| NumberColumn { required: true, ..column });
     let noise = data.intent.noise.map(|(kind, fraction)| IntentNoise { kind, fraction, seed: recipe.seed });
     let part = match data.eval {
