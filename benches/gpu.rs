@@ -6,8 +6,7 @@
 use std::time::Instant;
 
 use backbone::ops::{
-    Activation, AdamWState, AdamWUpdate, Codes, adamw, gated, logits_gradient, norm, rotate, softmax_statistics,
-    times_gain,
+    Activation, AdamW, Codes, Moments, adamw, gated, logits_gradient, norm, rotate, softmax_statistics, times_gain,
 };
 use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::module::attention;
@@ -215,25 +214,13 @@ fn kernels(device: &Device, dtype: DType, tokens: usize, small: bool) {
     let vector = || random([length], device, DType::F32);
     let [values, gradient, first, second] = [vector(), vector(), vector(), vector()];
     let (corrections, loss) = (random([2], device, DType::F32).abs(), random([1], device, DType::F32));
-    let update = AdamWUpdate {
-        betas: [0.9, 0.999],
-        epsilon: 1e-8,
-        weight_decay: 0.0,
-        clip_norm: Some(1.0),
-        learning_rate: 1e-4,
-    };
-    let start = |values: &Tensor<1>| AdamWState {
-        values: values.clone(),
-        first: first.clone(),
-        second: second.clone(),
-        corrections: corrections.clone(),
-        factors: None,
-    };
-    let mut state = Some(start(&values));
+    let settings = AdamW { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) };
+    let (first_moment, second_moment) = (first.clone(), second.clone());
+    let mut moments = Moments { first: first_moment, second: second_moment, corrections, factors: None };
+    let mut trained = values.clone();
     let fused = milliseconds(device, || {
-        let before = state.take().expect("put back below");
-        let (after, norm) = adamw(before, gradient.clone(), loss.clone(), &update);
-        state = Some(after);
+        let (updated, norm) = adamw(trained.clone(), &mut moments, gradient.clone(), loss.clone(), &settings, 1e-4);
+        trained = updated;
         norm
     });
     let composed = milliseconds(device, || {

@@ -14,6 +14,7 @@ pub(crate) mod fixtures;
 mod gpu;
 pub mod guard;
 pub mod head;
+pub mod learned;
 pub mod optimizer;
 pub mod parameters;
 pub mod record;

@@ -219,8 +219,11 @@ impl Difference {
 /// One tensor of a model.
 #[derive(Debug, Clone, Serialize)]
 pub struct Tensor {
+    /// As the files name it.
     pub name: String,
+    /// Sizes of its dimensions.
     pub shape: Vec<usize>,
+    /// The type of its values in the files.
     pub dtype: Dtype,
     /// Its norm; `None` where it holds no floating-point numbers.
     pub norm: Option<f64>,

@@ -21,7 +21,7 @@ use crate::evaluation::lines::{Lines, probabilities};
 use crate::evaluation::{BUDGETS, KnownTargets, outcomes};
 use crate::recipe::{Prompts, Recipe};
 use crate::report::Numbers;
-use crate::report::metrics::{EXACT, SAMPLES};
+use crate::report::record::{EXACT, SAMPLES};
 use crate::sampling::{DecoderRows, End, Sample, Settings, question, sample_all};
 
 /// The temperatures of the exact numbers unless the recipe has others: each costs little beside the pass over the targets.

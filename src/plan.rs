@@ -222,7 +222,7 @@ impl Plan {
         by_prompt(&self.recipe).map_or_else(Vec::new, |_| prompts(&self.train.examples))
     }
 
-    /// What is kept of the way forward.
+    /// Which activations are kept for the backward pass.
     pub fn recompute(&self) -> Recompute {
         self.estimate.recompute
     }
@@ -320,10 +320,7 @@ impl Plan {
                     clip_norm: recipe.optimizer.clip_norm,
                 },
                 schedule: self.schedule,
-                lora_plus_ratio: match &recipe.adapter {
-                    Adapter::Lora(lora) => lora.lora_plus_ratio,
-                    Adapter::None => None,
-                },
+                lora_plus_ratio: recipe.adapter.lora_plus_ratio(),
             },
             steps: self.steps,
             micro_batch_size: recipe.train.micro_batch_size,

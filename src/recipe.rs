@@ -118,19 +118,12 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
         in_table(&mut root, "data", |section| (data::read(section, &model), section.has("eval")));
     let objective = in_table(&mut root, "objective", |section| objective::read(section, registry));
     let auxiliaries = objective::read_auxiliaries(&mut root, registry);
-    let ratio = match &adapter {
-        Adapter::Lora(lora) => lora.lora_plus_ratio,
-        Adapter::None => None,
-    };
+    let ratio = adapter.lora_plus_ratio();
     let optimizer = in_table(&mut root, "optimizer", |section| optimization::read_optimizer(section, ratio));
     let by_prompt = objective.as_ref().is_some_and(|objective| objective.normalisation() == Normalisation::Prompts);
     let (train, last_step) = in_table(&mut root, "train", |section| optimization::read_train(section, by_prompt));
     let schedule = in_table(&mut root, "schedule", |section| optimization::read_schedule(section, last_step));
     let has_eval = !data.eval.is_empty();
-    if train.duration == Duration::Steps(0) && !has_eval {
-        let fault = Fault::new("`train.steps` = 0 evaluates only, and there is no `data.eval`");
-        root.file(fault.at(document.places().of("train.steps")).hint("name held-out rows there, or train some steps"));
-    }
     let mut warnings = Vec::new();
     // An empty list says that there is to be no evaluation: what else is said of it goes with it.
     let switched_off = eval_written && !has_eval;
@@ -144,10 +137,17 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
         }
         run::read_eval(section, &checkpoint, has_eval, last_step, &mut warnings)
     });
-    if checkpoint.best_by.needs_prompts() && has_eval && eval.prompts.is_none() {
-        let fault = Fault::new("`checkpoint.best_by` is a number of prompts, and there are no `eval.prompts`");
-        let hint = "name a file of prompts there; of rows with `targets` there are exact numbers";
-        root.file(fault.at(document.places().of("checkpoint.best_by")).hint(hint));
+    let without_prompts = checkpoint.best_by.needs_prompts() && has_eval && eval.prompts.is_none();
+    let is_full = adapter == Adapter::None;
+    for (key, fault) in [
+        (train.duration == Duration::Steps(0) && !has_eval).then(no_rows_to_evaluate),
+        without_prompts.then(no_prompts_to_go_by),
+        objective.as_deref().filter(|objective| is_full && objective.statistics().base_nll).map(no_base),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        root.file(fault.at(document.places().of(key)));
     }
     let output = in_table(&mut root, "output", |section| run::read_output(section, &default_directory(name)));
     let sweep = root.has("sweep").then(|| in_table(&mut root, "sweep", sweep::read));
@@ -156,16 +156,12 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
     resolved.remove("sweep");
     let places = document.places();
     warnings.extend(document.warnings().iter().map(Fault::line));
-    let read = document.finish();
-    // An objective that could not be built has filed its fault: `finish` gives it.
-    let objective = match (read, objective) {
-        (Err(faults), _) => return Err(faults),
-        (Ok(()), Some(objective)) => objective,
-        (Ok(()), None) => {
-            let fault = Fault::new("no objective is known").at(places.of("objective.kind"));
-            return Err(fault.hint("this program was built without any").into());
-        }
-    };
+    document.finish()?;
+    // One that could not be built has filed its fault: `finish` gives it.
+    let objective = objective.ok_or_else(|| {
+        let fault = Fault::new("no objective is known").at(places.of("objective.kind"));
+        fault.hint("this program was built without any")
+    })?;
     Ok(Recipe {
         seed,
         model,
@@ -184,6 +180,28 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
         places,
         resolved,
     })
+}
+
+/// The fault of a run without steps that has nothing to evaluate, and its key; the same of the others.
+fn no_rows_to_evaluate() -> (&'static str, Fault) {
+    let fault = Fault::new("`train.steps` = 0 evaluates only, and there is no `data.eval`");
+    ("train.steps", fault.hint("name held-out rows there, or train some steps"))
+}
+
+fn no_prompts_to_go_by() -> (&'static str, Fault) {
+    let fault = Fault::new("`checkpoint.best_by` is a number of prompts, and there are no `eval.prompts`");
+    ("checkpoint.best_by", fault.hint("name a file of prompts there; of rows with `targets` there are exact numbers"))
+}
+
+fn no_base(objective: &dyn Objective) -> (&'static str, Fault) {
+    let message = format!(
+        "objective `{}` compares the model with its frozen base, and `adapter.kind = \"none\"` trains every weight of it",
+        objective.name()
+    );
+    (
+        "objective.kind",
+        Fault::new(message).hint("train an adapter (`adapter.kind = \"lora\"`), or choose another objective"),
+    )
 }
 
 /// The backbone that a run's resolved recipe names; what else stands in it is left unread, so that a run with an

@@ -2,8 +2,8 @@
 
 pub mod comparison;
 pub mod html;
-pub mod metrics;
 pub mod progress;
+pub mod record;
 mod state;
 pub mod tensorboard;
 pub mod trouble;
@@ -15,8 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use checkpoints::Run;
 use faults::Fault;
 
-pub use metrics::{Numbers, StepRecord};
 use progress::Progress;
+pub use record::{Numbers, StepRecord};
 use trouble::Watch;
 pub use trouble::Watched;
 

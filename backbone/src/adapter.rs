@@ -320,7 +320,7 @@ impl Decoder {
             let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(key);
             let tensor = |values, shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(values, shape), &device);
             let Some(linear) = self.linear(&path) else {
-                // A token comes in: the sides of an embedding are turned.
+                // The input of an embedding is a token: its `A` has a column for each row of the matrix.
                 let b: Vec<f32> = (0..inputs * rank).map(|_| StandardNormal.sample(&mut random)).collect();
                 let a = Tensor::zeros([rank, outputs], &device);
                 let lora = EmbeddingLora::new(a, tensor(b, [inputs, rank]), scale);

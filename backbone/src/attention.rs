@@ -23,7 +23,7 @@ pub struct Attention {
     /// Those of queries and of keys, over as many values as each is wide.
     norms: Option<[Norm; 2]>,
     heads: AttentionHeads,
-    /// Turned as the layers with a window are.
+    /// Its rotary frequencies are those of the layers with a sliding window.
     local: bool,
     clip: Option<f64>,
 }

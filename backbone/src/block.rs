@@ -7,12 +7,12 @@ use losses::Parameter;
 
 use super::Context;
 use super::attention::{Attention, LayerCache};
-use super::config::Config;
+use super::config::{Config, NormPlaces, QueryKeyNorm};
 use super::linear::{Linear, project_apart, project_onto, project_together};
 use super::norm::Norm;
 use super::ops::Matrix;
 use super::source::Source;
-use crate::ops::{Activation, gated, gated_together};
+use crate::ops::{Activation, attention_bytes, gated, gated_bytes, gated_together, norm_bytes, project_bytes};
 
 /// `x + attention(norm(x))`, then `x + mlp(norm(x))`; or with norms on what the two give.
 pub struct Block {
@@ -37,6 +37,24 @@ struct Mlp {
     down_proj: Linear,
     inner: usize,
     activation: Activation,
+}
+
+/// Bytes of each token that a block keeps on the CPU for the way back, beside frozen matrices of this type and adapters of so
+/// many ranks together: what its operations keep.
+pub fn block_bytes(config: &Config, dtype: DType, ranks: u64) -> u64 {
+    let size = dtype.size() as u64;
+    let (hidden, inner) = (config.hidden_size as u64, config.intermediate_size as u64);
+    let (queries, keys) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+    // Norms keep the residual stream, and those on what attention and MLP give keep that beside it.
+    let norms = if config.norm_places == NormPlaces::Before { 2 } else { 4 };
+    let normed = match config.query_key_norm {
+        QueryKeyNorm::None => 0,
+        _ => norm_bytes((queries + keys) as u64, size),
+    };
+    // Of queries, keys and values; of gate and up; of the way down. What goes into the output projection, the attention keeps.
+    let projections = 2 * project_bytes(hidden, size, 0) + project_bytes(inner, size, ranks);
+    let rest = attention_bytes(&config.attention_heads(), size) + gated_bytes(inner, size);
+    norms * norm_bytes(hidden, 4) + normed + projections + rest
 }
 
 impl Block {

@@ -1,4 +1,5 @@
-//! nf4 codes fitted to rows of text: each matrix loses least of what it gives for the inputs that these rows bring it.
+//! nf4 codes fitted to rows of text: each matrix is quantised with the least error of its outputs on the inputs that these rows
+//! give it.
 //!
 //! Block after block (GPTQ, Frantar et al. 2022, arXiv 2210.17323, section 3.3): the inputs of a block are those that the
 //! quantised blocks before it give, its own matrices are exact while their inputs are summed, then each is quantised by
@@ -16,7 +17,8 @@ use super::Context;
 use super::decoder::{Decoder, HEAD};
 use super::source::Source;
 
-/// How much the values of a matrix count beside what it gives: enough that their sums have an inverse.
+/// Damping of the sums of products of inputs, as a share of the mean of their diagonal (GPTQ has the same 0.01): enough that
+/// they can be factored.
 const DAMPING: f64 = 0.01;
 
 /// The same for a matrix that is embedding and head: its rows are looked up as they are, too.
@@ -79,7 +81,7 @@ impl Decoder {
         done(1);
         let context = |ids: &Tensor<2, Int>| self.context(0, ids.dims()[1], ids.dims()[1], None);
         let mut contexts: Vec<Context> = ids.iter().map(context).collect();
-        let mut states: Vec<Tensor<3>> = ids.into_iter().map(|ids| self.embed(ids, false)).collect();
+        let mut states: Vec<Tensor<3>> = ids.into_iter().map(|ids| self.embed(&context(&ids), ids, false)).collect();
         for (index, block) in self.layers.iter_mut().enumerate() {
             for linear in block.linears() {
                 let values = source.values(linear.name(), linear.shape())?;

@@ -10,7 +10,7 @@ use super::attention::LayerCache;
 use super::block::Block;
 use super::config::Config;
 use super::linear::Linear;
-use super::lora::EmbeddingLora;
+use super::lora::{EmbeddingLora, Lora};
 use super::norm::Norm;
 use super::ops::Head;
 use super::ops::{Matrix, checksum};
@@ -86,7 +86,8 @@ impl Decoder {
         self.context_of(&positions, 1, longest, None, dropout_seed)
     }
 
-    /// The same for positions that lie and see otherwise: those of one row after another, or of one row for the batch.
+    /// The same at given positions and with a given visibility: positions of one row after another, or of one row for the
+    /// whole batch.
     pub fn context_at(
         &self,
         positions: &[usize],
@@ -113,18 +114,19 @@ impl Decoder {
             local_rotary: local_rope.as_ref().map(rotary),
             visibility,
             dropout_seed,
+            without_adapter: false,
             inputs: None,
         }
     }
 
     /// # Shapes
     /// - `ids`: `[batch, positions]`; output `[batch, positions, hidden_size]`. Tracked when asked for.
-    pub fn embed(&self, ids: Tensor<2, Int>, tracked: bool) -> Tensor<3> {
+    pub fn embed(&self, context: &Context, ids: Tensor<2, Int>, tracked: bool) -> Tensor<3> {
         let [batch, positions] = ids.dims();
         let ids = ids.reshape([batch * positions]);
         let rows = self.embed_tokens.rows(ids.clone(), tracked, &self.device);
         let rows = match &self.embedding_lora {
-            Some(lora) => {
+            Some(lora) if !context.without_adapter => {
                 let dtype = rows.dtype();
                 let rows = rows + lora.rows(ids, tracked).cast(dtype);
                 match lora.gain(&self.embed_tokens, &rows) {
@@ -132,7 +134,7 @@ impl Decoder {
                     None => rows,
                 }
             }
-            None => rows,
+            _ => rows,
         };
         let rows = if self.embedding_scale == 1.0 { rows } else { rows.mul_scalar(self.embedding_scale) };
         rows.reshape([batch, positions, self.config.hidden_size])
@@ -162,7 +164,7 @@ impl Decoder {
         tracked: bool,
         cache: Option<&mut Vec<LayerCache>>,
     ) -> Tensor<3> {
-        let mut x = self.embed(ids, tracked);
+        let mut x = self.embed(context, ids, tracked);
         match cache {
             Some(cache) => {
                 cache.resize_with(self.layers.len(), LayerCache::default);
@@ -181,8 +183,17 @@ impl Decoder {
 
     /// The way from the last hidden states to the logits, with its adapter if it has one.
     pub fn head(&self) -> Head<'_> {
+        self.head_with(self.lm_head.as_ref().and_then(Linear::lora))
+    }
+
+    /// The same without an adapter: the head of the model that it was put beside.
+    pub fn base_head(&self) -> Head<'_> {
+        self.head_with(self.lm_head.as_ref().and_then(Linear::lora).and_then(Lora::taken))
+    }
+
+    fn head_with<'a>(&'a self, lora: Option<&'a Lora>) -> Head<'a> {
         let (matrix, path, lora) = match &self.lm_head {
-            Some(linear) => (linear.weight(), HEAD.to_owned(), linear.lora()),
+            Some(linear) => (linear.weight(), HEAD.to_owned(), lora),
             None => (&self.embed_tokens, self.config.embedding_path(), None),
         };
         Head {

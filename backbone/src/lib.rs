@@ -32,7 +32,7 @@ mod visibility;
 
 pub use adapter::{AdapterSettings, Targets, fitting_modules, left_out};
 pub use attention::LayerCache;
-pub use block::Block;
+pub use block::{Block, block_bytes};
 pub use calibration::Inputs;
 pub use config::{Activation, Config, NormKind, NormPlaces, QueryKeyNorm};
 pub use decoder::{Decoder, HEAD, is_embedding};
@@ -62,6 +62,8 @@ pub struct Context {
     pub visibility: Option<Visibility>,
     /// Seed of the micro-batch's dropout; `None` drops nothing.
     pub dropout_seed: Option<u64>,
+    /// The pass leaves the adapter out: the model is the one that it was put beside.
+    pub without_adapter: bool,
     /// Where the inputs of projections are summed, while codes are fitted to them.
     pub inputs: Option<Rc<Inputs>>,
 }
@@ -85,7 +87,7 @@ impl Context {
     /// For what does not look at positions.
     fn without_positions(dropout_seed: Option<u64>) -> Self {
         let rotary = Rotary::at(&Rope::plain(2, 10_000.0), &[0], 1, 1, &burn::tensor::Device::flex());
-        Self { rotary, local_rotary: None, visibility: None, dropout_seed, inputs: None }
+        Self { rotary, local_rotary: None, visibility: None, dropout_seed, without_adapter: false, inputs: None }
     }
 }
 

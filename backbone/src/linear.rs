@@ -55,6 +55,12 @@ impl Linear {
         self.lora.as_ref()
     }
 
+    /// What stands beside the matrix in a pass.
+    fn lora_in(&self, context: &Context) -> Option<&Lora> {
+        let lora = self.lora.as_ref()?;
+        if context.without_adapter { lora.taken() } else { Some(lora) }
+    }
+
     /// Puts another matrix of the same shape in the place of a frozen one.
     pub(super) fn replace_weight(&mut self, weight: Matrix) {
         assert_eq!(weight.shape(), self.shape(), "a matrix of another shape");
@@ -70,7 +76,7 @@ impl Linear {
     /// - `x`: `[tokens, in]`; output `[tokens, out]`. Tracked when `x` is.
     pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
         context.watch(&self.name, &x);
-        let scaled = self.is_scaled();
+        let scaled = self.is_scaled(context);
         if let Some(part) = self.packed_part(&x, context, !scaled) {
             return match scaled {
                 true => project_scaled(&[self], vec![part], x, None, DType::F32, context),
@@ -83,7 +89,7 @@ impl Linear {
             Some(bias) => y + beside(bias, &x).unsqueeze(),
             None => y,
         };
-        let Some(lora) = &self.lora else { return with_bias(y) };
+        let Some(lora) = self.lora_in(context) else { return with_bias(y) };
         let (a, b) = (lora.a(&x).cast(dtype), lora.b(&x).cast(dtype));
         let x = x.clone().cast(dtype);
         let mask = lora.mask(&self.name, &x, context.dropout_seed);
@@ -123,13 +129,13 @@ impl Linear {
     }
 
     /// True when rows of the adapted matrix have trained lengths.
-    fn is_scaled(&self) -> bool {
-        self.lora.as_ref().is_some_and(Lora::has_magnitude)
+    fn is_scaled(&self, context: &Context) -> bool {
+        self.lora_in(context).is_some_and(Lora::has_magnitude)
     }
 
     /// What drops inputs of the adapter in this pass.
     fn dropout(&self, context: &Context) -> Option<Dropout> {
-        self.lora.as_ref().and_then(|lora| lora.dropout(&self.name, context.dropout_seed))
+        self.lora_in(context).and_then(|lora| lora.dropout(&self.name, context.dropout_seed))
     }
 
     /// This projection as a part of a fused one, with its bias or without; `None` where it has to be composed, because the
@@ -138,11 +144,12 @@ impl Linear {
         let Matrix::Packed(weight) = &self.weight else { return None };
         let bias = if with_bias { self.host_bias() } else { None };
         let dropped = match self.dropout(context) {
-            Some(dropout) if self.is_scaled() => Dropped::Both(dropout),
+            Some(dropout) if self.is_scaled(context) => Dropped::Both(dropout),
             Some(dropout) => Dropped::Adapter(dropout),
             None => Dropped::Nothing,
         };
-        let adapter = self.lora.as_ref().map(|lora| ops::Adapter { a: lora.a(x), b: lora.b(x), scale: lora.scale() });
+        let adapter =
+            self.lora_in(context).map(|lora| ops::Adapter { a: lora.a(x), b: lora.b(x), scale: lora.scale() });
         Some((ops::Projection { weight: weight.clone(), bias, dropped }, adapter))
     }
 
@@ -175,7 +182,7 @@ type FusedPart = (ops::Projection, Option<ops::Adapter>);
 /// - `x`: `[tokens, in]`; output `[tokens, sum of out]`, of the type of `x`.
 pub(super) fn project_together(linears: &[Linear], x: Tensor<2>, context: &Context) -> Tensor<2> {
     let dtype = x.dtype();
-    let scaled = linears.iter().any(Linear::is_scaled);
+    let scaled = linears.iter().any(|linear| linear.is_scaled(context));
     let dropping = linears.iter().filter(|linear| linear.dropout(context).is_some()).count();
     // The second half of projections with trained lengths is there for all or for none.
     let alike = !scaled || [0, linears.len()].contains(&dropping);
@@ -245,7 +252,7 @@ pub(super) fn project_onto(residual: Option<Tensor<2>>, linear: &Linear, x: Tens
         Some(part) if linear.bias.is_none() && residual.dtype() == DType::F32 => {
             context.watch(&linear.name, &x);
             let dtype = x.dtype();
-            match linear.is_scaled() {
+            match linear.is_scaled(context) {
                 true => project_scaled(&[linear], vec![part], x, Some(residual), dtype, context),
                 false => ops::project(x, vec![part], Some(residual), DType::F32),
             }

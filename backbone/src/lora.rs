@@ -1,4 +1,4 @@
-//! What is trained beside a frozen matrix: two low-rank factors, and with DoRA the length of each row.
+//! Low-rank adapters beside a frozen matrix: two factors (LoRA), and with DoRA the trained length of each row.
 
 use std::sync::OnceLock;
 
@@ -29,8 +29,8 @@ pub struct Lora {
     scale: f64,
     dropout: f64,
     magnitude: Option<Magnitude>,
-    /// The factors that were taken out of the matrix before training (PiSSA), `[rank, in]` and `[out, rank]`.
-    taken: Option<(Tensor<2>, Tensor<2>)>,
+    /// The factors that were taken out of the matrix before training (PiSSA), beside which it is the original one.
+    taken: Option<Box<Lora>>,
 }
 
 /// DoRA (Liu et al. 2024, arXiv 2402.09353): the rows of `W + s B A` are brought to trained lengths; of an embedding, the
@@ -44,7 +44,7 @@ struct Magnitude {
     norms: OnceLock<Tensor<1>>,
 }
 
-/// Below every length of a row that does anything; a row of zeros stays one.
+/// The least length of a row: below that of any row that matters, so that a row of zeros stays one in place of NaN.
 const SHORTEST: f32 = 1e-30;
 
 impl Lora {
@@ -67,16 +67,24 @@ impl Lora {
 
     /// Beside a matrix that factors were taken out of.
     pub(super) fn with_taken(mut self, a: Tensor<2>, b: Tensor<2>) -> Self {
-        self.taken = Some((a, b));
+        let (a, b, scale) = (a.autodiff(), b.autodiff(), self.scale);
+        self.taken = Some(Box::new(Self { a, b, scale, dropout: 0.0, magnitude: None, taken: None }));
         self
+    }
+
+    /// What stands beside the matrix where the adapter is left out, so that it is the original one: the factors that were
+    /// taken out of it, if any were.
+    pub(super) fn taken(&self) -> Option<&Self> {
+        self.taken.as_deref()
     }
 
     /// A and B as they are beside the original matrix, `[ranks, in]` and `[out, ranks]`: with what was taken out of it
     /// taken away again.
     pub(super) fn beside_original(&self) -> Option<(Tensor<2>, Tensor<2>)> {
-        let (a, b) = self.taken.clone()?;
-        let own = (self.a.clone().inner(), self.b.clone().inner());
-        Some((Tensor::cat(vec![own.0, a], 0), Tensor::cat(vec![own.1, b.neg()], 1)))
+        let taken = self.taken()?;
+        let factors = |lora: &Self| (lora.a.clone().inner(), lora.b.clone().inner());
+        let ((a, b), (taken_a, taken_b)) = (factors(self), factors(taken));
+        Some((Tensor::cat(vec![a, taken_a], 0), Tensor::cat(vec![b, taken_b.neg()], 1)))
     }
 
     /// A, `[rank, in]`, on the side of `x`.

@@ -25,19 +25,19 @@ mod testing;
 
 use burn::tensor::Device;
 
-pub use adamw::{AdamWState, AdamWUpdate, adamw};
-pub use attention::{AttentionHeads, attend, attention, native_is_right};
+pub use adamw::{AdamW, Moments, adamw};
+pub use attention::{AttentionHeads, attend, attention, attention_bytes, native_is_right};
 pub use checksum::checksum;
 pub use codes::{Codes, PIECE};
-pub use columns::{scale_columns, times_gain};
+pub use columns::{columns_bytes, scale_columns, times_gain};
 pub use dropout::dropout_mask;
-pub use gated::{Activation, gated, gated_together};
+pub use gated::{Activation, gated, gated_bytes, gated_together};
 #[cfg(feature = "gpu")]
 pub use head::on_gpu::{logits_gradient, softmax_statistics};
-pub use head::{Asked, Chunk, Head, HeadGradients, HeadInputs, chunk_rows};
+pub use head::{Asked, Chunk, Head, HeadGradients, HeadInputs, chunk_bytes, chunk_rows};
 pub use matrix::{Matrix, is_packed, precision};
-pub use norm::norm;
-pub use projection::{Adapter, Projection, project};
+pub use norm::{norm, norm_bytes};
+pub use projection::{Adapter, Projection, project, project_bytes};
 pub use rotary::rotate;
 pub use speed::{measured_flops, peak_flops};
 

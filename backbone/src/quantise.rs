@@ -6,10 +6,10 @@ use kernels::Quantisation;
 use super::config::Config;
 use super::decoder::{HEAD, is_embedding};
 
-/// Frozen matrices in fewer bits.
+/// How frozen matrices are quantised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantise {
-    /// In which.
+    /// The format: int8 or nf4.
     pub quantisation: Quantisation,
     /// The embedding and the head among them.
     pub embeddings: bool,

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::adapter::Adapter;
 use crate::beside::is_of_tokenizer;
 use crate::merge::{Update, convert};
-use crate::names::{HEAD, is_embedding};
+use crate::names::{HEAD_WEIGHT, is_embedding};
 use crate::tensor::float_size;
 use crate::weights::{INDEX, SINGLE, Weights};
 use crate::{files, format, run};
@@ -81,7 +81,7 @@ impl Base {
 
     /// True when the head has the embedding's weight.
     fn is_tied(&self) -> Result<bool, Fault> {
-        Ok(!self.weights.contains(HEAD) || self.says_tied()? && !self.weights.has_two_ends())
+        Ok(!self.weights.contains(HEAD_WEIGHT) || self.says_tied()? && !self.weights.has_two_ends())
     }
 
     /// True when the configuration says so, and the weights are two. transformers 5 believes the weights, older ones the
@@ -177,7 +177,7 @@ pub fn merged(base: &Base, adapter: &Adapter, out: &Path, dtype: Option<Dtype>) 
     if updates.is_empty() {
         warnings.push("every `lora_B` is zero: the merged model is the base".into());
     }
-    let untied = updates.keys().any(|name| name == HEAD || is_embedding(name)) && base.is_tied()?;
+    let untied = updates.keys().any(|name| name == HEAD_WEIGHT || is_embedding(name)) && base.is_tied()?;
     if base.is_tied_in_words_alone()? {
         warnings.push(TWO_ENDS.into());
         warnings.extend(base.head_is_passed_over()?);
@@ -298,11 +298,11 @@ fn tensor<'a>(
 /// The files of the output: the base's own, or a single one split where it grows too large.
 fn shards<'a>(weights: &'a Weights, change: &Change, shard_bytes: u64, size: impl Fn(&str) -> u64) -> Vec<Shard<'a>> {
     let mut files = weights.shards();
-    if change.untied && !weights.contains(HEAD) {
+    if change.untied && !weights.contains(HEAD_WEIGHT) {
         // Beside the embedding, which has its type and so its alignment.
         for (_, names) in &mut files {
             if let Some(place) = names.iter().position(|name| is_embedding(name)) {
-                names.insert(place + 1, HEAD);
+                names.insert(place + 1, HEAD_WEIGHT);
             }
         }
     }

@@ -23,7 +23,7 @@ mod format;
 mod lock;
 mod manifest;
 mod merge;
-mod metrics;
+mod metrics_file;
 mod names;
 mod pattern;
 mod run;

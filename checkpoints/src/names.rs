@@ -39,7 +39,7 @@ pub(crate) fn doubled<'n>(mut names: impl Iterator<Item = &'n str>) -> Option<&'
 }
 
 /// The head's weight, wherever the rest is.
-pub(crate) const HEAD: &str = "lm_head.weight";
+pub(crate) const HEAD_WEIGHT: &str = "lm_head.weight";
 
 /// True for the weight of the tokens' embedding.
 pub(crate) fn is_embedding(name: &str) -> bool {
@@ -128,7 +128,7 @@ mod tests {
                 stored_like(name, names).into_owned()
             };
             assert_eq!(like(&format!("{now}embed_tokens.weight")), format!("{stored}embed_tokens.weight"));
-            assert_eq!(like(HEAD), head);
+            assert_eq!(like(HEAD_WEIGHT), head);
             assert_eq!(embedding_beside([names[0].0.as_str()].into_iter()), Some(format!("{now}embed_tokens.weight")));
         }
         for other in ["bert.encoder.layer.0.output.dense.weight", "optimizer.first.model.norm.weight", "lm_head.weight"]

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::checkpoint::{self, Checkpoint, Contents};
 use crate::lock::Lock;
 use crate::manifest::{MANIFEST, Refused};
-use crate::{files, metrics};
+use crate::{files, metrics_file};
 
 const LOCK: &str = ".lock";
 const RECIPE: &str = "recipe.toml";
@@ -141,7 +141,7 @@ impl Run {
     /// # Errors
     /// The file cannot be written.
     pub fn append_metrics(&self, line: &Value) -> Result<(), Fault> {
-        self.append_file(metrics::METRICS, &metrics::line(line))
+        self.append_file(metrics_file::METRICS, &metrics_file::line(line))
     }
 
     /// Drops from `metrics.jsonl` the lines of steps after `step`, and a line that a crash has torn.
@@ -149,13 +149,13 @@ impl Run {
     /// # Errors
     /// The file cannot be read or replaced.
     pub fn cut_metrics(&self, step: usize) -> Result<(), Fault> {
-        let path = self.folder.join(metrics::METRICS);
+        let path = self.folder.join(metrics_file::METRICS);
         if !files::is_there(&path)? {
             return Ok(());
         }
         let text = files::read(&path)?;
-        let kept = metrics::kept(&text, step);
-        if kept == text { Ok(()) } else { self.write_file(metrics::METRICS, &kept) }
+        let kept = metrics_file::kept(&text, step);
+        if kept == text { Ok(()) } else { self.write_file(metrics_file::METRICS, &kept) }
     }
 
     /// All whole lines of `metrics.jsonl`, none when there is no such file.
@@ -163,7 +163,7 @@ impl Run {
     /// # Errors
     /// The file cannot be read, or a line is not JSON.
     pub fn metrics(&self) -> Result<Vec<Value>, Fault> {
-        metrics::read(&self.folder.join(metrics::METRICS))
+        metrics_file::read(&self.folder.join(metrics_file::METRICS))
     }
 
     /// Writes a file of the run at once; `name` is relative to the run's directory, folders in it are created.

@@ -14,7 +14,7 @@ use safetensors::Dtype;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::names::{self, HEAD};
+use crate::names::{self, HEAD_WEIGHT};
 use crate::tensor::StoredTensor;
 use crate::{files, format, tensor};
 
@@ -184,7 +184,7 @@ impl Weights {
 
     /// The tensor that is the weight `name`: a head without one of its own has the embedding's.
     pub fn holder<'a>(&'a self, name: &'a str) -> &'a str {
-        if name == HEAD && !self.contains(HEAD) { self.embedding().unwrap_or(name) } else { name }
+        if name == HEAD_WEIGHT && !self.contains(HEAD_WEIGHT) { self.embedding().unwrap_or(name) } else { name }
     }
 
     /// The tokens' embedding.
@@ -194,13 +194,13 @@ impl Weights {
 
     /// True when the files hold the head's matrix and none of an embedding: it is both.
     pub fn head_is_embedding(&self) -> bool {
-        self.embedding().is_some_and(|name| names::present(&self.tensors[name].stored) == HEAD)
+        self.embedding().is_some_and(|name| names::present(&self.tensors[name].stored) == HEAD_WEIGHT)
     }
 
     /// True when the files hold two matrices, and they are not the same.
     pub fn has_two_ends(&self) -> bool {
         let own = |name: &str| Some((self.dtype(name)?, self.bytes(name).ok()?));
-        match (own(HEAD), self.embedding().and_then(own)) {
+        match (own(HEAD_WEIGHT), self.embedding().and_then(own)) {
             (Some(head), Some(embedding)) => head != embedding,
             _ => false,
         }
@@ -381,7 +381,7 @@ fn refuse_doubled(name: &str, tensors: &BTreeMap<String, Tensor>) -> Result<(), 
 fn name_embedding(tensors: &mut BTreeMap<String, Tensor>) {
     let embedding = names::embedding_beside(tensors.keys().map(String::as_str));
     if let Some(embedding) = embedding.filter(|name| !tensors.contains_key(name))
-        && let Some(head) = tensors.remove(HEAD)
+        && let Some(head) = tensors.remove(HEAD_WEIGHT)
     {
         tensors.insert(embedding, head);
     }

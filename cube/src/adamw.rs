@@ -56,6 +56,10 @@ pub fn adamw(client: &Client, buffers: &AdamWBuffers<'_>, step: &AdamWStep) {
     let pieces = length.div_ceil(PIECE).max(1);
     let partial = Buffer::empty(client, pieces, norm.element);
     let decided = Buffer::empty(client, FACTORS, norm.element);
+    let [beta1, beta2] = step.betas;
+    let [share1, share2] = step.shares;
+    let AdamWStep { clip_norm, rate, epsilon, keep, .. } = *step;
+    let numbers = || NumbersLaunch::new(beta1, beta2, share1, share2, clip_norm, rate, epsilon, keep);
     // SAFETY: the lengths agree, and no unit goes past them.
     unsafe {
         squares::launch_unchecked(
@@ -79,12 +83,7 @@ pub fn adamw(client: &Client, buffers: &AdamWBuffers<'_>, step: &AdamWStep) {
             corrections.argument(),
             decided.argument(),
             norm.argument(),
-            step.betas[0],
-            step.betas[1],
-            step.shares[0],
-            step.shares[1],
-            step.clip_norm,
-            step.rate,
+            numbers(),
             units,
         );
         if length == 0 {
@@ -103,14 +102,23 @@ pub fn adamw(client: &Client, buffers: &AdamWBuffers<'_>, step: &AdamWStep) {
             second.argument(),
             updated.argument(),
             decided.argument(),
-            step.betas[0],
-            step.betas[1],
-            step.shares[0],
-            step.shares[1],
-            step.epsilon,
-            step.keep,
+            numbers(),
         );
     }
+}
+
+/// [`AdamWStep`] as kernels take it.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Numbers {
+    beta1: f32,
+    beta2: f32,
+    share1: f32,
+    share2: f32,
+    clip_norm: f32,
+    rate: f32,
+    epsilon: f32,
+    keep: f32,
 }
 
 /// Values of a partial sum of squares.
@@ -155,12 +163,7 @@ fn decide(
     corrections: &mut [f32],
     decided: &mut [f32],
     norm: &mut [f32],
-    beta1: f32,
-    beta2: f32,
-    share1: f32,
-    share2: f32,
-    clip_norm: f32,
-    rate: f32,
+    step: Numbers,
     #[comptime] units: usize,
 ) {
     let unit = UNIT_POS as usize;
@@ -176,14 +179,14 @@ fn decide(
         let known = is_finite(loss[0]);
         norm[0] = select(known, total, loss[0]);
         if known && is_finite(total) {
-            let correction1 = corrections[0] * beta1 + share1;
-            let correction2 = corrections[1] * beta2 + share2;
+            let correction1 = corrections[0] * step.beta1 + step.share1;
+            let correction2 = corrections[1] * step.beta2 + step.share2;
             corrections[0] = correction1;
             corrections[1] = correction2;
             decided[0] = 1.0;
             // As PyTorch's `clip_grad_norm_`: min(1, clip / (norm + 1e-6)).
-            decided[1] = min(clip_norm / (total + 1e-6), f32::new(1.0));
-            decided[2] = rate / correction1;
+            decided[1] = min(step.clip_norm / (total + 1e-6), f32::new(1.0));
+            decided[2] = step.rate / correction1;
             decided[3] = 1.0 / correction2.sqrt();
         } else {
             decided[0] = 0.0;
@@ -199,12 +202,7 @@ fn update<N: Size>(
     second: &mut [Vector<f32, N>],
     updated: &mut [Vector<f32, N>],
     decided: &[f32],
-    beta1: f32,
-    beta2: f32,
-    share1: f32,
-    share2: f32,
-    epsilon: f32,
-    keep: f32,
+    step: Numbers,
 ) {
     let i = ABSOLUTE_POS;
     if i >= values.len() {
@@ -215,12 +213,12 @@ fn update<N: Size>(
         terminate!();
     }
     let g = gradient[i] * Vector::new(decided[1]);
-    let m = first[i] * Vector::new(beta1) + g * Vector::new(share1);
-    let v = second[i] * Vector::new(beta2) + g * g * Vector::new(share2);
+    let m = first[i] * Vector::new(step.beta1) + g * Vector::new(step.share1);
+    let v = second[i] * Vector::new(step.beta2) + g * g * Vector::new(step.share2);
     first[i] = m;
     second[i] = v;
-    let root = v.sqrt() * Vector::new(decided[3]) + Vector::new(epsilon);
-    updated[i] = values[i] * Vector::new(keep) - m * Vector::new(decided[2]) / root;
+    let root = v.sqrt() * Vector::new(decided[3]) + Vector::new(step.epsilon);
+    updated[i] = values[i] * Vector::new(step.keep) - m * Vector::new(decided[2]) / root;
 }
 
 #[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]

@@ -93,16 +93,31 @@ pub fn dequantise(client: &Client, matrix: &Coded<'_>, rows: Rows<'_>, values: &
             tables.argument(),
             ids.argument(),
             values.argument(),
-            width / lanes,
-            first,
-            outputs - 1,
-            offset,
-            0,
-            nf4,
-            gathered,
+            AskedLaunch::new(width / lanes, first, outputs - 1, offset, 0, nf4, gathered),
             values.element,
         );
     }
+}
+
+/// What a kernel is asked for.
+#[derive(CubeType, CubeLaunch, Clone)]
+struct Asked {
+    /// Vectors of a row.
+    vectors: usize,
+    /// The first row, where they are not gathered.
+    first: usize,
+    /// The last row of the matrix.
+    last: usize,
+    /// [`Coded::offset`]
+    offset: f32,
+    /// 0, which the compiler does not know: see `rounded`.
+    zero: u32,
+    /// [`Coded::nf4`]
+    #[cube(comptime)]
+    nf4: bool,
+    /// [`Rows::Of`]
+    #[cube(comptime)]
+    gathered: bool,
 }
 
 /// A product as it is once rounded. A compiler may join it with a sum into one operation that rounds once, or multiply in
@@ -120,29 +135,25 @@ fn forward<E: Float, N: Size>(
     tables: &[f32],
     ids: &[u32],
     values: &mut [Vector<E, N>],
-    vectors: usize,
-    first: usize,
-    last: usize,
-    offset: f32,
-    zero: u32,
-    #[comptime] nf4: bool,
-    #[comptime] gathered: bool,
+    matrix: Asked,
     #[define(E)] _element: ElemType,
 ) {
     let i = ABSOLUTE_POS;
     if i >= values.len() {
         terminate!();
     }
+    let vectors = matrix.vectors;
+    let zero = matrix.zero;
     let asked = i / vectors;
-    let row = if gathered { min(ids[asked] as usize, last) } else { first + asked };
+    let row = if comptime![matrix.gathered] { min(ids[asked] as usize, matrix.last) } else { matrix.first + asked };
     let lanes = N::value();
     let place = (row * vectors + i % vectors) * lanes;
     let block = place / BLOCK;
     let mut found = Vector::<f32, N>::new(0.0);
-    if nf4 {
+    if comptime![matrix.nf4] {
         let code = (scale_codes[block / 4] >> ((block % 4) as u32 * 8)) & 255;
         let product = tables[code as usize + LEVELS] * scales[block / SCALE_BLOCK];
-        let scale = rounded(product, zero) + offset;
+        let scale = rounded(product, zero) + matrix.offset;
         let word = codes[place / 8];
         let begin = (place % 8) as u32;
         #[unroll]

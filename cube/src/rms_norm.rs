@@ -33,13 +33,23 @@ pub fn rms_norm(client: &Client, x: &Buffer, weight: &Buffer, epsilon: f32, y: &
             weight.argument(),
             y.argument(),
             inverse.argument(),
-            width / lanes,
-            width as f32,
+            RowLaunch::new(width / lanes, width as f32, units),
             epsilon,
-            units,
             [x.element, y.element],
         );
     }
+}
+
+/// A row as a cube reduces it.
+#[derive(CubeType, CubeLaunch, Clone)]
+struct Row {
+    /// Its vectors.
+    vectors: usize,
+    /// Its values.
+    width: f32,
+    /// Units of a cube.
+    #[cube(comptime)]
+    units: usize,
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -48,16 +58,16 @@ fn forward<I: Float, O: Float, N: Size>(
     weight: &[Vector<f32, N>],
     y: &mut [Vector<O, N>],
     inverse: &mut [f32],
-    vectors: usize,
-    width: f32,
+    of: Row,
     epsilon: f32,
-    #[comptime] units: usize,
     #[define(I, O)] _elements: [ElemType; 2],
 ) {
     let row = CUBE_POS;
     if row >= inverse.len() {
         terminate!();
     }
+    let units = comptime![of.units];
+    let vectors = of.vectors;
     let unit = UNIT_POS as usize;
     let start = row * vectors;
     let mut shared = Shared::<[f32]>::new_slice(units);
@@ -69,7 +79,7 @@ fn forward<I: Float, O: Float, N: Size>(
         i += units;
     }
     let sum = over_cube::<Sum>(squares.vector_sum(), &mut shared, units);
-    let r = 1.0 / (sum / width + epsilon).sqrt();
+    let r = 1.0 / (sum / of.width + epsilon).sqrt();
     let mut i = unit;
     while i < vectors {
         let v = Vector::<f32, N>::cast_from(x[start + i]);
@@ -114,9 +124,7 @@ pub fn rms_norm_backward(
             inverse.argument(),
             gradient.argument(),
             dx.argument(),
-            width / lanes,
-            width as f32,
-            units,
+            RowLaunch::new(width / lanes, width as f32, units),
             [x.element, gradient.element, dx.element],
         );
     }
@@ -129,15 +137,15 @@ fn backward<I: Float, G: Float, O: Float, N: Size>(
     inverse: &[f32],
     gradient: &[Vector<G, N>],
     dx: &mut [Vector<O, N>],
-    vectors: usize,
-    width: f32,
-    #[comptime] units: usize,
+    of: Row,
     #[define(I, G, O)] _elements: [ElemType; 3],
 ) {
     let row = CUBE_POS;
     if row >= inverse.len() {
         terminate!();
     }
+    let units = comptime![of.units];
+    let vectors = of.vectors;
     let unit = UNIT_POS as usize;
     let start = row * vectors;
     let mut shared = Shared::<[f32]>::new_slice(units);
@@ -150,7 +158,7 @@ fn backward<I: Float, G: Float, O: Float, N: Size>(
     }
     let dot = over_cube::<Sum>(products.vector_sum(), &mut shared, units);
     let r = inverse[row];
-    let factor = dot / width * r * r * r;
+    let factor = dot / of.width * r * r * r;
     let mut i = unit;
     while i < vectors {
         let v = Vector::<f32, N>::cast_from(x[start + i]);

@@ -52,14 +52,16 @@ pub fn rotate(client: &Client, x: &Buffer, layout: Layout, cosine: &Buffer, sine
             cosine.argument(),
             sine.argument(),
             y.argument(),
-            heads,
-            positions,
-            half,
-            batch_stride,
-            head_stride,
-            position_stride,
-            if tables == 1 { 0 } else { positions * half },
-            sign,
+            HeadsLaunch::new(
+                heads,
+                positions,
+                half,
+                batch_stride,
+                head_stride,
+                position_stride,
+                if tables == 1 { 0 } else { positions * half },
+                sign,
+            ),
             x.element,
         );
     }
@@ -69,12 +71,10 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn turn<E: Float, N: Size>(
-    x: &[Vector<E, N>],
-    cosine: &[Vector<f32, N>],
-    sine: &[Vector<f32, N>],
-    y: &mut [Vector<E, N>],
+/// Sizes and strides in vectors, and which way is turned.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone, Copy))]
+struct Heads {
     heads: usize,
     positions: usize,
     half: usize,
@@ -83,22 +83,32 @@ fn turn<E: Float, N: Size>(
     position_stride: usize,
     table_stride: usize,
     sign: f32,
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn turn<E: Float, N: Size>(
+    x: &[Vector<E, N>],
+    cosine: &[Vector<f32, N>],
+    sine: &[Vector<f32, N>],
+    y: &mut [Vector<E, N>],
+    by: Heads,
     #[define(E)] _element: ElemType,
 ) {
     let pair = ABSOLUTE_POS;
     if pair >= y.len() / 2 {
         terminate!();
     }
+    let half = by.half;
     let i = pair % half;
     let row = pair / half;
-    let position = row % positions;
-    let head = row / positions % heads;
-    let batch = row / positions / heads;
-    let from = batch * batch_stride + head * head_stride + position * position_stride + i;
+    let position = row % by.positions;
+    let head = row / by.positions % by.heads;
+    let batch = row / by.positions / by.heads;
+    let from = batch * by.batch_stride + head * by.head_stride + position * by.position_stride + i;
     let to = row * half * 2 + i;
-    let angle = batch * table_stride + position * half + i;
+    let angle = batch * by.table_stride + position * half + i;
     let c = cosine[angle];
-    let s = sine[angle] * Vector::new(sign);
+    let s = sine[angle] * Vector::new(by.sign);
     let first = Vector::<f32, N>::cast_from(x[from]);
     let second = Vector::<f32, N>::cast_from(x[from + half]);
     y[to] = Vector::cast_from(first * c - second * s);

@@ -32,6 +32,8 @@ pub struct Example {
     pub learned: Vec<bool>,
     /// The row's share of its group, 1 unless the file gives another.
     pub weight: f64,
+    /// What the row has in [`Options::number`](crate::Options::number), if it is asked for it.
+    pub number: Option<f64>,
     /// The tokens of the prompt as it is read alone, which is what a sampler begins from; `None` where the row begins with
     /// them. Of several prompts, the first.
     pub alone: Option<Arc<[u32]>>,

@@ -12,7 +12,7 @@ use crate::kinds;
 use crate::separated;
 
 /// First bytes that are looked at.
-const HEAD: u64 = 4096;
+const LOOKED_AT: u64 = 4096;
 
 /// How rows are written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(crate) fn open(path: &Path, mut reader: Box<dyn Read>) -> Result<Opened, Fau
 /// The first bytes of a file, fewer only where it has fewer.
 fn beginning(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
-    reader.take(HEAD).read_to_end(&mut head)?;
+    reader.take(LOOKED_AT).read_to_end(&mut head)?;
     Ok(head)
 }
 

@@ -45,7 +45,7 @@ pub use files::{expand, is_of_rows, split};
 pub use kinds::{refuse_other_kinds, refuse_unreadable};
 pub use named::{HELD_OUT, Named, TRAIN};
 pub use notices::{Notice, Oddity};
-pub use options::{Options, TooLong, TrainOn};
+pub use options::{NumberColumn, Options, TooLong, TrainOn};
 pub use prompts::{PromptRow, Prompts, read_prompts};
 pub use read::{Dataset, Source, read, read_apart, read_sources, read_text};
 pub use references::{Reference, References, read_references};

@@ -61,6 +61,17 @@ impl TooLong {
         [("error", TooLong::Error), ("drop", TooLong::Drop), ("truncate", TooLong::Truncate)];
 }
 
+/// A column of numbers that is read beside what a row's shape reads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NumberColumn {
+    /// Its name in the file.
+    pub name: String,
+    /// The smallest number that it may hold.
+    pub least: f64,
+    /// A row without it is a fault.
+    pub required: bool,
+}
+
 /// How files are read: the recipe's `[data]`.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -90,6 +101,8 @@ pub struct Options {
     pub allow_empty_intent: bool,
     /// `data.intent_noise`
     pub intent_noise: Option<IntentNoise>,
+    /// The column of [`Example::number`](crate::Example::number).
+    pub number: Option<NumberColumn>,
     /// These are a recipe's, so that hints may name its keys.
     pub of_recipe: bool,
 }
@@ -110,6 +123,7 @@ impl Default for Options {
             template: None,
             allow_empty_intent: false,
             intent_noise: None,
+            number: None,
             of_recipe: true,
         }
     }

@@ -22,6 +22,8 @@ pub(crate) struct Outcomes {
     /// Of each prompt, its answers.
     pub prompts: Vec<Vec<Outcome>>,
     pub oddities: Vec<(Oddity, String)>,
+    /// What the row has in [`Options::number`].
+    pub number: Option<f64>,
     /// Names that nothing reads.
     pub unread: Vec<String>,
 }
@@ -77,6 +79,7 @@ pub(crate) fn outcomes(
         }
     };
     let drafts = shape.drafts(row, context)?;
+    let number = options.number.as_ref().map(|column| row.number(column)).transpose()?.flatten();
     let mut oddities = notices::of_row(row, shape, options, context.tokenizer);
     oddities.extend(drafts.iter().flatten().flat_map(|draft| draft.oddities.iter().cloned()));
     let prompts: Vec<Vec<Outcome>> = drafts.into_iter().map(prompt).collect::<Result<_, _>>()?;
@@ -103,7 +106,7 @@ pub(crate) fn outcomes(
         }
     });
     let unread = unread::unread(row, shape, options, context.tokenizer);
-    Ok(Outcomes { prompts, oddities, unread })
+    Ok(Outcomes { prompts, oddities, number, unread })
 }
 
 /// Targets are a distribution together: none is dropped alone, all are learned from one place on, and none begins another.

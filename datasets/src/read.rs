@@ -36,7 +36,7 @@ pub struct Dataset {
     pub examples: Vec<Example>,
     /// Totals, lengths, what was dropped.
     pub report: Report,
-    /// SHA-256 in hexadecimal over ids, masks, weights and groups: what must be equal for a run to be resumed.
+    /// SHA-256 in hexadecimal over ids, masks, weights, numbers and groups: what must be equal for a run to be resumed.
     pub fingerprint: String,
 }
 
@@ -352,7 +352,7 @@ impl<'a> Reading<'a> {
             rows.par_iter().map(|row| outcomes(shape, row, options, context, &|| row.at.place(file))).collect();
         for (row, outcomes) in rows.iter().zip(read) {
             match outcomes {
-                Ok(Outcomes { prompts, oddities, unread }) => {
+                Ok(Outcomes { prompts, oddities, number, unread }) => {
                     // Those of the program are as they are meant to be.
                     let is_own = file.starts_with(builtin::PREFIX);
                     for (oddity, what) in
@@ -363,7 +363,7 @@ impl<'a> Reading<'a> {
                     self.report.leave_unread(unread, file, row.at);
                     for outcomes in prompts {
                         for outcome in outcomes {
-                            self.keep(file, row.at, outcome);
+                            self.keep(file, row.at, outcome, number);
                         }
                         self.groups += 1;
                     }
@@ -373,7 +373,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn keep(&mut self, file: &Arc<str>, at: At, outcome: Outcome) {
+    fn keep(&mut self, file: &Arc<str>, at: At, outcome: Outcome, number: Option<f64>) {
         let At { line, element } = at;
         match outcome {
             Outcome::Dropped(reason) => {
@@ -382,7 +382,7 @@ impl<'a> Reading<'a> {
             Outcome::Kept { tokens: Tokens { ids, parts, learned, alone, .. }, weight, truncated } => {
                 self.report.truncated += usize::from(truncated);
                 let (file, group) = (file.clone(), self.groups);
-                self.examples.push(Example { ids, parts, learned, weight, alone, group, file, line, element });
+                self.examples.push(Example { ids, parts, learned, weight, number, alone, group, file, line, element });
             }
         }
     }
@@ -476,6 +476,10 @@ pub(crate) fn fingerprint(examples: &[Example]) -> String {
             hash.update([*part as u8, u8::from(*learned)]);
         }
         hash.update(example.weight.to_bits().to_le_bytes());
+        // Where none is read, the fingerprint is that of versions that read none.
+        if let Some(number) = example.number {
+            hash.update(number.to_bits().to_le_bytes());
+        }
         hash.update((example.group as u64).to_le_bytes());
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()

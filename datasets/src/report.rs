@@ -213,6 +213,7 @@ mod tests {
             parts: vec![crate::Part::Response; *length],
             learned: (0..*length).map(|place| place > 0).collect(),
             weight: 1.0,
+            number: None,
             alone: None,
             group: 0,
             file: "rows.jsonl".into(),

@@ -4,6 +4,7 @@ use faults::{Fault, json, nearest};
 use serde_json::{Map, Value};
 
 use crate::json::read;
+use crate::options::NumberColumn;
 
 /// Whose names the columns and fields of a row have.
 #[derive(Clone, Copy, Default)]
@@ -125,6 +126,39 @@ impl<'a> Row<'a> {
     /// The flag under `key` if the row has it.
     pub fn flag(&self, key: &str) -> Result<Option<bool>, Fault> {
         self.get(key).map(|value| value.as_bool().ok_or_else(|| wrong_type(key, "true or false", value))).transpose()
+    }
+
+    /// The number of a column, under the name that it has in the file; `None` of a row that may be without it.
+    pub fn number(&self, column: &NumberColumn) -> Result<Option<f64>, Fault> {
+        let NumberColumn { name, least, required } = column;
+        let Some(value) = self.object.get(name).filter(|value| !value.is_null() && !self.names.ignores(name)) else {
+            return if *required { Err(self.missing_number(name)) } else { Ok(None) };
+        };
+        let number = value.as_f64().filter(|number| number.is_finite());
+        let number = number.ok_or_else(|| wrong_type(name, "a number", value))?;
+        match number < *least {
+            true => Err(Fault::new(format!("`{name}` must be {least} or more, found {number}"))
+                .hint("change the row, or take it out")),
+            false => Ok(Some(number)),
+        }
+    }
+
+    fn missing_number(&self, name: &str) -> Fault {
+        let is_there = self.object.contains_key(name);
+        if is_there && self.names.ignores(name) {
+            return Fault::new(format!(
+                "`data.ignore` names `{name}`, the column of numbers that the objective goes by"
+            ))
+            .hint("take it out of `data.ignore`, or name another column in `[objective]`");
+        }
+        if is_there {
+            return Fault::new(format!("`{name}` is null")).hint("write a number, or take the row out");
+        }
+        let fault = Fault::new(format!("`{name}` is missing, the column of numbers that the objective goes by"));
+        match nearest(name, self.columns()) {
+            Some(near) => fault.hint(format!("did you mean `{near}`? `[objective]` names the column")),
+            None => fault.hint(format!("the row has {}", listed(self.columns()))),
+        }
     }
 
     /// The list under `key`.

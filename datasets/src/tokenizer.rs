@@ -108,12 +108,7 @@ impl Tokenizer {
         let mut inner = foreign::read(name, text)?;
         let fingerprint = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
         forget_lengths(&mut inner);
-        let vocabulary = inner.get_vocab(true).values().max().map_or(0, |last| *last as usize + 1);
-        if vocabulary > i32::MAX as usize {
-            let message = format!("the token id {} is too large", vocabulary - 1);
-            return Err(Fault::new(message).at(Place::file(name)).hint(AGAIN).into());
-        }
-
+        let vocabulary = vocabulary_of(&inner).map_err(|fault| fault.at(Place::file(name)).hint(AGAIN))?;
         let object = |wanted: &str| -> Result<Map<String, Value>, Fault> {
             find(wanted).map_or_else(|| Ok(Map::new()), |(name, text)| parse_object(name, text))
         };
@@ -352,6 +347,15 @@ fn missing_tokenizer(place: &str) -> Fault {
     Fault::new("`tokenizer.json` is missing").at(Place::file(place)).hint(
         "a folder with only `tokenizer.model` gets one from transformers: `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`",
     )
+}
+
+/// One more than the largest id.
+fn vocabulary_of(inner: &tokenizers::Tokenizer) -> Result<usize, Fault> {
+    let last = inner.get_vocab(true).into_values().max();
+    match last.filter(|last| *last >= i32::MAX as u32) {
+        Some(last) => Err(Fault::new(format!("the token id {last} is too large"))),
+        None => Ok(last.map_or(0, |last| last as usize + 1)),
+    }
 }
 
 /// Switches off what the file asks for beyond text to ids: cutting and padding are decided per row by the recipe, and

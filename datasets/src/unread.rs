@@ -117,6 +117,9 @@ fn meaning(column: &str, value: &Value, shape: &Shape) -> Option<&'static str> {
     {
         return None;
     }
+    if is(&["sample_weight", "weight", "weights"]) && value.is_number() {
+        return Some("rows count by a number where the objective goes by its column: `objective.kind = \"weighted\"`");
+    }
     if learned.is_some() || is(&["sample_weight", "weights"]) || message::is_mask(column) && !message::is_neutral(value)
     {
         return Some(

@@ -96,7 +96,7 @@ impl AttentionShape {
     }
 }
 
-/// A score that adds nothing to any sum.
+/// The score of a hidden key: its exponential is 0.
 const HIDDEN: f32 = -1e30;
 
 /// `out (+)= left right` on this thread: left by rows and steps of its strides, of which one is 1, right by rows of its

@@ -1,4 +1,4 @@
-//! nf4 codes chosen for what a matrix gives for its inputs, and not for its values alone.
+//! nf4 codes chosen for the error of a matrix's outputs on known inputs, and not for that of its values alone.
 //!
 //! Over inputs `x` whose products sum to `G = sum x x^T`, what a row loses is `(w - q) G (w - q)^T`. With
 //! `G = (I + U) D (I + U)^T`, U strictly upper, one value after another is rounded, each first moved by what those before

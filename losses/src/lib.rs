@@ -10,7 +10,7 @@ mod registry;
 mod sentences;
 
 pub use auxiliary::{Auxiliary, HeldOut, HiddenBatch, Parameter, Row};
-pub use objective::{Extent, Normalisation, Objective, Scope, Statistics, Tokens};
+pub use objective::{Column, Extent, Normalisation, Objective, Scope, Statistics, Tokens};
 pub use registry::{
     AuxiliaryBuilder, AuxiliaryKind, Build, Held, ObjectiveKind, Registry, Remarks, Surroundings, Widths,
 };

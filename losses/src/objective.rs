@@ -13,6 +13,7 @@ mod intent;
 mod lambda_pr;
 mod mixce;
 mod nll;
+mod proximal;
 mod quantile;
 mod tailr;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod testing;
 mod tofu;
 mod trunc;
 mod trunc_r;
+mod weighted;
 
 use std::ops::{Range, RangeInclusive};
 
@@ -41,10 +43,12 @@ pub use intent::INTENT;
 pub use lambda_pr::LAMBDA_PR;
 pub use mixce::MIXCE;
 pub use nll::NLL;
+pub use proximal::PROXIMAL;
 pub use tailr::TAILR;
 pub use tofu::TOFU;
 pub use trunc::TRUNC;
 pub use trunc_r::TRUNC_R;
+pub use weighted::WEIGHTED;
 
 /// Learned tokens, row after row, with all that a weight may depend on. Every tensor is f32, `[tokens]`, detached, and
 /// on the device of the model.
@@ -61,6 +65,11 @@ pub struct Tokens<'a> {
     pub entropy: Option<Tensor<1>>,
     /// `sum_v q_v^2`, the chance that two draws are alike; there when [`Statistics::sum_of_squares`] asks for it.
     pub sum_of_squares: Option<Tensor<1>>,
+    /// `-ln q` of the observed token under the frozen model that the adapter stands beside, nothing dropped; there when
+    /// [`Statistics::base_nll`] asks for it.
+    pub base_nll: Option<Tensor<1>>,
+    /// The number that the token's row has in [`Objective::column`]; there when that names one.
+    pub column: Option<Tensor<1>>,
     /// The tokens of each row. In [`Scope::Token`] a row may be cut at either end.
     pub rows: &'a [Range<usize>],
 }
@@ -73,6 +82,18 @@ pub struct Statistics {
     pub entropy: bool,
     /// [`Tokens::sum_of_squares`]
     pub sum_of_squares: bool,
+    /// [`Tokens::base_nll`], at the price of a second way forward without the adapter. A model whose every weight is trained
+    /// has none.
+    pub base_nll: bool,
+}
+
+/// A column of numbers that an objective goes by, beside what the shape of a row reads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Column<'a> {
+    /// Its name in the file.
+    pub name: &'a str,
+    /// The smallest number that it may hold.
+    pub least: f64,
 }
 
 /// How much an objective must see at once.
@@ -122,6 +143,12 @@ pub trait Objective: Send {
     /// What [`Objective::weights`] is to be given beside the nll.
     fn statistics(&self) -> Statistics {
         Statistics::default()
+    }
+
+    /// The column of the training rows that [`Tokens::column`] is read from; every row must have it. Not for rows with
+    /// `targets`, whose tokens belong to several.
+    fn column(&self) -> Option<Column<'_>> {
+        None
     }
 
     /// The temperature of the softmax in the gradient, above 0.
@@ -216,7 +243,7 @@ fn fraction(section: &mut Section, key: &str, default: f64, hint: &str) -> f64 {
     value
 }
 
-/// What [`Objective::statistics`] has asked for.
+/// What [`Objective::statistics`] or [`Objective::column`] has asked for.
 fn told(statistic: &Option<Tensor<1>>) -> Tensor<1> {
     statistic.clone().expect("the engine gives what an objective asks for")
 }

@@ -7,8 +7,8 @@ use faults::Section;
 
 use crate::auxiliary::{MTP, SFR};
 use crate::objective::{
-    CDIV, DEFT, DFT, DIFFUSE, EAFT, FOCAL, FORKING, GEM, GOLD, INTENT, LAMBDA_PR, MIXCE, NLL, TAILR, TOFU, TRUNC,
-    TRUNC_R,
+    CDIV, DEFT, DFT, DIFFUSE, EAFT, FOCAL, FORKING, GEM, GOLD, INTENT, LAMBDA_PR, MIXCE, NLL, PROXIMAL, TAILR, TOFU,
+    TRUNC, TRUNC_R, WEIGHTED,
 };
 use crate::{Auxiliary, Embeddings, Extent, Objective, Sentences};
 
@@ -131,7 +131,7 @@ impl Default for Registry {
         Self {
             objectives: vec![
                 NLL, CDIV, TRUNC_R, LAMBDA_PR, FOCAL, GEM, TOFU, TRUNC, GOLD, TAILR, MIXCE, DFT, DEFT, EAFT, FORKING,
-                DIFFUSE, INTENT,
+                PROXIMAL, WEIGHTED, DIFFUSE, INTENT,
             ],
             auxiliaries: vec![MTP, SFR],
         }

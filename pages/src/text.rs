@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// Letters that are shown before the rest is folded.
-const HEAD: usize = 400;
+const SHOWN: usize = 400;
 
 /// A text, the end of a long one folded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -17,9 +17,9 @@ impl Shown {
     /// The text with its control characters made visible.
     pub fn of(text: &str) -> Self {
         let text: String = text.chars().map(visible).collect();
-        match text.char_indices().nth(HEAD) {
+        match text.char_indices().nth(SHOWN) {
             // Folding a few letters would hide more than it saves.
-            Some((end, _)) if text[end..].chars().nth(HEAD / 4).is_some() => {
+            Some((end, _)) if text[end..].chars().nth(SHOWN / 4).is_some() => {
                 Self { head: text[..end].into(), rest: text[end..].into() }
             }
             _ => Self { head: text, rest: String::new() },
@@ -67,8 +67,8 @@ mod tests {
     fn long_texts_are_folded_and_none_of_them_is_lost() {
         let long = "\u{1f98a}".repeat(1000);
         let shown = Shown::of(&long);
-        assert_eq!((shown.head.chars().count(), shown.head + &shown.rest), (HEAD, long));
-        let short = "a".repeat(HEAD + HEAD / 4);
+        assert_eq!((shown.head.chars().count(), shown.head + &shown.rest), (SHOWN, long));
+        let short = "a".repeat(SHOWN + SHOWN / 4);
         assert_eq!(Shown::of(&short), Shown { head: short, rest: String::new() });
     }
 

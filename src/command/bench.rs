@@ -39,7 +39,7 @@ pub struct Arguments {
     model: Option<String>,
     /// A published model's shape, with random weights.
     #[arg(long, value_enum)]
-    shape: Option<Shape>,
+    shape: Option<ModelShape>,
     /// Rows of a step.
     #[arg(long, default_value_t = 4)]
     batch: usize,
@@ -71,7 +71,7 @@ pub struct Arguments {
 
 /// Shapes with random weights.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Shape {
+enum ModelShape {
     #[value(name = "smollm2-135m")]
     SmolLm2,
     #[value(name = "qwen2.5-7b")]
@@ -109,7 +109,7 @@ enum Kept {
     Auto,
 }
 
-impl Shape {
+impl ModelShape {
     /// The fields of the published `config.json` that decide the shape.
     fn config(self) -> Result<Config, Fault> {
         let value = match self {
@@ -276,6 +276,7 @@ fn step<'a>(arguments: &Arguments, config: &'a Config, trained: u64, dtype: DTyp
         dropout: false,
         native_attention: native_attention(config, [height, width], dtype, device),
         tree: false,
+        base_nll: false,
         held: resident(),
         saved: false,
         pissa: false,
@@ -436,6 +437,7 @@ fn random_rows(arguments: &Arguments, vocabulary: usize) -> Vec<Example> {
             parts: vec![Part::Response; arguments.seq],
             learned: (0..arguments.seq).map(|token| token > 0).collect(),
             weight: 1.0,
+            number: None,
             alone: None,
             group: row,
             file: "random".into(),

@@ -139,6 +139,7 @@ mod tests {
             parts: vec![datasets::Part::Response; length],
             learned: (0..length).map(|place| place >= length - learned).collect(),
             weight: 1.0,
+            number: None,
             alone: None,
             group: line,
             file: "rows".into(),

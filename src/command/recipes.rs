@@ -18,7 +18,7 @@ macro_rules! embedded {
 }
 
 /// Every file of the folder `recipes`, first those that need nothing else, in the order they are listed.
-pub static RECIPES: [Embedded; 39] = [
+pub static RECIPES: [Embedded; 40] = [
     embedded!("nll"),
     embedded!("cdiv_alpha1.4"),
     embedded!("quickstart_compare"),
@@ -35,6 +35,7 @@ pub static RECIPES: [Embedded; 39] = [
     embedded!("deft"),
     embedded!("eaft"),
     embedded!("forking"),
+    embedded!("proximal"),
     embedded!("diffuse_numbers"),
     embedded!("intent_chat"),
     embedded!("intent_comments"),
@@ -108,13 +109,17 @@ enum Action {
     },
 }
 
+/// Runs the command.
+///
+/// # Errors
+/// No recipe of that name, a file that is there already or cannot be written.
 pub fn run(arguments: Arguments) -> Result<Outcome, Faults> {
     match arguments.action {
         None => print(&list())?,
         Some(Action::Cp { name, dir, model, train, eval }) => {
             let recipe = named(&name)?;
             let text = match model {
-                Some(model) => real::text(recipe, &real::Place { model, train, eval })?,
+                Some(model) => real::text(recipe, &real::RealRun { model, train, eval })?,
                 None => recipe.text.to_owned(),
             };
             print(&format!("{}\n", copy(recipe, &text, dir)?.display()))?;

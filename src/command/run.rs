@@ -39,6 +39,28 @@ pub struct Arguments {
     base: Option<String>,
 }
 
+impl Arguments {
+    /// The recipe with what the command line says of it.
+    fn recipe(&self, registry: &Registry) -> Result<Recipe, Faults> {
+        let mut recipe = read_recipe(&self.recipe, &self.set, registry)?;
+        if let Some(base) = &self.base {
+            recipe.move_base(base)?;
+        }
+        if recipe.sweep.is_some() {
+            let words = "`[sweep]` has no effect in a run: `trainer sweep` trains at every point of its grid";
+            recipe.warnings.push(words.into());
+        }
+        Ok(recipe)
+    }
+
+    /// The command that goes on with the run.
+    fn going_on(&self) -> String {
+        let set: String = self.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
+        let base = self.base.as_ref().map(|base| format!(" --base {}", quoted(base))).unwrap_or_default();
+        format!("trainer run {}{set} --resume{base}", quoted(&self.recipe.display().to_string()))
+    }
+}
+
 /// Where a run begins.
 enum Start {
     /// In a folder of its own.
@@ -54,14 +76,7 @@ enum Start {
 /// # Errors
 /// All that is wrong with recipe, model, data, output directory or checkpoint.
 pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults> {
-    let mut recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
-    if let Some(base) = &arguments.base {
-        recipe.move_base(base)?;
-    }
-    if recipe.sweep.is_some() {
-        let words = "`[sweep]` has no effect in a run: `trainer sweep` trains at every point of its grid";
-        recipe.warnings.push(words.into());
-    }
+    let recipe = arguments.recipe(registry)?;
     let folder = recipe.output.dir.clone();
     Run::refuse_in_use(&folder)?;
     let start = Start::of(arguments.resume, &folder, &recipe, registry)?;
@@ -128,14 +143,9 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
             Ok(Outcome::Done)
         }
         train::Outcome::Interrupted { step } => {
-            let set: String = arguments.set.iter().map(|set| format!(" --set {}", quoted(set))).collect();
-            let base = arguments.base.as_ref().map(|base| format!(" --base {}", quoted(base))).unwrap_or_default();
-            let recipe = quoted(&arguments.recipe.display().to_string());
             // Said even when logs are held back: it is what the user needs next.
-            tell(&format!(
-                "interrupted after step {step} of {}; go on with\n  trainer run {recipe}{set} --resume{base}",
-                plan.steps
-            ));
+            let go_on = arguments.going_on();
+            tell(&format!("interrupted after step {step} of {}; go on with\n  {go_on}", plan.steps));
             Ok(Outcome::Interrupted)
         }
     }

@@ -1,5 +1,5 @@
-//! One micro-batch through the model and back: with all activations kept, or block by block with each block run again
-//! on the way back.
+//! Forward and backward pass of one micro-batch: with all activations kept, or block by block with each block run again in
+//! the backward pass (activation checkpointing).
 
 use burn::tensor::{Gradients, IndexingUpdateOp, Tensor};
 use losses::{HiddenBatch, Objective};
@@ -10,12 +10,12 @@ use super::parameters::GradientSum;
 use super::totals::Totals;
 use super::trainee::{Trainee, auxiliary_name};
 
-/// What is kept of the way forward.
+/// Which activations are kept for the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recompute {
     /// All activations.
     None,
-    /// The input of each block; the block runs again on the way back.
+    /// The input of each block; the block runs again in the backward pass (activation checkpointing).
     Blocks,
 }
 
@@ -28,8 +28,8 @@ pub struct StepScale {
     pub auxiliaries: Vec<f64>,
 }
 
-/// One micro-batch's place in the run.
-pub struct Place {
+/// What a micro-batch's passes take from the run.
+pub struct MicroStep {
     /// The optimizer step, from 1.
     pub step: usize,
     /// Seed of this micro-batch's random streams.
@@ -55,20 +55,20 @@ pub fn micro_batch(
     trainee: &mut Trainee,
     objective: &mut dyn Objective,
     batch: &Batch,
-    place: &Place,
+    of: &MicroStep,
     recompute: Recompute,
     sums: &mut StepSums,
 ) {
     let ids = batch.ids(trainee.decoder.device());
-    let context = batch.context(&trainee.decoder, Some(place.seed));
+    let context = batch.context(&trainee.decoder, Some(of.seed));
     match recompute {
         Recompute::None => {
-            let mut x = trainee.decoder.embed(ids, true);
+            let mut x = trainee.decoder.embed(&context, ids, true);
             for block in &trainee.decoder.layers {
                 x = block.forward(x, &context, None);
             }
             let hidden = trainee.decoder.last_norm(x);
-            let gradient = losses_on(trainee, objective, hidden.clone().inner(), batch, place, sums);
+            let gradient = losses_on(trainee, objective, hidden.clone().inner(), batch, of, sums);
             // Nothing below is tracked when only an auxiliary loss is trained.
             if hidden.is_tracked() {
                 let mut gradients = seeded_backward(hidden, gradient);
@@ -77,13 +77,13 @@ pub fn micro_batch(
         }
         Recompute::Blocks => {
             let mut inputs = Vec::with_capacity(trainee.decoder.layers.len());
-            let mut x = trainee.decoder.embed(ids.clone(), false);
+            let mut x = trainee.decoder.embed(&context, ids.clone(), false);
             for block in &trainee.decoder.layers {
                 inputs.push(x.clone());
                 x = block.forward(x, &context, None);
             }
             let hidden = trainee.decoder.last_norm(x.clone());
-            let gradient = losses_on(trainee, objective, hidden, batch, place, sums);
+            let gradient = losses_on(trainee, objective, hidden, batch, of, sums);
             let x = x.autodiff().require_grad();
             let mut gradients = seeded_backward(trainee.decoder.last_norm(x.clone()), gradient);
             trainee.decoder.visit_end(&mut |name, parameter| sums.gradients.take(name, &parameter, &mut gradients));
@@ -94,7 +94,7 @@ pub fn micro_batch(
                 block.visit(&mut |name, parameter| sums.gradients.take(name, &parameter, &mut gradients));
                 gradient = input_gradient(&x, &mut gradients);
             }
-            let embedded = trainee.decoder.embed(ids, true);
+            let embedded = trainee.decoder.embed(&context, ids, true);
             if embedded.is_tracked() {
                 let mut gradients = seeded_backward(embedded, gradient);
                 let take = &mut |name: &str, parameter: losses::Parameter<'_>| {
@@ -122,12 +122,12 @@ fn losses_on(
     objective: &mut dyn Objective,
     hidden: Tensor<3>,
     batch: &Batch,
-    place: &Place,
+    of: &MicroStep,
     sums: &mut StepSums,
 ) -> Tensor<3> {
-    let scale = place.scale.objective;
+    let scale = of.scale.objective;
     let (decoder, totals) = (&trainee.decoder, &mut sums.totals);
-    let found = head::loss_and_gradients(decoder, hidden.clone(), batch, objective, scale, place.seed, totals);
+    let found = head::loss_and_gradients(decoder, hidden.clone(), batch, objective, scale, of.seed, totals);
     for (name, gradient) in found.head.0 {
         sums.gradients.add(&name, gradient);
     }
@@ -135,11 +135,11 @@ fn losses_on(
     for (index, auxiliary) in trainee.auxiliaries.iter_mut().enumerate() {
         let (rows, places) = batch.unpack(hidden.clone());
         let leaf = rows.autodiff().require_grad();
-        let seed = backbone::random::key(place.step_seed, &["auxiliary", &index.to_string()]);
-        let loss = auxiliary.loss(&HiddenBatch { hidden: leaf.clone(), rows: &batch.rows, step: place.step, seed });
+        let seed = backbone::random::key(of.step_seed, &["auxiliary", &index.to_string()]);
+        let loss = auxiliary.loss(&HiddenBatch { hidden: leaf.clone(), rows: &batch.rows, step: of.step, seed });
         let value = loss.clone().inner();
         sums.auxiliaries[index] = Some(sums.auxiliaries[index].take().map_or(value.clone(), |sum| sum + value));
-        let mut gradients = loss.mul_scalar(place.scale.auxiliaries[index]).backward();
+        let mut gradients = loss.mul_scalar(of.scale.auxiliaries[index]).backward();
         auxiliary.visit_parameters(&mut |name, parameter| {
             sums.gradients.take(&auxiliary_name(index, name), &parameter, &mut gradients);
         });

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use datasets::Example;
 use losses::Row;
 
+use super::learned::Learned;
 use super::tree::Tree;
 
 /// Rows of token ids with what the head and the losses need to know of them.
@@ -28,43 +29,6 @@ pub struct Batch {
     pub groups: Vec<usize>,
     /// The rows as one packed sequence, if they are: then there is one row of ids, and `ranges` is all of `learned`.
     tree: Option<Tree>,
-}
-
-/// One token that is predicted and learned.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Learned {
-    /// Row of the flattened hidden states `[rows * width, hidden_size]` that predicts it.
-    pub hidden: usize,
-    /// The token.
-    pub target: u32,
-    /// 1 to `length` among the learned tokens of its row.
-    pub position: usize,
-    /// Number of learned tokens of its row.
-    pub length: usize,
-    /// The row's own weight; the sum of those of the rows that share the token.
-    pub weight: f64,
-    /// The square of the row's own weight; the sum of the squares.
-    pub weight_squared: f64,
-    /// The row's own weight; the largest of them.
-    pub largest_weight: f64,
-    /// Number of rows that share the token.
-    pub rows: usize,
-}
-
-impl Learned {
-    /// A token of one row of this weight.
-    pub fn new(hidden: usize, target: u32, position: usize, length: usize, weight: f64) -> Self {
-        let (weight_squared, largest_weight) = (weight * weight, weight);
-        Self { hidden, target, position, length, weight, weight_squared, largest_weight, rows: 1 }
-    }
-
-    /// Adds a row of this weight that shares the token.
-    pub fn share(&mut self, weight: f64) {
-        self.weight += weight;
-        self.weight_squared += weight * weight;
-        self.largest_weight = self.largest_weight.max(weight);
-        self.rows += 1;
-    }
 }
 
 impl Batch {
@@ -88,7 +52,7 @@ impl Batch {
         batch
     }
 
-    /// The examples at `indices` as one sequence in which what they begin with alike stands once.
+    /// The examples at `indices` as one packed sequence, in which shared prefixes stand once.
     pub fn packed(examples: &[Example], indices: &[usize], multiple: usize) -> Self {
         let tree = Tree::new(examples, indices);
         let width = tree.length().next_multiple_of(multiple);
@@ -114,7 +78,8 @@ impl Batch {
         let targets: Vec<usize> = (1..example.ids.len()).filter(|&token| example.learned[token]).collect();
         let first = self.learned.len();
         self.learned.extend(targets.iter().enumerate().map(|(place, &token)| {
-            Learned::new(start + token - 1, example.ids[token], place + 1, targets.len(), example.weight)
+            let place = (place + 1, targets.len());
+            Learned::new(start + token - 1, example.ids[token], place, example)
         }));
         self.groups.push(example.group);
         self.ranges.push(first..self.learned.len());
@@ -219,6 +184,7 @@ mod tests {
             parts: vec![Part::Response; ids.len()],
             learned: (0..ids.len()).map(|i| i >= learned_from && i > 0).collect(),
             weight: 1.0,
+            number: None,
             alone: None,
             group: 0,
             file: "rows".into(),

@@ -6,7 +6,7 @@ use faults::{Fault, FromToml, Place};
 use metrics::{Better, Registry};
 use serde_json::Value;
 
-use crate::report::metrics::{EXACT, SAMPLES};
+use crate::report::record::{EXACT, SAMPLES};
 
 /// `checkpoint.best_by`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -143,7 +143,18 @@ mod tests {
     fn target(group: usize, last: u32, weight: f64) -> Example {
         let ids = vec![1, group as u32 + 2, last];
         let (parts, learned) = (vec![Part::Response; 3], vec![false, false, true]);
-        Example { ids, parts, learned, weight, alone: None, group, file: "rows".into(), line: group + 1, element: None }
+        Example {
+            ids,
+            parts,
+            learned,
+            weight,
+            number: None,
+            alone: None,
+            group,
+            file: "rows".into(),
+            line: group + 1,
+            element: None,
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ fn example(ids: &[u32]) -> datasets::Example {
         parts: vec![datasets::Part::Response; ids.len()],
         learned: (0..ids.len()).map(|token| token > 1).collect(),
         weight: 1.0,
+        number: None,
         alone: None,
         group: 0,
         file: "test".into(),

@@ -61,7 +61,7 @@ impl Skips {
         }
     }
 
-    /// Looks at the values that a checkpoint is about to hold, after `step`.
+    /// Checks the trained values that the checkpoint of `step` is about to hold.
     ///
     /// # Errors
     /// A value is not finite, or no step so far was.
@@ -75,7 +75,7 @@ impl Skips {
         }
     }
 
-    /// Looks back from the end of a run.
+    /// Refuses to end a run on a skipped step.
     ///
     /// # Errors
     /// The last step was skipped: nobody knows whether what was saved is any good.
@@ -132,7 +132,7 @@ impl Untouched {
         Self { checksums: trainee.decoder.frozen_checksums(), is_first: true }
     }
 
-    /// Looks once, after the first update with a learning rate above zero and a finite gradient.
+    /// Checks once, after the first update with a learning rate above zero and a finite gradient.
     ///
     /// # Errors
     /// An adapter that no gradient reaches, or a frozen weight that has changed.

@@ -1,12 +1,15 @@
 //! The loss of a micro-batch and the gradient of its hidden states, chunk by chunk of its learned tokens: what the head
 //! makes of a chunk, what the objective weights it with, and the way back, before the next chunk takes the memory.
 
-use backbone::Decoder;
-use backbone::ops::{Asked, Chunk, Head, HeadGradients, HeadInputs};
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
-use losses::{Objective, Scope, Statistics, Tokens};
+use std::ops::Range;
 
-use super::batch::{Batch, Learned};
+use backbone::ops::{Asked, Chunk, Head, HeadGradients, HeadInputs};
+use backbone::{Context, Decoder};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use losses::{Column, Objective, Scope, Statistics, Tokens};
+
+use super::batch::Batch;
+use super::learned::Learned;
 use super::totals::{Added, Shared, Totals};
 
 /// What the losses of a micro-batch give back.
@@ -37,9 +40,15 @@ pub fn loss_and_gradients(
     let inputs = head.inputs(hidden, Some(dropout_seed));
     let wanted = objective.statistics();
     let asked = Asked { sum_of_squares: wanted.sum_of_squares, temperature: objective.temperature() };
+    let base = wanted.base_nll.then(|| base_nll(decoder, batch)).flatten();
+    let seen_of = |chunk: &Chunk, start: usize| Seen::of(chunk, wanted, base.as_ref(), start);
     let row_weights = match objective.scope() {
         Scope::Token => None,
-        Scope::Row => Some(whole_row_weights(&head, &inputs, batch, objective, asked)),
+        Scope::Row => {
+            let seen = chunks(&batch.learned, &head)
+                .map(|(start, learned)| seen_of(&forward(&head, &inputs, learned, asked), start));
+            Some(whole_row_weights(seen.collect(), batch, objective, &device))
+        }
     };
     let mut gradients = Vec::new();
     let mut of_head = HeadGradients::default();
@@ -49,7 +58,8 @@ pub fn loss_and_gradients(
             Some(weights) => weights.clone().narrow(0, start, learned.len()),
             None => {
                 let rows = batch.rows_within(start..start + learned.len());
-                objective.weights(&tokens(Seen::of(&chunk, wanted), learned, &rows))
+                let tokens = tokens(seen_of(&chunk, start), learned, &rows, objective.column());
+                objective.weights(&tokens)
             }
         };
         let loss = chunk.tempered.as_ref().unwrap_or(&chunk.nll).clone();
@@ -88,20 +98,24 @@ pub fn nll(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch) -> Vec<f32> {
         .collect()
 }
 
-/// A first pass over all chunks for the objectives whose weights depend on whole rows.
-fn whole_row_weights(
-    head: &Head,
-    inputs: &HeadInputs,
-    batch: &Batch,
-    objective: &mut dyn Objective,
-    asked: Asked,
-) -> Tensor<1> {
-    let wanted = objective.statistics();
-    let seen: Vec<Seen> = chunks(&batch.learned, head)
-        .map(|(_, learned)| Seen::of(&forward(head, inputs, learned, asked), wanted))
-        .collect();
-    let Some(seen) = Seen::together(&seen) else { return Tensor::zeros([0], &head.matrix.device()) };
-    objective.weights(&tokens(seen, &batch.learned, &batch.ranges))
+/// The nll of each learned token of a micro-batch under the model that the adapter stands beside, nothing dropped; `None`
+/// where nothing is learned.
+fn base_nll(decoder: &Decoder, batch: &Batch) -> Option<Tensor<1>> {
+    let context = Context { without_adapter: true, ..batch.context(decoder, None) };
+    let hidden = decoder.hidden_in(&context, batch.ids(decoder.device()), false, None);
+    let head = decoder.base_head();
+    let inputs = head.inputs(hidden, None);
+    let nll = chunks(&batch.learned, &head)
+        .map(|(_, learned)| forward(&head, &inputs, learned, Asked::default()).nll)
+        .collect::<Vec<_>>();
+    (!nll.is_empty()).then(|| Tensor::cat(nll, 0))
+}
+
+/// The weights of an objective that sees rows whole, from what a first pass over all chunks has seen.
+fn whole_row_weights(seen: Vec<Seen>, batch: &Batch, objective: &mut dyn Objective, device: &Device) -> Tensor<1> {
+    let Some(seen) = Seen::together(&seen) else { return Tensor::zeros([0], device) };
+    let tokens = tokens(seen, &batch.learned, &batch.ranges, objective.column());
+    objective.weights(&tokens)
 }
 
 /// What an objective sees of a chunk.
@@ -109,13 +123,20 @@ struct Seen {
     nll: Tensor<1>,
     entropy: Option<Tensor<1>>,
     sum_of_squares: Option<Tensor<1>>,
+    base_nll: Option<Tensor<1>>,
 }
 
 impl Seen {
-    fn of(chunk: &Chunk, wanted: Statistics) -> Self {
+    /// Of the chunk whose first token is the micro-batch's learned token `start`, which `base_nll` has all of.
+    fn of(chunk: &Chunk, wanted: Statistics, base_nll: Option<&Tensor<1>>, start: usize) -> Self {
         let Chunk { nll, entropy, sum_of_squares, .. } = chunk;
-        let entropy = wanted.entropy.then(|| entropy.clone());
-        Self { nll: nll.clone(), entropy, sum_of_squares: sum_of_squares.clone() }
+        let rows = nll.dims()[0];
+        Self {
+            nll: nll.clone(),
+            entropy: wanted.entropy.then(|| entropy.clone()),
+            sum_of_squares: sum_of_squares.clone(),
+            base_nll: base_nll.map(|nll| nll.clone().narrow(0, start, rows)),
+        }
     }
 
     /// That of chunks one after another; `None` of none.
@@ -128,6 +149,7 @@ impl Seen {
             nll: together(|chunk| Some(chunk.nll.clone()))?,
             entropy: together(|chunk| chunk.entropy.clone()),
             sum_of_squares: together(|chunk| chunk.sum_of_squares.clone()),
+            base_nll: together(|chunk| chunk.base_nll.clone()),
         })
     }
 }
@@ -143,8 +165,9 @@ fn chunks<'a>(learned: &'a [Learned], head: &Head) -> impl Iterator<Item = (usiz
     learned.chunks(rows).enumerate().map(move |(index, chunk)| (index * rows, chunk))
 }
 
-fn tokens<'a>(seen: Seen, learned: &[Learned], rows: &'a [std::ops::Range<usize>]) -> Tokens<'a> {
+fn tokens<'a>(seen: Seen, learned: &[Learned], rows: &'a [Range<usize>], column: Option<Column>) -> Tokens<'a> {
     let device = seen.nll.device();
+    let number = |token: &Learned| token.number.expect("rows without the objective's column are refused") as f32;
     Tokens {
         nll: seen.nll,
         position: of_tokens(learned, &device, |token| token.position as f32),
@@ -152,6 +175,8 @@ fn tokens<'a>(seen: Seen, learned: &[Learned], rows: &'a [std::ops::Range<usize>
         row_weight: of_tokens(learned, &device, |token| token.weight as f32),
         entropy: seen.entropy,
         sum_of_squares: seen.sum_of_squares,
+        base_nll: seen.base_nll,
+        column: column.map(|_| of_tokens(learned, &device, number)),
         rows,
     }
 }

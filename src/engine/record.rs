@@ -12,7 +12,7 @@ use super::settings::Settings;
 use super::step::StepNumbers;
 use super::totals::Sums;
 use super::trainee::Trainee;
-use crate::report::metrics::SOURCES;
+use crate::report::record::SOURCES;
 use crate::report::{Numbers, StepRecord};
 
 /// A step that is done and not yet logged.

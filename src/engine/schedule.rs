@@ -5,13 +5,13 @@ use std::f64::consts::PI;
 /// What the learning rate does after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Stays.
+    /// Constant.
     Constant,
-    /// Falls on a line to the end.
+    /// Linear decay to the end of the run.
     Linear,
-    /// Falls on half a cosine to the end, several times over with [`Schedule::cycles`].
+    /// Cosine decay to the end of the run; with [`Schedule::cycles`] as often, each time from the full rate (hard restarts).
     Cosine,
-    /// Warm-up, stable, decay: stays, and falls on half a cosine in the last steps.
+    /// Warm-up, stable, decay: constant, with a cosine decay over the last steps.
     Wsd,
 }
 
@@ -26,16 +26,16 @@ pub struct Schedule {
     pub warmup: usize,
     /// Steps of the whole run.
     pub total: usize,
-    /// What it falls to, as a part of the learning rate.
+    /// The rate at the end of the decay, as a fraction of the learning rate.
     pub min_rate: f64,
-    /// How often it falls, each time from the learning rate; of [`Kind::Cosine`].
+    /// Number of decays, each from the full learning rate; of [`Kind::Cosine`].
     pub cycles: usize,
-    /// The last steps, in which it falls; of [`Kind::Wsd`].
+    /// Steps of the decay, the last of the run; of [`Kind::Wsd`].
     pub decay: usize,
 }
 
 impl Schedule {
-    /// One that falls once, to zero, over all that the warm-up leaves.
+    /// One decay to zero, over all steps after the warm-up.
     pub const fn new(kind: Kind, learning_rate: f64, warmup: usize, total: usize) -> Self {
         Self { kind, learning_rate, warmup, total, min_rate: 0.0, cycles: 1, decay: total.saturating_sub(warmup) }
     }
@@ -63,7 +63,7 @@ impl Schedule {
     }
 }
 
-/// From 1 at 0 to 0 at 1.
+/// Half a cosine: 1 at 0, 0 at 1.
 fn half_cosine(progress: f64) -> f64 {
     0.5 * (1.0 + (PI * progress).cos())
 }

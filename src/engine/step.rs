@@ -10,10 +10,10 @@ use checkpoints::StoredTensor;
 use faults::Fault;
 use losses::{Normalisation, Objective};
 
-use super::backward::{Place, Recompute, StepScale, StepSums, micro_batch};
+use super::backward::{MicroStep, Recompute, StepScale, StepSums, micro_batch};
 use super::batch::Batch;
 use super::guard::Untouched;
-use super::optimizer::{AdamW, Moments};
+use super::optimizer::{AdamW, Moments, update_with_controls};
 use super::parameters::{GradientSum, Layout, Slot};
 use super::schedule::Schedule;
 use super::state;
@@ -25,7 +25,7 @@ use super::trainee::Trainee;
 pub struct StepSettings {
     /// Seed of every random stream.
     pub seed: u64,
-    /// What is kept of the way forward.
+    /// Which activations are kept for the backward pass.
     pub recompute: Recompute,
     /// The optimizer.
     pub optimizer: AdamW,
@@ -149,8 +149,8 @@ impl<'a> Trainer<'a> {
         let step_seed = backbone::random::key(seed, &["step", &step.to_string()]);
         for (index, batch) in batches.iter().enumerate() {
             let seed = backbone::random::key(seed, &["micro-batch", &step.to_string(), &index.to_string()]);
-            let place = Place { step, seed, step_seed, scale: scale.clone() };
-            micro_batch(self.trainee, self.objective, batch, &place, self.settings.recompute, &mut sums);
+            let of = MicroStep { step, seed, step_seed, scale: scale.clone() };
+            micro_batch(self.trainee, self.objective, batch, &of, self.settings.recompute, &mut sums);
         }
         let StepSums { gradients, totals, auxiliaries } = sums;
         StepGradient { gradient: gradients.flatten(), totals, auxiliary_losses: auxiliaries, scale }
@@ -167,7 +167,8 @@ impl<'a> Trainer<'a> {
     ) -> Result<(f64, Tensor<1>), Fault> {
         let learning_rate = self.settings.schedule.at(step);
         let before = self.values.clone();
-        let (updated, norm) = self.settings.optimizer.update_with_controls(
+        let (updated, norm) = update_with_controls(
+            &self.settings.optimizer,
             before.clone(),
             gradient,
             loss,

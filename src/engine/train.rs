@@ -32,7 +32,7 @@ pub enum Outcome {
     },
 }
 
-/// What learns.
+/// The model in training and its objective.
 pub struct Learner<'a> {
     /// The model, its adapter and the auxiliary losses.
     pub trainee: &'a mut Trainee,
@@ -44,19 +44,19 @@ pub struct Learner<'a> {
 /// was drawn is written into the run's folder.
 pub type Observe<'a> = dyn Fn(&Decoder, usize, &Run) -> Result<Vec<(String, Numbers)>, Faults> + 'a;
 
-/// What is learned from, and what that is measured on.
+/// The rows of a run: those that it trains on, and those that it is evaluated by.
 pub struct Rows<'a, 'b> {
     /// The training rows in the order of the run.
     pub order: &'a mut Order<'b>,
     /// The held-out rows; may be none.
     pub evaluation: &'a [Example],
-    /// Where they come from, each source with its examples among them.
+    /// The sources of the held-out rows, each with its range among them.
     pub sources: &'a [(&'a str, Range<usize>)],
     /// What is measured beside that.
     pub observe: Option<&'a Observe<'a>>,
 }
 
-/// Where all that happens is written down.
+/// Where a run writes its metrics, events and checkpoints.
 pub struct Log<'a> {
     /// The run's directory.
     pub run: &'a mut Run,
@@ -141,7 +141,7 @@ impl<'a, 'b> Training<'a, 'b> {
         Self { settings, trainer, rows, log, progress: settings.origin.clone(), skips, pending: None }
     }
 
-    /// Puts everything where the checkpoint left it.
+    /// Restores weights, optimizer state, losses and progress from a checkpoint.
     fn resume(&mut self, checkpoint: &Checkpoint) -> Result<(), Faults> {
         let RunState { step, skipped, best, evaluations_since_best, pass_loss, stopped_early, .. } =
             RunState::read(checkpoint)?;

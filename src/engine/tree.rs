@@ -11,7 +11,7 @@ use backbone::{Context, Decoder, Visibility};
 use datasets::Example;
 use losses::Row;
 
-use super::batch::Learned;
+use super::learned::Learned;
 
 /// A trie of rows of tokens.
 pub struct Tree {
@@ -61,7 +61,7 @@ impl Tree {
                         Some(place) => tree.learned[place].share(example.weight),
                         None => {
                             tree.places[node] = Some(tree.learned.len());
-                            tree.learned.push(Learned::new(parent, id, position, length, example.weight));
+                            tree.learned.push(Learned::new(parent, id, (position, length), example));
                         }
                     }
                 }
@@ -118,6 +118,7 @@ mod tests {
             parts: vec![Part::Response; ids.len()],
             learned: (0..ids.len()).map(|token| token >= 2).collect(),
             weight,
+            number: None,
             alone: None,
             group: 0,
             file: "rows".into(),

@@ -13,6 +13,7 @@ fn example(ids: &[u32], prompt: usize, weight: f64) -> Example {
         parts: vec![Part::Response; ids.len()],
         learned: (0..ids.len()).map(|token| token >= prompt).collect(),
         weight,
+        number: None,
         alone: None,
         group: 0,
         file: "rows".into(),

@@ -30,7 +30,7 @@ pub struct Brought {
     pub own: Vec<File>,
     /// Those and the base's, as a model with the adapter merged into it has them.
     pub files: Vec<File>,
-    /// What may not be meant, one sentence each.
+    /// Warnings about a tokenizer that differs from the base's, one sentence each.
     pub warnings: Vec<String>,
     folder: PathBuf,
     /// Rows of the base's embedding.

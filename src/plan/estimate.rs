@@ -24,13 +24,13 @@ pub struct Estimate {
     /// Values that the auxiliary losses train.
     pub auxiliary: u64,
     /// Floating-point operations of one real token, forward and backward: 4 per frozen weight that a token meets (6 per
-    /// trained one), 2 more when blocks are recomputed, and the attention's own.
+    /// trained one), 2 more when blocks are recomputed, 2 more where the base passes too, and the attention's own.
     pub flop_per_token: f64,
     /// Bytes that the largest micro-batch needs.
     pub memory: Memory,
     /// Bytes that can be had, those held when the plan was made among them, if the machine says; of a GPU, all that it has.
     pub available_bytes: Option<u64>,
-    /// What is kept of the way forward.
+    /// Which activations are kept for the backward pass.
     pub recompute: Recompute,
     /// Tokens of the whole run without padding.
     pub tokens: u64,
@@ -42,8 +42,11 @@ pub struct Estimate {
 
 /// What an estimate is made of.
 pub(super) struct Basis<'a> {
+    /// What was typed.
     pub recipe: &'a Recipe,
+    /// The backbone's shape.
     pub config: &'a Config,
+    /// What is trained.
     pub adaptation: &'a Adaptation,
     /// What the auxiliary losses hold, all together.
     pub auxiliaries: Held,
@@ -53,7 +56,9 @@ pub(super) struct Basis<'a> {
     pub fitted: usize,
     /// Tokens of the largest held-out micro-batch.
     pub evaluated: usize,
+    /// The inner device.
     pub device: &'a Device,
+    /// Type of the frozen weights.
     pub dtype: DType,
 }
 
@@ -63,9 +68,10 @@ impl Estimate {
         let parameters = config.parameters();
         let full = adaptation.is_full();
         let (shape, tokens) = largest_batch(order, basis.steps);
-        let Shape { height, width, tree } = shape;
+        let BatchShape { height, width, tree } = shape;
         let reach = Reach::new(adaptation, config);
         let dora = adaptation.dora;
+        let base_nll = recipe.objective.statistics().base_nll;
         let step = Step {
             config,
             trained: adaptation.parameters,
@@ -88,13 +94,15 @@ impl Estimate {
             dropout: adaptation.dropout > 0.0,
             native_attention: !tree && native_attention(config, [height, width], dtype, device),
             tree,
+            base_nll,
             held: resident(),
             saved: true,
             pissa: adaptation.is_pissa(),
         };
         let available_bytes = available(device);
         let recompute = recipe.train.recompute.unwrap_or_else(|| step.recompute_that_fits(available_bytes));
-        let flop_per_token = flop_per_token(config, shape.width, recompute, full);
+        let once_more = if base_nll { forward_flop_per_token(config, shape.width) } else { 0.0 };
+        let flop_per_token = flop_per_token(config, shape.width, recompute, full) + once_more;
         let speed = measured_flops(device, dtype, full);
         let fitting_seconds = match recipe.model.quantise.filter(|_| step.fitted > 0) {
             Some(quantise) => {
@@ -173,7 +181,7 @@ const EFFICIENCY: f64 = 0.5;
 
 /// The largest micro-batch of a run.
 #[derive(Clone, Copy)]
-struct Shape {
+struct BatchShape {
     height: usize,
     width: usize,
     /// Rows are packed as a tree.
@@ -181,15 +189,15 @@ struct Shape {
 }
 
 /// The largest micro-batch among the first steps, and the real tokens of the whole run.
-fn largest_batch(order: &mut Order, steps: usize) -> (Shape, u64) {
+fn largest_batch(order: &mut Order, steps: usize) -> (BatchShape, u64) {
     let looked_at = steps.min(order.steps_per_epoch()).max(1);
-    let mut largest = Shape { height: 1, width: 1, tree: false };
+    let mut largest = BatchShape { height: 1, width: 1, tree: false };
     let mut tokens = 0;
     for step in 1..=looked_at {
         for batch in order.batches(step) {
             tokens += batch.tokens_real() as u64;
             if batch.tokens() > largest.height * largest.width {
-                largest = Shape { height: batch.height, width: batch.width, tree: batch.is_tree() };
+                largest = BatchShape { height: batch.height, width: batch.width, tree: batch.is_tree() };
             }
         }
     }
@@ -213,10 +221,23 @@ pub fn wasted_rank(settings: &AdapterSettings, config: &Config, key: &str) -> Op
 
 /// Floating-point operations of one token, forward and backward, the adapter's not counted.
 pub fn flop_per_token(config: &Config, width: usize, recompute: Recompute, full: bool) -> f64 {
+    let passes = if full { 6.0 } else { 4.0 } + if recompute == Recompute::Blocks { 2.0 } else { 0.0 };
+    passes * weights_met(config) + 12.0 * attention_width(config, width)
+}
+
+/// The same of a pass forward alone.
+fn forward_flop_per_token(config: &Config, width: usize) -> f64 {
+    2.0 * weights_met(config) + 4.0 * attention_width(config, width)
+}
+
+/// Weights that a token meets: of the embedding one row.
+fn weights_met(config: &Config) -> f64 {
     let embedding = config.vocab_size as f64 * config.hidden_size as f64;
     let lookup = if config.tie_word_embeddings { 0.0 } else { embedding };
-    let met = config.parameters() as f64 - lookup;
-    let passes = if full { 6.0 } else { 4.0 } + if recompute == Recompute::Blocks { 2.0 } else { 0.0 };
-    let attention = (config.num_hidden_layers * config.num_attention_heads * config.head_dim * width) as f64;
-    passes * met + 12.0 * attention
+    config.parameters() as f64 - lookup
+}
+
+/// Values of all queries of a token, for each position that it may see.
+fn attention_width(config: &Config, width: usize) -> f64 {
+    (config.num_hidden_layers * config.num_attention_heads * config.head_dim * width) as f64
 }

@@ -4,8 +4,8 @@
 //! (`tools/memory.py`, tables in `docs/performance.md`) lies within 15 % of them.
 
 use backbone::device::has_own_memory;
-use backbone::ops::{PIECE, chunk_rows, is_packed};
-use backbone::{Config, NormPlaces, Quantise, QueryKeyNorm};
+use backbone::ops::{PIECE, chunk_bytes, columns_bytes, is_packed};
+use backbone::{Config, Quantise, block_bytes};
 use burn::tensor::{DType, Device};
 use losses::Held;
 
@@ -31,8 +31,7 @@ pub struct Step<'a> {
     pub evaluated: usize,
     /// Blocks from the first that holds something trained: those before it keep nothing for the way back.
     pub tracked: usize,
-    /// Copies of a chunk's logits in f32 that an adapter beside the head adds: what it gives and its gradient, and with
-    /// trained lengths what these are multiplied with.
+    /// Copies of a chunk's logits in f32 that an adapter beside the head adds.
     pub head_copies: u64,
     /// Type of the frozen weights.
     pub dtype: DType,
@@ -51,6 +50,8 @@ pub struct Step<'a> {
     pub native_attention: bool,
     /// Rows are packed as trees, which a GPU sees through a mask.
     pub tree: bool,
+    /// Each micro-batch passes forward once more without the adapter.
+    pub base_nll: bool,
     /// Bytes that the process holds before the model is loaded: the program with tokenizer and rows. `None` where the system
     /// does not say.
     pub held: Option<u64>,
@@ -123,12 +124,11 @@ impl Step<'_> {
             (true, false) => self.composed(recompute),
             (false, _) => self.on_gpu(recompute),
         };
-        let beside = self.head().max(tokens * passing);
+        let base = if self.base_nll { self.forward(tokens, forward) } else { 0 };
+        let beside = self.head().max(tokens * passing).max(base);
         let auxiliaries = 4 * (tokens * self.auxiliaries.per_token + self.auxiliaries.passing);
         let step = tokens * kept + beside.max(auxiliaries) + self.piece();
-        // The way forward alone, and the hidden states with their norm.
-        let evaluated = self.evaluated as u64;
-        let evaluation = evaluated * (forward + 4 * self.config.hidden_size as u64) + self.logits(evaluated);
+        let evaluation = self.forward(self.evaluated as u64, forward);
         let activations = (step.max(evaluation) as f64 * ROUNDING) as u64;
         let (optimizer, passing) = match self.full {
             // Values, two moments, the gradients and their flat copy, one more vector while an update is made. When all
@@ -210,7 +210,7 @@ impl Step<'_> {
         }
     }
 
-    /// Frozen weights on the CPU: every tensor that the operations of `backbone::ops` save is counted here.
+    /// Frozen weights on the CPU: every tensor that operations keep is counted where they are.
     fn is_fused(&self) -> bool {
         is_packed(self.device, self.full)
     }
@@ -218,29 +218,22 @@ impl Step<'_> {
     fn fused(&self, recompute: Recompute) -> PerToken {
         let config = self.config;
         let inner_size = self.dtype.size() as u64;
-        let hidden = config.hidden_size as u64;
-        let queries = (config.num_attention_heads * config.head_dim) as u64;
-        let keys = (config.num_key_value_heads * config.head_dim) as u64;
-        let inner = config.intermediate_size as u64;
+        let (hidden, inner) = (config.hidden_size as u64, config.intermediate_size as u64);
         let layers = config.num_hidden_layers as u64;
         // Both ends of all projections of a block, which is what a rank costs.
         let [outputs, inputs] = self.sides();
         let ranks = config.projections().len() as u64 * self.trained / (layers * (outputs + inputs)).max(1);
-        // A norm on what attention and MLP give keeps that beside the stream, and norms of queries and keys keep those.
-        let streams = if config.norm_places == NormPlaces::Before { 2 } else { 4 };
-        let normed = if config.query_key_norm == QueryKeyNorm::None { 0 } else { queries + keys };
-        let stream = streams * 4 * hidden;
-        let between = inner_size * (2 * hidden + 2 * queries + 2 * keys + normed + 3 * inner);
-        let block = stream + between + 4 * (ranks + config.num_attention_heads as u64);
+        let block = block_bytes(config, self.dtype, ranks);
         // Gradients of the widest part: of the gated values in f32, of gate and up, of the stream.
         let passing = 4 * inner + inner_size * 2 * inner + 4 * 4 * hidden;
         // The MLP at its widest, beside the stream before and after it.
         let forward = 2 * 4 * hidden + inner_size * (hidden + 3 * inner);
         let tracked = self.tracked as u64;
+        let scaled = columns_bytes(self.scaled, inner_size);
         let (kept, passing) = match recompute {
             _ if tracked == 0 => (0, forward),
-            Recompute::None => (tracked * block + inner_size * self.scaled, passing),
-            Recompute::Blocks => (tracked * 4 * hidden, block + inner_size * self.scaled / tracked + passing),
+            Recompute::None => (tracked * block + scaled, passing),
+            Recompute::Blocks => (tracked * 4 * hidden, block + scaled / tracked + passing),
         };
         PerToken { kept, passing, forward }
     }
@@ -309,6 +302,11 @@ impl Step<'_> {
         PerToken { kept, passing, forward: size * block }
     }
 
+    /// The way forward of so many tokens alone, of which each takes so much, and the hidden states with their norm.
+    fn forward(&self, tokens: u64, per_token: u64) -> u64 {
+        tokens * (per_token + 4 * self.config.hidden_size as u64) + self.logits(tokens)
+    }
+
     /// Logits of a chunk and what is made of them; and the gradients of all hidden states.
     fn head(&self) -> u64 {
         let tokens = (self.height * self.width) as u64;
@@ -317,14 +315,8 @@ impl Step<'_> {
 
     /// Logits of a chunk of so many tokens and what is made of them.
     fn logits(&self, tokens: u64) -> u64 {
-        let rows = tokens.min(chunk_rows(self.config.vocab_size, self.device) as u64);
-        let copies = match (!has_own_memory(self.device), self.is_fused()) {
-            (_, true) => 4 + self.dtype.size() as u64,
-            (true, false) => 6 * 4,
-            (false, _) => 2 * self.dtype.size() as u64,
-        };
-        let copies = copies + 4 * self.head_copies;
-        copies * rows * self.config.vocab_size as u64
+        let (vocabulary, size) = (self.config.vocab_size, self.dtype.size() as u64);
+        chunk_bytes(tokens, vocabulary, size, self.device, self.is_fused(), self.head_copies)
     }
 }
 
@@ -360,6 +352,7 @@ mod tests {
                 dropout: false,
                 native_attention: false,
                 tree: false,
+                base_nll: false,
                 held: Some(0),
                 saved: false,
                 pissa: false,

@@ -1,4 +1,8 @@
 //! How much memory can be had, and whether a run fits into it.
+//!
+//! The system's own accounts are read line by line here. The crate `procfs` refuses a whole account that lacks one of its lines, as
+//! sandboxes leave some out, and `sysinfo` does not look at the control groups around that of the process: with either, a limit would
+//! be passed over without a word.
 
 use std::path::Path;
 

@@ -5,8 +5,9 @@ use std::collections::hash_map::Entry as Known;
 use std::path::PathBuf;
 
 use backbone::Config;
-use datasets::{Dataset, Example, HELD_OUT, IntentNoise, Options, Source, TRAIN, Tokenizer};
+use datasets::{Dataset, Example, HELD_OUT, IntentNoise, NumberColumn, Options, Source, TRAIN, Tokenizer};
 use faults::{Causes, Fault, Faults, Place};
+use losses::Column;
 
 use super::by_prompt;
 use crate::loading;
@@ -43,6 +44,33 @@ fn sources(entries: &[Entry], splits: &[&str]) -> Result<Vec<Source>, Faults> {
     Ok(found)
 }
 
+/// How the rows of a model with so many positions are read.
+fn options(recipe: &Recipe, limit: usize) -> Options {
+    let data = &recipe.data;
+    Options {
+        format: data.format,
+        train_on: data.train_on,
+        max_length: data.max_length.unwrap_or(limit),
+        model_limit: data.max_length.is_none_or(|length| length == limit),
+        too_long: data.too_long,
+        rename: data.rename.0.iter().map(|(column, key)| (column.clone(), key.clone())).collect(),
+        ignore: data.ignore.clone(),
+        chat: data.columns.clone(),
+        end_token: data.targets.end_token,
+        prefix_free: data.targets.prefix_free,
+        template: data.intent.template,
+        allow_empty_intent: data.intent.allow_empty,
+        intent_noise: None,
+        // Rows that are only evaluated need not have it.
+        number: recipe.objective.column().map(|Column { name, least }| NumberColumn {
+            name: name.to_owned(),
+            least,
+            required: false,
+        }),
+        of_recipe: true,
+    }
+}
+
 /// The rows to train on and to evaluate by, tokenised.
 ///
 /// # Errors
@@ -59,22 +87,8 @@ pub(super) fn rows(
         let fault = Fault::new(message).at(recipe.places.of("data.max_length"));
         return Err(fault.hint(format!("lower it to {limit}, or leave it out")).into());
     }
-    let options = Options {
-        format: data.format,
-        train_on: data.train_on,
-        max_length: data.max_length.unwrap_or(limit),
-        model_limit: data.max_length.is_none_or(|length| length == limit),
-        too_long: data.too_long,
-        rename: data.rename.0.iter().map(|(column, key)| (column.clone(), key.clone())).collect(),
-        ignore: data.ignore.clone(),
-        chat: data.columns.clone(),
-        end_token: data.targets.end_token,
-        prefix_free: data.targets.prefix_free,
-        template: data.intent.template,
-        allow_empty_intent: data.intent.allow_empty,
-        intent_noise: None,
-        of_recipe: true,
-    };
+    let options = options(recipe, limit);
+    let number = options.number.clone().map(|column| NumberColumn { required: true, ..column });
     let noise = data.intent.noise.map(|(kind, fraction)| IntentNoise { kind, fraction, seed: recipe.seed });
     let part = match data.eval {
         Held::Part(part) => Some(part),
@@ -94,7 +108,7 @@ pub(super) fn rows(
         };
         read.map_err(|found| faults.extend(found.into_list().into_iter().map(placed))).ok()
     };
-    let train = read("data.train", &data.train, TRAIN, &Options { intent_noise: noise, ..options.clone() });
+    let train = read("data.train", &data.train, TRAIN, &Options { intent_noise: noise, number, ..options.clone() });
     let (train, apart) = train.unzip();
     // Evaluation is by the rows as they are.
     let eval = match &data.eval {
@@ -146,6 +160,10 @@ fn unfit_files(recipe: &Recipe, dataset: &Dataset) -> Vec<Fault> {
             None if file.format == "targets" => {
                 let message = format!("rows of `targets` need objective `diffuse`, not `{}`", objective.name());
                 Fault::new(message).hint("set `objective.kind = \"diffuse\"`: no other knows the weights of targets")
+            }
+            _ if file.format == "targets" && objective.column().is_some() => {
+                let message = format!("objective `{}` goes by a column, and `targets` share tokens", objective.name());
+                Fault::new(message).hint("write rows of another shape, or choose another `objective.kind`")
             }
             _ => continue,
         };

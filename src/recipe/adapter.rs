@@ -14,6 +14,16 @@ pub enum Adapter {
     Lora(Lora),
 }
 
+impl Adapter {
+    /// The learning rate of every `B` as a multiple of that of all else, if it differs (LoRA+).
+    pub fn lora_plus_ratio(&self) -> Option<f64> {
+        match self {
+            Self::Lora(lora) => lora.lora_plus_ratio,
+            Self::None => None,
+        }
+    }
+}
+
 /// A LoRA or DoRA adapter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lora {

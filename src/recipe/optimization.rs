@@ -15,6 +15,7 @@ pub struct Optimizer {
     pub learning_rate: f64,
     /// Decay of the averages of the gradient and of its square.
     pub betas: [f64; 2],
+    /// Added to the root of the second moment.
     pub eps: f64,
     /// Decoupled weight decay, times the learning rate.
     pub weight_decay: f64,

@@ -10,8 +10,8 @@ use pages::number::{labels, plain};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::metrics;
-use super::metrics::{EXACT, SAMPLES};
+use super::record;
+use super::record::{EXACT, SAMPLES};
 use super::trouble::{self, Watched};
 
 /// Size of a chart's drawing area in SVG units.
@@ -163,7 +163,7 @@ fn results(lines: &[Value]) -> Vec<Row> {
     for split in ["train", "eval"] {
         let Some(last) = of_split(lines, split).last() else { continue };
         row(format!("last step ({split})"), last["step"].to_string());
-        for (name, value) in metrics::scalars(last) {
+        for (name, value) in record::scalars(last) {
             row(format!("{split} {name}"), plain(value));
         }
     }
@@ -191,7 +191,7 @@ fn charts(lines: &[Value]) -> (Vec<Chart>, Vec<Row>) {
     let titled = TITLES.iter().chain(&MEASURED);
     let mut names: Vec<(String, String)> = titled.map(|(key, title)| ((*key).into(), (*title).into())).collect();
     for line in lines {
-        for (name, _) in metrics::scalars(line) {
+        for (name, _) in record::scalars(line) {
             if !names.iter().any(|(known, _)| *known == name) {
                 names.push((name.clone(), name));
             }
@@ -323,7 +323,7 @@ fn averaged(points: &[Point]) -> Vec<Point> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::metrics::{StepRecord, example};
+    use crate::report::record::{StepRecord, example};
 
     fn page(lines: &[Value]) -> String {
         let recipe: toml::Table = "seed = 1\n[model]\npath = \"<b>&\"\n".parse().expect("TOML");

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use indicatif::ProgressBar;
 use tracing::info;
 
-use super::metrics::{SOURCES, StepRecord};
+use super::record::{SOURCES, StepRecord};
 use super::state;
 use crate::logging::{self, terminal::bar};
 

@@ -1,6 +1,6 @@
 //! The state of the objective in words: of what it logs, the numbers that say something at this step.
 
-use super::metrics::StepRecord;
+use super::record::StepRecord;
 
 /// What the engine logs for every objective, or of one with a floor; all else is the objective's own.
 const OF_EVERY_OBJECTIVE: [&str; 7] =
@@ -72,7 +72,7 @@ fn percent(part: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::metrics::example;
+    use crate::report::record::example;
 
     fn of(mean: f64, largest: f64, active: f64, effective: f64) -> StepRecord {
         let names = ["weight_mean", "weight_max", "active_fraction", "effective_sample_size"];

@@ -7,8 +7,6 @@
 
 use serde_json::Value;
 
-use super::metrics;
-
 /// A name that TensorBoard takes for an event file.
 pub const FILE_NAME: &str = "events.out.tfevents.0.trainer";
 
@@ -24,7 +22,7 @@ pub fn head(wall_time: f64) -> Vec<u8> {
 pub fn scalars(line: &Value, wall_time: f64) -> Vec<u8> {
     let split = line["split"].as_str().unwrap_or_default();
     let mut summary = Message::default();
-    for (name, value) in metrics::scalars(line) {
+    for (name, value) in super::record::scalars(line) {
         let mut scalar = Message::default();
         scalar.bytes(1, format!("{split}/{name}").as_bytes());
         scalar.float(2, value as f32);

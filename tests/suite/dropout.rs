@@ -101,6 +101,7 @@ fn a_head_with_trained_lengths_and_dropped_inputs_has_the_loss_and_gradients_of_
             learned: ids.iter().enumerate().map(|(place, _)| place > 1).collect(),
             ids,
             weight: 1.0,
+            number: None,
             alone: None,
             group: 0,
             file: Arc::from("rows"),

@@ -49,6 +49,7 @@ pub fn example(place: usize, ids: Vec<u32>, learned: Vec<bool>) -> Example {
         ids,
         learned,
         weight: 1.0,
+        number: None,
         alone: None,
         group: place,
         file: "rows".into(),

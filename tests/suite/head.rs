@@ -23,6 +23,7 @@ fn example(length: usize, line: usize) -> Example {
         parts: vec![Part::Response; length],
         learned: (0..length).map(|place| place > 0).collect(),
         weight: 1.0,
+        number: None,
         alone: None,
         group: line,
         file: Arc::from("rows"),
@@ -158,7 +159,7 @@ impl Objective for Asking {
     }
 
     fn statistics(&self) -> Statistics {
-        Statistics { entropy: true, sum_of_squares: true }
+        Statistics { entropy: true, sum_of_squares: true, ..Statistics::default() }
     }
 
     fn temperature(&self) -> f64 {

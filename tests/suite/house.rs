@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 /// Most lines of a source file.
 const LINES: usize = 500;
 
+/// Most lines of a function.
+const LINES_OF_A_FUNCTION: usize = 80;
+
 /// The rooms of `src`, the lowest first: none names one that stands after it.
 const ROOMS: [&str; 14] = [
     "allocation",
@@ -99,9 +102,8 @@ fn only_operations_know_the_device() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-/// Files of tests alone aside.
-#[test]
-fn no_source_file_is_longer_than_a_person_reads() {
+/// The sources of all packages, those of tests alone aside.
+fn all_sources() -> Vec<PathBuf> {
     let mut files = Vec::new();
     for package in fs_err::read_dir(root()).expect("the repository").map(|entry| entry.expect("an entry").path()) {
         if package.join("Cargo.toml").is_file() && package.join("src").is_dir() {
@@ -114,11 +116,47 @@ fn no_source_file_is_longer_than_a_person_reads() {
         let mut parts = file.strip_prefix(root()).expect("a file of the repository").components();
         parts.any(|part| ["tests", "tests.rs"].iter().any(|name| *name == part.as_os_str()))
     };
-    let long = files.iter().filter(|file| !tests(file)).filter_map(|file| {
+    files.retain(|file| !tests(file));
+    files
+}
+
+#[test]
+fn no_source_file_is_longer_than_a_person_reads() {
+    let files = all_sources();
+    let long = files.iter().filter_map(|file| {
         let lines = fs_err::read_to_string(file).expect("a source file").lines().count();
         (lines > LINES).then(|| format!("{}: {lines}", file.display()))
     });
     assert_eq!(long.collect::<Vec<_>>(), Vec::<String>::new(), "split along an honest seam");
+}
+
+/// True for the first line of a function that does not end in it.
+fn begins_a_function(line: &str) -> bool {
+    let words = ["pub", "pub(super)", "pub(crate)", "const", "unsafe"];
+    let mut before = line.split_whitespace().take_while(|word| *word != "fn");
+    let is_one = line.split_whitespace().any(|word| word == "fn") && before.all(|word| words.contains(&word));
+    is_one && !line.ends_with(['}', ';'])
+}
+
+/// From its name to its brace, which stands as far in as its beginning; tests aside.
+#[test]
+fn no_function_is_longer_than_two_screens() {
+    let (mut long, mut functions) = (Vec::new(), 0);
+    for path in all_sources() {
+        let text = text(&path);
+        let lines: Vec<&str> = text.lines().collect();
+        let depth = |line: &str| line.len() - line.trim_start().len();
+        for (first, line) in lines.iter().enumerate().filter(|(_, line)| begins_a_function(line)) {
+            let ends = |other: &&str| depth(other) == depth(line) && (other.trim() == "}" || other.ends_with(';'));
+            let length = 1 + lines[first..].iter().position(ends).expect("a function has an end");
+            functions += 1;
+            if length > LINES_OF_A_FUNCTION {
+                long.push(format!("{}:{}: {length}", shown(&path), first + 1));
+            }
+        }
+    }
+    assert!(functions > 3000, "only {functions} functions were found");
+    assert!(long.is_empty(), "name its phases: {long:#?}");
 }
 
 /// What a recipe is but for its first words, its comments and the tables that make it another experiment.
@@ -149,8 +187,7 @@ impl Rest {
 /// A recipe is a whole file, to be read and copied by itself; those that compare objectives are the same run otherwise.
 #[test]
 fn recipes_of_one_comparison_differ_in_their_objectives_alone() {
-    let world =
-        "cdiv_alpha1.4 trunc_r lambda_pr focal gem tofu trunc gold tailr mixce dft deft eaft forking mtp sfr_words";
+    let world = "cdiv_alpha1.4 trunc_r lambda_pr focal gem tofu trunc gold tailr mixce dft deft eaft forking proximal mtp sfr_words";
     let paper = ["cdiv", "trunc_r", "lambda_pr", "focal", "trunc", "gold", "tailr", "mixce"]
         .map(|name| format!("paper_{name}"));
     let world: Vec<String> = world.split(' ').map(str::to_owned).collect();

@@ -172,7 +172,7 @@ fn every_key_that_is_read_is_listed() {
 }
 
 /// The objectives with keys that make each other key count, and each of their keys with another value.
-const OBJECTIVES: [(&str, &[&str], &[&str]); 17] = [
+const OBJECTIVES: [(&str, &[&str], &[&str]); 19] = [
     ("nll", &[], &[]),
     ("cdiv", &[], &["alpha=0.5", "max_weight=1.1"]),
     ("trunc_r", &["drop=0.5", "buffer=20"], &["drop=0.3", "buffer=60", "recompute=3", "granularity=sequence"]),
@@ -188,6 +188,8 @@ const OBJECTIVES: [(&str, &[&str], &[&str]); 17] = [
     ("deft", &[], &[]),
     ("eaft", &[], &["alpha=0.5"]),
     ("forking", &["share=0.5", "buffer=20"], &["share=0.3", "buffer=60", "recompute=3"]),
+    ("proximal", &[], &["epsilon=1e-3"]),
+    ("weighted", &[], &["column=other"]),
     ("diffuse", &[], &["early_stop=1e6"]),
     ("intent", &[], &[]),
 ];
@@ -196,6 +198,7 @@ const OBJECTIVES: [(&str, &[&str], &[&str]); 17] = [
 fn rows_of(place: &Workplace, kind: &str) -> Option<String> {
     let row = match kind {
         "diffuse" => json!({"prompt": "A number:", "targets": ["{1}", "{2}", "{30}"]}),
+        "weighted" => json!({"prompt": "The fox", "completion": " is red.", "weight": 1, "other": 0.5}),
         "intent" => json!({"prompt": "The fox", "intent": "red", "response": "is red."}),
         _ => return None,
     };

@@ -22,6 +22,7 @@ mod exact_match;
 mod export;
 mod files;
 mod fixtures;
+mod frozen_base;
 mod head;
 mod hostile;
 mod house;

@@ -119,6 +119,7 @@ fn every_objective_weighs_the_same_first_step_by_its_own_rule() {
         ("deft", 0.0, 0.9999),
         ("eaft", 0.0, 9.0),
         ("forking", 1.0, 1.0),
+        ("proximal", 0.999, 1.001),
         ("gold", 0.0, 0.9999),
         ("tailr", 0.0, 1.0),
         ("mixce", 0.5, 0.9999),

@@ -13,7 +13,7 @@ use trainer::engine::step::Trainer;
 use crate::fixtures::{Expected, adapter_of, examples, fixture, ids, largest_difference, load, logits};
 use crate::six_steps::{STEPS, Steps, assert_steps, train};
 
-const MODELS: [&str; 15] = [
+pub const MODELS: [&str; 15] = [
     "llama",
     "llama3",
     "mistral",

@@ -233,7 +233,7 @@ fn pissa_on_codes_decomposes_the_original_weights() {
     }
 }
 
-/// What is left of a matrix has nothing in the directions that were taken out, and no direction as large as they.
+/// The residual matrix of PiSSA is orthogonal to the factors that were taken out, and has no singular value as large as theirs.
 #[track_caller]
 fn assert_largest(name: &str, factors: &Factors, rest: &[f64]) {
     let (rank, inputs) = (factors.rank, factors.inputs);

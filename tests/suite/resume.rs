@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::Workplace;
 
 /// Recipes whose later steps depend on state of every kind.
-const CASES: [(&str, &str); 9] = [
+const CASES: [(&str, &str); 10] = [
     ("dropout", "recipe.toml --set adapter.dropout=0.1 --set train.micro_batch_size=3 --set schedule.kind=cosine"),
     (
         "quantile",
@@ -26,6 +26,7 @@ const CASES: [(&str, &str); 9] = [
     ("pissa", "recipe.toml --set adapter.init=pissa --set adapter.lora_plus_ratio=4"),
     ("dora", "recipe.toml --set adapter.kind=dora --set adapter.dropout=0.1"),
     ("ends", "recipe.toml --set adapter.targets=[\"lm_head\",\"embed_tokens\",\"q_proj\"] --set adapter.dropout=0.1"),
+    ("base", "recipe.toml --set objective.kind=proximal --set adapter.dropout=0.1 --set train.micro_batch_size=3"),
     ("full", "full.toml --set optimizer.learning_rate=1e-3"),
 ];
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::support::Workplace;
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
-const HEAD: &str = "lm_head.weight";
+const HEAD_WEIGHT: &str = "lm_head.weight";
 const WEIGHTS: &str = "model/model.safetensors";
 
 type Tensors = BTreeMap<String, (Value, Vec<u8>)>;
@@ -58,7 +58,7 @@ fn bare(tensors: &Tensors) -> Tensors {
 
 /// The head's name in place of the embedding's.
 fn head_alone(tensors: &Tensors) -> Tensors {
-    renamed(tensors, |name| if name == EMBEDDING { HEAD.to_owned() } else { name.to_owned() })
+    renamed(tensors, |name| if name == EMBEDDING { HEAD_WEIGHT.to_owned() } else { name.to_owned() })
 }
 
 const RUN: &str = "run recipe.toml --set model.path=model --set train.steps=3";
@@ -107,7 +107,11 @@ fn an_adapter_on_one_end_of_a_base_that_has_the_head_alone_gives_both() {
     place.trainer(&run).succeeds();
     place.trainer("export run --out merged --merge").succeeds();
     let merged = read(&place, "merged/model.safetensors");
-    assert!(merged.contains_key(HEAD) && merged[EMBEDDING] == own[EMBEDDING] && merged[HEAD] != own[EMBEDDING]);
+    assert!(
+        merged.contains_key(HEAD_WEIGHT)
+            && merged[EMBEDDING] == own[EMBEDDING]
+            && merged[HEAD_WEIGHT] != own[EMBEDDING]
+    );
     let variants: [fn(&Tensors) -> Tensors; 2] = [head_alone, |tensors| bare(&head_alone(tensors))];
     let names: [fn(&Tensors) -> Tensors; 2] = [Tensors::clone, bare];
     for (variant, names) in variants.into_iter().zip(names) {
@@ -129,7 +133,7 @@ fn two_matrices_that_the_configuration_calls_one_are_two() {
     let mut tensors = read(&place, WEIGHTS);
     let (shape, mut bytes) = tensors[EMBEDDING].clone();
     bytes.rotate_left(1 << 10);
-    tensors.insert(HEAD.into(), (shape, bytes));
+    tensors.insert(HEAD_WEIGHT.into(), (shape, bytes));
     write(&place, WEIGHTS, &tensors);
     let tied = place.text("model/config.json");
     let run = |config: &str| {
@@ -152,12 +156,12 @@ fn two_matrices_that_the_configuration_calls_one_are_two() {
     let one_in_words = run(&tied);
     assert_eq!((&two.0, &two.1), (&one_in_words.0, &one_in_words.1));
     assert_eq!(one_in_words.2["tie_word_embeddings"], false);
-    assert_eq!(one_in_words.1[HEAD], tensors[HEAD]);
+    assert_eq!(one_in_words.1[HEAD_WEIGHT], tensors[HEAD_WEIGHT]);
     assert!(one_in_words.3.contains("its weights are two"), "{}", one_in_words.3);
     assert!(!two.3.contains("its weights are two"), "{}", two.3);
     // A copy is none of its own.
     let copy = tensors[EMBEDDING].clone();
-    tensors.insert(HEAD.into(), copy);
+    tensors.insert(HEAD_WEIGHT.into(), copy);
     write(&place, WEIGHTS, &tensors);
     assert_eq!(run(&tied).2["tie_word_embeddings"], true);
 }

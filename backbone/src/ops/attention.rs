@@ -57,6 +57,13 @@ pub fn attention<const D: usize>(
     Call::new().input(qkv).input(cosine).input(sine).run(Attention { shape, tree })
 }
 
+/// Bytes of each token that the CPU keeps for the way back, where a value takes so many: queries, keys and values, the output,
+/// and a sum for each head.
+pub fn attention_bytes(heads: &AttentionHeads, size: u64) -> u64 {
+    let AttentionHeads { heads, key_heads, head_dim, .. } = *heads;
+    (2 * heads + 2 * key_heads) as u64 * head_dim as u64 * size + 4 * heads as u64
+}
+
 /// Causal attention by burn's own operations: composed, or its native one on a GPU where that is right.
 ///
 /// # Shapes
@@ -155,7 +162,7 @@ mod tests {
     use burn::tensor::{Device, TensorData};
 
     use super::*;
-    use crate::ops::testing::{close, leaf, run};
+    use crate::ops::testing::{close, kept, leaf, rows, run};
 
     /// Burn's own attention with a mask for the window, on turned queries and keys.
     #[test]
@@ -211,6 +218,22 @@ mod tests {
                 attended.swap_dims(1, 2).reshape([batch * positions, heads * head_dim])
             });
             close(&fused, &composed, 3e-6);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_what_the_estimate_counts() {
+        let (batch, positions, heads, key_heads, head_dim) = (2, 5, 4, 2, 6);
+        let usual = AttentionShape::new(heads, key_heads, head_dim);
+        let operation = Attention { shape: AttentionShape { batch, positions, ..usual }, tree: None };
+        let table = || tensor(vec![0.5f32; positions * head_dim / 2], [positions * head_dim / 2]);
+        let tables = 2 * 4 * (positions * head_dim / 2) as u64;
+        let of = AttentionHeads { heads, key_heads, head_dim, rotary: head_dim, window: None, scale: None, cap: None };
+        for dtype in [DType::F32, DType::BF16] {
+            let qkv = rows(batch * positions, (heads + 2 * key_heads) * head_dim, dtype);
+            let found = kept(&operation, &[qkv, table(), table()]);
+            let of_token = attention_bytes(&of, dtype.size() as u64);
+            assert_eq!(found, (batch * positions) as u64 * of_token + tables);
         }
     }
 }

@@ -41,6 +41,11 @@ pub fn times_gain(z: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
     }
 }
 
+/// Bytes of each token that the CPU keeps for the way back, where a value takes so many.
+pub fn columns_bytes(width: u64, size: u64) -> u64 {
+    width * size
+}
+
 #[derive(Debug)]
 struct ScaleColumns {
     bias: Option<Arc<Vec<f32>>>,
@@ -191,7 +196,7 @@ mod on_gpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{close, leaf, plain, run, values};
+    use crate::ops::testing::{close, kept, leaf, plain, rows, run, values};
 
     #[test]
     fn the_cpu_gives_the_composition() {
@@ -206,5 +211,15 @@ mod tests {
         close(&fused, &composed, 1e-6);
         let half = |l: &[Tensor<2>]| scale_columns(l[0].clone().cast(DType::BF16), gain(l), None, None);
         close(&run(&leaves[..2], half), &run(&leaves[..2], |l| l[0].clone() * l[1].clone()), 2e-2);
+    }
+
+    #[test]
+    fn what_is_kept_is_what_the_estimate_counts() {
+        let gain = tensor(vec![1.0f32; 43], [43]);
+        for dtype in [DType::F32, DType::BF16] {
+            let operation = ScaleColumns { bias: None, has_residual: false };
+            let found = kept(&operation, &[rows(7, 43, dtype), gain.clone()]);
+            assert_eq!(found, 7 * columns_bytes(43, dtype.size() as u64) + 4 * 43);
+        }
     }
 }

@@ -33,6 +33,11 @@ pub fn gated(gate: Tensor<2>, up: Tensor<2>, activation: Activation) -> Tensor<2
     }
 }
 
+/// Bytes of each token that the CPU keeps for the way back, where a value takes so many: gate and up.
+pub fn gated_bytes(width: u64, size: u64) -> u64 {
+    2 * width * size
+}
+
 fn composed(gate: Tensor<2>, up: Tensor<2>, activation: Activation) -> Tensor<2> {
     match activation {
         Activation::Silu => silu(gate) * up,
@@ -191,10 +196,11 @@ mod on_gpu {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::DType;
     use burn::tensor::activation::gelu_approximate;
 
     use super::*;
-    use crate::ops::testing::{close, leaf, run};
+    use crate::ops::testing::{close, kept, leaf, rows, run};
 
     #[test]
     fn both_give_burns_own_activations() {
@@ -214,6 +220,14 @@ mod tests {
                 composed(gate, up, activation)
             };
             close(&run(&leaves, apart), &burns, 2e-6);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_what_the_estimate_counts() {
+        for dtype in [DType::F32, DType::BF16] {
+            let found = kept(&GatedTogether { activation: Activation::Silu }, &[rows(7, 46, dtype)]);
+            assert_eq!(found, 7 * gated_bytes(23, dtype.size() as u64));
         }
     }
 }

@@ -30,6 +30,21 @@ pub fn chunk_rows(vocabulary: usize, device: &Device) -> usize {
     (CHUNK_VALUES / vocabulary.max(1)).max(least)
 }
 
+/// Bytes of the logits of a chunk of so many tokens and of what is made of them, from a head whose values take so many. `more`
+/// copies in f32 are those of an adapter beside it: what that adds and its gradient, and with trained lengths what these are
+/// multiplied with.
+pub fn chunk_bytes(tokens: u64, vocabulary: usize, size: u64, device: &Device, is_packed: bool, more: u64) -> u64 {
+    let rows = tokens.min(chunk_rows(vocabulary, device) as u64);
+    let copies = match (crate::device::is_cpu(device), is_packed) {
+        // Logits, and their gradient in the type of the head.
+        (_, true) => 4 + size,
+        // As many as were measured.
+        (true, false) => 6 * 4,
+        (false, _) => 2 * size,
+    };
+    (copies + 4 * more) * rows * vocabulary as u64
+}
+
 /// `logits = h W^T`, with what an adapter adds.
 pub struct Head<'a> {
     /// W, `[vocabulary, hidden_size]`.

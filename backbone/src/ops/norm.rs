@@ -37,6 +37,11 @@ fn composed<const D: usize>(x: Tensor<D>, weight: Option<Tensor<1>>, epsilon: f6
     scaled.cast(output)
 }
 
+/// Bytes of each row of so many values that the CPU keeps for the way back, where a value takes so many.
+pub fn norm_bytes(width: u64, size: u64) -> u64 {
+    width * size
+}
+
 fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, epsilon: f64, output: DType) -> Tensor<D> {
     Call::new().input(x).input(weight).run(RmsNorm { epsilon: epsilon as f32, output })
 }
@@ -237,7 +242,7 @@ mod on_gpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{close, leaf, run};
+    use crate::ops::testing::{close, kept, leaf, rows, run};
 
     #[test]
     fn the_cpu_gives_the_composition() {
@@ -245,5 +250,14 @@ mod tests {
         let weight = |l: &[Tensor<2>]| l[1].clone().reshape([43]);
         let fused = run(&leaves, |l| rms_norm(l[0].clone(), weight(l), 1e-5, DType::F32));
         close(&fused, &run(&leaves, |l| composed(l[0].clone(), Some(weight(l)), 1e-5, DType::F32)), 1e-6);
+    }
+
+    #[test]
+    fn what_is_kept_is_what_the_estimate_counts() {
+        let weight = tensor(vec![1.0f32; 43], [43]);
+        for dtype in [DType::F32, DType::BF16] {
+            let found = kept(&RmsNorm { epsilon: 1e-5, output: DType::F32 }, &[rows(7, 43, dtype), weight.clone()]);
+            assert_eq!(found, 7 * norm_bytes(43, dtype.size() as u64) + 4 * 43);
+        }
     }
 }

@@ -65,6 +65,12 @@ pub fn project(
     call.run(Project { parts: frozen, has_residual, output })
 }
 
+/// Bytes of each token that the CPU keeps for the way back of projections of one input, whose values take so many: the input,
+/// which other operations may keep as well, and what A makes of it, of so many ranks together.
+pub fn project_bytes(inputs: u64, size: u64, ranks: u64) -> u64 {
+    inputs * size + ranks * 4
+}
+
 #[derive(Debug)]
 struct Project {
     /// Each with the scale of its adapter, if it has one.
@@ -155,7 +161,7 @@ mod tests {
     use kernels::Precision;
 
     use super::*;
-    use crate::ops::testing::{close, leaf, plain, run, values};
+    use crate::ops::testing::{close, kept, leaf, plain, rows, run, values};
 
     #[test]
     fn projections_are_the_composed_products_with_adapters_bias_and_residual() {
@@ -201,5 +207,25 @@ mod tests {
             run(&leaves, |l| project(l[0].clone(), vec![(projection.clone(), None)], Some(l[1].clone()), DType::F32));
         let composed = run(&leaves, |l| l[1].clone() + l[0].clone().matmul(weights[0].clone().autodiff().transpose()));
         close(&fused, &composed, 2e-6);
+    }
+
+    #[test]
+    fn what_is_kept_is_what_the_estimate_counts() {
+        let (inputs, outs, ranks) = (47, [33usize, 8], [3usize, 5]);
+        let part = |out: usize| {
+            let weight = Packed::new(&values(out * inputs, 0.3), [out, inputs], (inputs, 1), 1.0, Precision::F32);
+            (Projection::plain(Arc::new(weight)), Some(0.5))
+        };
+        let operation = Project { parts: outs.map(part).to_vec(), has_residual: false, output: DType::F32 };
+        let of = |rank: usize, out: usize| [rows(rank, inputs, DType::F32), rows(out, rank, DType::F32)];
+        // The factors are there anyway; what an operation does not have is a number.
+        let factors = ranks.iter().zip(outs).map(|(rank, out)| 4 * (rank * inputs + out * rank)).sum::<usize>() + 4 * 2;
+        for dtype in [DType::F32, DType::BF16] {
+            let factors_of = ranks.iter().zip(outs).flat_map(|(rank, out)| of(*rank, out));
+            let all: Vec<FlexTensor> = [rows(7, inputs, dtype)].into_iter().chain(factors_of).collect();
+            let found = kept(&operation, &all);
+            let of_token = project_bytes(inputs as u64, dtype.size() as u64, ranks.iter().sum::<usize>() as u64);
+            assert_eq!(found, 7 * of_token + factors as u64);
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! What the tests of operations share: an operation against a composition, forward and backward.
 
+use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use super::cpu::{INPUTS, Operation, tensor};
 
 pub(super) fn values(count: usize, seed: f32) -> Vec<f32> {
     (0..count).map(|i| (i as f32 * 0.7 + seed).sin()).collect()
@@ -34,5 +37,22 @@ pub(super) fn close(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32) {
         for (a, b) in found.iter().zip(expected) {
             assert!((a - b).abs() <= tolerance * scale, "{index}: {a} is not {b}");
         }
+    }
+}
+
+/// Bytes of what an operation keeps of these inputs for the way back.
+pub(super) fn kept(operation: &dyn Operation, inputs: &[FlexTensor]) -> u64 {
+    let nothing = tensor(vec![0.0f32], [1]);
+    let inputs: [FlexTensor; INPUTS] = std::array::from_fn(|index| inputs.get(index).unwrap_or(&nothing).clone());
+    let (_, kept) = operation.forward(&inputs);
+    kept.iter().map(|tensor| (tensor.layout().shape().num_elements() * tensor.dtype().size()) as u64).sum()
+}
+
+/// Rows for an operation, in f32 or bf16.
+pub(super) fn rows(count: usize, width: usize, dtype: DType) -> FlexTensor {
+    let numbers = values(count * width, 0.3);
+    match dtype {
+        DType::BF16 => tensor(numbers.into_iter().map(kernels::bf16::from_f32).collect(), [count, width]),
+        _ => tensor(numbers, [count, width]),
     }
 }

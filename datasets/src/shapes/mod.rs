@@ -144,7 +144,8 @@ impl Shape {
     /// True for a key that is read of rows of this shape.
     pub fn reads(&self, key: &str, options: &Options) -> bool {
         let of_chat = options.chat.as_ref().is_some_and(|chat| chat.names().any(|column| column == key));
-        of_chat || self.keys().any(|known| known == key)
+        let of_numbers = options.number.as_ref().is_some_and(|column| column.name == key);
+        of_chat || of_numbers || self.keys().any(|known| known == key)
     }
 }
 

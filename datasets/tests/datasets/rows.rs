@@ -1,6 +1,6 @@
 //! Files of rows: what is read, and what is said about rows that are bad.
 
-use datasets::{Format, Options, read};
+use datasets::{Dataset, Format, NumberColumn, Options, read};
 
 use super::{byte_level, dataset, faults};
 
@@ -364,4 +364,47 @@ dropped 1:
   14 to 15 tokens  1 ##############
 ";
     assert_eq!(printed, expected);
+}
+
+/// A column that the objective asks for is a number of every answer of its row; it is no column that nothing reads, and rows
+/// are the same rows without it.
+#[test]
+fn a_column_of_numbers_goes_with_its_rows() {
+    let of = |name: &str, least: f64, required: bool| Options {
+        number: Some(NumberColumn { name: name.into(), least, required }),
+        ..Options::default()
+    };
+    // `sample_weight` is refused of rows that are learned as they are.
+    let text = r#"{"prompt": "a", "completion": "b", "sample_weight": 0.25}
+{"prompt": "a", "completion": "c", "sample_weight": 3}
+"#;
+    let refused = faults(text, &Options::default());
+    assert!(refused[0].contains("nothing reads `sample_weight`"), "{refused:?}");
+    let asked = dataset(text, &of("sample_weight", 0.0, true));
+    assert_eq!(asked.examples.iter().map(|example| example.number).collect::<Vec<_>>(), [Some(0.25), Some(3.0)]);
+    let is_told = |data: &Dataset, name: &str| data.report.notices.iter().any(|notice| notice.what.contains(name));
+    assert!(!is_told(&asked, "sample_weight"), "{:?}", asked.report.notices);
+    let plain = dataset(&text.replace("sample_weight", "note"), &Options::default());
+    assert_eq!(plain.examples.iter().map(|example| example.number).collect::<Vec<_>>(), [None, None]);
+    assert!(is_told(&plain, "note") && plain.fingerprint != asked.fingerprint, "{:?}", plain.report.notices);
+    let without = dataset(&format!("{ROW}\n"), &of("sample_weight", 0.0, false));
+    assert_eq!(without.fingerprint, dataset(&format!("{ROW}\n"), &Options::default()).fingerprint);
+
+    let row = |value: &str| format!(r#"{{"prompt": "a", "completion": "b", "score": {value}}}"#);
+    let ignored = Options { ignore: vec!["score".into()], ..of("score", 0.0, true) };
+    for (row, options, parts) in [
+        (row("1"), of("scores", 0.0, true), ["`scores` is missing", "did you mean `score`?"]),
+        (row("1"), of("reward", 0.0, true), ["`reward` is missing", "the row has `prompt`, `completion`, `score`"]),
+        (row("null"), of("score", 0.0, true), ["`score` is null", "write a number"]),
+        (row("\"1\""), of("score", 0.0, true), ["`score` must be a number, found a string", "change the row"]),
+        (row("-0.5"), of("score", 0.0, true), ["`score` must be 0 or more, found -0.5", "change the row"]),
+        (row("NaN"), of("score", -1.0, false), ["`score` is", "write what is meant"]),
+        (row("1"), ignored, ["`data.ignore` names `score`", "take it out"]),
+        (row("1"), of("prompt", 0.0, true), ["`prompt` must be a number, found a string", "change the row"]),
+    ] {
+        let found = faults(&row, &options);
+        assert!(found.len() == 1 && parts.iter().all(|part| found[0].contains(part)), "{found:?}");
+    }
+    let any = dataset(&row("-0.5"), &of("score", f64::MIN, false));
+    assert_eq!(any.examples[0].number, Some(-0.5));
 }

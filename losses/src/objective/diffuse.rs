@@ -83,6 +83,8 @@ mod tests {
             row_weight: tensor(&[0.75, 0.25, 0.25]),
             entropy: None,
             sum_of_squares: None,
+            base_nll: None,
+            column: None,
             rows: &[0..1, 1..3],
         });
         let weights: Vec<f32> = weights.into_data().try_to_vec().expect("f32 weights");

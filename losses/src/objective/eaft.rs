@@ -53,9 +53,9 @@ mod tests {
     #[test]
     fn the_weight_is_the_entropy() {
         let mut objective = build(EAFT, "").expect("no keys");
-        assert_eq!(objective.statistics(), Statistics { entropy: true, sum_of_squares: false });
+        assert_eq!(objective.statistics(), Statistics { entropy: true, ..Statistics::default() });
         // Logits 2, 1, 0, -1.
-        let told = Told { entropy: Some(&[0.947536964, 0.0, -1e-9, 3.0]), sum_of_squares: None };
+        let told = Told { entropy: Some(&[0.947536964, 0.0, -1e-9, 3.0]), ..Told::default() };
         let found = weights_told(&mut *objective, &[2.44, 0.0, 0.1, 9.0], &told);
         assert_close(&found, &[0.947536964, 0.0, 0.0, 3.0], 1e-6);
         let found = weights_told(&mut *build(EAFT, "alpha = 2").expect("valid keys"), &[2.44, 0.0, 0.1, 9.0], &told);
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn alpha_zero_is_nll_bitwise() {
-        let told = Told { entropy: Some(&[0.0, -1e-9, 1e-6, 0.5, 1.0, 3.0, 9.0, 12.0]), sum_of_squares: None };
+        let told = Told { entropy: Some(&[0.0, -1e-9, 1e-6, 0.5, 1.0, 3.0, 9.0, 12.0]), ..Told::default() };
         let mut objective = build(EAFT, "alpha = 0").expect("valid keys");
         assert_eq!(weights_told(&mut *objective, &NEUTRAL, &told), [1.0; NEUTRAL.len()]);
     }

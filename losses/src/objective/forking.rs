@@ -26,13 +26,13 @@ mod tests {
     fn kept(objective: &mut dyn Objective, entropy: &[f64]) -> Vec<f32> {
         // The nll says nothing: it falls as the entropy rises.
         let nll: Vec<f64> = entropy.iter().map(|entropy| 10.0 - entropy).collect();
-        weights_told(objective, &nll, &Told { entropy: Some(entropy), sum_of_squares: None })
+        weights_told(objective, &nll, &Told { entropy: Some(entropy), ..Told::default() })
     }
 
     #[test]
     fn what_lies_above_the_quantile_of_entropies_is_kept() {
         let mut objective = build(FORKING, "share = 0.4\nbuffer = 5").expect("valid keys");
-        assert_eq!(objective.statistics(), Statistics { entropy: true, sum_of_squares: false });
+        assert_eq!(objective.statistics(), Statistics { entropy: true, ..Statistics::default() });
         assert_eq!(kept(&mut *objective, &[0.4, 3.1, 1.2, 0.9, 2.2]), [1.0; 5]);
         // np.percentile(.., 60) = 1.6
         assert_eq!(objective.diagnostics(), [("cutoff".to_string(), f64::from(1.6f32))]);

@@ -36,6 +36,8 @@ pub fn weights(objective: &mut dyn Objective, nll: &[f64]) -> Vec<f32> {
 pub struct Told<'a> {
     pub entropy: Option<&'a [f64]>,
     pub sum_of_squares: Option<&'a [f64]>,
+    pub base_nll: Option<&'a [f64]>,
+    pub column: Option<&'a [f64]>,
 }
 
 /// The weights of one row of which more than the nll is known.
@@ -68,6 +70,8 @@ fn weights_of(objective: &mut dyn Objective, rows: &[&[f64]], told: &Told) -> Ve
         length: tensor(length),
         entropy: told.entropy.map(|entropy| tensor(single(entropy))),
         sum_of_squares: told.sum_of_squares.map(|squares| tensor(single(squares))),
+        base_nll: told.base_nll.map(|nll| tensor(single(nll))),
+        column: told.column.map(|numbers| tensor(single(numbers))),
         rows: &ranges,
     };
     objective.weights(&tokens).into_data().try_to_vec().expect("f32 weights")
@@ -88,6 +92,10 @@ const LOGITS: [[f64; 4]; 4] =
     [[2.0, 0.5, -1.0, 0.0], [0.3, -0.7, 1.1, 0.2], [-2.0, 1.5, 0.4, 3.0], [0.1, 0.2, -3.0, 0.4]];
 const OBSERVED: [usize; 4] = [0, 3, 1, 2];
 
+/// What a base gives to the observed words, and the column of their rows.
+const BASE_NLL: [f64; 4] = [0.1, 1.5, 2.5, 1.4];
+const COLUMN: [f64; 4] = [0.5, 2.0, 0.0, 1.0];
+
 /// The softmax of a token's logits at a temperature.
 fn softmax(logits: &[f64; 4], temperature: f64) -> [f64; 4] {
     let exponentials = logits.map(|logit| (logit / temperature).exp());
@@ -103,6 +111,7 @@ fn softmax(logits: &[f64; 4], temperature: f64) -> [f64; 4] {
 /// at = lambda T: -T * (logits / T).log_softmax(1)[torch.arange(4), OBSERVED]
 /// nll, l, p = at(1), torch.arange(1., 5.), logits.softmax(1)
 /// q, H = (-nll).exp(), -(p * p.log()).sum(1)
+/// base, column = torch.tensor(BASE_NLL), torch.tensor(COLUMN)
 /// loss = (weight.detach() * at(T)).sum() / 4; loss.backward(); print(loss, logits.grad)
 /// ```
 #[track_caller]
@@ -112,7 +121,12 @@ pub fn check_gradient(objective: &mut dyn Objective, loss: f64, gradient: [[f64;
     let each = |of: &dyn Fn(usize) -> f64| [0, 1, 2, 3].map(of);
     let entropy = each(&|token| softmax(&LOGITS[token], 1.0).iter().map(|q| -q * q.ln()).sum());
     let squares = each(&|token| softmax(&LOGITS[token], 1.0).iter().map(|q| q * q).sum());
-    let told = Told { entropy: Some(&entropy), sum_of_squares: Some(&squares) };
+    let told = Told {
+        entropy: Some(&entropy),
+        sum_of_squares: Some(&squares),
+        base_nll: Some(&BASE_NLL),
+        column: Some(&COLUMN),
+    };
     let nll_of = each(&|token| nll(&LOGITS[token], OBSERVED[token], 1.0));
     let weights: Vec<f64> = weights_told(objective, &nll_of, &told).into_iter().map(f64::from).collect();
     let loss_of = |token: usize, logits: &[f64; 4]| {

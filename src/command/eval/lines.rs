@@ -19,7 +19,9 @@ use crate::evaluation::KnownTargets;
 
 /// What samples are measured with beside their own rows.
 pub(super) struct Tools {
+    /// `--encoder`: embeddings of texts, for metrics of meanings.
     pub encoder: Option<TextEncoder>,
+    /// `--judge`: what says which samples are right.
     pub judge: Option<Judge>,
     exact_match: Option<ExactMatch>,
     references: Option<References>,
@@ -107,7 +109,7 @@ pub(super) fn write(
         print(&format!("{}\n", to_line(&Value::Object(line))))?;
     }
     if let Some(folder) = &arguments.novelty_bench {
-        novelty::write(folder, sampled, &classes, counting.knows_meanings(), origin)?;
+        novelty::write(folder, sampled, &classes, counting.knows_meanings(), origin.model)?;
     }
     Ok(())
 }

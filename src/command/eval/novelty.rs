@@ -9,7 +9,6 @@ use metrics::novelty::{PATIENCE, utility};
 use serde_json::{Map, Value, json};
 
 use super::Arguments;
-use super::lines::Origin;
 use crate::command::argument;
 
 const GENERATIONS: &str = "generations.jsonl";
@@ -41,7 +40,7 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Writes the files.
+/// Writes the files of samples that `model` drew, where that is known.
 ///
 /// # Errors
 /// Samples without texts, or files that cannot be written.
@@ -50,7 +49,7 @@ pub(super) fn write(
     sampled: &[Sampled],
     classes: &[Option<Vec<usize>>],
     knows_meanings: bool,
-    origin: &Origin<'_>,
+    model: Option<&str>,
 ) -> Result<(), Faults> {
     fs_err::create_dir_all(folder).map_err(|error| Fault::of_file("cannot write there", folder, &error))?;
     let mut generations = Vec::with_capacity(sampled.len());
@@ -63,7 +62,7 @@ pub(super) fn write(
             ("id", asked) => (prompt.name.clone(), asked.clone().unwrap_or(Value::Null)),
             _ => (json!(format!("prompt-{}", index + 1)), prompt.name.clone()),
         };
-        let model = origin.model.or(prompt.model.as_deref());
+        let model = model.or(prompt.model.as_deref());
         let mut row = Map::new();
         row.insert("id".into(), id);
         row.insert("prompt".into(), asked);

@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use faults::{Fault, Place as FaultPlace};
+use faults::{Fault, Place};
 
 use super::{Embedded, RECIPES};
 use crate::plan::advice::best_rate;
 
 /// What the recipe is written for.
-pub struct Place {
+pub struct RealRun {
     /// `model.path`
     pub model: String,
     /// `data.train`; a name to put in place where there is none.
@@ -50,10 +50,10 @@ const SISTERS: [(&str, &str); 3] =
 ///
 /// # Errors
 /// A recipe that builds its own model.
-pub fn text(recipe: &Embedded, place: &Place) -> Result<String, Fault> {
+pub fn text(recipe: &Embedded, place: &RealRun) -> Result<String, Fault> {
     if recipe.text.contains("\n[model.init]\n") {
         return Err(Fault::new(format!("`{}` builds its model from scratch", recipe.name))
-            .at(FaultPlace::Named("--model".into()))
+            .at(Place::Named("--model".into()))
             .hint("leave `--model` out, or take another recipe"));
     }
     if !recipe.needs_nothing() {
@@ -126,7 +126,7 @@ every = 50
 ";
 
 /// ``TruncR on org/name: ..``
-fn header(recipe: &Embedded, place: &Place) -> String {
+fn header(recipe: &Embedded, place: &RealRun) -> String {
     let described = recipe.description().replace("the built-in world", &place.model);
     let described = described.replace("the built-in number tasks", &place.model);
     format!(
@@ -135,7 +135,7 @@ fn header(recipe: &Embedded, place: &Place) -> String {
     )
 }
 
-fn model(place: &Place) -> String {
+fn model(place: &RealRun) -> String {
     format!(
         "seed = 17\n\n[model]\n# A folder, or `org/name` on the Hugging Face hub.\npath = {}\n\n[adapter]\nkind = \"lora\"\nrank = 16\n# The update \
          counts alpha / rank.\nalpha = 32\ntargets = \"all-linear\"\n\n",
@@ -144,7 +144,7 @@ fn model(place: &Place) -> String {
 }
 
 /// The rows, and of the embedded recipe what else it says of them.
-fn data(recipe: &Embedded, place: &Place) -> String {
+fn data(recipe: &Embedded, place: &RealRun) -> String {
     let (train, eval) = files(place);
     let own = section(recipe.text, "[data]").unwrap_or_default();
     let own: Vec<&str> = own.lines().skip_while(|line| !line.starts_with("train =")).skip(1).collect();
@@ -178,7 +178,7 @@ fn config(model: &str) -> serde_json::Value {
 }
 
 /// `data.train` and `data.eval`, as they are written.
-fn files(place: &Place) -> (String, String) {
+fn files(place: &RealRun) -> (String, String) {
     let list = |files: &[String]| format!("[{}]", files.iter().map(|file| quoted(file)).collect::<Vec<_>>().join(", "));
     match (place.train.is_empty(), place.eval.is_empty()) {
         (true, true) => ("[\"rows.jsonl\"]".into(), "[\"held_out.jsonl\"]".into()),
@@ -196,7 +196,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A recipe for a real model with another one, and other rows where they are named.
-fn moved(text: &str, place: &Place) -> String {
+fn moved(text: &str, place: &RealRun) -> String {
     let (train, eval) = files(place);
     let text = replaced(text, "path", &format!("path = {}", quoted(&place.model)));
     let written = text.lines().find_map(|line| line.strip_prefix("max_length = ")?.trim().parse::<u64>().ok());
@@ -251,14 +251,14 @@ mod tests {
     use super::*;
     use crate::recipe::{self, Backbone, Recipe};
 
-    fn read(name: &str, place: &Place) -> (String, Recipe) {
+    fn read(name: &str, place: &RealRun) -> (String, Recipe) {
         let text = text(super::super::named(name).expect("a recipe"), place).unwrap_or_else(|fault| panic!("{fault}"));
         let recipe = recipe::parse("r.toml", &text, &[], &Registry::default());
         (text, recipe.unwrap_or_else(|faults| panic!("{name}: {faults}")))
     }
 
-    fn place() -> Place {
-        Place {
+    fn place() -> RealRun {
+        RealRun {
             model: "org/a name".into(),
             train: vec!["a.jsonl".into(), "b.jsonl".into()],
             eval: vec!["c.jsonl".into()],
@@ -314,7 +314,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         for (width, expected) in [(576, 7e-4), (2048, 2e-4), (4096, 1e-4), (16, 1e-3)] {
             fs_err::write(folder.path().join("config.json"), format!("{{\"hidden_size\": {width}}}")).expect("a write");
-            let place = Place { model: folder.path().display().to_string(), train: Vec::new(), eval: Vec::new() };
+            let place = RealRun { model: folder.path().display().to_string(), train: Vec::new(), eval: Vec::new() };
             assert_eq!(read("nll", &place).1.optimizer.learning_rate, expected, "{width}");
         }
         assert_eq!(read("nll", &place()).1.optimizer.learning_rate, 2e-4);
@@ -324,14 +324,14 @@ mod tests {
     #[test]
     fn without_rows_to_evaluate_on_a_part_is_held_out() {
         for embedded in RECIPES.iter().filter(|recipe| recipe.name != "tiny_base") {
-            let (text, recipe) = read(embedded.name, &Place { eval: Vec::new(), ..place() });
+            let (text, recipe) = read(embedded.name, &RealRun { eval: Vec::new(), ..place() });
             assert!(recipe.data.eval == recipe::Held::Part(0.05) || !text.contains("\neval = "), "{text}");
         }
     }
 
     #[test]
     fn rows_that_are_not_named_have_names_to_put_in_place() {
-        let (text, _) = read("nll", &Place { model: "m".into(), train: Vec::new(), eval: Vec::new() });
+        let (text, _) = read("nll", &RealRun { model: "m".into(), train: Vec::new(), eval: Vec::new() });
         assert!(text.contains("train = [\"rows.jsonl\"]") && text.contains("eval = [\"held_out.jsonl\"]"), "{text}");
         let tiny = super::super::named("tiny_base").expect("a recipe");
         assert!(super::text(tiny, &place()).is_err());

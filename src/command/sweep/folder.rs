@@ -345,7 +345,7 @@ pub(super) fn before(path: &Path) -> Result<Option<Sweep>, Fault> {
         return Err(fault.hint("name another with `--out`"));
     }
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    // What is left of a sweep that was stopped before it had written what it is.
+    // The files of a sweep that was stopped before it had written its description.
     let is_ours = |name: &std::ffi::OsString| {
         let name = name.to_string_lossy();
         *name == *LOCK || PARTS.contains(&&*name) || name.ends_with(PARTIAL)

@@ -9,7 +9,7 @@ use kernels::{Quantisation, Quantised};
 
 use crate::ops::head::on_gpu::{logits_gradient, softmax_statistics};
 use crate::ops::{
-    Activation, AdamWState, AdamWUpdate, AttentionHeads, Codes, adamw, gated, native_is_right, norm, rotate, times_gain,
+    Activation, AdamW, AttentionHeads, Codes, Moments, adamw, gated, native_is_right, norm, rotate, times_gain,
 };
 use crate::values as host;
 
@@ -191,44 +191,32 @@ fn cross_entropy_is_the_composed_one() {
 /// With one rate for all, and with rates of their own.
 #[test]
 fn adamw_is_the_one_of_the_cpu() {
-    let update = AdamWUpdate {
-        betas: [0.9, 0.999],
-        epsilon: 1e-8,
-        weight_decay: 0.01,
-        clip_norm: Some(1.0),
-        learning_rate: 0.1,
-    };
+    let settings = AdamW { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.01, clip_norm: Some(1.0) };
     let length = 20_003;
     let devices = [device(), Device::flex()];
     for rates in [false, true] {
         let mut states = devices.each_ref().map(|device| {
-            let zeros = |length| Tensor::<1>::zeros([length], device);
-            Some(AdamWState {
-                values: tensor([length], 0.1, device),
-                first: zeros(length),
-                second: zeros(length),
-                corrections: zeros(2),
-                factors: rates.then(|| tensor::<1>([length], 0.3, device) * 16.0),
-            })
+            let factors = rates.then(|| tensor::<1>([length], 0.3, device) * 16.0);
+            (tensor::<1>([length], 0.1, device), Moments { factors, ..Moments::zeros(length, device) })
         });
         for step in 0..5 {
             // The fourth is skipped; moments that are still held stay as they are.
             let loss = if step == 3 { f32::NAN } else { 1.0 };
-            let held = states[0].as_ref().expect("a state").first.clone();
+            let held = states[0].1.first.clone();
             let before = host(held.clone());
             let mut norms = Vec::new();
-            for (device, state) in devices.iter().zip(&mut states) {
+            for (device, (values, moments)) in devices.iter().zip(&mut states) {
                 let gradient = tensor([length], step as f32, device);
                 let loss = Tensor::from_floats([loss], device);
-                let (updated, norm) = adamw(state.take().expect("a state"), gradient, loss, &update);
-                *state = Some(updated);
+                let (updated, norm) = adamw(values.clone(), moments, gradient, loss, &settings, 0.1);
+                *values = updated;
                 norms.push(host(norm)[0]);
             }
             assert_eq!(host(held), before);
             assert!(norms[0].is_nan() == (step == 3) && (step == 3 || (norms[0] / norms[1] - 1.0).abs() < 1e-6));
-            let [Some(on_device), Some(on_cpu)] = &states else { unreachable!("both were put back") };
+            let [(values_on_device, on_device), (values_on_cpu, on_cpu)] = &states;
             for (a, b) in [
-                (&on_device.values, &on_cpu.values),
+                (values_on_device, values_on_cpu),
                 (&on_device.first, &on_cpu.first),
                 (&on_device.second, &on_cpu.second),
                 (&on_device.corrections, &on_cpu.corrections),
