@@ -1,6 +1,7 @@
 //! `trainer eval`: what a model gives to rows, exactly; and how diverse and how right samples are, drawn on the spot or by any
 //! program.
 
+mod chosen;
 mod counted;
 mod drawn;
 mod encoder;
@@ -54,7 +55,8 @@ pub struct Arguments {
     /// A file of rows, with `targets` or of any other shape; may be given several times.
     #[arg(long, required_unless_present_any = ["samples", "prompts"], value_name = "FILE")]
     data: Vec<PathBuf>,
-    /// A file of prompts, as `trainer sample --prompts` reads them, to draw samples of; may be given several times.
+    /// A file of prompts, as `trainer sample --prompts` reads them, to draw samples of; may be given several times: their prompts
+    /// are measured together.
     #[arg(long, conflicts_with_all = ["samples", "data"], value_name = "FILE")]
     prompts: Vec<PathBuf>,
     /// A column of these rows under another name: `question=prompt`; may be given several times.
@@ -72,6 +74,9 @@ pub struct Arguments {
     /// Sample from tokens of at least this part of the largest probability.
     #[arg(long, conflicts_with = "samples", value_name = "P")]
     min_p: Option<f64>,
+    /// Metrics to print, with commas between them, by the keys of docs/evaluation.md: `mass,f8,coverage` [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    metrics: Vec<String>,
     /// Numbers of samples, with commas between them, whose expected coverage is told beside that of 10, 100 and 1000.
     #[arg(long, value_delimiter = ',', conflicts_with = "samples", value_name = "N")]
     budget: Vec<usize>,
@@ -211,6 +216,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
 fn check(arguments: &Arguments) -> Result<(), Faults> {
     refuse_too_many(arguments.draws())?;
     let mut faults: Vec<Fault> = check_temperatures(&arguments.temperatures).err().into_iter().collect();
+    faults.extend(chosen::check(arguments));
     faults.extend(counted::check(arguments));
     faults.extend(references::check(arguments));
     let mut check = |name: &str, is_right: bool, words: &str, hint: &str| {
@@ -312,6 +318,7 @@ fn measure(
     if !others.is_empty() {
         held_out::refuse_cuts(arguments)?;
     }
+    chosen::refuse_unmeasured(arguments, !of_targets.is_empty(), !others.is_empty())?;
     if !of_targets.is_empty() {
         targets::run(&measuring, &of_targets, tools)?;
     }

@@ -68,14 +68,14 @@ impl Found {
     }
 }
 
-/// A line for each prompt, which begins as `head` says, the mean over the prompts, and with references a line about both.
+/// A line for each prompt, which begins as `head` says of it by its place among them, the mean over the prompts, and with references a line about both.
 ///
 /// # Errors
 /// Samples of different kinds, a judge that fails, or texts that cannot be embedded.
 pub(super) fn write(
     sampled: &mut [Sampled],
     origin: &Origin<'_>,
-    head: &dyn Fn(&Sampled) -> Map<String, Value>,
+    head: &dyn Fn(usize, &Sampled) -> Map<String, Value>,
     tools: &mut Tools,
     arguments: &Arguments,
 ) -> Result<(), Faults> {
@@ -90,7 +90,7 @@ pub(super) fn write(
     let (mut lines, mut classes) = (Vec::with_capacity(sampled.len()), Vec::with_capacity(sampled.len()));
     for (index, prompt) in sampled.iter().enumerate() {
         let Counted { line, classes: of_prompt } = counting.measure(index, prompt);
-        let mut whole = head(prompt);
+        let mut whole = head(index, prompt);
         whole.extend(line.clone());
         print(&format!("{}\n", to_line(&Value::Object(whole))))?;
         lines.push(line);

@@ -21,29 +21,33 @@ pub(super) fn read(arguments: &Arguments) -> Result<Vec<Vec<PromptRow>>, Faults>
     arguments.prompts.iter().map(|file| read(file)).collect()
 }
 
-/// The lines of one model: for each file and temperature those of its prompts, then the mean over them.
+/// The lines of one model: for each temperature those of the prompts of all files, then the mean over them.
 pub(super) fn run(measuring: &Measuring<'_>, files: &[Vec<PromptRow>], tools: &mut Tools) -> Result<(), Faults> {
     let arguments = measuring.arguments;
-    for (path, rows) in arguments.prompts.iter().zip(files) {
-        let asked = encoded(measuring, rows)?;
-        for sampler in &measuring.samplers {
-            let mut sampled = draw(measuring, rows, &asked, sampler)?;
-            let file = json!(path.display().to_string());
-            let place = |prompt: Value, line: Value| vec![("file", file.clone()), ("line", line), ("prompt", prompt)];
-            let head = |prompt: &Sampled| {
-                let asked = prompt.prompt.clone().unwrap_or_else(|| prompt.name.clone());
-                let line = match &prompt.place {
-                    Place::Line { line, .. } | Place::Element { line, .. } => json!(line),
-                    _ => Value::Null,
-                };
-                let mut head = beginning(measuring.name, place(asked, line), sampler);
-                head.extend((prompt.key == "id").then(|| ("id".into(), prompt.name.clone())));
-                head
-            };
-            let of_all = beginning(measuring.name, place(Value::Null, Value::Null), sampler);
-            let origin = Origin { path, model: Some(measuring.name), head: of_all };
-            lines::write(&mut sampled, &origin, &head, tools, arguments)?;
+    let names: Vec<String> = arguments.prompts.iter().map(|path| path.display().to_string()).collect();
+    let asked = files.iter().map(|rows| encoded(measuring, rows)).collect::<Result<Vec<_>, Faults>>()?;
+    for sampler in &measuring.samplers {
+        // Of each file what `trainer sample` draws of it.
+        let (mut sampled, mut of_files) = (Vec::new(), Vec::new());
+        for (file, (rows, asked)) in files.iter().zip(&asked).enumerate() {
+            sampled.extend(draw(measuring, rows, asked, sampler)?);
+            of_files.resize(sampled.len(), file);
         }
+        let place = |file: Value, line: Value, prompt: Value| [("file", file), ("line", line), ("prompt", prompt)];
+        let head = |index: usize, prompt: &Sampled| {
+            let asked = prompt.prompt.clone().unwrap_or_else(|| prompt.name.clone());
+            let line = match &prompt.place {
+                Place::Line { line, .. } | Place::Element { line, .. } => json!(line),
+                _ => Value::Null,
+            };
+            let mut head = beginning(measuring.name, place(json!(names[of_files[index]]), line, asked), sampler);
+            head.extend((prompt.key == "id").then(|| ("id".into(), prompt.name.clone())));
+            head
+        };
+        let file = if names.len() == 1 { json!(names[0]) } else { Value::Null };
+        let of_all = beginning(measuring.name, place(file, Value::Null, Value::Null), sampler);
+        let origin = Origin { path: &arguments.prompts[0], model: Some(measuring.name), head: of_all };
+        lines::write(&mut sampled, &origin, &head, tools, arguments)?;
     }
     Ok(())
 }
