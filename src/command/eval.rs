@@ -18,12 +18,13 @@ mod targets;
 use std::path::PathBuf;
 
 use clap::Args;
-use datasets::{Dataset, Example, Format, HELD_OUT, Options, PrefixFree, PromptRow, Source};
+use datasets::{Dataset, Example, Format, HELD_OUT, Options, PrefixFree, Prompts, Source};
 use faults::{Fault, Faults};
 use metrics::temperature::Sampler;
 
-use super::flags::of_command_line;
+use super::flags::{in_flags, of_command_line};
 use super::{Outcome, argument, check_temperatures, load_named, refuse_too_many, renamed, usage};
+use crate::chat::ChatFlags;
 use crate::loading::{self, Loaded, Named};
 use lines::{Found, Tools};
 
@@ -59,6 +60,11 @@ pub struct Arguments {
     /// are measured together.
     #[arg(long, conflicts_with_all = ["samples", "data"], value_name = "FILE")]
     prompts: Vec<PathBuf>,
+    /// Put each prompt into the model's chat template, as the user's turn.
+    #[arg(long, requires = "prompts")]
+    chat: bool,
+    #[command(flatten)]
+    chat_flags: ChatFlags,
     /// A column of these rows under another name: `question=prompt`; may be given several times.
     #[arg(long, value_name = "COLUMN=KEY", value_parser = renamed, conflicts_with = "samples")]
     rename: Vec<(String, String)>,
@@ -276,6 +282,10 @@ fn without_effect(arguments: &Arguments) -> Vec<Fault> {
             fault.hint("it is for the exact numbers of rows with targets: `--data FILE`")
         }));
     }
+    if !arguments.samples.is_empty() && arguments.chat_flags.are_given() {
+        let fault = Fault::new("a chat template has no effect: nothing is drawn").at(argument("samples"));
+        faults.push(fault.hint("leave `--chat-template` and `--template-arguments` out"));
+    }
     if !arguments.samples.is_empty() && arguments.seed.is_some() && arguments.references.is_none() {
         let fault = Fault::new("`--seed` has no effect: nothing is drawn").at(argument("seed"));
         faults.push(fault.hint("with `--references` it is that of the clusters"));
@@ -287,11 +297,11 @@ fn without_effect(arguments: &Arguments) -> Vec<Fault> {
 fn measure(
     name: &str,
     named: &Named,
-    prompts: &[Vec<PromptRow>],
+    prompts: &[Prompts],
     tools: &mut Tools,
     arguments: &Arguments,
 ) -> Result<(), Faults> {
-    let chat = crate::chat::of_run(std::path::Path::new(name))?.settings()?;
+    let chat = arguments.chat_flags.settings(name)?;
     let mut model = load_named(named, &arguments.device)?;
     model.tokenizer = model.tokenizer.with_chat(&chat)?;
     let measuring = Measuring { name, model: &model, samplers: samplers(arguments), arguments };
@@ -367,7 +377,7 @@ fn read(model: &Loaded, arguments: &Arguments) -> Result<Dataset, Faults> {
     let sources = sources.collect::<Result<Vec<_>, Fault>>()?;
     let data = datasets::read_sources(&sources, &options, &model.tokenizer).map_err(of_command_line)?;
     for notice in &data.report.notices {
-        tracing::warn!("{notice}");
+        tracing::warn!("{}", in_flags(&notice.to_string()));
     }
     Ok(data)
 }

@@ -212,6 +212,31 @@ fn any_causal_model_is_an_encoder() {
 }
 
 /// The samples are those of `trainer sample`, and counted alike.
+/// `--chat` asks as `trainer sample --chat` does, and turns of the user are told as it tells them.
+#[test]
+fn what_is_drawn_through_the_chat_template_is_counted_as_a_file_of_it_is() {
+    let place = place();
+    place.write("plain.jsonl", rows([json!({"prompt": "Tell me about a fox."})]));
+    let turn = json!([{"role": "user", "content": "Tell me about a fox."}]);
+    place.write("turns.jsonl", rows([json!({"messages": turn})]));
+    let draws = "--n 3 --max-tokens 8 --seed 5";
+    let of = |prompts: &str| {
+        let sampled = place.trainer(&format!("sample builtin:tiny --prompts {prompts} {draws}")).succeeds().stdout;
+        place.write("samples.jsonl", sampled);
+        let of_file = place.trainer("eval --samples samples.jsonl").succeeds().lines().remove(0);
+        let drawn =
+            place.trainer(&format!("eval builtin:tiny --prompts {prompts} {draws}")).succeeds().lines().remove(0);
+        for (key, value) in of_file.as_object().expect("an object").iter().filter(|(key, _)| *key != "file") {
+            assert_eq!(drawn[key], *value, "{key} of {prompts}");
+        }
+        (drawn["prompt"].clone(), drawn["ead"].clone())
+    };
+    assert_eq!(of("plain.jsonl --chat"), of("turns.jsonl"));
+    assert_ne!(of("plain.jsonl --chat").1, of("plain.jsonl").1, "the chat template has no effect");
+    place.refuses("eval builtin:tiny --data turns.jsonl --chat", &["--chat", "--prompts"]);
+    place.refuses("eval --samples samples.jsonl --template-arguments {}", &["a chat template has no effect"]);
+}
+
 /// Files of prompts are one set: a line for each prompt with its file, one mean over all of them, and a page can be made of it.
 #[test]
 fn prompts_of_several_files_are_measured_together() {

@@ -1,13 +1,16 @@
 //! `trainer eval MODEL.. --prompts FILE`: samples drawn on the spot, counted as those of files are.
 
-use datasets::{Asked, PromptRow, Sampled, read_prompts};
+use std::path::PathBuf;
+
+use datasets::{PromptRow, Prompts, Sampled, read_prompts};
 use faults::{Causes, Fault, Faults, Place};
 use metrics::temperature::Sampler;
 use serde_json::{Map, Value, json};
 
 use super::lines::{self, Origin, Tools};
 use super::{Arguments, Measuring};
-use crate::command::flags::of_command_line;
+use crate::command::flags::{in_flags, of_command_line};
+use crate::command::sample::prompt_json;
 use crate::evaluation::lines::beginning;
 use crate::report::progress::Counter;
 use crate::sampling::{DecoderRows, Sample, Settings, question, sample_all};
@@ -16,20 +19,23 @@ use crate::sampling::{DecoderRows, Sample, Settings, question, sample_all};
 ///
 /// # Errors
 /// Files that cannot be read, and rows without a question.
-pub(super) fn read(arguments: &Arguments) -> Result<Vec<Vec<PromptRow>>, Faults> {
-    let read = |file| read_prompts(file, &arguments.rename, false).map(|prompts| prompts.rows).map_err(of_command_line);
-    arguments.prompts.iter().map(|file| read(file)).collect()
+pub(super) fn read(arguments: &Arguments) -> Result<Vec<Prompts>, Faults> {
+    let read = |file: &PathBuf| read_prompts(file, &arguments.rename, arguments.chat).map_err(of_command_line);
+    arguments.prompts.iter().map(read).collect()
 }
 
 /// The lines of one model: for each temperature those of the prompts of all files, then the mean over them.
-pub(super) fn run(measuring: &Measuring<'_>, files: &[Vec<PromptRow>], tools: &mut Tools) -> Result<(), Faults> {
+pub(super) fn run(measuring: &Measuring<'_>, files: &[Prompts], tools: &mut Tools) -> Result<(), Faults> {
     let arguments = measuring.arguments;
     let names: Vec<String> = arguments.prompts.iter().map(|path| path.display().to_string()).collect();
-    let asked = files.iter().map(|rows| encoded(measuring, rows)).collect::<Result<Vec<_>, Faults>>()?;
+    for notice in files.iter().flat_map(|file| file.notices(&measuring.model.tokenizer)) {
+        tracing::warn!("{}", in_flags(&notice.to_string()));
+    }
+    let asked = files.iter().map(|file| encoded(measuring, &file.rows)).collect::<Result<Vec<_>, Faults>>()?;
     for sampler in &measuring.samplers {
         // Of each file what `trainer sample` draws of it.
         let (mut sampled, mut of_files) = (Vec::new(), Vec::new());
-        for (file, (rows, asked)) in files.iter().zip(&asked).enumerate() {
+        for (file, (Prompts { rows, .. }, asked)) in files.iter().zip(&asked).enumerate() {
             sampled.extend(draw(measuring, rows, asked, sampler)?);
             of_files.resize(sampled.len(), file);
         }
@@ -101,10 +107,7 @@ pub(super) fn settings(arguments: &Arguments, sampler: &Sampler, seed: u64) -> S
 
 /// The samples of a prompt as a file of them would say, the prompt's other columns with each.
 fn sampled(row: &PromptRow, samples: &[Sample]) -> Sampled {
-    let asked = match &row.asked {
-        Asked::Text(text) => json!(format!("{text}{}", row.beginning)),
-        Asked::Conversation(conversation) => json!(conversation.messages),
-    };
+    let asked = prompt_json(row);
     let place = row.place.clone().unwrap_or_else(|| Place::Named("--prompts".into()));
     let of_sample = |(index, sample): (usize, &Sample)| {
         let mut whole: Map<String, Value> = row.columns.clone();
