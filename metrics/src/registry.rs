@@ -299,7 +299,8 @@ mod tests {
     /// What is said to be a mean over prompts is one, and what is not is none.
     #[test]
     fn every_exact_metric_knows_whether_it_is_a_mean_over_prompts() {
-        let (one, two) = (outcomes(&[0.5, 0.5], &[0.6, 0.2]), outcomes(&[0.25, 0.25, 0.5], &[0.1, 0.4, 0.3]));
+        // Each F_b has its largest value at another lambda in each.
+        let (one, two) = (outcomes(&[0.5, 0.5], &[0.6, 0.2]), outcomes(&[0.25, 0.25, 0.5], &[0.02, 0.5, 0.4]));
         let of = |prompts: Vec<&[crate::Outcome]>, metric: &ExactMetric| {
             let measured = (metric.measure)(&Exact::new(prompts, &[1, 10]));
             measured.numbers().into_iter().map(|(_, value)| value).collect::<Vec<f64>>()

@@ -61,7 +61,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with_all = ["samples", "data"], value_name = "FILE")]
     prompts: Vec<PathBuf>,
     /// Put each prompt into the model's chat template, as the user's turn.
-    #[arg(long, requires = "prompts")]
+    #[arg(long)]
     chat: bool,
     #[command(flatten)]
     chat_flags: ChatFlags,
@@ -281,6 +281,12 @@ fn without_effect(arguments: &Arguments) -> Vec<Fault> {
             let fault = Fault::new(format!("`--{name}` has no effect on `--prompts`")).at(argument(name));
             fault.hint("it is for the exact numbers of rows with targets: `--data FILE`")
         }));
+    }
+    if arguments.chat && arguments.prompts.is_empty() {
+        let fault = Fault::new("`--chat` has no effect without `--prompts`").at(argument("chat"));
+        faults.push(
+            fault.hint("it puts prompts into the chat template; rows with `messages` go through it by themselves"),
+        );
     }
     if !arguments.samples.is_empty() && arguments.chat_flags.are_given() {
         let fault = Fault::new("a chat template has no effect: nothing is drawn").at(argument("samples"));

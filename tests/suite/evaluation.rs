@@ -185,6 +185,9 @@ fn metrics_are_chosen_by_name() {
     assert_eq!(keys(drawn, 0), "model file line prompt temperature samples distinct pass_at_k");
     let mean = "model file line prompt temperature prompts samples distinct pass_at_k judge standard_errors";
     assert_eq!(keys(drawn, 2), mean);
+    place.write("plain.jsonl", "{\"prompt\": \"Tell me about a fox.\\n\"}\n");
+    let without = "eval builtin:tiny --prompts plain.jsonl --n 2 --max-tokens 3 --metrics distinct,pass_at_k";
+    place.trainer(without).succeeds().says(&["`pass_at_k` is not told"]);
     let eval = "eval builtin:tiny";
     for (flags, expected) in [
         ("--data targets.jsonl --metrics mas", &["there is no metric `mas`", "did you mean `mass`?"][..]),

@@ -146,7 +146,7 @@ fn faults_at_any_point_come_before_the_first_run() {
         ("--grid adapter.rnak=4,8", &["`rnak`", "did you mean `adapter.rank`?"]),
         ("--grid seed=1,1", &["`seed` has the value 1 twice"]),
         ("--grid seed=1 --grid seed=2", &["`seed` is given twice"]),
-        ("--grid seed", &["--grid: `seed` is no key with its values", "hint: write `KEY=VALUE,VALUE`"]),
+        ("--grid seed", &["`seed` is no key with its values", "--> --grid", "hint: write `KEY=VALUE,VALUE`"]),
         ("--grid seed=1 --set seed=2", &["`seed` is set and in the grid"]),
         ("--grid seed=1 --set output.dir=x", &["`output.dir` has no effect", "`--out`"]),
         ("--grid output.dir=x", &["`output.dir`", "`--out`"]),

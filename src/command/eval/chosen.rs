@@ -2,6 +2,7 @@
 
 use faults::{Fault, nearest};
 use metrics::Registry;
+use serde_json::{Map, Value};
 
 use super::Arguments;
 use crate::command::argument;
@@ -69,6 +70,17 @@ pub(super) fn refuse_unmeasured(arguments: &Arguments, has_targets: bool, has_ot
         _ => "rows without `targets`",
     };
     unmeasured(arguments, &known, what).map_or(Ok(()), Err)
+}
+
+/// Tells of metrics that were asked for and that no prompt's samples have the evidence for.
+pub(super) fn tell_of_missing(lines: &[Map<String, Value>], arguments: &Arguments) {
+    let of_samples = Registry::default().samples;
+    let is_missing = |name: &&String| {
+        of_samples.iter().any(|metric| metric.name == *name) && lines.iter().all(|line| !line.contains_key(*name))
+    };
+    for name in arguments.metrics.iter().filter(is_missing) {
+        tracing::warn!("`{name}` is not told: no prompt's samples have what it needs, which docs/evaluation.md says");
+    }
 }
 
 /// The fault of the first name that `known` does not have, which is what is measured of `what`.

@@ -8,6 +8,7 @@ use faults::json::to_line;
 use serde_json::{Map, Value};
 
 use super::Arguments;
+use super::chosen;
 use super::counted::{Counted, Counting, refuse_mixtures, tell_of_ceilings};
 use super::encoder::{Located, TextEncoder};
 use super::exact_match::ExactMatch;
@@ -100,6 +101,7 @@ pub(super) fn write(
     mean.extend(counting.mean(&lines));
     print(&format!("{}\n", to_line(&Value::Object(mean))))?;
     tell_of_ceilings(&lines);
+    chosen::tell_of_missing(&lines, arguments);
     if let (Some(references), Some(encoder), Some(embedded)) = (&tools.references, &tools.encoder, counting.embedded())
     {
         let mut line = origin.head.clone();
