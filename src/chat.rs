@@ -24,6 +24,11 @@ pub struct ChatFlags {
 }
 
 impl ChatFlags {
+    /// True where the command line says something of chats.
+    pub fn are_given(&self) -> bool {
+        self.chat_template.is_some() || self.template_arguments.is_some()
+    }
+
     /// The settings for the model that `path` names: those of its run, then those of the flags.
     ///
     /// # Errors

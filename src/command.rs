@@ -84,7 +84,7 @@ enum Command {
     Export(export::Arguments),
     Inspect(inspect::Arguments),
     Sample(sample::Arguments),
-    Eval(eval::Arguments),
+    Eval(Box<eval::Arguments>),
     Report(report::Arguments),
     Recipes(recipes::Arguments),
     Completions(completions::Arguments),

@@ -1,6 +1,7 @@
 //! Logs on stderr: words for a person at a terminal, `key=value` in a file, JSON for a program. They are never torn by the
 //! progress bar, and what cannot be written is dropped: a stream that is gone is no reason to stop a run.
 
+pub mod columns;
 pub mod terminal;
 pub mod typed;
 

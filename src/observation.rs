@@ -194,7 +194,7 @@ impl Observation {
 
     /// The lines that `trainer eval` prints of the same model, and the numbers at the temperature of the samples.
     fn exact(&self, decoder: &Decoder, tokenizer: &Tokenizer, model: &str) -> Result<(String, Numbers), Fault> {
-        let lines = Lines::new(model, BUDGETS.to_vec());
+        let lines = Lines::new(model, BUDGETS.to_vec(), Registry::default());
         let mut all: Vec<Vec<Vec<Outcome>>> = vec![Vec::new(); self.samplers.len()];
         let mut text = String::new();
         for (index, prompt) in self.with_targets.iter().enumerate() {

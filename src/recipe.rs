@@ -216,16 +216,17 @@ pub fn backbone(name: &str, text: &str) -> Result<Backbone, Faults> {
     Ok(backbone)
 }
 
-/// What a recipe says of its sweep; what else stands in it is left unread.
+/// What a recipe says of its sweep, and where; what else stands in it is left unread.
 ///
 /// # Errors
 /// A text that is not TOML, or a `[sweep]` that cannot be read.
-pub fn sweep(name: &str, text: &str) -> Result<Option<Sweep>, Faults> {
+pub fn sweep(name: &str, text: &str) -> Result<Option<(Sweep, Places)>, Faults> {
     let document = Document::parse(name, text, &[])?;
     let mut root = document.root();
     let sweep = root.has("sweep").then(|| in_table(&mut root, "sweep", sweep::read));
+    let places = document.places();
     document.finish()?;
-    Ok(sweep)
+    Ok(sweep.map(|sweep| (sweep, places)))
 }
 
 /// What a run's resolved recipe says of chats; what else stands in it is left unread.

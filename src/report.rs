@@ -14,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use checkpoints::Run;
 use faults::Fault;
+use serde_json::Value;
 
 use progress::Progress;
 pub use record::{Numbers, StepRecord};
@@ -62,8 +63,9 @@ impl Reporter {
     /// A file of the run that cannot be read or written.
     pub fn finish(self, run: &Run, recipe: &toml::Table) -> Result<(), Fault> {
         let title = run.folder().display().to_string();
-        let (compared, lines) = (compared(run.folder()), run.metrics()?);
-        let mut page = html::render(&title, &lines, recipe, self.watch.watched(), compared.as_deref());
+        let lines = run.metrics()?;
+        let compared = compared(run.folder(), &lines);
+        let mut page = html::render(&title, &lines, recipe, self.watch.watched(), compared.as_ref());
         let last = lines.iter().filter_map(|line| line["step"].as_u64()).max().unwrap_or_default();
         page += &mark(last as usize);
         run.write_file(PAGE, page.as_bytes())
@@ -113,8 +115,8 @@ fn mark(step: usize) -> String {
 
 /// What the run measured before, while and after it trained, as a section of its page. The run is whole without it: a file
 /// that cannot be read is warned of.
-fn compared(folder: &Path) -> Option<String> {
-    match comparison::of_run(folder) {
+fn compared(folder: &Path, lines: &[Value]) -> Option<pages::Section> {
+    match comparison::of_run(folder, lines) {
         Ok(found) => pages::section(&found?).ok(),
         Err(fault) => {
             tracing::warn!("`report.html` compares nothing: {}", fault.line());

@@ -58,6 +58,25 @@ impl Example {
         self.ids.iter().zip(&self.learned).filter(|(_, learned)| **learned).map(|(id, _)| *id)
     }
 
+    /// Bytes of the text that the learned tokens stand for, in UTF-8; a special token, such as the end of a text, stands for
+    /// none. The text is the same whatever the tokenizer, but for a token that lies across its beginning.
+    ///
+    /// # Errors
+    /// Tokens that the tokenizer cannot decode.
+    pub fn learned_bytes(&self, tokenizer: &Tokenizer) -> Result<usize, Fault> {
+        let (mut bytes, mut start) = (0, 0);
+        for run in self.learned.chunk_by(|a, b| a == b) {
+            let end = start + run.len();
+            if run[0] {
+                // What a token adds depends on those before it: some tokenizers leave out the blank that a text begins with.
+                let upto = |end: usize| tokenizer.decode(&self.ids[..end], true).map(|text| text.len());
+                bytes += upto(end)?.saturating_sub(upto(start)?);
+            }
+            start = end;
+        }
+        Ok(bytes)
+    }
+
     /// The tokens of the prompt, of several the first, as a sampler reads it that has nothing else.
     pub fn prompt(&self) -> &[u32] {
         let answer = self.parts.iter().position(|part| *part != Part::Prompt).unwrap_or(self.parts.len());

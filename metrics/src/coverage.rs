@@ -9,6 +9,7 @@ pub const COVERAGE: ExactMetric = ExactMetric {
     name: "coverage",
     definition: "expected number of different targets in n samples of a prompt, as a fraction of its targets",
     better: Better::Higher,
+    is_mean: true,
     measure: |exact| {
         let coverage = |n: usize| exact.mean(|outcomes| expected_distinct(outcomes, n) / outcomes.len() as f64);
         Measured::series(exact.budgets.iter().map(|n| (n.to_string(), coverage(*n))))

@@ -23,6 +23,7 @@ pub const ALPHA: ExactMetric = ExactMetric {
     name: "alpha",
     definition: "precision at lambda: sum of min(lambda p, q) over the targets (Sajjadi et al. 2018)",
     better: Better::Higher,
+    is_mean: true,
     measure: |exact| Measured::series(LAMBDAS.map(|(key, lambda)| (key, exact.curve.alpha(lambda)))),
 };
 
@@ -31,6 +32,7 @@ pub const BETA: ExactMetric = ExactMetric {
     name: "beta",
     definition: "recall at lambda: sum of min(p, q / lambda) over the targets (Sajjadi et al. 2018)",
     better: Better::Higher,
+    is_mean: true,
     measure: |exact| Measured::series(LAMBDAS.map(|(key, lambda)| (key, exact.curve.beta(lambda)))),
 };
 
@@ -39,6 +41,7 @@ pub const F8: ExactMetric = ExactMetric {
     name: "f8",
     definition: "recall as one number: the largest F_8 on the curve of precision and recall",
     better: Better::Higher,
+    is_mean: false,
     measure: |exact| Measured::Number(exact.curve.max_f(8.0)),
 };
 
@@ -47,6 +50,7 @@ pub const F1: ExactMetric = ExactMetric {
     name: "f1",
     definition: "precision and recall alike: the largest F_1 on their curve",
     better: Better::Higher,
+    is_mean: false,
     measure: |exact| Measured::Number(exact.curve.max_f(1.0)),
 };
 
@@ -55,6 +59,7 @@ pub const F1_8: ExactMetric = ExactMetric {
     name: "f1_8",
     definition: "precision as one number: the largest F_1/8 on the curve of precision and recall",
     better: Better::Higher,
+    is_mean: false,
     measure: |exact| Measured::Number(exact.curve.max_f(0.125)),
 };
 
@@ -63,6 +68,7 @@ pub const AREA: ExactMetric = ExactMetric {
     name: "area",
     definition: "area under precision over recall; 1 where the model is the truth",
     better: Better::Higher,
+    is_mean: false,
     measure: |exact: &Exact| Measured::Number(exact.curve.area()),
 };
 

@@ -16,6 +16,7 @@ pub const MASS: ExactMetric = ExactMetric {
     name: "mass",
     definition: "the model's probability of giving one of the targets",
     better: Better::Higher,
+    is_mean: true,
     measure: |exact| Measured::Number(exact.mean(mass)),
 };
 
@@ -24,6 +25,7 @@ pub const LOSS: ExactMetric = ExactMetric {
     name: "loss",
     definition: "cross-entropy of the targets in nats: -sum p ln q",
     better: Better::Lower,
+    is_mean: true,
     measure: |exact| Measured::Number(exact.mean(loss)),
 };
 
@@ -32,6 +34,7 @@ pub const FLOOR: ExactMetric = ExactMetric {
     name: "floor",
     definition: "entropy of the targets' own distribution in nats, the least that the loss can be",
     better: Better::Neither,
+    is_mean: true,
     measure: |exact| Measured::Number(exact.mean(floor)),
 };
 
@@ -40,6 +43,7 @@ pub const KL: ExactMetric = ExactMetric {
     name: "kl",
     definition: "Kullback-Leibler divergence of the model from the targets' distribution in nats: sum p ln(p / q)",
     better: Better::Lower,
+    is_mean: true,
     measure: |exact| Measured::Number(exact.mean(|outcomes| loss(outcomes) - floor(outcomes))),
 };
 
@@ -48,6 +52,7 @@ pub const TOTAL_VARIATION: ExactMetric = ExactMetric {
     name: "total_variation",
     definition: "half the sum of |p - q|, what is no target included; 1 - alpha(1)",
     better: Better::Lower,
+    is_mean: true,
     measure: |exact| {
         Measured::Number(exact.mean(|outcomes| {
             let (p, q): (Vec<f64>, Vec<f64>) = outcomes.iter().map(|x| (x.p, x.q())).unzip();
@@ -61,6 +66,7 @@ pub const ENTROPY: ExactMetric = ExactMetric {
     name: "entropy",
     definition: "entropy in nats of the model's answers among the targets, their probabilities made to sum to 1",
     better: Better::Neither,
+    is_mean: true,
     measure: |exact| Measured::Number(exact.mean(entropy_on_targets)),
 };
 

@@ -1,11 +1,12 @@
 //! Numbers that say how diverse and how right a language model is.
 //!
-//! Plain slices go in and numbers come out; nothing here knows a model, a tensor or a file. Three kinds:
+//! Plain slices go in and numbers come out; nothing here knows a model, a tensor or a file. Four kinds:
 //!
 //! * *Exact* metrics of a model `q` on prompts whose answers and their true probabilities `p` are known
 //!   ([`Exact`]: the curve of precision and recall, divergences, expected coverage). They have no noise.
 //! * Metrics of *samples* ([`Samples`]: texts, the classes and vectors that a judge gives them, verdicts). They are
 //!   estimates and need an interval ([`interval`]).
+//! * Held-out *likelihood* of rows ([`Likelihood`]: sums over the tokens that rows learn).
 //! * Metrics of samples *against references* ([`Compared`]: both as embeddings). They depend on the number of texts, the
 //!   encoder and the protocol, and are not 1 for a perfect model.
 //!
@@ -29,6 +30,7 @@ pub mod frontier;
 pub mod histogram;
 pub mod interval;
 pub mod kmeans;
+pub mod likelihood;
 pub mod manifold;
 pub mod mauve;
 pub mod ngrams;
@@ -51,6 +53,7 @@ pub mod words;
 
 pub use compared::{Compared, Protocol};
 pub use exact::{Exact, Outcome};
+pub use likelihood::Likelihood;
 pub use points::Points;
-pub use registry::{Better, ComparedMetric, ExactMetric, Measured, Registry, SampleMetric};
+pub use registry::{Better, ComparedMetric, ExactMetric, LikelihoodMetric, Measured, Registry, SampleMetric};
 pub use samples::Samples;

@@ -14,6 +14,7 @@ use crate::distinct::{DISTINCT_N, EAD};
 use crate::divergence::{self, FLOOR, KL, LOSS, MASS, TOTAL_VARIATION};
 use crate::exact::Exact;
 use crate::histogram;
+use crate::likelihood::{self, BITS_PER_BYTE, Likelihood, NLL, PERPLEXITY};
 use crate::manifold::{self, DENSITY, PRECISION, RECALL};
 use crate::mauve::{FRONTIER_INTEGRAL, MAUVE, MAUVE_STAR};
 use crate::ngrams::N_GRAM_DIVERSITY;
@@ -85,6 +86,9 @@ pub struct ExactMetric {
     pub definition: &'static str,
     /// Which way is better.
     pub better: Better,
+    /// True where that of several prompts is the mean of theirs, and false where it is a number of their joint distribution
+    /// alone, as the largest value on a curve is: such a number has no spread over prompts.
+    pub is_mean: bool,
     /// Computes it of one prompt, or of several together.
     pub measure: fn(&Exact<'_>) -> Measured,
 }
@@ -100,6 +104,21 @@ pub struct SampleMetric {
     pub better: Better,
     /// Computes it; `None` where the samples lack what it needs.
     pub measure: fn(&Samples<'_>) -> Option<Measured>,
+}
+
+/// A metric of rows that a model is to find likely.
+#[derive(Debug, Clone, Copy)]
+pub struct LikelihoodMetric {
+    /// Its key.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub definition: &'static str,
+    /// Which way is better.
+    pub better: Better,
+    /// True of what is counted by tokens: with another tokenizer it is a number of another unit.
+    pub is_of_tokens: bool,
+    /// Computes it of the sums of some rows.
+    pub measure: fn(&Likelihood) -> f64,
 }
 
 /// A metric of samples against references.
@@ -121,8 +140,41 @@ pub struct Registry {
     pub exact: Vec<ExactMetric>,
     /// Those of samples.
     pub samples: Vec<SampleMetric>,
+    /// Those of held-out rows.
+    pub likelihood: Vec<LikelihoodMetric>,
     /// Those of samples against references.
     pub compared: Vec<ComparedMetric>,
+}
+
+impl Registry {
+    /// The names of all, each once.
+    pub fn names(&self) -> Vec<&'static str> {
+        let mut names: Vec<&'static str> = Vec::new();
+        let all = self.exact.iter().map(|metric| metric.name);
+        let all = all.chain(self.likelihood.iter().map(|metric| metric.name));
+        let all = all.chain(self.samples.iter().map(|metric| metric.name));
+        for name in all.chain(self.compared.iter().map(|metric| metric.name)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// Those of these names alone, in the order of the list.
+    pub fn only(mut self, names: &[String]) -> Self {
+        let is_wanted = |name: &str| names.iter().any(|wanted| wanted == name);
+        self.exact.retain(|metric| is_wanted(metric.name));
+        self.samples.retain(|metric| is_wanted(metric.name));
+        self.likelihood.retain(|metric| is_wanted(metric.name));
+        self.compared.retain(|metric| is_wanted(metric.name));
+        self
+    }
+
+    /// Whether the number of several prompts is the mean of theirs; of a name that is not listed it is.
+    pub fn is_mean(&self, name: &str) -> bool {
+        self.exact.iter().find(|metric| metric.name == name).is_none_or(|metric| metric.is_mean)
+    }
 }
 
 impl Default for Registry {
@@ -171,6 +223,7 @@ impl Default for Registry {
                 VENDI,
                 MEAN_PAIRWISE_DISTANCE,
             ],
+            likelihood: vec![NLL, PERPLEXITY, BITS_PER_BYTE, likelihood::ENTROPY],
             compared: vec![
                 PRECISION,
                 RECALL,
@@ -200,8 +253,9 @@ mod tests {
         let registry = Registry::default();
         let exact = registry.exact.iter().map(|metric| (metric.name, metric.definition));
         let samples = registry.samples.iter().map(|metric| (metric.name, metric.definition));
+        let likelihood = registry.likelihood.iter().map(|metric| (metric.name, metric.definition));
         let compared = registry.compared.iter().map(|metric| (metric.name, metric.definition));
-        for group in [exact.collect::<Vec<_>>(), samples.collect(), compared.collect()] {
+        for group in [exact.collect::<Vec<_>>(), samples.collect(), likelihood.collect(), compared.collect()] {
             let names: BTreeSet<&str> = group.iter().map(|(name, _)| *name).collect();
             assert_eq!(names.len(), group.len());
             for (name, definition) in group {
@@ -231,6 +285,32 @@ mod tests {
             let measured = (metric.measure)(&samples).unwrap_or_else(|| panic!("{}", metric.name));
             assert!(measured.numbers().iter().all(|(_, value)| value.is_finite()), "{}", metric.name);
             assert_eq!((metric.measure)(&Samples::default()), None, "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn some_of_them_are_chosen_by_name() {
+        let chosen = Registry::default().only(&["mass".into(), "entropy".into(), "f8".into()]);
+        assert_eq!(chosen.exact.iter().map(|metric| metric.name).collect::<Vec<_>>(), ["mass", "f8", "entropy"]);
+        assert_eq!((chosen.samples.len(), chosen.likelihood.len(), chosen.compared.len()), (1, 1, 1));
+        assert_eq!(chosen.names(), ["mass", "f8", "entropy"]);
+    }
+
+    /// What is said to be a mean over prompts is one, and what is not is none.
+    #[test]
+    fn every_exact_metric_knows_whether_it_is_a_mean_over_prompts() {
+        // Each F_b has its largest value at another lambda in each.
+        let (one, two) = (outcomes(&[0.5, 0.5], &[0.6, 0.2]), outcomes(&[0.25, 0.25, 0.5], &[0.02, 0.5, 0.4]));
+        let of = |prompts: Vec<&[crate::Outcome]>, metric: &ExactMetric| {
+            let measured = (metric.measure)(&Exact::new(prompts, &[1, 10]));
+            measured.numbers().into_iter().map(|(_, value)| value).collect::<Vec<f64>>()
+        };
+        for metric in Registry::default().exact {
+            let [a, b] = [&one, &two].map(|prompt| of(vec![prompt], &metric));
+            let joint = of(vec![&one, &two], &metric);
+            let is_mean = a.iter().zip(&b).zip(&joint).all(|((a, b), joint)| ((a + b) / 2.0 - joint).abs() < 1e-12);
+            assert_eq!(is_mean, metric.is_mean, "{}: {a:?} {b:?} {joint:?}", metric.name);
+            assert_eq!(Registry::default().is_mean(metric.name), metric.is_mean);
         }
     }
 

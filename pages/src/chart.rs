@@ -4,16 +4,12 @@ use serde::Serialize;
 
 use crate::axis::{coordinate, place, range, ticks};
 use crate::number::{labels, plain};
+use crate::placing::{LETTER, Label, Segment, Taken, label};
 
 /// Size of the drawing area in SVG units.
 pub const WIDTH: f64 = 520.0;
 /// As [`WIDTH`].
 pub const HEIGHT: f64 = 260.0;
-
-/// How much room a label takes on the smallest screen, in SVG units: a letter's width, and the height.
-const LETTER: f64 = 8.5;
-/// As [`LETTER`].
-const LABEL_HEIGHT: f64 = 17.0;
 
 /// Room at the right of the drawing area, in SVG units.
 const MARGIN: f64 = 30.0;
@@ -161,14 +157,6 @@ struct DrawnDot {
     label: Option<Label>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Label {
-    text: String,
-    x: String,
-    y: String,
-    anchor: &'static str,
-}
-
 /// From numbers to places in the drawing.
 struct Scale<'a> {
     figure: &'a Figure,
@@ -220,8 +208,8 @@ pub fn draw(figure: &Figure) -> Option<Drawing> {
         count => (-0.5, count as f64 - 0.5),
     };
     let scale = Scale { figure, x, y: wider(low_y, high_y, &ticks_y) };
-    let (bands, mut taken) = (figure.bands.iter().filter_map(|band| drawn_band(band, &scale)), Vec::new());
-    let bands = bands.collect();
+    let bands = figure.bands.iter().filter_map(|band| drawn_band(band, &scale)).collect();
+    let mut taken = Taken::new(segments(figure, &scale));
     let drawn_ceilings = ceilings().map(|ceiling| drawn_ceiling(ceiling, &scale, &mut taken)).collect();
     let lines = figure.lines.iter().map(|line| drawn_line(line, &scale, &mut taken)).collect();
     let texts_x = if figure.names.is_empty() { labels(&marks_x) } else { figure.names.clone() };
@@ -294,7 +282,7 @@ fn drawn_band(band: &Band, scale: &Scale<'_>) -> Option<DrawnBand> {
     (band.intervals.len() > 1).then(|| DrawnBand { place: band.place, points: points.join(" ") })
 }
 
-fn drawn_ceiling(ceiling: &Ceiling, scale: &Scale<'_>, taken: &mut Vec<Area>) -> DrawnCeiling {
+fn drawn_ceiling(ceiling: &Ceiling, scale: &Scale<'_>, taken: &mut Taken) -> DrawnCeiling {
     let (x, y) = (ceiling.x.map(|x| scale.x(x)), scale.y(ceiling.y));
     let place = ceiling.x.map_or(String::new(), |x| format!("{} {}, ", scale.figure.x, plain(x)));
     DrawnCeiling {
@@ -305,7 +293,7 @@ fn drawn_ceiling(ceiling: &Ceiling, scale: &Scale<'_>, taken: &mut Vec<Area>) ->
     }
 }
 
-fn drawn_line(line: &Line, scale: &Scale<'_>, taken: &mut Vec<Area>) -> DrawnLine {
+fn drawn_line(line: &Line, scale: &Scale<'_>, taken: &mut Taken) -> DrawnLine {
     let is_drawn = |dot: &&Dot| {
         let within = |value: f64, (low, high): (f64, f64)| low <= value && value <= high;
         scale.figure.window.is_none() || within(scale.along(dot.x), scale.x) && within(dot.y, scale.y)
@@ -333,26 +321,11 @@ fn drawn_line(line: &Line, scale: &Scale<'_>, taken: &mut Vec<Area>) -> DrawnLin
     }
 }
 
-/// What a label covers: left, top, right, bottom.
-type Area = (f64, f64, f64, f64);
-
-/// A label beside a place, where it covers no other; `None` where there is no room, and for no text.
-fn label(text: &str, x: f64, y: f64, taken: &mut Vec<Area>) -> Option<Label> {
-    if text.is_empty() {
-        return None;
-    }
-    let width = text.chars().count() as f64 * LETTER;
-    let places = [(7.0, -6.0), (-7.0, -6.0), (7.0, 17.0), (-7.0, 17.0)];
-    let (area, x, y, anchor) = places.into_iter().find_map(|(right, down)| {
-        let (left, anchor) = if right > 0.0 { (x + right, "start") } else { (x + right - width, "end") };
-        let area = (left, y + down - 13.0, left + width, y + down - 13.0 + LABEL_HEIGHT);
-        let is_inside = area.0 >= 0.0 && area.2 <= WIDTH + 12.0 && area.1 >= -12.0 && area.3 <= HEIGHT + 2.0;
-        let is_free =
-            taken.iter().all(|other| area.2 <= other.0 || other.2 <= area.0 || area.3 <= other.1 || other.3 <= area.1);
-        (is_inside && is_free).then_some((area, x + right, y + down, anchor))
-    })?;
-    taken.push(area);
-    Some(Label { text: text.into(), x: coordinate(x), y: coordinate(y), anchor })
+/// The pieces of the lines of arms; those of seeds are faint.
+fn segments(figure: &Figure, scale: &Scale<'_>) -> Vec<Segment> {
+    let lines = figure.lines.iter().filter(|line| !line.apart && line.run.is_none());
+    let at = |dot: &Dot| (scale.x(dot.x), scale.y(dot.y));
+    lines.flat_map(|line| line.points.windows(2).map(move |pair| (at(&pair[0]), at(&pair[1])))).collect()
 }
 
 fn described(figure: &Figure, line: &Line, dot: &Dot) -> String {
@@ -421,6 +394,25 @@ mod tests {
         // At the left and at the bottom edge there is but one place.
         assert_eq!(labels, [Some("start"), None, None, None, Some("end")]);
         assert!(drawing.lines[0].dots[1].text.starts_with("a, T 1: x 0.01"));
+    }
+
+    /// A line that falls steeply to the right of a place: its label stands to the left.
+    #[test]
+    fn labels_leave_lines_free_where_there_is_room() {
+        let mut figure = figure(&[(0.5, 0.5)], false);
+        let dot = |x: f64, y: f64| Dot { x, y, ..Dot::default() };
+        let fall = vec![dot(0.0, 1.0), dot(0.53, 0.9), dot(0.54, 0.0), dot(1.0, 0.0)];
+        figure.lines.push(Line { arm: "b".into(), place: Some(1), points: fall, ..Line::default() });
+        let anchor = |figure: &Figure| {
+            let drawing = draw(figure).expect("points");
+            drawing.lines[0].dots[0].label.as_ref().map(|label| label.anchor)
+        };
+        assert_eq!(anchor(&figure), Some("end"));
+        // Seeds are faint, and dots that no line joins are no line.
+        figure.lines[1].run = Some("seed".into());
+        assert_eq!(anchor(&figure), Some("start"));
+        (figure.lines[1].run, figure.lines[1].apart) = (None, true);
+        assert_eq!(anchor(&figure), Some("start"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::chart::{Band, Ceiling, Dot, Figure, Line, Window};
 use crate::number::plain;
 use crate::pairs::half_width;
 use crate::read::{Arm, Point, Run, nearest, temperatures};
-use crate::verdict::{PRECISION, RECALL};
+use crate::verdict::{BY_BYTES, PRECISION, RECALL};
 
 /// Recall beside F_8: the expected part of the targets in so many samples.
 const COVERAGE: &str = "coverage@100";
@@ -143,7 +143,7 @@ pub fn curves(view: &View<'_>) -> Vec<Figure> {
         (PRECISION, "Precision (mass) against temperature"),
         (RECALL, "Recall (f8) against temperature"),
         (COVERAGE, "Coverage in 100 samples against temperature"),
-        ("nll", "Held-out nll against temperature"),
+        likelihood(view),
     ] {
         let lines = lines(view, false, |run| {
             let points = run.points.iter();
@@ -159,13 +159,27 @@ pub fn curves(view: &View<'_>) -> Vec<Figure> {
     figures
 }
 
+/// What held-out likelihood is drawn as, with its title: by tokens, and where tokenizers differ by bytes.
+fn likelihood(view: &View<'_>) -> (&'static str, &'static str) {
+    let mut runs = view.arms.iter().flat_map(|(_, runs)| runs);
+    let first = runs.next();
+    match first.is_some_and(|first| runs.any(|run| !run.has_same_tokens(first))) {
+        true => (BY_BYTES, "Held-out bits per byte against temperature"),
+        false => ("nll", "Held-out nll against temperature"),
+    }
+}
+
 /// Held-out likelihood against diversity: a dot for each run, at the user's temperature and at 1.
 fn quality(view: &View<'_>) -> Figure {
     let has = |key: &str| {
         view.arms.iter().flat_map(|(_, runs)| runs).any(|run| run.at(Some(1.0)).is_some_and(|p| p.value(key).is_some()))
     };
     // The loss on targets is the held-out likelihood of whole answers, weighted by the truth.
-    let (key, name) = if has("nll") { ("nll", "held-out nll a token") } else { ("loss", "nll of an answer (loss)") };
+    let (key, name) = match likelihood(view).0 {
+        BY_BYTES if has(BY_BYTES) => (BY_BYTES, "held-out bits per byte"),
+        "nll" if has("nll") => ("nll", "held-out nll a token"),
+        _ => ("loss", "nll of an answer (loss)"),
+    };
     let temperature = view.nearest();
     let lines = scattered(view, |run| Some((run.at(temperature)?.value(RECALL)?, run.at(Some(1.0))?.value(key)?)));
     let at = temperature.map_or(String::new(), plain);

@@ -6,7 +6,7 @@ use crate::chart::{Dot, Figure, Line};
 use crate::number::{signed_with_half, with_half};
 use crate::pairs::half_width;
 use crate::read::{Arm, Run};
-use crate::verdict::{PRECISION, RECALL, Verdict};
+use crate::verdict::{BY_BYTES, PRECISION, RECALL, Verdict};
 use metrics::interval::Mean;
 
 /// The keys of a sweep, and the values that each arm has of them.
@@ -19,12 +19,13 @@ pub struct Grid {
 }
 
 /// What stands in the table of arms, where it was measured.
-const COLUMNS: [(&str, &str); 9] = [
+const COLUMNS: [(&str, &str); 10] = [
     (RECALL, "recall (f8)"),
     (PRECISION, "precision (mass)"),
     ("coverage@100", "coverage in 100"),
     ("loss", "loss"),
     ("nll", "nll"),
+    (BY_BYTES, "bits per byte"),
     // Of samples, which are of no temperature that the lines would name.
     ("pass_at_k@1", "pass@1"),
     ("validity", "validity"),
@@ -33,9 +34,10 @@ const COLUMNS: [(&str, &str); 9] = [
 ];
 
 /// Of these columns less is better, and the least stands first.
-const LESS: [&str; 3] = ["loss", "nll", NLL_DIFFERENCE];
+const LESS: [&str; 5] = ["loss", "nll", "bits per byte", NLL_DIFFERENCE, BYTES_DIFFERENCE];
 
 const NLL_DIFFERENCE: &str = "held-out nll, difference";
+const BYTES_DIFFERENCE: &str = "held-out bits per byte, difference";
 
 /// A number of each arm.
 #[derive(Debug, Clone, Serialize)]
@@ -87,7 +89,11 @@ pub fn overview(arms: &[Arm<'_>], verdicts: &[Verdict], grid: &Grid, temperature
         Cell { value, text, seeds: Vec::new(), interval }
     };
     let metric = verdicts.iter().find(|verdict| verdict.difference.is_some()).map_or(RECALL, |verdict| verdict.metric);
-    let name = if metric == RECALL { "recall at equal precision, difference" } else { NLL_DIFFERENCE };
+    let name = match metric {
+        RECALL => "recall at equal precision, difference",
+        BY_BYTES => BYTES_DIFFERENCE,
+        _ => NLL_DIFFERENCE,
+    };
     let mut columns = vec![Column { name: name.into(), cells: arms.iter().map(difference).collect() }];
     for (key, name) in COLUMNS {
         let cell = |arm: &Arm<'_>| {

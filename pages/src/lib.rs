@@ -10,10 +10,12 @@ pub mod chart;
 pub mod distribution;
 pub mod figures;
 pub mod grid;
+pub mod keys;
 pub mod labels;
 pub mod levels;
 pub mod number;
 pub mod pairs;
+mod placing;
 pub mod read;
 pub mod references;
 pub mod samples;
@@ -98,35 +100,49 @@ struct Legend {
 /// # Errors
 /// A baseline that is no arm.
 pub fn render(comparison: &Comparison) -> Result<String, UnknownBaseline> {
+    let Section { verdict, body } = section(comparison)?;
     let page = context! {
         title => &comparison.title,
         style => STYLE,
-        section => section(comparison)?,
+        verdict,
+        body,
         version => env!("CARGO_PKG_VERSION"),
     };
     Ok(filled("page.html", include_str!("page.html.jinja"), &Labels::default(), page))
+}
+
+/// A comparison without the page around it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Section {
+    /// What came out, in sentences: they stand first on any page.
+    pub verdict: String,
+    /// Pictures and tables.
+    pub body: String,
 }
 
 /// The comparison without the page around it, to stand in another one that has [`STYLE`].
 ///
 /// # Errors
 /// A baseline that is no arm.
-pub fn section(comparison: &Comparison) -> Result<String, UnknownBaseline> {
+pub fn section(comparison: &Comparison) -> Result<Section, UnknownBaseline> {
     let all = arms(&comparison.runs);
     let labels = labels(comparison, &all);
     let (baseline, verdicts) = verdicts(comparison, &all, &labels)?;
-    let shown = shown(&all, baseline.0, &verdicts);
+    let shown = in_order(shown(&all, baseline.0, &verdicts), baseline.0, &verdicts, comparison);
     let view = View {
         arms: &shown,
         temperature: comparison.temperature.unwrap_or(1.0),
         ceiling: figures::ceiling(&comparison.runs),
     };
-    Ok(filled(
-        "section.html",
-        include_str!("section.html.jinja"),
-        &labels,
-        filling(comparison, &all, &view, &baseline, &verdicts, &labels),
-    ))
+    let told = context! {
+        sentences => sentences(&all, &baseline, &verdicts, &labels, !comparison.samples.is_empty()),
+        has_intervals => verdicts.iter().filter(|verdict| verdict.half_width.is_some()).count() > 1,
+    };
+    let filling = filling(comparison, &all, &view, &baseline, &verdicts, &labels);
+    Ok(Section {
+        verdict: filled("verdict.html", include_str!("verdict.html.jinja"), &labels, told),
+        body: filled("section.html", include_str!("section.html.jinja"), &labels, filling),
+    })
 }
 
 /// The labels of all arms, those that have samples alone among them.
@@ -218,8 +234,6 @@ fn filling(
         distributions.iter().map(|found| found.figure.as_ref().and_then(chart::draw)).collect();
     let drawn = |figures: &[Figure]| Serde(figures.iter().filter_map(chart::draw).collect::<Vec<_>>());
     context! {
-        sentences => sentences(all, baseline, verdicts, labels, !comparison.samples.is_empty()),
-        has_intervals => verdicts.iter().filter(|verdict| verdict.half_width.is_some()).count() > 1,
         legend => Serde(legend),
         hidden => all.len() - view.arms.len(),
         baseline => baseline.0,
@@ -323,6 +337,16 @@ fn shown<'a>(all: &[Arm<'a>], baseline: &str, verdicts: &[Verdict]) -> Vec<Arm<'
         }
     }
     all.iter().filter(|(arm, _)| kept.contains(arm)).cloned().collect()
+}
+
+/// The arms in the order of their columns: where runs have seeds the baseline, then the others as their verdicts stand, so that
+/// what is asked for has room on a small screen and the base comes last. Steps of a run stay in the order of the run.
+fn in_order<'a>(mut arms: Vec<Arm<'a>>, baseline: &str, verdicts: &[Verdict], comparison: &Comparison) -> Vec<Arm<'a>> {
+    if comparison.runs.iter().any(|run| run.seed.is_some()) {
+        let place = |arm: &Arm<'_>| verdicts.iter().position(|verdict| verdict.arm == arm.0);
+        arms.sort_by_key(|arm| if arm.0 == baseline { None } else { Some(place(arm).unwrap_or(verdicts.len())) });
+    }
+    arms
 }
 
 /// How much was evaluated, where that differs between runs by run.

@@ -45,6 +45,11 @@ impl<'a> Pairs<'a> {
         }
     }
 
+    /// True where a mean over tokens is a number of one unit in all of them.
+    pub fn have_same_tokens(&self) -> bool {
+        self.runs.iter().all(|(one, other)| one.has_same_tokens(other))
+    }
+
     /// How many there are, and of what kind, in words.
     pub fn words(&self, count: usize) -> String {
         match (count, self.constant) {

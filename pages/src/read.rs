@@ -4,28 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::keys::{BYTES, CUTS, PERFECT_COVERAGE, SIZES, TOKENS, is_about};
 use crate::references::Referenced;
-
-/// Counts that say what was evaluated, and measure nothing.
-const SIZES: [&str; 4] = ["targets", "rows", "tokens", "prompts"];
-
-/// What says how tokens were drawn, beside the temperature: with another value of these a model is another one.
-const CUTS: [&str; 3] = ["top_p", "top_k", "min_p"];
-
-/// Numbers about numbers, which stand beside them.
-const NOT_MEASURED: [&str; 8] = [
-    "temperature",
-    "line",
-    "standard_errors",
-    "prompts_at_ceiling",
-    "prompts_without",
-    "clusters",
-    "probabilities",
-    PERFECT_COVERAGE,
-];
-
-/// What a perfect model covers, which is no measure of this one.
-const PERFECT_COVERAGE: &str = "perfect_coverage";
 
 /// A target of a prompt with its probabilities.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,6 +122,21 @@ impl Run {
         at(&self.points, temperature)
     }
 
+    /// True where both were measured on rows of as many bytes, whatever their tokens are.
+    fn has_same_text(&self, other: &Self) -> bool {
+        let bytes = self.size(BYTES).filter(|bytes| *bytes > 0.0);
+        bytes.is_some() && bytes == other.size(BYTES)
+    }
+
+    /// True where a mean over tokens is a number of one unit in both: their rows have as many tokens.
+    pub fn has_same_tokens(&self, other: &Self) -> bool {
+        self.size(TOKENS) == other.size(TOKENS)
+    }
+
+    fn size(&self, name: &str) -> Option<f64> {
+        self.sizes.iter().find(|(known, _)| known == name).map(|(_, size)| *size)
+    }
+
     /// Why its numbers are not those of the same rows as another's; `None` where they are.
     pub fn unlike(&self, other: &Self) -> Option<String> {
         let asked = |run: &Self| {
@@ -158,9 +153,11 @@ impl Run {
                 others.len()
             ));
         }
-        self.sizes.iter().find_map(|(name, size)| {
+        let has_same_text = self.has_same_text(other);
+        let sizes = self.sizes.iter().filter(|(name, _)| !(has_same_text && name == TOKENS));
+        sizes.into_iter().find_map(|(name, size)| {
             let (_, unequal) = other.sizes.iter().find(|(known, value)| known == name && value != size)?;
-            // As many rows with other tokens are mostly those of two tokenizers, whose tokens are no unit of both.
+            // As many rows with other tokens and no word of their bytes are mostly those of two tokenizers.
             let why = match &name[..] {
                 "tokens" => "on different rows, or with different tokenizers",
                 _ => "on different rows",
@@ -294,9 +291,10 @@ fn add(points: &mut Vec<Point>, temperature: Option<f64>, line: &Map<String, Val
             None => Ok(()),
         };
     }
-    // The entropy of a line with `nll` is one of tokens, that of samples one of their frequencies; with targets it is one
+    // The entropy of rows is one of tokens, that of samples one of their frequencies; with targets it is one
     // of whole texts.
-    let entropy = match (line.contains_key("nll"), line.contains_key("mass")) {
+    let has = |key: &str| line.contains_key(key);
+    let entropy = match (has(TOKENS) || has("nll"), has("targets") || has("mass")) {
         (true, _) => "token_entropy",
         (false, true) => "entropy",
         (false, false) => "sample_entropy",
@@ -311,7 +309,7 @@ fn add(points: &mut Vec<Point>, temperature: Option<f64>, line: &Map<String, Val
     };
     for (key, value) in line {
         match value {
-            _ if [&NOT_MEASURED[..], &SIZES, &CUTS].concat().contains(&&key[..]) => {}
+            _ if is_about(key) => {}
             Value::Object(series) => {
                 series.iter().try_for_each(|(setting, value)| put(format!("{key}@{setting}"), value))?;
             }

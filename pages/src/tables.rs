@@ -1,7 +1,7 @@
 //! The table of metrics.
 
 use metrics::interval::Mean;
-use metrics::{Better, Registry};
+use metrics::{Better, LikelihoodMetric, Registry};
 use serde::Serialize;
 
 use crate::number::{plain, signed_with_half, with_half};
@@ -82,9 +82,13 @@ pub fn metrics(arms: &[Arm<'_>], baseline: &Arm<'_>, first: Option<f64>, ceiling
             let (definition, better) = explained(&registry, name);
             let cells = arms.iter().zip(&pairs).map(|(arm, pairs)| {
                 let value = |run: &Run| run.at(temperature)?.value(name);
-                let both = pairs.as_ref().map(|pairs| match &pairs.runs[..] {
+                // Tokens of two tokenizers are two units.
+                let alike = pairs.as_ref().filter(|pairs| pairs.have_same_tokens() || !is_of_tokens(&registry, name));
+                let both = alike.map(|pairs| match &pairs.runs[..] {
                     // Of samples the prompts are what was drawn independently; a run by itself has no interval.
-                    [(a, b)] if temperature.is_none() => (by_prompt(a, b, name), "prompts"),
+                    [(a, b)] if temperature.is_none() && has_prompts(a) && has_prompts(b) => {
+                        (by_prompt(a, b, name), "prompts")
+                    }
                     runs => (runs.iter().filter_map(|(a, b)| Some((value(a)?, value(b)?))).collect(), ""),
                 });
                 cell(arm, arm.0 == baseline.0, both, value)
@@ -186,6 +190,11 @@ fn points<'a>(arms: &'a [Arm<'_>]) -> impl Iterator<Item = &'a Point> {
     arms.iter().flat_map(|(_, runs)| runs).flat_map(|run| &run.points)
 }
 
+/// Whether samples were measured by prompt: of the steps of a run the means alone are known.
+fn has_prompts(run: &Run) -> bool {
+    run.parts.iter().any(|part| part.is_prompt && at(&part.points, None).is_some())
+}
+
 /// A number of each prompt that both were measured on.
 fn by_prompt(a: &Run, b: &Run, name: &str) -> Vec<(f64, f64)> {
     let prompts = a.parts.iter().filter(|part| part.is_prompt);
@@ -222,15 +231,27 @@ fn cell(arm: &Arm<'_>, is_baseline: bool, both: Option<Paired>, value: impl Fn(&
     }
 }
 
+/// The metric of rows that a number of a page is; their entropy has another name there.
+fn of_likelihood<'a>(registry: &'a Registry, name: &str) -> Option<&'a LikelihoodMetric> {
+    let listed = match name {
+        "token_entropy" => "entropy",
+        "entropy" => return None,
+        name => name,
+    };
+    registry.likelihood.iter().find(|metric| metric.name == listed)
+}
+
+fn is_of_tokens(registry: &Registry, name: &str) -> bool {
+    of_likelihood(registry, name).is_some_and(|metric| metric.is_of_tokens)
+}
+
 /// What a number is and which way is better; nothing where it is no metric that is listed.
 fn explained(registry: &Registry, name: &str) -> (&'static str, Better) {
     let metric = name.split('@').next().unwrap_or(name);
+    if let Some(found) = of_likelihood(registry, metric) {
+        return (found.definition, found.better);
+    }
     match metric {
-        "nll" => return ("mean negative log-likelihood of the rows' learned tokens, in nats", Better::Lower),
-        "perplexity" => return ("exp(nll)", Better::Lower),
-        "token_entropy" => {
-            return ("mean entropy of the next token where the rows are learned, in nats", Better::Neither);
-        }
         "sample_entropy" => return ("entropy of the frequencies of the samples, at most ln(samples)", Better::Neither),
         "samples" => return ("samples that were drawn", Better::Neither),
         "valid" => return ("samples that are a target", Better::Higher),

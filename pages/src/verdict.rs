@@ -22,8 +22,10 @@ use crate::read::{Arm, Run, nearest};
 pub const PRECISION: &str = "mass";
 /// As [`PRECISION`].
 pub const RECALL: &str = "f8";
-/// What is compared where there are no targets.
+/// What is compared where there are no targets: by tokens, and where tokenizers differ by bytes.
 const LIKELIHOOD: &str = "nll";
+/// As [`LIKELIHOOD`].
+pub(crate) const BY_BYTES: &str = "bits_per_byte";
 
 /// A comparison of an arm with the baseline.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -32,7 +34,7 @@ pub struct Verdict {
     pub arm: String,
     /// What it is compared with.
     pub baseline: String,
-    /// `f8` at equal precision, or `nll`.
+    /// `f8` at equal precision, or `nll`, or `bits_per_byte`.
     pub metric: &'static str,
     /// Where both are compared; `None` where they share no precision or no seed.
     pub precision: Option<f64>,
@@ -100,10 +102,12 @@ pub fn compare(baseline: &Arm<'_>, arm: &Arm<'_>, labels: &Labels) -> Verdict {
     let curves: Vec<(Curve, Curve)> =
         pairs.runs.iter().map(|(a, b)| (a.curve(PRECISION, RECALL), b.curve(PRECISION, RECALL))).collect();
     if curves.iter().any(|(a, b)| a.is_empty() || b.is_empty()) {
-        let nll = |run: &Run| likelihood(run);
-        let both: Option<Vec<(f64, f64)>> = pairs.runs.iter().map(|(a, b)| Some((nll(a)?, nll(b)?))).collect();
+        let metric = if pairs.have_same_tokens() { LIKELIHOOD } else { BY_BYTES };
+        // At temperature 1, which is the model's own; at others there is none.
+        let value = |run: &Run| run.at(Some(1.0))?.value(metric);
+        let both: Option<Vec<(f64, f64)>> = pairs.runs.iter().map(|(a, b)| Some((value(a)?, value(b)?))).collect();
         return match both {
-            Some(both) => of_likelihood(verdict, &both, &pairs, names),
+            Some(both) => of_likelihood(Verdict { metric, ..verdict }, &both, &pairs, names),
             None => Verdict { sentence: nothing_measured(1), metric: NOTHING_MEASURED, ..verdict },
         };
     }
@@ -200,15 +204,13 @@ fn in_words(verdict: Verdict, place: &str, words: &str, [arm, baseline]: [&str; 
 }
 
 fn of_likelihood(verdict: Verdict, both: &[(f64, f64)], pairs: &Pairs<'_>, names: [&str; 2]) -> Verdict {
-    let verdict = Verdict { metric: LIKELIHOOD, ..told(verdict, both, pairs.constant) };
+    let verdict = told(verdict, both, pairs.constant);
     let words = format!("{}; it says nothing of diversity", pairs.words(both.len()));
-    let place = format!("the held-out {LIKELIHOOD} a token");
+    let place = match verdict.metric {
+        BY_BYTES => format!("with different tokenizers, the held-out bits a byte ({BY_BYTES})"),
+        metric => format!("the held-out {metric} a token"),
+    };
     in_words(verdict, &place, &words, names, ["fits worse than", "fits better than"])
-}
-
-/// The held-out likelihood at temperature 1, which is the model's own; none at other temperatures.
-fn likelihood(run: &Run) -> Option<f64> {
-    run.at(Some(1.0))?.value(LIKELIHOOD)
 }
 
 fn precision_near_one(run: &Run) -> Option<f64> {
@@ -377,6 +379,25 @@ mod tests {
             "{}",
             verdict.sentence
         );
+    }
+
+    /// As many bytes in other tokens: the likelihood of the text is compared, and not that of a token.
+    #[test]
+    fn models_of_different_tokenizers_are_compared_by_bytes() {
+        let at = |name: &str, tokens: f64, nll: f64, bits: f64, bytes: f64| {
+            let mut run = run(name, &[(1.0, 0.0, 0.0)]);
+            run.points[0].values = vec![("nll".into(), nll), (BY_BYTES.into(), bits)];
+            run.sizes = vec![("rows".into(), 3.0), ("tokens".into(), tokens), ("bytes".into(), bytes)];
+            run
+        };
+        let (long, short) = (at("a", 10.0, 3.0, 1.5, 40.0), at("b", 20.0, 2.0, 2.0, 40.0));
+        let verdict = of(std::slice::from_ref(&long), &[short]);
+        assert_eq!((verdict.metric, verdict.difference), (BY_BYTES, Some(0.5)));
+        let words = "with different tokenizers, the held-out bits a byte (bits_per_byte) is 2 against 1.5: +0.5;";
+        assert!(verdict.sentence.contains(words), "{}", verdict.sentence);
+        assert_eq!(of(std::slice::from_ref(&long), &[at("b", 10.0, 2.0, 2.0, 40.0)]).metric, "nll");
+        let other_text = of(&[long], &[at("b", 20.0, 2.0, 2.0, 41.0)]);
+        assert!(other_text.sentence.contains("evaluated on different rows"), "{}", other_text.sentence);
     }
 
     /// The baseline's precision at temperature 1 is .7; an arm that ends at .6 is compared there.

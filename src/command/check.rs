@@ -10,7 +10,7 @@ use faults::{Faults, counted};
 use losses::Registry;
 use serde_json::json;
 
-use super::{Outcome, print, read_recipe};
+use super::{Outcome, print, read_recipe, sweep};
 use crate::logging::terminal;
 use crate::plan::Plan;
 use crate::plan::print::INDENT;
@@ -40,13 +40,19 @@ pub struct Arguments {
 /// All that is wrong with recipe, model and data.
 pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults> {
     let recipe = read_recipe(&arguments.recipe, &arguments.set, registry)?;
+    let sweep = sweep::check(&arguments.recipe, &arguments.set, registry)?;
     let plan = Plan::new(recipe)?;
     plan.check_values()?;
-    let warnings = plan.recipe.warnings.clone();
+    let mut warnings = plan.recipe.warnings.clone();
+    let of_sweep = sweep.iter().flat_map(|sweep| &sweep.warnings);
+    warnings.extend(of_sweep.filter(|warning| !plan.recipe.warnings.contains(warning)).cloned());
     let shown = shown(&plan.train.examples, arguments.examples.get(), arguments.worst);
     if arguments.json {
         let mut object = plan.to_json();
         object["warnings"] = json!(warnings);
+        if let Some(sweep) = &sweep {
+            object["sweep"] = json!({"runs": sweep.runs, "arms": sweep.arms});
+        }
         let whole = |why: &str, example: &Example| {
             json!({
                 "why": why,
@@ -75,7 +81,8 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         rows += &format!("evaluation rows\n{}\n", eval.report);
     }
     let fits = |text: &str, indent| terminal::wrapped(&faults::visible(text), columns, indent);
-    let mut text = format!("{}\n{}", fits(&plan.to_string(), INDENT), fits(&rows, 4));
+    let of_sweep = sweep.map_or(String::new(), |sweep| format!("{:<INDENT$}{}\n", "sweep", sweep.words()));
+    let mut text = format!("{}{}\n{}", fits(&plan.to_string(), INDENT), fits(&of_sweep, INDENT), fits(&rows, 4));
     let one = |(why, examples): &(&str, Vec<&Example>)| {
         let several = examples.len() > 1;
         let words = examples.iter().enumerate().map(|(index, example)| {

@@ -30,7 +30,7 @@ pub(super) fn words(run: &Run, plan: &Plan, lines: &[Value]) -> Result<String, F
     let mut words = results(lines, by, best);
     if let Some(prompts) = &plan.recipe.eval.prompts {
         let step = best.map_or(last_step(lines), |(step, _)| step);
-        let table = exact::table(run, step, prompts.temperature)?;
+        let table = exact::table(run, step, prompts.temperature, terminal::columns())?;
         if !table.is_empty() {
             words += &format!("\n\n{}", table.trim_end());
         }

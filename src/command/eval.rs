@@ -1,6 +1,7 @@
 //! `trainer eval`: what a model gives to rows, exactly; and how diverse and how right samples are, drawn on the spot or by any
 //! program.
 
+mod chosen;
 mod counted;
 mod drawn;
 mod encoder;
@@ -17,12 +18,13 @@ mod targets;
 use std::path::PathBuf;
 
 use clap::Args;
-use datasets::{Dataset, Example, Format, HELD_OUT, Options, PrefixFree, PromptRow, Source};
+use datasets::{Dataset, Example, Format, HELD_OUT, Options, PrefixFree, Prompts, Source};
 use faults::{Fault, Faults};
 use metrics::temperature::Sampler;
 
-use super::flags::of_command_line;
+use super::flags::{in_flags, of_command_line};
 use super::{Outcome, argument, check_temperatures, load_named, refuse_too_many, renamed, usage};
+use crate::chat::ChatFlags;
 use crate::loading::{self, Loaded, Named};
 use lines::{Found, Tools};
 
@@ -54,9 +56,15 @@ pub struct Arguments {
     /// A file of rows, with `targets` or of any other shape; may be given several times.
     #[arg(long, required_unless_present_any = ["samples", "prompts"], value_name = "FILE")]
     data: Vec<PathBuf>,
-    /// A file of prompts, as `trainer sample --prompts` reads them, to draw samples of; may be given several times.
+    /// A file of prompts, as `trainer sample --prompts` reads them, to draw samples of; may be given several times: their prompts
+    /// are measured together.
     #[arg(long, conflicts_with_all = ["samples", "data"], value_name = "FILE")]
     prompts: Vec<PathBuf>,
+    /// Put each prompt into the model's chat template, as the user's turn.
+    #[arg(long)]
+    chat: bool,
+    #[command(flatten)]
+    chat_flags: ChatFlags,
     /// A column of these rows under another name: `question=prompt`; may be given several times.
     #[arg(long, value_name = "COLUMN=KEY", value_parser = renamed, conflicts_with = "samples")]
     rename: Vec<(String, String)>,
@@ -72,6 +80,9 @@ pub struct Arguments {
     /// Sample from tokens of at least this part of the largest probability.
     #[arg(long, conflicts_with = "samples", value_name = "P")]
     min_p: Option<f64>,
+    /// Metrics to print, with commas between them, by the keys of docs/evaluation.md: `mass,f8,coverage` [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    metrics: Vec<String>,
     /// Numbers of samples, with commas between them, whose expected coverage is told beside that of 10, 100 and 1000.
     #[arg(long, value_delimiter = ',', conflicts_with = "samples", value_name = "N")]
     budget: Vec<usize>,
@@ -211,6 +222,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
 fn check(arguments: &Arguments) -> Result<(), Faults> {
     refuse_too_many(arguments.draws())?;
     let mut faults: Vec<Fault> = check_temperatures(&arguments.temperatures).err().into_iter().collect();
+    faults.extend(chosen::check(arguments));
     faults.extend(counted::check(arguments));
     faults.extend(references::check(arguments));
     let mut check = |name: &str, is_right: bool, words: &str, hint: &str| {
@@ -270,6 +282,16 @@ fn without_effect(arguments: &Arguments) -> Vec<Fault> {
             fault.hint("it is for the exact numbers of rows with targets: `--data FILE`")
         }));
     }
+    if arguments.chat && arguments.prompts.is_empty() {
+        let fault = Fault::new("`--chat` has no effect without `--prompts`").at(argument("chat"));
+        faults.push(
+            fault.hint("it puts prompts into the chat template; rows with `messages` go through it by themselves"),
+        );
+    }
+    if !arguments.samples.is_empty() && arguments.chat_flags.are_given() {
+        let fault = Fault::new("a chat template has no effect: nothing is drawn").at(argument("samples"));
+        faults.push(fault.hint("leave `--chat-template` and `--template-arguments` out"));
+    }
     if !arguments.samples.is_empty() && arguments.seed.is_some() && arguments.references.is_none() {
         let fault = Fault::new("`--seed` has no effect: nothing is drawn").at(argument("seed"));
         faults.push(fault.hint("with `--references` it is that of the clusters"));
@@ -281,11 +303,11 @@ fn without_effect(arguments: &Arguments) -> Vec<Fault> {
 fn measure(
     name: &str,
     named: &Named,
-    prompts: &[Vec<PromptRow>],
+    prompts: &[Prompts],
     tools: &mut Tools,
     arguments: &Arguments,
 ) -> Result<(), Faults> {
-    let chat = crate::chat::of_run(std::path::Path::new(name))?.settings()?;
+    let chat = arguments.chat_flags.settings(name)?;
     let mut model = load_named(named, &arguments.device)?;
     model.tokenizer = model.tokenizer.with_chat(&chat)?;
     let measuring = Measuring { name, model: &model, samplers: samplers(arguments), arguments };
@@ -312,6 +334,7 @@ fn measure(
     if !others.is_empty() {
         held_out::refuse_cuts(arguments)?;
     }
+    chosen::refuse_unmeasured(arguments, !of_targets.is_empty(), !others.is_empty())?;
     if !of_targets.is_empty() {
         targets::run(&measuring, &of_targets, tools)?;
     }
@@ -360,7 +383,7 @@ fn read(model: &Loaded, arguments: &Arguments) -> Result<Dataset, Faults> {
     let sources = sources.collect::<Result<Vec<_>, Fault>>()?;
     let data = datasets::read_sources(&sources, &options, &model.tokenizer).map_err(of_command_line)?;
     for notice in &data.report.notices {
-        tracing::warn!("{notice}");
+        tracing::warn!("{}", in_flags(&notice.to_string()));
     }
     Ok(data)
 }

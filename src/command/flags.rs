@@ -1,4 +1,4 @@
-//! Hints for rows that name keys of a recipe, in words of a command line, which has flags in their place.
+//! Words on rows that name keys of a recipe, in words of a command line, which has flags in their place.
 
 use faults::{Fault, Faults};
 
@@ -6,11 +6,14 @@ use crate::logging::typed::quoted;
 
 /// The faults of rows that a command line has named.
 pub fn of_command_line(faults: Faults) -> Faults {
-    faults.map(|fault| Fault { hint: fault.hint.as_deref().map(in_flags), ..fault })
+    faults.map(|fault| {
+        let (message, hint) = (in_flags(&fault.message), fault.hint.as_deref().map(in_flags));
+        Fault { message, hint, ..fault }
+    })
 }
 
-/// `data.rename` is `--rename` here; what else a recipe can say of rows is called its own.
-fn in_flags(hint: &str) -> String {
+/// `data.rename` is `--rename` here, with its column and key where they are known; what else a recipe can say of rows is called its own.
+pub fn in_flags(hint: &str) -> String {
     let mut words = String::new();
     let mut rest = hint;
     while let Some((before, table)) = rest.split_once("`data.rename = {") {
@@ -30,6 +33,14 @@ fn flag((column, key): (&str, &str)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_in_the_same_words() {
+        let fault =
+            Fault::new("`data.rename` names the column `q`, which the file does not have").hint("the row has `a`");
+        let [told] = &of_command_line(fault.into()).into_list()[..] else { panic!("one fault") };
+        assert_eq!(told.message, "`--rename COLUMN=KEY` names the column `q`, which the file does not have");
+    }
 
     #[test]
     fn keys_that_have_a_flag_are_that_flag() {

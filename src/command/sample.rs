@@ -8,7 +8,7 @@ use faults::{Causes, Fault, Faults, Place, counted};
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
-use super::flags::of_command_line;
+use super::flags::{in_flags, of_command_line};
 use super::{Outcome, argument, load_model, print_while_read, refuse_too_many, renamed, usage};
 use crate::chat::ChatFlags;
 use crate::logging::terminal;
@@ -145,7 +145,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let mut model = load_model(&arguments.model, arguments.base.as_deref(), &arguments.device)?;
     model.tokenizer = model.tokenizer.with_chat(&chat)?;
     for notice in file.iter().flat_map(|file| file.notices(&model.tokenizer)) {
-        tracing::warn!("{notice}");
+        tracing::warn!("{}", in_flags(&notice.to_string()));
     }
     let mut faults = Causes::new();
     for row in &mut asked {
@@ -284,7 +284,7 @@ fn line(row: &PromptRow, sample: usize, drawn: &[(&str, Value)]) -> Value {
 }
 
 /// The prompt as it was given: its text, or the turns before the answer, and how the answer begins.
-fn prompt_json(row: &PromptRow) -> serde_json::Value {
+pub(super) fn prompt_json(row: &PromptRow) -> serde_json::Value {
     let PromptRow { asked, beginning, .. } = row;
     match asked {
         Asked::Text(text) => json!(format!("{text}{beginning}")),

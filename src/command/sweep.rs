@@ -3,6 +3,7 @@
 //! Each run and each evaluation is a process of its own, of this same program: it is what the user would type, one that
 //! ends badly takes nothing with it, and one that was stopped goes on by its own checkpoint.
 
+mod checked;
 mod collect;
 mod folder;
 mod grid;
@@ -11,7 +12,7 @@ mod sampling;
 mod slurm;
 mod table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ use crate::logging::terminal;
 use crate::logging::typed::quoted;
 use crate::recipe::{self, Backbone, Held, Recipe};
 use crate::report::comparison;
+pub(super) use checked::check;
 use folder::{Evaluation, Folder, RunState, State, Sweep, stem};
 use grid::{Axis, Point};
 use table::{Row, Table};
@@ -86,6 +88,16 @@ pub struct Arguments {
     /// after the last run measures the base.
     #[arg(long, num_args = 2, value_names = ["DIR", "NUMBER"], conflicts_with_all = OF_A_NEW_SWEEP, conflicts_with = "collect")]
     task: Vec<OsString>,
+    /// Where the recipe says what the command line does not, by the name of the option.
+    #[arg(skip)]
+    of_recipe: BTreeMap<&'static str, Place>,
+}
+
+impl Arguments {
+    /// Where an option was written: on the command line, or in the recipe.
+    fn place(&self, name: &str) -> Place {
+        self.of_recipe.get(name).cloned().unwrap_or_else(|| argument(name))
+    }
 }
 
 /// What says what a sweep is: the folder of one that is there knows it.
@@ -121,11 +133,8 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
         return collect::run(folder);
     }
     let Some(given) = &arguments.recipe else { return collect::task(&arguments.task) };
-    let is_of_recipe = arguments.grid.is_empty();
     let arguments = &with_recipe(arguments, given)?;
-    let of_grid =
-        if is_of_recipe { Place::Named(format!("{}, `sweep.grid`", given.display())) } else { argument("grid") };
-    let mut axes = read_grid(arguments, &of_grid)?;
+    let mut axes = read_grid(arguments)?;
     let is_trained = !axes.iter().all(sampling::is_of_samples);
     let name = given.display().to_string();
     let own = || if is_trained { Path::new("sweeps").join(stem(given)) } else { sampling::folder(&name) };
@@ -135,7 +144,11 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     }
     let text = if is_trained { Some(recipe_text(given)?) } else { None };
     let (sweep, points) = match &text {
-        Some(text) => trained(arguments, (&name, text), axes, registry)?,
+        Some(text) => {
+            let (sweep, points, warnings) = trained(arguments, (&name, text), axes, registry)?;
+            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+            (sweep, points)
+        }
         None => sampling::sweep(arguments, &name, axes)?,
     };
     let (folder, sweep) = Folder::open(&out, sweep, text.as_deref())?;
@@ -160,7 +173,20 @@ fn with_recipe(arguments: &Arguments, recipe: &Path) -> Result<Arguments, Faults
     // A grid of samples is of a model, which has no recipe of that name.
     if arguments.grid.is_empty() || recipe.extension().is_some_and(|extension| extension == "toml") {
         let name = recipe.display().to_string();
-        let of_recipe = recipe::sweep(&name, &recipe_text(recipe)?)?.unwrap_or_default();
+        let (of_recipe, places) = recipe::sweep(&name, &recipe_text(recipe)?)?.unwrap_or_default();
+        let mut from = |option: &'static str, is_left: bool| {
+            let key = format!("sweep.{option}");
+            if is_left && places.has(&key) {
+                all.of_recipe.insert(option, places.of(&key));
+            }
+        };
+        from("grid", arguments.grid.is_empty());
+        from("data", arguments.data.is_empty());
+        from("temperatures", arguments.temperatures.is_empty());
+        from("baseline", arguments.baseline.is_none());
+        from("prompts", arguments.prompts.is_none());
+        from("sample", arguments.sample.is_empty());
+        from("measure", arguments.measure.is_empty());
         if all.grid.is_empty() {
             all.grid = of_recipe.grid;
         }
@@ -183,11 +209,11 @@ fn with_recipe(arguments: &Arguments, recipe: &Path) -> Result<Arguments, Faults
         if let (Some(written), None) = (written.first(), &all.prompts) {
             let fault = Fault::new(format!("`{written}` is of samples, and there are no prompts to draw them of"));
             let hint = "name the prompts with `--prompts FILE`, or as `[sweep] prompts` in the recipe";
-            return Err(fault.at(argument(option)).hint(hint).into());
+            return Err(fault.at(all.place(option)).hint(hint).into());
         }
     }
     if all.grid.is_empty() {
-        let fault = Fault::new("there is no grid to train the recipe over").at(argument("grid"));
+        let fault = Fault::new("there is no grid to train the recipe over").at(all.place("grid"));
         let hint = "name keys and values, such as `--grid seed=1,2,3`, or write `[sweep] grid = [\"seed=1,2,3\"]` in the recipe";
         return Err(fault.hint(hint).into());
     }
@@ -197,19 +223,17 @@ fn with_recipe(arguments: &Arguments, recipe: &Path) -> Result<Arguments, Faults
     Ok(all)
 }
 
-/// A sweep that trains a recipe at every point of `axes`, and its points.
+/// A sweep that trains a recipe at every point of `axes`, its points, and what the recipes warn of, each once.
 fn trained(
     arguments: &Arguments,
     recipe: (&str, &str),
     axes: Vec<Axis>,
     registry: &Registry,
-) -> Result<(Sweep, Vec<Point>), Faults> {
+) -> Result<(Sweep, Vec<Point>, BTreeSet<String>), Faults> {
     let (name, _) = recipe;
-    let points = grid::points(&axes, &stem(Path::new(name)))?;
+    let points = grid::points(&axes, &stem(Path::new(name)), &arguments.place("grid"))?;
     let recipes = recipes(arguments, recipe, &points, axes.as_slice(), registry)?;
-    for warning in recipes.iter().flat_map(|recipe| &recipe.warnings).collect::<BTreeSet<_>>() {
-        tracing::warn!("{warning}");
-    }
+    let warnings = recipes.iter().flat_map(|recipe| &recipe.warnings).cloned().collect();
     let evaluation = evaluation(arguments, &recipes)?;
     let samples = sampling::sampling(arguments, "RUN", &[])?;
     let sweep = Sweep {
@@ -217,14 +241,14 @@ fn trained(
         directory: directory()?,
         base: base(&recipes),
         set: arguments.set.clone(),
-        baseline: baseline(arguments.baseline.as_deref(), &points)?,
+        baseline: baseline(arguments, &points)?,
         runs: points.iter().zip(&recipes).map(|(point, recipe)| RunState::waiting(point, recipe.seed)).collect(),
         grid: axes,
         model: None,
         evaluation,
         samples,
     };
-    Ok((sweep, points))
+    Ok((sweep, points, warnings))
 }
 
 /// Where this process works.
@@ -245,9 +269,9 @@ fn emit(folder: &Folder, sweep: &Sweep, options: &[String]) -> Result<Outcome, F
     Ok(Outcome::Done)
 }
 
-/// The keys of the grid, which stands at `place`, with their values, and whatever else of the command line needs no recipe to be checked.
-fn read_grid(arguments: &Arguments, place: &Place) -> Result<Vec<Axis>, Faults> {
-    let (mut axes, mut faults) = (Vec::new(), Vec::new());
+/// The keys of the grid with their values, and whatever else needs no recipe to be checked.
+fn read_grid(arguments: &Arguments) -> Result<Vec<Axis>, Faults> {
+    let (mut axes, mut faults, place) = (Vec::new(), Vec::new(), arguments.place("grid"));
     for written in &arguments.grid {
         match Axis::parse(written) {
             Ok(axis) => axes.push(axis),
@@ -273,7 +297,8 @@ fn read_grid(arguments: &Arguments, place: &Place) -> Result<Vec<Axis>, Faults> 
         faults
             .push(Fault::new("`--processes` must be at least 1").at(argument("processes")).hint("leave it out for 1"));
     }
-    faults.extend(check_temperatures(&arguments.temperatures).err());
+    let temperatures = check_temperatures(&arguments.temperatures).err();
+    faults.extend(temperatures.map(|fault| fault.at(arguments.place("temperatures"))));
     faults.extend(slurm::check(&arguments.slurm));
     Faults::check(faults)?;
     Ok(axes)
@@ -312,8 +337,8 @@ fn recipes(
                 _ => format!(" (in {} of {} runs, the first `{}`)", names.len(), points.len(), names[0]),
             };
             if kinds && fault.message.contains("objective") {
-                let whole = "a key that not every kind has goes with its kind: \
-                             `--grid 'objective={kind=\"nll\"},{kind=\"cdiv\",alpha=1.4}'`";
+                let whole = "a key that not every kind has goes with its kind, in the grid as \
+                             `objective={kind=\"nll\"},{kind=\"cdiv\",alpha=1.4}`";
                 fault.hint = Some(fault.hint.map_or(whole.into(), |hint| format!("{hint}; {whole}")));
             }
         }
@@ -325,7 +350,7 @@ fn recipes(
 
 /// What all runs are measured on: as asked for, or the held-out rows of the recipe.
 fn evaluation(arguments: &Arguments, recipes: &[Recipe]) -> Result<Evaluation, Faults> {
-    let fault = |message: &str| Fault::new(message).at(argument("data"));
+    let fault = |message: &str| Fault::new(message).at(arguments.place("data"));
     let [first, others @ ..] = recipes else { unreachable!("a grid has a point") };
     let given: Vec<String> = arguments.data.iter().map(|path| path.display().to_string()).collect();
     let (data, rename) = match given.is_empty() {
@@ -359,10 +384,9 @@ fn evaluation(arguments: &Arguments, recipes: &[Recipe]) -> Result<Evaluation, F
 }
 
 /// The arm that the others are compared with.
-fn baseline(wanted: Option<&str>, points: &[Point]) -> Result<String, Fault> {
-    let mut arms: Vec<&str> = points.iter().map(|point| &*point.arm).collect();
-    arms.dedup();
-    let Some(wanted) = wanted else { return Ok(arms[0].into()) };
+fn baseline(arguments: &Arguments, points: &[Point]) -> Result<String, Fault> {
+    let arms = arms(points);
+    let Some(wanted) = arguments.baseline.as_deref() else { return Ok(arms[0].into()) };
     if arms.contains(&wanted) {
         return Ok(wanted.into());
     }
@@ -370,7 +394,14 @@ fn baseline(wanted: Option<&str>, points: &[Point]) -> Result<String, Fault> {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("one of: {}", arms.join(", ")),
     };
-    Err(Fault::new(format!("there is no arm `{wanted}`")).at(argument("baseline")).hint(hint))
+    Err(Fault::new(format!("there is no arm `{wanted}`")).at(arguments.place("baseline")).hint(hint))
+}
+
+/// What the points are without their seeds, each once.
+fn arms(points: &[Point]) -> Vec<&str> {
+    let mut arms: Vec<&str> = points.iter().map(|point| &*point.arm).collect();
+    arms.dedup();
+    arms
 }
 
 /// The model before training, where all runs have the same and it can be named.
@@ -407,7 +438,7 @@ fn tabulate(folder: &Folder, sweep: &Sweep) -> Result<(), Faults> {
         true => Some(folder.measured(sweep, folder::BASE)?),
         false => None,
     };
-    announce(&table.aligned(base.as_ref()));
+    announce(&table.aligned(base.as_ref(), terminal::columns()));
     let (verdict, page) = comparison::write_sweep(folder.path())?;
     let verdict = verdict.map_or_else(String::new, |verdict| format!("{verdict}\n"));
     let words = format!("{verdict}the page is {}\n", quoted(&page.display().to_string()));

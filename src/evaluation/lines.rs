@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use datasets::{Example, Tokenizer};
 use faults::Fault;
-use metrics::coverage::perfect_coverage;
+use metrics::coverage::{COVERAGE, perfect_coverage};
 use metrics::temperature::Sampler;
 use metrics::{Exact, Outcome, Registry};
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ pub const PERFECT_COVERAGE: &str = "perfect_coverage";
 
 /// What is told of one model.
 pub struct Lines<'a> {
-    /// Every number that there is.
+    /// The numbers that are told.
     pub registry: Registry,
     model: &'a str,
     /// Numbers of samples whose expected coverage is told.
@@ -22,9 +22,9 @@ pub struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// Of the model of this name.
-    pub fn new(model: &'a str, budgets: Vec<usize>) -> Self {
-        Self { registry: Registry::default(), model, budgets }
+    /// Of the model of this name, with the exact metrics of `registry`.
+    pub fn new(model: &'a str, budgets: Vec<usize>, registry: Registry) -> Self {
+        Self { registry, model, budgets }
     }
 
     /// The line of a prompt, one of whose targets is `first`.
@@ -46,8 +46,10 @@ impl<'a> Lines<'a> {
     /// The line of all prompts together, with what a perfect model covers.
     pub fn of_all(&self, sampler: &Sampler, all: &Exact<'_>) -> Map<String, Value> {
         let mut line = self.line(["file", "line", "prompt"].map(|key| (key, Value::Null)), sampler, all);
-        let perfect = |n: &usize| (n.to_string(), json!(all.mean(|outcomes| perfect_coverage(outcomes, *n))));
-        line.insert(PERFECT_COVERAGE.into(), Value::Object(self.budgets.iter().map(perfect).collect()));
+        if line.contains_key(COVERAGE.name) {
+            let perfect = |n: &usize| (n.to_string(), json!(all.mean(|outcomes| perfect_coverage(outcomes, *n))));
+            line.insert(PERFECT_COVERAGE.into(), Value::Object(self.budgets.iter().map(perfect).collect()));
+        }
         line
     }
 

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use datasets::{Asked, read_prompts};
 use faults::{Fault, Place};
 use pages::grid::{Grid, value_text};
-use pages::read::{self, Run, Trouble};
+use pages::read::{self, Point, Run, Trouble};
 use pages::samples::{self, Drawn};
 use pages::training::Training;
 use pages::{Comparison, UnknownBaseline};
 use serde_json::Value;
+
+use super::metrics::SAMPLES;
 
 /// The model before training.
 const BASE: &str = "base";
@@ -34,14 +36,15 @@ pub fn of_paths(paths: &[PathBuf]) -> Result<Comparison, Fault> {
     Ok(comparison)
 }
 
-/// The evaluations of a run while it trained, the first step as what the others are compared with; `None` where it has none.
+/// The evaluations of a run while it trained, whose metrics are `lines`, the first step as what the others are compared with;
+/// `None` where it has none.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn of_run(folder: &Path) -> Result<Option<Comparison>, Fault> {
+pub fn of_run(folder: &Path, lines: &[Value]) -> Result<Option<Comparison>, Fault> {
     let mut comparison = Comparison { title: folder.display().to_string(), ..Comparison::default() };
     comparison.temperature = temperature(&folder.join("recipe.toml"));
-    if add_steps(folder, &mut comparison)? == 0 {
+    if add_steps(folder, lines, &mut comparison)? == 0 {
         return Ok(None);
     }
     add_targets_of_run(folder, &mut comparison);
@@ -152,7 +155,7 @@ fn ends(folder: &Path, all: Vec<(u64, PathBuf)>) -> Vec<(u64, PathBuf)> {
 }
 
 /// Adds what a run measured and drew while it trained, an arm for each step that is shown; how many there are.
-fn add_steps(folder: &Path, comparison: &mut Comparison) -> Result<usize, Fault> {
+fn add_steps(folder: &Path, lines: &[Value], comparison: &mut Comparison) -> Result<usize, Fault> {
     // Several runs on one page are told apart by their folder.
     let alone = comparison.title == folder.display().to_string();
     let name = |step: u64| {
@@ -172,23 +175,51 @@ fn add_steps(folder: &Path, comparison: &mut Comparison) -> Result<usize, Fault>
     }
     let with_samples = ends(folder, steps(&folder.join("samples"))?);
     for (step, path) in &with_samples {
-        comparison.samples.extend(drawn(path, &name(*step))?);
+        let arm = name(*step);
+        comparison.samples.extend(drawn(path, &arm)?);
+        let Some(measured) = of_samples(lines, *step) else { continue };
+        match comparison.runs.iter_mut().find(|run| run.name == arm) {
+            // What has no temperature comes first.
+            Some(run) => run.points.insert(0, measured),
+            None => {
+                let run = Run { name: arm.clone(), arm: arm.clone(), points: vec![measured], ..Run::default() };
+                comparison.runs.push(run);
+                comparison.lead = Some(arm);
+            }
+        }
     }
     Ok(evaluated.len() + with_samples.len())
 }
 
+/// What was measured of the samples of a step, by the line of its evaluation: means over the prompts.
+fn of_samples(lines: &[Value], step: u64) -> Option<Point> {
+    let line = lines.iter().rfind(|line| line["split"] == "eval" && line["step"] == step)?;
+    let number = |(name, value): (&String, &Value)| {
+        let name = match &name[..] {
+            "entropy" => "sample_entropy".into(),
+            // A setting stands after a dot in `metrics.jsonl`.
+            name => name.replacen('.', "@", 1),
+        };
+        Some((name, value.as_f64()?))
+    };
+    let values: Vec<(String, f64)> = line[SAMPLES].as_object()?.iter().filter_map(number).collect();
+    (!values.is_empty()).then(|| Point { values, ..Point::default() })
+}
+
 /// A run: what it measured while it trained, its curves and its recipe.
 fn add_run(folder: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
-    if add_steps(folder, comparison)? == 0 {
+    let name = folder.display().to_string();
+    let training = training(folder, &name, &name, None)?;
+    let lines = training.as_ref().map_or(&[][..], |(training, _)| &training.lines);
+    if add_steps(folder, lines, comparison)? == 0 {
         let hint = "`[eval] prompts` evaluates while a run trains; of others `trainer eval RUN --data FILE > eval.jsonl` makes a \
                     file: give that";
         return Err(Fault::new("no evaluation is in the folder").at(Place::file(folder)).hint(hint));
     }
     comparison.temperature = temperature(&folder.join("recipe.toml"));
     add_targets_of_run(folder, comparison);
-    let name = folder.display().to_string();
     add_digests(&[folder.to_owned()], comparison);
-    if let Some((training, is_whole)) = training(folder, &name, &name, None)? {
+    if let Some((training, is_whole)) = training {
         comparison.training.push(training);
         if !is_whole {
             let words = format!("{name}/metrics.jsonl ends in the middle of a line: its last numbers are not here");

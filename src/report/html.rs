@@ -90,13 +90,13 @@ struct Row {
 }
 
 /// The page of a run: `lines` are those of `metrics.jsonl`, `recipe` the resolved one, `watched` what the run was watched for,
-/// `comparison` the section of what it measured before, while and after it trained.
+/// `comparison` what it measured before, while and after it trained, whose verdict stands first.
 pub fn render(
     title: &str,
     lines: &[Value],
     recipe: &toml::Table,
     watched: &Watched,
-    comparison: Option<&str>,
+    comparison: Option<&pages::Section>,
 ) -> String {
     let mut environment = Environment::new();
     // The ending of the name turns on the escaping of HTML.
@@ -111,7 +111,8 @@ pub fn render(
     let page = context! {
         title,
         style => pages::STYLE,
-        comparison,
+        verdict => comparison.map(|section| &section.verdict),
+        comparison => comparison.map(|section| &section.body),
         width => WIDTH,
         height => HEIGHT,
         summary => summary(lines),
@@ -362,11 +363,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_run_measured_of_itself_stands_before_its_curves() {
+    fn what_came_of_a_run_stands_first_and_what_it_measured_before_its_curves() {
         let lines = [example(1, "train", 2.0).to_json(), example(2, "train", 1.0).to_json()];
-        let page = render("run", &lines, &toml::Table::new(), &Watched::default(), Some("<p>the comparison</p>"));
+        let compared = pages::Section { verdict: "<p>the verdict</p>".into(), body: "<p>the comparison</p>".into() };
+        let page = render("run", &lines, &toml::Table::new(), &Watched::default(), Some(&compared));
         let (comparison, curve) = (page.find("<p>the comparison</p>"), page.find("<svg"));
         assert!(comparison.is_some() && comparison < curve, "{page}");
+        let (_, below) = page.split_once("</h1>").expect("a title");
+        assert!(below.trim_start().starts_with("<p>the verdict</p>"), "{below}");
     }
 
     #[test]

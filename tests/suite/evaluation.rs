@@ -143,6 +143,66 @@ fn held_out_rows_have_the_nll_of_a_runs_evaluation() {
     assert_ne!(lines[6]["nll"], lines[0]["nll"]);
 }
 
+/// Bits of the text by its bytes: what tokens are made of it, and what the end token costs beside, changes neither.
+#[test]
+fn held_out_likelihood_is_told_by_the_bytes_of_the_text() {
+    let place = Workplace::new();
+    let answers = ["sch\u{f6}n \u{72d0}.", "The fox, the owl and the crab."];
+    let row = |answer| format!("{}\n", json!({"prompt": "Tell me about a fox.\n", "completion": answer}));
+    place.write("rows.jsonl", answers.map(row).concat());
+    place.write("text.jsonl", format!("{}\n", json!({"text": "Two \u{2013} or three."})));
+    let lines = place.trainer("eval builtin:tiny --data rows.jsonl --data text.jsonl --temperatures 1,2").succeeds();
+    let lines = lines.lines();
+    let keys: Vec<&String> = lines[0].as_object().expect("an object").keys().collect();
+    let expected = "model file rows tokens bytes temperature nll perplexity bits_per_byte entropy";
+    assert_eq!(keys, expected.split(' ').collect::<Vec<_>>());
+    let bytes: usize = answers.iter().map(|answer| answer.len()).sum();
+    assert_eq!((&lines[0]["bytes"], &lines[1]["bytes"]), (&json!(bytes), &json!(bytes)));
+    // A text is learned from its second token on.
+    let of_text = number(&lines[2], "/bytes");
+    assert!((10.0..19.0).contains(&of_text), "{}", lines[2]);
+    assert_near(number(&lines[4], "/bytes"), bytes as f64 + of_text, 1e-12);
+    for line in &lines {
+        let bits = number(line, "/nll") * number(line, "/tokens") / std::f64::consts::LN_2;
+        assert_near(number(line, "/bits_per_byte"), bits / number(line, "/bytes"), 1e-12);
+    }
+}
+
+/// Those that are named, in their own order, of every kind of evaluation.
+#[test]
+fn metrics_are_chosen_by_name() {
+    let place = place();
+    let keys = |command: &str, line: usize| {
+        let lines = place.trainer(&format!("eval builtin:tiny {command}")).succeeds().lines();
+        lines[line].as_object().expect("an object").keys().cloned().collect::<Vec<String>>().join(" ")
+    };
+    let exact = "--data targets.jsonl --metrics f8,mass";
+    assert_eq!(keys(exact, 0), "model file line prompt temperature targets mass f8");
+    assert_eq!(keys(exact, 2), "model file line prompt temperature targets mass f8");
+    let held_out = "--data held_out.jsonl --metrics bits_per_byte";
+    assert_eq!(keys(held_out, 0), "model file rows tokens bytes temperature bits_per_byte");
+    let drawn = "--prompts targets.jsonl --n 2 --max-tokens 3 --metrics distinct,pass_at_k --k 1";
+    assert_eq!(keys(drawn, 0), "model file line prompt temperature samples distinct pass_at_k");
+    let mean = "model file line prompt temperature prompts samples distinct pass_at_k judge standard_errors";
+    assert_eq!(keys(drawn, 2), mean);
+    place.write("plain.jsonl", "{\"prompt\": \"Tell me about a fox.\\n\"}\n");
+    let without = "eval builtin:tiny --prompts plain.jsonl --n 2 --max-tokens 3 --metrics distinct,pass_at_k";
+    place.trainer(without).succeeds().says(&["`pass_at_k` is not told"]);
+    let eval = "eval builtin:tiny";
+    for (flags, expected) in [
+        ("--data targets.jsonl --metrics mas", &["there is no metric `mas`", "did you mean `mass`?"][..]),
+        ("--data targets.jsonl --metrics zzzzzzzz", &["one of: mass, loss, ", "bits_per_byte"]),
+        ("--data targets.jsonl --metrics mass,nll", &["`nll` is not measured of rows with `targets`"]),
+        ("--data held_out.jsonl --metrics mass", &["`mass` is not measured of rows without `targets`", "one of: nll"]),
+        ("--data targets.jsonl --metrics distinct", &["`distinct` is not measured of rows with `targets`"]),
+        ("--prompts targets.jsonl --metrics mass", &["`mass` is not measured of samples", "one of: distinct"]),
+        ("--prompts targets.jsonl --metrics distinct --k 1", &["`--k` has no effect", "`pass_at_k`"]),
+        ("--data targets.jsonl --metrics mass --budget 5", &["`--budget` has no effect", "`coverage`"]),
+    ] {
+        place.refuses(&format!("{eval} {flags}"), expected);
+    }
+}
+
 #[test]
 fn what_has_no_effect_or_no_meaning_is_refused() {
     let place = place();

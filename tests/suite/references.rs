@@ -212,6 +212,53 @@ fn any_causal_model_is_an_encoder() {
 }
 
 /// The samples are those of `trainer sample`, and counted alike.
+/// `--chat` asks as `trainer sample --chat` does, and turns of the user are told as it tells them.
+#[test]
+fn what_is_drawn_through_the_chat_template_is_counted_as_a_file_of_it_is() {
+    let place = place();
+    place.write("plain.jsonl", rows([json!({"prompt": "Tell me about a fox."})]));
+    let turn = json!([{"role": "user", "content": "Tell me about a fox."}]);
+    place.write("turns.jsonl", rows([json!({"messages": turn})]));
+    let draws = "--n 3 --max-tokens 8 --seed 5";
+    let of = |prompts: &str| {
+        let sampled = place.trainer(&format!("sample builtin:tiny --prompts {prompts} {draws}")).succeeds().stdout;
+        place.write("samples.jsonl", sampled);
+        let of_file = place.trainer("eval --samples samples.jsonl").succeeds().lines().remove(0);
+        let drawn =
+            place.trainer(&format!("eval builtin:tiny --prompts {prompts} {draws}")).succeeds().lines().remove(0);
+        for (key, value) in of_file.as_object().expect("an object").iter().filter(|(key, _)| *key != "file") {
+            assert_eq!(drawn[key], *value, "{key} of {prompts}");
+        }
+        (drawn["prompt"].clone(), drawn["ead"].clone())
+    };
+    assert_eq!(of("plain.jsonl --chat"), of("turns.jsonl"));
+    assert_ne!(of("plain.jsonl --chat").1, of("plain.jsonl").1, "the chat template has no effect");
+    place.refuses("eval builtin:tiny --data turns.jsonl --chat", &["--chat", "--prompts"]);
+    place.refuses("eval --samples samples.jsonl --template-arguments {}", &["a chat template has no effect"]);
+}
+
+/// Files of prompts are one set: a line for each prompt with its file, one mean over all of them, and a page can be made of it.
+#[test]
+fn prompts_of_several_files_are_measured_together() {
+    let place = place();
+    place.write("a.jsonl", rows([json!({"prompt": "The fox"}), json!({"prompt": "The owl"})]));
+    place.write("b.jsonl", rows([json!({"prompt": "Tell me about a fox.\n"})]));
+    let draws = "--n 4 --max-tokens 6 --seed 5 --temperatures 0.5,1 --vocabulary 50";
+    let lines = |files: &str| place.trainer(&format!("eval builtin:tiny {files} {draws}")).succeeds();
+    let both = lines("--prompts a.jsonl --prompts b.jsonl");
+    place.write("both.jsonl", &both.stdout);
+    let (both, a, b) = (both.lines(), lines("--prompts a.jsonl").lines(), lines("--prompts b.jsonl").lines());
+    assert_eq!((both.len(), a.len(), b.len()), (2 * 4, 2 * 3, 2 * 2));
+    // Of each prompt what the file by itself gives.
+    assert_eq!((&both[..2], &both[2], &both[4..6], &both[6]), (&a[..2], &b[0], &a[3..5], &b[2]));
+    for (all, a, b) in [(&both[3], &a[2], &b[1]), (&both[7], &a[5], &b[3])] {
+        assert_eq!((&all["file"], &all["prompt"], &all["prompts"]), (&Value::Null, &Value::Null, &json!(3)));
+        let mean = |line: &Value| line["distinct"].as_f64().expect("a number");
+        assert!((mean(all) - (2.0 * mean(a) + mean(b)) / 3.0).abs() < 1e-12, "{all}");
+    }
+    place.trainer("report both.jsonl").succeeds();
+}
+
 #[test]
 fn what_is_drawn_here_is_counted_as_a_file_of_it_is() {
     let place = place();

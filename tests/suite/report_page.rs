@@ -103,6 +103,43 @@ fn a_run_is_compared_with_itself_before() {
     place.trainer("report run").fails(&["no evaluation is in the folder"]);
 }
 
+/// What was measured of the samples of a run stands on its page as that of any samples does: in the tables, and pass@k as a
+/// curve. Where nothing is exact it is all there is.
+#[test]
+fn the_samples_of_a_run_are_measured_on_its_page() {
+    let place = Workplace::new();
+    let row = json!({"prompt": "Tell me about a fox.\n", "targets": ["The owl.", "A crab."]});
+    place.write("targets.jsonl", format!("{row}\n"));
+    place.write("prompts.jsonl", "{\"prompt\": \"Tell me about a fox.\\n\"}\n");
+    let run = "run recipe.toml --set train.steps=2 --set eval.samples=6";
+    place.trainer(&format!("{run} --set eval.prompts=targets.jsonl")).succeeds();
+    place.trainer(&format!("{run} --set eval.prompts=prompts.jsonl --set output.dir=other")).succeeds();
+    place.trainer("report run").succeeds();
+    for page in [place.text("run/report.html"), place.text("report.html")] {
+        assert!(page.contains("pass@k against k") && page.contains("<summary>Samples</summary>"), "{page}");
+        let (_, below) = page.split_once("</h1>").expect("a title");
+        assert!(below.trim_start().starts_with("<div class=\"verdict\">"), "the verdict comes first: {below}");
+    }
+    let metrics = place.metrics("run");
+    let last = metrics.iter().rfind(|line| line["split"] == "eval").expect("an evaluation");
+    let (_, numbers) = place
+        .text("run/report.html")
+        .split_once("id=\"numbers\">")
+        .map(|(a, b)| (a.len(), b.to_owned()))
+        .expect("numbers");
+    let numbers: serde_json::Value =
+        serde_json::from_str(numbers.split_once("</script>").expect("its end").0).expect("JSON");
+    let samples = numbers["tables"].as_array().expect("tables").iter().find(|table| table["title"] == "Samples");
+    let rows = samples.expect("a table of samples")["rows"].as_array().expect("rows");
+    for (name, key) in [("pass_at_k@1", "pass_at_k.1"), ("distinct", "distinct"), ("sample_entropy", "entropy")] {
+        let row = rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("{name}"));
+        let cells = row["cells"].as_array().expect("cells");
+        assert_eq!(cells.last().expect("the end")["mean"], last["samples"][key], "{name}");
+    }
+    let other = place.text("other/report.html");
+    assert!(other.contains("There is no verdict") && other.contains("<summary>Samples</summary>"), "{other}");
+}
+
 /// The prompts' rows tell what is valid, wherever the page gets them from, and a file that has gone is told of.
 #[test]
 fn what_is_no_target_is_marked_for_every_prompt_of_a_run_and_of_a_sweep() {

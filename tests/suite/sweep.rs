@@ -141,12 +141,12 @@ fn faults_at_any_point_come_before_the_first_run() {
         ("--grid train.batch_size=4,0,-1", &["(in the run `batch_size=0`)", "(in the run `batch_size=-1`)"]),
         (
             "--grid objective.kind=nll,cdiv --grid objective.alpha=1.2,1.4",
-            &["alpha", "(in the run `kind=nll,alpha=1.2`)", "--grid 'objective={kind="],
+            &["alpha", "(in the run `kind=nll,alpha=1.2`)", "in the grid as `objective={kind="],
         ),
         ("--grid adapter.rnak=4,8", &["`rnak`", "did you mean `adapter.rank`?"]),
         ("--grid seed=1,1", &["`seed` has the value 1 twice"]),
         ("--grid seed=1 --grid seed=2", &["`seed` is given twice"]),
-        ("--grid seed", &["cannot read `--grid seed`", "hint: "]),
+        ("--grid seed", &["`seed` is no key with its values", "--> --grid", "hint: write `KEY=VALUE,VALUE`"]),
         ("--grid seed=1 --set seed=2", &["`seed` is set and in the grid"]),
         ("--grid seed=1 --set output.dir=x", &["`output.dir` has no effect", "`--out`"]),
         ("--grid output.dir=x", &["`output.dir`", "`--out`"]),
@@ -160,6 +160,39 @@ fn faults_at_any_point_come_before_the_first_run() {
         place.refuses(&format!("sweep recipe.toml {arguments}"), expected);
     }
     place.refuses("sweep gone.toml --grid seed=1", &["cannot read the recipe"]);
+}
+
+/// What a recipe says of its sweep is looked at with the recipe, and told by its place there.
+#[test]
+fn check_looks_at_the_sweep_of_a_recipe() {
+    let place = Workplace::new();
+    let with = |lines: &str| place.write("swept.toml", format!("{}\n[sweep]\n{lines}\n", place.text("recipe.toml")));
+    with("grid = ['objective={kind=\"nll\"},{kind=\"cdiv\",alpha=1.4}', \"seed=1,2,3\"]");
+    let plan =
+        "sweep        6 runs of 2 arms, with `trainer sweep`: objective=kind=nll, objective=kind=cdiv,alpha=1.4\n";
+    assert!(place.trainer("check swept.toml").succeeds().stdout.contains(plan));
+    let json = place.trainer("check swept.toml --json").succeeds().json();
+    assert_eq!(json["sweep"]["runs"][5], "objective=kind=cdiv,alpha=1.4,seed=3");
+    let line = place.text("recipe.toml").lines().count() + 3;
+    for (written, expected) in [
+        ("grid = [\"seed\"]", "`seed` is no key with its values"),
+        ("grid = [\"seed=1,1\"]", "`seed` has the value 1 twice"),
+        ("grid = [\"seed=1\", \"seed=2\"]", "`seed` is given twice"),
+        ("grid = [\"seed=1\"]\nbaseline = \"x\"", "there is no arm `x`"),
+        ("grid = [\"seed=1\"]\ntemperatures = [-1]", "must be numbers from 0 up"),
+        ("grid = [\"seed=1\"]\nsample = [\"n=2\"]", "there are no prompts to draw them of"),
+        ("grid = [\"seed=1\"]\nprompts = \"rows.jsonl\"\nmeasure = [\"k=0\"]", "`--k` must be at least 1"),
+        ("grid = [\"seed=1\"]\nprompts = \"rows.jsonl\"\nsample = [\"n=0\"]", "`--n` must"),
+    ] {
+        with(written);
+        // The last key is the one at fault.
+        let place_of = format!("swept.toml:{}", line + written.matches('\n').count());
+        for command in ["check", "sweep"] {
+            place.refuses(&format!("{command} swept.toml"), &[expected, &place_of]);
+        }
+    }
+    with("grid = [\"train.batch_size=4,0\", \"adapter.rnak=4,8\"]");
+    place.refuses("check swept.toml", &["(in 2 of 4 runs", "did you mean `adapter.rank`?"]);
 }
 
 #[test]

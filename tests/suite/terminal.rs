@@ -101,6 +101,39 @@ fn a_person_reads_aligned_words_that_fit_the_terminal() {
     }
 }
 
+/// The table of a sweep and the one that a run ends with: no line is longer than the terminal, and no number is left out.
+#[test]
+fn tables_fit_the_terminal() {
+    let place = Workplace::new();
+    let rows = ["fox", "owl"].map(|animal| {
+        format!("{{\"prompt\": \"Tell me about a {animal}.\\n\", \"targets\": [\"The {animal}.\", \"A {animal}.\"]}}\n")
+    });
+    place.write("targets.jsonl", rows.concat());
+    let short = "--set train.steps=2 --set checkpoint.every=0";
+    let sweep =
+        format!("sweep recipe.toml {short} --grid objective.kind=nll,cdiv --grid seed=1,2 --data targets.jsonl");
+    place.trainer(&sweep).succeeds();
+    for columns in [40, 60, 80, 200] {
+        let sweep = screen(&place, &sweep, columns, &[("TERM", "dumb")]);
+        let run = format!("run recipe.toml {short} --set eval.prompts=targets.jsonl --set eval.samples=0");
+        let run = screen(&place, &format!("{run} --set output.dir=run{columns}"), columns, &[("TERM", "dumb")]);
+        for screen in [&sweep, &run] {
+            for line in lines(screen) {
+                let whole =
+                    ["trainer ", "checkpoints/", ".html", ".jsonl", "{\"", "runs/"].iter().any(|it| line.contains(it));
+                assert!(whole || line.chars().count() <= columns.into(), "{columns}: {line}\n{screen}");
+            }
+        }
+        for name in ["mass", "f8", "f1_8", "coverage.100", "loss", "kind=cdiv", "\u{b1}"] {
+            assert!(sweep.contains(name), "{columns}: {name}\n{sweep}");
+        }
+        for name in ["exactly, of 2 prompts", "before (step 0), T = 1", "precision", "recall (F_8)", "coverage at 100"]
+        {
+            assert!(run.contains(name), "{columns}: {name}\n{run}");
+        }
+    }
+}
+
 #[test]
 fn a_bar_without_colour_shows_how_far_a_run_is() {
     let place = Workplace::new();

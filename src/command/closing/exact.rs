@@ -3,8 +3,10 @@
 
 use checkpoints::Run;
 use faults::{Fault, Place, counted};
-use metrics::frontier::at_precision;
+use metrics::frontier::setting_at;
 use serde_json::Value;
+
+use crate::logging::columns::{Columns, Side};
 
 /// The number of samples whose expected coverage is told.
 const BUDGET: &str = "100";
@@ -25,32 +27,34 @@ struct Point {
     coverage: f64,
 }
 
-/// A table of before and after `step`; empty where the run has measured no targets.
+/// A table of before and after `step`, for a terminal of so many columns; empty where the run has measured no targets.
 ///
 /// # Errors
 /// A file of the run that cannot be read.
-pub(super) fn table(run: &Run, step: u64, temperature: f64) -> Result<String, Fault> {
+pub(super) fn table(run: &Run, step: u64, temperature: f64, columns: Option<usize>) -> Result<String, Fault> {
     let (Some(before), Some(after)) = (Evaluation::read(run, 0)?, Evaluation::read(run, step)?) else {
         return Ok(String::new());
     };
     let at = |points: &[Point]| points.iter().find(|point| point.temperature == temperature).copied();
     let (Some(base), Some(trained)) = (at(&before.points), at(&after.points)) else { return Ok(String::new()) };
-    let mut table = row(
-        &format!("exactly, of {}", counted(before.prompts as u64, "prompt")),
-        ["precision".into(), "recall (F_8)".into(), format!("coverage at {BUDGET}")],
+    let mut rows = vec![
+        row(format!("before (step 0), T = {temperature}"), base),
+        row(format!("after step {step}, T = {temperature}"), trained),
+    ];
+    let equal = at_precision_of(&after.points, base.precision);
+    // Between temperatures that were computed, so about; two decimals are as many as it is known to.
+    rows.extend(
+        equal.map(|equal| row(format!("{} at T = {:.2} or so", equal.words(base.precision), equal.temperature), equal)),
     );
-    table += &row(&format!("before (step 0), T = {temperature}"), base.numbers());
-    table += &row(&format!("after step {step}, T = {temperature}"), trained.numbers());
-    match at_precision_of(&after.points, base.precision) {
-        // Between temperatures that were computed, so about; two decimals are as many as it is known to.
-        Some(equal) => table += &row(&format!("the same at T = {:.2} or so", equal.temperature), equal.numbers()),
-        None => {
-            let [first, .., last] = &after.points[..] else { return Ok(table) };
-            table += &format!(
-                "  no temperature from {} to {} gives the precision of before\n",
-                first.temperature, last.temperature
-            );
-        }
+    let title = format!("exactly, of {}", counted(before.prompts as u64, "prompt"));
+    let head = [title, "precision".into(), "recall (F_8)".into(), format!("coverage at {BUDGET}")];
+    let table = Columns { head: head.into(), rows, keys: 1, side: Side::Right, indent: 2 };
+    let mut table = table.fitted(columns);
+    if let (None, [first, .., last]) = (equal, &after.points[..]) {
+        table += &format!(
+            "  no temperature from {} to {} gives the precision of before\n",
+            first.temperature, last.temperature
+        );
     }
     Ok(table)
 }
@@ -78,8 +82,9 @@ impl Evaluation {
 }
 
 impl Point {
-    fn numbers(&self) -> [String; 3] {
-        [self.precision, self.f8, self.coverage].map(|number| format!("{number:.4}"))
+    /// How its precision is to that of before.
+    fn words(&self, before: f64) -> &'static str {
+        if self.precision > before { "more precise" } else { "the same" }
     }
 
     fn of(line: &Value) -> Option<Self> {
@@ -92,20 +97,56 @@ impl Point {
     }
 }
 
-/// Between the temperatures that were measured, where the precision is this.
+/// The largest recall that there is with this precision or more, between the temperatures that were measured, as the report's
+/// verdict has it; the other numbers are those of the same temperature. A curve may pass a precision twice, and what it has at
+/// the higher temperature is nothing to sample at.
 fn at_precision_of(points: &[Point], precision: f64) -> Option<Point> {
-    let at = |of: fn(&Point) -> f64| {
-        let curve: Vec<(f64, f64)> = points.iter().map(|point| (point.precision, of(point))).collect();
-        at_precision(&curve, precision)
-    };
-    Some(Point {
-        temperature: at(|point| point.temperature)?,
-        precision,
-        f8: at(|point| point.f8)?,
-        coverage: at(|point| point.coverage)?,
-    })
+    let curve: Vec<(f64, f64, f64)> =
+        points.iter().map(|point| (point.temperature, point.precision, point.f8)).collect();
+    let (f8, temperature) = setting_at(&curve, precision, true)?;
+    if let Some(measured) = points.iter().find(|point| point.temperature == temperature) {
+        return Some(*measured);
+    }
+    let pair = points.windows(2).find(|pair| pair[0].temperature < temperature && temperature < pair[1].temperature)?;
+    let part = (temperature - pair[0].temperature) / (pair[1].temperature - pair[0].temperature);
+    let coverage = pair[0].coverage + part * (pair[1].coverage - pair[0].coverage);
+    Some(Point { temperature, precision, f8, coverage })
 }
 
-fn row(name: &str, [precision, recall, coverage]: [String; 3]) -> String {
-    format!("  {name:<33} {precision:>9}  {recall:>12}  {coverage:>15}\n")
+fn row(name: String, point: Point) -> Vec<String> {
+    let numbers = [point.precision, point.f8, point.coverage].map(|number| format!("{number:.4}"));
+    std::iter::once(name).chain(numbers).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(numbers: &[(f64, f64, f64, f64)]) -> Vec<Point> {
+        let point = |(temperature, precision, f8, coverage): &(f64, f64, f64, f64)| Point {
+            temperature: *temperature,
+            precision: *precision,
+            f8: *f8,
+            coverage: *coverage,
+        };
+        numbers.iter().map(point).collect()
+    }
+
+    /// The precision .6 is passed at T = .75 on the way up and at T = 1.5 on the way down: all numbers are of one of these.
+    #[test]
+    fn all_numbers_are_those_of_one_temperature() {
+        let curve = points(&[(0.5, 0.5, 0.1, 0.9), (1.0, 0.7, 0.4, 0.5), (2.0, 0.5, 0.3, 0.1)]);
+        let found = at_precision_of(&curve, 0.6).expect("reached");
+        // With more precision there is more recall: T = 1 was measured, and is better than either crossing.
+        assert_eq!((found.temperature, found.precision, found.f8, found.coverage), (1.0, 0.7, 0.4, 0.5));
+        assert_eq!(found.words(0.6), "more precise");
+        let falls = points(&[(0.5, 0.9, 0.2, 0.1), (1.0, 0.7, 0.4, 0.3), (2.0, 0.5, 0.8, 0.2)]);
+        let found = at_precision_of(&falls, 0.6).expect("reached");
+        let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-12, "{found} is not {expected}");
+        near(found.temperature, 1.5);
+        near(found.f8, 0.6);
+        near(found.coverage, 0.25);
+        assert_eq!((found.precision, found.words(0.6)), (0.6, "the same"));
+        assert!(at_precision_of(&falls, 0.95).is_none());
+    }
 }

@@ -38,6 +38,8 @@ enum Meaning {
 /// How the samples of several prompts are counted.
 pub(super) struct Counting<'a> {
     registry: Registry,
+    /// False where the user has chosen some of them.
+    all: bool,
     ks: Vec<usize>,
     vocabulary: usize,
     meaning: Meaning,
@@ -130,7 +132,16 @@ impl<'a> Counting<'a> {
             _ => Meaning::Exact,
         };
         let vocabulary = arguments.vocabulary.unwrap_or_else(|| different_words(all()));
-        Ok(Self { registry: Registry::default(), ks, vocabulary, meaning, encoder, vectors, without })
+        Ok(Self {
+            registry: arguments.registry(),
+            all: arguments.metrics.is_empty(),
+            ks,
+            vocabulary,
+            meaning,
+            encoder,
+            vectors,
+            without,
+        })
     }
 
     /// The numbers of the prompt at `index`.
@@ -152,7 +163,7 @@ impl<'a> Counting<'a> {
         for metric in &self.registry.samples {
             line.extend((metric.measure)(&samples).map(|measured| (metric.name.into(), json!(measured))));
         }
-        line.extend(sizes.map(|sizes| ("clusters".into(), json!(sizes))));
+        line.extend(sizes.filter(|_| self.all).map(|sizes| ("clusters".into(), json!(sizes))));
         line.extend(self.without.as_ref().map(|without| ("without_verdict".into(), json!(without[index]))));
         Counted { line, classes }
     }

@@ -3,6 +3,7 @@
 use datasets::Example;
 use faults::json::to_line;
 use faults::{Fault, Faults};
+use metrics::Likelihood;
 use metrics::temperature::Sampler;
 use serde_json::{Value, json};
 
@@ -21,61 +22,56 @@ const OF_PROMPTS: &str = "measure the others by themselves, without it; `--promp
 /// Rows are padded to a multiple of this.
 const MULTIPLE: usize = 8;
 
-/// Sums over learned tokens under one sampler.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sums {
-    nll: f64,
-    entropy: f64,
-}
-
 /// A line for each file and temperature, then one for each temperature and all files.
 pub(super) fn run(measuring: &Measuring<'_>, examples: &[Example]) -> Result<(), Faults> {
-    let mut all = vec![Sums::default(); measuring.samplers.len()];
-    let (mut rows, mut tokens) = (0, 0);
+    let mut all = vec![Likelihood::default(); measuring.samplers.len()];
+    let mut rows = 0;
     for file in examples.chunk_by(|a, b| a.file == b.file) {
-        let mut sums = vec![Sums::default(); measuring.samplers.len()];
-        let mut learned = 0;
-        for batch in batches(file, AT_ONCE, MULTIPLE, None) {
-            learned += batch.tokens_learned();
-            let found = scores(&measuring.model.decoder, &batch, &measuring.samplers, Entropies::Wanted);
-            for (sums, (log_q, entropy)) in sums.iter_mut().zip(found.log_q.iter().zip(&found.entropy)) {
-                sums.nll -= log_q.iter().sum::<f64>();
-                sums.entropy += entropy.iter().sum::<f64>();
-            }
-        }
-        if sums.iter().any(|sums| !sums.nll.is_finite()) {
-            return Err(Fault::new("the model's loss is not finite")
-                .at(file[0].place())
-                .hint("its weights are not finite: take another checkpoint")
-                .into());
-        }
-        for ((sampler, all), sums) in measuring.samplers.iter().zip(&mut all).zip(&sums) {
-            all.nll += sums.nll;
-            all.entropy += sums.entropy;
-            write(measuring, json!(&*file[0].file), (file.len(), learned), sampler, *sums)?;
+        let found = of_file(measuring, file)?;
+        for ((sampler, all), found) in measuring.samplers.iter().zip(&mut all).zip(found) {
+            all.add(found);
+            write(measuring, json!(&*file[0].file), file.len(), sampler, &found)?;
         }
         rows += file.len();
-        tokens += learned;
     }
-    for (sampler, sums) in measuring.samplers.iter().zip(all) {
-        write(measuring, Value::Null, (rows, tokens), sampler, sums)?;
+    for (sampler, found) in measuring.samplers.iter().zip(all) {
+        write(measuring, Value::Null, rows, sampler, &found)?;
     }
     Ok(())
+}
+
+/// The sums of a file's rows under each sampler.
+fn of_file(measuring: &Measuring<'_>, file: &[Example]) -> Result<Vec<Likelihood>, Fault> {
+    let tokenizer = &measuring.model.tokenizer;
+    let bytes = file.iter().map(|row| row.learned_bytes(tokenizer)).sum::<Result<usize, Fault>>()?;
+    let mut sums = vec![Likelihood { bytes, ..Likelihood::default() }; measuring.samplers.len()];
+    for batch in batches(file, AT_ONCE, MULTIPLE, None) {
+        let found = scores(&measuring.model.decoder, &batch, &measuring.samplers, Entropies::Wanted);
+        for (sums, (log_q, entropy)) in sums.iter_mut().zip(found.log_q.iter().zip(&found.entropy)) {
+            sums.tokens += batch.tokens_learned();
+            sums.nll -= log_q.iter().sum::<f64>();
+            sums.entropy += entropy.iter().sum::<f64>();
+        }
+    }
+    if sums.iter().any(|sums| !sums.nll.is_finite()) {
+        return Err(Fault::new("the model's loss is not finite")
+            .at(file[0].place())
+            .hint("its weights are not finite: take another checkpoint"));
+    }
+    Ok(sums)
 }
 
 fn write(
     measuring: &Measuring<'_>,
     file: Value,
-    (rows, tokens): (usize, usize),
+    rows: usize,
     sampler: &Sampler,
-    sums: Sums,
+    found: &Likelihood,
 ) -> Result<(), Fault> {
-    let place = [("file", file), ("rows", json!(rows)), ("tokens", json!(tokens))];
-    let mut line = beginning(measuring.name, place, sampler);
-    let nll = sums.nll / tokens as f64;
-    line.insert("nll".into(), json!(nll));
-    line.insert("perplexity".into(), json!(nll.exp()));
-    line.insert("entropy".into(), json!(sums.entropy / tokens as f64));
+    let sizes = [("rows", json!(rows)), ("tokens", json!(found.tokens)), ("bytes", json!(found.bytes))];
+    let mut line = beginning(measuring.name, [("file", file)].into_iter().chain(sizes), sampler);
+    let registry = measuring.arguments.registry();
+    line.extend(registry.likelihood.iter().map(|metric| (metric.name.into(), json!((metric.measure)(found)))));
     print(&format!("{}\n", to_line(&Value::Object(line))))
 }
 

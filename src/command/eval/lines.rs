@@ -8,6 +8,7 @@ use faults::json::to_line;
 use serde_json::{Map, Value};
 
 use super::Arguments;
+use super::chosen;
 use super::counted::{Counted, Counting, refuse_mixtures, tell_of_ceilings};
 use super::encoder::{Located, TextEncoder};
 use super::exact_match::ExactMatch;
@@ -70,14 +71,14 @@ impl Found {
     }
 }
 
-/// A line for each prompt, which begins as `head` says, the mean over the prompts, and with references a line about both.
+/// A line for each prompt, which begins as `head` says of it by its place among them, the mean over the prompts, and with references a line about both.
 ///
 /// # Errors
 /// Samples of different kinds, a judge that fails, or texts that cannot be embedded.
 pub(super) fn write(
     sampled: &mut [Sampled],
     origin: &Origin<'_>,
-    head: &dyn Fn(&Sampled) -> Map<String, Value>,
+    head: &dyn Fn(usize, &Sampled) -> Map<String, Value>,
     tools: &mut Tools,
     arguments: &Arguments,
 ) -> Result<(), Faults> {
@@ -92,7 +93,7 @@ pub(super) fn write(
     let (mut lines, mut classes) = (Vec::with_capacity(sampled.len()), Vec::with_capacity(sampled.len()));
     for (index, prompt) in sampled.iter().enumerate() {
         let Counted { line, classes: of_prompt } = counting.measure(index, prompt);
-        let mut whole = head(prompt);
+        let mut whole = head(index, prompt);
         whole.extend(line.clone());
         print(&format!("{}\n", to_line(&Value::Object(whole))))?;
         lines.push(line);
@@ -102,6 +103,7 @@ pub(super) fn write(
     mean.extend(counting.mean(&lines));
     print(&format!("{}\n", to_line(&Value::Object(mean))))?;
     tell_of_ceilings(&lines);
+    chosen::tell_of_missing(&lines, arguments);
     if let (Some(references), Some(encoder), Some(embedded)) = (&tools.references, &tools.encoder, counting.embedded())
     {
         let mut line = origin.head.clone();

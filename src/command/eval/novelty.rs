@@ -22,13 +22,13 @@ const SCORES: &str = "scores.jsonl";
 pub(super) fn check(arguments: &Arguments) -> Result<(), Fault> {
     let Some(folder) = &arguments.novelty_bench else { return Ok(()) };
     let sets = match &arguments.samples[..] {
-        [] => arguments.model.len() * arguments.prompts.len() * arguments.temperatures.len(),
+        [] => arguments.model.len() * arguments.temperatures.len(),
         files => files.len(),
     };
     if sets > 1 {
         return Err(Fault::new(format!("`--novelty-bench` takes one set of samples, and there are {sets}"))
             .at(argument("novelty-bench"))
-            .hint("one model, file and temperature for each folder"));
+            .hint("one model and temperature, or one file of samples, for each folder"));
     }
     for name in [GENERATIONS, PARTITIONS, SCORES] {
         let path = folder.join(name);

@@ -1,13 +1,16 @@
 //! `trainer eval MODEL.. --prompts FILE`: samples drawn on the spot, counted as those of files are.
 
-use datasets::{Asked, PromptRow, Sampled, read_prompts};
+use std::path::PathBuf;
+
+use datasets::{PromptRow, Prompts, Sampled, read_prompts};
 use faults::{Causes, Fault, Faults, Place};
 use metrics::temperature::Sampler;
 use serde_json::{Map, Value, json};
 
 use super::lines::{self, Origin, Tools};
 use super::{Arguments, Measuring};
-use crate::command::flags::of_command_line;
+use crate::command::flags::{in_flags, of_command_line};
+use crate::command::sample::prompt_json;
 use crate::evaluation::lines::beginning;
 use crate::report::progress::Counter;
 use crate::sampling::{DecoderRows, Sample, Settings, question, sample_all};
@@ -16,34 +19,41 @@ use crate::sampling::{DecoderRows, Sample, Settings, question, sample_all};
 ///
 /// # Errors
 /// Files that cannot be read, and rows without a question.
-pub(super) fn read(arguments: &Arguments) -> Result<Vec<Vec<PromptRow>>, Faults> {
-    let read = |file| read_prompts(file, &arguments.rename, false).map(|prompts| prompts.rows).map_err(of_command_line);
-    arguments.prompts.iter().map(|file| read(file)).collect()
+pub(super) fn read(arguments: &Arguments) -> Result<Vec<Prompts>, Faults> {
+    let read = |file: &PathBuf| read_prompts(file, &arguments.rename, arguments.chat).map_err(of_command_line);
+    arguments.prompts.iter().map(read).collect()
 }
 
-/// The lines of one model: for each file and temperature those of its prompts, then the mean over them.
-pub(super) fn run(measuring: &Measuring<'_>, files: &[Vec<PromptRow>], tools: &mut Tools) -> Result<(), Faults> {
+/// The lines of one model: for each temperature those of the prompts of all files, then the mean over them.
+pub(super) fn run(measuring: &Measuring<'_>, files: &[Prompts], tools: &mut Tools) -> Result<(), Faults> {
     let arguments = measuring.arguments;
-    for (path, rows) in arguments.prompts.iter().zip(files) {
-        let asked = encoded(measuring, rows)?;
-        for sampler in &measuring.samplers {
-            let mut sampled = draw(measuring, rows, &asked, sampler)?;
-            let file = json!(path.display().to_string());
-            let place = |prompt: Value, line: Value| vec![("file", file.clone()), ("line", line), ("prompt", prompt)];
-            let head = |prompt: &Sampled| {
-                let asked = prompt.prompt.clone().unwrap_or_else(|| prompt.name.clone());
-                let line = match &prompt.place {
-                    Place::Line { line, .. } | Place::Element { line, .. } => json!(line),
-                    _ => Value::Null,
-                };
-                let mut head = beginning(measuring.name, place(asked, line), sampler);
-                head.extend((prompt.key == "id").then(|| ("id".into(), prompt.name.clone())));
-                head
-            };
-            let of_all = beginning(measuring.name, place(Value::Null, Value::Null), sampler);
-            let origin = Origin { path, model: Some(measuring.name), head: of_all };
-            lines::write(&mut sampled, &origin, &head, tools, arguments)?;
+    let names: Vec<String> = arguments.prompts.iter().map(|path| path.display().to_string()).collect();
+    for notice in files.iter().flat_map(|file| file.notices(&measuring.model.tokenizer)) {
+        tracing::warn!("{}", in_flags(&notice.to_string()));
+    }
+    let asked = files.iter().map(|file| encoded(measuring, &file.rows)).collect::<Result<Vec<_>, Faults>>()?;
+    for sampler in &measuring.samplers {
+        // Of each file what `trainer sample` draws of it.
+        let (mut sampled, mut of_files) = (Vec::new(), Vec::new());
+        for (file, (Prompts { rows, .. }, asked)) in files.iter().zip(&asked).enumerate() {
+            sampled.extend(draw(measuring, rows, asked, sampler)?);
+            of_files.resize(sampled.len(), file);
         }
+        let place = |file: Value, line: Value, prompt: Value| [("file", file), ("line", line), ("prompt", prompt)];
+        let head = |index: usize, prompt: &Sampled| {
+            let asked = prompt.prompt.clone().unwrap_or_else(|| prompt.name.clone());
+            let line = match &prompt.place {
+                Place::Line { line, .. } | Place::Element { line, .. } => json!(line),
+                _ => Value::Null,
+            };
+            let mut head = beginning(measuring.name, place(json!(names[of_files[index]]), line, asked), sampler);
+            head.extend((prompt.key == "id").then(|| ("id".into(), prompt.name.clone())));
+            head
+        };
+        let file = if names.len() == 1 { json!(names[0]) } else { Value::Null };
+        let of_all = beginning(measuring.name, place(file, Value::Null, Value::Null), sampler);
+        let origin = Origin { path: &arguments.prompts[0], model: Some(measuring.name), head: of_all };
+        lines::write(&mut sampled, &origin, &head, tools, arguments)?;
     }
     Ok(())
 }
@@ -97,10 +107,7 @@ pub(super) fn settings(arguments: &Arguments, sampler: &Sampler, seed: u64) -> S
 
 /// The samples of a prompt as a file of them would say, the prompt's other columns with each.
 fn sampled(row: &PromptRow, samples: &[Sample]) -> Sampled {
-    let asked = match &row.asked {
-        Asked::Text(text) => json!(format!("{text}{}", row.beginning)),
-        Asked::Conversation(conversation) => json!(conversation.messages),
-    };
+    let asked = prompt_json(row);
     let place = row.place.clone().unwrap_or_else(|| Place::Named("--prompts".into()));
     let of_sample = |(index, sample): (usize, &Sample)| {
         let mut whole: Map<String, Value> = row.columns.clone();

@@ -40,6 +40,8 @@ pub(super) struct References {
     all: Vec<Reference>,
     protocol: Protocol,
     seed: u64,
+    /// The numbers that are told.
+    registry: Registry,
 }
 
 /// Texts with their vectors.
@@ -88,7 +90,7 @@ impl References {
         };
         refuse_few(side.texts.len(), &protocol, "reference", &file)?;
         let cut = encoder.cut(&side.texts)?;
-        Ok(Self { file, side, empty, cut, all, protocol, seed: arguments.seed() })
+        Ok(Self { file, side, empty, cut, all, protocol, seed: arguments.seed(), registry: arguments.registry() })
     }
 
     /// The numbers of samples against them. `origin` is where the samples come from.
@@ -117,7 +119,7 @@ impl References {
         let mut line = Map::new();
         line.insert("references".into(), json!(self.file.display().to_string()));
         line.insert("texts".into(), json!(texts));
-        line.extend(numbers(&compared));
+        line.extend(self.numbers(&compared));
         line.insert("expected_coverage".into(), json!(expected_coverage(texts, texts, self.protocol.neighbours)));
         line.insert("ceiling".into(), self.ceiling(texts, &real));
         line.insert("floor".into(), self.floor(texts, &real));
@@ -136,6 +138,11 @@ impl References {
         line.insert("seed".into(), json!(self.seed));
         line.insert("encoder".into(), encoder.describe());
         Ok(line)
+    }
+
+    fn numbers(&self, compared: &Compared) -> Map<String, Value> {
+        let metrics = self.registry.compared.iter();
+        metrics.map(|metric| (metric.name.into(), json!((metric.measure)(compared)))).collect()
     }
 
     /// The texts of a side in an order of the seed: the longer side is cut at its end.
@@ -198,7 +205,7 @@ impl References {
         let Some(compared) = self.compared(real, fake) else { return Value::Null };
         let mut line = Map::new();
         line.insert("texts".into(), json!(real.1.len()));
-        line.extend(numbers(&compared));
+        line.extend(self.numbers(&compared));
         Value::Object(line)
     }
 
@@ -296,11 +303,6 @@ fn tell_of_lengths(samples: &BTreeMap<&str, usize>, references: &BTreeMap<&str, 
              compared"
         );
     }
-}
-
-fn numbers(compared: &Compared) -> Map<String, Value> {
-    let registry = Registry::default();
-    registry.compared.iter().map(|metric| (metric.name.into(), json!((metric.measure)(compared)))).collect()
 }
 
 fn named(name: &Value) -> String {

@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Faults> {
     let mut tools = Found::of(arguments)?.load(arguments)?;
     for (path, Samples { mut prompts, .. }) in arguments.samples.iter().zip(files) {
         let file = json!(path.display().to_string());
-        let head = |prompt: &Sampled| {
+        let head = |_: usize, prompt: &Sampled| {
             let mut head = Map::new();
             head.insert("file".into(), file.clone());
             head.insert(prompt.key.into(), prompt.name.clone());

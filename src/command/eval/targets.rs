@@ -19,7 +19,8 @@ use crate::evaluation::{BUDGETS, outcomes};
 /// A line for each prompt and temperature, then one for each temperature and all prompts.
 pub(super) fn run(measuring: &Measuring<'_>, examples: &[Example], tools: &mut Tools) -> Result<(), Faults> {
     let budgets: BTreeSet<usize> = BUDGETS.iter().chain(&measuring.arguments.budget).copied().collect();
-    let lines = Lines::new(measuring.name, budgets.into_iter().collect());
+    let registry = measuring.arguments.registry();
+    let lines = Lines::new(measuring.name, budgets.into_iter().collect(), registry);
     let prompts = prompts(examples);
     let drawn = drawn(measuring, examples, &prompts, tools)?;
     // Of each temperature, the outcomes of each prompt.

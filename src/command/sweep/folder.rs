@@ -54,7 +54,7 @@ impl Sweep {
     /// # Errors
     /// As [`grid::points`].
     pub(super) fn points(&self) -> Result<Vec<Point>, Faults> {
-        grid::points(&self.grid, &stem(Path::new(&self.recipe)))
+        grid::points(&self.grid, &stem(Path::new(&self.recipe)), &argument("grid"))
     }
 }
 

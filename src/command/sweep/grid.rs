@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use faults::{Fault, Faults};
+use faults::{Fault, Faults, Place};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-
-use crate::command::argument;
 
 /// The keys whose values make runs of one arm: of a recipe, and of what samples a model.
 const SEEDS: [&str; 2] = ["seed", "sample.seed"];
@@ -54,11 +52,13 @@ impl Axis {
     /// # Errors
     /// No key, no value, or a value twice.
     pub(super) fn parse(written: &str) -> Result<Self, Fault> {
-        let example = "write `--grid KEY=VALUE,VALUE`, for example `--grid objective.alpha=1.1,1.2`";
+        let example = "write `KEY=VALUE,VALUE`, for example `objective.alpha=1.1,1.2`";
         let pair = written.split_once('=').map(|(key, values)| (key.trim(), values));
         let (key, values) = pair
             .filter(|(key, values)| !key.is_empty() && !values.trim().is_empty() && !written.contains('\n'))
-            .ok_or_else(|| Fault::new(format!("cannot read `--grid {written}`")).hint(example))?;
+            .ok_or_else(|| {
+                Fault::new(format!("`{}` is no key with its values", written.escape_debug())).hint(example)
+            })?;
         if key == "output.dir" {
             let hint = "each run has its own folder in that of the sweep: `--out` says where that is";
             return Err(Fault::new("`output.dir` cannot be a key of the grid").hint(hint));
@@ -144,12 +144,12 @@ fn read(text: &str) -> Value {
 const MOST_POINTS: usize = 10_000;
 
 /// Every point, the last key changing fastest, but the seed fastest of all: runs of one arm stand together. `recipe` names
-/// the arm of a grid of seeds alone.
+/// the arm of a grid of seeds alone, and the grid stands at `place`.
 ///
 /// # Errors
 /// A key twice, and points whose names are too long or the same.
-pub(super) fn points(axes: &[Axis], recipe: &str) -> Result<Vec<Point>, Faults> {
-    let fault = |message: String| Fault::new(message).at(argument("grid"));
+pub(super) fn points(axes: &[Axis], recipe: &str, place: &Place) -> Result<Vec<Point>, Faults> {
+    let fault = |message: String| Fault::new(message).at(place.clone());
     let mut seen = BTreeSet::new();
     let twice = axes.iter().filter(|axis| !seen.insert(&axis.key));
     let hint = "give all its values at once, with commas between them";
@@ -168,7 +168,7 @@ pub(super) fn points(axes: &[Axis], recipe: &str) -> Result<Vec<Point>, Faults> 
         for point in &points {
             for (value, text) in axis.values.iter().zip(&axis.written) {
                 let mut next = point.clone();
-                let part = format!("{word}={}", plain(text));
+                let part = format!("{word}={}", named(text));
                 next.name = joined(&point.name, &part);
                 if !axis.is_seed() {
                     next.arm = joined(&point.arm, &part);
@@ -209,6 +209,12 @@ fn word(key: &str, axes: &[Axis]) -> String {
     plain(&if alike > 1 { key.into() } else { last(key) })
 }
 
+/// A value in the name of a run; one of which nothing would be left, as an empty list, has a word.
+fn named(value: &str) -> String {
+    let kept = plain(value);
+    if kept.is_empty() { "none".into() } else { kept }
+}
+
 /// A text as a part of a file's name: what separates folders is a `-`, and all else that shells or systems read is left out.
 fn plain(text: &str) -> String {
     let keep = |c: char| match c {
@@ -225,6 +231,10 @@ mod tests {
 
     fn axes(written: &[&str]) -> Vec<Axis> {
         written.iter().map(|written| Axis::parse(written).expect("a key with values")).collect()
+    }
+
+    fn of(axes: &[Axis], recipe: &str) -> Result<Vec<Point>, Faults> {
+        points(axes, recipe, &Place::Named("the grid".into()))
     }
 
     #[test]
@@ -259,7 +269,7 @@ mod tests {
 
     #[test]
     fn runs_of_one_arm_stand_together_wherever_the_seed_is_written() {
-        let points = points(&axes(&["seed=1,2", "objective.kind=nll,cdiv"]), "recipe").expect("points");
+        let points = of(&axes(&["seed=1,2", "objective.kind=nll,cdiv"]), "recipe").expect("points");
         let names: Vec<(&str, &str)> = points.iter().map(|point| (&*point.name, &*point.arm)).collect();
         let expected = [
             ("kind=nll,seed=1", "kind=nll"),
@@ -274,16 +284,18 @@ mod tests {
 
     #[test]
     fn names_are_told_apart_and_fit_into_a_folder() {
-        let two = points(&axes(&["adapter.kind=lora,dora", "objective.kind=nll"]), "r").expect("points");
+        let two = of(&axes(&["adapter.kind=lora,dora", "objective.kind=nll"]), "r").expect("points");
         assert_eq!(two[1].name, "adapter.kind=dora,objective.kind=nll");
-        let seeds = points(&axes(&["seed=1,2"]), "my recipe").expect("points");
+        let seeds = of(&axes(&["seed=1,2"]), "my recipe").expect("points");
         assert_eq!((&*seeds[1].name, &*seeds[1].arm), ("seed=2", "myrecipe"));
-        let paths = points(&axes(&["model.path=org/a,../b"]), "r").expect("points");
+        let paths = of(&axes(&["model.path=org/a,../b"]), "r").expect("points");
         assert_eq!(paths[1].name, "path=..-b");
-        let message = points(&axes(&["model.path=a/b,a-b"]), "r").expect_err("one name").to_string();
+        let message = of(&axes(&["model.path=a/b,a-b"]), "r").expect_err("one name").to_string();
         assert!(message.contains("two runs would have the name `path=a-b`"), "{message}");
+        let lists = of(&axes(&["auxiliary=[],[{kind=\"mtp\"}]"]), "r").expect("points");
+        assert_eq!((&*lists[0].name, &*lists[1].name), ("auxiliary=none", "auxiliary=kind=mtp"));
         let long = format!("model.path={}", "x".repeat(300));
-        assert!(points(&axes(&[&long]), "r").expect_err("a long name").to_string().contains("longer than 200 bytes"));
+        assert!(of(&axes(&[&long]), "r").expect_err("a long name").to_string().contains("longer than 200 bytes"));
     }
 
     #[test]
@@ -291,16 +303,16 @@ mod tests {
         let before = axes(&["objective.alpha=1.4,2"]);
         let mut now = axes(&["objective.alpha=1.40,1.2,2"]);
         keep_written(&mut now, &before);
-        let names: Vec<String> = points(&now, "r").expect("points").into_iter().map(|point| point.name).collect();
+        let names: Vec<String> = of(&now, "r").expect("points").into_iter().map(|point| point.name).collect();
         assert_eq!(names, ["alpha=1.4", "alpha=1.2", "alpha=2"]);
     }
 
     #[test]
     fn what_is_no_grid_is_refused() {
         for (written, named) in [
-            ("alpha", "cannot read `--grid alpha`"),
-            ("=1", "cannot read"),
-            ("alpha=", "cannot read"),
+            ("alpha", "`alpha` is no key with its values"),
+            ("=1", "no key with"),
+            ("alpha=", "no key with"),
             ("alpha=1,,2", "is empty"),
             ("seed=1,2,1", "the value 1 twice"),
             ("output.dir=a,b", "`output.dir`"),
@@ -310,9 +322,9 @@ mod tests {
         }
         let seeds: Vec<String> = (0..101).map(|seed| seed.to_string()).collect();
         let [a, b] = ["seed", "train.steps"].map(|key| format!("{key}={}", seeds.join(",")));
-        let many = points(&axes(&[&a, &b]), "r").expect_err("too many").to_string();
+        let many = of(&axes(&[&a, &b]), "r").expect_err("too many").to_string();
         assert!(many.contains("the grid has 10201 points, more than 10000"), "{many}");
-        let twice = points(&axes(&["seed=1", "seed=2"]), "r").expect_err("a key twice").to_string();
+        let twice = of(&axes(&["seed=1", "seed=2"]), "r").expect_err("a key twice").to_string();
         assert!(twice.contains("`seed` is given twice"), "{twice}");
     }
 }

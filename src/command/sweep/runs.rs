@@ -17,6 +17,7 @@ use super::folder::{BASE, Folder, RunState, State, Sweep, partial};
 use super::grid::Point;
 use super::sampling;
 use crate::command::announce;
+use crate::logging::terminal;
 
 /// How often it is looked whether a process has ended, and whether it is to.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -138,7 +139,7 @@ impl<'a> Runner<'a> {
             let ended = if self.with_sweep(|sweep| sweep.runs[index].state == State::Done) {
                 Ok(())
             } else if self.folder.is_trained(&point.name) {
-                announce(&format!("{}: measuring", point.name));
+                say(&format!("{}: measuring", point.name));
                 self.log(&point.name).map_err(Undone::from).and_then(|_held| self.measure_run(point))
             } else {
                 Err(error_in(&log).map_or(Undone::Interrupted, Undone::Failed))
@@ -167,17 +168,17 @@ impl<'a> Runner<'a> {
         let point = &self.points[index];
         let place = format!("run {} of {}, {}", index + 1, self.points.len(), point.name);
         if self.with_sweep(|sweep| sweep.runs[index].state == State::Done) {
-            announce(&format!("{place}: done before"));
+            say(&format!("{place}: done before"));
             return Ok(());
         }
         let doing = if self.with_sweep(|sweep| sweep.model.is_some()) { "sampling" } else { "training" };
-        announce(&format!("{place}: {doing}"));
+        say(&format!("{place}: {doing}"));
         let started = Instant::now();
         let ended = self.task(index);
         match &ended {
-            Ok(()) => announce(&format!("{place}: done in {:.1} s", started.elapsed().as_secs_f64())),
-            Err(Undone::Interrupted) => announce(&format!("{place}: stopped")),
-            Err(Undone::Failed(words)) => announce(&format!("{place}: failed: {words}")),
+            Ok(()) => say(&format!("{place}: done in {:.1} s", started.elapsed().as_secs_f64())),
+            Err(Undone::Interrupted) => say(&format!("{place}: stopped")),
+            Err(Undone::Failed(words)) => say(&format!("{place}: failed: {words}")),
         }
         self.note(index, ended)
     }
@@ -430,6 +431,11 @@ fn error_in(log: &Path) -> Option<String> {
     let text = fs_err::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     text.lines().find_map(|line| line.strip_prefix(ERROR)).map(|words| words.trim().to_owned())
+}
+
+/// Tells how far a sweep is, in lines that fit the terminal.
+fn say(words: &str) {
+    announce(&terminal::wrapped(words, terminal::columns(), 2));
 }
 
 #[cfg(test)]

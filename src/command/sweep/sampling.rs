@@ -7,7 +7,7 @@ use faults::{Fault, Faults};
 use super::folder::{Evaluation, RunState, Sampling, Sweep, stem};
 use super::grid::{self, Axis, Point};
 use super::{Arguments, baseline, directory};
-use crate::command::{argument, eval, sample};
+use crate::command::{eval, sample};
 
 /// What keys of the grid begin with that are options of `trainer sample`.
 const PREFIX: &str = "sample.";
@@ -45,15 +45,25 @@ pub(super) fn sampling(arguments: &Arguments, model: &str, points: &[Point]) -> 
     let sets = points.iter().map(|point| &point.set[..]).chain(points.is_empty().then_some(&[][..]));
     for set in sets {
         let found = sample::check_options(model, &prompts, &options(&arguments.sample, set));
-        for fault in found.err().into_iter().flat_map(Faults::into_list) {
+        for fault in found.err().into_iter().flat_map(Faults::into_list).map(|fault| placed(arguments, "sample", fault))
+        {
             if !faults.contains(&fault) {
                 faults.push(fault);
             }
         }
     }
-    faults.extend(eval::check_options(&options(&arguments.measure, &[])).err().into_iter().flat_map(Faults::into_list));
+    let found = eval::check_options(&options(&arguments.measure, &[])).err().into_iter().flat_map(Faults::into_list);
+    faults.extend(found.map(|fault| placed(arguments, "measure", fault)));
     Faults::check(faults)?;
     Ok(Some(Sampling { prompts, options: arguments.sample.clone(), measure: arguments.measure.clone() }))
+}
+
+/// A fault of an option where the recipe has it, if it is the recipe that does.
+fn placed(arguments: &Arguments, name: &str, fault: Fault) -> Fault {
+    match arguments.of_recipe.get(name) {
+        Some(place) => fault.at(place.clone()),
+        None => fault,
+    }
 }
 
 /// The sweep of a model over `axes`, its points, and the folder that it has unless another is named.
@@ -68,23 +78,23 @@ pub(super) fn sweep(arguments: &Arguments, model: &str, axes: Vec<Axis>) -> Resu
         ("temperatures", arguments.temperatures != [1.0]),
     ];
     for (name, _) in of_training.into_iter().filter(|(_, given)| *given) {
-        let fault = Fault::new(format!("`--{name}` has no effect where nothing is trained")).at(argument(name));
+        let fault = Fault::new(format!("`--{name}` has no effect where nothing is trained")).at(arguments.place(name));
         faults
             .push(fault.hint("all keys of the grid are options of `trainer sample`; others are given with `--sample`"));
     }
     if arguments.prompts.is_none() {
-        let fault = Fault::new("there are no prompts to sample").at(argument("prompts"));
+        let fault = Fault::new("there are no prompts to sample").at(arguments.place("prompts"));
         faults.push(fault.hint("name a file of them with `--prompts FILE`"));
     }
     Faults::check(faults)?;
-    let points = grid::points(&axes, &stem(Path::new(model)))?;
+    let points = grid::points(&axes, &stem(Path::new(model)), &arguments.place("grid"))?;
     let samples = sampling(arguments, model, &points)?;
     let seed = |point: &Point| point.settings.get("sample.seed").and_then(serde_json::Value::as_u64).unwrap_or(SEED);
     let sweep = Sweep {
         recipe: model.into(),
         directory: directory()?,
         set: Vec::new(),
-        baseline: baseline(arguments.baseline.as_deref(), &points)?,
+        baseline: baseline(arguments, &points)?,
         runs: points.iter().map(|point| RunState::waiting(point, seed(point))).collect(),
         grid: axes,
         base: None,

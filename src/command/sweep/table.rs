@@ -6,38 +6,19 @@
 
 use std::collections::BTreeMap;
 
+use metrics::Registry;
 use metrics::interval::{Mean, paired};
+use pages::keys::is_measured;
 use serde_json::{Map, Value, json};
 
 use super::folder::BASE;
-
-/// What `trainer eval` says of a line that is no measurement.
-const NO_METRICS: [&str; 18] = [
-    "model",
-    "file",
-    "line",
-    "prompt",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "targets",
-    "rows",
-    "tokens",
-    "prompts",
-    "samples",
-    "prompts_at_ceiling",
-    "prompts_without",
-    "perfect_coverage",
-    "standard_errors",
-    "vocabulary",
-];
+use crate::logging::columns::{Columns, Side};
 
 /// Metrics that a person is shown, where there are any of them; `table.jsonl` has all.
 const SHOWN: [&str; 9] = ["mass", "f8", "f1_8", "coverage.100", "loss", "nll", "pass_at_k.1", "distinct", "vendi"];
 
-/// What is computed of all prompts together, and is no mean over them.
-const JOINT: [&str; 4] = ["f8", "f1", "f1_8", "area"];
+/// What a row of the aligned table is about.
+const KEYS: [&str; 3] = ["arm", "T", "seeds"];
 
 /// Numbers of one model.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -56,7 +37,7 @@ impl Measured {
             // The last line of what was measured of samples counts the prompts.
             line.get("prompts").is_some() || line.get(key).is_some_and(Value::is_null)
         };
-        let mut found = Self::default();
+        let (mut found, registry) = (Self::default(), Registry::default());
         for line in lines.iter().filter(is_total) {
             let temperature = &line["temperature"];
             let at = found.all.iter().position(|(known, _)| known == temperature).unwrap_or_else(|| {
@@ -76,11 +57,13 @@ impl Measured {
             let Some(prompt) = ["id", "prompt"].into_iter().find_map(|key| line.get(key)) else { continue };
             let mut numbers = Vec::new();
             collect("", line, &mut numbers);
-            for (name, number) in numbers.into_iter().filter(|(name, _)| !JOINT.contains(&name.as_str())) {
+            // What is a number of all prompts together is no mean over them, and has no spread over them.
+            for (name, number) in numbers.into_iter().filter(|(name, _)| registry.is_mean(name)) {
                 let of_metric = found.of_prompts.entry((line["temperature"].to_string(), name)).or_default();
                 // The file of rows, which all runs have in common; samples of each run have a file of their own.
                 let file = line.get("model").map_or(&Value::Null, |_| &line["file"]);
-                of_metric.insert(format!("{file} {prompt}"), number);
+                // A prompt may stand in several lines.
+                of_metric.insert(format!("{file} {} {prompt}", line.get("line").unwrap_or(&Value::Null)), number);
             }
         }
         found
@@ -105,7 +88,7 @@ impl Measured {
 /// The numbers of an object, those inside of others under both names, as in `coverage.100`.
 fn collect(prefix: &str, value: &Value, numbers: &mut Vec<(String, f64)>) {
     let Value::Object(object) = value else { return };
-    for (key, value) in object.iter().filter(|(key, _)| !prefix.is_empty() || !NO_METRICS.contains(&key.as_str())) {
+    for (key, value) in object.iter().filter(|(key, _)| !prefix.is_empty() || is_measured(key)) {
         let name = format!("{prefix}{key}");
         match value.as_f64() {
             Some(number) => numbers.push((name, number)),
@@ -235,12 +218,11 @@ impl<'a> Table<'a> {
     }
 
     /// The most telling metrics, aligned, for a person; `base` is the model before training.
-    pub(super) fn aligned(&self, base: Option<&Measured>) -> String {
+    pub(super) fn aligned(&self, base: Option<&Measured>, columns: Option<usize>) -> String {
         let Some(first) = self.rows.first().map(|row| &row.measured) else { return String::new() };
         let metrics: Vec<&str> =
             SHOWN.into_iter().filter(|shown| first.cells().any(|(_, name)| name == *shown)).collect();
-        let mut rows =
-            vec![["arm", "T", "seeds"].into_iter().chain(metrics.iter().copied()).map(String::from).collect()];
+        let mut rows = Vec::new();
         for (temperature, _) in &first.all {
             if let Some(base) = base {
                 let mut row: Vec<String> = vec![BASE.into(), at(temperature), String::new()];
@@ -257,7 +239,8 @@ impl<'a> Table<'a> {
                 rows.push(row);
             }
         }
-        aligned(&rows)
+        let head: Vec<String> = KEYS.into_iter().chain(metrics).map(String::from).collect();
+        Columns { head, rows, keys: KEYS.len(), side: Side::Left, indent: 0 }.fitted(columns)
     }
 }
 
@@ -276,18 +259,6 @@ fn shown(cell: &Cell) -> String {
     });
     let level = cell.over_seeds.half_width().map_or(String::new(), half);
     format!("{:.4}{level}{difference}", cell.over_seeds.mean)
-}
-
-/// Columns side by side, two blanks between them.
-fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        cells.join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
 }
 
 #[cfg(test)]
@@ -386,6 +357,27 @@ mod tests {
         assert_near(&line(&lines, "b", "kl")["difference_prompts_half_width"], 0.0, 1e-12);
     }
 
+    /// The same question in two lines of one file is two prompts, as it is two in the mean of all.
+    #[test]
+    fn a_prompt_that_stands_twice_counts_twice() {
+        let of = |arm: &str, values: [f64; 2]| {
+            let of_line = |(kl, line): (f64, u64)| json!({"model": arm, "file": "f", "line": line, "prompt": "same", "temperature": 1.0, "kl": kl});
+            let mut lines: Vec<Value> = values.into_iter().zip(1..).map(of_line).collect();
+            let mean = (values[0] + values[1]) / 2.0;
+            lines.push(
+                json!({"model": arm, "file": null, "line": null, "prompt": null, "temperature": 1.0, "kl": mean}),
+            );
+            Row { measured: Measured::read(&lines), ..row(arm, 1, 0.0) }
+        };
+        let rows = [of("a", [0.1, 0.2]), of("b", [0.3, 0.8])];
+        let lines = Table::new(&rows, "a").lines();
+        let kl = line(&lines, "b", "kl");
+        assert_eq!(kl["prompts"], 2);
+        assert_near(&kl["difference"], 0.4, 1e-12);
+        // .2 and .6: 12.706205 s / sqrt(2).
+        assert_near(&kl["difference_prompts_half_width"], 12.706_205 * 0.2, 1e-5);
+    }
+
     #[test]
     fn rows_with_targets_and_others_stand_beside_each_other() {
         let lines = [
@@ -419,7 +411,7 @@ mod tests {
     fn a_person_sees_columns() {
         let rows = [row("a", 1, 0.41), row("a", 2, 0.44), row("bb", 1, 0.5), row("bb", 2, 0.55)];
         let base = row("x", 0, 0.3).measured;
-        let text = Table::new(&rows, "a").aligned(Some(&base));
+        let text = Table::new(&rows, "a").aligned(Some(&base), None);
         let expected = "\
 arm   T    seeds  f8                                coverage.100
 base  1.0         0.3000                            0.1500
