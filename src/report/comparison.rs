@@ -12,7 +12,7 @@ use pages::training::Training;
 use pages::{Comparison, UnknownBaseline};
 use serde_json::Value;
 
-use super::metrics::SAMPLES;
+use super::record::SAMPLES;
 
 /// The model before training.
 const BASE: &str = "base";
