@@ -87,7 +87,8 @@ fn targets_of_a_prompt_say_what_is_right() {
     assert_eq!(eval(&place, "").remove(0)["correct"], json!(1));
     // Where some prompts have none, a mean over all would not be one.
     place.write("samples.jsonl", rows(&[sample("owl"), json!({"prompt": "b", "text": "owl"})]));
-    let told = place.trainer("eval --samples samples.jsonl").says(&["1 of 2 prompts have `targets`"]);
+    let told =
+        place.trainer("eval --samples samples.jsonl").says(&["1 of 2 prompts have `targets`, and samples.jsonl"]);
     assert_eq!(told.lines()[0].get("correct"), None);
     // Drawn on the spot the same.
     let drawn = place.trainer("sample builtin:tiny --prompt fox --temperature 0 --max-tokens 4").succeeds();

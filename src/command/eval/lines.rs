@@ -85,7 +85,7 @@ pub(super) fn write(
     let without = tools.judge.as_mut().map(|judge| judge.judge(sampled)).transpose()?;
     match &tools.exact_match {
         Some(exact_match) => exact_match.judge(sampled)?,
-        None if tools.judge.is_none() => find_targets(sampled, origin.path),
+        None if tools.judge.is_none() => find_targets(sampled),
         None => {}
     }
     refuse_mixtures(sampled)?;
@@ -117,17 +117,19 @@ pub(super) fn write(
 }
 
 /// Says which samples are right by the `targets` of their rows, where all have them and nothing else says so.
-fn find_targets(sampled: &mut [Sampled], path: &Path) {
+fn find_targets(sampled: &mut [Sampled]) {
     if sampled.iter().any(|prompt| prompt.correct.is_some() || prompt.texts.is_none()) {
         return;
     }
-    let verdicts: Vec<Vec<bool>> = sampled.iter().filter_map(verdicts).collect();
+    let found: Vec<Option<Vec<bool>>> = sampled.iter().map(verdicts).collect();
+    let without = found.iter().position(Option::is_none);
+    let verdicts: Vec<Vec<bool>> = found.into_iter().flatten().collect();
     if verdicts.is_empty() {
         return;
     }
-    if verdicts.len() < sampled.len() {
-        let (some, of) = (verdicts.len(), sampled.len());
-        tracing::warn!("{}: {some} of {of} prompts have `targets`: what is right is not counted", path.display());
+    if let Some(without) = without {
+        let (some, of, place) = (verdicts.len(), sampled.len(), &sampled[without].place);
+        tracing::warn!("{some} of {of} prompts have `targets`, and {place} has none: what is right is not counted");
         return;
     }
     for (prompt, verdicts) in sampled.iter_mut().zip(verdicts) {
