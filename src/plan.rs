@@ -131,7 +131,6 @@ impl Plan {
         }
         let tokenizer = brought.as_ref().map_or(Ok(tokenizer), Brought::tokenizer)?;
         let tokenizer = tokenizer.with_chat(&chat).map_err(|fault| fault.or_at(place("data")))?;
-        recipe.warnings.extend(tokenizer.remarks());
         let beside = beside::beside(&recipe.data.chat, &tokenizer, brought, files.as_ref())?;
         let encoders: Vec<_> = recipe.auxiliaries.iter().map(encoder).collect::<Result<_, _>>()?;
         let (train, eval) = read.map_or_else(|| rows(&recipe, &config, &tokenizer), Ok)?;
@@ -162,7 +161,7 @@ impl Plan {
             let of_settings = advice::warnings(&recipe, config.hidden_size, steps, steps_per_epoch);
             recipe.warnings.extend(of_settings);
         }
-        recipe.warnings.extend(warning);
+        recipe.warnings.extend(tokenizer.remarks().into_iter().chain(warning));
         let of_adapter = adaptation.warnings(&recipe, &config);
         recipe.warnings.extend(of_adapter);
         Ok(Self {

@@ -328,7 +328,7 @@ impl<'a> Reading<'a> {
         let shape = Shape::of(self.options, first).map_err(|fault| {
             // A column that a row may have could stand in a later one: what is missing here is another.
             let absent = renamed_columns(self.options).find(|column| !first.columns().any(|name| name == *column));
-            absent.map_or(fault, |column| unmet_rename(column, "the file", first.columns()))
+            absent.map_or(fault, |column| unmet_rename(column, "the first row", first.columns()))
         })?;
         unread::refuse_ignored(shape, self.options)?;
         Ok(shape)
@@ -420,7 +420,9 @@ impl<'a> Reading<'a> {
                         .to_owned()
                 }
                 true => format!("`data.end_of_turn = {ending:?}`"),
-                false => "`eos_token_id` in its `generation_config.json`, or `data.train_on`".to_owned(),
+                false => "`data.end_of_turn` to an added token that ends an answer, `eos_token_id` in its \
+                     `generation_config.json`, or `data.train_on`"
+                    .to_owned(),
             };
             fault.hint(format!(
                 "what is learned ends with {ending:?}, but the model stops at {}: set {key}",
@@ -457,7 +459,7 @@ fn renamed_columns(options: &Options) -> impl Iterator<Item = &str> {
     of_rows.map(|(column, _)| column.as_str())
 }
 
-/// `holder` is `the file` or `no row`.
+/// `holder` is `the first row` or `no row`.
 fn unmet_rename<'c>(column: &str, holder: &str, columns: impl Iterator<Item = &'c str> + Clone) -> Fault {
     let has = if holder == "no row" { "has" } else { "does not have" };
     let fault = Fault::new(format!("`data.rename` names the column `{column}`, which {holder} {has}"));

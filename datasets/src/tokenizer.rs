@@ -248,7 +248,11 @@ impl Tokenizer {
             let token = &encoding.get_tokens()[place];
             let message =
                 format!("the text holds the token `{token}`, and the model's embedding has {} rows", self.rows);
-            return Err(self.fault(message).hint("this model was not made for that token; take it out of the text"));
+            let is_of_template = self.chat_template().is_some_and(|source| source.contains(token.as_str()));
+            return Err(self.fault(message).hint(match is_of_template {
+                true => "this model was not made for that token, which its chat template writes: name another template",
+                false => "this model was not made for that token; take it out of the text",
+            }));
         }
         Ok(Encoded {
             ids: encoding.get_ids().to_vec(),

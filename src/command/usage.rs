@@ -1,7 +1,7 @@
 //! A command line that cannot be read, as a fault like every other: what is wrong, with which argument, and what to do.
 
 use std::error::Error as _;
-use std::num::{ParseFloatError, ParseIntError};
+use std::num::{IntErrorKind, ParseFloatError, ParseIntError};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use faults::{Fault, Place};
@@ -27,6 +27,9 @@ pub fn fault(refusal: &clap::Error) -> Fault {
         ErrorKind::ValueValidation => {
             let reason = refusal.source().map(|source| {
                 match (source.downcast_ref::<ParseIntError>(), source.downcast_ref::<ParseFloatError>()) {
+                    (Some(error), _) if *error.kind() == IntErrorKind::Zero => {
+                        "expected a whole number above zero".into()
+                    }
                     (Some(_), _) => "expected a whole number, zero or more".into(),
                     (_, Some(_)) => "expected a number".into(),
                     _ => source.to_string(),

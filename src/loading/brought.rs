@@ -43,7 +43,11 @@ impl Brought {
     /// # Errors
     /// A token of adapter and base with two ids, tokens that the base has no embedding for, files that cannot be read.
     pub fn find(folder: &Path, base: &ModelFiles) -> Result<Option<Self>, Faults> {
-        let own = files_beside(folder)?;
+        Self::of(folder, files_beside(folder)?, base)
+    }
+
+    /// The same of these files.
+    fn of(folder: &Path, own: Vec<File>, base: &ModelFiles) -> Result<Option<Self>, Faults> {
         if own.is_empty() {
             return Ok(None);
         }
@@ -63,7 +67,9 @@ impl Brought {
             Err(faults) => {
                 let reason = faults.list()[0].line();
                 tracing::warn!("what the adapter's folder has for a tokenizer cannot be used, the base's is: {reason}");
-                return Ok(None);
+                // Its chat template and its end tokens may be sound all the same.
+                let (rest, tokens): (Vec<File>, Vec<File>) = own.into_iter().partition(|(name, _)| is_beside(name));
+                return if tokens.is_empty() { Ok(None) } else { Self::of(folder, rest, base) };
             }
         };
         if own.iter().any(|(name, _)| name == TOKENIZER) {
@@ -267,6 +273,11 @@ fn read(folder: &Path, files: &[File]) -> Result<Tokenizer, Faults> {
         .filter_map(|(name, bytes)| Some((folder.join(name).display().to_string(), std::str::from_utf8(bytes).ok()?)))
         .collect();
     Tokenizer::from_texts(&texts.iter().map(|(name, text)| (name.as_str(), *text)).collect::<Vec<_>>())
+}
+
+/// True for a file that says something without a tokenizer of its own.
+fn is_beside(name: &str) -> bool {
+    [TEMPLATE, TEMPLATE_OF_PROCESSOR, GENERATION].contains(&name)
 }
 
 /// True for a file that says which tokens there are.

@@ -260,7 +260,7 @@ fn columns_of_another_name_are_explained_and_renamed() {
     assert_eq!(
         absent,
         [
-            "rows.jsonl:1: `data.rename` names the column `qestion`, which the file does not have hint: did you mean `question`?"
+            "rows.jsonl:1: `data.rename` names the column `qestion`, which the first row does not have hint: did you mean `question`?"
         ]
     );
     // A column that rows may have can stand in a later row, and has to stand in one.

@@ -155,6 +155,15 @@ fn an_end_token_of_its_own_stops_here_and_in_other_programs() {
 }
 
 #[test]
+fn a_template_beside_a_tokenizer_that_is_damaged_is_taken() {
+    for damaged in ["{\"model\": ", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"] {
+        let found = brought(&[(TOKENIZER, damaged), (TEMPLATE, OWN)], &ModelFiles::Embedded);
+        assert_eq!(opened(&found), "[user] hi", "{damaged}");
+        assert!(file(&found, TEMPLATE).is_some() && found.own.len() == 1, "{damaged}");
+    }
+}
+
+#[test]
 fn an_end_that_is_no_token_is_told_of() {
     let foreign = json!({"eos_token_id": [99_999, 2]}).to_string();
     let found = brought(&[(GENERATION, &*foreign)], &ModelFiles::Embedded).tokenizer().expect("a tokenizer");
