@@ -6,7 +6,7 @@ pub mod rows;
 
 use std::path::Path;
 
-use backbone::{Config, Decoder, Identity, ModelFiles, Source, left_out};
+use backbone::{Config, Decoder, Identity, ModelFiles, Source, remarks};
 use burn::tensor::{DType, Device};
 use checkpoints::{Adapter, Checkpoint, find_checkpoint, of_run};
 use datasets::Tokenizer;
@@ -255,7 +255,7 @@ impl Named {
                 adapter.check_base_copies(&weights)?;
                 let mut decoder = load(base.config()?, &weights)?;
                 decoder.attach(adapter, 0.0)?;
-                if let Some(warning) = left_out(adapter, &decoder.config)? {
+                for warning in remarks(adapter, &decoder.config)? {
                     tracing::warn!("{warning}");
                 }
                 let tokenizer = match brought {

@@ -278,20 +278,42 @@ pub fn fitting_modules<'a>(adapter: &'a Adapter, config: &Config) -> Result<Vec<
     Ok(fitting)
 }
 
-/// What to say of an adapter's modules that [`fitting_modules`] leaves out.
+/// What to say of an adapter's modules: of those that [`fitting_modules`] leaves out, and of those that its configuration
+/// names and its file does not have, a sentence each.
 ///
 /// # Errors
 /// Modules that do not fit each other.
-pub fn left_out(adapter: &Adapter, config: &Config) -> Result<Option<String>, Faults> {
+pub fn remarks(adapter: &Adapter, config: &Config) -> Result<Vec<String>, Faults> {
     let modules = adapter.modules()?;
     let beside: Vec<&str> = modules.iter().map(|module| module.path).filter(|path| config.is_beside(path)).collect();
-    Ok(beside.first().map(|first| {
+    let left_out = beside.first().map(|first| {
         format!(
             "left out of the adapter, because they change nothing and are not of the part for text: {} modules, the \
              first `{first}`",
             beside.len()
         )
-    }))
+    });
+    let absent = absent(adapter, &modules, config);
+    let missing = absent.first().map(|first| {
+        format!(
+            "the adapter's file has nothing for {} of the modules that its `target_modules` names, the first `{first}`: they stay \
+             as the base has them",
+            absent.len()
+        )
+    });
+    Ok(left_out.into_iter().chain(missing).collect())
+}
+
+/// The modules that the names of `target_modules` fit and the adapter has no factors for. A pattern may mean others.
+fn absent(adapter: &Adapter, modules: &[Module<'_>], config: &Config) -> Vec<String> {
+    let TargetModules::Names(names) = &adapter.config.target_modules else { return Vec::new() };
+    if adapter.config.exclude_modules.is_some() {
+        return Vec::new();
+    }
+    let is_named = |path: &str| names.iter().any(|name| matches_module(path, name));
+    let is_there = |path: &str| modules.iter().any(|module| module.path == path);
+    let adaptable = config.adaptable().into_iter().map(|(path, _)| path);
+    adaptable.filter(|path| is_named(path) && !is_there(path)).collect()
 }
 
 impl Targets {
@@ -443,7 +465,39 @@ fn dtype_of(data: &TensorData) -> Dtype {
 
 #[cfg(test)]
 mod tests {
-    use super::matches_module;
+    use std::collections::BTreeMap;
+
+    use checkpoints::{Adapter, AdapterConfig, StoredTensor, TargetModules};
+
+    use super::{matches_module, remarks};
+    use crate::ModelFiles;
+
+    /// PEFT's `Found missing adapter keys while loading the checkpoint`.
+    #[test]
+    fn modules_that_the_configuration_names_and_the_file_lacks_are_told() {
+        let config = ModelFiles::Embedded.config().expect("its configuration");
+        let sides: BTreeMap<String, [usize; 2]> = config.adaptable().into_iter().collect();
+        let adapter = |layers: std::ops::Range<usize>| {
+            let mut tensors = BTreeMap::new();
+            for layer in layers {
+                let path = format!("model.layers.{layer}.self_attn.q_proj");
+                let [outputs, inputs] = sides[&path];
+                tensors.insert(Adapter::key_a(&path), StoredTensor::from_f32([2, inputs], &vec![0.1; 2 * inputs]));
+                tensors.insert(Adapter::key_b(&path), StoredTensor::from_f32([outputs, 2], &vec![0.1; 2 * outputs]));
+            }
+            Adapter { config: AdapterConfig::new(2, 4.0, vec!["q_proj".into()]), tensors }
+        };
+        assert_eq!(remarks(&adapter(0..4), &config).expect("modules"), Vec::<String>::new());
+        let told = remarks(&adapter(0..3), &config).expect("modules");
+        let expected =
+            "nothing for 1 of the modules that its `target_modules` names, the first `model.layers.3.self_attn.q_proj`";
+        assert!(told.len() == 1 && told[0].contains(expected), "{told:?}");
+        // Whole paths, as layers that were picked are kept, and patterns name what is there.
+        let mut picked = adapter(0..3);
+        let paths = (0..3).map(|layer| format!("model.layers.{layer}.self_attn.q_proj"));
+        picked.config.target_modules = TargetModules::Names(paths.collect());
+        assert_eq!(remarks(&picked, &config).expect("modules"), Vec::<String>::new());
+    }
 
     #[test]
     fn a_target_matches_a_whole_last_name_only() {

@@ -30,7 +30,7 @@ mod source;
 mod svd;
 mod visibility;
 
-pub use adapter::{AdapterSettings, Targets, fitting_modules, left_out};
+pub use adapter::{AdapterSettings, Targets, fitting_modules, remarks};
 pub use attention::LayerCache;
 pub use block::{Block, block_bytes};
 pub use calibration::Inputs;

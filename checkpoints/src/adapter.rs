@@ -193,9 +193,10 @@ impl Adapter {
     pub fn modules(&self) -> Result<Vec<Module<'_>>, Faults> {
         let mut faults: Vec<Fault> = self.config.broken_patterns().into_iter().map(|(.., fault)| fault).collect();
         let mut parts: BTreeMap<&str, Parts<'_>> = BTreeMap::new();
+        let mut unknown: Vec<&str> = Vec::new();
         for (key, tensor) in &self.tensors {
             let Some((path, part)) = split(key) else {
-                faults.push(unknown_key(key));
+                unknown.push(key);
                 continue;
             };
             if part == COPY {
@@ -210,6 +211,7 @@ impl Adapter {
                 _ => parts.magnitude = Some(tensor),
             }
         }
+        faults.extend(unknown.first().map(|first| unknown_key(first, unknown.len() - 1)));
         if parts.is_empty() && faults.is_empty() {
             faults.push(Fault::new("the adapter has no tensors").hint("save it again with PEFT's `save_pretrained`"));
         }
@@ -371,9 +373,15 @@ fn is_end(path: &str) -> bool {
     ["embed_tokens", "lm_head"].iter().any(|name| matches_module(path, name))
 }
 
-fn unknown_key(key: &str) -> Fault {
-    let fault = Fault::new(format!("unknown tensor `{key}` in the adapter"));
-    if key.contains(".modules_to_save.") {
+/// The first tensor that no adapter has, with as many `more`.
+fn unknown_key(key: &str, more: usize) -> Fault {
+    let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+    let fault = Fault::new(format!("unknown tensor `{key}` in the adapter{more}"));
+    if key.contains(".lora_") && key.contains(".default") {
+        fault.hint(
+            "the names are those of a model in memory: take `.default` out of them, as PEFT's `save_pretrained` does",
+        )
+    } else if key.contains(".modules_to_save.") {
         fault.hint("modules trained in full beside the adapter are not supported")
     } else {
         fault.hint(format!("expected `{PREFIX}<module>` and one of `{A}`, `{B}`, `{MAGNITUDE}`"))
@@ -402,6 +410,19 @@ mod tests {
             ["lm_head", "model.layers.0.mlp.up_proj"]
         );
         assert_eq!((modules[0].rank, modules[0].in_features, modules[0].out_features), (4, 3, 5));
+    }
+
+    /// `torch.save(model.state_dict())` and the like, in place of `save_pretrained`.
+    #[test]
+    fn names_of_a_model_in_memory_are_one_fault_with_the_way_out() {
+        let mut named = adapter(&[("model.layers.0.self_attn.q_proj", 4), ("model.layers.1.self_attn.q_proj", 4)]);
+        let tensors = std::mem::take(&mut named.tensors);
+        let inside = |key: String| key.replace(".weight", ".default.weight");
+        named.tensors = tensors.into_iter().map(|(key, tensor)| (inside(key), tensor)).collect();
+        let faults = named.modules().expect_err("names of another kind");
+        let [fault] = faults.list() else { panic!("{faults}") };
+        assert!(fault.message.ends_with("lora_A.default.weight` in the adapter, and 3 more"), "{fault}");
+        assert!(fault.to_string().contains("take `.default` out of them"), "{fault}");
     }
 
     /// PEFT saves both ends under their own names with `save_embedding_layers=True`, or when there are more tokens.

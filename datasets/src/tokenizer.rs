@@ -43,8 +43,8 @@ pub struct Tokenizer {
     end: Option<u32>,
     pad: u32,
     stop: Vec<u32>,
-    /// Ids that the model's files name as its ends and the vocabulary does not have.
-    foreign_ends: Vec<u32>,
+    /// What the model's files name as its ends and is no token of the vocabulary.
+    foreign_ends: Vec<String>,
     vocabulary: usize,
     /// Ids from here on have no row in the model's embedding.
     rows: usize,
@@ -129,13 +129,15 @@ impl Tokenizer {
             inner.token_to_id(text).map(|id| (id, text.clone()))
         };
         let named_end = token("eos_token").map(|(id, _)| id);
-        let (mut stop, mut foreign_ends): (Vec<u32>, Vec<u32>) = Default::default();
+        let mut stop: Vec<u32> = Vec::new();
         for id in named_end.into_iter().chain(end_ids(&generation)).chain(end_ids(&model)) {
-            let list = if (id as usize) < vocabulary { &mut stop } else { &mut foreign_ends };
-            if !list.contains(&id) {
-                list.push(id);
+            if (id as usize) < vocabulary && !stop.contains(&id) {
+                stop.push(id);
             }
         }
+        let mut foreign_ends: Vec<String> =
+            [&generation, &model].into_iter().flat_map(|c| foreign_ends(c, vocabulary)).collect();
+        foreign_ends.dedup();
         let end = stop.first().copied();
         let bos = token("bos_token");
         let pad = token("pad_token").map(|(id, _)| id).or(end).unwrap_or(0);
@@ -412,6 +414,17 @@ fn end_ids(config: &Map<String, Value>) -> Vec<u32> {
         Some(value) => id(value).into_iter().collect(),
         None => Vec::new(),
     }
+}
+
+/// What `eos_token_id` says that is no id of a vocabulary of so many tokens.
+fn foreign_ends(config: &Map<String, Value>, vocabulary: usize) -> Vec<String> {
+    let said = match config.get("eos_token_id") {
+        Some(Value::Array(values)) => values.as_slice(),
+        Some(value) if !value.is_null() => std::slice::from_ref(value),
+        _ => &[],
+    };
+    let is_token = |value: &&Value| value.as_u64().is_some_and(|id| id < vocabulary as u64);
+    said.iter().filter(|value| !value.is_null() && !is_token(value)).map(Value::to_string).collect()
 }
 
 /// `chat_template` is one template, or a list of named ones of which `default` counts.

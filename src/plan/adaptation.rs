@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use backbone::{AdapterSettings, Config, ModelFiles, fitting_modules, is_embedding, left_out};
+use backbone::{AdapterSettings, Config, ModelFiles, fitting_modules, is_embedding, remarks};
 use checkpoints::{Adapter, AdapterConfig, Checkpoint, TargetModules, Weights};
 use faults::{Fault, Faults, Place};
 
@@ -39,7 +39,7 @@ pub enum Origin {
         /// The recipe's name of it.
         name: String,
         /// What there is to say of its modules that are left out.
-        left_out: Option<String>,
+        remarks: Vec<String>,
     },
 }
 
@@ -116,8 +116,8 @@ impl Adaptation {
         let parameters = tensors.flatten().map(|tensor| tensor.shape.iter().product::<usize>() as u64).sum();
         let sides = modules.iter().map(|module| (module.path.to_owned(), [module.out_features, module.in_features]));
         let modules = sides.collect();
-        let (dora, left_out) = (adapter.config.use_dora, left_out(&adapter, config)?);
-        let start = Origin::Continued { adapter: Box::new(adapter), name: name.to_owned(), left_out };
+        let (dora, remarks) = (adapter.config.use_dora, remarks(&adapter, config)?);
+        let start = Origin::Continued { adapter: Box::new(adapter), name: name.to_owned(), remarks };
         Ok(Self { start, modules, parameters, dora, dropout })
     }
 
@@ -168,8 +168,8 @@ impl Adaptation {
                 let wasted = wasted_rank(settings, config, "adapter.rank");
                 wasted.into_iter().map(|fault| fault.at(recipe.places.of("adapter.rank")).line()).collect()
             }
-            Origin::Continued { adapter, left_out, .. } => {
-                let mut warnings: Vec<String> = left_out.iter().cloned().collect();
+            Origin::Continued { adapter, remarks, .. } => {
+                let mut warnings = remarks.clone();
                 let (before, now) = (adapter.config.lora_dropout, self.dropout);
                 if before != now && !recipe.places.has("adapter.dropout") {
                     let message = format!("the adapter was trained with dropout {before}, and this run has {now}");

@@ -170,6 +170,9 @@ fn an_end_that_is_no_token_is_told_of() {
     let [remark] = &found.remarks()[..] else { panic!("{:?}", found.remarks()) };
     assert!(remark.contains("`eos_token_id` is 99999") && remark.contains("passed over"), "{remark}");
     assert!(found.stop_tokens().contains(&2) && !found.stop_tokens().contains(&99_999));
+    let text = brought(&[(GENERATION, r#"{"eos_token_id": [-1, "x", null]}"#)], &ModelFiles::Embedded);
+    let remarks = text.tokenizer().expect("a tokenizer").remarks().join(" ");
+    assert!(remarks.contains("`eos_token_id` is -1") && remarks.contains("is \"x\""), "{remarks}");
     let sound = ModelFiles::Embedded.tokenizer().expect("a tokenizer");
     assert_eq!(sound.remarks(), Vec::<String>::new());
 }
