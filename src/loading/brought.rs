@@ -78,7 +78,7 @@ impl Brought {
         let rows = base.config()?.vocab_size;
         let tokenizer = tokenizer.bounded(rows)?;
         overlay.tell_of_named(&own, &tokenizer);
-        overlay.say_end(&own, &tokenizer, base.tokenizer()?.end_token());
+        overlay.say_end(&own, &tokenizer, base)?;
         let Overlay { files, warnings, .. } = overlay;
         Ok(Some(Self { own, files, warnings, folder: folder.to_owned(), rows }))
     }
@@ -230,9 +230,11 @@ impl Overlay<'_> {
     }
 
     /// Other programs stop at the tokens of `generation_config.json`, or else of `config.json`: an end token that the
-    /// adapter brings stands first there, unless it brings the file, too. `of_base` is the base's own.
-    fn say_end(&mut self, own: &[File], tokenizer: &Tokenizer, of_base: Option<u32>) {
-        let Some(end) = tokenizer.end_token() else { return };
+    /// adapter brings stands first there, unless it brings the file, too.
+    fn say_end(&mut self, own: &[File], tokenizer: &Tokenizer, base: &ModelFiles) -> Result<(), Faults> {
+        let Some(end) = tokenizer.end_token().filter(|_| !own.iter().any(|(name, _)| name == GENERATION)) else {
+            return Ok(());
+        };
         let find = |wanted: &str| {
             let file = self.files.iter().find(|(name, _)| name == wanted);
             file.and_then(|(_, bytes)| object(bytes))
@@ -248,12 +250,14 @@ impl Overlay<'_> {
             Some(Value::Null) | None => Vec::new(),
             Some(id) => vec![id.clone()],
         };
-        let is_said = match of_base == Some(end) {
-            true => ends.contains(&json!(end)),
-            false => ends.first() == Some(&json!(end)),
+        let is_said = match ends.iter().position(|id| *id == json!(end)) {
+            None => false,
+            Some(0) => true,
+            // The order of a base that has the same end is its own. A large tokenizer takes a while to read: only here.
+            Some(_) => base.tokenizer()?.end_token() == Some(end),
         };
-        if is_said || own.iter().any(|(name, _)| name == GENERATION) {
-            return;
+        if is_said {
+            return Ok(());
         }
         ends.retain(|id| *id != json!(end));
         ends.insert(0, json!(end));
@@ -262,6 +266,7 @@ impl Overlay<'_> {
         let text = serde_json::to_vec_pretty(&generation).expect("a JSON object can be written");
         self.files.push((GENERATION.into(), text));
         self.files.sort();
+        Ok(())
     }
 }
 
