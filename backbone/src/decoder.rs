@@ -232,15 +232,11 @@ impl Decoder {
             }
         });
         // Those that are no tensors.
-        let packed = |matrix: &Matrix| !matches!(matrix, Matrix::Tensor(_));
-        if packed(&self.embed_tokens) {
-            found.push((self.config.embedding_path(), self.embed_tokens.checksum()));
-        }
-        let head = self.lm_head.iter().map(|head| (head.name().to_owned(), head.weight().clone()));
-        let linears = self.layers.iter_mut().flat_map(Block::linears);
-        let linears = linears.map(|linear| (linear.name().to_owned(), linear.weight().clone()));
-        let all = linears.chain(head).filter(|(_, matrix)| packed(matrix));
-        found.extend(all.map(|(name, matrix)| (name, matrix.checksum())));
+        let packed = |name: String, matrix: &Matrix| Some((name, matrix.packed_checksum()?));
+        let of = |linear: &Linear| packed(linear.name().to_owned(), linear.weight());
+        found.extend(packed(self.config.embedding_path(), &self.embed_tokens));
+        found.extend(self.layers.iter_mut().flat_map(Block::linears).filter_map(|linear| of(linear)));
+        found.extend(self.lm_head.iter().filter_map(of));
         found
     }
 

@@ -56,13 +56,11 @@ impl Base {
     /// Weights that cannot be opened, a file that cannot be read, no `config.json`.
     pub fn open(folder: &Path) -> Result<Self, Fault> {
         let weights = Weights::open(folder)?;
-        let entries = fs::read_dir(folder).map_err(|error| files::fault("read", folder, &error))?;
-        let mut found = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(|error| files::fault("read", folder, &error))?.path();
-            if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| goes_along(name)) {
-                found.push((name.to_owned(), files::read(&path)?));
-            }
+        let mut found = files_of(folder, goes_along)?;
+        let further = folder.join(FURTHER_TEMPLATES);
+        if further.is_dir() {
+            let templates = files_of(&further, |name| name.ends_with(".jinja"))?;
+            found.extend(templates.into_iter().map(|(name, bytes)| (format!("{FURTHER_TEMPLATES}/{name}"), bytes)));
         }
         found.sort();
         if !found.iter().any(|(name, _)| name == CONFIG) {
@@ -121,6 +119,21 @@ impl Base {
 }
 
 const CONFIG: &str = "config.json";
+
+/// Where transformers keeps the templates of a tokenizer that has several, but for the one that is taken by default.
+const FURTHER_TEMPLATES: &str = "additional_chat_templates";
+
+/// The files of a folder whose names are wanted.
+fn files_of(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Vec<u8>)>, Fault> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|error| files::fault("read", folder, &error))? {
+        let path = entry.map_err(|error| files::fault("read", folder, &error))?.path();
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| wanted(name)) {
+            found.push((name.to_owned(), files::read(&path)?));
+        }
+    }
+    Ok(found)
+}
 
 /// What is said of a base that is tied in words alone.
 const TWO_ENDS: &str = "the base's `config.json` says that its head is its embedding, and its weights are two: that of the \
@@ -271,7 +284,10 @@ fn write_model(base: &Base, change: &Change, out: &Path, shard_bytes: u64) -> Re
         let untied = change.untied || base.is_tied_in_words_alone()?;
         for (name, bytes) in &base.files {
             let bytes = if name == CONFIG { config(bytes, dtype, untied)? } else { Cow::Borrowed(&bytes[..]) };
-            files::write(&folder.join(name), |file| file.write_all(&bytes))?;
+            let path = folder.join(name);
+            let within = path.parent().unwrap_or(folder);
+            fs::create_dir_all(within).map_err(|error| files::fault("make", within, &error))?;
+            files::write(&path, |file| file.write_all(&bytes))?;
         }
         Ok(())
     })

@@ -13,6 +13,7 @@ use super::transfer::Listing;
 use super::{Hub, Progress};
 
 const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// What PEFT's adapters have in place of the configuration.
@@ -22,7 +23,7 @@ const ADAPTER: &str = "adapter_config.json";
 const SMALL_FILES: [&str; 14] = [
     CONFIG,
     "generation_config.json",
-    "tokenizer.json",
+    TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
@@ -110,6 +111,7 @@ impl<'a> Repository<'a> {
             && held.missing.is_empty()
             && (held.settled || self.hub.offline)
         {
+            self.tell_of_a_tokenizer_left_out(held);
             return Ok(held.snapshot.clone());
         }
         if self.hub.offline {
@@ -118,6 +120,18 @@ impl<'a> Repository<'a> {
         match held {
             Some(held) if held.missing.is_empty() => self.settle(held),
             _ => self.fetch().map_err(Failure::into_fault),
+        }
+    }
+
+    /// Another program may have put everything but the tokenizer into the cache: a hub that is not to be asked does not bring it.
+    fn tell_of_a_tokenizer_left_out(&self, held: &Held) {
+        let (name, commit) = (self.name, &held.commit);
+        if !held.snapshot.join(TOKENIZER).exists() && !self.absent(commit, TOKENIZER).exists() {
+            let text = format!(
+                "the cache has no `{TOKENIZER}` of `{name}`, and the hub is not to be asked: unset `HF_HUB_OFFLINE` to \
+                 download it"
+            );
+            (self.progress)(Progress::Notice { text: &text });
         }
     }
 
@@ -169,7 +183,8 @@ impl<'a> Repository<'a> {
                 self.mark_absent(commit, name);
             }
         }
-        Ok(())
+        let mut further = listing.files.iter().filter(|file| is_further_template(file));
+        further.try_for_each(|name| self.bring(client, commit, name).map(drop))
     }
 
     fn bring_weights(&self, client: &Client<'_>, listing: &Listing) -> Result<(), Failure> {
@@ -308,6 +323,12 @@ impl<'a> Repository<'a> {
         let base = config["base_model_name_or_path"].as_str()?;
         (!base.trim().is_empty()).then(|| base.escape_debug().to_string())
     }
+}
+
+/// True for a template beside the one that is taken by default, which goes along into an export.
+fn is_further_template(file: &str) -> bool {
+    let name = file.strip_prefix("additional_chat_templates/").and_then(|rest| rest.strip_suffix(".jinja"));
+    name.is_some_and(|name| !name.contains('/') && is_plain_name(name))
 }
 
 /// A commit's full name.

@@ -55,6 +55,7 @@ impl Brought {
         if own.iter().all(|file| of_base.contains(file)) {
             return Ok(None);
         }
+        let other_tokens = own.iter().any(|file| file.0 == TOKENIZER && !of_base.contains(file));
         let mut overlay = Overlay { folder, files: Vec::new(), warnings: Vec::new() };
         overlay.lay(&own, of_base);
         overlay.tell_of_unread(&own, base)?;
@@ -72,7 +73,7 @@ impl Brought {
                 return if tokens.is_empty() { Ok(None) } else { Self::of(folder, rest, base) };
             }
         };
-        if own.iter().any(|(name, _)| name == TOKENIZER) {
+        if other_tokens {
             overlay.compare(&tokenizer, base)?;
         }
         let rows = base.config()?.vocab_size;

@@ -273,7 +273,7 @@ impl Plan {
         // Evaluations depend on how many samples they draw and how long these become.
         let evaluations = if self.observation.is_some() { "; what is measured of prompts comes on top" } else { "" };
         format!(
-            "about {} for {} tokens, {}FLOP a token{fitting}{evaluations}",
+            "about {} for {} tokens, {}FLOP a token, at the speed measured just now{fitting}{evaluations}",
             duration(estimate.seconds),
             count(estimate.tokens),
             count(estimate.flop_per_token as u64)

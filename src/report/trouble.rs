@@ -118,7 +118,10 @@ impl Watch {
 pub fn of_run(lines: &[Value], watched: &Watched) -> Vec<Trouble> {
     let steps: Vec<Step> = lines.iter().filter_map(Step::of).collect();
     let evaluations: Vec<Evaluation> = lines.iter().filter_map(Evaluation::of).collect();
-    let span = format!("the {} of the run", counted(steps.len() as u64, "step"));
+    let span = match steps.len() {
+        1 => "the one step of the run".to_owned(),
+        count => format!("the {} of the run", counted(count as u64, "step")),
+    };
     let mut found = of_steps(&steps, watched, &span);
     if let Some((last, before)) = evaluations.split_last() {
         found.extend(rise(before, *last, watched));
@@ -186,6 +189,7 @@ fn of_steps(steps: &[Step], watched: &Watched, span: &str) -> Vec<Trouble> {
         !steps.is_empty() && 2 * steps.iter().filter(|step| holds(step)).count() > steps.len()
     };
     let median = |of: fn(&Step) -> f64| median(steps.iter().map(of));
+    let middle = if steps.len() == 1 { span.to_owned() } else { format!("the median of {span}") };
     let milder = || watched.milder.clone().unwrap_or_else(|| "choose a milder setting of the objective".into());
     let mut found = Vec::new();
     if !steps.is_empty() && steps.iter().all(|step| step.active == 0.0) {
@@ -193,7 +197,7 @@ fn of_steps(steps: &[Step], watched: &Watched, span: &str) -> Vec<Trouble> {
         found.push(Trouble { kind: Kind::NothingLearned, message, hint: milder() });
     } else if most(&|step| step.active < FEW_ACTIVE) {
         let message = format!(
-            "{:.2} % of the learned tokens have a weight above 0 in the median of {span}: next to nothing is learned from",
+            "{:.2} % of the learned tokens have a weight above 0 in {middle}: next to nothing is learned from",
             100.0 * median(|step| step.active)
         );
         found.push(Trouble { kind: Kind::FewActive, message, hint: milder() });
@@ -210,7 +214,7 @@ fn of_steps(steps: &[Step], watched: &Watched, span: &str) -> Vec<Trouble> {
     }
     if let Some(clip) = watched.clip_norm.filter(|clip| most(&|step| step.norm > FAR_ABOVE_CLIP * clip)) {
         let message = format!(
-            "the norm of the gradient is {:.3e} in the median of {span}, and `optimizer.clip_norm` cuts it to {clip}: the \
+            "the norm of the gradient is {:.3e} in {middle}, and `optimizer.clip_norm` cuts it to {clip}: the \
              limit decides on the size of every step",
             median(|step| step.norm)
         );

@@ -63,6 +63,24 @@ fn an_export_cut_at_any_operation_is_whole_or_not_there() {
 }
 
 #[test]
+fn every_template_of_a_tokenizer_goes_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, out) = (folder.path().join("base"), folder.path().join("out"));
+    let templates = from.join(FURTHER_TEMPLATES);
+    fs::create_dir_all(&templates).unwrap();
+    for entry in fs::read_dir(fixture("base")).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), from.join(entry.file_name())).unwrap();
+    }
+    for name in ["rag.jinja", "tool_use.jinja", "notes.txt"] {
+        fs::write(templates.join(name), name).unwrap();
+    }
+    let exported = model(&Base::open(&from).unwrap(), &out, None).unwrap();
+    let read = |name: &str| fs::read_to_string(out.join(FURTHER_TEMPLATES).join(name)).ok();
+    assert_eq!((read("rag.jinja"), read("notes.txt")), (Some("rag.jinja".into()), None));
+    assert!(exported.files.iter().any(|name| name == FURTHER_TEMPLATES), "{exported:?}");
+}
+
+#[test]
 fn types_that_are_not_converted_keep_their_bytes_and_all_are_aligned() {
     let tensors = BTreeMap::from([
         ("a".to_string(), crate::StoredTensor { dtype: Dtype::I64, shape: vec![1], bytes: vec![7; 8] }),

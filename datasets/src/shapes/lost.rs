@@ -160,15 +160,12 @@ pub(super) fn second_thought(
     if !is_second(text) {
         return None;
     }
-    let known = SWITCHES.into_iter().filter(|switch| tokenizer.template_reads_variable(switch));
-    let switch = known.flat_map(|switch| [(switch, true), (switch, false)]).find(|(switch, value)| {
-        let mut switched = conversation.up_to(index + 1);
-        switched.arguments.insert((*switch).into(), (*value).into());
-        tokenizer.render_chat(&switched, false).is_ok_and(|text| text.contains(content) && !is_second(&text))
+    let begun = conversation.up_to(index + 1);
+    let switch = switched(&begun, tokenizer).find(|(_, switched)| {
+        tokenizer.render_chat(switched, false).is_ok_and(|text| text.contains(content) && !is_second(&text))
     });
-    let switch = switch.map_or(String::new(), |(switch, value)| {
-        format!("; `data.template_arguments = {{ {switch} = {value} }}` writes one")
-    });
+    let switch =
+        switch.map_or(String::new(), |(switch, _)| format!("; `data.template_arguments = {{ {switch} }}` writes one"));
     Some((Oddity::SecondThought, format!("`{tag}` of `messages[{index}].content`{switch}")))
 }
 
@@ -213,13 +210,20 @@ fn switch_for(
     tokenizer: &Tokenizer,
     texts: &impl Fn(&Conversation) -> Option<String>,
 ) -> Option<String> {
-    let known = SWITCHES.into_iter().filter(|switch| tokenizer.template_reads_variable(switch));
-    known.flat_map(|switch| [(switch, true), (switch, false)]).find_map(|(switch, value)| {
-        let mut switched = conversation.clone();
-        switched.arguments.insert(switch.into(), value.into());
+    switched(conversation, tokenizer).find_map(|(switch, switched)| {
         let text = texts(&switched)?;
         let changed = texts(&with(&switched, index, &part.otherwise))?;
-        (changed != text).then(|| format!("{switch} = {value}"))
+        (changed != text).then_some(switch)
+    })
+}
+
+/// The conversation with each switch that the template reads, on and off, beside the switch as a recipe writes it.
+fn switched(conversation: &Conversation, tokenizer: &Tokenizer) -> impl Iterator<Item = (String, Conversation)> {
+    let known = SWITCHES.into_iter().filter(|switch| tokenizer.template_reads_variable(switch));
+    known.flat_map(|switch| [(switch, true), (switch, false)]).map(|(switch, value)| {
+        let mut switched = conversation.clone();
+        switched.arguments.insert(switch.into(), value.into());
+        (format!("{switch} = {value}"), switched)
     })
 }
 

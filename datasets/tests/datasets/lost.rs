@@ -3,6 +3,8 @@
 use datasets::{ChatSettings, Dataset, Notice, Oddity, Options, Tokenizer, TrainOn, read_text};
 use serde_json::{Value, json};
 
+use super::with_chat_template;
+
 /// Writes the thoughts of turns after the last question where a switch says so.
 const SWITCHED: &str = "{%- for m in messages -%}{{- '<' + m.role + '>' -}}\
     {%- if m.reasoning_content and enable_thinking is defined and enable_thinking %}{{ '(' + m.reasoning_content + ')' }}{% endif -%}\
@@ -29,16 +31,6 @@ const TWO_ROLES: &str = "{%- for m in messages -%}\
     {%- elif m.tool_calls %}{{ '<assistant>' + m.tool_calls[0].function.name + '<|im_end|>' }}\
     {%- elif m.role == 'assistant' %}{{ '<assistant>' + m.content + '<|im_end|>' }}{% endif -%}{%- endfor -%}\
     {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
-
-fn with_template(template: &str) -> Tokenizer {
-    let file = std::fs::read_to_string(super::fixture("byte_level/tokenizer.json")).expect("the fixture is there");
-    let files = [
-        ("tokenizer.json", file.as_str()),
-        ("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#),
-        ("chat_template.jinja", template),
-    ];
-    Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"))
-}
 
 fn read(row: &Value, tokenizer: &Tokenizer, train_on: TrainOn) -> Dataset {
     let options = Options { train_on, ..Options::default() };
@@ -76,7 +68,7 @@ fn texts(data: &Dataset, tokenizer: &Tokenizer) -> Vec<String> {
 
 #[test]
 fn a_thought_that_the_template_leaves_out_is_told_with_the_switch_that_writes_it() {
-    let tokenizer = with_template(SWITCHED);
+    let tokenizer = with_chat_template(SWITCHED);
     for train_on in [TrainOn::Assistant, TrainOn::Last, TrainOn::All] {
         let data = read(&apart(), &tokenizer, train_on);
         let index = if train_on == TrainOn::Last { 3 } else { 1 };
@@ -99,7 +91,7 @@ fn a_thought_that_the_template_leaves_out_is_told_with_the_switch_that_writes_it
 
 #[test]
 fn a_switch_is_no_place_for_a_thought_of_its_name() {
-    let tokenizer = with_template(SWITCH_OF_THE_NAME);
+    let tokenizer = with_chat_template(SWITCH_OF_THE_NAME);
     for key in ["reasoning_content", "thinking", "reasoning"] {
         let row = json!({"messages": [user("q"), {"role": "assistant", "content": "a", key: "because"}]});
         let fault =
@@ -108,7 +100,7 @@ fn a_switch_is_no_place_for_a_thought_of_its_name() {
     }
     // Where a field has another name, the thought goes there.
     let both = SWITCH_OF_THE_NAME.replace("m.content +", "(m.reasoning_content or '') + m.content +");
-    let tokenizer = with_template(&both);
+    let tokenizer = with_chat_template(&both);
     let row = json!({"messages": [user("q"), {"role": "assistant", "content": "a", "thinking": "because "}]});
     let data = read(&row, &tokenizer, TrainOn::Assistant);
     assert_eq!(data.report.notices, []);
@@ -121,7 +113,7 @@ fn a_switch_is_no_place_for_a_thought_of_its_name() {
 
 #[test]
 fn a_thought_that_is_taken_out_of_the_content_is_told() {
-    let tokenizer = with_template(STRIPPED);
+    let tokenizer = with_chat_template(STRIPPED);
     for train_on in [TrainOn::Assistant, TrainOn::All] {
         let data = read(&within(), &tokenizer, train_on);
         let notice = told(&data, Oddity::Unlearned).unwrap_or_else(|| panic!("{train_on:?}"));
@@ -135,12 +127,12 @@ fn a_thought_that_is_taken_out_of_the_content_is_told() {
     let row = json!({"messages": [
         user("a"), {"role": "assistant", "content": "<think>b</think>c", "train": false}, user("d"), answer("e")]});
     assert_eq!(read(&row, &tokenizer, TrainOn::Assistant).report.notices, []);
-    assert_eq!(read(&within(), &with_template(TWO_ROLES), TrainOn::Assistant).report.notices, []);
+    assert_eq!(read(&within(), &with_chat_template(TWO_ROLES), TrainOn::Assistant).report.notices, []);
 }
 
 #[test]
 fn a_thought_that_marks_lose_in_the_whole_conversation_is_learned_with_its_turn() {
-    let tokenizer = with_template(MARKED);
+    let tokenizer = with_chat_template(MARKED);
     let data = read(&apart(), &tokenizer, TrainOn::Assistant);
     assert_eq!(data.report.notices.iter().map(|notice| notice.oddity).collect::<Vec<_>>(), [Oddity::Apart]);
     let first = "<user>2+3?<|im_end|><assistant>";
@@ -157,7 +149,7 @@ fn a_thought_that_marks_lose_in_the_whole_conversation_is_learned_with_its_turn(
     let data = read(&plain, &tokenizer, TrainOn::Assistant);
     assert_eq!((data.examples.len(), data.report.notices.len()), (1, 0));
     // A template that never writes them tells so.
-    let never = with_template(&MARKED.replace("and loop.last", "and false"));
+    let never = with_chat_template(&MARKED.replace("and loop.last", "and false"));
     let data = read(&apart(), &never, TrainOn::Assistant);
     assert_eq!(data.examples.len(), 1);
     assert_eq!(told(&data, Oddity::Unlearned).map(|notice| notice.rows), Some(1));
@@ -165,7 +157,7 @@ fn a_thought_that_marks_lose_in_the_whole_conversation_is_learned_with_its_turn(
 
 #[test]
 fn words_of_messages_that_the_template_leaves_out_are_told() {
-    let tokenizer = with_template(TWO_ROLES);
+    let tokenizer = with_chat_template(TWO_ROLES);
     let call = json!([{"type": "function", "function": {"name": "add", "arguments": {}}}]);
     let system = json!({"role": "system", "content": "Be brief."});
     let row = json!({"messages": [system, user("2+3?"), answer("Five.")]});
@@ -185,13 +177,13 @@ fn words_of_messages_that_the_template_leaves_out_are_told() {
         assert_eq!(told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str()), Some(what));
     }
     // Words of which the template has the beginning alone.
-    let cut = with_template(&TWO_ROLES.replace("m.content", "m.content[:4]"));
+    let cut = with_chat_template(&TWO_ROLES.replace("m.content", "m.content[:4]"));
     let data = read(&json!({"messages": [user("2+3 is?"), answer("Five.")]}), &cut, TrainOn::Assistant);
     assert_eq!(told(&data, Oddity::Unread).map(|notice| notice.what.as_str()), Some("messages[0].content of `user`"));
     let notice = told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str());
     assert_eq!(notice, Some("`messages[1].content`"));
     // What a template rewrites is not lost, and what follows the last learned turn is not looked for.
-    let upper = with_template(&TWO_ROLES.replace("'<user>' + m.content", "'<user>' + m.content | upper"));
+    let upper = with_chat_template(&TWO_ROLES.replace("'<user>' + m.content", "'<user>' + m.content | upper"));
     let row = json!({"messages": [user("some words"), answer("Five."), {"role": "tool", "content": "five"}]});
     assert_eq!(read(&row, &upper, TrainOn::Assistant).report.notices, []);
 }
@@ -199,7 +191,7 @@ fn words_of_messages_that_the_template_leaves_out_are_told() {
 /// Questions of other shapes, too.
 #[test]
 fn messages_of_a_question_that_the_template_leaves_out_are_told() {
-    let tokenizer = with_template(TWO_ROLES);
+    let tokenizer = with_chat_template(TWO_ROLES);
     let asked = json!([{"role": "system", "content": "Be brief."}, user("2+3?")]);
     for row in [
         json!({"messages": asked, "targets": ["{five}", "{5}"]}),
@@ -213,7 +205,7 @@ fn messages_of_a_question_that_the_template_leaves_out_are_told() {
 
 #[test]
 fn an_answer_without_an_end_is_told_beside_others() {
-    let tokenizer = with_template(&TWO_ROLES.replace(
+    let tokenizer = with_chat_template(&TWO_ROLES.replace(
         "m.content + '<|im_end|>' }}{% endif",
         "m.content + ('<|im_end|>' if m.content != 'Five.' else '') }}{% endif",
     ));
@@ -234,7 +226,7 @@ fn text_without_a_mark_is_not_learned() {
         {%- if m.role == 'assistant' and loop.last -%}{% generation %}{{- m.content + '<|im_end|>' -}}{% endgeneration %}\
         {%- else -%}{{- m.content + '<|im_end|>' -}}{%- endif -%}{%- endfor -%}\
         {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
-    let tokenizer = with_template(last);
+    let tokenizer = with_chat_template(last);
     let row = json!({"messages": [user("2+3?"), answer("Five."), user("4+4?"), answer("Eight.")]});
     let data = read(&row, &tokenizer, TrainOn::Assistant);
     let [example] = &data.examples[..] else { panic!("{} examples", data.examples.len()) };
@@ -253,16 +245,16 @@ fn thoughts_and_calls_of_others_than_the_assistant_are_told() {
         json!({"messages": [asked, answer("Five.")]})
     };
     let call = json!([{"type": "function", "function": {"name": "add", "arguments": {}}}]);
-    let tokenizer = with_template(MARKED);
+    let tokenizer = with_chat_template(MARKED);
     for key in ["reasoning_content", "thinking"] {
         let data = read(&row(key, json!("Two and three.")), &tokenizer, TrainOn::Assistant);
         let told = told(&data, Oddity::Unread).map(|notice| notice.what.as_str());
         assert_eq!(told, Some("messages[0].reasoning_content of `user`"), "{key}");
     }
-    let data = read(&row("tool_calls", call), &with_template(TWO_ROLES), TrainOn::Assistant);
+    let data = read(&row("tool_calls", call), &with_chat_template(TWO_ROLES), TrainOn::Assistant);
     let notice = told(&data, Oddity::Unread).map(|notice| notice.what.as_str());
     assert_eq!(notice, Some("messages[0].tool_calls of `user`"));
-    let writes = with_template(&SWITCHED.replace(" and enable_thinking is defined and enable_thinking", ""));
+    let writes = with_chat_template(&SWITCHED.replace(" and enable_thinking is defined and enable_thinking", ""));
     let data = read(&row("reasoning_content", json!("Two and three.")), &writes, TrainOn::Assistant);
     assert_eq!(data.report.notices, []);
 }
@@ -275,9 +267,9 @@ fn a_thought_in_the_content_and_another_beside_it_are_both_looked_for() {
         {%- set words = words.split('</think>')[-1].lstrip() -%}{%- endif -%}\
         {{- '<' + m.role + '>' + ('(' + thought + ')' if m.role == 'assistant' else '') + words + '<|im_end|>' -}}{%- endfor -%}\
         {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
-    let data = read(&row, &with_template(chosen), TrainOn::Assistant);
+    let data = read(&row, &with_chat_template(chosen), TrainOn::Assistant);
     assert_eq!(
-        texts(&data, &with_template(chosen)),
+        texts(&data, &with_chat_template(chosen)),
         ["<user>2+3?<|im_end|><assistant>(Two and three.)Five.<|im_end|>"]
     );
     let notice = told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str());
@@ -291,7 +283,7 @@ fn marks_that_end_before_the_end_of_a_turn_are_named() {
         "m.content -}}{% endgeneration %}{{- '<|im_end|>' -}}",
     );
     let row = json!({"messages": [user("2+3?"), answer("Five.")]});
-    let found = read_text("r", &row.to_string(), &Options::default(), &with_template(&early));
+    let found = read_text("r", &row.to_string(), &Options::default(), &with_chat_template(&early));
     let found = found.expect_err("no end is learned").to_string();
     assert!(
         found.contains("no row teaches the model where to stop")
@@ -307,7 +299,7 @@ const NAMES_OF_TOOLS: &str = "{%- for m in messages -%}{{- '<' + m.role + (':' +
 
 #[test]
 fn a_name_is_told_where_the_template_writes_those_of_others() {
-    let tokenizer = with_template(NAMES_OF_TOOLS);
+    let tokenizer = with_chat_template(NAMES_OF_TOOLS);
     let named = |role: &str| json!({"role": role, "content": "the sum", "name": "adder"});
     let told = |role: &str| {
         let row = json!({"messages": [user("add"), named(role), answer("3")]});
@@ -326,7 +318,7 @@ const COUNTED: &str = "{%- if tools %}{{ 'You may call ' ~ tools | length ~ ' to
 
 #[test]
 fn what_a_template_only_tests_for_or_counts_is_told() {
-    let tokenizer = with_template(COUNTED);
+    let tokenizer = with_chat_template(COUNTED);
     let told = |row: Value| {
         let data = read(&row, &tokenizer, TrainOn::Assistant);
         told(&data, Oddity::Unread).map(|notice| notice.what.clone())
@@ -345,7 +337,7 @@ fn what_a_template_only_tests_for_or_counts_is_told() {
     let completed = json!({"prompt": asked, "completion": [answer("b")], "documents": [{"text": "d"}]});
     assert_eq!(told(completed), Some("documents".into()));
     // What a template does write is not told.
-    let written = with_template(&COUNTED.replace("tools | length", "tools | tojson"));
+    let written = with_chat_template(&COUNTED.replace("tools | length", "tools | tojson"));
     let data = read(&json!({"messages": turns, "tools": [tool]}), &written, TrainOn::Assistant);
     assert!(data.report.notices.is_empty(), "{:?}", data.report.notices);
 }
@@ -371,7 +363,7 @@ fn a_thought_behind_one_that_the_template_has_closed_is_told_with_the_switch() {
         json!({"messages": [user("2+2?")], "intent": "sum", "response": "Four."}),
     ];
     for template in [CLOSED, CLOSED_AND_MARKED] {
-        let tokenizer = with_template(template);
+        let tokenizer = with_chat_template(template);
         let found = rows.clone().map(|row| {
             told(&read(&row, &tokenizer, TrainOn::Assistant), Oddity::SecondThought).map(|notice| notice.what.clone())
         });
@@ -387,7 +379,7 @@ fn a_thought_behind_one_that_the_template_has_closed_is_told_with_the_switch() {
 
 #[test]
 fn what_makes_a_message_cannot_be_ignored() {
-    let tokenizer = with_template(TWO_ROLES);
+    let tokenizer = with_chat_template(TWO_ROLES);
     let row = json!({"messages": [user("a"), answer("b")]}).to_string();
     for name in ["content", "role"] {
         let options = Options { ignore: vec![name.into()], ..Options::default() };

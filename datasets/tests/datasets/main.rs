@@ -42,6 +42,17 @@ fn byte_fallback() -> Tokenizer {
     tokenizer("byte_fallback")
 }
 
+/// `byte_level` with a chat template whose turns end with `<|im_end|>`.
+fn with_chat_template(template: &str) -> Tokenizer {
+    let file = std::fs::read_to_string(fixture("byte_level/tokenizer.json")).expect("the fixture is there");
+    let files = [
+        ("tokenizer.json", file.as_str()),
+        ("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#),
+        ("chat_template.jinja", template),
+    ];
+    Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
 /// The data set of `text` read with `byte_level`.
 fn dataset(text: &str, options: &Options) -> Dataset {
     read_text("rows.jsonl", text, options, &byte_level()).unwrap_or_else(|faults| panic!("{faults}"))

@@ -44,13 +44,7 @@ fn what_python_writes_matters_where_it_is_read() {
         r#"{"messages": [{"role": "user", "content": "a", "score": NaN}, {"role": "assistant", "content": "b"}]}"#;
     let template =
         "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}<|im_end|>{% endif %}{% endfor %}";
-    let file = std::fs::read_to_string(super::fixture("byte_level/tokenizer.json")).expect("the fixture is there");
-    let files = [
-        ("tokenizer.json", file.as_str()),
-        ("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#),
-        ("chat_template.jinja", template),
-    ];
-    let tokenizer = datasets::Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"));
+    let tokenizer = super::with_chat_template(template);
     let data = read_text("r", field, &Options::default(), &tokenizer).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(data.report.unread, []);
 }

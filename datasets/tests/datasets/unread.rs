@@ -216,13 +216,7 @@ fn rows_of_another_purpose_are_told_what_they_are() {
 #[test]
 fn fields_of_messages_that_nothing_reads_are_counted() {
     let template = "{% for m in messages %}{{ m.name or '' }}{{ m.content }}{% if m.role == 'assistant' %}<|im_end|>{% endif %}{% endfor %}";
-    let file = std::fs::read_to_string(super::fixture("byte_level/tokenizer.json")).expect("the fixture is there");
-    let files = [
-        ("tokenizer.json", file.as_str()),
-        ("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#),
-        ("chat_template.jinja", template),
-    ];
-    let tokenizer = datasets::Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"));
+    let tokenizer = super::with_chat_template(template);
     let row = json!({"messages": [
         {"role": "user", "content": "a", "name": "n", "id": 3, "tool_call_id": null},
         {"role": "assistant", "content": "b", "id": 4, "weight": 1}
@@ -319,14 +313,7 @@ fn samples_lose_nothing_without_a_word() {
 fn questions_outside_of_a_chat_template_are_noticed() {
     let template = "{% for m in messages %}{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}\
                     {% if add_generation_prompt %}assistant:{% endif %}";
-    let file = std::fs::read_to_string(super::fixture("byte_level/tokenizer.json")).expect("the fixture is there");
-    let files = [
-        ("tokenizer.json", file.as_str()),
-        ("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#),
-        ("chat_template.jinja", template),
-    ];
-    let with = datasets::Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"));
-    let without = datasets::Tokenizer::from_texts(&files[..2]).unwrap_or_else(|faults| panic!("{faults}"));
+    let (with, without) = (super::with_chat_template(template), super::byte_fallback());
     let notices = |row: &Value, tokenizer| {
         let data = read_text("r", &row.to_string(), &Options::default(), tokenizer)
             .unwrap_or_else(|faults| panic!("{faults}"));

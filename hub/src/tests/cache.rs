@@ -139,6 +139,50 @@ fn what_is_in_the_cache_is_asked_for_at_its_commit_and_used_whatever_the_hub_say
     assert!(snapshot.join("tokenizer.json").exists());
 }
 
+/// As where another program has downloaded weights and configuration alone.
+#[test]
+fn a_tokenizer_that_the_cache_lacks_is_told_of_when_the_hub_is_not_to_be_asked() {
+    let mut bench = Bench::new(super::NOBODY.into());
+    bench.hub.offline = true;
+    let snapshot = bench.repository().join("snapshots").join(COMMIT);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(bench.repository().join("refs")).unwrap();
+    std::fs::write(bench.repository().join("refs/main"), COMMIT).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::write(snapshot.join(name), name).unwrap();
+    }
+    let notices = RefCell::new(String::new());
+    let listen = |progress: Progress<'_>| {
+        if let Progress::Notice { text } = progress {
+            notices.borrow_mut().push_str(text);
+        }
+    };
+    assert_eq!(bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap(), snapshot);
+    contains(&notices.borrow(), &["no `tokenizer.json` of `org/model`", "unset `HF_HUB_OFFLINE`"]);
+    // Where the repository is known to have none there is nothing to download.
+    let absent = bench.repository().join(".no_exist").join(COMMIT);
+    std::fs::create_dir_all(&absent).unwrap();
+    std::fs::write(absent.join("tokenizer.json"), "").unwrap();
+    notices.borrow_mut().clear();
+    assert_eq!(bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap(), snapshot);
+    assert_eq!(*notices.borrow(), "");
+}
+
+/// A tokenizer with several templates keeps all but one in a folder.
+#[test]
+fn further_templates_come_along_and_what_else_lies_in_folders_does_not() {
+    let mut files = whole();
+    for name in ["additional_chat_templates/rag.jinja", "additional_chat_templates/more/a.jinja"] {
+        files.insert(name.into(), name.into());
+    }
+    let answers = hub(files, None);
+    let server = Server::start(move |request, _| answers(request));
+    let folder = Bench::new(server.url()).get().map(|snapshot| snapshot.join("additional_chat_templates")).unwrap();
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    assert_eq!(read("rag.jinja").as_deref(), Some("additional_chat_templates/rag.jinja"));
+    assert_eq!(read("more/a.jinja"), None);
+}
+
 #[test]
 fn a_file_of_certificates_that_has_none_is_named() {
     let mut bench = Bench::new("https://127.0.0.1:1".into());
