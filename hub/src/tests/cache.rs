@@ -177,7 +177,8 @@ fn further_templates_come_along_and_what_else_lies_in_folders_does_not() {
     }
     let answers = hub(files, None);
     let server = Server::start(move |request, _| answers(request));
-    let folder = Bench::new(server.url()).get().map(|snapshot| snapshot.join("additional_chat_templates")).unwrap();
+    let bench = Bench::new(server.url());
+    let folder = bench.get().unwrap().join("additional_chat_templates");
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
     assert_eq!(read("rag.jinja").as_deref(), Some("additional_chat_templates/rag.jinja"));
     assert_eq!(read("more/a.jinja"), None);
