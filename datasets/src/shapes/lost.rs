@@ -26,13 +26,13 @@ pub(crate) const SWITCHES: [&str; 7] = [
 const OTHERWISE: &str = "otherwise";
 
 /// A part of what a message says.
-struct Part {
+pub(super) struct Part {
     /// Its field, and of a thought in the content the tag.
     name: &'static str,
     /// What a text shows that has it; `None` where that could be another part's.
     words: Option<String>,
     /// The message with more in its place.
-    otherwise: Message,
+    pub(super) otherwise: Message,
 }
 
 /// The parts of the learned message `index` that are not in what is learned of it, which `learned` gives for a
@@ -196,7 +196,8 @@ fn is_lost(
     !is_there && texts(&with(conversation, index, &part.otherwise)).as_deref() == Some(text)
 }
 
-fn with(conversation: &Conversation, index: usize, message: &Message) -> Conversation {
+/// The conversation with another message in the place of one.
+pub(super) fn with(conversation: &Conversation, index: usize, message: &Message) -> Conversation {
     let mut changed = conversation.clone();
     changed.messages[index] = message.clone();
     changed
@@ -228,7 +229,7 @@ fn switched(conversation: &Conversation, tokenizer: &Tokenizer) -> impl Iterator
 }
 
 /// All that a message says.
-fn parts(message: &Message) -> Vec<Part> {
+pub(super) fn parts(message: &Message) -> Vec<Part> {
     let mut parts: Vec<Part> = words_of(message).into_iter().collect();
     if let Some((before, after)) = message.text().rsplit_once("</think>") {
         let thought = before.split_once("<think>").map_or(before, |(_, thought)| thought);

@@ -7,6 +7,7 @@ pub(crate) mod fitting;
 mod guess;
 pub(crate) mod intent;
 pub(crate) mod lost;
+mod marks;
 pub(crate) mod message;
 pub(crate) mod messages;
 mod prompt_completion;

@@ -9,7 +9,7 @@ use faults::Fault;
 
 use super::message::THOUGHTS;
 use super::turn::{Turn, turn};
-use super::{Context, lost};
+use super::{Context, lost, marks};
 use crate::chat::Rendered;
 use crate::conversation::{Conversation, Message};
 use crate::draft::{Draft, Part, Piece};
@@ -27,21 +27,26 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
     if whole.generated.is_empty() || learns_all {
         return unmarked(conversation, &turns, whole.text, context);
     }
-    let marked = marked(conversation, &turns, &whole, context);
+    let marked = marked(conversation, &turns, &whole, context).map(|draft| vec![draft]);
     // What stands in the text without a mark is not to be learned. A thought that the whole conversation has no more is
     // learned where its turn stands last.
     let written = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
     let is_gone = |index: usize| !lost::unlearned(conversation, index, tokenizer, &written).is_empty();
     if !turns.iter().any(|(index, _)| is_gone(*index)) {
-        return Ok(vec![marked]);
+        return marked;
     }
     let loses = |draft: &Draft| draft.oddities.iter().any(|(oddity, _)| *oddity == Oddity::Unlearned);
     let apart = unmarked(conversation, &turns, whole.text, context).ok();
-    Ok(apart.filter(|drafts| !drafts.iter().any(loses)).unwrap_or_else(|| vec![marked]))
+    apart.filter(|drafts| !drafts.iter().any(loses)).map_or(marked, Ok)
 }
 
 /// The whole conversation with what the template marks as generated learned.
-fn marked(conversation: &Conversation, turns: &[(usize, bool)], whole: &Rendered, context: &Context<'_>) -> Draft {
+fn marked(
+    conversation: &Conversation,
+    turns: &[(usize, bool)],
+    whole: &Rendered,
+    context: &Context<'_>,
+) -> Result<Draft, Fault> {
     let tokenizer = context.tokenizer;
     let text = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
     let mut oddities = lost::unread_beside(conversation, &whole.text, &text);
@@ -54,8 +59,16 @@ fn marked(conversation: &Conversation, turns: &[(usize, bool)], whole: &Rendered
         oddities.extend(lost::second_thought(conversation, *index, &whole.text, tokenizer));
     }
     oddities.extend(lost::unseen(conversation, turns, &[&whole.text], tokenizer, &text));
-    let spans = generated(conversation, turns, whole, tokenizer);
-    Draft { oddities, ..one(&whole.text, &spans, context) }
+    let learned = turns.iter().map(|(index, _)| *index).collect();
+    let spans = marks::of_turns(conversation, &learned, whole, tokenizer);
+    if spans.is_empty() {
+        return Err(Fault::new("the chat template marks nothing of the turns that are to be learned as generated").hint(
+            "its `{% generation %}` says what is learned: look at `data.train_on` and at the row's `weight` and `train`, or name \
+             a template without these marks as `data.chat_template`",
+        ));
+    }
+    let spans: Spans = spans.into_iter().map(|span| (span.start, span.end, true)).collect();
+    Ok(Draft { oddities, ..one(&whole.text, &spans, context) })
 }
 
 /// The conversation by how each turn is opened and answered; `whole` is its text.
@@ -205,22 +218,6 @@ fn apart(turn: Turn, context: &Context<'_>) -> Draft {
     let piece = |text: String, part: Part| Piece { text, part, learned: context.train_on.learns(part) };
     let pieces = vec![piece(turn.opened, Part::Prompt), piece(turn.answer, Part::Response)];
     Draft { pieces, special: false, end: false, weight: 1.0, oddities: Vec::new() }
-}
-
-/// The marked spans of the learned turns.
-fn generated(conversation: &Conversation, turns: &[(usize, bool)], whole: &Rendered, tokenizer: &Tokenizer) -> Spans {
-    let spans: Spans = whole.generated.iter().map(|span| (span.start, span.end, true)).collect();
-    let assistant = conversation.messages.iter().filter(|message| message.role == "assistant").count();
-    if turns.len() == assistant {
-        return spans;
-    }
-    // A turn's marks are those that the conversation has with it and not yet before it.
-    let count = |messages: usize| {
-        let before = tokenizer.render_marked(&conversation.up_to(messages), false);
-        before.map_or(0, |before| before.generated.len().min(spans.len()))
-    };
-    let of_turn = |index: usize| &spans[count(index).min(count(index + 1))..count(index + 1)];
-    turns.iter().flat_map(|(index, _)| of_turn(*index).to_vec()).collect()
 }
 
 /// How many bytes two texts begin with alike.

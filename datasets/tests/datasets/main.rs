@@ -7,6 +7,7 @@ mod hostile;
 mod intents;
 mod kinds;
 mod lost;
+mod marks;
 mod notices;
 mod order;
 mod python_json;
