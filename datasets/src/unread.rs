@@ -172,9 +172,15 @@ fn meaning(column: &str, value: &Value, shape: &Shape) -> Option<&'static str> {
 
 /// Refuses a row of prompts with a column without which its question is another.
 pub(crate) fn refuse_of_prompt(row: &Row<'_>) -> Result<(), Fault> {
-    for (column, _) in row.filled().filter(|(column, _)| row.names().key_of(column) == Some(column)) {
-        let hint = match SYNONYMS.iter().find(|(name, key)| *name == column && BESIDE.contains(key) && !row.has(key)) {
-            Some((_, key)) => format!("is it `{key}`? then say `--rename {column}={key}`"),
+    for (column, value) in row.filled().filter(|(column, _)| row.names().key_of(column) == Some(column)) {
+        let synonym = SYNONYMS.iter().find(|(name, key)| *name == column && BESIDE.contains(key)).map(|(_, key)| *key);
+        let near = || BESIDE.into_iter().find(|key| column != *key && is_near(column, key));
+        let is_switch = SWITCHES.contains(&column) && value.is_boolean() || column == "reasoning_effort";
+        let hint = match synonym.or_else(near).filter(|key| !row.has(key)) {
+            Some(key) => format!("is it `{key}`? then say `--rename {column}={key}`"),
+            None if is_switch => {
+                format!("it is a switch of chat templates: write `\"chat_template_kwargs\": {{\"{column}\": ..}}`")
+            }
             None if column == "history" => "write the whole conversation as `messages`".into(),
             None if column == "input" => "write it into the question".into(),
             None => continue,

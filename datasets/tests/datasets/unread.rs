@@ -266,12 +266,27 @@ fn prompts_are_asked_with_all_that_the_row_says() {
         (json!({"prompt": "a", "system": "s"}), "`system` stands beside a plain `prompt`"),
         (json!({"prompt": "a", "history": [["b", "c"]]}), "nothing reads `history` of a prompt"),
         (json!({"prompt": "a", "system_prompt": "s"}), "is it `system`? then say `--rename system_prompt=system`"),
+        (
+            json!({"messages": [{"role": "user", "content": "a"}], "systm": "s"}),
+            "is it `system`? then say `--rename systm=system`",
+        ),
+        (json!({"prompt": "a", "Tools": [{"name": "f"}]}), "is it `tools`? then say `--rename Tools=tools`"),
+        (json!({"prompt": "a", "chat_template_kwarg": {"b": 1}}), "is it `chat_template_kwargs`?"),
+        (
+            json!({"prompt": "a", "enable_thinking": false}),
+            "write `\"chat_template_kwargs\": {\"enable_thinking\": ..}`",
+        ),
+        (json!({"prompt": "a", "reasoning_effort": "low"}), "it is a switch of chat templates"),
         (json!({"prompt": null}), "`prompt` is null"),
         (json!({"messages": [{"role": "assistant", "content": "a"}]}), "`messages` ends with the assistant's turn"),
     ] {
         let found = read(row, &[], false).expect_err("a fault");
         assert!(found.contains(what), "{found}");
     }
+    // Columns that go along: a text under the name of a switch, a score under one that is near nothing.
+    let carried = json!({"prompt": "a", "thinking": "two and two", "score": 1, "id": 7});
+    let rows = read(carried, &[], false).unwrap_or_else(|faults| panic!("{faults}")).rows;
+    assert_eq!(json!(rows[0].columns), json!({"thinking": "two and two", "score": 1, "id": 7}));
     let unknown = read(json!({"prompt": "a"}), &[("a".into(), "promt".into())], false).expect_err("a fault");
     assert!(unknown.contains("`--rename` gives `a` the unknown key `promt`"), "{unknown}");
     std::fs::write(&path, "{\"promt\": \"a\"}\n".repeat(30)).expect("written");
