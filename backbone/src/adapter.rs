@@ -261,7 +261,10 @@ pub fn fitting_modules<'a>(adapter: &'a Adapter, config: &Config) -> Result<Vec<
             ))
             .hint("the parts of a model that text does not pass through are left as they are here: merge it with PEFT"),
             None => Fault::new(format!("the adapter has a module `{}` that this model does not have", module.path))
-                .hint("this adapter was made for another base model, or for modules that cannot be adapted here"),
+                .hint(match module.path.contains("_orig_mod.") {
+                    true => "the names are those of a compiled model (`torch.compile`): take `_orig_mod.` out of them",
+                    false => "this adapter was made for another base model, or for modules that cannot be adapted here",
+                }),
             Some(sides) if *sides != [module.out_features, module.in_features] => {
                 let (a, b) = (&module.a.shape, &module.b.shape);
                 Fault::new(format!("the adapter's factors {a:?} and {b:?} do not fit a matrix {sides:?}"))

@@ -264,6 +264,7 @@ impl<'a> Fields<'a> {
                 Activation::GeluTanh => "gelu_pytorch_tanh",
             };
             self.reject(format!("`{path}{name}` is `{word}`, and only `{usual}` is supported for this architecture"));
+            self.fault = self.fault.take().map(|fault| fault.or_hint("such a model cannot be trained here"));
         }
     }
 

@@ -51,7 +51,8 @@ pub(super) fn changes_nothing(name: &str, value: &Value, map: &Map<String, Value
     let is_size = |expected: usize| value.as_u64() == Some(expected as u64);
     let usual_scale = 1.0 / (config.head_dim as f64).sqrt();
     let scale = config.attention_scale.unwrap_or(usual_scale);
-    let cap = |cap: Option<f64>| cap.is_some_and(is_number);
+    // No cap is written as 0 by some.
+    let cap = |cap: Option<f64>| is_number(cap.unwrap_or(0.0));
     match name {
         _ if DROPOUTS.contains(&name) => is_number(0.0),
         _ if COUNTS.contains(&name) => is_number(0.0),

@@ -55,10 +55,16 @@ pub(crate) fn without_tensors(folder: &Path) -> Fault {
         true => Fault::new("this is an adapter of mlx-lm, expected one of PEFT").hint(
             "`mlx_lm.fuse --model BASE --adapter-path DIR --save-path OUT` merges it into its base; that folder is a model",
         ),
-        false => Fault::new(format!("the adapter has no `{TENSORS}`")).hint(match has("adapter_model.bin") {
-            true => "it is in PyTorch's own format; load and save it with PEFT to get safetensors",
-            false => "the folder was not copied completely: fetch or write it again",
-        }),
+        false if has("adapter_model.bin") => Fault::new(format!("the adapter has no `{TENSORS}`"))
+            .hint("it is in PyTorch's own format; load and save it with PEFT to get safetensors"),
+        false if has("adapter_model.safetensors.index.json") => {
+            Fault::new(format!("the adapter is in several files, expected one `{TENSORS}`")).hint(
+                "PEFT reads one alone, too: put the tensors of all of them into one file (`safetensors.torch.load_file` and \
+                 `save_file`)",
+            )
+        }
+        false => Fault::new(format!("the adapter has no `{TENSORS}`"))
+            .hint("the folder was not copied completely: fetch or write it again"),
     };
     fault.at(Place::file(folder))
 }
@@ -104,6 +110,7 @@ mod tests {
             (r#"{"lora_layers": 16, "lora_parameters": {"rank": 8}}"#, "adapters.npz", "of mlx-lm"),
             (r#"{"peft_type": "LORA", "r": 8}"#, "README.md", "not copied completely"),
             (r#"{"peft_type": "LORA", "r": 8}"#, "adapter_model.bin", "PyTorch's own format"),
+            (r#"{"peft_type": "LORA", "r": 8}"#, "adapter_model.safetensors.index.json", "in several files"),
             ("{", "README.md", "not copied completely"),
         ] {
             let folder = tempfile::tempdir().expect("a folder");

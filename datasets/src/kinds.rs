@@ -235,6 +235,10 @@ fn has_ending(path: &Path, ending: &str) -> bool {
     endings(path).any(|name| name.ends_with(&format!(".{ending}")))
 }
 
+/// What to do with a file that people read and that has no rows.
+const AS_TEXT: &str =
+    "rows are JSON Lines, Parquet or CSV: take the texts out of it and write one a line, as `{\"text\": \"..\"}`";
+
 /// What begins with these bytes, with what to do.
 fn of_bytes(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
     let shown = path.display();
@@ -266,7 +270,13 @@ fn of_bytes(head: &[u8], path: &Path) -> Option<(&'static str, String)> {
         _ if starts(b"PK\x03\x04") && ends("npz") => {
             other("a file of arrays", "rows are text: name the file that it was made from")
         }
+        _ if starts(b"PK\x03\x04") && (ends("docx") || ends("odt") || ends("pptx") || ends("epub")) => {
+            other("a document", AS_TEXT)
+        }
         _ if starts(b"PK\x03\x04") => packed("a zip archive", "unzip"),
+        _ if starts(b"%PDF") => other("a PDF", AS_TEXT),
+        _ if starts(b"{\\rtf") => other("a document in RTF", AS_TEXT),
+        _ if starts(b"\x89PNG") || starts(b"\xff\xd8\xff") || starts(b"GIF8") => other("a picture", AS_TEXT),
         _ if starts(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1") => Some((
             "a table of old Excel",
             by_pandas(&format!("read_excel('{shown}', dtype=str, keep_default_na=False)")),

@@ -88,6 +88,9 @@ impl Client<'_> {
                 .hint("is `HF_ENDPOINT` the address of a Hugging Face hub?"),
             )
         };
+        if text.starts_with(b"\x1f\x8b") {
+            return Err(unusable("it is packed (gzip), which was not asked for"));
+        }
         let answer: Answer = serde_json::from_slice(&text).map_err(|error| unusable(&error.to_string()))?;
         if !is_commit(&answer.sha) {
             return Err(unusable("its `sha` is not a commit"));

@@ -79,7 +79,7 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let recipe = arguments.recipe(registry)?;
     let folder = recipe.output.dir.clone();
     Run::refuse_in_use(&folder)?;
-    let start = Start::of(arguments.resume, &folder, &recipe, registry)?;
+    let start = Start::of(arguments, &folder, &recipe, registry)?;
     let mut plan = match &start {
         Start::GoesOn(resumed) => resumed.plan(recipe)?,
         Start::Fresh | Start::Evaluated => Plan::new(recipe)?,
@@ -153,17 +153,26 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
 
 impl Start {
     /// Where a run in `folder` begins; the recipe must be the one it was started with.
-    fn of(resume: bool, folder: &Path, recipe: &Recipe, registry: &Registry) -> Result<Self, Faults> {
-        if !resume {
+    fn of(arguments: &Arguments, folder: &Path, recipe: &Recipe, registry: &Registry) -> Result<Self, Faults> {
+        if !arguments.resume {
             return Ok(Self::Fresh);
         }
         if !folder
             .try_exists()
             .map_err(|error| Fault::of_file("cannot look at the output directory", folder, &error))?
         {
-            return Err(Fault::new("there is no run to go on with yet: there is no such directory")
-                .at(Place::file(folder))
-                .hint("leave `--resume` out to start it; `output.dir` of the recipe says where it is")
+            let fault =
+                Fault::new("there is no run to go on with yet: there is no such directory").at(Place::file(folder));
+            let beside = arguments.recipe.parent().filter(|beside| beside.join("checkpoints").is_dir());
+            return Err(fault
+                .hint(match beside {
+                    Some(run) => format!(
+                        "the recipe is that of the run in `{}`, and its paths are meant from the folder in which it was started: \
+                         go on from there",
+                        run.display()
+                    ),
+                    None => "leave `--resume` out to start it; `output.dir` of the recipe says where it is".into(),
+                })
                 .into());
         }
         if evaluated::is_all(folder)? {

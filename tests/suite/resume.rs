@@ -214,6 +214,11 @@ fn a_folder_that_holds_something_is_not_written_to() {
 fn there_must_be_a_run_to_resume() {
     let place = Workplace::new();
     place.refuses("run recipe.toml --resume", &["there is no such directory", "run", "leave `--resume` out"]);
+    // A run's own recipe, from another folder than the one in which it was started.
+    place.write("elsewhere/kept/recipe.toml", place.text("recipe.toml"));
+    place.write("elsewhere/kept/checkpoints/latest", "step-000001");
+    let words = ["there is no such directory", "that of the run in `elsewhere/kept`", "go on from there"];
+    place.refuses("run elsewhere/kept/recipe.toml --resume", &words);
     // Stopped before its first checkpoint.
     place.write("run/recipe.toml", "");
     place.write("run/checkpoints/.staging-step-000001/state.json", "{");

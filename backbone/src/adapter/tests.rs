@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use checkpoints::{Adapter, AdapterConfig, StoredTensor, TargetModules};
 
-use super::{matches_module, remarks};
+use super::{fitting_modules, matches_module, remarks};
 use crate::ModelFiles;
 
 /// PEFT's `Found missing adapter keys while loading the checkpoint`.
@@ -30,6 +30,20 @@ fn modules_that_the_configuration_names_and_the_file_lacks_are_told() {
     let paths = (0..3).map(|layer| format!("model.layers.{layer}.self_attn.q_proj"));
     picked.config.target_modules = TargetModules::Names(paths.collect());
     assert_eq!(remarks(&picked, &config).expect("modules"), Vec::<String>::new());
+}
+
+/// As `torch.compile` names the modules of a model.
+#[test]
+fn names_of_a_compiled_model_are_told() {
+    let config = ModelFiles::Embedded.config().expect("its configuration");
+    let path = "_orig_mod.model.layers.0.self_attn.q_proj";
+    let tensors = BTreeMap::from([
+        (Adapter::key_a(path), StoredTensor::from_f32([2, 3], &[0.1; 6])),
+        (Adapter::key_b(path), StoredTensor::from_f32([3, 2], &[0.1; 6])),
+    ]);
+    let adapter = Adapter { config: AdapterConfig::new(2, 4.0, vec!["q_proj".into()]), tensors };
+    let fault = fitting_modules(&adapter, &config).expect_err("no such module").to_string();
+    assert!(fault.contains("take `_orig_mod.` out of them"), "{fault}");
 }
 
 #[test]

@@ -105,6 +105,7 @@ fn values_that_say_what_a_model_is_anyway_are_accepted() {
                 r#""sliding_window": 2048"#,
                 r#""layer_types": ["full_attention", "full_attention", "full_attention", "full_attention", "full_attention"]"#,
                 r#""num_layers": 5, "n_embd": 64, "num_heads": 8, "num_kv_heads": 8, "kv_channels": 8, "ffn_hidden_size": 172"#,
+                r#""attn_logit_softcapping": 0, "final_logit_softcapping": 0.0"#,
                 r#""norm_eps": 1e-6, "layer_norm_epsilon": 1e-6, "use_rope": true, "padded_vocab_size": 512"#,
                 r#""seq_length": 8192, "n_positions": 1024, "prefix": "a", "use_flash_attn": true, "name_or_path": "x""#,
                 r#""rope_scaling": {"type": "default", "factor": 1.0}"#,

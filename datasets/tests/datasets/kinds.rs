@@ -28,7 +28,7 @@ fn told_of_one(path: &Path) -> String {
 #[test]
 fn files_are_told_by_their_first_bytes_and_names() {
     let folder = tempfile::tempdir().expect("a folder");
-    let cases: [(&str, &[u8], &str, &str); 21] = [
+    let cases: [(&str, &[u8], &str, &str); 26] = [
         ("a.arrow", b"\xff\xff\xff\xff\x10", "an Arrow table", "datasets.Dataset.from_file('"),
         ("a.feather", b"ARROW1\0\0", "an Arrow table", "pandas.read_feather('"),
         ("b.feather", b"FEA1\0\0\0\0", "an Arrow table", "pandas.read_feather('"),
@@ -36,6 +36,11 @@ fn files_are_told_by_their_first_bytes_and_names() {
         ("a.jsonl.bz2", b"BZh9", "a bzip2 file", "bunzip2 -k "),
         ("a.jsonl.xz", b"\xfd7zXZ\0\0", "an xz file", "unxz -k "),
         ("a.zip", b"PK\x03\x04\x14", "a zip archive", "unzip "),
+        ("a.docx", b"PK\x03\x04\x14", "a document", "take the texts out"),
+        ("a.pdf", b"%PDF-1.7\n%\xe2\xe3", "a PDF", "take the texts out"),
+        ("a.jsonl", b"%PDF-1.7\n%\xe2\xe3", "a PDF", "take the texts out"),
+        ("a.rtf", b"{\\rtf1\\ansi", "a document in RTF", "take the texts out"),
+        ("a.png", b"\x89PNG\r\n", "a picture", "take the texts out"),
         ("a.xlsx", b"PK\x03\x04\x14", "a table of Excel", "pandas.read_excel('"),
         ("a.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a table of old Excel", "pandas.read_excel('"),
         ("a.pt", b"PK\x03\x04\x14", "a file of tensors", "rows are text"),

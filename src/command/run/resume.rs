@@ -237,9 +237,10 @@ fn moved(old: &Schedule, new: &Schedule, done: usize) -> Option<String> {
             true => {
                 format!(": the rate of step {next} is {:.1e} and would have been {:.1e}", new.at(next), old.at(next))
             }
-            false => {
-                format!(": the rate was {:.1e} at step {done} and is {:.1e} at step {next}", old.at(done), new.at(next))
-            }
+            false => match [old.at(done), new.at(next)].map(|rate| format!("{rate:.1e}")) {
+                [before, now] if before == now => String::new(),
+                [before, now] => format!(": the rate was {before} at step {done} and is {now} at step {next}"),
+            },
         };
     }
     Some(words + "; an unbroken run of this length would have had other rates in the steps that are done")
@@ -263,6 +264,9 @@ mod tests {
         assert!(said.contains("the rate of step 5 is 8.0e-4 and would have been 6.0e-4"), "{said}");
         let said = moved(&of(Kind::Constant, 4, 8), &of(Kind::Constant, 8, 16), 2).expect("the rate moves");
         assert!(said.contains("warm-up of 8 in place of 4: the rate of step 3 is 2.5e-4"), "{said}");
+        // A cosine that begins anew where the other ended: the rates are other ones, and look alike.
+        let said = moved(&of(Kind::Cosine, 0, 10_000), &of(Kind::Cosine, 0, 10_001), 9_999).expect("the rates moved");
+        assert!(!said.contains("the rate was"), "{said}");
         // Past both warm-ups the rate is the same; the steps done are not.
         let said = moved(&of(Kind::Constant, 2, 8), &of(Kind::Constant, 4, 16), 8).expect("the rates moved");
         assert!(said.contains("warm-up of 4 in place of 2; an unbroken run"), "{said}");
