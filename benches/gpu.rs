@@ -196,8 +196,8 @@ fn kernels(device: &Device, dtype: DType, tokens: usize, small: bool) {
     let targets = Tensor::<1, Int>::from_data(ids, device);
     let weights = random([rows], device, DType::F32);
     let fused = milliseconds(device, || {
-        let [_, _, log_sum] = softmax_statistics(logits.clone(), targets.clone());
-        logits_gradient(logits.clone(), targets.clone(), log_sum, weights.clone())
+        let [_, _, largest, above] = softmax_statistics(logits.clone(), targets.clone());
+        logits_gradient(logits.clone(), targets.clone(), [largest, above], weights.clone())
     });
     let composed = milliseconds(device, || {
         let shifted = logits.clone().cast(DType::F32) - logits.clone().cast(DType::F32).max_dim(1);

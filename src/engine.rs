@@ -15,6 +15,7 @@ mod gpu;
 pub mod guard;
 pub mod head;
 pub mod learned;
+pub mod neftune;
 pub mod optimizer;
 pub mod parameters;
 pub mod record;

@@ -320,6 +320,8 @@ impl Plan {
                 },
                 schedule: self.schedule,
                 lora_plus_ratio: recipe.adapter.lora_plus_ratio(),
+                terms: recipe.terms,
+                neftune_alpha: recipe.train.neftune_alpha,
             },
             steps: self.steps,
             micro_batch_size: recipe.train.micro_batch_size,

@@ -20,7 +20,7 @@ mod sweep;
 use std::path::Path;
 
 use faults::{Document, Fault, Faults, FromToml, Place, Places, Section};
-use losses::{AuxiliaryBuilder, Normalisation, Objective, Registry};
+use losses::{AuxiliaryBuilder, Normalisation, Objective, Registry, Terms};
 
 pub use adapter::{Adapter, Lora, Start};
 pub use chat::Chat;
@@ -45,6 +45,8 @@ pub struct Recipe {
     pub data: Data,
     /// `[objective]`, built from its own keys.
     pub objective: Box<dyn Objective>,
+    /// What `[objective]` has beside them.
+    pub terms: Terms,
     /// `[[auxiliary]]`, in the order written.
     pub auxiliaries: Vec<AuxiliaryBuilder>,
     /// `[optimizer]`
@@ -116,7 +118,7 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
     let adapter = in_table(&mut root, "adapter", |section| adapter::read(section, &model));
     let (data, eval_written) =
         in_table(&mut root, "data", |section| (data::read(section, &model), section.has("eval")));
-    let objective = in_table(&mut root, "objective", |section| objective::read(section, registry));
+    let (objective, terms) = in_table(&mut root, "objective", |section| objective::read(section, registry)).unzip();
     let auxiliaries = objective::read_auxiliaries(&mut root, registry);
     let ratio = adapter.lora_plus_ratio();
     let optimizer = in_table(&mut root, "optimizer", |section| optimization::read_optimizer(section, ratio));
@@ -168,6 +170,7 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
         adapter,
         data,
         objective,
+        terms: terms.unwrap_or(Terms::NONE),
         auxiliaries,
         optimizer,
         schedule,

@@ -34,7 +34,7 @@ pub use dropout::dropout_mask;
 pub use gated::{Activation, gated, gated_bytes, gated_together};
 #[cfg(feature = "gpu")]
 pub use head::on_gpu::{logits_gradient, softmax_statistics};
-pub use head::{Asked, Chunk, Head, HeadGradients, HeadInputs, chunk_bytes, chunk_rows};
+pub use head::{Asked, Chunk, Head, HeadGradients, HeadInputs, Pull, chunk_bytes, chunk_rows};
 pub use matrix::{Matrix, is_packed, precision};
 pub use norm::{norm, norm_bytes};
 pub use projection::{Adapter, Projection, project, project_bytes};

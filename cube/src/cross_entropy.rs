@@ -7,26 +7,33 @@ use cubecl::prelude::*;
 use crate::reduce::{Largest, Sum, over_cube};
 use crate::{Buffer, address, elementwise, lanes, rows, units};
 
-/// The nll of a target in each row of logits, the entropy of the row's softmax, and the log of its sum of exponentials.
+/// Where the statistics of rows of logits go, `[rows]` of f32 each.
+pub struct Statistics {
+    /// The nll of each row's target.
+    pub nll: Buffer,
+    /// The entropy of its softmax.
+    pub entropy: Buffer,
+    /// Its largest logit.
+    pub largest: Buffer,
+    /// The log of the sum of the exponentials of what its logits are below that. A probability is
+    /// `exp((logit - largest) - above)`: the sum of the two in f32 would be wrong by more than what is left of `1 - q` where a
+    /// model is sure.
+    pub above: Buffer,
+}
+
+/// The statistics of rows of logits with one target a row.
 ///
 /// # Shapes
 /// - `logits`: `[rows, vocabulary]` of any float type; `targets`: `[rows]`, integers below the vocabulary.
-/// - `nll`, `entropy`, `log_sum`: `[rows]`, f32.
-pub fn softmax_statistics(
-    client: &Client,
-    logits: &Buffer,
-    targets: &Buffer,
-    nll: &Buffer,
-    entropy: &Buffer,
-    log_sum: &Buffer,
-) {
+pub fn softmax_statistics(client: &Client, logits: &Buffer, targets: &Buffer, to: &Statistics) {
     let count = targets.length;
     if count == 0 {
         return;
     }
     let vocabulary = logits.length / count;
     assert!(logits.length == count * vocabulary && vocabulary > 0, "one target a row");
-    assert!([nll, entropy, log_sum].iter().all(|buffer| buffer.length == count), "one of each a row");
+    let Statistics { nll, entropy, largest, above } = to;
+    assert!([nll, entropy, largest, above].iter().all(|buffer| buffer.length == count), "one of each a row");
     let lanes = lanes(client, vocabulary, &[logits]);
     let units = units(client, vocabulary / lanes);
     // SAFETY: the lengths agree, no unit goes past its row, and targets outside of the vocabulary are not looked up.
@@ -41,7 +48,8 @@ pub fn softmax_statistics(
             targets.argument(),
             nll.argument(),
             entropy.argument(),
-            log_sum.argument(),
+            largest.argument(),
+            above.argument(),
             vocabulary / lanes,
             units,
             [logits.element, targets.element],
@@ -61,7 +69,8 @@ fn statistics<E: Float, T: Int, N: Size>(
     targets: &[T],
     nll: &mut [f32],
     entropy: &mut [f32],
-    log_sum: &mut [f32],
+    tops: &mut [f32],
+    above: &mut [f32],
     vectors: usize,
     #[comptime] units: usize,
     #[define(E, T)] _elements: [ElemType; 2],
@@ -111,22 +120,30 @@ fn statistics<E: Float, T: Int, N: Size>(
         };
         nll[row] = log - (observed - top);
         entropy[row] = log - all_weighted / all;
-        log_sum[row] = top + log;
+        tops[row] = top;
+        above[row] = log;
     }
 }
 
-/// Turns logits into their gradient, `weight * (softmax - onehot)` of each row, in the same place.
+/// Turns logits into their gradient, `weight * (softmax - onehot)` of each row, in the same place, by the two parts of the log of
+/// the row's sum of exponentials (see [`Statistics`]).
 ///
 /// # Shapes
-/// - `logits`: `[rows, vocabulary]`; `targets`: `[rows]`; `log_sum`, `weights`: `[rows]`, f32.
-pub fn logits_gradient(client: &Client, logits: &Buffer, targets: &Buffer, log_sum: &Buffer, weights: &Buffer) {
+/// - `logits`: `[rows, vocabulary]`; `targets`: `[rows]`; `largest`, `above`, `weights`: `[rows]`, f32.
+pub fn logits_gradient(
+    client: &Client,
+    logits: &Buffer,
+    targets: &Buffer,
+    [largest, above]: [&Buffer; 2],
+    weights: &Buffer,
+) {
     let count = targets.length;
     if count == 0 {
         return;
     }
     let vocabulary = logits.length / count;
     assert!(logits.length == count * vocabulary && vocabulary > 0, "one target a row");
-    assert!(log_sum.length == count && weights.length == count, "one of each a row");
+    assert!([largest, above, weights].iter().all(|buffer| buffer.length == count), "one of each a row");
     let lanes = lanes(client, vocabulary, &[logits]);
     let vectors = vocabulary / lanes;
     let (cubes, dim) = elementwise(client, count * vectors);
@@ -140,7 +157,8 @@ pub fn logits_gradient(client: &Client, logits: &Buffer, targets: &Buffer, log_s
             lanes,
             logits.argument(),
             targets.argument(),
-            log_sum.argument(),
+            largest.argument(),
+            above.argument(),
             weights.argument(),
             vectors,
             [logits.element, targets.element],
@@ -152,7 +170,8 @@ pub fn logits_gradient(client: &Client, logits: &Buffer, targets: &Buffer, log_s
 fn gradient<E: Float, T: Int, N: Size>(
     logits: &mut [Vector<E, N>],
     targets: &[T],
-    log_sum: &[f32],
+    largest: &[f32],
+    above: &[f32],
     weights: &[f32],
     vectors: usize,
     #[define(E, T)] _elements: [ElemType; 2],
@@ -164,8 +183,8 @@ fn gradient<E: Float, T: Int, N: Size>(
     let row = i / vectors;
     let column = i % vectors;
     let lanes = N::value();
-    let shifted = Vector::<f32, N>::cast_from(logits[i]) - Vector::new(log_sum[row]);
-    let mut probability = shifted.exp();
+    let below = Vector::<f32, N>::cast_from(logits[i]) - Vector::new(largest[row]);
+    let mut probability = (below - Vector::new(above[row])).exp();
     let target = usize::cast_from(targets[row]);
     if column == target / lanes {
         let lane = target % lanes;
@@ -179,7 +198,13 @@ fn gradient<E: Float, T: Int, N: Size>(
 mod tests {
     use cubecl::prelude::*;
 
+    use crate::cross_entropy::Statistics;
     use crate::testing::{Device, I32, close, values};
+
+    fn statistics(device: &Device, rows: usize) -> Statistics {
+        let empty = || device.empty_f32(rows);
+        Statistics { nll: empty(), entropy: empty(), largest: empty(), above: empty() }
+    }
 
     #[test]
     fn statistics_and_gradients_match_the_definition() {
@@ -193,25 +218,29 @@ mod tests {
                 let logits = device.read(&on);
                 let handle = device.client.create_from_slice(i32::as_bytes(&targets));
                 let targets_on = crate::Buffer { handle, length: rows, element: I32 };
-                let [nll, entropy, log_sum] = [0, 1, 2].map(|_| device.empty_f32(rows));
-                super::softmax_statistics(&device.client, &on, &targets_on, &nll, &entropy, &log_sum);
-                super::logits_gradient(&device.client, &on, &targets_on, &log_sum, &device.f32(&weights));
-                let mut expected = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+                let to = statistics(&device, rows);
+                super::softmax_statistics(&device.client, &on, &targets_on, &to);
+                let sums = [&to.largest, &to.above];
+                super::logits_gradient(&device.client, &on, &targets_on, sums, &device.f32(&weights));
+                let mut expected: [Vec<f64>; 5] = Default::default();
                 for (row, logits) in logits.chunks(vocabulary).enumerate() {
                     let sum: f64 = logits.iter().map(|v| v.exp()).sum();
                     let probabilities: Vec<f64> = logits.iter().map(|v| v.exp() / sum).collect();
                     let target = targets[row] as usize;
                     expected[0].push(-probabilities[target].ln());
                     expected[1].push(probabilities.iter().map(|p| -p * p.ln()).sum());
-                    expected[2].push(sum.ln());
-                    expected[3].extend(
+                    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    expected[2].push(largest);
+                    expected[3].push(sum.ln() - largest);
+                    expected[4].extend(
                         probabilities
                             .iter()
                             .enumerate()
                             .map(|(i, p)| f64::from(weights[row]) * (p - f64::from(u8::from(i == target)))),
                     );
                 }
-                for (found, expected) in [&nll, &entropy, &log_sum, &on].into_iter().zip(&expected) {
+                let found = [&to.nll, &to.entropy, &to.largest, &to.above, &on];
+                for (found, expected) in found.into_iter().zip(&expected) {
                     close(&device.read(found), expected, device.tolerance(found.element));
                 }
             }
@@ -231,9 +260,9 @@ mod tests {
         let on = device.f32(&logits);
         let handle = device.client.create_from_slice(i32::as_bytes(&[5; 4]));
         let targets = crate::Buffer { handle, length: rows, element: I32 };
-        let [nll, entropy, log_sum] = [0, 1, 2].map(|_| device.empty_f32(rows));
-        super::softmax_statistics(&device.client, &on, &targets, &nll, &entropy, &log_sum);
-        let (nll, entropy) = (device.read(&nll), device.read(&entropy));
+        let to = statistics(&device, rows);
+        super::softmax_statistics(&device.client, &on, &targets, &to);
+        let (nll, entropy) = (device.read(&to.nll), device.read(&to.entropy));
         assert!(nll[0].is_nan() && !nll[1].is_finite(), "{nll:?}");
         assert_eq!((nll[2], entropy[2]), (0.0, 0.0));
         assert!(nll[3].is_finite() && entropy[3].is_finite());

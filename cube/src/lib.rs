@@ -25,7 +25,7 @@ use cubecl::server::Handle;
 pub use adamw::{AdamWBuffers, AdamWStep, adamw};
 pub use codes::{Coded, Rows, dequantise};
 pub use columns::{scale_columns, scale_columns_backward};
-pub use cross_entropy::{logits_gradient, softmax_statistics};
+pub use cross_entropy::{Statistics, logits_gradient, softmax_statistics};
 pub use gated::{Activation, gated, gated_backward};
 pub use rms_norm::{rms_norm, rms_norm_backward, rms_norm_weight_backward};
 pub use rotary::{Layout, rotate};

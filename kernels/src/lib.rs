@@ -31,7 +31,9 @@ pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{AttentionShape, AttentionTree, attention, attention_backward};
 pub use columns::{row_squares, scale_columns, scale_columns_backward};
 pub use compensated::{Feedback, feedback_parts};
-pub use cross_entropy::{Bend, RowStatistics, log_sums, logits_gradient, scale_and_cap, softmax_statistics};
+pub use cross_entropy::{
+    Bend, LogSums, More, RowStatistics, log_sums, logits_gradient, means, scale_and_cap, softmax_statistics,
+};
 pub use dropout::{Dropout, Dropped};
 pub use element::{Element, convert};
 pub use half::bf16;

@@ -412,6 +412,8 @@ fn measure(arguments: &Arguments, trainee: &mut Trainee, recompute: Recompute) -
         optimizer: AdamW { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) },
         schedule: Schedule::new(Kind::Constant, 2e-4, 0, arguments.steps + 1),
         lora_plus_ratio: None,
+        terms: losses::Terms::NONE,
+        neftune_alpha: None,
     };
     let mut trainer = Trainer::new(trainee, objective.as_mut(), settings);
     let mut seconds = Vec::with_capacity(arguments.steps);

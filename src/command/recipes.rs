@@ -18,7 +18,7 @@ macro_rules! embedded {
 }
 
 /// Every file of the folder `recipes`, first those that need nothing else, in the order they are listed.
-pub static RECIPES: [Embedded; 40] = [
+pub static RECIPES: [Embedded; 42] = [
     embedded!("nll"),
     embedded!("cdiv_alpha1.4"),
     embedded!("quickstart_compare"),
@@ -26,6 +26,8 @@ pub static RECIPES: [Embedded; 40] = [
     embedded!("lambda_pr"),
     embedded!("focal"),
     embedded!("gem"),
+    embedded!("entropy_bonus"),
+    embedded!("label_smoothing"),
     embedded!("tofu"),
     embedded!("trunc"),
     embedded!("gold"),

@@ -2,10 +2,11 @@
 //! the backward pass (activation checkpointing).
 
 use burn::tensor::{Gradients, IndexingUpdateOp, Tensor};
-use losses::{HiddenBatch, Objective};
+use losses::{HiddenBatch, Objective, Terms};
 
 use super::batch::Batch;
 use super::head;
+use super::neftune;
 use super::parameters::GradientSum;
 use super::totals::Totals;
 use super::trainee::{Trainee, auxiliary_name};
@@ -38,6 +39,10 @@ pub struct MicroStep {
     pub step_seed: u64,
     /// How the step normalises.
     pub scale: StepScale,
+    /// What stands beside the objective's weighted nll.
+    pub terms: Terms,
+    /// The size of the noise on the embeddings (see [`neftune`]).
+    pub neftune_alpha: Option<f64>,
 }
 
 /// Sums that a step's micro-batches add to.
@@ -61,9 +66,18 @@ pub fn micro_batch(
 ) {
     let ids = batch.ids(trainee.decoder.device());
     let context = batch.context(&trainee.decoder, Some(of.seed));
+    let noise = of.neftune_alpha.map(|alpha| neftune::noise(batch, &trainee.decoder, alpha, of.seed));
+    let noisy = |x: Tensor<3>| match &noise {
+        Some(noise) => {
+            let noise = noise.clone().cast(x.dtype());
+            let noise = if x.is_autodiff() { noise.autodiff() } else { noise };
+            x + noise
+        }
+        None => x,
+    };
     match recompute {
         Recompute::None => {
-            let mut x = trainee.decoder.embed(&context, ids, true);
+            let mut x = noisy(trainee.decoder.embed(&context, ids, true));
             for block in &trainee.decoder.layers {
                 x = block.forward(x, &context, None);
             }
@@ -77,7 +91,7 @@ pub fn micro_batch(
         }
         Recompute::Blocks => {
             let mut inputs = Vec::with_capacity(trainee.decoder.layers.len());
-            let mut x = trainee.decoder.embed(&context, ids.clone(), false);
+            let mut x = noisy(trainee.decoder.embed(&context, ids.clone(), false));
             for block in &trainee.decoder.layers {
                 inputs.push(x.clone());
                 x = block.forward(x, &context, None);
@@ -125,9 +139,7 @@ fn losses_on(
     of: &MicroStep,
     sums: &mut StepSums,
 ) -> Tensor<3> {
-    let scale = of.scale.objective;
-    let (decoder, totals) = (&trainee.decoder, &mut sums.totals);
-    let found = head::loss_and_gradients(decoder, hidden.clone(), batch, objective, scale, of.seed, totals);
+    let found = head::loss_and_gradients(&trainee.decoder, hidden.clone(), batch, objective, of, &mut sums.totals);
     for (name, gradient) in found.head.0 {
         sums.gradients.add(&name, gradient);
     }

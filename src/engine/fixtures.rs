@@ -19,6 +19,8 @@ pub const SETTINGS: StepSettings = StepSettings {
     optimizer: AdamW { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) },
     schedule: Schedule::new(Kind::Constant, 1e-3, 0, 1),
     lora_plus_ratio: None,
+    terms: losses::Terms::NONE,
+    neftune_alpha: None,
 };
 
 /// A decoder of `tests/fixtures`.

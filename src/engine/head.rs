@@ -3,11 +3,12 @@
 
 use std::ops::Range;
 
-use backbone::ops::{Asked, Chunk, Head, HeadGradients, HeadInputs};
+use backbone::ops::{Asked, Chunk, Head, HeadGradients, HeadInputs, Pull};
 use backbone::{Context, Decoder};
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use losses::{Column, Objective, Scope, Statistics, Tokens};
 
+use super::backward::MicroStep;
 use super::batch::Batch;
 use super::learned::Learned;
 use super::totals::{Added, Shared, Totals};
@@ -23,23 +24,27 @@ pub struct Gradients {
 /// Adds the losses of a micro-batch to `totals`, and gives the gradients.
 ///
 /// # Shapes
-/// - `hidden`: `[rows, width, hidden_size]`, not tracked. `scale` is the factor of the objective's loss in this step: one over
-///   its normaliser, times what auxiliary losses leave of it.
+/// - `hidden`: `[rows, width, hidden_size]`, not tracked.
 pub fn loss_and_gradients(
     decoder: &Decoder,
     hidden: Tensor<3>,
     batch: &Batch,
     objective: &mut dyn Objective,
-    scale: f64,
-    dropout_seed: u64,
+    of: &MicroStep,
     totals: &mut Totals,
 ) -> Gradients {
     let device = decoder.device().clone();
     let ([rows, width, hidden_size], dtype) = (hidden.dims(), hidden.dtype());
     let head = decoder.head();
-    let inputs = head.inputs(hidden, Some(dropout_seed));
+    let inputs = head.inputs(hidden, Some(of.seed));
     let wanted = objective.statistics();
-    let asked = Asked { sum_of_squares: wanted.sum_of_squares, temperature: objective.temperature() };
+    let bonus = of.terms.entropy_bonus;
+    let asked = Asked {
+        sum_of_squares: wanted.sum_of_squares,
+        temperature: objective.temperature(),
+        label_smoothing: of.terms.label_smoothing,
+        entropy_bonus: bonus != 0.0,
+    };
     let base = wanted.base_nll.then(|| base_nll(decoder, batch)).flatten();
     let seen_of = |chunk: &Chunk, start: usize| Seen::of(chunk, wanted, base.as_ref(), start);
     let row_weights = match objective.scope() {
@@ -62,10 +67,14 @@ pub fn loss_and_gradients(
                 objective.weights(&tokens)
             }
         };
-        let loss = chunk.tempered.as_ref().unwrap_or(&chunk.nll).clone();
-        let seen = Added { loss, nll: chunk.nll.clone(), entropy: chunk.entropy.clone() };
+        let factors = of_tokens(learned, &device, |token| token.weight as f32).mul_scalar(bonus);
+        let entropy_bonus = asked.entropy_bonus.then_some(factors);
+        let loss = chunk.loss.as_ref().unwrap_or(&chunk.nll).clone();
+        let beside = entropy_bonus.clone().map(|factors| (factors * chunk.entropy.clone()).neg());
+        let seen = Added { loss, beside, nll: chunk.nll.clone(), entropy: chunk.entropy.clone() };
         totals.add(seen, weights.clone(), shared(learned, &device));
-        gradients.push(head.backward(chunk, weights, scale, &mut of_head));
+        let pull = Pull { weights, entropy_bonus };
+        gradients.push(head.backward(chunk, pull, of.scale.objective, &mut of_head));
     }
     let hidden = Tensor::zeros([rows * width, hidden_size], (&device, dtype));
     let hidden = match gradients.is_empty() {
@@ -85,7 +94,7 @@ pub fn evaluate(decoder: &Decoder, hidden: Tensor<3>, batch: &Batch, totals: &mu
     for (_, learned) in chunks(&batch.learned, &head) {
         let Chunk { nll, entropy, .. } = forward(&head, &inputs, learned, Asked::default());
         let weights = of_tokens(learned, &device, |token| token.weight as f32);
-        totals.add(Added { loss: nll.clone(), nll, entropy }, weights, shared(learned, &device));
+        totals.add(Added { loss: nll.clone(), beside: None, nll, entropy }, weights, shared(learned, &device));
     }
 }
 

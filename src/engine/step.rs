@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 use checkpoints::StoredTensor;
 use faults::Fault;
-use losses::{Normalisation, Objective};
+use losses::{Normalisation, Objective, Terms};
 
 use super::backward::{MicroStep, Recompute, StepScale, StepSums, micro_batch};
 use super::batch::Batch;
@@ -33,6 +33,10 @@ pub struct StepSettings {
     pub schedule: Schedule,
     /// The learning rate of every `B` of an adapter as a multiple of that of all else.
     pub lora_plus_ratio: Option<f64>,
+    /// What stands beside the objective's weighted nll.
+    pub terms: Terms,
+    /// The size of the noise on the embeddings.
+    pub neftune_alpha: Option<f64>,
 }
 
 /// A model that is trained step by step, with its objective and the optimizer's state.
@@ -149,7 +153,8 @@ impl<'a> Trainer<'a> {
         let step_seed = backbone::random::key(seed, &["step", &step.to_string()]);
         for (index, batch) in batches.iter().enumerate() {
             let seed = backbone::random::key(seed, &["micro-batch", &step.to_string(), &index.to_string()]);
-            let of = MicroStep { step, seed, step_seed, scale: scale.clone() };
+            let StepSettings { terms, neftune_alpha, .. } = self.settings;
+            let of = MicroStep { step, seed, step_seed, scale: scale.clone(), terms, neftune_alpha };
             micro_batch(self.trainee, self.objective, batch, &of, self.settings.recompute, &mut sums);
         }
         let StepSums { gradients, totals, auxiliaries } = sums;

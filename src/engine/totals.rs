@@ -12,8 +12,10 @@ pub struct Totals {
 
 /// What is added up of each token, `[tokens]`, f32.
 pub struct Added {
-    /// What its weight multiplies: the nll, or that of the objective's temperature.
+    /// What its weight multiplies: the nll, or that of the objective's temperature, or of a smoothed target.
     pub loss: Tensor<1>,
+    /// What is added to that whatever its weight.
+    pub beside: Option<Tensor<1>>,
     /// The nll at temperature 1.
     pub nll: Tensor<1>,
     /// The entropy of the predicted distribution.
@@ -34,7 +36,7 @@ pub struct Shared {
 /// [`Totals`] on the host.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Sums {
-    /// Sum of weight times nll.
+    /// Sum of weight times nll, and of what stands beside it.
     pub loss: f64,
     /// Sum of the plain nll.
     pub nll: f64,
@@ -62,7 +64,10 @@ impl Totals {
     /// - `weights`: `[tokens]`, f32. `shared` says which tokens stand for several rows, if some do: they count for each.
     pub fn add(&mut self, added: Added, weights: Tensor<1>, shared: Option<Shared>) {
         let mut active = weights.clone().greater_elem(0.0).float();
-        let loss = (weights.clone() * added.loss).sum();
+        let mut loss = (weights.clone() * added.loss).sum();
+        if let Some(beside) = added.beside {
+            loss = loss + beside.sum();
+        }
         let (mut nll, mut entropy) = (added.nll, added.entropy);
         let mut squares = weights.clone() * weights.clone();
         let mut largest = weights.clone();
@@ -77,7 +82,7 @@ impl Totals {
         self.sums = Tensor::cat(vec![sums, largest], 0);
     }
 
-    /// The sum of weight times nll so far, `[1]`, on the device.
+    /// The loss summed so far, `[1]`, on the device.
     pub fn loss(&self) -> Tensor<1> {
         self.sums.clone().narrow(0, 0, 1)
     }
@@ -129,7 +134,7 @@ mod tests {
     use super::*;
 
     fn added(nll: Tensor<1>, entropy: Tensor<1>) -> Added {
-        Added { loss: nll.clone(), nll, entropy }
+        Added { loss: nll.clone(), beside: None, nll, entropy }
     }
 
     #[test]

@@ -89,6 +89,8 @@ const KEYS: &[Entry] = &[
         "`\"default\"` or `\"pissa\"`",
         &["init_lora_weights", "pissa_init", "peft_init_lora_weights"],
     ),
+    same("train.neftune_alpha", &["neftune_noise_alpha", "noisy_embedding_alpha"]),
+    same("objective.label_smoothing", &["label_smoothing_factor", "label_smoothing"]),
     same("adapter.lora_plus_ratio", &["loraplus_lr_ratio", "loraplus_ratio"]),
     same(
         "adapter.init_from",

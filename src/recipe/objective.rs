@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use faults::{Section, nearest};
-use losses::{AuxiliaryBuilder, Objective, Registry};
+use losses::{AuxiliaryBuilder, Objective, Registry, Terms};
 
-pub(super) fn read(section: &mut Section, registry: &Registry) -> Option<Box<dyn Objective>> {
+pub(super) fn read(section: &mut Section, registry: &Registry) -> Option<(Box<dyn Objective>, Terms)> {
     let names: Vec<&str> = registry.objectives.iter().map(|kind| kind.name).collect();
     // A kind that cannot be read is one fault: the other keys may be those of the kind that was meant.
     let unread = if section.has("kind") { "" } else { "nll" };
@@ -21,8 +21,9 @@ pub(super) fn read(section: &mut Section, registry: &Registry) -> Option<Box<dyn
         return None;
     };
     let objective = (kind.build)(section);
+    let terms = Terms::read(section, &*objective);
     name_owners(section, &owners);
-    Some(objective)
+    Some((objective, terms))
 }
 
 pub(super) fn read_auxiliaries(root: &mut Section, registry: &Registry) -> Vec<AuxiliaryBuilder> {
@@ -75,7 +76,7 @@ fn name_owners(section: &mut Section, owners: &BTreeMap<String, String>) {
 
 /// Files one fault for the word, and none for the keys that the meant kind would have known.
 fn unknown_kind(section: &mut Section, word: &str, names: &[&str], owners: &BTreeMap<String, String>) {
-    for key in owners.keys() {
+    for key in owners.keys().map(String::as_str).chain(Terms::KEYS) {
         section.skip(key);
     }
     if word.is_empty() {

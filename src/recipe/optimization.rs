@@ -78,6 +78,8 @@ pub struct Train {
     pub share_prefixes: bool,
     /// What is kept of the way forward; `None` keeps all activations when they fit, else the inputs of the blocks.
     pub recompute: Option<Recompute>,
+    /// The size of the noise on the embeddings in training.
+    pub neftune_alpha: Option<f64>,
 }
 
 /// How long to train.
@@ -211,7 +213,20 @@ pub(super) fn read_train(section: &mut Section, by_prompt: bool) -> (Train, Opti
         Duration::Steps(steps) => NonZeroUsize::new(steps),
         Duration::Epochs(_) => None,
     };
-    (Train { duration, batch_size, micro_batch_size, share_prefixes, recompute }, last_step)
+    let neftune_alpha = read_neftune(section, by_prompt);
+    (Train { duration, batch_size, micro_batch_size, share_prefixes, recompute, neftune_alpha }, last_step)
+}
+
+fn read_neftune(section: &mut Section, by_prompt: bool) -> Option<f64> {
+    let alpha: Option<f64> = section.optional("neftune_alpha");
+    let possible = alpha.is_none_or(|alpha| alpha.is_finite() && alpha >= 0.0);
+    let hint = "0 is none; 5 to 15 were published";
+    section.check("neftune_alpha", possible, "`train.neftune_alpha` must be a finite number, 0 or more", hint);
+    let alpha = alpha.filter(|alpha| *alpha != 0.0);
+    let message =
+        "`train.neftune_alpha` is the noise of a row of its own, and the targets of a prompt share their tokens";
+    section.check("neftune_alpha", alpha.is_none() || !by_prompt, message, "leave it out");
+    alpha
 }
 
 fn read_duration(section: &mut Section) -> Duration {

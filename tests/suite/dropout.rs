@@ -12,7 +12,7 @@ use trainer::engine::batch::Batch;
 use trainer::engine::head::loss_and_gradients;
 use trainer::engine::totals::Totals;
 
-use crate::fixtures::{adapter, fixture};
+use crate::fixtures::{adapter, fixture, micro_step};
 use crate::support::larger;
 
 const SEED: u64 = 5;
@@ -136,7 +136,8 @@ fn a_head_with_trained_lengths_and_dropped_inputs_has_the_loss_and_gradients_of_
         let mut objective = (losses::objective::NLL.build)(&mut faults::Section::probe());
         let mut totals = Totals::zeros(&device);
         let states = flat.reshape([1, batch.width, width]);
-        let found = loss_and_gradients(&decoder, states, &batch, &mut *objective, 1.0, SEED, &mut totals);
+        let step = micro_step(SEED, losses::Terms::NONE);
+        let found = loss_and_gradients(&decoder, states, &batch, &mut *objective, &step, &mut totals);
         let loss = totals.read().loss;
         assert!((loss - reference.loss(&parts)).abs() < 1e-3, "{loss} for {}", reference.loss(&parts));
         let mut own = found.head.0;

@@ -8,13 +8,21 @@ use backbone::{Config, Decoder, Source};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use checkpoints::{Adapter, Weights};
 use datasets::{Example, Part};
+use losses::Terms;
 use serde::Deserialize;
+use trainer::engine::backward::{MicroStep, StepScale};
 
 use crate::support::larger;
 
 /// A folder or a file there.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// A micro-batch of a step that normalises nothing.
+pub fn micro_step(seed: u64, terms: Terms) -> MicroStep {
+    let scale = StepScale { objective: 1.0, auxiliaries: Vec::new() };
+    MicroStep { step: 1, seed, step_seed: 0, scale, terms, neftune_alpha: None }
 }
 
 /// What the models share.

@@ -7,12 +7,12 @@ use backbone::values;
 use backbone::{Config, Decoder, Source};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use datasets::{Example, Part};
-use losses::{Objective, Scope, Statistics, Tokens};
+use losses::{Objective, Scope, Statistics, Terms, Tokens};
 use trainer::engine::batch::Batch;
 use trainer::engine::head::loss_and_gradients;
 use trainer::engine::totals::Totals;
 
-use crate::fixtures::{fixture, load};
+use crate::fixtures::{fixture, load, micro_step};
 use crate::support::larger;
 
 const VOCABULARY: usize = 66_000;
@@ -68,7 +68,8 @@ fn chunks_change_neither_loss_nor_gradients() {
             let mut totals = Totals::zeros(&device);
             let mut objective = (objective.build)(&mut faults::Section::probe());
             let states = Tensor::from_data(states, &device);
-            let found = loss_and_gradients(&decoder, states, &batch, &mut *objective, 1.0, 0, &mut totals);
+            let found =
+                loss_and_gradients(&decoder, states, &batch, &mut *objective, &micro_step(0, Terms::NONE), &mut totals);
             let gradient = values(found.hidden.flatten(0, 2));
             let width = batch.width * hidden_size;
             let kept = rows
@@ -131,7 +132,7 @@ fn gradients_carry_the_weights_of_the_definition() {
         let states = Tensor::from_data(TensorData::new(hidden.clone(), [1, batch.width, width]), &device);
         let mut totals = Totals::zeros(&device);
         let mut built = (objective.build)(&mut faults::Section::probe());
-        let found = loss_and_gradients(&decoder, states, &batch, &mut *built, 1.0, 0, &mut totals);
+        let found = loss_and_gradients(&decoder, states, &batch, &mut *built, &micro_step(0, Terms::NONE), &mut totals);
         let loss = totals.read().loss;
         assert!((loss / expected_loss - 1.0).abs() < 1e-5, "{}: {loss} for {expected_loss}", objective.name);
         let scale = expected.iter().map(|value: &f64| value.abs()).fold(0.0, larger);
@@ -171,17 +172,25 @@ impl Objective for Asking {
     }
 }
 
-/// Loss, weights and gradient of an objective that asks for more, in f64 from the definitions; of packed matrices and of
-/// burn's operations, token by token and by whole rows.
+/// Loss, weights and gradient of an objective that asks for more, and of what stands beside it, in f64 from the definitions; of
+/// packed matrices and of burn's operations, token by token and by whole rows.
 #[test]
 fn an_objective_is_told_what_it_asks_for() {
     let folder = fixture("llama3");
     let weights = checkpoints::Weights::open(&folder).expect("the weights");
     let matrix = weights.f32("model.embed_tokens.weight").expect("the tied matrix");
     let device = Device::flex();
-    for (trained, scope, temperature) in
-        [(false, Scope::Token, 0.7), (true, Scope::Token, 0.7), (false, Scope::Row, 1.6), (true, Scope::Row, 1.0)]
-    {
+    let smoothed = Terms { label_smoothing: 0.1, ..Terms::NONE };
+    let both = Terms { entropy_bonus: 0.3, ..smoothed };
+    for (trained, scope, temperature, terms) in [
+        (false, Scope::Token, 0.7, Terms::NONE),
+        (true, Scope::Token, 0.7, smoothed),
+        (false, Scope::Token, 1.6, smoothed),
+        (false, Scope::Row, 1.6, Terms::NONE),
+        (true, Scope::Row, 1.0, both),
+        (false, Scope::Token, 1.0, both),
+        (true, Scope::Token, 1.0, Terms { label_smoothing: 0.0, ..both }),
+    ] {
         let decoder = load(&folder, trained, DType::F32);
         let (width, vocabulary) = (decoder.config.hidden_size, decoder.config.vocab_size);
         let mut example = example(12, 1);
@@ -201,9 +210,15 @@ fn an_objective_is_told_what_it_asks_for() {
             let entropy: f64 = plain.iter().map(|q| -q * q.ln()).sum();
             let weight = entropy * (1.0 - plain.iter().map(|q| q * q).sum::<f64>());
             expected_weight += weight;
-            expected_loss -= weight * temperature * tempered[token.target as usize].ln();
+            let smoothing = terms.label_smoothing;
+            let everywhere = smoothing / vocabulary as f64;
+            let of_target =
+                |entry: usize| everywhere + (1.0 - smoothing) * f64::from(u8::from(entry == token.target as usize));
+            expected_loss -= terms.entropy_bonus * entropy;
             for (entry, q) in tempered.iter().enumerate() {
-                let slope = weight * (q - f64::from(u8::from(entry == token.target as usize)));
+                expected_loss -= weight * temperature * of_target(entry) * q.ln();
+                let slope = weight * (q - of_target(entry))
+                    + terms.entropy_bonus * plain[entry] * (plain[entry].ln() + entropy);
                 for i in 0..width {
                     expected[token.hidden * width + i] += slope * f64::from(matrix[entry * width + i]);
                 }
@@ -212,7 +227,7 @@ fn an_objective_is_told_what_it_asks_for() {
         let states = Tensor::from_data(TensorData::new(hidden.clone(), [1, batch.width, width]), &device);
         let mut totals = Totals::zeros(&device);
         let mut objective = Asking { temperature, scope };
-        let found = loss_and_gradients(&decoder, states, &batch, &mut objective, 1.0, 0, &mut totals);
+        let found = loss_and_gradients(&decoder, states, &batch, &mut objective, &micro_step(0, terms), &mut totals);
         let sums = totals.read();
         let close =
             |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-5, "{found} for {expected}");

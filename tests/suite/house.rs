@@ -187,7 +187,7 @@ impl Rest {
 /// A recipe is a whole file, to be read and copied by itself; those that compare objectives are the same run otherwise.
 #[test]
 fn recipes_of_one_comparison_differ_in_their_objectives_alone() {
-    let world = "cdiv_alpha1.4 trunc_r lambda_pr focal gem tofu trunc gold tailr mixce dft deft eaft forking proximal mtp sfr_words";
+    let world = "cdiv_alpha1.4 trunc_r lambda_pr focal gem tofu trunc gold tailr mixce dft deft eaft forking proximal entropy_bonus label_smoothing mtp sfr_words";
     let paper = ["cdiv", "trunc_r", "lambda_pr", "focal", "trunc", "gold", "tailr", "mixce"]
         .map(|name| format!("paper_{name}"));
     let world: Vec<String> = world.split(' ').map(str::to_owned).collect();

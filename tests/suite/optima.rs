@@ -17,7 +17,7 @@ use crate::fixtures::example;
 const COUNTS: [usize; 4] = [10, 5, 3, 2];
 
 /// The optima of this distribution, to six digits: roots of the condition above, computed in f64 with NumPy.
-const OPTIMA: [(&str, [f64; 4]); 18] = [
+const OPTIMA: [(&str, [f64; 4]); 21] = [
     ("kind = \"nll\"", [0.5, 0.25, 0.15, 0.1]),
     ("kind = \"cdiv\"\nalpha = 1.2", [0.456741, 0.256337, 0.167470, 0.119452]),
     ("kind = \"cdiv\"\nalpha = 1.4", [0.425633, 0.259426, 0.180115, 0.134825]),
@@ -36,6 +36,10 @@ const OPTIMA: [(&str, [f64; 4]); 18] = [
     ("kind = \"gold\"\nfloor = 0", [1.0, 0.0, 0.0, 0.0]),
     ("kind = \"dft\"", [1.0, 0.0, 0.0, 0.0]),
     ("kind = \"deft\"", [1.0, 0.0, 0.0, 0.0]),
+    // Roots of the same condition with what stands beside the weighted nll: `(1 - eps) p + eps / 4`, and of `losses/src/terms.rs`.
+    ("label_smoothing = 0.2", [0.45, 0.25, 0.17, 0.13]),
+    ("entropy_bonus = 0.3", [0.439616, 0.256286, 0.174415, 0.129683]),
+    ("kind = \"cdiv\"\nlabel_smoothing = 0.1\nentropy_bonus = 0.2", [0.398595, 0.259255, 0.190954, 0.151196]),
     // All tokens of one context have one entropy.
     ("kind = \"eaft\"", [0.5, 0.25, 0.15, 0.1]),
 ];
@@ -54,6 +58,8 @@ const SETTINGS: StepSettings = StepSettings {
     optimizer: AdamW { betas: [0.9, 0.999], epsilon: 1e-12, weight_decay: 0.0, clip_norm: None },
     schedule: Schedule::new(Kind::Cosine, 0.05, 0, STEPS),
     lora_plus_ratio: None,
+    terms: trainer::losses::Terms::NONE,
+    neftune_alpha: None,
 };
 
 /// Token 0 and what follows it.
@@ -90,7 +96,8 @@ fn optimum(objective: &str) -> Vec<f64> {
     let mut trainee = trainee();
     let rows = rows();
     let batches = [Batch::new(&rows, &(0..rows.len()).collect::<Vec<_>>(), 1)];
-    let mut trainer = Trainer::new(&mut trainee, recipe.objective.as_mut(), SETTINGS);
+    let settings = StepSettings { terms: recipe.terms, ..SETTINGS };
+    let mut trainer = Trainer::new(&mut trainee, recipe.objective.as_mut(), settings);
     for step in 1..=STEPS {
         trainer.step(step, &batches).expect("a step");
     }

@@ -38,6 +38,8 @@ impl Steps {
             },
             schedule: Schedule::new(Kind::Constant, self.rate, 0, 6),
             lora_plus_ratio: self.lora_plus_ratio,
+            terms: losses::Terms::NONE,
+            neftune_alpha: None,
         }
     }
 }

@@ -2,7 +2,8 @@
 //! forward; the gradients of the hidden states and of what is trained of the head on the way back.
 //!
 //! Every objective is a weighted nll with detached weights, so the gradient of the logits is
-//! `weight * (softmax - onehot)` and needs no graph; the logits of all rows together would not fit.
+//! `weight * (softmax - onehot)`, and what label smoothing and an entropy bonus add to it, and needs no graph; the logits of all
+//! rows together would not fit.
 
 mod composed;
 mod packed;
@@ -76,11 +77,15 @@ pub struct Asked {
     pub sum_of_squares: bool,
     /// The temperature of the softmax in the gradient.
     pub temperature: f64,
+    /// The part of the target that lies on all of the vocabulary alike.
+    pub label_smoothing: f64,
+    /// True where the way back is given a factor for the entropy, at a temperature of 1.
+    pub entropy_bonus: bool,
 }
 
 impl Default for Asked {
     fn default() -> Self {
-        Self { sum_of_squares: false, temperature: 1.0 }
+        Self { sum_of_squares: false, temperature: 1.0, label_smoothing: 0.0, entropy_bonus: false }
     }
 }
 
@@ -92,8 +97,9 @@ pub struct Chunk {
     pub entropy: Tensor<1>,
     /// The sum of the squared probabilities of each row, `[rows]`, where it was asked for.
     pub sum_of_squares: Option<Tensor<1>>,
-    /// `T * nll` at another temperature T than 1, `[rows]`: what the gradient is that of.
-    pub tempered: Option<Tensor<1>>,
+    /// What the gradient is that of where it is not the nll, `[rows]`: `T * nll` at another temperature T than 1, and the mean
+    /// over the vocabulary mixed in by label smoothing.
+    pub loss: Option<Tensor<1>>,
     kept: Kept,
     way_back: WayBack,
 }
@@ -111,9 +117,9 @@ struct WayBack {
 enum Kept {
     Composed(composed::Kept),
     Packed(packed::Kept),
-    /// The logits, the targets and the log of each row's sum of exponentials.
+    /// The logits, the targets and the two parts of the log of each row's sum of exponentials.
     #[cfg(feature = "gpu")]
-    Gpu(Tensor<2>, Tensor<1, Int>, Tensor<1>),
+    Gpu(Tensor<2>, Tensor<1, Int>, [Tensor<1>; 2]),
 }
 
 /// A chunk without its way back.
@@ -121,8 +127,25 @@ struct Softmax {
     nll: Tensor<1>,
     entropy: Tensor<1>,
     sum_of_squares: Option<Tensor<1>>,
-    tempered: Option<Tensor<1>>,
+    loss: Option<Tensor<1>>,
     kept: Kept,
+}
+
+/// What pulls at the logits of a chunk's rows.
+pub struct Pull {
+    /// The weight of each row's loss, `[rows]`.
+    pub weights: Tensor<1>,
+    /// What each row's entropy is multiplied with where a loss has it taken off, `[rows]`; for [`Asked::entropy_bonus`].
+    pub entropy_bonus: Option<Tensor<1>>,
+}
+
+impl Pull {
+    fn scaled(self, scale: f64) -> Self {
+        Self {
+            weights: self.weights.mul_scalar(scale),
+            entropy_bonus: self.entropy_bonus.map(|factors| factors.mul_scalar(scale)),
+        }
+    }
 }
 
 /// Gradients of what is trained of a head, flat, by name: its matrix, or its adapter.
@@ -193,26 +216,23 @@ impl Head<'_> {
             Matrix::Packed(matrix) => packed::softmax(self, matrix, &inputs, more, &targets, asked),
             _ => self.softmax(&inputs, more, &targets, asked),
         };
-        let Softmax { nll, entropy, sum_of_squares, tempered, kept } = softmax;
-        Chunk { nll, entropy, sum_of_squares, tempered, kept, way_back: WayBack { inputs, targets, low } }
+        let Softmax { nll, entropy, sum_of_squares, loss, kept } = softmax;
+        Chunk { nll, entropy, sum_of_squares, loss, kept, way_back: WayBack { inputs, targets, low } }
     }
 
-    /// The way back through a chunk whose rows have these `weights`, times `scale`: adds the gradients of what is trained of
-    /// the head to `gradients`, and gives that of the chunk's hidden states, `[rows, hidden_size]`.
-    ///
-    /// # Shapes
-    /// - `weights`: `[rows]`.
-    pub fn backward(&self, chunk: Chunk, weights: Tensor<1>, scale: f64, gradients: &mut HeadGradients) -> Tensor<2> {
-        let weights = weights.mul_scalar(scale * self.scale);
+    /// The way back through a chunk whose rows are pulled so, times `scale`: adds the gradients of what is trained of the head
+    /// to `gradients`, and gives that of the chunk's hidden states, `[rows, hidden_size]`.
+    pub fn backward(&self, chunk: Chunk, pull: Pull, scale: f64, gradients: &mut HeadGradients) -> Tensor<2> {
+        let pull = pull.scaled(scale * self.scale);
         let Chunk { kept, way_back, .. } = chunk;
         let (gradient, plain) = match kept {
             Kept::Packed(kept) => {
                 let Matrix::Packed(matrix) = self.matrix else { unreachable!("`forward` had a packed one") };
-                return packed::backward(self, matrix, way_back, kept, weights, gradients);
+                return packed::backward(self, matrix, way_back, kept, pull, gradients);
             }
-            Kept::Composed(kept) => composed::logits_gradient(kept, &way_back.targets, weights),
+            Kept::Composed(kept) => composed::logits_gradient(kept, &way_back.targets, pull),
             #[cfg(feature = "gpu")]
-            Kept::Gpu(logits, targets, log_sum) => (on_gpu::logits_gradient(logits, targets, log_sum, weights), None),
+            Kept::Gpu(logits, targets, sums) => (on_gpu::logits_gradient(logits, targets, sums, pull.weights), None),
         };
         composed::backward(self, way_back, gradient, plain, gradients)
     }
@@ -230,14 +250,8 @@ impl Head<'_> {
             #[cfg(feature = "gpu")]
             Form::Gpu if self.cap.is_none() && self.lora.is_none() && asked == Asked::default() => {
                 let (logits, targets) = (self.bend(logits), indices(targets, &self.matrix.device()));
-                let [nll, entropy, log_sum] = on_gpu::softmax_statistics(logits.clone(), targets.clone());
-                Softmax {
-                    nll,
-                    entropy,
-                    sum_of_squares: None,
-                    tempered: None,
-                    kept: Kept::Gpu(logits, targets, log_sum),
-                }
+                let [nll, entropy, largest, above] = on_gpu::softmax_statistics(logits.clone(), targets.clone());
+                Softmax { nll, entropy, sum_of_squares: None, loss: None, kept: Kept::Gpu(logits, targets, log_sum) }
             }
             _ => composed::softmax(self, logits, kept, more, targets, asked),
         }
@@ -346,29 +360,30 @@ pub(super) mod on_gpu {
     use burn::backend::tensor::IntTensor;
     use burn::tensor::Int;
 
-    /// The nll of each row's target, the entropy of its softmax, and the log of its sum of exponentials, all `[rows]` in f32.
+    /// The nll of each row's target, the entropy of its softmax, and the two parts of the log of its sum of exponentials (see
+    /// [`cube::Statistics`]), all `[rows]` in f32.
     ///
     /// # Shapes
     /// - `logits`: `[rows, vocabulary]`, not tracked; `targets`: `[rows]`.
-    pub fn softmax_statistics(logits: Tensor<2>, targets: Tensor<1, Int>) -> [Tensor<1>; 3] {
+    pub fn softmax_statistics(logits: Tensor<2>, targets: Tensor<1, Int>) -> [Tensor<1>; 4] {
         let (logits, targets) = (logits.into_dispatch(), targets.into_dispatch());
-        let (nll, entropy, log_sum) = <Dispatch as HeadKernels>::softmax_statistics(logits, targets);
-        [nll, entropy, log_sum].map(Tensor::from_dispatch)
+        let (nll, entropy, largest, above) = <Dispatch as HeadKernels>::softmax_statistics(logits, targets);
+        [nll, entropy, largest, above].map(Tensor::from_dispatch)
     }
 
     /// `weight * (softmax - onehot)` of each row, in the memory of the logits when nothing else holds them.
     ///
     /// # Shapes
-    /// - `logits` and output: `[rows, vocabulary]`; `targets`, `log_sum`, `weights`: `[rows]`.
+    /// - `logits` and output: `[rows, vocabulary]`; `targets`, `sums`, `weights`: `[rows]`.
     pub fn logits_gradient(
         logits: Tensor<2>,
         targets: Tensor<1, Int>,
-        log_sum: Tensor<1>,
+        sums: [Tensor<1>; 2],
         weights: Tensor<1>,
     ) -> Tensor<2> {
-        let (log_sum, weights) = (log_sum.into_dispatch(), weights.into_dispatch());
+        let ([largest, above], weights) = (sums.map(Tensor::into_dispatch), weights.into_dispatch());
         let (logits, targets) = (logits.into_dispatch(), targets.into_dispatch());
-        Tensor::from_dispatch(<Dispatch as HeadKernels>::logits_gradient(logits, targets, log_sum, weights))
+        Tensor::from_dispatch(<Dispatch as HeadKernels>::logits_gradient(logits, targets, largest, above, weights))
     }
 
     /// Outside of the graph.
@@ -376,18 +391,19 @@ pub(super) mod on_gpu {
     pub(crate) trait HeadKernels: Backend {
         #[fusion(meta = |_logits, targets| {
         let rows = targets.shape.num_elements();
-        (scalars(rows), scalars(rows), scalars(rows))
+        (scalars(rows), scalars(rows), scalars(rows), scalars(rows))
     })]
         fn softmax_statistics(
             logits: FloatTensor<Self>,
             targets: IntTensor<Self>,
-        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
         #[fusion(dtype = logits, shape = logits)]
         fn logits_gradient(
             logits: FloatTensor<Self>,
             targets: IntTensor<Self>,
-            log_sum: FloatTensor<Self>,
+            largest: FloatTensor<Self>,
+            above: FloatTensor<Self>,
             weights: FloatTensor<Self>,
         ) -> FloatTensor<Self>;
     }
@@ -396,25 +412,27 @@ pub(super) mod on_gpu {
         fn softmax_statistics(
             logits: FloatTensor<Self>,
             targets: IntTensor<Self>,
-        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
             let [logits, targets] = [logits, targets].map(into_contiguous);
             let vector = || beside(&logits, targets.shape(), DType::F32);
-            let (nll, entropy, log_sum) = (vector(), vector(), vector());
-            let [a, b, c] = [&nll, &entropy, &log_sum].map(buffer);
-            cube::softmax_statistics(&logits.client, &buffer(&logits), &buffer(&targets), &a, &b, &c);
-            (nll, entropy, log_sum)
+            let found = [vector(), vector(), vector(), vector()];
+            let [nll, entropy, largest, above] = found.each_ref().map(buffer);
+            let to = cube::Statistics { nll, entropy, largest, above };
+            cube::softmax_statistics(&logits.client, &buffer(&logits), &buffer(&targets), &to);
+            found.into()
         }
 
         fn logits_gradient(
             logits: FloatTensor<Self>,
             targets: IntTensor<Self>,
-            log_sum: FloatTensor<Self>,
+            largest: FloatTensor<Self>,
+            above: FloatTensor<Self>,
             weights: FloatTensor<Self>,
         ) -> FloatTensor<Self> {
-            let [targets, log_sum, weights] = [targets, log_sum, weights].map(into_contiguous);
+            let kept = [targets, largest, above, weights].map(into_contiguous);
             let logits = owned(logits);
-            let [t, s, w] = [&targets, &log_sum, &weights].map(buffer);
-            cube::logits_gradient(&logits.client, &buffer(&logits), &t, &s, &w);
+            let [targets, largest, above, weights] = kept.each_ref().map(buffer);
+            cube::logits_gradient(&logits.client, &buffer(&logits), &targets, [&largest, &above], &weights);
             logits
         }
     }

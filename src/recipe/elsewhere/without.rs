@@ -115,10 +115,7 @@ pub(super) const WITHOUT: &[(&[&str], &str)] = &[
         &["tokenizer_type", "tokenizer_name", "tokenizer_path", "tokenizer"],
         "the tokenizer is the one in the model's folder",
     ),
-    (
-        &["neftune_noise_alpha", "noisy_embedding_alpha", "label_smoothing_factor", "label_smoothing", "ema_decay"],
-        "there is nothing like it here: remove it",
-    ),
+    (&["ema_decay"], "there is nothing like it here: remove it"),
     (&["early_stopping"], "`checkpoint.patience` says after how many evaluations that are no better a run ends"),
     (&["layers_pattern"], "the blocks of every model here are known by their numbers: see `adapter.layers`"),
     (

@@ -2,15 +2,18 @@
 
 use burn::tensor::{DType, IndexingUpdateOp, Tensor};
 
-use super::{Asked, Head, HeadGradients, Softmax, WayBack, indices};
+use super::{Asked, Head, HeadGradients, Pull, Softmax, WayBack, indices};
 use crate::ops::Matrix;
 
 /// The probabilities `[rows, vocabulary]` at the temperature of the gradient, the slope of each logit's cap if it has one, and where there are trained lengths
-/// the logits before them.
+/// the logits before them. The gradient of minus the entropy, where it has a part, and the part of the target that lies on all of
+/// the vocabulary.
 pub(super) struct Kept {
     probabilities: Tensor<2>,
     slopes: Option<Tensor<2>>,
     plain: Option<Tensor<2>>,
+    of_entropy: Option<Tensor<2>>,
+    smoothing: f64,
 }
 
 /// # Shapes
@@ -48,30 +51,49 @@ pub(super) fn softmax(
     let mut probabilities = exponentials / sum;
     let observed = shifted.clone().gather(1, targets.reshape([rows, 1]));
     let nll = (log_sum.clone() - observed.clone()).reshape([rows]);
-    let entropy = (log_sum - (probabilities.clone() * shifted.clone()).sum_dim(1)).reshape([rows]);
+    let entropy = (log_sum.clone() - (probabilities.clone() * shifted.clone()).sum_dim(1)).reshape([rows]);
+    let of_entropy = asked.entropy_bonus.then(|| {
+        let log_probabilities = shifted.clone() - log_sum.clone();
+        probabilities.clone() * (log_probabilities + entropy.clone().reshape([rows, 1]))
+    });
     let squares = || (probabilities.clone() * probabilities.clone()).sum_dim(1).reshape([rows]);
     let sum_of_squares = asked.sum_of_squares.then(squares);
-    let mut tempered = None;
+    let (mut loss, mut log_sum) = (None, log_sum);
     if asked.temperature != 1.0 {
         let factor = 1.0 / asked.temperature;
-        let exponentials = shifted.mul_scalar(factor).exp();
+        let exponentials = shifted.clone().mul_scalar(factor).exp();
         let sum = exponentials.clone().sum_dim(1);
-        let nll = sum.clone().log() - observed.mul_scalar(factor);
-        tempered = Some(nll.mul_scalar(asked.temperature).reshape([rows]));
+        log_sum = sum.clone().log();
+        let nll = log_sum.clone() - observed.mul_scalar(factor);
+        loss = Some(nll.mul_scalar(asked.temperature).reshape([rows]));
         probabilities = exponentials / sum;
     }
-    let kept = super::Kept::Composed(Kept { probabilities, slopes, plain });
-    Softmax { nll, entropy, sum_of_squares, tempered, kept }
+    let smoothing = asked.label_smoothing;
+    if smoothing != 0.0 {
+        let everywhere = (log_sum.mul_scalar(asked.temperature) - shifted.mean_dim(1)).reshape([rows]);
+        let observed = loss.unwrap_or_else(|| nll.clone());
+        loss = Some(everywhere.mul_scalar(smoothing) + observed.mul_scalar(1.0 - smoothing));
+    }
+    let kept = super::Kept::Composed(Kept { probabilities, slopes, plain, of_entropy, smoothing });
+    Softmax { nll, entropy, sum_of_squares, loss, kept }
 }
 
-/// `weight * (softmax - onehot) * slope`, `[rows, vocabulary]`, and the logits before trained lengths.
-pub(super) fn logits_gradient(kept: Kept, targets: &[u32], weights: Tensor<1>) -> (Tensor<2>, Option<Tensor<2>>) {
-    let Kept { probabilities, slopes, plain } = kept;
+/// `weight * (softmax - target) * slope` and what an entropy bonus adds to it, `[rows, vocabulary]`, and the logits before trained
+/// lengths.
+pub(super) fn logits_gradient(kept: Kept, targets: &[u32], pull: Pull) -> (Tensor<2>, Option<Tensor<2>>) {
+    let Kept { probabilities, slopes, plain, of_entropy, smoothing } = kept;
     let (rows, device) = (targets.len(), probabilities.device());
-    let minus_one = Tensor::<2>::full([rows, 1], -1.0, &device);
+    let observed = Tensor::<2>::full([rows, 1], smoothing - 1.0, &device);
     let places = indices(targets, &device).reshape([rows, 1]);
-    let difference = probabilities.scatter(1, places, minus_one, IndexingUpdateOp::Add);
-    let gradient = difference * weights.reshape([rows, 1]);
+    let vocabulary = probabilities.dims()[1];
+    let mut difference = probabilities.scatter(1, places, observed, IndexingUpdateOp::Add);
+    if smoothing != 0.0 {
+        difference = difference.sub_scalar(smoothing / vocabulary as f64);
+    }
+    let mut gradient = difference * pull.weights.reshape([rows, 1]);
+    if let Some((of_entropy, factors)) = of_entropy.zip(pull.entropy_bonus) {
+        gradient = gradient + of_entropy * factors.reshape([rows, 1]);
+    }
     let gradient = match slopes {
         Some(slopes) => gradient * slopes,
         None => gradient,

@@ -1,18 +1,21 @@
 //! On the CPU, of a packed matrix: few passes over the logits, which are plain slices.
 
 use burn::tensor::{DType, Tensor, TensorData};
-use kernels::{Bend, Packed, Precision, bf16};
+use kernels::{Bend, LogSums, More, Packed, Precision, bf16};
 
-use super::{Asked, Head, HeadGradients, Inputs, Softmax, WayBack};
+use super::{Asked, Head, HeadGradients, Inputs, Pull, Softmax, WayBack};
 use crate::values as host;
 
-/// Logits `[rows, vocabulary]`, the same before trained lengths (empty where there are none), and the log of each row's sum
-/// of exponentials of `factor` times its logits: one over the temperature of the gradient.
+/// Logits `[rows, vocabulary]`, the same before trained lengths (empty where there are none), and the log of each row's sum of
+/// exponentials of `factor` times its logits: one over the temperature of the gradient. The entropy of each row where it has
+/// a part in the gradient, and the part of the target that lies on all of the vocabulary.
 pub(super) struct Kept {
     logits: Vec<f32>,
     plain: Vec<f32>,
-    log_sum: Vec<f32>,
+    sums: LogSums,
     factor: f32,
+    entropy: Vec<f32>,
+    smoothing: f32,
 }
 
 pub(super) fn softmax(
@@ -43,20 +46,35 @@ pub(super) fn softmax(
     let found = kernels::softmax_statistics(&logits, vocabulary, targets);
     let vector = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, [rows]), &device);
     let sum_of_squares = asked.sum_of_squares.then(|| {
-        let of_squares = kernels::log_sums(&logits, vocabulary, 2.0);
-        vector(of_squares.iter().zip(&found.log_sum).map(|(two, one)| (two - 2.0 * one).exp()).collect())
+        let of_squares = kernels::log_sums(&logits, vocabulary, 2.0).above;
+        vector(of_squares.iter().zip(&found.sums.above).map(|(two, one)| (two - 2.0 * one).exp()).collect())
     });
     let factor = (1.0 / asked.temperature) as f32;
-    let (mut log_sum, mut tempered) = (found.log_sum, None);
+    let (mut sums, mut loss) = (found.sums, None);
+    let log_sums = |sums: &LogSums| -> Vec<f64> {
+        let of_row = |(largest, above): (&f32, &f32)| f64::from(factor) * f64::from(*largest) + f64::from(*above);
+        sums.largest.iter().zip(&sums.above).map(of_row).collect()
+    };
     if asked.temperature != 1.0 {
-        log_sum = kernels::log_sums(&logits, vocabulary, factor);
+        sums = kernels::log_sums(&logits, vocabulary, factor);
         let observed = (logits.chunks_exact(vocabulary).zip(targets)).map(|(row, target)| row[*target as usize]);
-        let of_row = |(log_sum, logit): (&f32, f32)| (log_sum - logit * factor) * asked.temperature as f32;
-        tempered = Some(vector(log_sum.iter().zip(observed).map(of_row).collect()));
+        let of_row = |(log_sum, logit): (f64, f32)| {
+            ((log_sum - f64::from(logit) * f64::from(factor)) * asked.temperature) as f32
+        };
+        loss = Some(log_sums(&sums).into_iter().zip(observed).map(of_row).collect::<Vec<f32>>());
     }
-    let (nll, entropy) = (vector(found.nll), vector(found.entropy));
-    let kept = super::Kept::Packed(Kept { logits, plain, log_sum, factor });
-    Softmax { nll, entropy, sum_of_squares, tempered, kept }
+    let smoothing = asked.label_smoothing;
+    if smoothing != 0.0 {
+        let means = kernels::means(&logits, vocabulary);
+        let everywhere = log_sums(&sums).into_iter().zip(means).map(|(sum, mean)| asked.temperature * sum - mean);
+        let observed = loss.as_ref().unwrap_or(&found.nll);
+        let mixed = |(all, one): (f64, &f32)| (smoothing * all + (1.0 - smoothing) * f64::from(*one)) as f32;
+        loss = Some(everywhere.zip(observed).map(mixed).collect());
+    }
+    let kept_entropy = if asked.entropy_bonus { found.entropy.clone() } else { Vec::new() };
+    let (nll, entropy, loss) = (vector(found.nll), vector(found.entropy), loss.map(vector));
+    let kept = Kept { logits, plain, sums, factor, entropy: kept_entropy, smoothing: smoothing as f32 };
+    Softmax { nll, entropy, sum_of_squares, loss, kept: super::Kept::Packed(kept) }
 }
 
 pub(super) fn backward(
@@ -64,21 +82,24 @@ pub(super) fn backward(
     packed: &Packed,
     way_back: WayBack,
     kept: Kept,
-    weights: Tensor<1>,
+    pull: Pull,
     gradients: &mut HeadGradients,
 ) -> Tensor<2> {
     let (rows, [vocabulary, width]) = (way_back.targets.len(), packed.shape());
     let device = way_back.inputs.plain.device();
-    let Kept { logits, plain, log_sum, factor } = kept;
-    let (weights, bend) = (host(weights), Bend { cap: head.cap.map(|cap| cap as f32), factor });
+    let Kept { logits, plain, sums, factor, entropy, smoothing } = kept;
+    let (weights, bend) = (host(pull.weights), Bend { cap: head.cap.map(|cap| cap as f32), factor });
+    let bonus = pull.entropy_bonus.map(host);
+    let more = More { smoothing, entropy: bonus.as_deref().map(|factors| [factors, &entropy[..]]) };
     let matrix = |values: Vec<f32>, shape: [usize; 2]| Tensor::from_data(TensorData::new(values, shape), &device);
     if head.lora.is_none() && packed.precision() == Precision::Bf16 {
         // The product alone reads it: half of the memory.
         let gradient: Vec<bf16> =
-            kernels::logits_gradient(&logits, vocabulary, &way_back.targets, &log_sum, &weights, bend);
+            kernels::logits_gradient(&logits, vocabulary, &way_back.targets, &sums, &weights, bend, more);
         return matrix(kernels::product_transposed(&gradient, rows, packed), [rows, width]);
     }
-    let gradient: Vec<f32> = kernels::logits_gradient(&logits, vocabulary, &way_back.targets, &log_sum, &weights, bend);
+    let gradient: Vec<f32> =
+        kernels::logits_gradient(&logits, vocabulary, &way_back.targets, &sums, &weights, bend, more);
     let back = |gradient: &[f32]| matrix(kernels::product_transposed(gradient, rows, packed), [rows, width]);
     let kept = way_back.inputs.halves(head).1.map(|_| back(&gradient));
     let gradient = match head.gain() {
