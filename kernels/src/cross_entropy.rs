@@ -38,6 +38,9 @@ impl LogSums {
     }
 }
 
+/// Values between two additions to the sums in f64, which keep a long vocabulary exact, and what stands beside a sure token.
+const PIECE: usize = 256;
+
 /// Statistics of logits `[rows, vocabulary]` with one target a row.
 pub fn softmax_statistics(logits: &[f32], vocabulary: usize, targets: &[u32]) -> RowStatistics {
     assert!(logits.len() == targets.len() * vocabulary, "one target a row");
@@ -174,8 +177,6 @@ multiversion! { fn scale_piece(logits: *mut f32, count: usize, scale: f32, cap: 
 /// The largest value, the sum of `e^(x - largest)`, and that of `(x - largest) e^(x - largest)`.
 #[inline(always)]
 unsafe fn row_sums_body<L: Lanes>(logits: *const f32, count: usize) -> (f32, f64, f64) {
-    /// Values between two additions to the sums in f64, which keep a long vocabulary exact.
-    const PIECE: usize = 2048;
     // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values, and
     // no lane past them is touched.
     unsafe {
@@ -213,7 +214,6 @@ unsafe fn row_sums_body<L: Lanes>(logits: *const f32, count: usize) -> (f32, f64
 /// The largest value, and the sum of `e^(factor * (x - largest))`.
 #[inline(always)]
 unsafe fn factored_sum_body<L: Lanes>(logits: *const f32, count: usize, factor: f32) -> (f32, f64) {
-    const PIECE: usize = 2048;
     // SAFETY: inside of `multiversion!` the instruction set is there; the caller's pointers hold `count` values, and
     // no lane past them is touched.
     unsafe {
@@ -431,10 +431,12 @@ mod tests {
             for (i, found) in gradient.iter().enumerate() {
                 let others = || exponentials.iter().enumerate().filter(|(j, _)| *j != 500).map(|(_, e)| e).sum::<f64>();
                 let expected = if i == 500 { -others() / sum } else { exponentials[i] / sum };
-                assert!((f64::from(*found) / expected - 1.0).abs() < 3e-6, "{i}: {found} is not {expected}");
+                // The sum of all is one in f32; with its log in one f32, too, all would be wrong by 1e-6 and more.
+                let tolerance = if i == 500 { 5e-7 } else { 3e-6 * expected.abs() };
+                assert!((f64::from(*found) - expected).abs() < tolerance, "{i}: {found} is not {expected}");
             }
             let left: f64 = gradient.iter().map(|value| f64::from(*value)).sum();
-            assert!(left.abs() < 3e-6 * f64::from(gradient[500].abs()), "{left} of {}", gradient[500]);
+            assert!(left.abs() < 5e-7, "{left}");
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! The inner dimension of all pairs together is cut into parts. Of each, the rows of the left side are copied side by
 //! side (second-level cache), and then, two vectors of columns at a time, the right side (first-level cache), unless it
-//! lies so already. Sums between the parts are f32 in memory, which rounds nothing: each is the sum of all steps in
-//! their order, however they are cut.
+//! lies so already. Each part is summed by itself, step by step, and the parts then, one after another: where one product is
+//! far above the others, as in models with massive activations, a single chain over thousands of steps would round all that
+//! come behind it to its digits. How steps are cut depends on their number and the instruction set alone.
 
 use std::cell::RefCell;
 use std::ops::Range;

@@ -66,6 +66,22 @@ fn products_with_codes_are_those_with_their_values() {
     }
 }
 
+/// One product of a thousand times the others, as a massive activation makes it, costs those behind it few digits.
+#[test]
+fn a_large_product_does_not_round_all_that_come_behind_it() {
+    let (rows, outputs, inputs) = (7, 33, 3072);
+    let mut x: Vec<f32> = (0..rows * inputs).map(|i| (i as f32 * 0.7).sin()).collect();
+    x.iter_mut().step_by(inputs).for_each(|x| *x = 3.0e4);
+    let w: Vec<f32> = (0..outputs * inputs).map(|i| 0.5 + (i as f32 * 0.61).sin()).collect();
+    let packed = Packed::new(&w, [outputs, inputs], (inputs, 1), 1.0, Precision::F32);
+    let found: Vec<f32> = product(&x, rows, &packed);
+    let errors = found.iter().zip(naive(&x, &w, rows, outputs, inputs)).map(|(found, exact)| f64::from(*found) - exact);
+    let squares: Vec<f64> = errors.map(|error| error * error).collect();
+    let root = (squares.iter().sum::<f64>() / squares.len() as f64).sqrt();
+    // In NumPy: 0.041 of a single chain, 0.012 of parts of 320 steps, 0.009 of 160; of the result's own digits 0.0006.
+    assert!(root < 0.02, "{root}");
+}
+
 #[test]
 fn a_long_matrix_is_turned_in_blocks() {
     let (rows, outputs, inputs) = (3, 9001, 5);

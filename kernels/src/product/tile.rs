@@ -310,14 +310,6 @@ unsafe fn tile<L: Lanes, W: Words<L>, const STRIDE: usize, const VECTORS: usize,
     // SAFETY: as the caller promises.
     unsafe {
         let mut sums = [[L::splat(0.0); VECTORS]; ROWS];
-        if !start.pointer.is_null() {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    let from = start.pointer.add(r * start.stride + v * L::WIDTH);
-                    *sum = L::load_part(from, columns - v * L::WIDTH);
-                }
-            }
-        }
         for index in 0..count {
             let Steps { left, left_stride, row_stride, right, right_stride, count } = *steps.add(index);
             let row_stride = if STRIDE == 0 { row_stride } else { STRIDE };
@@ -350,7 +342,13 @@ unsafe fn tile<L: Lanes, W: Words<L>, const STRIDE: usize, const VECTORS: usize,
         }
         for (r, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {
-                L::store_part(to.add(r * stride + v * L::WIDTH), columns - v * L::WIDTH, *sum);
+                let mut sum = *sum;
+                // Not before: every step after would be rounded to the digits of what is there.
+                if !start.pointer.is_null() {
+                    let from = start.pointer.add(r * start.stride + v * L::WIDTH);
+                    sum = L::add(sum, L::load_part(from, columns - v * L::WIDTH));
+                }
+                L::store_part(to.add(r * stride + v * L::WIDTH), columns - v * L::WIDTH, sum);
             }
         }
     }
