@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use checkpoints::{Checkpoint, find_checkpoint};
+use checkpoints::{Checkpoint, find_checkpoint, while_it_moves};
 use clap::Args;
 use datasets::{ChatSettings, Moment};
 use faults::{Fault, Faults, Place};
@@ -69,8 +69,11 @@ pub fn of_run(path: &Path) -> Result<Chat, Faults> {
     if !is_run(path) {
         return Ok(Chat::default());
     }
-    let checkpoint = find_checkpoint(path)?;
-    let state = RunState::read(&checkpoint)?;
+    let (checkpoint, state) = while_it_moves(path, || {
+        let checkpoint = find_checkpoint(path)?;
+        let state = RunState::read(&checkpoint)?;
+        Ok::<_, Faults>((checkpoint, state))
+    })?;
     let mut chat = recipe::chat("recipe.toml", &state.recipe)?;
     // What the run was trained with is at its side, wherever the file of its recipe is by now.
     if let (Some(file), Some(copy)) = (&mut chat.template, kept_template(&checkpoint)) {

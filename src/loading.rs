@@ -8,7 +8,7 @@ use std::path::Path;
 
 use backbone::{Config, Decoder, Identity, ModelFiles, Source, remarks};
 use burn::tensor::{DType, Device};
-use checkpoints::{Adapter, Checkpoint, find_checkpoint, of_run};
+use checkpoints::{Adapter, Checkpoint, find_checkpoint, of_run, while_it_moves};
 use datasets::Tokenizer;
 use faults::{Fault, Faults, Place};
 
@@ -64,9 +64,11 @@ pub enum Origin {
 pub fn named(path: &str, base: Option<&str>) -> Result<Named, Faults> {
     let folder = Path::new(path);
     if is_run(folder) {
-        let checkpoint = find_checkpoint(folder)?;
-        tell_of_unfinished(folder, &checkpoint)?;
-        return from_checkpoint(checkpoint, base);
+        return while_it_moves(folder, || {
+            let checkpoint = find_checkpoint(folder)?;
+            tell_of_unfinished(folder, &checkpoint)?;
+            from_checkpoint(checkpoint, base)
+        });
     }
     if is_adapter(folder) {
         return from_adapter(folder, base);
@@ -182,8 +184,10 @@ pub fn adapter(path: &Path) -> Result<(Adapter, std::path::PathBuf), Faults> {
     if !is_run(path) {
         return Ok((Adapter::read(path)?, path.to_owned()));
     }
-    let checkpoint = find_checkpoint(path)?;
-    Ok((checkpoint.adapter()?, checkpoint.folder))
+    while_it_moves(path, || {
+        let checkpoint = find_checkpoint(path)?;
+        Ok((checkpoint.adapter()?, checkpoint.folder))
+    })
 }
 
 /// A checkpoint with the base model that its run's recipe names, or `base` in place of that.

@@ -13,6 +13,7 @@ use faults::{Fault, Faults, Place};
 use crate::adapter::{self, Adapter};
 use crate::files;
 use crate::manifest::{MANIFEST, Manifest, Refused};
+use crate::moving::while_it_moves;
 use crate::run::{self, Run};
 use crate::tensor::StoredTensor;
 use crate::weights::{self, Weights};
@@ -153,11 +154,15 @@ pub(crate) fn write(folder: &Path, step: usize, contents: &Contents) -> Result<(
 }
 
 /// The checkpoint that a path means: a checkpoint's folder, a run (its latest), `latest` or `best` in a run's
-/// `checkpoints/`, or one of a run by `RUN@latest`, `RUN@best` or `RUN@STEP`.
+/// `checkpoints/`, or one of a run by `RUN@latest`, `RUN@best` or `RUN@STEP`. The run may go on meanwhile.
 ///
 /// # Errors
 /// The path is none of these, the run has no checkpoint yet or none of that name, or the checkpoint is not complete.
 pub fn find_checkpoint(path: &Path) -> Result<Checkpoint, Fault> {
+    while_it_moves(path, || found(path))
+}
+
+fn found(path: &Path) -> Result<Checkpoint, Fault> {
     let fault = |message: &str| Fault::new(message).at(Place::file(path));
     if let Some((run, which)) = of_run(path) {
         return chosen(&Run::open(&run)?, which, path);

@@ -69,6 +69,10 @@ pub(crate) fn create_folder(path: &Path) -> Result<(), Fault> {
     if path.is_dir() {
         return Ok(());
     }
+    if path.components().next() == Some(Component::Normal("~".as_ref())) {
+        let fault = Fault::new("`~` is expanded by a shell, and not here").at(Place::file(path));
+        return Err(fault.hint("write the whole path of your home; a folder of that name is `./~`"));
+    }
     let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.is_dir()).collect();
     hook::operation(false)
         .and_then(|()| again(|| fs::create_dir_all(path)))

@@ -127,7 +127,33 @@ struct Seams {
     any: bool,
 }
 
+/// Of texts of fewer bytes all tokens may be in memory, for which the tokenizer takes 250 times as much.
+const LONG: usize = 1 << 20;
+/// So many bytes of a longer one are tokenised at once where its tokens are only counted.
+const PART: usize = 1 << 16;
+/// The tokens that one part may have and the same text within its whole has not.
+const SEAM: usize = 16;
+
 impl Draft {
+    /// Whether a long text has more than `limit` tokens, told from parts of it, and no further than it takes. False of a text
+    /// that is not long, or that has about as many.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn exceeds(&self, limit: usize, tokenizer: &Tokenizer) -> Result<bool, Fault> {
+        if self.pieces.iter().map(|piece| piece.text.len()).sum::<usize>() < LONG {
+            return Ok(false);
+        }
+        let mut counted = 0;
+        for part in self.pieces.iter().flat_map(|piece| parts(&piece.text)) {
+            counted += tokenizer.encode(part, false)?.len().saturating_sub(SEAM);
+            if counted > limit {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Encodes the text once and marks every token by its end offset.
     ///
     /// # Errors
@@ -191,6 +217,15 @@ impl Draft {
     }
 }
 
+/// A text in parts of at most [`PART`] bytes.
+fn parts(mut text: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let (part, rest) = text.split_at(text.floor_char_boundary(PART));
+        text = rest;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 impl Tokens {
     /// Ends the row with the end token unless it ends with a stop token already.
     fn end(&mut self, tokenizer: &Tokenizer, (part, learned): (Part, bool)) -> Result<(), Fault> {
@@ -244,6 +279,21 @@ mod tests {
             piece("c", Part::Response),
         ];
         Draft { pieces, special: true, end: true, weight: 1.0, oddities: Vec::new() }
+    }
+
+    #[test]
+    fn a_long_text_is_told_to_be_too_long_by_its_parts_alone() {
+        let of = |text: String| {
+            let pieces = vec![Piece { text, part: Part::Response, learned: true }];
+            Draft { pieces, special: true, end: true, weight: 1.0, oddities: Vec::new() }
+        };
+        let text = "a\u{e9}".repeat(LONG / 3 + 1);
+        assert!(parts(&text).all(|part| part.len() <= PART) && parts(&text).collect::<String>() == text);
+        let (long, tokens) = (of(text.clone()), text.len());
+        let exceeds = |limit| long.exceeds(limit, &bytes());
+        assert_eq!((exceeds(10), exceeds(tokens / 2), exceeds(tokens)), (Ok(true), Ok(true), Ok(false)));
+        // What is not long is counted as a whole.
+        assert_eq!(of("a".repeat(LONG - 1)).exceeds(10, &bytes()), Ok(false));
     }
 
     #[test]

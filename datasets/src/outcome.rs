@@ -41,37 +41,10 @@ pub(crate) fn outcomes(
     // What nothing reads is told of, or refused, by what it says.
     let said = row.with_words();
     let row = &Row::new(&said, options.names());
-    let limit = options.max_length;
     let ends = row.flag("eos").ok().flatten().unwrap_or(options.end_token);
-    let outcome = |draft: &Draft| {
-        let mut tokens = draft.tokenise(context.tokenizer)?;
-        let (length, weight) = (tokens.ids.len(), draft.weight);
-        if length <= limit {
-            return Ok(Outcome::Kept { tokens, weight, truncated: false });
-        }
-        match options.too_long {
-            TooLong::Error if options.model_limit => Err(Fault::new(format!(
-                "the row has {length} tokens, more than the model's {limit} positions"
-            ))
-            .hint(match options.of_recipe {
-                true => "shorten it, or set `data.too_long` to \"drop\" or \"truncate\"",
-                false => "shorten it, or take it out",
-            })),
-            TooLong::Error => Err(Fault::new(format!("the row has {length} tokens, more than {limit}"))
-                .hint("raise `data.max_length`, or set `data.too_long` to \"drop\" or \"truncate\"")),
-            TooLong::Drop => Ok(Outcome::Dropped(format!("{length} tokens, more than {limit}"))),
-            TooLong::Truncate => {
-                tokens.truncate(limit);
-                Ok(if tokens.learned.contains(&true) {
-                    Outcome::Kept { tokens, weight, truncated: true }
-                } else {
-                    Outcome::Dropped(format!("nothing to learn in the first {limit} of {length} tokens"))
-                })
-            }
-        }
-    };
     let prompt = |drafts: Vec<Draft>| {
-        let outcomes: Vec<Outcome> = drafts.iter().map(outcome).collect::<Result<_, _>>()?;
+        let outcomes: Vec<Outcome> =
+            drafts.iter().map(|draft| outcome(draft, options, context)).collect::<Result<_, _>>()?;
         if shape.format == Format::Targets {
             whole_distribution(&drafts, outcomes, options, place)
         } else {
@@ -107,6 +80,46 @@ pub(crate) fn outcomes(
     });
     let unread = unread::unread(row, shape, options, context.tokenizer);
     Ok(Outcomes { prompts, oddities, number, unread })
+}
+
+/// What becomes of one answer.
+fn outcome(draft: &Draft, options: &Options, context: &Context<'_>) -> Result<Outcome, Fault> {
+    let limit = options.max_length;
+    // Of its tokens all would be in memory, only to be counted.
+    if options.too_long != TooLong::Truncate && draft.exceeds(limit, context.tokenizer)? {
+        return too_long(None, options);
+    }
+    let mut tokens = draft.tokenise(context.tokenizer)?;
+    let (length, weight) = (tokens.ids.len(), draft.weight);
+    if length <= limit {
+        return Ok(Outcome::Kept { tokens, weight, truncated: false });
+    }
+    if options.too_long != TooLong::Truncate {
+        return too_long(Some(length), options);
+    }
+    tokens.truncate(limit);
+    Ok(if tokens.learned.contains(&true) {
+        Outcome::Kept { tokens, weight, truncated: true }
+    } else {
+        Outcome::Dropped(format!("nothing to learn in the first {limit} of {length} tokens"))
+    })
+}
+
+/// A row of more tokens than allowed, and not to be truncated; of so many, where that is known.
+fn too_long(length: Option<usize>, options: &Options) -> Result<Outcome, Fault> {
+    let limit = options.max_length;
+    let more = length.map_or_else(|| "more tokens than".into(), |length| format!("{length} tokens, more than"));
+    if options.too_long == TooLong::Drop {
+        return Ok(Outcome::Dropped(format!("{more} {limit}")));
+    }
+    if !options.model_limit {
+        return Err(Fault::new(format!("the row has {more} {limit}"))
+            .hint("raise `data.max_length`, or set `data.too_long` to \"drop\" or \"truncate\""));
+    }
+    Err(Fault::new(format!("the row has {more} the model's {limit} positions")).hint(match options.of_recipe {
+        true => "shorten it, or set `data.too_long` to \"drop\" or \"truncate\"",
+        false => "shorten it, or take it out",
+    }))
 }
 
 /// Targets are a distribution together: none is dropped alone, all are learned from one place on, and none begins another.

@@ -37,6 +37,18 @@ impl fmt::Display for Stopped {
     }
 }
 
+impl Stopped {
+    /// What can be done about it: `otherwise`, but where the file is not what is wrong.
+    pub fn hint(&self, otherwise: impl Into<String>) -> String {
+        match self {
+            Self::NoThread(_) => {
+                "raise what this process may have of threads and memory (`ulimit -u`, `ulimit -v`)".into()
+            }
+            Self::Panicked(_) | Self::Endless(_) => otherwise.into(),
+        }
+    }
+}
+
 type Job = Box<dyn FnOnce() + Send>;
 
 thread_local! {

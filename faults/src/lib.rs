@@ -23,7 +23,7 @@ pub use apart::{Stopped, apart, apart_again, caught, is_caught};
 pub use causes::Causes;
 pub use counted::counted;
 pub use fault::{Fault, Faults, Place, Source, is_hidden, shortened, visible};
-pub use files::{open_file, read_file, read_text};
+pub use files::{open_file, read_file, read_given, read_text};
 pub use from_toml::FromToml;
 pub use nearest::nearest;
 pub use pointer::refuse_pointer;

@@ -29,6 +29,8 @@ mod loopback;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,6 +68,20 @@ pub fn model_folder(
     Hub::from_env()?.model_folder(path, revision, progress, check)
 }
 
+/// What the environment may say of the hub, but for the home folder.
+const VARIABLES: [&str; 10] = [
+    "HF_ENDPOINT",
+    "HF_HOME",
+    "XDG_CACHE_HOME",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
+    "HF_HUB_OFFLINE",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+];
+
 impl Hub {
     /// The hub as the environment names it: `HF_ENDPOINT`; `HF_HUB_CACHE`, else `HUGGINGFACE_HUB_CACHE`, else
     /// `HF_HOME/hub`; `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `HF_HOME/token`; `HF_HUB_OFFLINE`;
@@ -74,11 +90,21 @@ impl Hub {
     /// # Errors
     /// An endpoint that is not `http://` or `https://`, a token that cannot stand in a header, no home folder.
     pub fn from_env() -> Result<Self, Fault> {
-        Self::from_variables(|name| std::env::var(name).ok())
+        Self::from_variables(|name| std::env::var_os(name))
     }
 
-    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Fault> {
-        let variable = |name: &str| variable(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    fn from_variables(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, Fault> {
+        // What is passed over here would be another cache than was meant, or a private model that is not there.
+        if let Some(name) =
+            VARIABLES.into_iter().find(|name| variable(name).is_some_and(|text| text.to_str().is_none()))
+        {
+            let fault = Fault::new(format!("`{name}` is not UTF-8 text")).at(Place::Named(name.into()));
+            return Err(fault.hint("set it anew, or unset it"));
+        }
+        let variable = |name: &str| {
+            let text = variable(name)?.into_string().ok()?.trim().to_owned();
+            (!text.is_empty()).then_some(text)
+        };
         let home = || home_folder(variable("HOME"));
         let hf_home = match (variable("HF_HOME"), variable("XDG_CACHE_HOME")) {
             (Some(folder), _) => expand_home(&folder, home)?,
@@ -96,6 +122,8 @@ impl Hub {
                 .at(Place::Named("HF_ENDPOINT".into()))
                 .hint("it starts with `https://`, as in `https://huggingface.co`; unset it to use that one"));
         }
+        let offline = variable("HF_HUB_OFFLINE")
+            .is_some_and(|text| ["1", "true", "yes", "on"].contains(&text.to_lowercase().as_str()));
         let token = match variable("HF_TOKEN") {
             Some(token) => Some(token),
             None => {
@@ -103,7 +131,15 @@ impl Hub {
                     Some(file) => expand_home(&file, home)?,
                     None => hf_home.join("token"),
                 };
-                let token = std::fs::read_to_string(file).unwrap_or_default().trim().to_owned();
+                let token = match faults::read_text(&file) {
+                    // Nobody is asked for anything without a hub.
+                    Err(error)
+                        if !offline && !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+                    {
+                        return Err(Fault::of_file("cannot read the hub's access token", &file, &error));
+                    }
+                    read => read.unwrap_or_default().trim().to_owned(),
+                };
                 (!token.is_empty()).then_some(token)
             }
         };
@@ -112,8 +148,6 @@ impl Hub {
                 .at(Place::Named("HF_TOKEN".into()))
                 .hint("copy it again: it is one word that starts with `hf_`"));
         }
-        let offline = variable("HF_HUB_OFFLINE")
-            .is_some_and(|text| ["1", "true", "yes", "on"].contains(&text.to_lowercase().as_str()));
         let certificates = variable("SSL_CERT_FILE").or_else(|| variable("REQUESTS_CA_BUNDLE")).map(PathBuf::from);
         Ok(Self { endpoint, cache, token, offline, certificates, first_pause: Duration::from_secs(1) })
     }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use backbone::{Config, HEAD, ModelFiles, config_json, fitting_modules, is_embedding, local_folder};
 use burn::tensor::{DType, Device};
-use checkpoints::export::{Base, Reader};
-use checkpoints::{Adapter, Checkpoint, Dtype, files_beside, find_checkpoint};
+use checkpoints::export::{Base, Exported, Reader};
+use checkpoints::{Adapter, Checkpoint, Dtype, files_beside, find_checkpoint, while_it_moves};
 use clap::{Args, ValueEnum};
 use faults::{Fault, Faults, Place};
 
@@ -63,6 +63,17 @@ const NOTICEABLE: f32 = 1e-3;
 /// # Errors
 /// No complete checkpoint, an output that exists, a base that cannot be found, a full disk.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
+    let exported = while_it_moves(&arguments.run, || exported(arguments))?;
+    for warning in &exported.warnings {
+        tracing::warn!("{warning}");
+    }
+    let list = exported.files.join(", ");
+    tracing::info!("{} holds {list} ({} adapted modules)", exported.folder.display(), exported.modules);
+    print(&format!("{}\n", exported.folder.display()))?;
+    Ok(Outcome::Done)
+}
+
+fn exported(arguments: &Arguments) -> Result<Exported, Faults> {
     let given = arguments.base.as_deref();
     let trained = Trained::find(&arguments.run)?;
     let switches = crate::chat::of_run(Path::new(&arguments.run))?.arguments;
@@ -88,14 +99,14 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         OutputType::Bf16 => Dtype::BF16,
         OutputType::F16 => Dtype::F16,
     });
-    let exported = if !trained.has_adapter() {
-        full(trained.named(given)?, &arguments.out, dtype)?
+    if !trained.has_adapter() {
+        full(trained.named(given)?, &arguments.out, dtype)
     } else if arguments.merge {
         let adapted = trained.named(given)?;
         adapted.tell_of_other_base()?;
         let exported = merged(&adapted, &arguments.out, dtype)?;
         compare(&adapted, &arguments.out, dtype)?;
-        exported
+        Ok(exported)
     } else {
         if dtype.is_some() {
             return Err(Fault::new("`--dtype` has no effect on an adapter, which stays in f32")
@@ -125,15 +136,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
         if base.starts_with("builtin:") {
             tracing::warn!("only this program knows the base `{base}`: export with `--merge` for others");
         }
-        exported
-    };
-    for warning in &exported.warnings {
-        tracing::warn!("{warning}");
+        Ok(exported)
     }
-    let list = exported.files.join(", ");
-    tracing::info!("{} holds {list} ({} adapted modules)", exported.folder.display(), exported.modules);
-    print(&format!("{}\n", exported.folder.display()))?;
-    Ok(Outcome::Done)
 }
 
 /// What is exported.
@@ -189,7 +193,7 @@ impl Trained {
 }
 
 /// A base with an adapter in its weights, and the adapter's tokenizer where it brings one.
-fn merged(adapted: &Named, out: &Path, dtype: Option<Dtype>) -> Result<checkpoints::export::Exported, Faults> {
+fn merged(adapted: &Named, out: &Path, dtype: Option<Dtype>) -> Result<Exported, Faults> {
     let Named::Adapted { base, adapter, brought, .. } = adapted else { unreachable!("there is an adapter") };
     // What it does to parts that are not run here could not be compared.
     fitting_modules(adapter, &base.config()?)?;
@@ -229,7 +233,7 @@ fn largest_difference(before: &Loaded, after: &Loaded, ids: &[u32]) -> f32 {
 }
 
 /// A model of which every weight was trained: its weights, beside the configuration and tokenizer it started with.
-fn full(trained: Named, out: &Path, dtype: Option<Dtype>) -> Result<checkpoints::export::Exported, Faults> {
+fn full(trained: Named, out: &Path, dtype: Option<Dtype>) -> Result<Exported, Faults> {
     let Named::Full { origin, checkpoint } = trained else { unreachable!("there is no adapter") };
     let trained = checkpoint.model()?;
     let mut base = match &origin {

@@ -26,7 +26,7 @@ impl Chat {
     /// A file that cannot be read.
     pub fn settings(&self) -> Result<ChatSettings, Fault> {
         let read = |file: &String| {
-            fs_err::read_to_string(file)
+            faults::read_given(Path::new(file))
                 .map(|text| (file.clone(), text))
                 .map_err(|error| Fault::of_file("cannot read the chat template", Path::new(file), &error))
         };

@@ -136,6 +136,9 @@ fn read_prompts(section: &mut Section) -> Option<Prompts> {
 pub(super) fn read_output(section: &mut Section, default: &str) -> Output {
     let dir = section.value("dir", default.to_string());
     section.check("dir", !dir.is_empty(), "`output.dir` is empty", format!("default: {default}"));
+    let is_of_shell = dir == "~" || dir.starts_with("~/");
+    let hint = "write the whole path of your home; a folder of that name is `./~`";
+    section.check("dir", !is_of_shell, "`output.dir`: `~` is expanded by a shell, and not here", hint);
     Output { dir: dir.into() }
 }
 

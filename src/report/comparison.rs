@@ -1,6 +1,7 @@
 //! The page that compares what was evaluated: folders and files as runs, sweeps and `trainer eval` write them.
 
 use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use datasets::{Asked, read_prompts};
@@ -25,7 +26,7 @@ pub fn of_paths(paths: &[PathBuf]) -> Result<Comparison, Fault> {
     let titles: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     let mut comparison = Comparison { title: titles.join(", "), ..Comparison::default() };
     for path in paths {
-        if path.join("sweep.json").is_file() {
+        if is_there(&path.join("sweep.json"))? {
             add_sweep(path, &mut comparison)?;
         } else if path.is_dir() {
             add_run(path, &mut comparison)?;
@@ -80,7 +81,19 @@ fn fault_of(unknown: &UnknownBaseline) -> Fault {
 }
 
 fn text(path: &Path) -> Result<String, Fault> {
-    fs_err::read_to_string(path).map_err(|error| Fault::of_file("cannot read what was evaluated", path, &error))
+    faults::read_text(path).map_err(|error| unread(path, &error))
+}
+
+/// Whether there is such a file or folder: one that the disk does not tell of is none that is missing.
+fn is_there(path: &Path) -> Result<bool, Fault> {
+    match path.try_exists() {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(false),
+        found => found.map_err(|error| unread(path, &error)),
+    }
+}
+
+fn unread(path: &Path, error: &io::Error) -> Fault {
+    Fault::of_file("cannot read what was evaluated", path, error)
 }
 
 fn located(path: &Path, trouble: &Trouble) -> Fault {
@@ -94,7 +107,7 @@ fn stem(path: &Path) -> String {
 
 /// A file that `trainer eval` wrote, or `trainer sample`.
 fn add_file(path: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
-    let text = text(path)?;
+    let text = faults::read_given(path).map_err(|error| unread(path, &error))?;
     let lines = read::objects(&text).map_err(|trouble| located(path, &trouble))?;
     let Some((_, first)) = lines.first() else {
         let hint = "a file of `trainer eval` or `trainer sample` has a line for each result";
@@ -121,7 +134,7 @@ fn evaluation(path: &Path, name: &str) -> Result<Option<Run>, Fault> {
 }
 
 fn drawn(path: &Path, name: &str) -> Result<Vec<Drawn>, Fault> {
-    if !path.is_file() {
+    if !is_there(path)? {
         return Ok(Vec::new());
     }
     samples::read(name, &text(path)?).map_err(|trouble| located(path, &trouble))
@@ -129,8 +142,8 @@ fn drawn(path: &Path, name: &str) -> Result<Vec<Drawn>, Fault> {
 
 /// The steps of `folder` that have a file, rising.
 fn steps(folder: &Path) -> Result<Vec<(u64, PathBuf)>, Fault> {
-    let unread = |error| Fault::of_file("cannot read what was evaluated", folder, &error);
-    if !folder.is_dir() {
+    let unread = |error| unread(folder, &error);
+    if !is_there(folder)? {
         return Ok(Vec::new());
     }
     let mut steps = Vec::new();
@@ -148,7 +161,7 @@ fn steps(folder: &Path) -> Result<Vec<(u64, PathBuf)>, Fault> {
 /// Of the steps the first, the best of the run and the last: before and after stand side by side, and what lies between is
 /// in the run's curves.
 fn ends(folder: &Path, all: Vec<(u64, PathBuf)>) -> Vec<(u64, PathBuf)> {
-    let best = fs_err::read_to_string(folder.join("checkpoints/best")).ok();
+    let best = faults::read_text(&folder.join("checkpoints/best")).ok();
     let best = best.and_then(|name| name.trim().strip_prefix("step-")?.parse::<u64>().ok());
     let ends = [all.first(), all.last()].map(|end| end.map(|(step, _)| *step));
     all.into_iter().filter(|(step, _)| ends.contains(&Some(*step)) || best == Some(*step)).collect()
@@ -232,7 +245,7 @@ fn add_run(folder: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
 /// The training of a run, and whether its last line is whole.
 fn training(folder: &Path, run: &str, arm: &str, seed: Option<u64>) -> Result<Option<(Training, bool)>, Fault> {
     let path = folder.join("metrics.jsonl");
-    if !path.is_file() {
+    if !is_there(&path)? {
         return Ok(None);
     }
     // A run that is still going may be in the middle of its last line.
@@ -295,7 +308,7 @@ fn add_targets_of_run(folder: &Path, comparison: &mut Comparison) {
 }
 
 fn recipe(path: &Path) -> Option<toml::Table> {
-    fs_err::read_to_string(path).ok()?.parse().ok()
+    faults::read_text(path).ok()?.parse().ok()
 }
 
 /// The temperature that a recipe draws at.
@@ -326,12 +339,12 @@ fn latest_state(folder: &Path) -> Option<Value> {
     let entries = fs_err::read_dir(folder.join("checkpoints")).ok()?;
     let steps = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let last = steps.filter(|path| stem(path).starts_with("step-") && path.is_dir()).max()?;
-    serde_json::from_str(&fs_err::read_to_string(last.join("state.json")).ok()?).ok()
+    serde_json::from_str(&faults::read_text(&last.join("state.json")).ok()?).ok()
 }
 
 /// The recipe as it stands in a file, where it is there.
 fn settings(path: &Path, name: &str, comparison: &mut Comparison) -> Result<(), Fault> {
-    if path.is_file() {
+    if is_there(path)? {
         comparison.settings.push((name.into(), text(path)?));
     }
     Ok(())
@@ -344,7 +357,7 @@ fn add_sweep(folder: &Path, comparison: &mut Comparison) -> Result<(), Fault> {
         Fault::new(format!("this is no sweep: {error}")).at(Place::file(&file)).hint("`trainer sweep` writes this file")
     })?;
     let base = folder.join("evaluation").join(format!("{BASE}.jsonl"));
-    if base.is_file()
+    if is_there(&base)?
         && let Some(mut run) = evaluation(&base, BASE)?
     {
         add_samples(&mut run, folder, BASE)?;
@@ -382,14 +395,15 @@ fn add_sweep_run(folder: &Path, entry: &Value, comparison: &mut Comparison) -> R
     let word = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
     let (name, arm, seed) = (word("name"), word("arm"), entry["seed"].as_u64());
     let path = folder.join("evaluation").join(format!("{name}.jsonl"));
-    let run = if path.is_file() { evaluation(&path, &name)? } else { None };
+    let is_evaluated = is_there(&path)?;
+    let run = if is_evaluated { evaluation(&path, &name)? } else { None };
     match run {
         Some(mut run) => {
             add_samples(&mut run, folder, &name)?;
             comparison.runs.push(Run { name: name.clone(), arm: arm.clone(), seed, ..run });
         }
         None => {
-            let why = match (&word("fault")[..], path.is_file()) {
+            let why = match (&word("fault")[..], is_evaluated) {
                 ("", true) => "its evaluation is an empty file".into(),
                 ("", false) => format!("it is {}, and was not evaluated", word("state")),
                 (fault, _) => fault.to_owned(),
@@ -414,7 +428,7 @@ fn add_sweep_run(folder: &Path, entry: &Value, comparison: &mut Comparison) -> R
 /// What was measured of the samples of a run that a sweep has trained, beside the rest.
 fn add_samples(run: &mut Run, folder: &Path, name: &str) -> Result<(), Fault> {
     let path = folder.join("samples").join(format!("{name}.measured.jsonl"));
-    let measured = if path.is_file() { evaluation(&path, name)? } else { None };
+    let measured = if is_there(&path)? { evaluation(&path, name)? } else { None };
     if let Some(Run { points, parts, .. }) = measured {
         run.points.extend(points);
         run.parts.extend(parts);

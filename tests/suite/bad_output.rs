@@ -91,3 +91,13 @@ fn a_full_disk_is_reported_and_leaves_no_half_checkpoint() {
         assert_eq!(left, "", "{flag}");
     }
 }
+
+/// A shell puts the home folder in, and nobody does where the word is quoted or stands in a recipe.
+#[test]
+fn no_folder_of_the_name_of_a_tilde_is_made() {
+    let place = Workplace::new();
+    place.refuses("run recipe.toml --set output.dir=~/run", &["`output.dir`", "`~` is expanded by a shell", "hint: "]);
+    place.trainer("run recipe.toml --set train.steps=1").succeeds();
+    place.trainer("export run --out ~/out").fails(&["`~` is expanded by a shell", "hint: "]);
+    assert!(!place.path("~").exists());
+}

@@ -156,6 +156,57 @@ fn a_shard_and_an_adapter_that_are_devices_are_faults() {
     }
 }
 
+/// What is named on the command line or in a recipe, and what lies in folders that are: a device is a fault, a pipe that
+/// another program writes into is read.
+#[test]
+fn a_device_in_place_of_a_file_that_is_named_is_a_fault_at_once() {
+    let place = Workplace::with_model();
+    place.write("drawn.jsonl", "{\"prompt\": \"p\", \"text\": \"a\"}\n{\"prompt\": \"p\", \"text\": \"b\"}\n");
+    place.trainer("run recipe.toml --set train.steps=2 --set checkpoint.every=1").succeeds();
+    let commands = [
+        "report /dev/zero --out page.html",
+        "sample model --prompt a --chat-template /dev/zero",
+        "check recipe.toml --set data.chat_template=/dev/zero --set output.dir=other",
+        "run recipe.toml --set data.chat_template=/dev/zero --set train.steps=3 --resume",
+        "sample model --prompts /dev/zero",
+        "eval --samples /dev/zero",
+    ];
+    for command in commands {
+        place.trainer(command).fails(&["/dev/zero", "device", "hint: "]);
+    }
+    place.shell("cat drawn.jsonl | trainer report /dev/stdin --out page.html").succeeds();
+    // What the disk does not tell of is not missing.
+    let samples = place.path("run/samples");
+    let _ = fs::remove_dir_all(&samples);
+    symlink("samples", &samples).expect("a link");
+    place.trainer("report run --out page.html").fails(&["run/samples", "hint: "]);
+    fs::remove_file(&samples).expect("a link");
+    for name in ["config.json", "evaluation/step-000002.jsonl", "checkpoints/best", "metrics.jsonl"] {
+        let folder = if name == "config.json" { "model" } else { "run" };
+        let path = place.path(folder).join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        let _ = fs::remove_file(&path);
+        assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo runs").success());
+    }
+    place.trainer("eval --samples drawn.jsonl --encoder model").fails(&["model", "hint: "]);
+    place.trainer("recipes cp nll copied --model ./model").succeeds();
+    place.trainer("report run --out page.html").fails(&["step-000002.jsonl", "pipe", "hint: "]);
+}
+
+/// An export takes the latest of a run that puts a newer one in its place and removes it meanwhile.
+#[test]
+fn a_run_that_keeps_one_checkpoint_is_exported_and_drawn_from_while_it_goes_on() {
+    let place = Workplace::new();
+    let mut run = place.start("run recipe.toml --set train.steps=100000 --set checkpoint.every=1 --set checkpoint.keep=1 --set eval.every=100000");
+    place.wait_until("a checkpoint", || place.path("run/checkpoints/latest").is_file());
+    for number in 0..20 {
+        place.trainer(&format!("export run --out out-{number}")).succeeds();
+    }
+    place.trainer("sample run --prompt fox --max-tokens 1").succeeds();
+    run.kill().expect("it runs still");
+    run.wait().expect("it ends");
+}
+
 /// Neither the token nor the rest of the environment is written or said anywhere.
 #[test]
 fn no_secret_of_the_environment_is_kept_or_told() {

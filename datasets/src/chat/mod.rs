@@ -79,13 +79,14 @@ impl ChatTemplate {
             environment.add_template_owned("chat", rewritten).map_err(|error| explain(&error))?;
             Ok(environment)
         });
-        let compiled: Result<_, String> = compiled.map_err(|stopped| stopped.to_string()).flatten();
-        let environment = compiled.map_err(|reason| {
-            Fault::new(format!("cannot read the chat template: {reason}")).at(Place::file(file)).hint(format!(
-                "mend the template in `{file}`, or name another in its place; rows of `prompt` and `completion` do \
-                 without it"
-            ))
-        })?;
+        let mend = format!(
+            "mend the template in `{file}`, or name another in its place; rows of `prompt` and `completion` do without it"
+        );
+        let fault =
+            |reason: String| Fault::new(format!("cannot read the chat template: {reason}")).at(Place::file(file));
+        let environment = compiled
+            .map_err(|stopped| fault(stopped.to_string()).hint(stopped.hint(&mend)))?
+            .map_err(|reason: String| fault(reason).hint(&mend))?;
         let tokens = tokens.iter().map(|(name, text)| (name.to_string(), Value::from(text.clone()))).collect();
         Ok(Self {
             environment: Arc::new(environment),

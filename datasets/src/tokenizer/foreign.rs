@@ -22,8 +22,8 @@ const GROWTH: usize = 1 << 12;
 pub(super) fn read(name: &str, text: &str) -> Result<tokenizers::Tokenizer, Fault> {
     let owned = text.to_owned();
     let read = apart(LIMIT, move || tokenizers::Tokenizer::from_str(&owned).map_err(|error| error.to_string()));
-    let read: Result<_, String> = read.map_err(|stopped| stopped.to_string()).flatten();
     let fault = |reason| Fault::new(format!("cannot read the tokenizer: {reason}")).at(Place::file(name)).hint(AGAIN);
+    let read = read.map_err(|stopped| fault(stopped.to_string()).hint(stopped.hint(AGAIN)))?;
     let tokenizer = read.map_err(fault)?;
     let steps = [serde_json::to_value(tokenizer.get_normalizer()), serde_json::to_value(tokenizer.get_decoder())];
     for step in steps.into_iter().flatten() {

@@ -199,3 +199,15 @@ fn too_long_rows_are_faults_or_dropped_or_cut() {
     let none = super::faults(long, &options(TooLong::Drop));
     assert_eq!(none, ["no example is left of 1 rows hint: the first was dropped: rows.jsonl:1: 8 tokens, more than 6"]);
 }
+
+#[test]
+fn a_very_long_row_is_refused_without_a_count_of_all_its_tokens() {
+    let rows = format!("{{\"text\": \"{}\"}}\n{{\"text\": \"the cat\"}}\n", "the cat ".repeat(1 << 18));
+    let options = |too_long| Options { too_long, max_length: 6, ..Options::default() };
+    let dropped = dataset(&rows, &options(TooLong::Drop));
+    assert_eq!((dropped.examples.len(), dropped.examples[0].line), (1, 2));
+    assert_eq!(dropped.report.dropped[0].to_string(), "rows.jsonl:1: more tokens than 6");
+    let told = super::faults(&rows, &options(TooLong::Error));
+    assert!(told[0].starts_with("rows.jsonl:1: the row has more tokens than 6 hint: raise"), "{told:?}");
+    assert_eq!(dataset(&rows, &options(TooLong::Truncate)).examples[0].ids.len(), 6);
+}

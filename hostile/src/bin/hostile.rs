@@ -1,5 +1,5 @@
-//! Runs one target for as long as it is told, input after input by number, and stops at the first that panics, does not come
-//! back or takes too much memory.
+//! Runs one target for as long as it is told, input after input by number, and stops at the twentieth that panics, and at
+//! the first that does not come back or takes too much memory.
 //!
 //! ```text
 //! hostile NAME --seconds 600 [--from 0]     # from an input on
@@ -16,12 +16,16 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use cpu_time::ProcessTime;
 use hostile::{Target, mutate, target, targets};
 
 /// What may be held at once, in bytes.
 const MEMORY: usize = 1 << 30;
-/// How long one input may take.
+/// What one input may take of the processors, all threads together. By the clock it may be any time on a machine that has
+/// others to serve first, and a process that waits for its turn does not hang.
 const TIME: Duration = Duration::from_secs(100);
+/// How long one input may take by the clock: what waits for something that never comes takes no time of a processor.
+const WAIT: Duration = Duration::from_secs(3600);
 
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
@@ -127,13 +131,13 @@ fn run(target: &Target, from: u64, time: Duration) -> ExitCode {
 
 /// Ends the process at an input that does not come back.
 fn watch() {
-    let mut before = (u64::MAX, Instant::now());
+    let mut before = (u64::MAX, ProcessTime::now(), Instant::now());
     loop {
         std::thread::sleep(Duration::from_secs(1));
         let number = NUMBER.load(Ordering::Relaxed);
         if number != before.0 {
-            before = (number, Instant::now());
-        } else if before.1.elapsed() > TIME {
+            before = (number, ProcessTime::now(), Instant::now());
+        } else if before.1.elapsed() > TIME || before.2.elapsed() > WAIT {
             eprintln!("\nHANG --only {number}");
             std::process::exit(2);
         }

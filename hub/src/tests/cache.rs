@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Bench, NOBODY, RESOLVE, contains, names, sharded, troubled, weights, whole};
 use crate::loopback::{COMMIT, Server, etag, hub};
-use crate::{Hub, Progress};
+use crate::{Hub, Progress, VARIABLES};
 
 #[test]
 fn offline_names_what_the_cache_lacks() {
@@ -288,7 +288,7 @@ fn the_environment_names_the_hub_as_it_does_for_python() {
     let from = |variables: &[(&str, &str)]| {
         let variables: BTreeMap<String, String> =
             variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-        Hub::from_variables(|name| variables.get(name).cloned())
+        Hub::from_variables(|name| variables.get(name).map(Into::into))
     };
     let home = tempfile::tempdir().unwrap();
     let home = home.path().to_str().unwrap();
@@ -316,4 +316,33 @@ fn the_environment_names_the_hub_as_it_does_for_python() {
     let fault = from(&[("HF_HOME", home), ("HF_TOKEN", "very secret")]).err().unwrap();
     assert!(!fault.to_string().contains("secret"), "{fault}");
     contains(&from(&[("HF_HOME", home), ("HF_ENDPOINT", "mirror")]).err().unwrap().to_string(), &["HF_ENDPOINT"]);
+}
+
+/// Neither another cache than was meant nor a private model that is not there.
+#[cfg(unix)]
+#[test]
+fn what_the_environment_says_in_no_text_is_a_fault() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path();
+    let bytes = std::ffi::OsStr::from_bytes(b"/cache\xff");
+    for wrong in VARIABLES {
+        let of = |name: &str| match name {
+            name if name == wrong => Some(bytes.to_owned()),
+            "HOME" => Some(path.as_os_str().to_owned()),
+            _ => None,
+        };
+        let told = Hub::from_variables(of).err().unwrap().to_string();
+        contains(&told, &[wrong, "is not UTF-8 text", "hint: "]);
+    }
+    std::fs::create_dir_all(path.join(".cache/huggingface/token")).unwrap();
+    let with = |offline: &'static str| {
+        Hub::from_variables(move |name| match name {
+            "HOME" => Some(path.as_os_str().to_owned()),
+            "HF_HUB_OFFLINE" => Some(offline.into()),
+            _ => None,
+        })
+    };
+    contains(&with("0").err().unwrap().to_string(), &["access token", "huggingface/token", "hint: "]);
+    assert!(with("1").is_ok());
 }

@@ -63,7 +63,7 @@ impl Evaluation {
     /// The numbers after a step, if they were computed.
     fn read(run: &Run, step: u64) -> Result<Option<Self>, Fault> {
         let file = run.folder().join(format!("evaluation/step-{step:06}.jsonl"));
-        let text = match fs_err::read_to_string(&file) {
+        let text = match faults::read_text(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Fault::of_file("cannot read the evaluation", &file, &error)),

@@ -89,7 +89,7 @@ impl Located {
 
 fn is_bert(name: &str) -> bool {
     let config = std::path::Path::new(name).join("config.json");
-    let text = fs_err::read_to_string(config).unwrap_or_default();
+    let text = faults::read_text(&config).unwrap_or_default();
     serde_json::from_str::<Value>(&text).is_ok_and(|config| config["model_type"] == "bert")
 }
 

@@ -173,7 +173,7 @@ fn positions(model: &str) -> Option<u64> {
 
 /// `config.json` of a model that is a folder here; null of one that is not.
 fn config(model: &str) -> serde_json::Value {
-    let text = fs_err::read_to_string(Path::new(model).join("config.json")).unwrap_or_default();
+    let text = faults::read_text(&Path::new(model).join("config.json")).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
 }
 

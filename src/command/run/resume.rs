@@ -57,7 +57,7 @@ impl Resumed {
         }
         let same = |file: &String| {
             let kept = kept_template(&checkpoint).and_then(|copy| fs_err::read(copy).ok());
-            kept.is_some() && fs_err::read(file).ok() == kept
+            kept.is_some() && faults::read_file(Path::new(file)).ok() == kept
         };
         if !recipe.data.chat.template.as_ref().is_some_and(same) {
             changes.blocking.append(&mut changes.template);
