@@ -50,7 +50,7 @@ pub use prompts::{PromptRow, Prompts, read_prompts};
 pub use read::{Dataset, Source, read, read_apart, read_sources, read_text};
 pub use references::{Reference, References, read_references};
 pub use report::{Bar, Dropped, FileReport, Report, Unread};
-pub use samples::{Sampled, Samples, read_samples};
+pub use samples::{Answers, Sampled, Samples, read_samples};
 pub use shapes::Format;
 pub use shapes::asked::Asked;
 pub use shapes::columns::ChatColumns;
