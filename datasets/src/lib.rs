@@ -35,6 +35,7 @@ mod shapes;
 mod table;
 mod tokenizer;
 mod unread;
+mod way;
 
 pub use bucketing::{epoch, micro_batches};
 pub use chat::{ChatSettings, Moment};
@@ -57,3 +58,4 @@ pub use shapes::columns::ChatColumns;
 pub use shapes::intent::{IntentNoise, NoiseKind, SEPARATOR, Template};
 pub use shapes::targets::PrefixFree;
 pub use tokenizer::{Encoded, Tokenizer, TokenizerIdentity, TokensApart};
+pub use way::Way;

@@ -10,6 +10,7 @@ use crate::row::Row;
 use crate::shapes::targets::{self, PrefixFree};
 use crate::shapes::{Context, Format, Shape};
 use crate::unread;
+use crate::way::Way;
 
 /// What became of one answer of one row.
 pub(crate) enum Outcome {
@@ -44,7 +45,7 @@ pub(crate) fn outcomes(
     let limit = options.max_length;
     let ends = row.flag("eos").ok().flatten().unwrap_or(options.end_token);
     let outcome = |draft: &Draft| {
-        let mut tokens = draft.tokenise(context.tokenizer)?;
+        let mut tokens = draft.tokenise(context.tokenizer, options.way)?;
         let (length, weight) = (tokens.ids.len(), draft.weight);
         if length <= limit {
             return Ok(Outcome::Kept { tokens, weight, truncated: false });
@@ -53,9 +54,9 @@ pub(crate) fn outcomes(
             TooLong::Error if options.model_limit => Err(Fault::new(format!(
                 "the row has {length} tokens, more than the model's {limit} positions"
             ))
-            .hint(match options.of_recipe {
-                true => "shorten it, or set `data.too_long` to \"drop\" or \"truncate\"",
-                false => "shorten it, or take it out",
+            .hint(match options.way {
+                Way::Recipe => "shorten it, or set `data.too_long` to \"drop\" or \"truncate\"",
+                Way::Flags => "shorten it, or take it out",
             })),
             TooLong::Error => Err(Fault::new(format!("the row has {length} tokens, more than {limit}"))
                 .hint("raise `data.max_length`, or set `data.too_long` to \"drop\" or \"truncate\"")),

@@ -1,6 +1,6 @@
 //! What a row says and nothing reads: counted, or refused where it has a meaning.
 
-use datasets::{Format, Notice, Oddity, Options, Unread, read_prompts, read_samples, read_text};
+use datasets::{Format, Notice, Oddity, Options, Unread, Way, read_prompts, read_samples, read_text};
 use serde_json::{Value, json};
 
 use super::{dataset, faults};
@@ -33,6 +33,7 @@ fn columns_that_nothing_reads_are_counted_by_name() {
         line: 1,
         element: None,
         what: "`id` in 2, `source` in 1".into(),
+        way: Way::Recipe,
     };
     assert_eq!(report.notices[1..], [expected]);
     let told = report.notices[1].to_string();
@@ -265,7 +266,7 @@ fn prompts_are_asked_with_all_that_the_row_says() {
     for (row, what) in [
         (json!({"prompt": "a", "system": "s"}), "`system` stands beside a plain `prompt`"),
         (json!({"prompt": "a", "history": [["b", "c"]]}), "nothing reads `history` of a prompt"),
-        (json!({"prompt": "a", "system_prompt": "s"}), "is it `system`? then say `--rename system_prompt=system`"),
+        (json!({"prompt": "a", "system_prompt": "s"}), "is it `system`? then set `--rename system_prompt=system`"),
         (json!({"prompt": null}), "`prompt` is null"),
         (json!({"messages": [{"role": "assistant", "content": "a"}]}), "`messages` ends with the assistant's turn"),
     ] {
