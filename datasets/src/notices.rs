@@ -140,11 +140,14 @@ impl fmt::Display for Notice {
                 "{rows} of {of} rows spell out a special token, first `{what}` in {place}: it is read as that \
                  token and not as text; take it out unless the token is meant"
             ),
-            Oddity::UnreadColumn => write!(
-                f,
-                "{rows} of {of} rows have what nothing reads, first {place}: {what}; {} names what is left out on purpose",
-                key("ignore")
-            ),
+            Oddity::UnreadColumn => {
+                write!(f, "{rows} of {of} rows have what nothing reads, first {place}: {what}")?;
+                match way {
+                    Way::Recipe => write!(f, "; {} names what is left out on purpose", key("ignore")),
+                    // No flag leaves a column out.
+                    Way::Flags => Ok(()),
+                }
+            }
             Oddity::Untemplated => write!(
                 f,
                 "{rows} of {of} rows are a question and an answer as plain text, first {place}, and the model has a chat \

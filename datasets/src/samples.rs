@@ -19,6 +19,7 @@ use crate::open::{rows, shown};
 use crate::report::Report;
 use crate::row::{Names, Row, is_nothing, wrong_type};
 use crate::unread::{is_near, refuse_oddities};
+use crate::way::Way;
 
 /// The most samples of one prompt that a judge may speak of: a file must not make us allocate by a number in it.
 const MOST: usize = 100_000;
@@ -107,7 +108,7 @@ pub fn read_samples(path: &Path, read_too: &[&str]) -> Result<Samples, Faults> {
     let mut faults = Causes::new();
     let mut drafts: Vec<Draft> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
-    let mut report = Report::default();
+    let mut report = Report::of(Way::Flags);
     for row in rows(&name, path, Names::default(), "cannot open the samples")? {
         report.rows += 1;
         let taken = row.and_then(|row| {

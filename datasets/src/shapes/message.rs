@@ -314,5 +314,9 @@ pub(crate) fn is_neutral(value: &Value) -> bool {
 
 /// A hint with the other way out.
 pub(crate) fn left_out(hint: &str, name: &str, way: Way) -> String {
-    format!("{hint}; or leave it out: {}", way.key(&format!("ignore = [\"{name}\"]")))
+    match way {
+        Way::Recipe => format!("{hint}; or leave it out: {}", way.key(&format!("ignore = [\"{name}\"]"))),
+        // No flag leaves a column out.
+        Way::Flags => format!("{hint}; or take it out"),
+    }
 }

@@ -41,6 +41,9 @@ fn columns_that_nothing_reads_are_counted_by_name() {
         told.starts_with("2 of 3 rows have what nothing reads, first rows.jsonl:1: `id` in 2, `source` in 1;"),
         "{told}"
     );
+    // What no flag says is not told to who has flags alone.
+    let measured = Notice { way: Way::Flags, ..report.notices[1].clone() }.to_string();
+    assert!(told.ends_with("; `data.ignore` names what is left out on purpose") && !measured.contains("data."));
     let ignoring = Options { ignore: vec!["id".into(), "source".into()], ..Options::default() };
     assert_eq!(dataset(&text(&rows), &ignoring).report.unread, []);
     let wide: Value = (0..30)
@@ -98,6 +101,8 @@ fn columns_with_a_meaning_are_refused_unless_they_say_nothing() {
         let found = refused(&bad);
         assert!(found.starts_with(&format!("rows.jsonl:1: nothing reads `{key}` of rows of `")), "{found}");
         assert!(found.contains(&format!("or leave it out: `data.ignore = [\"{key}\"]`")), "{found}");
+        let measured = faults(&bad.to_string(), &Options { way: Way::Flags, ..Options::default() }).remove(0);
+        assert!(measured.ends_with("; or take it out"), "{measured}");
         let ignoring = Options { ignore: vec![key.into()], ..Options::default() };
         let options = Options { prefix_free: datasets::PrefixFree::Off, ..ignoring };
         assert_eq!(
