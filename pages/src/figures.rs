@@ -151,7 +151,7 @@ pub fn curves(view: &View<'_>) -> Vec<Figure> {
             let points = run.points.iter();
             points.filter_map(|point| Some((point.temperature?, point.value(key)?, f64::NAN))).collect()
         });
-        figures.push(curve(capital(&name) + " against temperature", "temperature", key, lines));
+        figures.push(curve(capital(&name) + " against temperature", "temperature", &name, lines));
     }
     figures.extend([quality(view), of_samples(view)]);
     figures.retain(Figure::has_points);

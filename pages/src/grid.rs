@@ -79,7 +79,10 @@ pub fn overview(arms: &[Arm<'_>], verdicts: &[Verdict], grid: &Grid, temperature
     };
     let cells = arms.iter().map(difference).collect();
     let mut columns = vec![Column { name, is_less: metric != RECALL, cells }];
-    for (key, shown) in headlines() {
+    let mut headlines = headlines();
+    // What the verdict is about stands first.
+    headlines.sort_by_key(|(key, _)| key != metric);
+    for (key, shown) in headlines {
         let cell = |arm: &Arm<'_>| {
             let seeds: Vec<f64> = arm.1.iter().filter_map(|run| value(run, temperature, &key)).collect();
             let mean = (!seeds.is_empty()).then(|| Mean::of(&seeds));
@@ -328,8 +331,8 @@ mod tests {
         );
         let overview = overview(&arms(&runs), &[], &sweep, None);
         let names: Vec<&str> = overview.columns.iter().map(|column| &column.name[..]).collect();
-        assert_eq!(names, ["loss", "pass@1", "different samples"]);
-        assert_eq!(overview.orders[1], ("by loss, the smallest first".to_owned(), vec![2, 1, 0]));
+        assert_eq!(names, ["different samples", "pass@1", "loss"]);
+        assert_eq!(overview.orders[3], ("by loss, the smallest first".to_owned(), vec![2, 1, 0]));
         assert_eq!(pictures(&overview, &sweep).0.len(), 3);
     }
 }
