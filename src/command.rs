@@ -9,7 +9,6 @@ mod closing;
 mod completions;
 mod eval;
 mod export;
-mod flags;
 mod inspect;
 mod interrupt;
 mod recipes;
@@ -28,6 +27,7 @@ use std::process::ExitCode;
 use backbone::device::{self, DTypeName, DeviceName};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use datasets::ChatColumns;
 use faults::{Fault, Faults, FromToml, Place};
 use losses::Registry;
 
@@ -245,6 +245,29 @@ fn renamed(text: &str) -> Result<(String, String), String> {
     let (column, key) = pair.ok_or("write COLUMN=KEY, for example `question=prompt`")?;
     Ok((column.into(), key.into()))
 }
+
+/// Columns that are the turns of a conversation, as `--chat-columns` takes them: what `data.chat` of a recipe says.
+fn chat_columns(text: &str) -> Result<ChatColumns, String> {
+    let mut found = ChatColumns::default();
+    for part in text.split(',') {
+        let (turn, column) = part.split_once('=').filter(|(_, column)| !column.is_empty()).ok_or(CHAT_COLUMNS)?;
+        match turn {
+            "user" => found.user.push(column.into()),
+            "assistant" => found.assistant = column.into(),
+            "system" => found.system = Some(column.into()),
+            "history" => found.history = Some(column.into()),
+            "reasoning_content" => found.reasoning_content = Some(column.into()),
+            _ => return Err(format!("there is no `{turn}`: {CHAT_COLUMNS}")),
+        }
+    }
+    match found.user.is_empty() || found.assistant.is_empty() {
+        true => Err(CHAT_COLUMNS.into()),
+        false => Ok(found),
+    }
+}
+
+const CHAT_COLUMNS: &str =
+    "write user=COLUMN,assistant=COLUMN, and system=, history= or reasoning_content= where there are such columns";
 
 /// The model at a path, on the device named on the command line; `base` takes the place of the base that it names.
 fn load_model(path: &str, base: Option<&str>, device: &str) -> Result<Loaded, Faults> {

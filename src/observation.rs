@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use backbone::{Config, Decoder};
 use checkpoints::Run;
-use datasets::{Example, Format, Options, PrefixFree, Tokenizer};
+use datasets::{Example, Format, Options, PrefixFree, Tokenizer, Way};
 use faults::{Fault, Faults, counted};
 use metrics::classes::judged;
 use metrics::interval::Mean;
@@ -67,7 +67,7 @@ impl Observation {
             }
             for row in found.rows {
                 let limit = config.max_position_embeddings;
-                asked.push(question(&row, tokenizer, how.max_tokens, limit, "eval.max_tokens")?);
+                asked.push(question(&row, tokenizer, how.max_tokens, limit, Way::Recipe)?);
             }
         }
         let mut known = HashSet::new();
@@ -87,7 +87,7 @@ impl Observation {
                 prefix_free: PrefixFree::Warn,
                 max_length: config.max_position_embeddings,
                 model_limit: true,
-                of_recipe: true,
+                way: Way::Recipe,
                 ..Options::default()
             };
             datasets::read(&with_targets, &options, tokenizer)?.examples

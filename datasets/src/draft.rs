@@ -9,6 +9,7 @@ use faults::{Fault, Place};
 
 use crate::notices::Oddity;
 use crate::tokenizer::{Encoded, Tokenizer};
+use crate::way::Way;
 
 /// What a token belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +159,7 @@ impl Draft {
     ///
     /// # Errors
     /// The tokenizer fails, the row begins twice, or nothing in it is learned.
-    pub fn tokenise(&self, tokenizer: &Tokenizer) -> Result<Tokens, Fault> {
+    pub fn tokenise(&self, tokenizer: &Tokenizer, way: Way) -> Result<Tokens, Fault> {
         let mut text = String::with_capacity(self.pieces.iter().map(|piece| piece.text.len()).sum());
         let mut ends = Vec::with_capacity(self.pieces.len());
         for piece in &self.pieces {
@@ -176,7 +177,7 @@ impl Draft {
             tokens.learned.push(!inserted && !offset.is_empty() && piece.is_some_and(|piece| piece.learned));
         }
         if self.end {
-            tokens.end(tokenizer, last)?;
+            tokens.end(tokenizer, last, way)?;
         }
         if let Some(first) = tokens.learned.first_mut() {
             *first = false;
@@ -190,7 +191,8 @@ impl Draft {
                 .hint("the text or the chat template writes it, so take it out of the text"));
         }
         if !tokens.learned.contains(&true) {
-            return Err(Fault::new("no token of this row is learned").hint("look at `data.train_on` and at the row"));
+            return Err(Fault::new("no token of this row is learned")
+                .hint(format!("look at {} and at the row", way.key("train_on"))));
         }
         Ok(tokens)
     }
@@ -228,14 +230,16 @@ fn parts(mut text: &str) -> impl Iterator<Item = &str> {
 
 impl Tokens {
     /// Ends the row with the end token unless it ends with a stop token already.
-    fn end(&mut self, tokenizer: &Tokenizer, (part, learned): (Part, bool)) -> Result<(), Fault> {
+    fn end(&mut self, tokenizer: &Tokenizer, (part, learned): (Part, bool), way: Way) -> Result<(), Fault> {
         if self.ids.last().is_some_and(|id| tokenizer.stop_tokens().contains(id)) {
             self.parts.pop();
             self.learned.pop();
         } else {
             let Some(end) = tokenizer.end_token() else {
-                return Err(Fault::new("the tokenizer has no end token")
-                    .hint("name one as `eos_token` in the model's `tokenizer_config.json`, or as `data.end_of_turn`"));
+                return Err(Fault::new("the tokenizer has no end token").hint(format!(
+                    "name one as `eos_token` in the model's `tokenizer_config.json`, or as {}",
+                    way.key("end_of_turn")
+                )));
             };
             self.ids.push(end);
         }
@@ -300,7 +304,7 @@ mod tests {
     fn parts_are_told_apart_and_learned_as_asked() {
         use Part::{Intent, Prompt, Response};
         let learned = |intent, response| {
-            let tokens = draft(TrainOn::Parts { intent, response }).tokenise(&bytes())?;
+            let tokens = draft(TrainOn::Parts { intent, response }).tokenise(&bytes(), Way::Recipe)?;
             assert_eq!(tokens.ids, [97, 98, 0xc3, 0xa9, 99, 256]);
             assert_eq!(tokens.parts, [Prompt, Prompt, Intent, Intent, Response, Response]);
             Ok::<_, Fault>(tokens.learned)

@@ -10,6 +10,7 @@ use crate::options::Options;
 use crate::row::Row;
 use crate::shapes::{Format, Shape, speakers};
 use crate::tokenizer::Tokenizer;
+use crate::way::Way;
 
 /// Roles that conversations have by custom; a chat template may name others.
 const USUAL_ROLES: [&str; 5] = ["system", "developer", "user", "assistant", "tool"];
@@ -62,18 +63,22 @@ pub struct Notice {
     pub element: Option<usize>,
     /// The role or the token of the first, or the names that nothing reads; empty where there is nothing to name.
     pub what: String,
+    /// Where what it names is written.
+    #[serde(skip)]
+    pub way: Way,
 }
 
 impl Notice {
     /// The first row with an oddity.
-    pub(crate) fn first(oddity: Oddity, what: String, file: &str, at: At) -> Self {
-        Self { oddity, rows: 1, of: 0, file: file.into(), line: at.line, element: at.element, what }
+    pub(crate) fn first(oddity: Oddity, what: String, file: &str, at: At, way: Way) -> Self {
+        Self { oddity, rows: 1, of: 0, file: file.into(), line: at.line, element: at.element, what, way }
     }
 }
 
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rows, of, what, .. } = self;
+        let Self { rows, of, what, way, .. } = self;
+        let key = |key: &str| way.key(key);
         let place = place(&self.file, self.line, self.element);
         match self.oddity {
             Oddity::Seam => write!(
@@ -85,8 +90,10 @@ impl fmt::Display for Notice {
             ),
             Oddity::CutTarget => write!(
                 f,
-                "{rows} of {of} rows have targets that lose their end token at `data.max_length`, first {place}: \
-                 the model does not learn to stop there; raise `data.max_length`, or set `data.too_long = \"drop\"`"
+                "{rows} of {of} rows have targets that lose their end token at {length}, first {place}: \
+                 the model does not learn to stop there; raise {length}, or set {}",
+                key("too_long = \"drop\""),
+                length = key("max_length"),
             ),
             Oddity::Role => write!(
                 f,
@@ -107,13 +114,15 @@ impl fmt::Display for Notice {
             Oddity::Unread => write!(
                 f,
                 "{rows} of {of} rows have what the chat template does not write, first `{what}` in {place}: the model \
-                 never sees it; name a template that does with `data.chat_template`, or take it out"
+                 never sees it; name a template that does with {}, or take it out",
+                key("chat_template")
             ),
             Oddity::Unlearned => write!(
                 f,
                 "{rows} of {of} rows have a part of an answer that the chat template leaves out of it, first {what} in \
-                 {place}: it is not learned; set a switch that writes it with `data.template_arguments`, name another \
-                 template with `data.chat_template`, or take it out"
+                 {place}: it is not learned; set a switch that writes it with {}, name another template with {}, or take it out",
+                key("template_arguments"),
+                key("chat_template")
             ),
             Oddity::SecondThought => write!(
                 f,
@@ -123,17 +132,22 @@ impl fmt::Display for Notice {
             Oddity::Unended => write!(
                 f,
                 "{rows} of {of} rows have an answer that the chat template does not end with a token at which the model \
-                 stops, first `{what}` in {place}: the model does not learn to stop there; `data.end_of_turn` names one more"
+                 stops, first `{what}` in {place}: the model does not learn to stop there; {} names one more",
+                key("end_of_turn")
             ),
             Oddity::SpecialToken => write!(
                 f,
                 "{rows} of {of} rows spell out a special token, first `{what}` in {place}: it is read as that \
                  token and not as text; take it out unless the token is meant"
             ),
-            Oddity::UnreadColumn => write!(
-                f,
-                "{rows} of {of} rows have what nothing reads, first {place}: {what}; `data.ignore` names what is left out on purpose"
-            ),
+            Oddity::UnreadColumn => {
+                write!(f, "{rows} of {of} rows have what nothing reads, first {place}: {what}")?;
+                match way {
+                    Way::Recipe => write!(f, "; {} names what is left out on purpose", key("ignore")),
+                    // No flag leaves a column out.
+                    Way::Flags => Ok(()),
+                }
+            }
             Oddity::Untemplated => write!(
                 f,
                 "{rows} of {of} rows are a question and an answer as plain text, first {place}, and the model has a chat \
@@ -143,8 +157,7 @@ impl fmt::Display for Notice {
     }
 }
 
-/// How a question and its answer go through a chat template: of rows of two columns, and of rows that have `messages`, too.
-const BY_COLUMNS: &str = "`data.chat` names the columns of `user` and `assistant`";
+/// How a question and its answer go through a chat template, of rows that have `messages`, too.
 const BY_MESSAGES: &str = "a row with `messages` in place of `prompt` goes through it";
 
 /// What is odd about a row as it is written, each oddity with its name.
@@ -161,12 +174,14 @@ pub(crate) fn of_row(row: &Row<'_>, shape: &Shape, options: &Options, tokenizer:
         let token = values.find_map(|(_, value)| spelled(value, tokenizer)).map(str::to_owned);
         let is_plain = !["prompt", "completion"].iter().any(|key| row.get(key).is_some_and(Value::is_array));
         let through_it = match shape.format {
-            Format::PromptCompletion | Format::Alpaca if is_plain => Some(BY_COLUMNS),
-            Format::Targets | Format::Intent if is_plain && row.has("prompt") => Some(BY_MESSAGES),
+            Format::PromptCompletion | Format::Alpaca if is_plain => {
+                Some(options.way.key("chat") + " names the columns of `user` and `assistant`")
+            }
+            Format::Targets | Format::Intent if is_plain && row.has("prompt") => Some(BY_MESSAGES.to_owned()),
             _ => None,
         };
         if let Some(words) = through_it.filter(|_| token.is_none() && tokenizer.is_instructed()) {
-            found.push((Oddity::Untemplated, words.to_owned()));
+            found.push((Oddity::Untemplated, words));
         }
         found.extend(token.map(|token| (Oddity::SpecialToken, token)));
     }

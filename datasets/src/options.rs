@@ -6,6 +6,7 @@ use crate::shapes::Format;
 use crate::shapes::columns::ChatColumns;
 use crate::shapes::intent::{IntentNoise, Template};
 use crate::shapes::targets::PrefixFree;
+use crate::way::Way;
 
 /// Which tokens of a row are learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -103,8 +104,8 @@ pub struct Options {
     pub intent_noise: Option<IntentNoise>,
     /// The column of [`Example::number`](crate::Example::number).
     pub number: Option<NumberColumn>,
-    /// These are a recipe's, so that hints may name its keys.
-    pub of_recipe: bool,
+    /// Where these are written, which is what hints name.
+    pub way: Way,
 }
 
 impl Default for Options {
@@ -124,7 +125,7 @@ impl Default for Options {
             allow_empty_intent: false,
             intent_noise: None,
             number: None,
-            of_recipe: true,
+            way: Way::Recipe,
         }
     }
 }
@@ -132,6 +133,6 @@ impl Default for Options {
 impl Options {
     /// Whose names columns have.
     pub(crate) fn names(&self) -> Names<'_> {
-        Names { rename: &self.rename, ignore: &self.ignore }
+        Names { rename: &self.rename, ignore: &self.ignore, way: self.way }
     }
 }

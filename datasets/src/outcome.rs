@@ -10,6 +10,7 @@ use crate::row::Row;
 use crate::shapes::targets::{self, PrefixFree};
 use crate::shapes::{Context, Format, Shape};
 use crate::unread;
+use crate::way::Way;
 
 /// What became of one answer of one row.
 pub(crate) enum Outcome {
@@ -89,7 +90,7 @@ fn outcome(draft: &Draft, options: &Options, context: &Context<'_>) -> Result<Ou
     if options.too_long != TooLong::Truncate && draft.exceeds(limit, context.tokenizer)? {
         return too_long(None, options);
     }
-    let mut tokens = draft.tokenise(context.tokenizer)?;
+    let mut tokens = draft.tokenise(context.tokenizer, options.way)?;
     let (length, weight) = (tokens.ids.len(), draft.weight);
     if length <= limit {
         return Ok(Outcome::Kept { tokens, weight, truncated: false });
@@ -116,9 +117,9 @@ fn too_long(length: Option<usize>, options: &Options) -> Result<Outcome, Fault> 
         return Err(Fault::new(format!("the row has {more} {limit}"))
             .hint("raise `data.max_length`, or set `data.too_long` to \"drop\" or \"truncate\""));
     }
-    Err(Fault::new(format!("the row has {more} the model's {limit} positions")).hint(match options.of_recipe {
-        true => "shorten it, or set `data.too_long` to \"drop\" or \"truncate\"",
-        false => "shorten it, or take it out",
+    Err(Fault::new(format!("the row has {more} the model's {limit} positions")).hint(match options.way {
+        Way::Recipe => "shorten it, or set `data.too_long` to \"drop\" or \"truncate\"",
+        Way::Flags => "shorten it, or take it out",
     }))
 }
 

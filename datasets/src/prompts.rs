@@ -17,6 +17,7 @@ use crate::shapes::messages::BESIDE;
 use crate::shapes::{MESSAGE_KEYS, targets};
 use crate::tokenizer::Tokenizer;
 use crate::unread;
+use crate::way::Way;
 
 /// A question of a file with all else that its row holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +53,7 @@ pub fn read_prompts(path: &Path, rename: &[(String, String)], chat: bool) -> Res
     refuse_other_kinds(&[PathBuf::from(path)])?;
     let more = ["response", "targets"].into_iter().chain(MESSAGE_KEYS);
     check_rename(rename, "--rename", QUESTIONS.into_iter().chain(BESIDE).chain(more))?;
-    let names = Names { rename, ignore: &[] };
+    let names = Names { rename, ignore: &[], way: Way::Flags };
     let mut faults = Causes::new();
     let mut prompts = Prompts { rows: Vec::new(), file: name.clone(), at: Vec::new() };
     for row in rows(&name, path, names, "cannot read the prompts")? {
@@ -81,7 +82,7 @@ pub fn read_prompts(path: &Path, rename: &[(String, String)], chat: bool) -> Res
 impl Prompts {
     /// What these rows have that the chat template never speaks of, or does not write.
     pub fn notices(&self, tokenizer: &Tokenizer) -> Vec<Notice> {
-        let mut report = Report { rows: self.rows.len(), ..Report::default() };
+        let mut report = Report { rows: self.rows.len(), ..Report::of(Way::Flags) };
         for (row, at) in self.rows.iter().zip(&self.at) {
             report.leave_unread(row.asked.unread(tokenizer), &self.file, *at);
             for (oddity, what) in row.asked.unwritten(tokenizer) {

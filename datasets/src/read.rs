@@ -25,6 +25,7 @@ use crate::shapes::intent;
 use crate::shapes::{Context, Format, MESSAGE_KEYS, Shape, known_keys};
 use crate::tokenizer::Tokenizer;
 use crate::unread;
+use crate::way::Way;
 
 /// Rows tokenised at a time: enough to keep all cores busy, few enough to hold.
 const CHUNK: usize = 2048;
@@ -211,13 +212,17 @@ impl Dataset {
 
 impl<'a> Reading<'a> {
     fn new(options: &'a Options, tokenizer: &'a Tokenizer) -> Result<Self, Faults> {
-        check_rename(&options.rename, if options.of_recipe { "data.rename" } else { "--rename" }, known_keys())?;
+        check_rename(
+            &options.rename,
+            if options.way == Way::Recipe { "data.rename" } else { "--rename" },
+            known_keys(),
+        )?;
         Ok(Self {
             options,
             context: Context { tokenizer, options, train_on: options.train_on },
             examples: Vec::new(),
             groups: 0,
-            report: Report::default(),
+            report: Report::of(options.way),
             faults: Causes::new(),
             unmet: options.ignore.clone(),
             unmet_renames: renamed_columns(options).map(str::to_owned).collect(),
@@ -328,7 +333,7 @@ impl<'a> Reading<'a> {
         let shape = Shape::of(self.options, first).map_err(|fault| {
             // A column that a row may have could stand in a later one: what is missing here is another.
             let absent = renamed_columns(self.options).find(|column| !first.columns().any(|name| name == *column));
-            absent.map_or(fault, |column| unmet_rename(column, "the first row", first.columns()))
+            absent.map_or(fault, |column| unmet_rename(column, first.names().way, "the first row", first.columns()))
         })?;
         unread::refuse_ignored(shape, self.options)?;
         Ok(shape)
@@ -402,13 +407,15 @@ impl<'a> Reading<'a> {
         let ending = last.learned_ids().next_back().map_or_else(String::new, |id| text(&[id]));
         let known: Vec<String> = stops.iter().map(|id| format!("`{}`", text(&[*id]))).collect();
         let fault = Fault::new("no row teaches the model where to stop").at(Place::file(name));
+        let way = self.options.way;
+        let drop = way.key("too_long = \"drop\"");
         self.fault(if known.is_empty() {
             fault.hint("the model names no end token: set `eos_token` in its `tokenizer_config.json`")
         } else if self.report.truncated > 0 {
             fault.hint(match self.options.model_limit {
-                true => "every row is cut off before its end: use `data.too_long = \"drop\"`, or shorten the rows",
+                true => format!("every row is cut off before its end: use {drop}, or shorten the rows"),
                 false => {
-                    "every row is cut off before its end: raise `data.max_length`, or use `data.too_long = \"drop\"`"
+                    format!("every row is cut off before its end: raise {}, or use {drop}", way.key("max_length"))
                 }
             })
         } else {
@@ -416,13 +423,17 @@ impl<'a> Reading<'a> {
             let key = match self.context.tokenizer.is_added(&ending) {
                 false if marks => {
                     "the end of a turn within the template's `{% generation %}` marks, of which alone is \
-                                   learned, in a template that `data.chat_template` names"
+                     learned, in a template that "
                         .to_owned()
+                        + &way.key("chat_template")
+                        + " names"
                 }
-                true => format!("`data.end_of_turn = {ending:?}`"),
-                false => "`data.end_of_turn` to an added token that ends an answer, `eos_token_id` in its \
-                     `generation_config.json`, or `data.train_on`"
-                    .to_owned(),
+                true => way.key(&format!("end_of_turn = {ending:?}")),
+                false => format!(
+                    "{} to an added token that ends an answer, `eos_token_id` in its `generation_config.json`, or {}",
+                    way.key("end_of_turn"),
+                    way.key("train_on")
+                ),
             };
             fault.hint(format!(
                 "what is learned ends with {ending:?}, but the model stops at {}: set {key}",
@@ -435,7 +446,7 @@ impl<'a> Reading<'a> {
         if self.faults.count() == 0
             && let Some(column) = self.unmet_renames.first()
         {
-            let fault = unmet_rename(column, "no row", self.columns.iter().map(String::as_str));
+            let fault = unmet_rename(column, self.options.way, "no row", self.columns.iter().map(String::as_str));
             self.faults.push(fault);
         }
         if self.faults.count() == 0 && self.examples.is_empty() {
@@ -460,9 +471,9 @@ fn renamed_columns(options: &Options) -> impl Iterator<Item = &str> {
 }
 
 /// `holder` is `the first row` or `no row`.
-fn unmet_rename<'c>(column: &str, holder: &str, columns: impl Iterator<Item = &'c str> + Clone) -> Fault {
+fn unmet_rename<'c>(column: &str, way: Way, holder: &str, columns: impl Iterator<Item = &'c str> + Clone) -> Fault {
     let has = if holder == "no row" { "has" } else { "does not have" };
-    let fault = Fault::new(format!("`data.rename` names the column `{column}`, which {holder} {has}"));
+    let fault = Fault::new(format!("{} names the column `{column}`, which {holder} {has}", way.key("rename")));
     match nearest(column, columns.clone()) {
         Some(near) => fault.hint(format!("did you mean `{near}`?")),
         None => fault.hint(format!("the first row has {}", listed(columns))),

@@ -14,6 +14,7 @@ use crate::open::{rows, shown};
 use crate::report::Report;
 use crate::row::{Names, Row, is_nothing, string};
 use crate::unread::refuse_oddities;
+use crate::way::Way;
 
 /// A reference.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +56,7 @@ pub fn read_references(path: &Path) -> Result<References, Faults> {
     refuse_other_kinds(&[PathBuf::from(path)])?;
     let mut faults = Causes::new();
     let mut texts = Vec::new();
-    let mut report = Report::default();
+    let mut report = Report::of(Way::Flags);
     for row in rows(&name, path, Names::default(), "cannot read the references")? {
         report.rows += 1;
         let taken = row.and_then(|row| {

@@ -9,6 +9,7 @@ use crate::draft::Example;
 use crate::lines::{At, place};
 use crate::notices::{Notice, Oddity};
 use crate::unread;
+use crate::way::Way;
 
 /// Bars of the histogram of lengths.
 const BARS: usize = 10;
@@ -45,6 +46,9 @@ pub struct Report {
     pub longest: usize,
     /// How many examples have how many tokens.
     pub lengths: Vec<Bar>,
+    /// Where what notices name is written.
+    #[serde(skip)]
+    pub(crate) way: Way,
 }
 
 /// One file of a data set.
@@ -103,6 +107,11 @@ pub struct Bar {
 }
 
 impl Report {
+    /// An empty one.
+    pub(crate) fn of(way: Way) -> Self {
+        Self { way, ..Self::default() }
+    }
+
     /// Fills in what is counted over the examples.
     pub(crate) fn count(&mut self, examples: &[Example]) {
         let lengths = || examples.iter().map(|example| example.ids.len());
@@ -134,7 +143,7 @@ impl Report {
     pub(crate) fn notice(&mut self, oddity: Oddity, what: String, file: &str, at: At) {
         match self.notices.iter_mut().find(|notice| notice.oddity == oddity) {
             Some(notice) => notice.rows += 1,
-            None => self.notices.push(Notice::first(oddity, what, file, at)),
+            None => self.notices.push(Notice::first(oddity, what, file, at, self.way)),
         }
     }
 

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::json::read;
 use crate::options::NumberColumn;
+use crate::way::Way;
 
 /// Whose names the columns and fields of a row have.
 #[derive(Clone, Copy, Default)]
@@ -13,6 +14,8 @@ pub(crate) struct Names<'a> {
     pub rename: &'a [(String, String)],
     /// `data.ignore`: columns and fields that are as if they were not there.
     pub ignore: &'a [String],
+    /// Where these are written.
+    pub way: Way,
 }
 
 /// A row under the names that `data.rename` gives its columns.

@@ -19,6 +19,7 @@ use crate::open::{rows, shown};
 use crate::report::Report;
 use crate::row::{Names, Row, is_nothing, wrong_type};
 use crate::unread::{is_near, refuse_oddities};
+use crate::way::Way;
 
 /// The most samples of one prompt that a judge may speak of: a file must not make us allocate by a number in it.
 const MOST: usize = 100_000;
@@ -107,7 +108,7 @@ pub fn read_samples(path: &Path, read_too: &[&str]) -> Result<Samples, Faults> {
     let mut faults = Causes::new();
     let mut drafts: Vec<Draft> = Vec::new();
     let mut known: HashMap<String, usize> = HashMap::new();
-    let mut report = Report::default();
+    let mut report = Report::of(Way::Flags);
     for row in rows(&name, path, Names::default(), "cannot open the samples")? {
         report.rows += 1;
         let taken = row.and_then(|row| {
@@ -125,6 +126,34 @@ pub fn read_samples(path: &Path, read_too: &[&str]) -> Result<Samples, Faults> {
     faults.check()?;
     report.count(&[]);
     Ok(Samples { prompts, notices: report.notices })
+}
+
+/// The answers that the row of a sample holds for right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answers<'a> {
+    /// Their texts, one or more.
+    pub texts: Vec<&'a str>,
+    /// They are beginnings, after which anything may follow: `eos` of the row is false.
+    pub are_open: bool,
+}
+
+impl Sampled {
+    /// What the row of the sample at `index` holds for right, its `targets`; `None` where it has none.
+    pub fn answers(&self, index: usize) -> Option<Answers<'_>> {
+        let row = Row::new(&self.rows.get(index)?.0, Names::default());
+        let texts = match row.get("targets")? {
+            Value::String(text) => vec![text.as_str()],
+            targets => targets.as_array()?.iter().map(Value::as_str).collect::<Option<_>>()?,
+        };
+        let are_open = row.flag("eos").ok().flatten() == Some(false);
+        (!texts.is_empty()).then_some(Answers { texts, are_open })
+    }
+
+    /// Whether the sample at `index` ended by itself: its row does not say by `stopped` that it was cut at its greatest length.
+    pub fn has_ended(&self, index: usize) -> bool {
+        let stopped = self.rows.get(index).and_then(|(row, _)| Row::new(row, Names::default()).flag("stopped").ok()?);
+        stopped != Some(false)
+    }
 }
 
 /// The columns that nothing reads.
@@ -302,4 +331,33 @@ fn all_or_none<T>(values: Vec<Option<T>>, key: &str, name: &Value, place: &Place
         return Err(Fault::new(message).at(place.clone()).hint("write it for all samples of a prompt, or for none"));
     }
     Ok(Some(values.into_iter().flatten().collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_row_of_a_sample_says_what_is_right_and_whether_the_sample_ended() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        for row in [
+            r#"{"prompt": "a", "text": "x", "targets": ["x", "y"], "eos": false}"#,
+            r#"{"prompt": "a", "text": "y", "targets": "x", "stopped": false}"#,
+            r#"{"prompt": "a", "text": "z", "targets": [], "stopped": true}"#,
+            r#"{"prompt": "a", "text": "z", "targets": [1]}"#,
+            r#"{"prompt": "a", "text": "z"}"#,
+        ] {
+            writeln!(file, "{row}").expect("written");
+        }
+        let samples = read_samples(file.path(), &["targets", "eos"]).expect("samples");
+        let [prompt] = &samples.prompts[..] else { panic!("one prompt") };
+        let answers: Vec<_> = (0..5).map(|index| prompt.answers(index)).collect();
+        let expected =
+            [(vec!["x", "y"], true), (vec!["x"], false)].map(|(texts, are_open)| Some(Answers { texts, are_open }));
+        assert_eq!((&answers[..2], &answers[2..]), (&expected[..], &[None, None, None][..]));
+        let ended: Vec<bool> = (0..5).map(|index| prompt.has_ended(index)).collect();
+        assert_eq!(ended, [true, false, true, true, true]);
+    }
 }

@@ -12,6 +12,7 @@ use crate::shapes::message::{self, CONTENT, LEARNED, ROLE, THOUGHTS, flag, left_
 use crate::shapes::messages::BESIDE;
 use crate::shapes::{Format, Shape, TURNS, turns_in};
 use crate::tokenizer::Tokenizer;
+use crate::way::Way;
 
 /// Fields of a message that a misspelt one may mean.
 const FIELDS: [&str; 4] = ["tool_calls", "reasoning_content", "thinking", "training"];
@@ -41,6 +42,7 @@ pub(crate) fn refuse_columns(
     options: &Options,
     tokenizer: &Tokenizer,
 ) -> Result<(), Fault> {
+    let way = row.names().way;
     for (column, value) in row.filled() {
         let key = row.names().key_of(column);
         if key.is_some_and(|key| shape.reads(key, options)) {
@@ -49,12 +51,12 @@ pub(crate) fn refuse_columns(
         let means = |key: &str| shape.reads(key, options) && !row.has(key);
         let refused = |hint: String| {
             let message = format!("nothing reads `{column}` of rows of `{}`", shape.word);
-            Err(Fault::new(message).hint(left_out(&hint, column)))
+            Err(Fault::new(message).hint(left_out(&hint, column, way)))
         };
         let synonym = SYNONYMS.iter().find(|(name, key)| *name == column && means(key)).map(|(_, key)| *key);
         let near = || shape.keys().find(|key| means(key) && is_near(column, key));
         if let Some(key) = synonym.or_else(near) {
-            return refused(format!("is it `{key}`? then set `data.rename = {{ {column} = \"{key}\" }}`"));
+            return refused(format!("is it `{key}`? then set {}", way.rename([(column, key)])));
         }
         let is_known = SWITCHES.contains(&column) || column == "reasoning_effort";
         let is_switch = is_known && tokenizer.template_reads_variable(column);
@@ -72,11 +74,11 @@ pub(crate) fn refuse_columns(
                 false if are_logarithms(value) => {
                     "these are logarithms: `weights` takes what they are logarithms of, `exp` of each".into()
                 }
-                false => format!("is it `weights`? then set `data.rename = {{ {column} = \"weights\" }}`"),
+                false => format!("is it `weights`? then set {}", way.rename([(column, "weights")])),
             });
         }
-        if let Some(hint) = meaning(column, value, shape) {
-            return refused(hint.into());
+        if let Some(hint) = meaning(column, value, shape, way) {
+            return refused(hint);
         }
     }
     Ok(())
@@ -108,7 +110,8 @@ fn are_logarithms(value: &Value) -> bool {
 
 /// What to do about a column that other programs give a meaning; `None` for one without, or with a value that changes
 /// nothing.
-fn meaning(column: &str, value: &Value, shape: &Shape) -> Option<&'static str> {
+fn meaning(column: &str, value: &Value, shape: &Shape, way: Way) -> Option<String> {
+    let told = |hint: &str| Some(hint.to_owned());
     let is = |names: &[&str]| names.contains(&column);
     let begins = |beginnings: &[&str]| beginnings.iter().any(|beginning| column.starts_with(beginning));
     let learned = LEARNED.iter().find(|(name, _)| *name == column);
@@ -118,54 +121,56 @@ fn meaning(column: &str, value: &Value, shape: &Shape) -> Option<&'static str> {
         return None;
     }
     if is(&["sample_weight", "weight", "weights"]) && value.is_number() {
-        return Some("rows count by a number where the objective goes by its column: `objective.kind = \"weighted\"`");
+        return told("rows count by a number where the objective goes by its column: `objective.kind = \"weighted\"`");
     }
     if learned.is_some() || is(&["sample_weight", "weights"]) || message::is_mask(column) && !message::is_neutral(value)
     {
-        return Some(
-            match TURNS.iter().any(|key| shape.reads(key, &Options::default()))
-                && shape.format != Format::PromptCompletion
-            {
-                true => "a row is learned as it is: `weight: 0` or `train: false` of a message leaves that turn out",
-                false => {
-                    "a row is learned as it is: take out what is not to be learned; `weight` of an entry of `data.train` says how often its rows are"
-                }
-            },
-        );
+        let has_turns =
+            TURNS.iter().any(|key| shape.reads(key, &Options::default())) && shape.format != Format::PromptCompletion;
+        return Some(match has_turns {
+            true => "a row is learned as it is: `weight: 0` or `train: false` of a message leaves that turn out".into(),
+            false => format!(
+                "a row is learned as it is: take out what is not to be learned; `weight` of an entry of {} says how often its rows are",
+                way.key("train")
+            ),
+        });
     }
     if is(&["label", "kto_tag"]) && value.is_boolean() || begins(&["rejected", "chosen"]) || is(&["chosen", "rejected"])
     {
-        return Some("preferences are not trained on: take the rows whose answers are bad out");
+        return told("preferences are not trained on: take the rows whose answers are bad out");
     }
     if column == "tool_choice" && shape.reads("messages", &Options::default()) {
-        return Some("a chat template is not given it: write what is to be called into the turns");
+        return told("a chat template is not given it: write what is to be called into the turns");
     }
     if column == "chat_template" {
-        return Some("a template is a file of its own: `data.chat_template`");
+        return Some("a template is a file of its own: ".to_owned() + &way.key("chat_template"));
     }
     if BESIDE.contains(&column) || is(&["system_prompt", "functions", "tool_choice"]) {
-        return Some("only conversations have it: write `messages`, or set `data.chat`");
+        return Some("only conversations have it: write `messages`, or set ".to_owned() + &way.key("chat"));
     }
     if is(&["history", "conversation_history"]) {
-        return Some("write the turns before as `messages`");
+        return told("write the turns before as `messages`");
     }
     if THOUGHTS.contains(&column) || is(&["thought", "thoughts", "cot", "chain_of_thought"]) {
-        return Some("write it into the answer or the message, or name it as `reasoning_content` of `data.chat`");
+        return Some(
+            "write it into the answer or the message, or name it as `reasoning_content` of ".to_owned()
+                + &way.key("chat"),
+        );
     }
     if is(&["context", "contexts", "passage"]) && shape.format != Format::Text {
-        return Some("put it into the question");
+        return told("put it into the question");
     }
     if is(&["probabilities", "probs", "probability"]) {
-        return Some("rows with `targets` have `weights`");
+        return told("rows with `targets` have `weights`");
     }
     if is(&["completions", "candidates"]) && value.is_array() {
-        return Some("a row has one answer: write a row for each");
+        return told("a row has one answer: write a row for each");
     }
     if is(&["image", "images", "video", "videos", "audio", "audios"]) {
-        return Some("only text is learned");
+        return told("only text is learned");
     }
     if is(&["input_ids", "attention_mask", "completion_mask", "assistant_masks", "labels", "token_ids"]) {
-        return Some("rows are read as text and tokenised here");
+        return told("rows are read as text and tokenised here");
     }
     None
 }
@@ -177,7 +182,7 @@ pub(crate) fn refuse_of_prompt(row: &Row<'_>) -> Result<(), Fault> {
         let near = || BESIDE.into_iter().find(|key| column != *key && is_near(column, key));
         let is_switch = SWITCHES.contains(&column) && value.is_boolean() || column == "reasoning_effort";
         let hint = match synonym.or_else(near).filter(|key| !row.has(key)) {
-            Some(key) => format!("is it `{key}`? then say `--rename {column}={key}`"),
+            Some(key) => format!("is it `{key}`? then set {}", row.names().way.rename([(column, key)])),
             None if is_switch => {
                 format!("it is a switch of chat templates: write `\"chat_template_kwargs\": {{\"{column}\": ..}}`")
             }
@@ -223,12 +228,14 @@ pub(crate) fn refuse_fields(row: &Row<'_>, tokenizer: &Tokenizer) -> Result<(), 
         if BESIDE.contains(&field) || field == "functions" {
             let fault = Fault::new(format!("nothing reads `{field}` of a message"));
             let column = if field == "functions" { "tools" } else { field };
-            return Err(fault.hint(left_out(&format!("write it beside the messages, as the row's `{column}`"), field)));
+            let hint = format!("write it beside the messages, as the row's `{column}`");
+            return Err(fault.hint(left_out(&hint, field, row.names().way)));
         }
         let near = FIELDS.into_iter().chain(LEARNED.map(|(name, _)| name)).find(|known| is_near(field, known));
         if let Some(near) = near {
             let fault = Fault::new(format!("nothing reads `{field}` of a message"));
-            return Err(fault.hint(left_out(&format!("did you mean `{near}`? then give it that name"), field)));
+            let hint = format!("did you mean `{near}`? then give it that name");
+            return Err(fault.hint(left_out(&hint, field, row.names().way)));
         }
     }
     Ok(())
@@ -356,7 +363,8 @@ pub(crate) fn meets(object: &Map<String, Value>, name: &str) -> bool {
 pub(crate) fn refuse_ignored(shape: &Shape, options: &Options) -> Result<(), Fault> {
     match shape.required.iter().find(|key| options.ignore.iter().any(|name| name == *key)) {
         Some(key) => {
-            Err(Fault::new(format!("`data.ignore` names `{key}`, without which there is no row of `{}`", shape.word))
+            let ignore = options.way.key("ignore");
+            Err(Fault::new(format!("{ignore} names `{key}`, without which there is no row of `{}`", shape.word))
                 .hint(format!("it may name anything but {}", listed(shape.required.iter().copied()))))
         }
         None => Ok(()),

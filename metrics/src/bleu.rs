@@ -23,6 +23,7 @@ pub const SELF_BLEU_NLTK: SampleMetric = SampleMetric {
     name: "self_bleu_nltk",
     definition: "mean BLEU-4 of each text against the others, 0 to 1: NLTK, method1, bare words in lower case",
     better: Better::Lower,
+    headline: None,
     measure: |samples| mean(&nltk_scores(samples.texts?)),
 };
 
@@ -31,6 +32,7 @@ pub const SELF_BLEU_SACREBLEU: SampleMetric = SampleMetric {
     name: "self_bleu_sacrebleu",
     definition: "mean BLEU-4 of each text against the others, 0 to 100: sacreBLEU, 13a, lower case, effective order",
     better: Better::Lower,
+    headline: None,
     measure: |samples| mean(&sacrebleu_scores(samples.texts?)),
 };
 

@@ -13,6 +13,7 @@ pub const COMPRESSION_RATIO: SampleMetric = SampleMetric {
     name: "compression_ratio",
     definition: "bytes of the texts joined by blanks by their gzip bytes at level 9; repetition raises it",
     better: Better::Lower,
+    headline: None,
     measure: |samples| Some(Measured::Number(compression_ratio(&samples.texts?.join(" ")))),
 };
 

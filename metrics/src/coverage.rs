@@ -2,6 +2,7 @@
 //! `sum_x 1 - (1 - q(x))^n` over the targets (arXiv 2404.10859 counts them in samples; this is what is counted).
 
 use crate::exact::Outcome;
+use crate::headline::Headline;
 use crate::registry::{Better, ExactMetric, Measured};
 
 /// Expected share of the targets among `n` samples.
@@ -9,6 +10,7 @@ pub const COVERAGE: ExactMetric = ExactMetric {
     name: "coverage",
     definition: "expected number of different targets in n samples of a prompt, as a fraction of its targets",
     better: Better::Higher,
+    headline: Some(Headline::first("coverage in 100 samples").at("100")),
     is_mean: true,
     measure: |exact| {
         let coverage = |n: usize| exact.mean(|outcomes| expected_distinct(outcomes, n) / outcomes.len() as f64);

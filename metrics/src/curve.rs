@@ -13,6 +13,7 @@
 //! that gives each outcome some probability.
 
 use crate::exact::{Exact, Outcome};
+use crate::headline::Headline;
 use crate::registry::{Better, ExactMetric, Measured};
 
 /// The `lambda` at which [`ALPHA`] and [`BETA`] are given, those of arXiv 2508.09654, with their keys.
@@ -23,6 +24,7 @@ pub const ALPHA: ExactMetric = ExactMetric {
     name: "alpha",
     definition: "precision at lambda: sum of min(lambda p, q) over the targets (Sajjadi et al. 2018)",
     better: Better::Higher,
+    headline: None,
     is_mean: true,
     measure: |exact| Measured::series(LAMBDAS.map(|(key, lambda)| (key, exact.curve.alpha(lambda)))),
 };
@@ -32,6 +34,7 @@ pub const BETA: ExactMetric = ExactMetric {
     name: "beta",
     definition: "recall at lambda: sum of min(p, q / lambda) over the targets (Sajjadi et al. 2018)",
     better: Better::Higher,
+    headline: None,
     is_mean: true,
     measure: |exact| Measured::series(LAMBDAS.map(|(key, lambda)| (key, exact.curve.beta(lambda)))),
 };
@@ -41,6 +44,7 @@ pub const F8: ExactMetric = ExactMetric {
     name: "f8",
     definition: "recall as one number: the largest F_8 on the curve of precision and recall",
     better: Better::Higher,
+    headline: Some(Headline::first("recall (f8)")),
     is_mean: false,
     measure: |exact| Measured::Number(exact.curve.max_f(8.0)),
 };
@@ -50,6 +54,7 @@ pub const F1: ExactMetric = ExactMetric {
     name: "f1",
     definition: "precision and recall alike: the largest F_1 on their curve",
     better: Better::Higher,
+    headline: None,
     is_mean: false,
     measure: |exact| Measured::Number(exact.curve.max_f(1.0)),
 };
@@ -59,6 +64,7 @@ pub const F1_8: ExactMetric = ExactMetric {
     name: "f1_8",
     definition: "precision as one number: the largest F_1/8 on the curve of precision and recall",
     better: Better::Higher,
+    headline: Some(Headline::new("precision (f1_8)")),
     is_mean: false,
     measure: |exact| Measured::Number(exact.curve.max_f(0.125)),
 };
@@ -68,6 +74,7 @@ pub const AREA: ExactMetric = ExactMetric {
     name: "area",
     definition: "area under precision over recall; 1 where the model is the truth",
     better: Better::Higher,
+    headline: None,
     is_mean: false,
     measure: |exact: &Exact| Measured::Number(exact.curve.area()),
 };

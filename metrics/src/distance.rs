@@ -8,6 +8,7 @@ pub const MEAN_PAIRWISE_DISTANCE: SampleMetric = SampleMetric {
     name: "mean_pairwise_distance",
     definition: "mean cosine distance of the embeddings of two samples of a prompt; texts without words do not count",
     better: Better::Higher,
+    headline: None,
     measure: |samples| {
         let vectors = samples.vectors?;
         let directed = vectors.directed();

@@ -20,6 +20,7 @@ pub const DISTINCT_N: SampleMetric = SampleMetric {
     name: "distinct_n",
     definition: "different by all n-grams of words of a prompt's samples, n = 1 to 4; falls with length and number",
     better: Better::Higher,
+    headline: None,
     measure: |samples| {
         let texts = all_words(samples.texts?);
         let share = |n: usize| Some((n.to_string(), distinct_share(&texts, n)?));
@@ -32,6 +33,7 @@ pub const EAD: SampleMetric = SampleMetric {
     name: "ead",
     definition: "different words by their expected number were all drawn alike from a vocabulary (Liu et al. 2022)",
     better: Better::Higher,
+    headline: None,
     measure: |samples| {
         let texts = all_words(samples.texts?);
         (samples.vocabulary > 0).then(|| Measured::Number(expectation_adjusted(&texts, samples.vocabulary)))

@@ -9,6 +9,7 @@
 
 use crate::counts::entropy_of;
 use crate::exact::Outcome;
+use crate::headline::Headline;
 use crate::registry::{Better, ExactMetric, Measured};
 
 /// The probability of any of the answers.
@@ -16,6 +17,7 @@ pub const MASS: ExactMetric = ExactMetric {
     name: "mass",
     definition: "the model's probability of giving one of the targets",
     better: Better::Higher,
+    headline: Some(Headline::first("precision (mass)")),
     is_mean: true,
     measure: |exact| Measured::Number(exact.mean(mass)),
 };
@@ -25,6 +27,7 @@ pub const LOSS: ExactMetric = ExactMetric {
     name: "loss",
     definition: "cross-entropy of the targets in nats: -sum p ln q",
     better: Better::Lower,
+    headline: Some(Headline::new("loss")),
     is_mean: true,
     measure: |exact| Measured::Number(exact.mean(loss)),
 };
@@ -34,6 +37,7 @@ pub const FLOOR: ExactMetric = ExactMetric {
     name: "floor",
     definition: "entropy of the targets' own distribution in nats, the least that the loss can be",
     better: Better::Neither,
+    headline: None,
     is_mean: true,
     measure: |exact| Measured::Number(exact.mean(floor)),
 };
@@ -43,6 +47,7 @@ pub const KL: ExactMetric = ExactMetric {
     name: "kl",
     definition: "Kullback-Leibler divergence of the model from the targets' distribution in nats: sum p ln(p / q)",
     better: Better::Lower,
+    headline: None,
     is_mean: true,
     measure: |exact| Measured::Number(exact.mean(|outcomes| loss(outcomes) - floor(outcomes))),
 };
@@ -52,6 +57,7 @@ pub const TOTAL_VARIATION: ExactMetric = ExactMetric {
     name: "total_variation",
     definition: "half the sum of |p - q|, what is no target included; 1 - alpha(1)",
     better: Better::Lower,
+    headline: None,
     is_mean: true,
     measure: |exact| {
         Measured::Number(exact.mean(|outcomes| {
@@ -66,6 +72,7 @@ pub const ENTROPY: ExactMetric = ExactMetric {
     name: "entropy",
     definition: "entropy in nats of the model's answers among the targets, their probabilities made to sum to 1",
     better: Better::Neither,
+    headline: None,
     is_mean: true,
     measure: |exact| Measured::Number(exact.mean(entropy_on_targets)),
 };

@@ -27,6 +27,7 @@ pub mod divergence;
 pub mod eigen;
 pub mod exact;
 pub mod frontier;
+pub mod headline;
 pub mod histogram;
 pub mod interval;
 pub mod kmeans;
@@ -53,6 +54,7 @@ pub mod words;
 
 pub use compared::{Compared, Protocol};
 pub use exact::{Exact, Outcome};
+pub use headline::{Headline, Kind, Shown};
 pub use likelihood::Likelihood;
 pub use points::Points;
 pub use registry::{Better, ComparedMetric, ExactMetric, LikelihoodMetric, Measured, Registry, SampleMetric};

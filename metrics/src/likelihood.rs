@@ -7,6 +7,7 @@
 //! bits per byte = sum of -log2 q over the tokens / bytes of the text in UTF-8
 //! ```
 
+use crate::headline::Headline;
 use crate::registry::{Better, LikelihoodMetric};
 
 /// Sums over the learned tokens of some rows under one way of sampling.
@@ -41,6 +42,7 @@ pub const NLL: LikelihoodMetric = LikelihoodMetric {
     name: "nll",
     definition: "mean negative log-likelihood of the rows' learned tokens, in nats",
     better: Better::Lower,
+    headline: Some(Headline::new("nll")),
     is_of_tokens: true,
     measure: Likelihood::nll_of_a_token,
 };
@@ -50,6 +52,7 @@ pub const PERPLEXITY: LikelihoodMetric = LikelihoodMetric {
     name: "perplexity",
     definition: "exp(nll): so many equally likely tokens",
     better: Better::Lower,
+    headline: None,
     is_of_tokens: true,
     measure: |found| found.nll_of_a_token().exp(),
 };
@@ -59,6 +62,7 @@ pub const BITS_PER_BYTE: LikelihoodMetric = LikelihoodMetric {
     name: "bits_per_byte",
     definition: "-log2 likelihood of the learned text by its bytes: models of different tokenizers compare by it",
     better: Better::Lower,
+    headline: Some(Headline::new("bits per byte")),
     is_of_tokens: false,
     measure: |found| found.nll / std::f64::consts::LN_2 / found.bytes as f64,
 };
@@ -68,6 +72,7 @@ pub const ENTROPY: LikelihoodMetric = LikelihoodMetric {
     name: "entropy",
     definition: "mean entropy of the next token where the rows are learned, in nats",
     better: Better::Neither,
+    headline: None,
     is_of_tokens: true,
     measure: |found| found.entropy / found.tokens as f64,
 };

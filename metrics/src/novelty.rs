@@ -20,6 +20,7 @@ pub const DISTINCT_K: SampleMetric = SampleMetric {
     name: "distinct_k",
     definition: "number of classes of samples that mean the same, each by its first member (NoveltyBench)",
     better: Better::Higher,
+    headline: None,
     measure: |samples| Some(Measured::Count(distinct(samples.classes?))),
 };
 
@@ -28,6 +29,7 @@ pub const UTILITY_K: SampleMetric = SampleMetric {
     name: "utility_k",
     definition: "mean score of samples of new classes to a user of patience 0.8 (NoveltyBench)",
     better: Better::Higher,
+    headline: None,
     measure: |samples| Some(Measured::Number(utility(samples.classes?, samples.scores?, PATIENCE))),
 };
 

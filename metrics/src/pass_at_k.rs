@@ -4,6 +4,7 @@
 //! Of a set of problems it is the mean, and its error is that over problems, never over samples. At `k = n` it is as
 //! uncertain as one draw: take `n` of at least `2 k`.
 
+use crate::headline::Headline;
 use crate::registry::{Better, Measured, SampleMetric};
 
 /// The `k` that are told where none is asked for, as far as there are samples.
@@ -14,6 +15,7 @@ pub const CORRECT: SampleMetric = SampleMetric {
     name: "correct",
     definition: "number of right samples",
     better: Better::Higher,
+    headline: None,
     measure: |samples| Some(Measured::Count(samples.correct?.iter().filter(|correct| **correct).count())),
 };
 
@@ -22,6 +24,7 @@ pub const PASS_AT_K: SampleMetric = SampleMetric {
     name: "pass_at_k",
     definition: "chance that one of k samples is right, without bias (Chen et al. 2021)",
     better: Better::Higher,
+    headline: Some(Headline::first("pass@1").at("1")),
     measure: |samples| {
         let correct = samples.correct?;
         let right = correct.iter().filter(|correct| **correct).count();

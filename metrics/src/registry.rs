@@ -13,6 +13,7 @@ use crate::distance::MEAN_PAIRWISE_DISTANCE;
 use crate::distinct::{DISTINCT_N, EAD};
 use crate::divergence::{self, FLOOR, KL, LOSS, MASS, TOTAL_VARIATION};
 use crate::exact::Exact;
+use crate::headline::Headline;
 use crate::histogram;
 use crate::likelihood::{self, BITS_PER_BYTE, Likelihood, NLL, PERPLEXITY};
 use crate::manifold::{self, DENSITY, PRECISION, RECALL};
@@ -86,6 +87,8 @@ pub struct ExactMetric {
     pub definition: &'static str,
     /// Which way is better.
     pub better: Better,
+    /// Its place among the few that say most, where it has one.
+    pub headline: Option<Headline>,
     /// True where that of several prompts is the mean of theirs, and false where it is a number of their joint distribution
     /// alone, as the largest value on a curve is: such a number has no spread over prompts.
     pub is_mean: bool,
@@ -102,6 +105,8 @@ pub struct SampleMetric {
     pub definition: &'static str,
     /// Which way is better.
     pub better: Better,
+    /// Its place among the few that say most, where it has one.
+    pub headline: Option<Headline>,
     /// Computes it; `None` where the samples lack what it needs.
     pub measure: fn(&Samples<'_>) -> Option<Measured>,
 }
@@ -115,6 +120,8 @@ pub struct LikelihoodMetric {
     pub definition: &'static str,
     /// Which way is better.
     pub better: Better,
+    /// Its place among the few that say most, where it has one.
+    pub headline: Option<Headline>,
     /// True of what is counted by tokens: with another tokenizer it is a number of another unit.
     pub is_of_tokens: bool,
     /// Computes it of the sums of some rows.

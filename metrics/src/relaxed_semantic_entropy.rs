@@ -7,6 +7,7 @@
 //! and not how diverse they can be: its share of that belongs beside it.
 
 use crate::counts::{ceiling, entropy_of_sizes};
+use crate::headline::Headline;
 use crate::registry::{Better, Measured, SampleMetric};
 
 /// Relaxed Semantic Entropy.
@@ -14,6 +15,7 @@ pub const RELAXED_SEMANTIC_ENTROPY: SampleMetric = SampleMetric {
     name: "relaxed_semantic_entropy",
     definition: "entropy in nats of clusters of samples that mean the same, joined over one another (arXiv 2506.09659)",
     better: Better::Higher,
+    headline: Some(Headline::new("relaxed semantic entropy")),
     measure: |samples| Some(Measured::Number(relaxed_semantic_entropy(samples.clusters?))),
 };
 
@@ -22,6 +24,7 @@ pub const SHARE_OF_CEILING: SampleMetric = SampleMetric {
     name: "relaxed_semantic_entropy_share",
     definition: "relaxed_semantic_entropy by ln(samples), the most that it can be",
     better: Better::Higher,
+    headline: None,
     measure: |samples| {
         let clusters = samples.clusters?;
         let count = clusters.iter().sum::<usize>();

@@ -19,6 +19,7 @@ pub const RAREFIED: SampleMetric = SampleMetric {
     name: "rarefied",
     definition: "expected number of different texts among n of the samples (Hurlbert 1971); comparable at equal n",
     better: Better::Higher,
+    headline: None,
     measure: |samples| {
         let sizes = sizes(samples.texts?);
         let count: usize = sizes.iter().sum();
@@ -32,6 +33,7 @@ pub const MILLER_MADOW: SampleMetric = SampleMetric {
     name: "miller_madow",
     definition: "entropy of equal texts in nats plus (kinds - 1) / (2 samples), its bias (Miller 1955)",
     better: Better::Neither,
+    headline: None,
     measure: |samples| Some(Measured::Number(miller_madow(&sizes(samples.texts?)))),
 };
 
@@ -40,6 +42,7 @@ pub const UNSEEN_MASS: SampleMetric = SampleMetric {
     name: "unseen_mass",
     definition: "Good-Turing: probability that the next text is a new one, about the share of texts that came once",
     better: Better::Neither,
+    headline: None,
     measure: |samples| Some(Measured::Number(good_turing(&sizes(samples.texts?)))),
 };
 
@@ -48,6 +51,7 @@ pub const CHAO1: SampleMetric = SampleMetric {
     name: "chao1",
     definition: "least number of different texts that the model can give, from those that came once and twice (Chao 1984)",
     better: Better::Higher,
+    headline: None,
     measure: |samples| Some(Measured::Number(chao1(&sizes(samples.texts?)))),
 };
 

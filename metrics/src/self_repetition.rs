@@ -12,6 +12,7 @@ pub const SELF_REPETITION: SampleMetric = SampleMetric {
     name: "self_repetition",
     definition: "mean over texts of ln(1 + other texts that share its 4-grams of words) (diversity 0.3.1)",
     better: Better::Lower,
+    headline: None,
     measure: |samples| Some(Measured::Number(self_repetition(&all_words(samples.texts?), 4))),
 };
 

@@ -10,6 +10,7 @@ pub const SEMANTIC_ENTROPY: SampleMetric = SampleMetric {
     name: "semantic_entropy",
     definition: "entropy in nats of classes of samples that mean the same, by likelihoods if known, else by counts",
     better: Better::Neither,
+    headline: None,
     measure: |samples| {
         let classes = samples.classes?;
         Some(Measured::Number(match samples.log_likelihoods {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::headline::Headline;
 use crate::registry::{Better, Measured, SampleMetric};
 use crate::samples::Samples;
 
@@ -11,6 +12,7 @@ pub const VALID: SampleMetric = SampleMetric {
     name: "valid",
     definition: "number of valid samples: those that rows, a judge or the targets say are right",
     better: Better::Higher,
+    headline: None,
     measure: |samples| Some(Measured::Count(valid(samples.correct?))),
 };
 
@@ -19,6 +21,7 @@ pub const VALIDITY: SampleMetric = SampleMetric {
     name: "validity",
     definition: "share of the samples that is valid (Spectrum Suite)",
     better: Better::Higher,
+    headline: Some(Headline::new("validity")),
     measure: |samples| {
         let correct = samples.correct.filter(|correct| !correct.is_empty())?;
         Some(Measured::Number(valid(correct) as f64 / correct.len() as f64))
@@ -30,6 +33,7 @@ pub const UNIQUENESS: SampleMetric = SampleMetric {
     name: "uniqueness",
     definition: "different by all valid samples (Spectrum Suite); none where no sample is valid",
     better: Better::Higher,
+    headline: None,
     measure: |samples| {
         let different = different_valid(samples)?;
         let valid = valid(samples.correct?);
@@ -42,6 +46,7 @@ pub const YIELD: SampleMetric = SampleMetric {
     name: "yield",
     definition: "number of different valid samples (Spectrum Suite)",
     better: Better::Higher,
+    headline: None,
     measure: |samples| Some(Measured::Count(different_valid(samples)?)),
 };
 

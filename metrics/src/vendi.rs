@@ -9,6 +9,7 @@
 //! vendi-score leaves the order out.)
 
 use crate::eigen::Eigen;
+use crate::headline::Headline;
 use crate::points::{Points, dot};
 use crate::registry::{Better, Measured, SampleMetric};
 
@@ -20,6 +21,7 @@ pub const VENDI: SampleMetric = SampleMetric {
     name: "vendi",
     definition: "effective number of different samples by their embeddings' cosines, of orders 0.5, 1, 2 and inf; texts without words do not count",
     better: Better::Higher,
+    headline: Some(Headline::new("Vendi score").at("1")),
     measure: |samples| {
         let vectors = samples.vectors?;
         let directed = vectors.directed();

@@ -1,5 +1,6 @@
 //! The prompts whose numbers changed most, both ways.
 
+use metrics::counts::DISTINCT;
 use metrics::interval::Mean;
 use serde::Serialize;
 
@@ -42,7 +43,7 @@ pub fn changes(arms: &[Arm<'_>], baseline: &Arm<'_>, temperature: Option<f64>) -
     let all = others.filter_map(|arm| {
         let pairs = Pairs::of(&baseline.1, &arm.1).ok()?;
         // What drawn samples are compared by, where nothing is exact.
-        let (metric, mut changed) = [RECALL, "pass_at_k@1", "distinct"].into_iter().find_map(|metric| {
+        let (metric, mut changed) = [RECALL, "pass_at_k@1", DISTINCT.name].into_iter().find_map(|metric| {
             let changed = changed(&pairs, metric, temperature);
             (!changed.is_empty()).then_some((metric, changed))
         })?;

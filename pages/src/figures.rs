@@ -1,14 +1,19 @@
 //! The pictures over temperature and number of samples as numbers: a line for each arm's mean, and thin ones for its seeds.
 
+use metrics::counts::DISTINCT;
+use metrics::divergence::LOSS;
 use metrics::frontier::over_seeds;
 use metrics::interval::Mean;
+use metrics::relaxed_semantic_entropy::RELAXED_SEMANTIC_ENTROPY;
+use metrics::validity::VALIDITY;
 
 use crate::axis::{range, ticks};
 use crate::chart::{Band, Ceiling, Dot, Figure, Line, Window};
+use crate::keys::title;
 use crate::number::plain;
 use crate::pairs::half_width;
 use crate::read::{Arm, Point, Run, nearest, temperatures};
-use crate::verdict::{BY_BYTES, PRECISION, RECALL};
+use crate::verdict::{BY_BYTES, LIKELIHOOD, PRECISION, RECALL};
 
 /// Recall beside F_8: the expected part of the targets in so many samples.
 const COVERAGE: &str = "coverage@100";
@@ -42,7 +47,7 @@ impl View<'_> {
 /// The first pictures: precision against recall over temperature.
 pub fn frontiers(view: &View<'_>) -> Vec<Figure> {
     let covered = view.ceiling.iter().find(|(count, _)| *count == 100.0).map(|(_, covered)| *covered);
-    let recalls = [(RECALL, "recall (f8)", Some(1.0)), (COVERAGE, "coverage in 100 samples", covered)];
+    let recalls = [(RECALL, title(RECALL), Some(1.0)), (COVERAGE, title(COVERAGE), covered)];
     let figures = recalls.into_iter().map(|(key, name, perfect)| {
         let lines = lines(view, true, |run| {
             let points = run.points.iter();
@@ -64,8 +69,8 @@ pub fn frontiers(view: &View<'_>) -> Vec<Figure> {
         Figure {
             title: format!("Precision against {name}, over temperature"),
             note,
-            x: name.into(),
-            y: "precision (mass)".into(),
+            x: name,
+            y: title(PRECISION),
             lines,
             bands,
             ceilings: ceilings.into_iter().collect(),
@@ -139,17 +144,14 @@ pub fn curves(view: &View<'_>) -> Vec<Figure> {
         figure.logarithmic = true;
         figures.push(figure);
     }
-    for (key, title) in [
-        (PRECISION, "Precision (mass) against temperature"),
-        (RECALL, "Recall (f8) against temperature"),
-        (COVERAGE, "Coverage in 100 samples against temperature"),
-        likelihood(view),
-    ] {
+    for (key, name) in
+        [(PRECISION, title(PRECISION)), (RECALL, title(RECALL)), (COVERAGE, title(COVERAGE)), likelihood(view)]
+    {
         let lines = lines(view, false, |run| {
             let points = run.points.iter();
             points.filter_map(|point| Some((point.temperature?, point.value(key)?, f64::NAN))).collect()
         });
-        figures.push(curve(title.into(), "temperature", key, lines));
+        figures.push(curve(capital(&name) + " against temperature", "temperature", &name, lines));
     }
     figures.extend([quality(view), of_samples(view)]);
     figures.retain(Figure::has_points);
@@ -160,13 +162,14 @@ pub fn curves(view: &View<'_>) -> Vec<Figure> {
 }
 
 /// What held-out likelihood is drawn as, with its title: by tokens, and where tokenizers differ by bytes.
-fn likelihood(view: &View<'_>) -> (&'static str, &'static str) {
+fn likelihood(view: &View<'_>) -> (&'static str, String) {
     let mut runs = view.arms.iter().flat_map(|(_, runs)| runs);
     let first = runs.next();
-    match first.is_some_and(|first| runs.any(|run| !run.has_same_tokens(first))) {
-        true => (BY_BYTES, "Held-out bits per byte against temperature"),
-        false => ("nll", "Held-out nll against temperature"),
-    }
+    let key = match first.is_some_and(|first| runs.any(|run| !run.has_same_tokens(first))) {
+        true => BY_BYTES,
+        false => LIKELIHOOD,
+    };
+    (key, format!("held-out {}", title(key)))
 }
 
 /// Held-out likelihood against diversity: a dot for each run, at the user's temperature and at 1.
@@ -177,13 +180,13 @@ fn quality(view: &View<'_>) -> Figure {
     // The loss on targets is the held-out likelihood of whole answers, weighted by the truth.
     let (key, name) = match likelihood(view).0 {
         BY_BYTES if has(BY_BYTES) => (BY_BYTES, "held-out bits per byte"),
-        "nll" if has("nll") => ("nll", "held-out nll a token"),
-        _ => ("loss", "nll of an answer (loss)"),
+        LIKELIHOOD if has(LIKELIHOOD) => (LIKELIHOOD, "held-out nll a token"),
+        _ => (LOSS.name, "nll of an answer (loss)"),
     };
     let temperature = view.nearest();
     let lines = scattered(view, |run| Some((run.at(temperature)?.value(RECALL)?, run.at(Some(1.0))?.value(key)?)));
     let at = temperature.map_or(String::new(), plain);
-    let mut figure = curve("Quality against diversity".into(), "recall (f8)", name, lines);
+    let mut figure = curve("Quality against diversity".into(), &title(RECALL), name, lines);
     figure.note = format!(
         "Lower and further to the right is better. Recall at temperature {at}, likelihood at 1; small dots are seeds."
     );
@@ -193,15 +196,14 @@ fn quality(view: &View<'_>) -> Figure {
 /// The same of samples alone: how many are right against how different they are.
 fn of_samples(view: &View<'_>) -> Figure {
     let value = |run: &Run, key: &str| run.at(None)?.value(key);
-    let first = |keys: [(&'static str, &'static str); 2]| {
+    let first = |keys: [&'static str; 2]| {
         let is_measured = |key: &str| view.arms.iter().flat_map(|(_, runs)| runs).any(|run| value(run, key).is_some());
-        keys.into_iter().find(|(key, _)| is_measured(key)).unwrap_or(keys[1])
+        keys.into_iter().find(|key| is_measured(key)).unwrap_or(keys[1])
     };
-    let (right, y) = first([("pass_at_k@1", "pass@1"), ("validity", "validity")]);
-    let (different, x) =
-        first([("relaxed_semantic_entropy", "relaxed semantic entropy"), ("distinct", "different samples")]);
+    let right = first(["pass_at_k@1", VALIDITY.name]);
+    let different = first([RELAXED_SEMANTIC_ENTROPY.name, DISTINCT.name]);
     let lines = scattered(view, |run| Some((value(run, different)?, value(run, right)?)));
-    let mut figure = curve("Quality against diversity of samples".into(), x, y, lines);
+    let mut figure = curve("Quality against diversity of samples".into(), &title(different), &title(right), lines);
     figure.note = "Higher and further to the right is better; small dots are seeds.".into();
     figure
 }
@@ -226,6 +228,12 @@ fn scattered(view: &View<'_>, dot: impl Fn(&Run) -> Option<(f64, f64)>) -> Vec<L
 
 fn curve(title: String, x: &str, y: &str, lines: Vec<Line>) -> Figure {
     Figure { title, x: x.into(), y: y.into(), lines, ..Figure::default() }
+}
+
+/// With a capital letter, as a sentence begins.
+fn capital(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 impl Figure {

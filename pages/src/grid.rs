@@ -3,10 +3,12 @@
 use serde::Serialize;
 
 use crate::chart::{Dot, Figure, Line};
+use crate::keys::{headlines, title};
 use crate::number::{signed_with_half, with_half};
 use crate::pairs::half_width;
 use crate::read::{Arm, Run};
-use crate::verdict::{BY_BYTES, PRECISION, RECALL, Verdict};
+use crate::verdict::{RECALL, Verdict};
+use metrics::Better;
 use metrics::interval::Mean;
 
 /// The keys of a sweep, and the values that each arm has of them.
@@ -18,31 +20,13 @@ pub struct Grid {
     pub arms: Vec<(String, Vec<String>)>,
 }
 
-/// What stands in the table of arms, where it was measured.
-const COLUMNS: [(&str, &str); 10] = [
-    (RECALL, "recall (f8)"),
-    (PRECISION, "precision (mass)"),
-    ("coverage@100", "coverage in 100"),
-    ("loss", "loss"),
-    ("nll", "nll"),
-    (BY_BYTES, "bits per byte"),
-    // Of samples, which are of no temperature that the lines would name.
-    ("pass_at_k@1", "pass@1"),
-    ("validity", "validity"),
-    ("distinct", "different samples"),
-    ("relaxed_semantic_entropy", "relaxed semantic entropy"),
-];
-
-/// Of these columns less is better, and the least stands first.
-const LESS: [&str; 5] = ["loss", "nll", "bits per byte", NLL_DIFFERENCE, BYTES_DIFFERENCE];
-
-const NLL_DIFFERENCE: &str = "held-out nll, difference";
-const BYTES_DIFFERENCE: &str = "held-out bits per byte, difference";
-
 /// A number of each arm.
 #[derive(Debug, Clone, Serialize)]
 pub struct Column {
     name: String,
+    /// Of which less is better: the least stands first.
+    #[serde(skip)]
+    is_less: bool,
     /// In the order of the arms.
     cells: Vec<Cell>,
 }
@@ -90,21 +74,25 @@ pub fn overview(arms: &[Arm<'_>], verdicts: &[Verdict], grid: &Grid, temperature
     };
     let metric = verdicts.iter().find(|verdict| verdict.difference.is_some()).map_or(RECALL, |verdict| verdict.metric);
     let name = match metric {
-        RECALL => "recall at equal precision, difference",
-        BY_BYTES => BYTES_DIFFERENCE,
-        _ => NLL_DIFFERENCE,
+        RECALL => "recall at equal precision, difference".into(),
+        likelihood => format!("held-out {}, difference", title(likelihood)),
     };
-    let mut columns = vec![Column { name: name.into(), cells: arms.iter().map(difference).collect() }];
-    for (key, name) in COLUMNS {
+    let cells = arms.iter().map(difference).collect();
+    let mut columns = vec![Column { name, is_less: metric != RECALL, cells }];
+    let mut headlines = headlines();
+    // What the verdict is about stands first.
+    headlines.sort_by_key(|(key, _)| key != metric);
+    for (key, shown) in headlines {
         let cell = |arm: &Arm<'_>| {
-            let seeds: Vec<f64> = arm.1.iter().filter_map(|run| value(run, temperature, key)).collect();
+            let seeds: Vec<f64> = arm.1.iter().filter_map(|run| value(run, temperature, &key)).collect();
             let mean = (!seeds.is_empty()).then(|| Mean::of(&seeds));
             let text = mean.map_or("\u{2013}".into(), |mean| with_half(mean.mean, half_width(&mean)));
             Cell { value: mean.map(|mean| mean.mean), text, seeds, interval: None }
         };
         let cells: Vec<Cell> = arms.iter().map(cell).collect();
         if cells.iter().any(|cell| cell.value.is_some()) {
-            columns.push(Column { name: name.into(), cells });
+            let is_less = shown.better == Better::Lower;
+            columns.push(Column { name: shown.headline.title.into(), is_less, cells });
         }
     }
     // The baseline's 0 alone says nothing.
@@ -134,7 +122,7 @@ fn orders(columns: &[Column], count: usize) -> Vec<(String, Vec<usize>)> {
     let given = ("in the order of the runs".to_owned(), (0..count).collect());
     let sorted = columns.iter().map(|column| {
         let mut places: Vec<usize> = (0..count).collect();
-        let is_less = LESS.contains(&&column.name[..]);
+        let is_less = column.is_less;
         let value = |place: &usize| match column.cells[*place].value {
             Some(value) if is_less => -value,
             value => value.unwrap_or(f64::NEG_INFINITY),
@@ -343,8 +331,8 @@ mod tests {
         );
         let overview = overview(&arms(&runs), &[], &sweep, None);
         let names: Vec<&str> = overview.columns.iter().map(|column| &column.name[..]).collect();
-        assert_eq!(names, ["loss", "pass@1", "different samples"]);
-        assert_eq!(overview.orders[1], ("by loss, the smallest first".to_owned(), vec![2, 1, 0]));
+        assert_eq!(names, ["different samples", "pass@1", "loss"]);
+        assert_eq!(overview.orders[3], ("by loss, the smallest first".to_owned(), vec![2, 1, 0]));
         assert_eq!(pictures(&overview, &sweep).0.len(), 3);
     }
 }

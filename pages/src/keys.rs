@@ -1,5 +1,7 @@
 //! What the keys of a line of `trainer eval` are: measurements, or what was measured and how.
 
+use metrics::{Registry, Shown};
+
 /// Counts that say what was evaluated, and measure nothing.
 pub(crate) const SIZES: [&str; 5] = ["targets", "rows", BYTES, TOKENS, "prompts"];
 
@@ -30,6 +32,20 @@ const BESIDE: [&str; 12] = [
     "vocabulary",
     PERFECT_COVERAGE,
 ];
+
+/// Between a number of a series and its setting, in the keys of a page.
+pub(crate) const JOINT: char = '@';
+
+/// The headlines of all metrics, each with its key on a page.
+pub(crate) fn headlines() -> Vec<(String, Shown)> {
+    Registry::default().headlines().into_iter().map(|shown| (shown.key(JOINT), shown)).collect()
+}
+
+/// What a column or an axis calls the number of this key: its metric's title, where that is a headline.
+pub(crate) fn title(key: &str) -> String {
+    let found = headlines().into_iter().find(|(known, _)| known == key);
+    found.map_or_else(|| key.to_owned(), |(_, shown)| shown.headline.title.to_owned())
+}
 
 /// How many samples were drawn: a size that stands among the numbers of a page.
 const SAMPLES: &str = "samples";

@@ -8,8 +8,11 @@
 //! precision: what is compared is the largest recall of each with as much precision *or more*. Where no targets are known,
 //! held-out likelihood is compared.
 
+use metrics::curve::F8;
+use metrics::divergence::MASS;
 use metrics::frontier::{at_least, at_precision, setting_at};
 use metrics::interval::Mean;
+use metrics::likelihood::{BITS_PER_BYTE, NLL};
 use serde::Serialize;
 
 use crate::axis::range;
@@ -19,13 +22,13 @@ use crate::pairs::{Difference, Pairs, half_width};
 use crate::read::{Arm, Run, nearest};
 
 /// The names of what is compared.
-pub const PRECISION: &str = "mass";
+pub const PRECISION: &str = MASS.name;
 /// As [`PRECISION`].
-pub const RECALL: &str = "f8";
+pub const RECALL: &str = F8.name;
 /// What is compared where there are no targets: by tokens, and where tokenizers differ by bytes.
-const LIKELIHOOD: &str = "nll";
+pub(crate) const LIKELIHOOD: &str = NLL.name;
 /// As [`LIKELIHOOD`].
-pub(crate) const BY_BYTES: &str = "bits_per_byte";
+pub(crate) const BY_BYTES: &str = BITS_PER_BYTE.name;
 
 /// A comparison of an arm with the baseline.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

@@ -18,12 +18,11 @@ mod targets;
 use std::path::PathBuf;
 
 use clap::Args;
-use datasets::{Dataset, Example, Format, HELD_OUT, Options, PrefixFree, Prompts, Source};
+use datasets::{ChatColumns, Dataset, Example, Format, HELD_OUT, Options, PrefixFree, Prompts, Source, Way};
 use faults::{Fault, Faults};
 use metrics::temperature::Sampler;
 
-use super::flags::{in_flags, of_command_line};
-use super::{Outcome, argument, check_temperatures, load_named, refuse_too_many, renamed, usage};
+use super::{Outcome, argument, chat_columns, check_temperatures, load_named, refuse_too_many, renamed, usage};
 use crate::chat::ChatFlags;
 use crate::loading::{self, Loaded, Named};
 use lines::{Found, Tools};
@@ -68,6 +67,10 @@ pub struct Arguments {
     /// A column of these rows under another name: `question=prompt`; may be given several times.
     #[arg(long, value_name = "COLUMN=KEY", value_parser = renamed, conflicts_with = "samples")]
     rename: Vec<(String, String)>,
+    /// Columns of these rows that are the turns of a conversation, which goes through the model's chat template:
+    /// `user=question,assistant=answer`, with `system`, `history` and `reasoning_content` as `data.chat` of a recipe has them.
+    #[arg(long, value_name = "TURN=COLUMN,..", value_parser = chat_columns, conflicts_with_all = ["samples", "prompts"])]
+    chat_columns: Option<ChatColumns>,
     /// Temperatures, with commas between them, of rows all from one pass; 0 takes the most likely token.
     #[arg(long, value_delimiter = ',', default_value = "1", conflicts_with = "samples", value_name = "T")]
     temperatures: Vec<f64>,
@@ -372,7 +375,8 @@ fn read(model: &Loaded, arguments: &Arguments) -> Result<Dataset, Faults> {
         max_length: model.decoder.config.max_position_embeddings,
         model_limit: true,
         rename: arguments.rename.clone(),
-        of_recipe: false,
+        chat: arguments.chat_columns.clone(),
+        way: Way::Flags,
         ..Options::default()
     };
     let sources = arguments.data.iter().map(|path| {
@@ -381,9 +385,9 @@ fn read(model: &Loaded, arguments: &Arguments) -> Result<Dataset, Faults> {
         Ok(Source { name, files, weight: 1.0, limit: None })
     });
     let sources = sources.collect::<Result<Vec<_>, Fault>>()?;
-    let data = datasets::read_sources(&sources, &options, &model.tokenizer).map_err(of_command_line)?;
+    let data = datasets::read_sources(&sources, &options, &model.tokenizer)?;
     for notice in &data.report.notices {
-        tracing::warn!("{}", in_flags(&notice.to_string()));
+        tracing::warn!("{notice}");
     }
     Ok(data)
 }

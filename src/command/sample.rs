@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use datasets::{Asked, Conversation, Message, PromptRow, Prompts, Template, read_prompts};
+use datasets::{Asked, Conversation, Message, PromptRow, Prompts, Template, Way, read_prompts};
 use faults::{Causes, Fault, Faults, Place, counted};
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
-use super::flags::{in_flags, of_command_line};
 use super::{Outcome, argument, load_model, print_while_read, refuse_too_many, renamed, usage};
 use crate::chat::ChatFlags;
 use crate::logging::terminal;
@@ -145,17 +144,17 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let mut model = load_model(&arguments.model, arguments.base.as_deref(), &arguments.device)?;
     model.tokenizer = model.tokenizer.with_chat(&chat)?;
     for notice in file.iter().flat_map(|file| file.notices(&model.tokenizer)) {
-        tracing::warn!("{}", in_flags(&notice.to_string()));
+        tracing::warn!("{notice}");
     }
     let mut faults = Causes::new();
     for row in &mut asked {
-        match row.asked.clone().fitted(&model.tokenizer) {
+        match row.asked.clone().fitted(&model.tokenizer, Way::Flags) {
             Ok(fitted) => row.asked = fitted,
             Err(fault) => faults.push(Fault { place: row.place.clone(), ..fault }),
         }
     }
     faults.check()?;
-    let text = |row: &PromptRow| row.asked.text_with(&row.beginning, &model.tokenizer);
+    let text = |row: &PromptRow| row.asked.text_with(&row.beginning, &model.tokenizer, Way::Flags);
     let questions = asked.iter().map(text).collect::<Result<Vec<_>, Fault>>()?;
     let encode = |(text, special): &(String, bool)| model.tokenizer.encode_beginning(text, *special);
     let prompts = questions.iter().map(encode).collect::<Result<Vec<_>, Fault>>()?;
@@ -254,7 +253,7 @@ fn asked(arguments: &Arguments) -> Result<(Vec<PromptRow>, Option<Prompts>), Fau
     let row = |text| PromptRow { asked: turn(text), beginning: String::new(), columns: Map::new(), place: None };
     let mut rows: Vec<PromptRow> = typed.into_iter().map(row).collect();
     let file = match &arguments.prompts {
-        Some(file) => Some(read_prompts(file, &arguments.rename, arguments.chat).map_err(of_command_line)?),
+        Some(file) => Some(read_prompts(file, &arguments.rename, arguments.chat)?),
         None => None,
     };
     rows.extend(file.iter().flat_map(|file| file.rows.iter().cloned()));

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry as Known;
 use std::path::PathBuf;
 
 use backbone::Config;
-use datasets::{Dataset, Example, HELD_OUT, IntentNoise, NumberColumn, Options, Source, TRAIN, Tokenizer};
+use datasets::{Dataset, Example, HELD_OUT, IntentNoise, NumberColumn, Options, Source, TRAIN, Tokenizer, Way};
 use faults::{Causes, Fault, Faults, Place};
 use losses::Column;
 
@@ -67,7 +67,7 @@ fn options(recipe: &Recipe, limit: usize) -> Options {
             least,
             required: false,
         }),
-        of_recipe: true,
+        way: Way::Recipe,
     }
 }
 

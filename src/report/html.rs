@@ -3,6 +3,7 @@
 //! The curves are drawn here as points of inline SVG, the page around them is the template beside this file.
 
 use faults::counted;
+use metrics::{Kind, Registry, Shown};
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use pages::axis::{coordinate, place, range, ticks};
@@ -32,14 +33,6 @@ const TITLES: [(&str, &str); 9] = [
     ("objective/weight_max", "largest weight"),
     ("objective/active_fraction", "active fraction (weights above 0)"),
     (EFFECTIVE, "effective sample size (part of the learned tokens)"),
-];
-
-/// Of what is measured of prompts at an evaluation, what stands beside them; the rest, dozens of curves, is folded.
-const MEASURED: [(&str, &str); 4] = [
-    ("exact/mass", "precision (mass on the targets)"),
-    ("exact/f8", "recall (f8)"),
-    ("exact/coverage.100", "coverage in 100 samples"),
-    ("samples/distinct", "different samples of a prompt"),
 ];
 
 const LOSS: &str = "loss";
@@ -187,10 +180,26 @@ fn of_split<'a>(lines: &'a [Value], split: &str) -> impl Iterator<Item = &'a Val
     lines.iter().filter(move |line| line["split"].as_str() == Some(split))
 }
 
+/// Of what is measured of prompts at an evaluation, what stands beside the other curves, with its title; the rest, dozens of curves,
+/// is folded.
+fn measured() -> Vec<(String, String)> {
+    let first = Registry::default().headlines().into_iter().filter(|shown| shown.headline.is_first);
+    let curve = |shown: Shown| {
+        let group = match shown.kind {
+            Kind::Exact => EXACT,
+            Kind::Samples => SAMPLES,
+            Kind::Likelihood => return None,
+        };
+        Some((format!("{group}/{}", shown.key('.')), shown.headline.title.to_owned()))
+    };
+    first.filter_map(curve).collect()
+}
+
 /// The numbers of a run as charts; those that never change as they are.
 fn charts(lines: &[Value]) -> (Vec<Chart>, Vec<Row>) {
-    let titled = TITLES.iter().chain(&MEASURED);
-    let mut names: Vec<(String, String)> = titled.map(|(key, title)| ((*key).into(), (*title).into())).collect();
+    let kept = measured();
+    let mut names: Vec<(String, String)> = TITLES.map(|(key, title)| (key.into(), title.into())).into();
+    names.extend(kept.clone());
     for line in lines {
         for (name, _) in record::scalars(line) {
             if !names.iter().any(|(known, _)| *known == name) {
@@ -206,7 +215,7 @@ fn charts(lines: &[Value]) -> (Vec<Chart>, Vec<Row>) {
         } else if let Some(value) = series.constant() {
             constants.push(Row { name: title, value: plain(value) });
         } else {
-            let is_kept = MEASURED.iter().any(|(kept, _)| *kept == name);
+            let is_kept = kept.iter().any(|(kept, _)| *kept == name);
             let is_folded = !is_kept && [EXACT, SAMPLES].iter().any(|group| name.split('/').next() == Some(*group));
             charts.extend(chart(&series, title).map(|chart| Chart { is_folded, ..chart }));
         }
@@ -442,13 +451,8 @@ mod tests {
         let titles = |folded: bool| -> Vec<&str> {
             found.iter().filter(|chart| chart.is_folded == folded).map(|chart| &chart.title[..]).collect()
         };
-        let shown = [
-            "nll (nats per token)",
-            "precision (mass on the targets)",
-            "recall (f8)",
-            "coverage in 100 samples",
-            "different samples of a prompt",
-        ];
+        let shown =
+            ["nll (nats per token)", "precision (mass)", "recall (f8)", "coverage in 100 samples", "different samples"];
         assert_eq!(titles(false), shown);
         assert_eq!(titles(true), ["exact/kl", "exact/coverage.10", "samples/ead", "samples/vendi.1"]);
         let page = page(&lines);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use indicatif::ProgressBar;
+use metrics::{Registry, Shown};
 use tracing::info;
 
 use super::record::{SOURCES, StepRecord};
@@ -110,9 +111,7 @@ impl Progress {
             nll = rounded(record.nll),
             entropy = rounded(record.entropy),
             gap = record.gap().map(rounded),
-            mass = told(record, "mass"),
-            f8 = told(record, "f8"),
-            distinct = told(record, "distinct"),
+            prompts = of_prompts(record).map(|told| told.join(", ")),
             sources = of_sources(record),
             seconds = rounded(record.seconds),
             "eval"
@@ -143,9 +142,7 @@ fn pace_words(record: &StepRecord, rates: &Rates) -> String {
 fn evaluation_words(record: &StepRecord) -> Vec<String> {
     let mut words = vec![format!("nll {:.4}", record.nll), format!("entropy {:.4}", record.entropy)];
     words.extend(state::words(record));
-    // Of dozens the few that say most; all are in `metrics.jsonl`.
-    let shown = ["mass", "f8", "distinct"].into_iter().filter_map(|name| Some((name, told(record, name)?)));
-    words.extend(shown.map(|(name, value)| format!("{name} {value:.4}")));
+    words.extend(of_prompts(record).into_iter().flatten());
     words.extend(of_sources(record));
     words.push(format!("in {:.1} s", record.seconds));
     words
@@ -156,6 +153,17 @@ fn of_sources(record: &StepRecord) -> Option<String> {
     let (_, numbers) = record.measured.iter().find(|(group, _)| group == SOURCES)?;
     let each: Vec<String> = numbers.iter().map(|(name, nll)| format!("{name} {nll:.4}")).collect();
     Some(format!("({})", each.join(", ")))
+}
+
+/// Of dozens of numbers of the prompts the few that say most, where there are any; all are in `metrics.jsonl`.
+fn of_prompts(record: &StepRecord) -> Option<Vec<String>> {
+    let first = Registry::default().headlines().into_iter().filter(|shown| shown.headline.is_first);
+    let word = |shown: Shown| {
+        let key = shown.key('.');
+        told(record, &key).map(|value| format!("{key} {value:.4}"))
+    };
+    let words: Vec<String> = first.filter_map(word).collect();
+    (!words.is_empty()).then_some(words)
 }
 
 /// A number of the prompts, where it was measured.

@@ -1,9 +1,9 @@
 //! Prompts as a model is asked them: their text and tokens, and whether there is room for an answer.
 
-use datasets::{PromptRow, Tokenizer};
+use datasets::{PromptRow, Tokenizer, Way};
 use faults::Fault;
 
-/// The text of a prompt as the model sees it, and its tokens.
+/// The text of a prompt as the model sees it, and its tokens; `max_tokens` is set where `way` says.
 ///
 /// # Errors
 /// A prompt that the tokenizer or its chat template cannot write, or as [`check_room`], at the prompt's row.
@@ -12,10 +12,14 @@ pub fn question(
     tokenizer: &Tokenizer,
     max_tokens: usize,
     limit: usize,
-    setting: &str,
+    way: Way,
 ) -> Result<(String, Vec<u32>), Fault> {
-    let found = row.asked.clone().fitted(tokenizer).and_then(|asked| {
-        let (text, special) = asked.text_with(&row.beginning, tokenizer)?;
+    let setting = match way {
+        Way::Recipe => "eval.max_tokens",
+        Way::Flags => "--max-tokens",
+    };
+    let found = row.asked.clone().fitted(tokenizer, way).and_then(|asked| {
+        let (text, special) = asked.text_with(&row.beginning, tokenizer, way)?;
         let ids = tokenizer.encode_beginning(&text, special)?;
         check_room(&ids, max_tokens, limit, setting)?;
         Ok((text, ids))

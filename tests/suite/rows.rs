@@ -182,6 +182,25 @@ fn columns_go_through_the_chat_template_by_one_key() {
     let turns = json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a fox"}]);
     assert_eq!((&sampled["prompt"], &sampled["answer"]), (&turns, &json!("is red")));
     place.refuses("sample builtin:tiny --prompts asked.jsonl --rename question", &["COLUMN=KEY"]);
+
+    // As `eval` measures them, they are the same conversation; and what it says of columns is flags.
+    let turns = json!({"messages": [{"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "a fox"}, {"role": "assistant", "content": "is red"}]});
+    place.write("turns.jsonl", lines(&[turns]));
+    let of_columns = "--data asked.jsonl --chat-columns user=question,assistant=answer,system=rules";
+    let [columns, messages] = [of_columns, "--data turns.jsonl"].map(|data| {
+        let mut line = place.trainer(&format!("eval builtin:tiny {data}")).succeeds().lines().remove(0);
+        line["file"].take();
+        line
+    });
+    assert_eq!(columns, messages);
+    let hint = "`--rename question=prompt --rename answer=completion`, or put them through the chat template with \
+                `--chat-columns user=question,assistant=answer`";
+    let told = place.refuses("eval builtin:tiny --data asked.jsonl", &["asked.jsonl:1", hint]);
+    assert!(!told.stderr.contains("data."), "{}", told.stderr);
+    for (given, word) in [("user=question", "assistant=COLUMN"), ("user=a,asistant=b", "there is no `asistant`")] {
+        place.refuses(&format!("eval builtin:tiny --data asked.jsonl --chat-columns {given}"), &[word]);
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::draft::{Draft, Part, Piece};
 use crate::notices::Oddity;
 use crate::row::Row;
 use crate::tokenizer::Tokenizer;
+use crate::way::Way;
 
 /// The keys that a question stands under.
 pub(crate) const QUESTIONS: [&str; 4] = ["prompt", "messages", "conversations", "request"];
@@ -92,10 +93,10 @@ impl Asked {
     ///
     /// # Errors
     /// The template has no place for something that the row says.
-    pub fn fitted(self, tokenizer: &Tokenizer) -> Result<Self, Fault> {
+    pub fn fitted(self, tokenizer: &Tokenizer, way: Way) -> Result<Self, Fault> {
         match self {
             Self::Text(text) => Ok(Self::Text(text)),
-            Self::Conversation(conversation) => Ok(Self::Conversation(fitting::fitted(conversation, tokenizer)?)),
+            Self::Conversation(conversation) => Ok(Self::Conversation(fitting::fitted(conversation, tokenizer, way)?)),
         }
     }
 
@@ -114,12 +115,12 @@ impl Asked {
     ///
     /// # Errors
     /// As [`Asked::text`].
-    pub fn text_with(&self, beginning: &str, tokenizer: &Tokenizer) -> Result<(String, bool), Fault> {
+    pub fn text_with(&self, beginning: &str, tokenizer: &Tokenizer, way: Way) -> Result<(String, bool), Fault> {
         let (text, special) = self.text(tokenizer)?;
         match self {
             Self::Conversation(conversation) if !beginning.is_empty() => {
                 // A word more, as a template may take blanks off the end of an answer.
-                let lead = frame(conversation, &text, &format!("{beginning}."), tokenizer)?.lead;
+                let lead = frame(conversation, &text, &format!("{beginning}."), tokenizer, way)?.lead;
                 Ok((format!("{text}{lead}{beginning}"), special))
             }
             _ => Ok((format!("{text}{beginning}"), special)),
@@ -140,12 +141,19 @@ impl Asked {
                     (vec![question(before)], false)
                 } else {
                     let words: String = answer.iter().map(|piece| piece.text.as_str()).collect();
-                    let Frame { lead, end } = frame(conversation, &before, &words, context.tokenizer)?;
+                    let Frame { lead, end } =
+                        frame(conversation, &before, &words, context.tokenizer, context.options.way)?;
                     let whole = format!("{before}{lead}{words}");
                     let index = conversation.messages.len();
                     let mut answered = conversation.clone();
                     answered.messages.push(Message::new("assistant", words));
-                    oddities.extend(lost::second_thought(&answered, index, &whole, context.tokenizer));
+                    oddities.extend(lost::second_thought(
+                        &answered,
+                        index,
+                        &whole,
+                        context.tokenizer,
+                        context.options.way,
+                    ));
                     let mut pieces = vec![question(before)];
                     pieces.extend(answer);
                     // It belongs to what follows: a sampler is given the opened turn without it.

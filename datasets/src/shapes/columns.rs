@@ -59,7 +59,7 @@ pub(super) const SHAPE: Shape = Shape {
         }
         messages.push(answer);
         if let Some(system) = text(&chat.system)? {
-            set_system(&mut messages, system)?;
+            set_system(&mut messages, system, row.names().way)?;
         }
         drafts(conversation(row, messages)?, context)
     },
@@ -70,7 +70,7 @@ fn is_there(row: &Row<'_>, column: &str) -> Result<(), Fault> {
     if row.columns().any(|name| name == column) {
         return Ok(());
     }
-    let fault = Fault::new(format!("`{column}` is missing, which `data.chat` names"));
+    let fault = Fault::new(format!("`{column}` is missing, which {} names", row.names().way.key("chat")));
     Err(match nearest(column, row.columns()) {
         Some(near) => fault.hint(format!("the row has `{near}`: is it meant?")),
         None => fault.hint(format!("the row has {}", listed(row.columns()))),

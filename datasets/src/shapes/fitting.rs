@@ -8,6 +8,7 @@ use super::message::{THOUGHTS, left_out};
 use crate::conversation::{Conversation, Message};
 use crate::json;
 use crate::tokenizer::Tokenizer;
+use crate::way::Way;
 
 /// What a template is given by the program, so that neither a row nor a recipe may set it.
 pub(crate) const GIVEN: [&str; 4] = ["messages", "add_generation_prompt", "tools", "documents"];
@@ -17,13 +18,13 @@ pub(crate) const GIVEN: [&str; 4] = ["messages", "add_generation_prompt", "tools
 ///
 /// # Errors
 /// The template has no place for something that the row says.
-pub(crate) fn fitted(mut conversation: Conversation, tokenizer: &Tokenizer) -> Result<Conversation, Fault> {
+pub(crate) fn fitted(mut conversation: Conversation, tokenizer: &Tokenizer, way: Way) -> Result<Conversation, Fault> {
     if !tokenizer.has_chat_template() {
         return Ok(conversation);
     }
     let no_place = |name: &str, key: &str, hint: &str| {
         let fault = Fault::new(format!("the model's chat template has no place for `{name}`"));
-        Err(fault.hint(left_out(hint, key)))
+        Err(fault.hint(left_out(hint, key, way)))
     };
     for (key, value) in [("tools", &conversation.tools), ("documents", &conversation.documents)] {
         if value.is_some() && !tokenizer.template_mentions(key) {

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::{ALL, Format, Shape};
 use crate::options::Options;
 use crate::row::{Row, is_nothing, listed};
+use crate::way::Way;
 
 /// Names of columns that answers stand under, or questions: beside `text`, it may be the other half.
 const HALVES: [&str; 26] = [
@@ -99,8 +100,9 @@ pub(super) fn shape(first: &Row<'_>) -> Result<&'static Shape, Fault> {
         let keys = |shape: &Shape| listed(shape.required.iter().copied());
         let message = format!("the row is both `{}` ({}) and `{}`", shape.word, keys(shape), other.word);
         let hint = format!(
-            "say which is meant: `data.format = \"{}\"` or \"{}\"; the columns of the other are then not read",
-            shape.word, other.word
+            "say which is meant: {} or \"{}\"; the columns of the other are then not read",
+            first.names().way.key(&format!("format = \"{}\"", shape.word)),
+            other.word
         );
         return Err(Fault::new(message).hint(hint));
     }
@@ -122,9 +124,12 @@ fn refuse_half(row: &Row<'_>) -> Result<(), Fault> {
     };
     let message =
         format!("the row has `{text}`, and `{half}` which may belong to it: as rows of `text`, `{half}` is not read");
+    let way = row.names().way;
     Err(Fault::new(message).hint(format!(
-        "`data.format = \"text\"` trains `{text}` alone; `data.rename = {{ {user} = \"prompt\", {assistant} = \"completion\" }}` \
-         trains the answers, `data.chat = {{ user = \"{user}\", assistant = \"{assistant}\" }}` through the chat template"
+        "{} trains `{text}` alone; {} trains the answers, {} through the chat template",
+        way.key("format = \"text\""),
+        way.rename([(user, "prompt"), (assistant, "completion")]),
+        way.chat(user, assistant)
     )))
 }
 
@@ -133,7 +138,7 @@ pub(super) fn other_shape(options: &Options, found: &Shape) -> Fault {
     let words = Format::words();
     let asked = words.iter().find(|(_, format)| *format == options.format).map_or("", |(word, _)| word);
     let keys = listed(found.required.iter().copied());
-    if options.of_recipe {
+    if options.way == Way::Recipe {
         let message = format!("the rows are `{}` ({keys}), and `data.format` says `{asked}`", found.word);
         return Fault::new(message).hint("leave `data.format` out, or choose the other file");
     }
@@ -143,13 +148,14 @@ pub(super) fn other_shape(options: &Options, found: &Shape) -> Fault {
 }
 
 fn unknown(row: &Row<'_>) -> Fault {
+    let way = row.names().way;
     let has = match row.columns().next() {
         None => "the row is empty".to_owned(),
         Some(_) => format!("no row shape has {}", listed(row.columns())),
     };
     let mut left_out = ALL.into_iter().flat_map(|shape| shape.required).filter(|key| row.leaves_out(key));
     let fault = Fault::new(match left_out.next() {
-        Some(key) => format!("{has}; `data.ignore` leaves `{key}` out"),
+        Some(key) => format!("{has}; {} leaves `{key}` out", way.key("ignore")),
         None => has,
     });
     let columns: Vec<&str> = row.columns().collect();
@@ -161,8 +167,10 @@ fn unknown(row: &Row<'_>) -> Fault {
         if absent().next().is_some() && absent().all(|key| row.names().ignores(key)) {
             let left_out = listed(absent());
             let word = shape.word;
-            return fault
-                .hint(format!("`data.ignore` leaves {left_out} out, without which there is no row of `{word}`"));
+            return fault.hint(format!(
+                "{} leaves {left_out} out, without which there is no row of `{word}`",
+                way.key("ignore")
+            ));
         }
     }
     for shape in ALL {
@@ -174,16 +182,15 @@ fn unknown(row: &Row<'_>) -> Fault {
             Some((column, key.to_owned()))
         };
         let Some(renames) = absent.iter().copied().map(usual).collect::<Option<Vec<_>>>() else { continue };
-        let pairs: Vec<String> = renames.iter().map(|(column, key)| format!("{column} = \"{key}\"")).collect();
-        let hint = format!("name the columns with `data.rename = {{ {} }}`", pairs.join(", "));
+        let pairs = renames.iter().map(|(column, key)| (*column, &key[..]));
+        let hint = format!("name the columns with {}", way.rename(pairs));
         let column_of = |wanted: &str| {
             renames.iter().find(|(_, key)| key == wanted).map_or(wanted.to_owned(), |(c, _)| (*c).to_owned())
         };
         return fault.hint(match shape.format {
             Format::PromptCompletion => format!(
-                "{hint}, or put them through the chat template with `data.chat = {{ user = \"{}\", assistant = \"{}\" }}`",
-                column_of("prompt"),
-                column_of("completion")
+                "{hint}, or put them through the chat template with {}",
+                way.chat(&column_of("prompt"), &column_of("completion"))
             ),
             _ => hint,
         });
@@ -201,7 +208,7 @@ fn unknown(row: &Row<'_>) -> Fault {
     }
     let shapes: Vec<String> =
         ALL.iter().map(|shape| format!("{} ({})", shape.word, listed(shape.required.iter().copied()))).collect();
-    fault.hint(format!("one of: {}; or name the columns with `data.rename`", shapes.join(", ")))
+    fault.hint(format!("one of: {}; or name the columns with {}", shapes.join(", "), way.key("rename")))
 }
 
 /// True where the column could be what `key` asks for: a list of texts is `targets`, and no answer.
@@ -240,7 +247,9 @@ fn of_another_kind(row: &Row<'_>) -> Option<String> {
         let key = if row.get("chosen").is_some_and(Value::is_array) { "messages" } else { "completion" };
         return Some(format!(
             "these are pairs of preferences, which are not trained on; the chosen answers alone are: \
-             `data.rename = {{ chosen = \"{key}\" }}` and `data.ignore = [\"rejected\"]`"
+             {} and {}",
+            row.names().way.rename([("chosen", key)]),
+            row.names().way.key("ignore = [\"rejected\"]")
         ));
     }
     if let Some(hint) = of_whole_file(row) {

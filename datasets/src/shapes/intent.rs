@@ -134,7 +134,7 @@ pub(super) const SHAPE: Shape = Shape {
     read: |row, context| {
         let template = template(row, Template::Chat, context)?;
         if template.is_stepwise() {
-            return Err(misfit(template, "`steps`, a list of `intent` and `text`"));
+            return Err(misfit(template, "`steps`, a list of `intent` and `text`", context));
         }
         let intent = checked("intent", row.text("intent")?, template, context)?;
         let response = row.filled_text("response")?;
@@ -151,7 +151,7 @@ pub(super) const SHAPE: Shape = Shape {
                 context,
             ),
         ];
-        Ok(vec![vec![Asked::of(row)?.fitted(context.tokenizer)?.draft(answer, true, context)?]])
+        Ok(vec![vec![Asked::of(row)?.fitted(context.tokenizer, context.options.way)?.draft(answer, true, context)?]])
     },
 };
 
@@ -164,9 +164,9 @@ pub(super) const STEPS: Shape = Shape {
     read: |row, context| {
         let template = template(row, Template::Mathematics, context)?;
         if !template.is_stepwise() {
-            return Err(misfit(template, "`intent` and `response`"));
+            return Err(misfit(template, "`intent` and `response`", context));
         }
-        Ok(vec![vec![Asked::of(row)?.fitted(context.tokenizer)?.draft(
+        Ok(vec![vec![Asked::of(row)?.fitted(context.tokenizer, context.options.way)?.draft(
             steps(row.list("steps")?, template, context)?,
             true,
             context,
@@ -217,9 +217,9 @@ fn template(row: &Row<'_>, default: Template, context: &Context<'_>) -> Result<T
     }
 }
 
-fn misfit(template: Template, fields: &str) -> Fault {
-    let word = template.word();
-    Fault::new(format!("the template `{word}` needs {fields}")).hint("set `data.template`, or the row's own `template`")
+fn misfit(template: Template, fields: &str, context: &Context<'_>) -> Fault {
+    let (word, key) = (template.word(), context.options.way.key("template"));
+    Fault::new(format!("the template `{word}` needs {fields}")).hint(format!("set {key}, or the row's own `template`"))
 }
 
 fn checked<'a>(name: &str, intent: &'a str, template: Template, context: &Context<'_>) -> Result<&'a str, Fault> {
@@ -237,7 +237,7 @@ fn checked<'a>(name: &str, intent: &'a str, template: Template, context: &Contex
     let emptied = options.intent_noise.is_some_and(|noise| noise.kind == NoiseKind::Drop);
     if intent.is_empty() && !options.allow_empty_intent && !emptied {
         return Err(Fault::new(format!("`{name}` is empty"))
-            .hint("write one, take the row out, or set `data.allow_empty_intent = true`"));
+            .hint(format!("write one, take the row out, or set {}", options.way.key("allow_empty_intent = true"))));
     }
     Ok(intent)
 }

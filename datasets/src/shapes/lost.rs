@@ -10,6 +10,7 @@ use super::message::THOUGHTS;
 use crate::conversation::{Conversation, Message};
 use crate::notices::Oddity;
 use crate::tokenizer::Tokenizer;
+use crate::way::Way;
 
 /// Switches of templates by which thoughts come and go.
 pub(crate) const SWITCHES: [&str; 7] = [
@@ -149,6 +150,7 @@ pub(super) fn second_thought(
     index: usize,
     text: &str,
     tokenizer: &Tokenizer,
+    way: Way,
 ) -> Option<(Oddity, String)> {
     let content = conversation.messages[index].text().trim();
     let tag = &content[..=content.find('>').filter(|_| content.starts_with('<'))?];
@@ -164,8 +166,8 @@ pub(super) fn second_thought(
     let switch = switched(&begun, tokenizer).find(|(_, switched)| {
         tokenizer.render_chat(switched, false).is_ok_and(|text| text.contains(content) && !is_second(&text))
     });
-    let switch =
-        switch.map_or(String::new(), |(switch, _)| format!("; `data.template_arguments = {{ {switch} }}` writes one"));
+    let switch = switch
+        .map_or(String::new(), |((name, is_on), _)| format!("; {} writes one", way.template_argument(name, is_on)));
     Some((Oddity::SecondThought, format!("`{tag}` of `messages[{index}].content`{switch}")))
 }
 
@@ -214,17 +216,20 @@ fn switch_for(
     switched(conversation, tokenizer).find_map(|(switch, switched)| {
         let text = texts(&switched)?;
         let changed = texts(&with(&switched, index, &part.otherwise))?;
-        (changed != text).then_some(switch)
+        (changed != text).then(|| format!("{} = {}", switch.0, switch.1))
     })
 }
 
-/// The conversation with each switch that the template reads, on and off, beside the switch as a recipe writes it.
-fn switched(conversation: &Conversation, tokenizer: &Tokenizer) -> impl Iterator<Item = (String, Conversation)> {
+/// The conversation with each switch that the template reads, on and off, beside the switch.
+fn switched(
+    conversation: &Conversation,
+    tokenizer: &Tokenizer,
+) -> impl Iterator<Item = ((&'static str, bool), Conversation)> {
     let known = SWITCHES.into_iter().filter(|switch| tokenizer.template_reads_variable(switch));
     known.flat_map(|switch| [(switch, true), (switch, false)]).map(|(switch, value)| {
         let mut switched = conversation.clone();
         switched.arguments.insert(switch.into(), value.into());
-        (format!("{switch} = {value}"), switched)
+        ((switch, value), switched)
     })
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::conversation::Message;
 use crate::row::{Names, decoded, is_nothing, listed, string, wrong_type};
+use crate::way::Way;
 
 /// Names of who speaks.
 pub(crate) const ROLE: [&str; 2] = ["role", "from"];
@@ -84,7 +85,8 @@ pub(super) fn parse(name: &str, value: &Value, names: Names<'_>) -> Result<Messa
     };
     let (role_key, content_key) = (key_in(turn, "role", &ROLE, names), key_in(turn, "content", &CONTENT, names));
     if let Some(key) = [role_key, content_key].into_iter().find(|key| turn.contains_key(*key) && names.ignores(key)) {
-        let fault = Fault::new(format!("`data.ignore` names `{key}`, without which `{name}` is no message"));
+        let fault =
+            Fault::new(format!("{} names `{key}`, without which `{name}` is no message", names.way.key("ignore")));
         return Err(
             fault.hint("it may name any other column or field; a column beside the messages is left out by itself")
         );
@@ -105,7 +107,7 @@ pub(super) fn parse(name: &str, value: &Value, names: Names<'_>) -> Result<Messa
         if let Some((_, hint)) =
             REFUSED.iter().find(|(refused, _)| refused == key).filter(|_| !is_neutral(value) || key == "train_mask")
         {
-            return Err(Fault::new(format!("`{full}` is not read")).hint(left_out(hint, key)));
+            return Err(Fault::new(format!("`{full}` is not read")).hint(left_out(hint, key, names.way)));
         }
         if ROLE.contains(&key.as_str()) || CONTENT.contains(&key.as_str()) {
             let other = if ROLE.contains(&key.as_str()) { role_key } else { content_key };
@@ -175,7 +177,7 @@ fn missing(name: &str, key: &str, turn: &Map<String, Value>, names: Names<'_>) -
     match nearest(key, others.iter().copied()) {
         Some(near) => fault.hint(format!("the message has `{near}`")),
         None => match usual.iter().find(|name| others.contains(name)) {
-            Some(near) => fault.hint(format!("is it `{near}`? then set `data.rename = {{ {near} = \"{key}\" }}`")),
+            Some(near) => fault.hint(format!("is it `{near}`? then set {}", names.way.rename([(*near, key)]))),
             None => fault.hint(format!("the message has {}", listed(others.into_iter()))),
         },
     }
@@ -281,7 +283,7 @@ fn learned(name: &str, turn: &Map<String, Value>, names: Names<'_>) -> Result<Op
                 Value::Number(number) => format!("`{name}.{key}` = {number}: a message is learned, or it is not"),
                 other => format!("`{name}.{key}` must be true or false, found {}", crate::row::described(other)),
             };
-            Fault::new(what).hint(left_out("write 0 or 1, or `false` or `true`", key))
+            Fault::new(what).hint(left_out("write 0 or 1, or `false` or `true`", key, names.way))
         })?;
         let is_learned = flag == learns;
         match said {
@@ -311,6 +313,10 @@ pub(crate) fn is_neutral(value: &Value) -> bool {
 }
 
 /// A hint with the other way out.
-pub(crate) fn left_out(hint: &str, name: &str) -> String {
-    format!("{hint}; or leave it out: `data.ignore = [\"{name}\"]`")
+pub(crate) fn left_out(hint: &str, name: &str, way: Way) -> String {
+    match way {
+        Way::Recipe => format!("{hint}; or leave it out: {}", way.key(&format!("ignore = [\"{name}\"]"))),
+        // No flag leaves a column out.
+        Way::Flags => format!("{hint}; or take it out"),
+    }
 }

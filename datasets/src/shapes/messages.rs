@@ -9,6 +9,7 @@ use super::{Context, Drafts, Format, Shape, fitting, message, turns};
 use crate::conversation::{Conversation, Message};
 use crate::options::TrainOn;
 use crate::row::{Row, decoded, is_nothing, wrong_type};
+use crate::way::Way;
 
 /// Columns that go with a conversation.
 pub(crate) const BESIDE: [&str; 4] = ["system", "tools", "documents", "chat_template_kwargs"];
@@ -30,9 +31,10 @@ pub(super) fn drafts(conversation: Conversation, context: &Context<'_>) -> Resul
     let asks = |message: &&Message| message.role != "assistant" && message.learned == Some(true);
     if let Some(message) = conversation.messages.iter().find(asks).filter(|_| context.train_on != TrainOn::All) {
         let fault = Fault::new(format!("a message of `{}` says that it is learned", message.role));
-        return Err(fault.hint("only the assistant's turns are; `data.train_on = \"all\"` learns everything"));
+        let all = context.options.way.key("train_on = \"all\"");
+        return Err(fault.hint(format!("only the assistant's turns are; {all} learns everything")));
     }
-    let conversation = fitting::fitted(conversation, context.tokenizer)?;
+    let conversation = fitting::fitted(conversation, context.tokenizer, context.options.way)?;
     Ok(turns::drafts(&conversation, context)?.into_iter().map(|draft| vec![draft]).collect())
 }
 
@@ -86,13 +88,13 @@ pub(super) fn conversation(row: &Row<'_>, messages: Vec<Message>) -> Result<Conv
         },
     };
     if let Some(system) = row.optional_text("system")?.filter(|system| !system.is_empty()) {
-        set_system(&mut conversation.messages, system)?;
+        set_system(&mut conversation.messages, system, row.names().way)?;
     }
     Ok(conversation)
 }
 
 /// Puts a system message before the others.
-pub(super) fn set_system(messages: &mut Vec<Message>, system: &str) -> Result<(), Fault> {
+pub(super) fn set_system(messages: &mut Vec<Message>, system: &str, way: Way) -> Result<(), Fault> {
     let is_system = |message: &&Message| message.role == "system" || message.role == "developer";
     match messages.first().filter(is_system) {
         Some(first) if first.text() == system => {}
@@ -102,7 +104,7 @@ pub(super) fn set_system(messages: &mut Vec<Message>, system: &str) -> Result<()
                 _ => "another system message",
             };
             return Err(Fault::new(format!("the row has a `system` column and {other}"))
-                .hint("keep one of them, or leave the column out: `data.ignore = [\"system\"]`"));
+                .hint(format!("keep one of them, or leave the column out: {}", way.key("ignore = [\"system\"]"))));
         }
         None => messages.insert(0, Message::new("system", system)),
     }
@@ -115,7 +117,7 @@ pub(super) fn refuse_beside(row: &Row<'_>, what: &str, hint: &str) -> Result<(),
         Some(key) => {
             let column = row.names().column_of(key);
             let fault = Fault::new(format!("`{column}` stands beside {what}, which no chat template writes"));
-            Err(fault.hint(message::left_out(hint, column)))
+            Err(fault.hint(message::left_out(hint, column, row.names().way)))
         }
         None => Ok(()),
     }

@@ -25,7 +25,7 @@ pub(super) const SHAPE: Shape = Shape {
         refuse_beside(
             row,
             "a plain `prompt`",
-            "`data.chat = { user = \"prompt\", assistant = \"completion\" }` puts all of it through the chat template",
+            &(row.names().way.chat("prompt", "completion") + " puts all of it through the chat template"),
         )?;
         Ok(vec![vec![draft(prompt.into(), completion.into(), context.train_on)]])
     },

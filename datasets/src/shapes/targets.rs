@@ -57,7 +57,7 @@ pub(super) const SHAPE: Shape = Shape {
     ],
     stops: true,
     read: |row, context| {
-        let asked = Asked::of(row)?.fitted(context.tokenizer)?;
+        let asked = Asked::of(row)?.fitted(context.tokenizer, context.options.way)?;
         let targets = targets(row)?;
         let weights = weights(row, targets.len())?;
         let end = row.flag("eos")?.unwrap_or(context.options.end_token);

@@ -10,6 +10,7 @@ use faults::Fault;
 use super::lost::closing;
 use crate::conversation::{Conversation, Message};
 use crate::tokenizer::Tokenizer;
+use crate::way::Way;
 
 /// The texts of one turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,14 +31,14 @@ pub(super) struct Frame {
 }
 
 /// The turn of message `index`.
-pub(super) fn turn(conversation: &Conversation, index: usize, tokenizer: &Tokenizer) -> Result<Turn, Fault> {
+pub(super) fn turn(conversation: &Conversation, index: usize, tokenizer: &Tokenizer, way: Way) -> Result<Turn, Fault> {
     let (asked, answered) = (conversation.up_to(index), conversation.up_to(index + 1));
     let opened = tokenizer.render_chat(&asked, true)?;
     let with = tokenizer.render_chat(&answered, false)?;
     let words = conversation.messages[index].text();
     let answer = match with.strip_prefix(opened.as_str()) {
         Some(tail) => until_stop(tail, words, tokenizer).to_owned(),
-        None => rewritten(&asked, &conversation.messages[index], &opened, &with, tokenizer)?,
+        None => rewritten(&asked, &conversation.messages[index], &opened, &with, tokenizer, way)?,
     };
     let answer = ended(answer, &answered, &with, tokenizer);
     Ok(Turn { opened, answer })
@@ -50,9 +51,10 @@ fn rewritten(
     opened: &str,
     with: &str,
     tokenizer: &Tokenizer,
+    way: Way,
 ) -> Result<String, Fault> {
     let words = message.text();
-    let probe = Probe::of(asked, opened, tokenizer)?;
+    let probe = Probe::of(asked, opened, tokenizer, way)?;
     let thought = opened_thought(opened, &probe.before);
     if let Some(words) = thought.as_ref().and_then(|thought| thought.words(message)) {
         return Ok(words + &probe.frame.end);
@@ -73,7 +75,7 @@ fn rewritten(
     let said = words.rsplit("</think>").next().filter(|_| opened.trim_end().ends_with("</think>"));
     let said = said.map_or(words, str::trim_start);
     if said.trim().is_empty() || message.fields.contains_key("tool_calls") {
-        return Err(unwritten(asked.messages.len()));
+        return Err(unwritten(asked.messages.len(), way));
     }
     Ok(format!("{}{said}{}", probe.frame.lead, probe.frame.end))
 }
@@ -134,6 +136,7 @@ pub(super) fn frame(
     opened: &str,
     words: &str,
     tokenizer: &Tokenizer,
+    way: Way,
 ) -> Result<Frame, Fault> {
     let mut with = conversation.clone();
     with.messages.push(Message::new("assistant", words));
@@ -142,7 +145,7 @@ pub(super) fn frame(
     if let Some((lead, after)) = found.filter(|(lead, _)| lead.trim().is_empty()) {
         return Ok(Frame { lead: lead.into(), end: tokenizer.end_of_turn(after).into() });
     }
-    let Probe { before, mut frame } = Probe::of(conversation, opened, tokenizer)?;
+    let Probe { before, mut frame } = Probe::of(conversation, opened, tokenizer, way)?;
     // A thought that the opened turn begins is closed where the template closes an empty one.
     let closed = opened_thought(opened, &before).and_then(|thought| thought.closed_in(opened, &before));
     frame.lead.insert_str(0, &closed.unwrap_or_default());
@@ -157,7 +160,7 @@ struct Probe {
 }
 
 impl Probe {
-    fn of(conversation: &Conversation, opened: &str, tokenizer: &Tokenizer) -> Result<Self, Fault> {
+    fn of(conversation: &Conversation, opened: &str, tokenizer: &Tokenizer, way: Way) -> Result<Self, Fault> {
         let mut word = String::from("Answer");
         while opened.contains(&word) {
             word.push('x');
@@ -166,7 +169,7 @@ impl Probe {
         let mut with = conversation.clone();
         with.messages.push(Message::new("assistant", word.as_str()));
         let with = tokenizer.render_chat(&with, false)?;
-        let at = with.rfind(&word).ok_or_else(|| unwritten(index))?;
+        let at = with.rfind(&word).ok_or_else(|| unwritten(index, way))?;
         let (before, after) = (&with[..at], &with[at + word.len()..]);
         let trimmed = before.trim_end();
         let mark = trimmed.rfind(['<', '[', '\n', ' ']).unwrap_or(0);
@@ -262,7 +265,11 @@ fn until_stop<'a>(tail: &'a str, words: &str, tokenizer: &Tokenizer) -> &'a str 
     &tail[..end]
 }
 
-fn unwritten(index: usize) -> Fault {
-    Fault::new(format!("the chat template does not write message {index} where it opens the assistant's turn"))
-        .hint("learn other turns alone (`data.train_on = \"last\"`), or convert the row to `prompt` and `completion`")
+fn unwritten(index: usize, way: Way) -> Fault {
+    Fault::new(format!("the chat template does not write message {index} where it opens the assistant's turn")).hint(
+        format!(
+            "learn other turns alone ({}), or convert the row to `prompt` and `completion`",
+            way.key("train_on = \"last\"")
+        ),
+    )
 }

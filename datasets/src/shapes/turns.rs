@@ -56,7 +56,7 @@ fn marked(
     };
     for (index, _) in turns {
         oddities.extend(lost::unlearned(conversation, *index, tokenizer, &learned));
-        oddities.extend(lost::second_thought(conversation, *index, &whole.text, tokenizer));
+        oddities.extend(lost::second_thought(conversation, *index, &whole.text, tokenizer, context.options.way));
     }
     oddities.extend(lost::unseen(conversation, turns, &[&whole.text], tokenizer, &text));
     let learned = turns.iter().map(|(index, _)| *index).collect();
@@ -81,7 +81,7 @@ fn unmarked(
     let (tokenizer, learns_all) = (context.tokenizer, context.train_on == TrainOn::All);
     let (mut found, mut oddities) = (Vec::with_capacity(turns.len()), Vec::new());
     for (index, is_learned) in turns {
-        match turn(conversation, *index, tokenizer) {
+        match turn(conversation, *index, tokenizer, context.options.way) {
             Ok(turn) => found.push((turn, *is_learned, *index)),
             // Nothing can be asked that the first message would answer: many templates need a question.
             Err(_) if *index == 0 && turns.len() > 1 => oddities.push((Oddity::Unasked, String::new())),
@@ -99,7 +99,7 @@ fn unmarked(
     let last = found.last().map(|(turn, ..)| format!("{}{}", turn.opened, turn.answer));
     let text = last.filter(|text| text.starts_with(&whole)).unwrap_or(whole);
     if let Some(spans) = spans(&found, &text) {
-        oddities.extend(lost_of_turns(conversation, &found, tokenizer));
+        oddities.extend(lost_of_turns(conversation, &found, context));
         return Ok(vec![Draft { oddities, ..one(&text, &spans, context) }]);
     }
     if learns_all {
@@ -107,7 +107,10 @@ fn unmarked(
             return Err(Fault::new(
                 "the chat template writes the turns of the whole conversation otherwise than alone",
             )
-            .hint("with `data.train_on = \"all\"` a turn can then not be left out by its `weight` or `train`"));
+            .hint(format!(
+                "with {} a turn can then not be left out by its `weight` or `train`",
+                context.options.way.key("train_on = \"all\"")
+            )));
         }
         for (index, _) in turns {
             oddities.extend(lost::unlearned(conversation, *index, tokenizer, &written));
@@ -117,7 +120,7 @@ fn unmarked(
         let spans = [(answers, text.len(), true)];
         return Ok(vec![Draft { oddities, ..one(&text, &spans, context) }]);
     }
-    oddities.extend(lost_of_turns(conversation, &found, tokenizer));
+    oddities.extend(lost_of_turns(conversation, &found, context));
     oddities.push((Oddity::Apart, String::new()));
     let mut drafts: Vec<Draft> = found.into_iter().map(|(turn, ..)| apart(turn, context)).collect();
     drafts[0].oddities = oddities;
@@ -128,18 +131,19 @@ fn unmarked(
 type Found = (Turn, bool, usize);
 
 /// What no opened turn has of the messages before it, and no answer of those that it is made of.
-fn lost_of_turns(conversation: &Conversation, found: &[Found], tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
+fn lost_of_turns(conversation: &Conversation, found: &[Found], context: &Context<'_>) -> Vec<(Oddity, String)> {
+    let (tokenizer, way) = (context.tokenizer, context.options.way);
     let mut lost = Vec::new();
     for (turn, _, index) in found.iter().filter(|(_, is_learned, _)| *is_learned) {
         let text = format!("{}{}", turn.opened, turn.answer);
-        lost.extend(lost::second_thought(conversation, *index, &text, tokenizer));
-        let answer = |conversation: &Conversation| Some(self::turn(conversation, *index, tokenizer).ok()?.answer);
+        lost.extend(lost::second_thought(conversation, *index, &text, tokenizer, way));
+        let answer = |conversation: &Conversation| Some(self::turn(conversation, *index, tokenizer, way).ok()?.answer);
         lost.extend(lost::unlearned(conversation, *index, tokenizer, &answer));
     }
     if let Some((_, _, last)) = found.last() {
         let turns: Vec<(usize, bool)> = found.iter().map(|(_, is_learned, index)| (*index, *is_learned)).collect();
         let texts: Vec<&str> = found.iter().map(|(turn, ..)| turn.opened.as_str()).collect();
-        let opened = |conversation: &Conversation| Some(turn(conversation, *last, tokenizer).ok()?.opened);
+        let opened = |conversation: &Conversation| Some(turn(conversation, *last, tokenizer, way).ok()?.opened);
         lost.extend(lost::unseen(conversation, &turns, &texts, tokenizer, &opened));
     }
     lost

@@ -1,6 +1,6 @@
 //! What is odd about rows and yet allowed: counted, with the first of them; and where a prompt and its answer meet.
 
-use datasets::{Conversation, Format, Message, Notice, Oddity, Options, Tokenizer, TooLong, read_text};
+use datasets::{Conversation, Format, Message, Notice, Oddity, Options, Tokenizer, TooLong, Way, read_text};
 use serde_json::{Value, json};
 
 use super::fixture;
@@ -22,7 +22,7 @@ fn notices(rows: &[Value], options: &Options, tokenizer: &Tokenizer) -> Vec<Noti
 }
 
 fn notice(oddity: Oddity, rows: usize, of: usize, line: usize, what: &str) -> Notice {
-    Notice { oddity, rows, of, file: "rows.jsonl".into(), line, element: None, what: what.into() }
+    Notice { oddity, rows, of, file: "rows.jsonl".into(), line, element: None, what: what.into(), way: Way::Recipe }
 }
 
 #[test]

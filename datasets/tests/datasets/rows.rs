@@ -1,6 +1,6 @@
 //! Files of rows: what is read, and what is said about rows that are bad.
 
-use datasets::{Dataset, Format, NumberColumn, Options, read};
+use datasets::{Dataset, Format, NumberColumn, Options, Way, read};
 
 use super::{byte_level, dataset, faults};
 
@@ -229,7 +229,7 @@ fn a_file_of_another_format_is_one_fault() {
             "rows.jsonl:1: the rows are `prompt_completion` (`prompt`, `completion`), and `data.format` says `targets` hint: leave `data.format` out, or choose the other file"
         ]
     );
-    let measured = faults(&text, &Options { of_recipe: false, ..recipe });
+    let measured = faults(&text, &Options { way: Way::Flags, ..recipe });
     assert_eq!(measured.len(), 1);
     assert!(measured[0].starts_with("rows.jsonl:1: the rows are `prompt_completion` (`prompt`, `completion`), and `targets` are measured here hint: for the loss of other rows"), "{measured:?}");
 }

@@ -1,6 +1,6 @@
 //! Rows with targets: weights, the end of each target, and the check that none begins another.
 
-use datasets::{Options, PrefixFree, Tokenizer, TooLong, read_text};
+use datasets::{Options, PrefixFree, Tokenizer, TooLong, Way, read_text};
 
 use super::{byte_level, dataset, faults, fixture};
 
@@ -205,7 +205,7 @@ fn a_sampler_reads_the_prompts_that_training_gave() {
     let examples = dataset(text, &Options::default()).examples;
     let trained: Vec<&[u32]> = examples.chunk_by(|a, b| a.group == b.group).map(|group| group[0].prompt()).collect();
     let asked = rows.iter().map(|row| {
-        let (text, special) = row.asked.text_with(&row.beginning, &tokenizer).expect("a text");
+        let (text, special) = row.asked.text_with(&row.beginning, &tokenizer, Way::Flags).expect("a text");
         tokenizer.encode_beginning(&text, special).expect("ids")
     });
     assert_eq!(asked.collect::<Vec<_>>(), trained);

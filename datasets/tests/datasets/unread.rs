@@ -1,6 +1,6 @@
 //! What a row says and nothing reads: counted, or refused where it has a meaning.
 
-use datasets::{Format, Notice, Oddity, Options, Unread, read_prompts, read_samples, read_text};
+use datasets::{Format, Notice, Oddity, Options, Unread, Way, read_prompts, read_samples, read_text};
 use serde_json::{Value, json};
 
 use super::{dataset, faults};
@@ -33,6 +33,7 @@ fn columns_that_nothing_reads_are_counted_by_name() {
         line: 1,
         element: None,
         what: "`id` in 2, `source` in 1".into(),
+        way: Way::Recipe,
     };
     assert_eq!(report.notices[1..], [expected]);
     let told = report.notices[1].to_string();
@@ -40,6 +41,9 @@ fn columns_that_nothing_reads_are_counted_by_name() {
         told.starts_with("2 of 3 rows have what nothing reads, first rows.jsonl:1: `id` in 2, `source` in 1;"),
         "{told}"
     );
+    // What no flag says is not told to who has flags alone.
+    let measured = Notice { way: Way::Flags, ..report.notices[1].clone() }.to_string();
+    assert!(told.ends_with("; `data.ignore` names what is left out on purpose") && !measured.contains("data."));
     let ignoring = Options { ignore: vec!["id".into(), "source".into()], ..Options::default() };
     assert_eq!(dataset(&text(&rows), &ignoring).report.unread, []);
     let wide: Value = (0..30)
@@ -97,6 +101,8 @@ fn columns_with_a_meaning_are_refused_unless_they_say_nothing() {
         let found = refused(&bad);
         assert!(found.starts_with(&format!("rows.jsonl:1: nothing reads `{key}` of rows of `")), "{found}");
         assert!(found.contains(&format!("or leave it out: `data.ignore = [\"{key}\"]`")), "{found}");
+        let measured = faults(&bad.to_string(), &Options { way: Way::Flags, ..Options::default() }).remove(0);
+        assert!(measured.ends_with("; or take it out"), "{measured}");
         let ignoring = Options { ignore: vec![key.into()], ..Options::default() };
         let options = Options { prefix_free: datasets::PrefixFree::Off, ..ignoring };
         assert_eq!(
@@ -265,12 +271,12 @@ fn prompts_are_asked_with_all_that_the_row_says() {
     for (row, what) in [
         (json!({"prompt": "a", "system": "s"}), "`system` stands beside a plain `prompt`"),
         (json!({"prompt": "a", "history": [["b", "c"]]}), "nothing reads `history` of a prompt"),
-        (json!({"prompt": "a", "system_prompt": "s"}), "is it `system`? then say `--rename system_prompt=system`"),
+        (json!({"prompt": "a", "system_prompt": "s"}), "is it `system`? then set `--rename system_prompt=system`"),
         (
             json!({"messages": [{"role": "user", "content": "a"}], "systm": "s"}),
-            "is it `system`? then say `--rename systm=system`",
+            "is it `system`? then set `--rename systm=system`",
         ),
-        (json!({"prompt": "a", "Tools": [{"name": "f"}]}), "is it `tools`? then say `--rename Tools=tools`"),
+        (json!({"prompt": "a", "Tools": [{"name": "f"}]}), "is it `tools`? then set `--rename Tools=tools`"),
         (json!({"prompt": "a", "chat_template_kwarg": {"b": 1}}), "is it `chat_template_kwargs`?"),
         (
             json!({"prompt": "a", "enable_thinking": false}),

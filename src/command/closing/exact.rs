@@ -3,6 +3,9 @@
 
 use checkpoints::Run;
 use faults::{Fault, Place, counted};
+use metrics::coverage::COVERAGE;
+use metrics::curve::F8;
+use metrics::divergence::MASS;
 use metrics::frontier::setting_at;
 use serde_json::Value;
 
@@ -90,9 +93,9 @@ impl Point {
     fn of(line: &Value) -> Option<Self> {
         Some(Self {
             temperature: line["temperature"].as_f64()?,
-            precision: line["mass"].as_f64()?,
-            f8: line["f8"].as_f64()?,
-            coverage: line["coverage"][BUDGET].as_f64()?,
+            precision: line[MASS.name].as_f64()?,
+            f8: line[F8.name].as_f64()?,
+            coverage: line[COVERAGE.name][BUDGET].as_f64()?,
         })
     }
 }

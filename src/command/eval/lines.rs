@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use datasets::{Reference, Sampled};
+use datasets::{Answers, Reference, Sampled};
 use faults::Faults;
 use faults::json::to_line;
 use serde_json::{Map, Value};
@@ -140,30 +140,17 @@ fn find_targets(sampled: &mut [Sampled]) {
 /// Which samples of a prompt are right by their own rows; `None` where one of them has no `targets`.
 fn verdicts(prompt: &Sampled) -> Option<Vec<bool>> {
     // Rows of one prompt mostly have the same targets, which may be many.
-    let mut last: Option<(&Map<String, Value>, KnownTargets)> = None;
+    let mut last: Option<(Answers<'_>, KnownTargets)> = None;
     let texts = prompt.texts.as_ref()?;
     let mut found = Vec::with_capacity(texts.len());
-    for (text, (row, _)) in texts.iter().zip(&prompt.rows) {
-        let same = |(known, _): &&(&Map<String, Value>, KnownTargets)| {
-            ["targets", "eos"].iter().all(|key| known.get(*key) == row.get(*key))
-        };
-        let targets = match last.take().filter(|last| same(&last)) {
+    for (index, text) in texts.iter().enumerate() {
+        let answers = prompt.answers(index)?;
+        let targets = match last.take().filter(|(known, _)| *known == answers) {
             Some((_, targets)) => targets,
-            None => targets(row)?,
+            None => KnownTargets::new(answers.texts.iter().copied(), answers.are_open),
         };
-        let ended = row.get("stopped").and_then(Value::as_bool) != Some(false);
-        found.push(targets.find(text, ended).is_some());
-        last = Some((row, targets));
+        found.push(targets.find(text, prompt.has_ended(index)).is_some());
+        last = Some((answers, targets));
     }
     Some(found)
-}
-
-/// The answers that a row holds for right.
-fn targets(row: &Map<String, Value>) -> Option<KnownTargets> {
-    let texts: Vec<&str> = match row.get("targets")? {
-        Value::String(text) => vec![text],
-        targets => targets.as_array()?.iter().map(Value::as_str).collect::<Option<_>>()?,
-    };
-    let are_open = row.get("eos").and_then(Value::as_bool) == Some(false);
-    (!texts.is_empty()).then(|| KnownTargets::new(texts, are_open))
 }

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use datasets::{PromptRow, Prompts, Sampled, read_prompts};
+use datasets::{PromptRow, Prompts, Sampled, Way, read_prompts};
 use faults::{Causes, Fault, Faults, Place};
 use metrics::temperature::Sampler;
 use serde_json::{Map, Value, json};
 
 use super::lines::{self, Origin, Tools};
 use super::{Arguments, Measuring};
-use crate::command::flags::{in_flags, of_command_line};
 use crate::command::sample::prompt_json;
 use crate::evaluation::lines::beginning;
 use crate::report::progress::Counter;
@@ -20,7 +19,7 @@ use crate::sampling::{DecoderRows, Sample, Settings, question, sample_all};
 /// # Errors
 /// Files that cannot be read, and rows without a question.
 pub(super) fn read(arguments: &Arguments) -> Result<Vec<Prompts>, Faults> {
-    let read = |file: &PathBuf| read_prompts(file, &arguments.rename, arguments.chat).map_err(of_command_line);
+    let read = |file: &PathBuf| read_prompts(file, &arguments.rename, arguments.chat);
     arguments.prompts.iter().map(read).collect()
 }
 
@@ -29,7 +28,7 @@ pub(super) fn run(measuring: &Measuring<'_>, files: &[Prompts], tools: &mut Tool
     let arguments = measuring.arguments;
     let names: Vec<String> = arguments.prompts.iter().map(|path| path.display().to_string()).collect();
     for notice in files.iter().flat_map(|file| file.notices(&measuring.model.tokenizer)) {
-        tracing::warn!("{}", in_flags(&notice.to_string()));
+        tracing::warn!("{notice}");
     }
     let asked = files.iter().map(|file| encoded(measuring, &file.rows)).collect::<Result<Vec<_>, Faults>>()?;
     for sampler in &measuring.samplers {
@@ -65,7 +64,7 @@ fn encoded(measuring: &Measuring<'_>, rows: &[PromptRow]) -> Result<Vec<Vec<u32>
     let mut faults = Causes::new();
     let mut asked = Vec::with_capacity(rows.len());
     for row in rows {
-        match question(row, &model.tokenizer, arguments.max_tokens, limit, "--max-tokens") {
+        match question(row, &model.tokenizer, arguments.max_tokens, limit, Way::Flags) {
             Ok((_, ids)) => asked.push(ids),
             Err(fault) => faults.push(fault),
         }

@@ -14,9 +14,6 @@ use serde_json::{Map, Value, json};
 use super::folder::BASE;
 use crate::logging::columns::{Columns, Side};
 
-/// Metrics that a person is shown, where there are any of them; `table.jsonl` has all.
-const SHOWN: [&str; 9] = ["mass", "f8", "f1_8", "coverage.100", "loss", "nll", "pass_at_k.1", "distinct", "vendi"];
-
 /// What a row of the aligned table is about.
 const KEYS: [&str; 3] = ["arm", "T", "seeds"];
 
@@ -217,11 +214,13 @@ impl<'a> Table<'a> {
         lines
     }
 
-    /// The most telling metrics, aligned, for a person; `base` is the model before training.
+    /// The headlines among the metrics that were measured, aligned, for a person; `base` is the model before training. `table.jsonl`
+    /// has all.
     pub(super) fn aligned(&self, base: Option<&Measured>, columns: Option<usize>) -> String {
         let Some(first) = self.rows.first().map(|row| &row.measured) else { return String::new() };
-        let metrics: Vec<&str> =
-            SHOWN.into_iter().filter(|shown| first.cells().any(|(_, name)| name == *shown)).collect();
+        let headlines: Vec<String> = Registry::default().headlines().iter().map(|shown| shown.key('.')).collect();
+        let is_measured = |key: &&str| first.cells().any(|(_, name)| name == *key);
+        let metrics: Vec<&str> = headlines.iter().map(String::as_str).filter(is_measured).collect();
         let mut rows = Vec::new();
         for (temperature, _) in &first.all {
             if let Some(base) = base {
