@@ -16,7 +16,6 @@ use crate::draft::{Draft, Part, Piece};
 use crate::notices::Oddity;
 use crate::options::TrainOn;
 use crate::row::listed;
-use crate::tokenizer::Tokenizer;
 
 /// A conversation as one text with the learned turns marked; as one text for each learned turn where the chat template
 /// writes the whole otherwise than a turn will be asked for.
@@ -62,10 +61,14 @@ fn marked(
     let learned = turns.iter().map(|(index, _)| *index).collect();
     let spans = marks::of_turns(conversation, &learned, whole, tokenizer);
     if spans.is_empty() {
-        return Err(Fault::new("the chat template marks nothing of the turns that are to be learned as generated").hint(
-            "its `{% generation %}` says what is learned: look at `data.train_on` and at the row's `weight` and `train`, or name \
-             a template without these marks as `data.chat_template`",
-        ));
+        let way = context.options.way;
+        let fault = Fault::new("the chat template marks nothing of the turns that are to be learned as generated");
+        return Err(fault.hint(format!(
+            "its `{{% generation %}}` says what is learned: look at {} and at the row's `weight` and `train`, or name a template \
+             without these marks with {}",
+            way.key("train_on"),
+            way.key("chat_template")
+        )));
     }
     let spans: Spans = spans.into_iter().map(|span| (span.start, span.end, true)).collect();
     Ok(Draft { oddities, ..one(&whole.text, &spans, context) })
