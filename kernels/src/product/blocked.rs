@@ -87,14 +87,17 @@ pub(super) unsafe fn sum<O: Element>(
         let steps: usize = segments.iter().map(|segment| segment.steps).sum();
         // Where pairs are multiplied, a step is half as many bytes and the strips of packed pairs lie in order: cutting them,
         // and copying rows that are read a few times, costs more than it gives.
-        let parts = if has_whole_pairs(segments) { 1 } else { steps.div_ceil(level().steps()).max(1) };
+        // All of one size from the first step on, so that what stands behind a matrix, such as an adapter that is still zero,
+        // does not move its cuts.
+        let size = if has_whole_pairs(segments) { steps } else { level().steps() };
+        let parts = steps.div_ceil(size.max(1)).max(1);
         for part in 0..parts {
             let start = match part {
                 0 => start.at(rows.start, columns.start),
                 // SAFETY: the sums begin there.
                 _ => Start { pointer: unsafe { sums.pointer.at(0) }, stride },
             };
-            let part = steps * part / parts..steps * (part + 1) / parts;
+            let part = part * size..steps.min((part + 1) * size);
             // SAFETY: as the caller promises.
             unsafe { room.add(segments, part, (&rows, &columns), start, sums) }
         }

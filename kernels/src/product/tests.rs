@@ -66,6 +66,24 @@ fn products_with_codes_are_those_with_their_values() {
     }
 }
 
+/// Columns of zeros behind a matrix, as an adapter adds them before its first step, leave every bit of a product.
+#[test]
+fn zeros_behind_a_matrix_change_no_bit() {
+    let (rows, outputs) = (9, 40);
+    for inputs in [31, 160, 288, 300, 576, 640, 1000] {
+        for more in [4, 16, 64] {
+            let (x, w) = (values(rows * inputs, 0.1), values(outputs * inputs, 0.5));
+            let wide = |values: &[f32], fill: f32| -> Vec<f32> {
+                values.chunks(inputs).flat_map(|row| row.iter().copied().chain(vec![fill; more])).collect()
+            };
+            let packed = |w: &[f32], inputs| Packed::new(w, [outputs, inputs], (inputs, 1), 1.0, Precision::F32);
+            let plain: Vec<f32> = product(&x, rows, &packed(&w, inputs));
+            let longer: Vec<f32> = product(&wide(&x, 0.7), rows, &packed(&wide(&w, 0.0), inputs + more));
+            assert_eq!(plain, longer, "{inputs} {more}");
+        }
+    }
+}
+
 /// One product of a thousand times the others, as a massive activation makes it, costs those behind it few digits.
 #[test]
 fn a_large_product_does_not_round_all_that_come_behind_it() {
