@@ -112,7 +112,7 @@ mod tests {
         };
         let mut step = 1;
         // As often as it is read, and some saves more.
-        for () in reads.iter().take(200) {
+        for () in reads.iter().take(25) {
             for _ in 0..2 {
                 step += 1;
                 save(step);
