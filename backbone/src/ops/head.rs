@@ -251,7 +251,13 @@ impl Head<'_> {
             Form::Gpu if self.cap.is_none() && self.lora.is_none() && asked == Asked::default() => {
                 let (logits, targets) = (self.bend(logits), indices(targets, &self.matrix.device()));
                 let [nll, entropy, largest, above] = on_gpu::softmax_statistics(logits.clone(), targets.clone());
-                Softmax { nll, entropy, sum_of_squares: None, loss: None, kept: Kept::Gpu(logits, targets, log_sum) }
+                Softmax {
+                    nll,
+                    entropy,
+                    sum_of_squares: None,
+                    loss: None,
+                    kept: Kept::Gpu(logits, targets, [largest, above]),
+                }
             }
             _ => composed::softmax(self, logits, kept, more, targets, asked),
         }
