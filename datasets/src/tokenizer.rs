@@ -17,19 +17,24 @@ use sha2::{Digest, Sha256};
 use tokenizers::processors::PostProcessorWrapper;
 
 use crate::chat::{ChatTemplate, Moment};
+use crate::row::listed;
 
 pub use compare::TokensApart;
 pub use identity::TokenizerIdentity;
 
 /// The files of a model's folder that say how text becomes ids; all but the first may be absent.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "generation_config.json",
     "config.json",
     "chat_template.jinja",
+    "additional_chat_templates/tool_use.jinja",
 ];
+
+/// The chat template that transformers takes for rows with tools, where a model has several.
+const FOR_TOOLS: &str = "tool_use";
 
 /// The special tokens that a chat template may name.
 const NAMED_TOKENS: [&str; 7] =
@@ -57,6 +62,8 @@ pub struct Tokenizer {
     /// The tokens that a chat template may name.
     named: Vec<(&'static str, String)>,
     template: Option<ChatTemplate>,
+    /// True where the model's files have another template for rows with tools.
+    has_tool_template: bool,
     /// Why the template of the model's files cannot be read: a fault of whoever asks for it.
     unread_template: Option<Fault>,
     arguments: Map<String, Value>,
@@ -152,9 +159,16 @@ impl Tokenizer {
         let added = tokens.into_iter().map(|token| token.content).collect();
 
         let moment = Moment::now();
-        let of_settings = || Some((find("tokenizer_config.json")?.0, default_template(&config)?));
-        let written = find("chat_template.jinja").or_else(of_settings);
-        let template = written.map(|(name, text)| ChatTemplate::new(name, text, &named, moment)).transpose();
+        let of_settings = || {
+            let name = find("tokenizer_config.json")?.0;
+            Some(default_template(&config)?.map_err(|fault| fault.at(Place::file(name))).map(|text| (name, text)))
+        };
+        let written = find("chat_template.jinja").map(Ok).or_else(of_settings);
+        let template = written
+            .map(|written| written.and_then(|(name, text)| ChatTemplate::new(name, text, &named, moment)))
+            .transpose();
+        let is_listed = names_of_templates(&config).contains(&FOR_TOOLS) && find("chat_template.jinja").is_none();
+        let has_tool_template = is_listed || find("tool_use.jinja").is_some();
         let (template, unread_template) =
             template.map_or_else(|fault| (None, Some(fault)), |template| (template, None));
         let mut read = Self {
@@ -173,6 +187,7 @@ impl Tokenizer {
             stop_texts: Vec::new(),
             named,
             template,
+            has_tool_template,
             unread_template,
             arguments: Map::new(),
             moment,
@@ -428,13 +443,31 @@ fn foreign_ends(config: &Map<String, Value>, vocabulary: usize) -> Vec<String> {
 }
 
 /// `chat_template` is one template, or a list of named ones of which `default` counts.
-fn default_template(config: &Map<String, Value>) -> Option<&str> {
+///
+/// # Errors
+/// A list without one, which transformers refuses, too.
+fn default_template(config: &Map<String, Value>) -> Option<Result<&str, Fault>> {
     match config.get("chat_template")? {
-        Value::String(text) => Some(text),
+        Value::String(text) => Some(Ok(text)),
         Value::Array(entries) => {
             let default = entries.iter().find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"));
-            default.or(entries.first())?.get("template")?.as_str()
+            let Some(default) = default else {
+                let names = listed(names_of_templates(config).into_iter());
+                let fault = Fault::new(format!(
+                    "the model has several chat templates and none of them is the default: {names}"
+                ));
+                return (!entries.is_empty()).then(|| {
+                    Err(fault.hint("write the one that is meant into a file, and name that as the template"))
+                });
+            };
+            default.get("template")?.as_str().map(Ok)
         }
         _ => None,
     }
+}
+
+/// The names of the templates of a list.
+fn names_of_templates(config: &Map<String, Value>) -> Vec<&str> {
+    let entries = config.get("chat_template").and_then(Value::as_array);
+    entries.into_iter().flatten().filter_map(|entry| entry.get("name")?.as_str()).collect()
 }

@@ -169,7 +169,7 @@ impl Start {
                     Some(run) => format!(
                         "the recipe is that of the run in `{}`, and its paths are meant from the folder in which it was started: \
                          go on from there",
-                        run.display()
+                        if run.as_os_str().is_empty() { Path::new(".") } else { run }.display()
                     ),
                     None => "leave `--resume` out to start it; `output.dir` of the recipe says where it is".into(),
                 })

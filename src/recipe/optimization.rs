@@ -222,6 +222,8 @@ fn read_neftune(section: &mut Section, by_prompt: bool) -> Option<f64> {
     let possible = alpha.is_none_or(|alpha| alpha.is_finite() && alpha >= 0.0);
     let hint = "0 is none; 5 to 15 were published";
     section.check("neftune_alpha", possible, "`train.neftune_alpha` must be a finite number, 0 or more", hint);
+    let tried = !possible || alpha.is_none_or(|alpha| alpha <= 100.0);
+    section.warn("neftune_alpha", tried, "`train.neftune_alpha` is far above all that has been tried", hint);
     let alpha = alpha.filter(|alpha| *alpha != 0.0);
     let message =
         "`train.neftune_alpha` is the noise of a row of its own, and the targets of a prompt share their tokens";

@@ -26,6 +26,17 @@ pub(crate) fn fitted(mut conversation: Conversation, tokenizer: &Tokenizer, way:
         let fault = Fault::new(format!("the model's chat template has no place for `{name}`"));
         Err(fault.hint(left_out(hint, key, way)))
     };
+    if conversation.tools.is_some() && tokenizer.has_tool_template() {
+        let fault = Fault::new(
+            "the model has another chat template for rows with `tools`, `tool_use`, and its default one is read",
+        );
+        let template = way.key("chat_template");
+        return Err(fault.hint(left_out(
+            &format!("write that template into a file and name it with {template}"),
+            "tools",
+            way,
+        )));
+    }
     for (key, value) in [("tools", &conversation.tools), ("documents", &conversation.documents)] {
         if value.is_some() && !tokenizer.template_mentions(key) {
             return no_place(key, key, "take a model whose template has, or write them into a message");

@@ -23,7 +23,7 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
     let (tokenizer, learns_all) = (context.tokenizer, context.train_on == TrainOn::All);
     let turns = turns_of(&conversation.messages, context.train_on)?;
     let whole = tokenizer.render_marked(conversation, false)?;
-    if whole.generated.is_empty() || learns_all {
+    if !tokenizer.template_marks_generation() || learns_all {
         return unmarked(conversation, &turns, whole.text, context);
     }
     let marked = marked(conversation, &turns, &whole, context).map(|draft| vec![draft]);
@@ -35,8 +35,18 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
         return marked;
     }
     let loses = |draft: &Draft| draft.oddities.iter().any(|(oddity, _)| *oddity == Oddity::Unlearned);
-    let apart = unmarked(conversation, &turns, whole.text, context).ok();
-    apart.filter(|drafts| !drafts.iter().any(loses)).map_or(marked, Ok)
+    let alone = |(index, _): &(usize, bool)| {
+        let begun = conversation.up_to(index + 1);
+        let whole = tokenizer.render_marked(&begun, false)?;
+        self::marked(&begun, &[(*index, true)], &whole, context)
+    };
+    match turns.iter().map(alone).collect::<Result<Vec<Draft>, Fault>>() {
+        Ok(mut apart) if !apart.iter().any(loses) => {
+            apart[0].oddities.push((Oddity::Apart, String::new()));
+            Ok(apart)
+        }
+        _ => marked,
+    }
 }
 
 /// The whole conversation with what the template marks as generated learned.

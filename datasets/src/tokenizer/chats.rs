@@ -24,6 +24,7 @@ impl Tokenizer {
         if self.template.is_some() {
             self.unread_template = None;
         }
+        self.has_tool_template &= settings.template.is_none();
         for name in settings.arguments.keys() {
             self.refuse_no_switch(name)?;
         }
@@ -136,6 +137,11 @@ impl Tokenizer {
     /// Why the chat template of the model's files cannot be read, if it has one that cannot.
     pub fn unread_template(&self) -> Option<&Fault> {
         self.unread_template.as_ref()
+    }
+
+    /// True where the model has another chat template for rows with tools than the one that is read.
+    pub(crate) fn has_tool_template(&self) -> bool {
+        self.has_tool_template
     }
 
     /// True when there is a chat template, and it can be read.

@@ -177,3 +177,47 @@ fn switches_that_the_template_does_not_have_are_refused() {
     };
     assert!(with_template(source).with_chat(&settings).is_ok());
 }
+
+/// Where a model has several templates, transformers takes `tool_use` for rows with tools and else `default`, and refuses a list
+/// without it.
+#[test]
+fn templates_that_would_be_taken_elsewhere_are_not_passed_over() {
+    let file = std::fs::read_to_string(fixture("byte_level/tokenizer.json")).expect("the fixture is there");
+    let plain = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}{{ tools or '' }}";
+    let of = |templates: &str| {
+        let config = format!(r#"{{"eos_token": "<|im_end|>", "chat_template": {templates}}}"#);
+        Tokenizer::from_texts(&[("m/tokenizer.json", &file), ("m/tokenizer_config.json", &config)])
+            .unwrap_or_else(|faults| panic!("{faults}"))
+    };
+    let entry = |name: &str| serde_json::json!({"name": name, "template": plain});
+    let both = of(&serde_json::json!([entry("tool_use"), entry("default")]).to_string());
+    let none = of(&serde_json::json!([entry("tool_use"), entry("rag")]).to_string());
+    let beside = Tokenizer::from_texts(&[
+        ("m/tokenizer.json", &file),
+        ("m/tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#),
+        ("m/chat_template.jinja", plain),
+        ("m/additional_chat_templates/tool_use.jinja", plain),
+    ])
+    .unwrap_or_else(|faults| panic!("{faults}"));
+    let turns = r#""messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]"#;
+    let (without, with) = (format!("{{{turns}}}"), format!("{{{turns}, \"tools\": [{{\"name\": \"f\"}}]}}"));
+    let read = |tokenizer: &Tokenizer, row: &str| {
+        datasets::read_text("r", row, &datasets::Options::default(), tokenizer).map_err(|faults| faults.to_string())
+    };
+    for tokenizer in [&both, &beside] {
+        assert!(read(tokenizer, &without).is_ok());
+        let found = read(tokenizer, &with).err().expect("another template");
+        assert!(
+            found.contains("another chat template for rows with `tools`") && found.contains("`data.chat_template`"),
+            "{found}"
+        );
+    }
+    let found = read(&none, &without).err().expect("no default");
+    assert!(found.contains("none of them is the default: `tool_use`, `rag`"), "{found}");
+    // A template that is named is the one for all rows.
+    let chosen = ChatSettings { template: Some(("t.jinja".into(), plain.into())), ..ChatSettings::default() };
+    for tokenizer in [both, none, beside] {
+        let tokenizer = tokenizer.with_chat(&chosen).unwrap_or_else(|fault| panic!("{fault}"));
+        assert!(read(&tokenizer, &with).is_ok());
+    }
+}

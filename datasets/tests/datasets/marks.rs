@@ -102,3 +102,35 @@ fn where_no_mark_is_left_the_marks_are_named() {
     let found = learned(&row(&["one", "three"], &weight), &with_chat_template(LAST), TrainOn::Assistant);
     assert_eq!(found, Ok(vec!["three<|im_end|>".into()]));
 }
+
+/// What stands in a text without a mark is not learned, be it that no turn of the row has one or that each is learned alone.
+#[test]
+fn a_row_or_a_turn_without_marks_is_not_learned_as_a_template_without_them_would_have_it() {
+    let asked = json!({"messages": [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "one"},
+        {"role": "user", "content": "bye"},
+    ]});
+    let found = learned(&asked, &with_chat_template(LAST), TrainOn::Assistant).expect_err("nothing is marked");
+    assert!(found.contains("marks nothing of the turns"), "{found}");
+    // Earlier thoughts are left out of the whole, and a thought has no mark: alone it would be learned with the rest.
+    let unmarked = "{%- for m in messages -%}{{- '<' + m.role + '>' -}}{%- if m.role == 'assistant' -%}\
+        {%- if m.reasoning_content and loop.last %}{{- '(' + m.reasoning_content + ')' -}}{%- endif -%}\
+        {%- generation %}{{- m.content + '<|im_end|>' -}}{% endgeneration -%}\
+        {%- else -%}{{- m.content + '<|im_end|>' -}}{%- endif -%}{%- endfor -%}\
+        {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+    let thinks = json!({"messages": [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "one", "reasoning_content": "s"},
+        {"role": "user", "content": "r"},
+        {"role": "assistant", "content": "two", "reasoning_content": "t"},
+    ]});
+    let found = learned(&thinks, &with_chat_template(unmarked), TrainOn::Assistant);
+    assert_eq!(found, Ok(vec!["one<|im_end|>two<|im_end|>".into()]));
+    // Where the thought is marked each turn is learned alone, with it.
+    let marked = unmarked
+        .replace("{%- if m.reasoning_content", "{%- generation %}{%- if m.reasoning_content")
+        .replace("{%- endif -%}{%- generation %}{{- m.content", "{%- endif -%}{{- m.content");
+    let found = learned(&thinks, &with_chat_template(&marked), TrainOn::Assistant);
+    assert_eq!(found, Ok(vec!["(s)one<|im_end|>".into(), "(t)two<|im_end|>".into()]));
+}
