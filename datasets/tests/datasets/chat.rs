@@ -206,13 +206,13 @@ fn templates_that_would_be_taken_elsewhere_are_not_passed_over() {
     };
     for tokenizer in [&both, &beside] {
         assert!(read(tokenizer, &without).is_ok());
-        let found = read(tokenizer, &with).err().expect("another template");
+        let found = read(tokenizer, &with).expect_err("another template");
         assert!(
             found.contains("another chat template for rows with `tools`") && found.contains("`data.chat_template`"),
             "{found}"
         );
     }
-    let found = read(&none, &without).err().expect("no default");
+    let found = read(&none, &without).expect_err("no default");
     assert!(found.contains("none of them is the default: `tool_use`, `rag`"), "{found}");
     // A template that is named is the one for all rows.
     let chosen = ChatSettings { template: Some(("t.jinja".into(), plain.into())), ..ChatSettings::default() };
