@@ -159,16 +159,7 @@ impl Tokenizer {
         let added = tokens.into_iter().map(|token| token.content).collect();
 
         let moment = Moment::now();
-        let of_settings = || {
-            let name = find("tokenizer_config.json")?.0;
-            Some(default_template(&config)?.map_err(|fault| fault.at(Place::file(name))).map(|text| (name, text)))
-        };
-        let written = find("chat_template.jinja").map(Ok).or_else(of_settings);
-        let template = written
-            .map(|written| written.and_then(|(name, text)| ChatTemplate::new(name, text, &named, moment)))
-            .transpose();
-        let is_listed = names_of_templates(&config).contains(&FOR_TOOLS) && find("chat_template.jinja").is_none();
-        let has_tool_template = is_listed || find("tool_use.jinja").is_some();
+        let (template, has_tool_template) = written_template(&find, &config, &named, moment);
         let (template, unread_template) =
             template.map_or_else(|fault| (None, Some(fault)), |template| (template, None));
         let mut read = Self {
@@ -440,6 +431,27 @@ fn foreign_ends(config: &Map<String, Value>, vocabulary: usize) -> Vec<String> {
     };
     let is_token = |value: &&Value| value.as_u64().is_some_and(|id| id < vocabulary as u64);
     said.iter().filter(|value| !value.is_null() && !is_token(value)).map(Value::to_string).collect()
+}
+
+/// The chat template of the files that `find` gives by their names, and whether they have another one for rows with tools.
+///
+/// # Errors
+/// A template that cannot be read, or several of which none is the default.
+fn written_template<'a>(
+    find: &impl Fn(&str) -> Option<(&'a str, &'a str)>,
+    config: &Map<String, Value>,
+    named: &[(&'static str, String)],
+    moment: Moment,
+) -> (Result<Option<ChatTemplate>, Fault>, bool) {
+    let of_settings = || {
+        let name = find("tokenizer_config.json")?.0;
+        Some(default_template(config)?.map_err(|fault| fault.at(Place::file(name))).map(|text| (name, text)))
+    };
+    let own_file = find("chat_template.jinja");
+    let is_listed = own_file.is_none() && names_of_templates(config).contains(&FOR_TOOLS);
+    let written = own_file.map(Ok).or_else(of_settings);
+    let template = written.map(|written| written.and_then(|(name, text)| ChatTemplate::new(name, text, named, moment)));
+    (template.transpose(), is_listed || find("tool_use.jinja").is_some())
 }
 
 /// `chat_template` is one template, or a list of named ones of which `default` counts.
