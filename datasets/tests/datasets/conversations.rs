@@ -1,9 +1,9 @@
 //! What rows of conversations say beside their turns: all of it reaches the chat template, or is refused by name.
 
-use datasets::{ChatColumns, Options, Tokenizer, TrainOn, read_text};
+use datasets::{ChatColumns, Options, TrainOn, read_text};
 use serde_json::{Value, json};
 
-use super::fixture;
+use super::with_chat_template;
 
 /// A template that writes all that it is given.
 const ALL: &str = "{% if tools %}<tools>{{ tools | tojson }}\n{% endif %}{% for d in documents or [] %}<doc>{{ d.text }}\n{% endfor %}\
@@ -16,19 +16,9 @@ const ALL: &str = "{% if tools %}<tools>{{ tools | tojson }}\n{% endif %}{% for 
 const PLAIN: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|im_end|>{% endfor %}\
     {% if add_generation_prompt %}<assistant>{% endif %}";
 
-fn tokenizer(template: &str) -> Tokenizer {
-    let file = std::fs::read_to_string(fixture("byte_level/tokenizer.json")).expect("the fixture is there");
-    let files = [
-        ("tokenizer.json", file.as_str()),
-        ("tokenizer_config.json", r#"{"eos_token": "<|im_end|>"}"#),
-        ("chat_template.jinja", template),
-    ];
-    Tokenizer::from_texts(&files).unwrap_or_else(|faults| panic!("{faults}"))
-}
-
 /// The texts of the examples of a row, with what is learned in square brackets.
 fn marked(row: &Value, options: &Options, template: &str) -> Result<Vec<String>, String> {
-    let tokenizer = tokenizer(template);
+    let tokenizer = with_chat_template(template);
     let data = read_text("r", &row.to_string(), options, &tokenizer).map_err(|faults| faults.to_string())?;
     let text = |ids: &[u32]| tokenizer.decode(ids, false).expect("text");
     let marked = |example: &datasets::Example| {
