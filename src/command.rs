@@ -11,10 +11,12 @@ mod eval;
 mod export;
 mod inspect;
 mod interrupt;
+mod man;
 mod recipes;
 mod report;
 mod run;
 mod sample;
+mod schema;
 mod sweep;
 mod usage;
 
@@ -87,7 +89,9 @@ enum Command {
     Eval(Box<eval::Arguments>),
     Report(report::Arguments),
     Recipes(recipes::Arguments),
+    Schema(schema::Arguments),
     Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 impl Command {
@@ -103,7 +107,9 @@ impl Command {
             Command::Eval(arguments) => eval::run(&arguments),
             Command::Report(arguments) => report::run(&arguments),
             Command::Recipes(arguments) => recipes::run(arguments),
+            Command::Schema(arguments) => schema::run(&arguments, registry),
             Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
+            Command::Man(arguments) => man::run(&arguments, CommandLine::command()),
         }
     }
 }

@@ -45,6 +45,7 @@ mod resume;
 mod rows;
 mod samples;
 mod sampling_sweeps;
+mod schema;
 mod six_steps;
 mod streams;
 mod support;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use faults::{Fault, Place};
 
-use super::{Embedded, RECIPES};
+use super::{Embedded, RECIPES, SCHEMA_LINE};
 use crate::plan::advice::best_rate;
 
 /// What the recipe is written for.
@@ -130,7 +130,7 @@ fn header(recipe: &Embedded, place: &RealRun) -> String {
     let described = recipe.description().replace("the built-in world", &place.model);
     let described = described.replace("the built-in number tasks", &place.model);
     format!(
-        "# {described}\n#\n# Settings for a model of 100 million parameters or more. `trainer check` shows what they make of your \
+        "{SCHEMA_LINE}# {described}\n#\n# Settings for a model of 100 million parameters or more. `trainer check` shows what they make of your \
          rows,\n# and says which of them do not suit your model; the recipe `nll`, written the same way, is the baseline.\n\n"
     )
 }
