@@ -21,6 +21,7 @@ pub const SETTINGS: StepSettings = StepSettings {
     schedule: Schedule::new(Kind::Constant, 1e-3, 0, 1),
     lora_plus_ratio: None,
     terms: losses::Terms::NONE,
+    warm_start: 0,
     neftune_alpha: None,
 };
 
