@@ -60,14 +60,14 @@ impl Observation {
         let place = recipe.places.of("eval.prompts");
         let (mut asked, mut with_targets) = (Vec::new(), Vec::new());
         for file in how.files.iter().map(PathBuf::from) {
-            let found = datasets::read_prompts(&file, &[], false)
+            let found = datasets::read_prompts(&file, &[], Way::File, false)
                 .map_err(|faults| faults.map(|fault| fault.or_at(place.clone())))?;
             if found.rows.iter().any(|row| row.columns.contains_key("targets")) {
                 with_targets.push(file);
             }
             for row in found.rows {
                 let limit = config.max_position_embeddings;
-                asked.push(question(&row, tokenizer, how.max_tokens, limit, Way::Recipe)?);
+                asked.push(question(&row, tokenizer, how.max_tokens, limit, Way::File)?);
             }
         }
         let mut known = HashSet::new();
@@ -87,7 +87,7 @@ impl Observation {
                 prefix_free: PrefixFree::Warn,
                 max_length: config.max_position_embeddings,
                 model_limit: true,
-                way: Way::Recipe,
+                way: Way::File,
                 ..Options::default()
             };
             datasets::read(&with_targets, &options, tokenizer)?.examples

@@ -21,7 +21,7 @@ use burn::tensor::{DType, Device};
 use checkpoints::{AdapterConfig, Cache, Checkpoint, TargetModules};
 use datasets::{Dataset, Tokenizer};
 use faults::{Fault, Faults};
-use losses::{Auxiliary, AuxiliaryBuilder, Extent, Normalisation, Scope, Surroundings};
+use losses::{Auxiliary, AuxiliaryBuilder, Normalisation, Scope, Surroundings};
 
 use crate::allocation::returning_pages;
 use crate::embeddings;
@@ -149,17 +149,10 @@ impl Plan {
         }
         recipe.warnings.extend(rows::unmet(&recipe, &train, eval.as_ref()));
         recipe.warnings.extend(eval.as_ref().and_then(|eval| held_out::repeated(&recipe, &train, eval)));
-        let extent = Extent {
-            steps,
-            tokens: train.report.learned_tokens.saturating_mul(steps).div_ceil(steps_per_epoch.max(1)),
-            rows: train.report.examples.saturating_mul(steps).div_ceil(steps_per_epoch.max(1)),
-            untrained: matches!(recipe.model.backbone, Backbone::Init(_)).then_some(config.vocab_size),
-        };
         if steps > 0 {
-            recipe.warnings.extend(recipe.objective.remarks(&extent));
-            recipe.warnings.extend(recipe.auxiliaries.iter().flat_map(|auxiliary| (auxiliary.remarks)(&extent)));
+            let of_losses = advice::of_losses(&recipe, &config, &train.report, (steps, steps_per_epoch));
             let of_settings = advice::warnings(&recipe, config.hidden_size, steps, steps_per_epoch);
-            recipe.warnings.extend(of_settings);
+            recipe.warnings.extend(of_losses.into_iter().chain(of_settings));
         }
         recipe.warnings.extend(tokenizer.remarks().into_iter().chain(warning));
         let of_adapter = adaptation.warnings(&recipe, &config);
@@ -320,6 +313,7 @@ impl Plan {
                 },
                 schedule: self.schedule,
                 lora_plus_ratio: recipe.adapter.lora_plus_ratio(),
+                warm_start: recipe.warm_start,
                 terms: recipe.terms,
                 neftune_alpha: recipe.train.neftune_alpha,
             },

@@ -49,7 +49,9 @@ pub struct Recipe {
     pub data: Data,
     /// `[objective]`, built from its own keys.
     pub objective: Box<dyn Objective>,
-    /// What `[objective]` has beside them.
+    /// `objective.warm_start`: steps of nll before the objective begins.
+    pub warm_start: usize,
+    /// What `[objective]` has beside these.
     pub terms: Terms,
     /// `[[auxiliary]]`, in the order written.
     pub auxiliaries: Vec<AuxiliaryBuilder>,
@@ -125,10 +127,9 @@ fn read(name: &str, document: Document, registry: &Registry) -> Result<Recipe, F
     let adapter = in_table(&mut root, "adapter", |section| adapter::read(section, &model));
     let (data, eval_written) =
         in_table(&mut root, "data", |section| (data::read(section, &model), section.has("eval")));
-    let (objective, terms) = in_table(&mut root, "objective", |section| objective::read(section, registry)).unzip();
+    let (objective, beside) = in_table(&mut root, "objective", |section| objective::read(section, registry)).unzip();
     let auxiliaries = objective::read_auxiliaries(&mut root, registry);
-    let ratio = adapter.lora_plus_ratio();
-    let optimizer = in_table(&mut root, "optimizer", |section| optimization::read_optimizer(section, ratio));
+    let optimizer = in_table(&mut root, "optimizer", |section| optimization::read_optimizer(section, &adapter));
     let by_prompt = objective.as_ref().is_some_and(|objective| objective.normalisation() == Normalisation::Prompts);
     let (train, last_step) = in_table(&mut root, "train", |section| optimization::read_train(section, by_prompt));
     let schedule = in_table(&mut root, "schedule", |section| optimization::read_schedule(section, last_step));
@@ -171,13 +172,15 @@ fn read(name: &str, document: Document, registry: &Registry) -> Result<Recipe, F
         let fault = Fault::new("no objective is known").at(places.of("objective.kind"));
         fault.hint("this program was built without any")
     })?;
+    let (warm_start, terms) = beside.unwrap_or((0, Terms::NONE));
     Ok(Recipe {
         seed,
         model,
         adapter,
         data,
         objective,
-        terms: terms.unwrap_or(Terms::NONE),
+        warm_start,
+        terms,
         auxiliaries,
         optimizer,
         schedule,

@@ -33,15 +33,21 @@ pub(crate) fn is_of_tokenizer(name: &str) -> bool {
 /// # Errors
 /// The folder or a file cannot be read.
 pub fn files_beside(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, Fault> {
+    let mut found = files_of(folder, is_of_tokenizer)?;
+    found.sort();
+    Ok(found)
+}
+
+/// The files of a folder whose names are wanted.
+pub(crate) fn files_of(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Vec<u8>)>, Fault> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(|error| files::fault("read", folder, &error))? {
         let path = entry.map_err(|error| files::fault("read", folder, &error))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).filter(|name| is_of_tokenizer(name));
+        let name = path.file_name().and_then(|name| name.to_str()).filter(|name| wanted(name));
         if let Some(name) = name.filter(|_| path.is_file()) {
             found.push((name.to_owned(), files::read(&path)?));
         }
     }
-    found.sort();
     Ok(found)
 }
 

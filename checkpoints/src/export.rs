@@ -16,7 +16,7 @@ use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
 use crate::adapter::Adapter;
-use crate::beside::is_of_tokenizer;
+use crate::beside::{files_of, is_of_tokenizer};
 use crate::merge::{Update, convert};
 use crate::names::{HEAD_WEIGHT, is_embedding};
 use crate::tensor::float_size;
@@ -122,18 +122,6 @@ const CONFIG: &str = "config.json";
 
 /// Where transformers keeps the templates of a tokenizer that has several, but for the one that is taken by default.
 const FURTHER_TEMPLATES: &str = "additional_chat_templates";
-
-/// The files of a folder whose names are wanted.
-fn files_of(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Vec<u8>)>, Fault> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|error| files::fault("read", folder, &error))? {
-        let path = entry.map_err(|error| files::fault("read", folder, &error))?.path();
-        if let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| wanted(name)) {
-            found.push((name.to_owned(), files::read(&path)?));
-        }
-    }
-    Ok(found)
-}
 
 /// What is said of a base that is tied in words alone.
 const TWO_ENDS: &str = "the base's `config.json` says that its head is its embedding, and its weights are two: that of the \

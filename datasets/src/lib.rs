@@ -27,6 +27,7 @@ mod parquet;
 mod prompts;
 mod read;
 mod references;
+mod rename;
 mod report;
 mod row;
 mod samples;

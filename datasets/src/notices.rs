@@ -39,6 +39,8 @@ pub enum Oddity {
     Unread,
     /// A part of a learned turn, such as its thought, that is not in what is learned of it.
     Unlearned,
+    /// A part of a learned turn that the chat template writes outside of its marks.
+    Unmarked,
     /// A learned turn whose thought stands behind one that the chat template has closed.
     SecondThought,
     /// A learned turn that no token ends at which the model stops.
@@ -77,80 +79,79 @@ impl Notice {
 
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rows, of, what, way, .. } = self;
+        write!(f, "{} of {} rows {}", self.rows, self.of, self.words())
+    }
+}
+
+impl Notice {
+    /// What so many rows have or are, and the first of them.
+    fn words(&self) -> String {
+        let Self { what, way, .. } = self;
         let key = |key: &str| way.key(key);
         let place = place(&self.file, self.line, self.element);
         match self.oddity {
-            Oddity::Seam => write!(
-                f,
-                "{rows} of {of} rows have a prompt that alone is other tokens than before its answer, first {place}: it \
+            Oddity::Seam => format!(
+                "have a prompt that alone is other tokens than before its answer, first {place}: it \
                  ends inside a token of the whole, or in blanks that are split otherwise there, and a sampler, which has the \
                  prompt alone, begins from tokens that were not trained on; end the prompt with one line break, begin the \
                  answer with the blank between them, or use a chat template"
             ),
-            Oddity::CutTarget => write!(
-                f,
-                "{rows} of {of} rows have targets that lose their end token at {length}, first {place}: \
+            Oddity::CutTarget => format!(
+                "have targets that lose their end token at {length}, first {place}: \
                  the model does not learn to stop there; raise {length}, or set {}",
                 key("too_long = \"drop\""),
                 length = key("max_length"),
             ),
-            Oddity::Role => write!(
-                f,
-                "{rows} of {of} rows have a role that neither chats nor the chat template know, first `{what}` in {place}: \
+            Oddity::Role => format!(
+                "have a role that neither chats nor the chat template know, first `{what}` in {place}: \
                  the template writes it as it stands, and it is not learned; the usual ones are {}",
                 crate::row::listed(USUAL_ROLES.into_iter())
             ),
-            Oddity::Apart => write!(
-                f,
-                "{rows} of {of} rows are one example a turn of the assistant, first {place}: the chat template writes \
+            Oddity::Apart => format!(
+                "are one example a turn of the assistant, first {place}: the chat template writes \
                  the whole conversation otherwise than it opens its turns, and each is learned as it will be asked for"
             ),
-            Oddity::Unasked => write!(
-                f,
-                "{rows} of {of} rows begin with a turn of the assistant that is not learned, first {place}: the chat \
+            Oddity::Unasked => format!(
+                "begin with a turn of the assistant that is not learned, first {place}: the chat \
                  template cannot open it, as it needs a turn of the user before"
             ),
-            Oddity::Unread => write!(
-                f,
-                "{rows} of {of} rows have what the chat template does not write, first `{what}` in {place}: the model \
+            Oddity::Unread => format!(
+                "have what the chat template does not write, first `{what}` in {place}: the model \
                  never sees it; name a template that does with {}, or take it out",
                 key("chat_template")
             ),
-            Oddity::Unlearned => write!(
-                f,
-                "{rows} of {of} rows have a part of an answer that the chat template leaves out of it, first {what} in \
-                 {place}: it is not learned; set a switch that writes it with {}, name another template with {}, or take it out",
+            Oddity::Unlearned => format!(
+                "have a part of an answer that the chat template leaves out of it, first {what} in {place}: it is not \
+                 learned; set a switch that writes it with {}, name another template with {}, or take it out",
                 key("template_arguments"),
                 key("chat_template")
             ),
-            Oddity::SecondThought => write!(
-                f,
-                "{rows} of {of} rows have an answer that thinks behind a thought which the chat template has closed, first {what}, in \
+            Oddity::Unmarked => format!(
+                "have a part of an answer that the chat template writes and does not mark as generated, first {what} in \
+                 {place}: it is not learned; name a template with other marks with {}, or take it out",
+                key("chat_template")
+            ),
+            Oddity::SecondThought => format!(
+                "have an answer that thinks behind a thought which the chat template has closed, first {what}, in \
                  {place}: the model learns to think once more where it is told not to"
             ),
-            Oddity::Unended => write!(
-                f,
-                "{rows} of {of} rows have an answer that the chat template does not end with a token at which the model \
+            Oddity::Unended => format!(
+                "have an answer that the chat template does not end with a token at which the model \
                  stops, first `{what}` in {place}: the model does not learn to stop there; {} names one more",
                 key("end_of_turn")
             ),
-            Oddity::SpecialToken => write!(
-                f,
-                "{rows} of {of} rows spell out a special token, first `{what}` in {place}: it is read as that \
+            Oddity::SpecialToken => format!(
+                "spell out a special token, first `{what}` in {place}: it is read as that \
                  token and not as text; take it out unless the token is meant"
             ),
             Oddity::UnreadColumn => {
-                write!(f, "{rows} of {of} rows have what nothing reads, first {place}: {what}")?;
-                match way {
-                    Way::Recipe => write!(f, "; {} names what is left out on purpose", key("ignore")),
-                    // No flag leaves a column out.
-                    Way::Flags => Ok(()),
-                }
+                let left_out = format!("; {} names what is left out on purpose", key("ignore"));
+                // No flag leaves a column out, and nothing those of prompts.
+                let left_out = if *way == Way::Recipe { &left_out } else { "" };
+                format!("have what nothing reads, first {place}: {what}{left_out}")
             }
-            Oddity::Untemplated => write!(
-                f,
-                "{rows} of {of} rows are a question and an answer as plain text, first {place}, and the model has a chat \
+            Oddity::Untemplated => format!(
+                "are a question and an answer as plain text, first {place}, and the model has a chat \
                  template: asked through it, it has not seen them so; {what}"
             ),
         }

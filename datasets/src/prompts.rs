@@ -9,11 +9,11 @@ use crate::kinds::refuse_other_kinds;
 use crate::lines::{At, NumberedRow};
 use crate::notices::{Notice, Oddity};
 use crate::open::{rows, shown};
-use crate::read::check_rename;
+use crate::rename::check_rename;
 use crate::report::Report;
-use crate::row::{Names, Row};
+use crate::row::{Names, Row, is_nothing};
 use crate::shapes::asked::{Asked, QUESTIONS};
-use crate::shapes::messages::BESIDE;
+use crate::shapes::messages::{BESIDE, refuse_beside};
 use crate::shapes::{MESSAGE_KEYS, targets};
 use crate::tokenizer::Tokenizer;
 use crate::unread;
@@ -42,18 +42,43 @@ pub struct Prompts {
     at: Vec<At>,
 }
 
+impl PromptRow {
+    /// The question as the tokenizer's chat template takes it.
+    ///
+    /// # Errors
+    /// The template has no place for something that the row says, or reads under another name what stands in a column or a
+    /// field of a message.
+    pub fn fitted(&self, tokenizer: &Tokenizer, way: Way) -> Result<Asked, Fault> {
+        // A text under such a name goes along, as in samples with a `thinking` of their own.
+        let is_switch = |(column, value): &(&String, &Value)| {
+            !is_nothing(value) && !value.is_string() && unread::is_switch(column, tokenizer)
+        };
+        if let Some((column, _)) = self.columns.iter().find(is_switch) {
+            return Err(unread::switch(&format!("nothing reads `{column}` of a prompt"), column, way));
+        }
+        if let Asked::Conversation(conversation) = &self.asked {
+            let mut fields = conversation.messages.iter().flat_map(|message| message.fields.keys());
+            fields.try_for_each(|field| match unread::reads_field(field, tokenizer) {
+                true => Ok(()),
+                false => unread::refuse_field(field, way),
+            })?;
+        }
+        self.asked.clone().fitted(tokenizer, way)
+    }
+}
+
 /// The questions (`prompt`, `messages`, `conversations` or `request`) of a file of rows, or of the embedded data of that
-/// name; `rename` names columns as `data.rename` does. A row with `targets` is as many prompts as it has beginnings of
-/// answers, as in training. With `chat`, a plain prompt is the user's turn.
+/// name; `rename` names columns as `data.rename` does, and is given in `way`. A row with `targets` is as many prompts as it
+/// has beginnings of answers, as in training. With `chat`, a plain prompt is the user's turn.
 ///
 /// # Errors
 /// A file that is none of rows, cannot be read or has no rows, and every row without a question.
-pub fn read_prompts(path: &Path, rename: &[(String, String)], chat: bool) -> Result<Prompts, Faults> {
+pub fn read_prompts(path: &Path, rename: &[(String, String)], way: Way, chat: bool) -> Result<Prompts, Faults> {
     let name = shown(path);
     refuse_other_kinds(&[PathBuf::from(path)])?;
     let more = ["response", "targets"].into_iter().chain(MESSAGE_KEYS);
     check_rename(rename, "--rename", QUESTIONS.into_iter().chain(BESIDE).chain(more))?;
-    let names = Names { rename, ignore: &[], way: Way::Flags };
+    let names = Names { rename, ignore: &[], way };
     let mut faults = Causes::new();
     let mut prompts = Prompts { rows: Vec::new(), file: name.clone(), at: Vec::new() };
     for row in rows(&name, path, names, "cannot read the prompts")? {
@@ -103,6 +128,10 @@ fn prompts_of(numbered: &NumberedRow, names: Names<'_>, chat: bool, place: &Plac
     };
     unread::refuse_oddities(&numbered.oddities, &row, own)?;
     unread::refuse_of_prompt(&row)?;
+    if row.get("prompt").is_some_and(Value::is_string) && names.way == Way::Flags && !chat {
+        let hint = "put the question through the chat template with `--chat`, or write it as `messages`";
+        refuse_beside(&row, "a plain `prompt`", hint)?;
+    }
     let asked = if chat { Asked::of_chat(&row)? } else { Asked::of(&row)? };
     let found = if has_beginnings { targets::beginnings(&row)? } else { vec![""] };
     let mut columns = numbered.object.clone();

@@ -19,6 +19,7 @@ use crate::notices::Oddity;
 use crate::open::{self, Opening};
 use crate::options::{Options, TrainOn};
 use crate::outcome::{Outcome, Outcomes, outcomes};
+use crate::rename::{check_rename, refuse_names_of_chat};
 use crate::report::{Dropped, FileReport, Report};
 use crate::row::{Row, listed};
 use crate::shapes::intent;
@@ -153,29 +154,6 @@ pub fn read_text(name: &str, text: &str, options: &Options, tokenizer: &Tokenize
     reading.finish()
 }
 
-/// Refuses keys of `rename`, the recipe's or that of the command line, that no row has.
-pub(crate) fn check_rename(
-    rename: &[(String, String)],
-    name: &str,
-    known: impl Iterator<Item = &'static str> + Clone,
-) -> Result<(), Faults> {
-    let mut faults = Vec::new();
-    for (column, key) in rename {
-        if !known.clone().any(|known| known == key) {
-            let fault = Fault::new(format!("`{name}` gives `{column}` the unknown key `{key}`"));
-            faults.push(match nearest(key, known.clone()) {
-                Some(near) => fault.hint(format!("did you mean `{near}`?")),
-                None => fault.hint("write the file's column first: `question = \"prompt\"`"),
-            });
-        }
-        if rename.iter().filter(|(_, other)| other == key).count() > 1 {
-            let message = format!("`{name}` gives two columns the key `{key}`");
-            faults.push(Fault::new(message).hint("each key takes one column"));
-        }
-    }
-    Faults::check(faults)
-}
-
 struct Reading<'a> {
     options: &'a Options,
     context: Context<'a>,
@@ -217,6 +195,7 @@ impl<'a> Reading<'a> {
             if options.way == Way::Recipe { "data.rename" } else { "--rename" },
             known_keys(),
         )?;
+        refuse_names_of_chat(options)?;
         Ok(Self {
             options,
             context: Context { tokenizer, options, train_on: options.train_on },
@@ -420,8 +399,10 @@ impl<'a> Reading<'a> {
             })
         } else {
             let marks = self.context.tokenizer.template_marks_generation() && self.context.train_on != TrainOn::All;
+            let learned_until = last.learned.iter().rposition(|learned| *learned).map_or(0, |at| at + 1);
+            let stops_unlearned = last.ids.get(learned_until).is_some_and(|id| stops.contains(id));
             let key = match self.context.tokenizer.is_added(&ending) {
-                false if marks => {
+                is_added if marks && (stops_unlearned || !is_added) => {
                     "the end of a turn within the template's `{% generation %}` marks, of which alone is \
                      learned, in a template that "
                         .to_owned()

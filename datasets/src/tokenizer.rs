@@ -99,7 +99,8 @@ impl Tokenizer {
         }
         let files: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         if !files.iter().any(|(name, _)| file_name(name) == FILES[0]) {
-            return Err(missing_tokenizer(&folder.display().to_string()).into());
+            let is_sentencepiece = ["tokenizer.model", "spiece.model"].iter().any(|name| folder.join(name).is_file());
+            return Err(missing_tokenizer(&folder.display().to_string(), is_sentencepiece).into());
         }
         Self::from_texts(&files)
     }
@@ -110,7 +111,7 @@ impl Tokenizer {
     /// As [`Tokenizer::load`].
     pub fn from_texts(files: &[(&str, &str)]) -> Result<Self, Faults> {
         let find = |wanted: &str| files.iter().find(|(name, _)| file_name(name) == wanted).copied();
-        let (name, text) = find("tokenizer.json").ok_or_else(|| missing_tokenizer("the files in memory"))?;
+        let (name, text) = find("tokenizer.json").ok_or_else(|| missing_tokenizer("the files in memory", false))?;
         refuse_pointer(name, text.as_bytes())?;
         let mut inner = foreign::read(name, text)?;
         let fingerprint = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -355,10 +356,14 @@ fn file_name(name: &str) -> &str {
     name.rsplit(['/', '\\']).next().unwrap_or(name)
 }
 
-fn missing_tokenizer(place: &str) -> Fault {
-    Fault::new("`tokenizer.json` is missing").at(Place::file(place)).hint(
-        "a folder with only `tokenizer.model` gets one from transformers: `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`",
-    )
+fn missing_tokenizer(place: &str, is_sentencepiece: bool) -> Fault {
+    Fault::new("`tokenizer.json` is missing").at(Place::file(place)).hint(match is_sentencepiece {
+        true => "transformers makes one of `tokenizer.model`: `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`",
+        false => {
+            "transformers writes it where it knows the model's tokenizer, `AutoTokenizer.from_pretrained(NAME).save_pretrained(DIR)`; \
+             a model without one takes that of the model it was made of"
+        }
+    })
 }
 
 /// One more than the largest id.

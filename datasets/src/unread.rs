@@ -18,7 +18,7 @@ use crate::way::Way;
 const FIELDS: [&str; 4] = ["tool_calls", "reasoning_content", "thinking", "training"];
 
 /// Other people's names for keys of a shape.
-const SYNONYMS: [(&str, &str); 14] = [
+const SYNONYMS: [(&str, &str); 17] = [
     ("inputs", "input"),
     ("query", "input"),
     ("question", "input"),
@@ -29,6 +29,9 @@ const SYNONYMS: [(&str, &str); 14] = [
     ("functions", "tools"),
     ("docs", "documents"),
     ("contexts", "documents"),
+    ("template_arguments", "chat_template_kwargs"),
+    ("template_kwargs", "chat_template_kwargs"),
+    ("chat_template_args", "chat_template_kwargs"),
     ("weight", "weights"),
     ("probs", "weights"),
     ("probabilities", "weights"),
@@ -56,14 +59,10 @@ pub(crate) fn refuse_columns(
         let synonym = SYNONYMS.iter().find(|(name, key)| *name == column && means(key)).map(|(_, key)| *key);
         let near = || shape.keys().find(|key| means(key) && is_near(column, key));
         if let Some(key) = synonym.or_else(near) {
-            return refused(format!("is it `{key}`? then set {}", way.rename([(column, key)])));
+            return refused(format!("is it `{key}`? {}", way.meant(column, key)));
         }
-        let is_known = SWITCHES.contains(&column) || column == "reasoning_effort";
-        let is_switch = is_known && tokenizer.template_reads_variable(column);
-        if is_switch && shape.reads("chat_template_kwargs", options) {
-            return refused(format!(
-                "it is a switch of the chat template: write `\"chat_template_kwargs\": {{\"{column}\": ..}}`"
-            ));
+        if is_switch(column, tokenizer) && shape.reads("chat_template_kwargs", options) {
+            return Err(switch(&format!("nothing reads `{column}` of rows of `{}`", shape.word), column, way));
         }
         if is_distribution(value, row.get("targets").filter(|_| shape.format == Format::Targets)) {
             return refused(match row.has("weights") {
@@ -74,7 +73,7 @@ pub(crate) fn refuse_columns(
                 false if are_logarithms(value) => {
                     "these are logarithms: `weights` takes what they are logarithms of, `exp` of each".into()
                 }
-                false => format!("is it `weights`? then set {}", way.rename([(column, "weights")])),
+                false => format!("is it `weights`? {}", way.meant(column, "weights")),
             });
         }
         if let Some(hint) = meaning(column, value, shape, way) {
@@ -82,6 +81,21 @@ pub(crate) fn refuse_columns(
         }
     }
     Ok(())
+}
+
+/// Further switches of templates, which no answer's text hangs on.
+const FURTHER_SWITCHES: [&str; 6] =
+    ["reasoning_effort", "thinking_budget", "builtin_tools", "custom_tools", "tools_in_user_message", "date_string"];
+
+/// True for a column that the chat template reads as a variable.
+pub(crate) fn is_switch(column: &str, tokenizer: &Tokenizer) -> bool {
+    (SWITCHES.contains(&column) || FURTHER_SWITCHES.contains(&column)) && tokenizer.template_reads_variable(column)
+}
+
+/// The fault of a switch that stands as a column.
+pub(crate) fn switch(message: &str, column: &str, way: Way) -> Fault {
+    let hint = format!("it is a switch of the chat template: write `\"chat_template_kwargs\": {{\"{column}\": ..}}`");
+    Fault::new(message).hint(left_out(&hint, column, way))
 }
 
 /// True for a number for each target, be it in a list or by name: what a distribution looks like.
@@ -139,6 +153,9 @@ fn meaning(column: &str, value: &Value, shape: &Shape, way: Way) -> Option<Strin
     {
         return told("preferences are not trained on: take the rows whose answers are bad out");
     }
+    if opens_otherwise(column, value) {
+        return told("what is learned of a conversation does not hang on how it is opened");
+    }
     if column == "tool_choice" && shape.reads("messages", &Options::default()) {
         return told("a chat template is not given it: write what is to be called into the turns");
     }
@@ -175,6 +192,15 @@ fn meaning(column: &str, value: &Value, shape: &Shape, way: Way) -> Option<Strin
     None
 }
 
+/// True for what other programs are told of the turn that an answer stands in, where it is not what is done here.
+fn opens_otherwise(column: &str, value: &Value) -> bool {
+    match column {
+        "add_generation_prompt" => flag(value) == Some(false),
+        "continue_final_message" => flag(value) == Some(true),
+        _ => false,
+    }
+}
+
 /// Refuses a row of prompts with a column without which its question is another.
 pub(crate) fn refuse_of_prompt(row: &Row<'_>) -> Result<(), Fault> {
     for (column, value) in row.filled().filter(|(column, _)| row.names().key_of(column) == Some(column)) {
@@ -182,7 +208,14 @@ pub(crate) fn refuse_of_prompt(row: &Row<'_>) -> Result<(), Fault> {
         let near = || BESIDE.into_iter().find(|key| column != *key && is_near(column, key));
         let is_switch = SWITCHES.contains(&column) && value.is_boolean() || column == "reasoning_effort";
         let hint = match synonym.or_else(near).filter(|key| !row.has(key)) {
-            Some(key) => format!("is it `{key}`? then set {}", row.names().way.rename([(column, key)])),
+            Some(key) => format!("is it `{key}`? {}", row.names().way.meant(column, key)),
+            None if opens_otherwise(column, value) => "the assistant's turn is opened for each".into(),
+            None if column == "tool_choice" => {
+                "a chat template is not given it: write what is to be called into the turns".into()
+            }
+            None if column == "chat_template" => {
+                "a template is a file of its own: ".to_owned() + &row.names().way.key("chat_template")
+            }
             None if is_switch => {
                 format!("it is a switch of chat templates: write `\"chat_template_kwargs\": {{\"{column}\": ..}}`")
             }
@@ -224,21 +257,22 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// Refuses a misspelt field of a message, which the template would not find, and what is said of a whole row.
 pub(crate) fn refuse_fields(row: &Row<'_>, tokenizer: &Tokenizer) -> Result<(), Fault> {
-    for (_, field) in fields_unread(row, tokenizer) {
-        if BESIDE.contains(&field) || field == "functions" {
-            let fault = Fault::new(format!("nothing reads `{field}` of a message"));
-            let column = if field == "functions" { "tools" } else { field };
-            let hint = format!("write it beside the messages, as the row's `{column}`");
-            return Err(fault.hint(left_out(&hint, field, row.names().way)));
-        }
-        let near = FIELDS.into_iter().chain(LEARNED.map(|(name, _)| name)).find(|known| is_near(field, known));
-        if let Some(near) = near {
-            let fault = Fault::new(format!("nothing reads `{field}` of a message"));
-            let hint = format!("did you mean `{near}`? then give it that name");
-            return Err(fault.hint(left_out(&hint, field, row.names().way)));
-        }
+    fields_unread(row, tokenizer).into_iter().try_for_each(|(_, field)| refuse_field(field, row.names().way))
+}
+
+/// Refuses a field of a message, which no template reads, where it is misspelt or said of a whole row.
+pub(crate) fn refuse_field(field: &str, way: Way) -> Result<(), Fault> {
+    let fault = |hint: String| {
+        Err(Fault::new(format!("nothing reads `{field}` of a message")).hint(left_out(&hint, field, way)))
+    };
+    if BESIDE.contains(&field) || field == "functions" {
+        let column = if field == "functions" { "tools" } else { field };
+        return fault(format!("write it beside the messages, as the row's `{column}`"));
     }
-    Ok(())
+    match FIELDS.into_iter().chain(LEARNED.map(|(name, _)| name)).find(|known| is_near(field, known)) {
+        Some(near) => fault(format!("did you mean `{near}`? then give it that name")),
+        None => Ok(()),
+    }
 }
 
 /// The columns, and as `messages[].name` the fields of messages, that nothing reads; each once.
@@ -271,18 +305,19 @@ fn fields_unread<'a>(row: &Row<'a>, tokenizer: &Tokenizer) -> Vec<(&'static str,
     let mut found = Vec::new();
     for (key, turn) in turns_in(row) {
         let own = [message::key_in(turn, "role", &ROLE, names), message::key_in(turn, "content", &CONTENT, names)];
-        let is_read = |field: &str| {
-            own.contains(&field)
-                || LEARNED.iter().any(|(name, _)| *name == field)
-                || THOUGHTS.contains(&field)
-                || field == "tool_calls"
-                || names.ignores(field)
-                || tokenizer.template_reads_field(field)
-        };
+        let is_read = |field: &str| own.contains(&field) || names.ignores(field) || reads_field(field, tokenizer);
         let filled = turn.iter().filter(|(_, value)| !is_nothing(value)).map(|(field, _)| field.as_str());
         found.extend(filled.filter(|field| !is_read(field)).map(|field| (key, field)));
     }
     found
+}
+
+/// True for a field of a message that has a meaning here or in the chat template.
+pub(crate) fn reads_field(field: &str, tokenizer: &Tokenizer) -> bool {
+    LEARNED.iter().any(|(name, _)| *name == field)
+        || THOUGHTS.contains(&field)
+        || field == "tool_calls"
+        || tokenizer.template_reads_field(field)
 }
 
 /// Refuses what JSON cannot say where it is read.

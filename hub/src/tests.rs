@@ -69,6 +69,18 @@ impl Bench {
         self.hub.model_folder("org/model", None, &|_| (), &|_| Ok(()))
     }
 
+    /// The model's folder, and what was noticed on the way.
+    fn get_with_notices(&self) -> (PathBuf, String) {
+        let notices = RefCell::new(String::new());
+        let listen = |progress: Progress<'_>| {
+            if let Progress::Notice { text } = progress {
+                notices.borrow_mut().push_str(text);
+            }
+        };
+        let folder = self.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap();
+        (folder, notices.into_inner())
+    }
+
     fn fault(&self) -> Fault {
         let fault = self.get().unwrap_err();
         assert!(fault.hint.is_some(), "{fault}");

@@ -11,7 +11,7 @@ mod sentences;
 mod terms;
 
 pub use auxiliary::{Auxiliary, HeldOut, HiddenBatch, Parameter, Row};
-pub use objective::{Column, Extent, Normalisation, Objective, Scope, Statistics, Tokens};
+pub use objective::{Column, Extent, Nll, Normalisation, Objective, Scope, Statistics, Tokens};
 pub use registry::{
     AuxiliaryBuilder, AuxiliaryKind, Build, Held, ObjectiveKind, Registry, Remarks, Surroundings, Widths,
 };

@@ -42,7 +42,7 @@ pub use gold::GOLD;
 pub use intent::INTENT;
 pub use lambda_pr::LAMBDA_PR;
 pub use mixce::MIXCE;
-pub use nll::NLL;
+pub use nll::{NLL, Nll};
 pub use proximal::PROXIMAL;
 pub use tailr::TAILR;
 pub use tofu::TOFU;

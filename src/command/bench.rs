@@ -12,7 +12,7 @@ use burn::tensor::{DType, Device};
 use checkpoints::Weights;
 use clap::{Args, ValueEnum};
 use datasets::{Example, Part};
-use faults::{Fault, Faults, Section};
+use faults::{Fault, Faults};
 use kernels::Quantisation;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -403,19 +403,18 @@ fn measure(arguments: &Arguments, trainee: &mut Trainee, recompute: Recompute) -
     let examples = random_rows(arguments, trainee.decoder.config.vocab_size);
     let indices: Vec<usize> = (0..examples.len()).collect();
     let batch = Batch::new(&examples, &indices, 1);
-    let registry = losses::Registry::default();
-    let nll = registry.objectives.iter().find(|kind| kind.name == "nll").expect("the plain nll is always listed");
-    let mut objective = (nll.build)(&mut Section::probe());
     let settings = StepSettings {
         seed: 17,
         recompute,
         optimizer: AdamW { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) },
         schedule: Schedule::new(Kind::Constant, 2e-4, 0, arguments.steps + 1),
         lora_plus_ratio: None,
+        warm_start: 0,
         terms: losses::Terms::NONE,
         neftune_alpha: None,
     };
-    let mut trainer = Trainer::new(trainee, objective.as_mut(), settings);
+    let mut objective = losses::Nll;
+    let mut trainer = Trainer::new(trainee, &mut objective, settings);
     let mut seconds = Vec::with_capacity(arguments.steps);
     let mut processor = Vec::with_capacity(arguments.steps);
     for step in 1..=arguments.steps + 1 {

@@ -148,7 +148,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     }
     let mut faults = Causes::new();
     for row in &mut asked {
-        match row.asked.clone().fitted(&model.tokenizer, Way::Flags) {
+        match row.fitted(&model.tokenizer, Way::Flags) {
             Ok(fitted) => row.asked = fitted,
             Err(fault) => faults.push(Fault { place: row.place.clone(), ..fault }),
         }
@@ -253,7 +253,7 @@ fn asked(arguments: &Arguments) -> Result<(Vec<PromptRow>, Option<Prompts>), Fau
     let row = |text| PromptRow { asked: turn(text), beginning: String::new(), columns: Map::new(), place: None };
     let mut rows: Vec<PromptRow> = typed.into_iter().map(row).collect();
     let file = match &arguments.prompts {
-        Some(file) => Some(read_prompts(file, &arguments.rename, arguments.chat)?),
+        Some(file) => Some(read_prompts(file, &arguments.rename, Way::Flags, arguments.chat)?),
         None => None,
     };
     rows.extend(file.iter().flat_map(|file| file.rows.iter().cloned()));

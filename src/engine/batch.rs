@@ -176,22 +176,7 @@ fn token(id: u32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datasets::Part;
-
-    fn example(ids: &[u32], learned_from: usize) -> Example {
-        Example {
-            ids: ids.to_vec(),
-            parts: vec![Part::Response; ids.len()],
-            learned: (0..ids.len()).map(|i| i >= learned_from && i > 0).collect(),
-            weight: 1.0,
-            number: None,
-            alone: None,
-            group: 0,
-            file: "rows".into(),
-            line: 1,
-            element: None,
-        }
-    }
+    use crate::engine::fixtures::example;
 
     #[test]
     fn a_learned_token_is_predicted_by_the_hidden_state_before_it() {

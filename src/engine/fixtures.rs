@@ -5,6 +5,7 @@ use std::path::Path;
 use backbone::{Decoder, ModelFiles, Quantise, Source};
 use burn::tensor::{DType, Device};
 use checkpoints::Adapter;
+use datasets::{Example, Part};
 
 use super::backward::Recompute;
 use super::optimizer::AdamW;
@@ -20,8 +21,25 @@ pub const SETTINGS: StepSettings = StepSettings {
     schedule: Schedule::new(Kind::Constant, 1e-3, 0, 1),
     lora_plus_ratio: None,
     terms: losses::Terms::NONE,
+    warm_start: 0,
     neftune_alpha: None,
 };
+
+/// A row of which the tokens from `learned_from` on are learned.
+pub fn example(ids: &[u32], learned_from: usize) -> Example {
+    Example {
+        ids: ids.to_vec(),
+        parts: vec![Part::Response; ids.len()],
+        learned: (0..ids.len()).map(|token| token >= learned_from && token > 0).collect(),
+        weight: 1.0,
+        number: None,
+        alone: None,
+        group: 0,
+        file: "rows".into(),
+        line: 1,
+        element: None,
+    }
+}
 
 /// A decoder of `tests/fixtures`.
 #[derive(Debug, Clone)]

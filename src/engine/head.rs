@@ -67,8 +67,8 @@ pub fn loss_and_gradients(
                 objective.weights(&tokens)
             }
         };
-        let factors = of_tokens(learned, &device, |token| token.weight as f32).mul_scalar(bonus);
-        let entropy_bonus = asked.entropy_bonus.then_some(factors);
+        let factors = || of_tokens(learned, &device, |token| token.weight as f32).mul_scalar(bonus);
+        let entropy_bonus = asked.entropy_bonus.then(factors);
         let loss = chunk.loss.as_ref().unwrap_or(&chunk.nll).clone();
         let beside = entropy_bonus.clone().map(|factors| (factors * chunk.entropy.clone()).neg());
         let seen = Added { loss, beside, nll: chunk.nll.clone(), entropy: chunk.entropy.clone() };

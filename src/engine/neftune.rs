@@ -33,29 +33,13 @@ fn values(batch: &Batch, hidden_size: usize, alpha: f64, seed: u64) -> Vec<f32> 
 
 #[cfg(test)]
 mod tests {
-    use datasets::{Example, Part};
-
     use super::*;
-
-    fn example(length: usize) -> Example {
-        Example {
-            ids: vec![7; length],
-            parts: vec![Part::Response; length],
-            learned: (0..length).map(|place| place > 0).collect(),
-            weight: 1.0,
-            number: None,
-            alone: None,
-            group: 0,
-            file: "rows".into(),
-            line: 1,
-            element: None,
-        }
-    }
+    use crate::engine::fixtures::example;
 
     #[test]
     fn the_noise_of_a_row_has_one_length_and_its_padding_none() {
         let (hidden_size, alpha) = (64, 5.0);
-        let rows = [example(40), example(160)];
+        let rows = [example(&[7; 40], 1), example(&[7; 160], 1)];
         let batch = Batch::new(&rows, &[0, 1], 8);
         let values = values(&batch, hidden_size, alpha, 3);
         for (row, length) in [40, 160].into_iter().enumerate() {

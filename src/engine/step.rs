@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 use checkpoints::StoredTensor;
 use faults::Fault;
-use losses::{Normalisation, Objective, Terms};
+use losses::{Nll, Normalisation, Objective, Terms};
 
 use super::backward::{MicroStep, Recompute, StepScale, StepSums, micro_batch};
 use super::batch::Batch;
@@ -33,6 +33,8 @@ pub struct StepSettings {
     pub schedule: Schedule,
     /// The learning rate of every `B` of an adapter as a multiple of that of all else.
     pub lora_plus_ratio: Option<f64>,
+    /// The first steps, which minimise the nll in place of the objective.
+    pub warm_start: usize,
     /// What stands beside the objective's weighted nll.
     pub terms: Terms,
     /// The size of the noise on the embeddings.
@@ -124,6 +126,7 @@ impl<'a> Trainer<'a> {
     pub fn step(&mut self, step: usize, batches: &[Batch]) -> Result<StepNumbers, Fault> {
         let StepGradient { gradient, totals, auxiliary_losses, scale } = self.gradient(step, batches);
         let (learning_rate, norm) = self.update(step, gradient, &totals.loss(), scale.objective > 0.0)?;
+        let diagnostics = if self.is_warm_start(step) { Vec::new() } else { self.objective.diagnostics() };
         let count = |tokens: fn(&Batch) -> usize| batches.iter().map(tokens).sum();
         let of_auxiliary = self.trainee.auxiliaries.iter_mut();
         Ok(StepNumbers {
@@ -133,12 +136,16 @@ impl<'a> Trainer<'a> {
             totals,
             auxiliary_losses,
             scale,
-            diagnostics: self.objective.diagnostics(),
+            diagnostics,
             auxiliary_diagnostics: of_auxiliary.map(|loss| (loss.name().into(), loss.diagnostics())).collect(),
             tokens: count(Batch::tokens),
             tokens_real: count(Batch::tokens_real),
             tokens_loss: count(Batch::tokens_learned),
         })
+    }
+
+    fn is_warm_start(&self, step: usize) -> bool {
+        step <= self.settings.warm_start
     }
 
     /// Forward and backward: the gradient of a step, summed over its micro-batches.
@@ -149,13 +156,15 @@ impl<'a> Trainer<'a> {
             totals: Totals::zeros(self.trainee.decoder.device()),
             auxiliaries: vec![None; self.trainee.auxiliaries.len()],
         };
+        let mut nll = Nll;
+        let objective: &mut dyn Objective = if self.is_warm_start(step) { &mut nll } else { self.objective };
         let seed = self.settings.seed;
         let step_seed = backbone::random::key(seed, &["step", &step.to_string()]);
         for (index, batch) in batches.iter().enumerate() {
             let seed = backbone::random::key(seed, &["micro-batch", &step.to_string(), &index.to_string()]);
             let StepSettings { terms, neftune_alpha, .. } = self.settings;
             let of = MicroStep { step, seed, step_seed, scale: scale.clone(), terms, neftune_alpha };
-            micro_batch(self.trainee, self.objective, batch, &of, self.settings.recompute, &mut sums);
+            micro_batch(self.trainee, objective, batch, &of, self.settings.recompute, &mut sums);
         }
         let StepSums { gradients, totals, auxiliaries } = sums;
         StepGradient { gradient: gradients.flatten(), totals, auxiliary_losses: auxiliaries, scale }

@@ -100,7 +100,6 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use backbone::values;
-    use datasets::Part;
     use faults::{Document, Section};
     use losses::Surroundings;
 
@@ -113,18 +112,7 @@ mod tests {
     use crate::engine::trainee::Trainee;
 
     fn example(ids: &[u32], weight: f64) -> Example {
-        Example {
-            ids: ids.to_vec(),
-            parts: vec![Part::Response; ids.len()],
-            learned: (0..ids.len()).map(|token| token >= 2).collect(),
-            weight,
-            number: None,
-            alone: None,
-            group: 0,
-            file: "rows".into(),
-            line: 1,
-            element: None,
-        }
+        Example { weight, ..fixtures::example(ids, 2) }
     }
 
     #[test]
@@ -150,7 +138,7 @@ mod tests {
         let prompt: Vec<u32> = vec![1, 7, 4, 13, 7, 9, 9, 27, 14];
         let row = |(ending, weight): (&&[u32], f64)| {
             let ids = [prompt.as_slice(), ending].concat();
-            Example { learned: (0..ids.len()).map(|token| token >= prompt.len()).collect(), ..example(&ids, weight) }
+            Example { weight, ..fixtures::example(&ids, prompt.len()) }
         };
         endings.iter().zip(weights).map(row).collect()
     }

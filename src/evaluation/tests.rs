@@ -1,6 +1,5 @@
 //! Every number against a full softmax by brute force.
 
-use datasets::Part;
 use metrics::curve::{Curve, LAMBDAS};
 use metrics::{Exact, Outcome, Registry};
 
@@ -8,18 +7,7 @@ use super::*;
 use crate::engine::fixtures;
 
 fn example(ids: &[u32], prompt: usize, weight: f64) -> Example {
-    Example {
-        ids: ids.to_vec(),
-        parts: vec![Part::Response; ids.len()],
-        learned: (0..ids.len()).map(|token| token >= prompt).collect(),
-        weight,
-        number: None,
-        alone: None,
-        group: 0,
-        file: "rows".into(),
-        line: 1,
-        element: None,
-    }
+    Example { weight, ..fixtures::example(ids, prompt) }
 }
 
 /// `softmax(z / T)` after each token of a row by itself, `[position][token]`.

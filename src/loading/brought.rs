@@ -161,11 +161,17 @@ impl Overlay<'_> {
         let Some((_, template)) = self.files.iter().find(|(name, _)| name == TEMPLATE) else { return };
         let other = template_of_settings(&self.files).is_some_and(|text| text.as_bytes() != template.as_slice());
         let settings = self.files.iter_mut().find(|(name, _)| name == SETTINGS).filter(|_| other);
-        if let Some((_, bytes)) = settings
-            && let Some(mut keys) = object(bytes)
-        {
-            keys.shift_remove("chat_template");
-            *bytes = serde_json::to_vec_pretty(&keys).expect("a JSON object can be written");
+        let Some((_, bytes)) = settings else { return };
+        let Some(mut keys) = object(bytes) else { return };
+        let gone = keys.shift_remove("chat_template");
+        *bytes = serde_json::to_vec_pretty(&keys).expect("a JSON object can be written");
+        let names = gone.iter().filter_map(Value::as_array).flatten().filter_map(|entry| entry["name"].as_str());
+        let others: Vec<String> = names.filter(|name| *name != "default").map(|name| format!("`{name}`")).collect();
+        if !others.is_empty() {
+            let others = some(&others);
+            self.warn(&format!(
+                "the adapter has a chat template of its own: of the base's named ones {others} are left out"
+            ));
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::ops::RangeInclusive;
 
+use backbone::Config;
+use datasets::Report;
 use faults::Fault;
+use losses::Extent;
 
 use crate::recipe::{Adapter, Backbone, Duration, Recipe, Start};
 
@@ -31,6 +34,29 @@ const ALPHA: f64 = 32.0;
 
 /// Passes over the same rows, where a number of steps was asked for, that nobody means.
 const MANY_PASSES: usize = 10;
+
+/// What the objective and the auxiliary losses say of a run of so many steps over these rows, of which `steps.1` take each once.
+pub(super) fn of_losses(recipe: &Recipe, config: &Config, rows: &Report, steps: (usize, usize)) -> Vec<String> {
+    let (steps, steps_per_epoch) = steps;
+    let in_all = |of_epoch: usize, steps: usize| of_epoch.saturating_mul(steps).div_ceil(steps_per_epoch.max(1));
+    let is_new = matches!(recipe.model.backbone, Backbone::Init(_));
+    let extent = |steps: usize, is_new: bool| Extent {
+        steps,
+        tokens: in_all(rows.learned_tokens, steps),
+        rows: in_all(rows.examples, steps),
+        untrained: is_new.then_some(config.vocab_size),
+    };
+    let mut said = match steps.saturating_sub(recipe.warm_start) {
+        0 => {
+            let never = "the objective never begins, and all is learned by nll";
+            vec![format!("`objective.warm_start` is as long as the run: {never}")]
+        }
+        left => recipe.objective.remarks(&extent(left, is_new && left == steps)),
+    };
+    let whole = extent(steps, is_new);
+    said.extend(recipe.auxiliaries.iter().flat_map(|auxiliary| (auxiliary.remarks)(&whole)));
+    said
+}
 
 /// What is to be said of the recipe on a model of this width, a sentence with a hint each.
 pub(super) fn warnings(recipe: &Recipe, hidden_size: usize, steps: usize, steps_per_epoch: usize) -> Vec<String> {

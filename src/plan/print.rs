@@ -172,6 +172,9 @@ impl fmt::Display for Plan {
             line(if index == 0 { "floor" } else { "" }, floor.clone())?;
         }
         line("steps", self.steps_line(!floors.is_empty()))?;
+        if let Some(alpha) = self.recipe.train.neftune_alpha {
+            line("noise", format!("on the embeddings of each row in training, NEFTune with alpha {alpha}"))?;
+        }
         line("rate", self.rate_line())?;
         line("memory", self.memory_line())?;
         line("time", self.time_line())?;

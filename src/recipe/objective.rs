@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use faults::{Section, nearest};
-use losses::{AuxiliaryBuilder, Objective, Registry, Terms};
+use losses::{AuxiliaryBuilder, Normalisation, Objective, Registry, Terms};
 
-pub(super) fn read(section: &mut Section, registry: &Registry) -> Option<(Box<dyn Objective>, Terms)> {
+const WARM_START: &str = "warm_start";
+
+/// The objective, and beside it the steps of its warm start and the terms.
+pub(super) fn read(section: &mut Section, registry: &Registry) -> Option<(Box<dyn Objective>, (usize, Terms))> {
     let names: Vec<&str> = registry.objectives.iter().map(|kind| kind.name).collect();
     // A kind that cannot be read is one fault: the other keys may be those of the kind that was meant.
     let unread = if section.has("kind") { "" } else { "nll" };
@@ -23,8 +26,20 @@ pub(super) fn read(section: &mut Section, registry: &Registry) -> Option<(Box<dy
     };
     let objective = (kind.build)(section);
     let terms = Terms::read(section, &*objective);
+    let warm_start = read_warm_start(section, &*objective);
     name_owners(section, &owners);
-    Some((objective, terms))
+    Some((objective, (warm_start, terms)))
+}
+
+fn read_warm_start(section: &mut Section, objective: &dyn Objective) -> usize {
+    let steps = section.optional(WARM_START).unwrap_or(0);
+    let message =
+        format!("`{}` is learned from the first step on: nll counts tokens and not prompts", objective.name());
+    let possible = steps == 0 || objective.normalisation() == Normalisation::Tokens;
+    section.check(WARM_START, possible, message, format!("leave `{}` out", section.full(WARM_START)));
+    let message = format!("`{}` has no effect: `nll` is what it would begin with", section.full(WARM_START));
+    section.warn(WARM_START, steps == 0 || objective.name() != "nll", message, "name the objective that is to follow");
+    steps
 }
 
 pub(super) fn read_auxiliaries(root: &mut Section, registry: &Registry) -> Vec<AuxiliaryBuilder> {
@@ -78,7 +93,7 @@ fn name_owners(section: &mut Section, owners: &BTreeMap<String, String>) {
 
 /// Files one fault for the word, and none for the keys that the meant kind would have known.
 fn unknown_kind(section: &mut Section, word: &str, names: &[&str], owners: &BTreeMap<String, String>) {
-    for key in owners.keys().map(String::as_str).chain(Terms::KEYS) {
+    for key in owners.keys().map(String::as_str).chain(Terms::KEYS).chain([WARM_START]) {
         section.skip(key);
     }
     if word.is_empty() {

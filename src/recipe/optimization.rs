@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use faults::{FromToml, Place, Section, Shape};
 
-use super::positive;
+use super::{Adapter, positive};
 use crate::engine::backward::Recompute;
 use crate::engine::schedule::Kind;
 
@@ -99,7 +99,7 @@ pub enum Duration {
 const LARGEST_RATE: f64 = 1e30;
 
 /// `lora_plus_ratio` is how many times the learning rate some of the weights have.
-pub(super) fn read_optimizer(section: &mut Section, lora_plus_ratio: Option<f64>) -> Optimizer {
+pub(super) fn read_optimizer(section: &mut Section, adapter: &Adapter) -> Optimizer {
     section.choice("kind", &[("adamw", ())], "adamw");
     let learning_rate = section.value("learning_rate", 2e-4);
     let usable = learning_rate.is_finite() && learning_rate > 0.0;
@@ -107,7 +107,7 @@ pub(super) fn read_optimizer(section: &mut Section, lora_plus_ratio: Option<f64>
     let hint = "above 0; 1e-4 to 5e-4 is usual for an adapter";
     section.check("learning_rate", usable, message, hint);
     section.check_single("learning_rate", learning_rate, hint);
-    if let Some(ratio) = lora_plus_ratio {
+    if let Some(ratio) = adapter.lora_plus_ratio() {
         let rate = learning_rate * ratio;
         let alone = |value: f64| (value as f32).is_normal();
         section.check(

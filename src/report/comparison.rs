@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use datasets::{Asked, read_prompts};
+use datasets::{Asked, Way, read_prompts};
 use faults::{Fault, Place};
 use pages::grid::{Grid, value_text};
 use pages::read::{self, Point, Run, Trouble};
@@ -285,7 +285,7 @@ fn add_targets<'a>(
             continue;
         }
         // Rows without a question have no targets either.
-        let rows = read_prompts(&path, &[], false).map(|prompts| prompts.rows).unwrap_or_default();
+        let rows = read_prompts(&path, &[], Way::File, false).map(|prompts| prompts.rows).unwrap_or_default();
         for row in rows.iter().filter(|row| row.beginning.is_empty()) {
             let asked = match &row.asked {
                 Asked::Text(text) => text.clone(),

@@ -15,10 +15,10 @@ pub fn question(
     way: Way,
 ) -> Result<(String, Vec<u32>), Fault> {
     let setting = match way {
-        Way::Recipe => "eval.max_tokens",
+        Way::Recipe | Way::File => "eval.max_tokens",
         Way::Flags => "--max-tokens",
     };
-    let found = row.asked.clone().fitted(tokenizer, way).and_then(|asked| {
+    let found = row.fitted(tokenizer, way).and_then(|asked| {
         let (text, special) = asked.text_with(&row.beginning, tokenizer, way)?;
         let ids = tokenizer.encode_beginning(&text, special)?;
         check_room(&ids, max_tokens, limit, setting)?;

@@ -9,7 +9,7 @@ use trainer::recipe::parse;
 use crate::support::Workplace;
 
 /// A base that every key of the list has an effect on, and for each key another value.
-const ALTERNATIVES: [(&str, &str); 47] = [
+const ALTERNATIVES: [(&str, &str); 48] = [
     ("seed", "seed=4"),
     ("model.path", "model.path=model"),
     ("model.dtype", "model.dtype=bf16"),
@@ -39,6 +39,7 @@ const ALTERNATIVES: [(&str, &str); 47] = [
         "data.format=auto --set data.max_length=60 --set data.chat={user=\"prompt\",assistant=\"completion\"}",
     ),
     ("objective.kind", "objective.kind=cdiv"),
+    ("objective.warm_start", "objective={kind=\"cdiv\",warm_start=2}"),
     ("objective.label_smoothing", "objective.label_smoothing=0.1"),
     ("objective.entropy_bonus", "objective.entropy_bonus=0.1"),
     ("auxiliary", "auxiliary=[{kind=\"mtp\"}]"),
@@ -149,7 +150,7 @@ fn every_key_that_is_read_is_listed() {
     let mut read = BTreeSet::new();
     let texts = [
         "[model]\npath = \"a\"\nrevision = \"b\"\nquantize = \"nf4\"\n[data]\ntrain = [\"a\"]\neval = [\"a\"]\nmax_length = 9\n\
-         rename = { a = \"text\" }\nignore = [\"b\"]\nchat = { user = \"a\", assistant = \"b\" }\n[train]\nsteps = 3\nneftune_alpha = 5\n[objective]\nlabel_smoothing = 0.1\nentropy_bonus = 0.1\n[[auxiliary]]\nkind = \"mtp\"\n\
+         rename = { a = \"text\" }\nignore = [\"b\"]\nchat = { user = \"a\", assistant = \"b\" }\n[train]\nsteps = 3\nneftune_alpha = 5\n[objective]\nwarm_start = 2\nlabel_smoothing = 0.1\nentropy_bonus = 0.1\n[[auxiliary]]\nkind = \"mtp\"\n\
          [adapter]\nlayers = [0]\nlora_plus_ratio = 4\nrank_pattern = { q_proj = 2 }\nalpha_pattern = { q_proj = 2 }\n[checkpoint]\nbest_by = \"nll\"\npatience = 2\n[eval]\nprompts = \"a\"\ntemperatures = [1]\nmax_prompts = 2\n\
          [schedule]\nkind = \"cosine\"\n",
         "[model]\npath = \"a\"\n[data]\ntrain = [\"a\"]\n[adapter]\ninit_from = \"a\"\n[schedule]\nkind = \"wsd\"\n",

@@ -212,3 +212,26 @@ fn the_page_on_objectives_shows_the_example() {
     let burn = "burn = { version = \"=0.23.0-pre.1\"";
     assert!(page.contains(burn) && read("Cargo.toml").contains(burn), "the page names another version of burn");
 }
+
+/// While it lasts nll is learned to the bit, and then the objective, from a state in which it has seen nothing.
+#[test]
+fn a_warm_start_is_learned_by_nll() {
+    let place = Workplace::new();
+    let steps = |name: &str, objective: &str| {
+        let set =
+            format!("--set output.dir={name} --set train.steps=6 --set data.eval=[] --set objective={{{objective}}}");
+        let ended = place.trainer(&format!("run recipe.toml {set}")).succeeds();
+        let lines = place.timeless(name).into_iter().filter(|line| line["split"] == "train");
+        (lines.map(|line| json!([line["loss"], line["grad_norm"], line["objective"]])).collect::<Vec<_>>(), ended)
+    };
+    let (nll, _) = steps("nll", "kind=\"nll\"");
+    let (begun, _) = steps("begun", "kind=\"trunc_r\",buffer=20,warm_start=3");
+    assert_eq!(begun[..3], nll[..3]);
+    assert!(begun[5][2]["active_fraction"].as_f64().is_some_and(|part| part < 1.0), "{}", begun[5]);
+    let (never, ended) = steps("never", "kind=\"cdiv\",warm_start=6");
+    assert_eq!(never, nll);
+    ended.says(&["`objective.warm_start` is as long as the run: the objective never begins"]);
+    let set = "check recipe.toml --set data.eval=[] --set objective.warm_start=3";
+    place.trainer(set).succeeds().says(&["`objective.warm_start` has no effect"]);
+    place.refuses(&format!("{set} --set objective.kind=diffuse"), &["`diffuse` is learned from the first step on"]);
+}

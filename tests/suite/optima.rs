@@ -59,6 +59,7 @@ const SETTINGS: StepSettings = StepSettings {
     schedule: Schedule::new(Kind::Cosine, 0.05, 0, STEPS),
     lora_plus_ratio: None,
     terms: trainer::losses::Terms::NONE,
+    warm_start: 0,
     neftune_alpha: None,
 };
 

@@ -8,11 +8,15 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::Workplace;
 
 /// Recipes whose later steps depend on state of every kind.
-const CASES: [(&str, &str); 10] = [
+const CASES: [(&str, &str); 11] = [
     ("dropout", "recipe.toml --set adapter.dropout=0.1 --set train.micro_batch_size=3 --set schedule.kind=cosine"),
     (
         "quantile",
         "recipe.toml --set objective.kind=trunc_r --set objective.buffer=40 --set objective.recompute=7 --set train.micro_batch_size=2",
+    ),
+    (
+        "warm start",
+        "recipe.toml --set objective.kind=trunc_r --set objective.buffer=10 --set objective.recompute=7 --set objective.warm_start=5",
     ),
     (
         "entropies",

@@ -39,6 +39,7 @@ impl Steps {
             schedule: Schedule::new(Kind::Constant, self.rate, 0, 6),
             lora_plus_ratio: self.lora_plus_ratio,
             terms: losses::Terms::NONE,
+            warm_start: 0,
             neftune_alpha: None,
         }
     }

@@ -93,7 +93,7 @@ impl Asked {
     ///
     /// # Errors
     /// The template has no place for something that the row says.
-    pub fn fitted(self, tokenizer: &Tokenizer, way: Way) -> Result<Self, Fault> {
+    pub(crate) fn fitted(self, tokenizer: &Tokenizer, way: Way) -> Result<Self, Fault> {
         match self {
             Self::Text(text) => Ok(Self::Text(text)),
             Self::Conversation(conversation) => Ok(Self::Conversation(fitting::fitted(conversation, tokenizer, way)?)),

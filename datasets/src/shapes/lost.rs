@@ -36,19 +36,36 @@ pub(super) struct Part {
     pub(super) otherwise: Message,
 }
 
-/// The parts of the learned message `index` that are not in what is learned of it, which `learned` gives for a
-/// conversation.
+/// The parts of the learned message `index` that no text has which `written` gives for a conversation.
 pub(super) fn unlearned(
     conversation: &Conversation,
     index: usize,
     tokenizer: &Tokenizer,
+    written: &impl Fn(&Conversation) -> Option<String>,
+) -> Vec<(Oddity, String)> {
+    unlearned_of(conversation, index, tokenizer, written, written)
+}
+
+/// The same where of what is `written` the text that is `learned` is only a part.
+pub(super) fn unlearned_of(
+    conversation: &Conversation,
+    index: usize,
+    tokenizer: &Tokenizer,
+    written: &impl Fn(&Conversation) -> Option<String>,
     learned: &impl Fn(&Conversation) -> Option<String>,
 ) -> Vec<(Oddity, String)> {
     let Some(text) = learned(conversation) else { return Vec::new() };
     let mut parts = parts(&conversation.messages[index]);
     parts.retain(|part| is_lost(conversation, index, part, &text, learned));
+    let is_written = |part: &Part| {
+        let otherwise = written(&with(conversation, index, &part.otherwise));
+        otherwise.is_some_and(|otherwise| written(conversation).is_some_and(|text| text != otherwise))
+    };
     let told = |part: Part| {
         let name = named(index, part.name);
+        if is_written(&part) {
+            return (Oddity::Unmarked, name);
+        }
         let switch = switch_for(conversation, index, &part, tokenizer, learned);
         let switch = switch.map(|switch| format!(", which the switch `{switch}` would write"));
         (Oddity::Unlearned, name + &switch.unwrap_or_default())

@@ -112,7 +112,7 @@ pub(super) fn set_system(messages: &mut Vec<Message>, system: &str, way: Way) ->
 }
 
 /// Refuses columns that only a chat template could read, beside texts that go through none.
-pub(super) fn refuse_beside(row: &Row<'_>, what: &str, hint: &str) -> Result<(), Fault> {
+pub(crate) fn refuse_beside(row: &Row<'_>, what: &str, hint: &str) -> Result<(), Fault> {
     match BESIDE.into_iter().find(|key| row.get(key).is_some_and(|value| !is_nothing(value))) {
         Some(key) => {
             let column = row.names().column_of(key);

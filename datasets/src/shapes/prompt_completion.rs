@@ -22,11 +22,9 @@ pub(super) const SHAPE: Shape = Shape {
             return conversational(row, context);
         }
         let (prompt, completion) = (row.text("prompt")?, row.filled_text("completion")?);
-        refuse_beside(
-            row,
-            "a plain `prompt`",
-            &(row.names().way.chat("prompt", "completion") + " puts all of it through the chat template"),
-        )?;
+        let names = row.names();
+        let through_it = names.way.chat(names.column_of("prompt"), names.column_of("completion"));
+        refuse_beside(row, "a plain `prompt`", &(through_it + " puts all of it through the chat template"))?;
         Ok(vec![vec![draft(prompt.into(), completion.into(), context.train_on)]])
     },
 };

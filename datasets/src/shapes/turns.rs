@@ -34,7 +34,8 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
     if !turns.iter().any(|(index, _)| is_gone(*index)) {
         return marked;
     }
-    let loses = |draft: &Draft| draft.oddities.iter().any(|(oddity, _)| *oddity == Oddity::Unlearned);
+    let is_loss = |oddity: &Oddity| matches!(oddity, Oddity::Unlearned | Oddity::Unmarked);
+    let loses = |draft: &Draft| draft.oddities.iter().any(|(oddity, _)| is_loss(oddity));
     let alone = |(index, _): &(usize, bool)| {
         let begun = conversation.up_to(index + 1);
         let whole = tokenizer.render_marked(&begun, false)?;
@@ -64,7 +65,7 @@ fn marked(
         Some(generated.iter().map(|span| &text[span.clone()]).collect::<String>())
     };
     for (index, _) in turns {
-        oddities.extend(lost::unlearned(conversation, *index, tokenizer, &learned));
+        oddities.extend(lost::unlearned_of(conversation, *index, tokenizer, &text, &learned));
         oddities.extend(lost::second_thought(conversation, *index, &whole.text, tokenizer, context.options.way));
     }
     oddities.extend(lost::unseen(conversation, turns, &[&whole.text], tokenizer, &text));

@@ -325,6 +325,15 @@ fn prompt_and_completion_may_be_messages() {
     let plain = json!({"prompt": "q", "completion": "a", "system": "s"});
     let found = refused(&plain, ALL);
     assert!(found.contains("`system` stands beside a plain `prompt`") && found.contains("data.chat"), "{found}");
+    // What `data.chat` names are the file's columns, under no other name.
+    let renamed = |chat: Option<ChatColumns>| {
+        let rename = vec![("q".into(), "prompt".into()), ("a".into(), "completion".into())];
+        let options = Options { rename, chat, ..Options::default() };
+        marked(&json!({"q": "q", "a": "a", "system": "s"}), &options, ALL).expect_err("a fault")
+    };
+    assert!(renamed(None).contains("`data.chat = { user = \"q\", assistant = \"a\" }`"));
+    let chat = ChatColumns { user: vec!["q".into()], assistant: "a".into(), ..ChatColumns::default() };
+    assert!(renamed(Some(chat)).contains("`data.rename` calls `q` `prompt`, and `data.chat` names `q`"));
 }
 
 #[test]

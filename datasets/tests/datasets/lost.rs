@@ -233,7 +233,11 @@ fn text_without_a_mark_is_not_learned() {
     let learned = example.ids.iter().zip(&example.learned).filter(|(_, learned)| **learned).map(|(id, _)| *id);
     let learned = tokenizer.decode(&learned.collect::<Vec<_>>(), false).expect("text");
     assert_eq!(learned, "Eight.<|im_end|>");
-    assert_eq!(told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str()), Some("`messages[1].content`"));
+    // Written it is, and no switch would change that.
+    assert_eq!(told(&data, Oddity::Unlearned), None);
+    let notice = told(&data, Oddity::Unmarked).expect("told");
+    assert_eq!(notice.what, "`messages[1].content`");
+    assert!(notice.to_string().contains("writes and does not mark as generated"), "{notice}");
 }
 
 /// Whoever says it: what counts is what the template writes.
@@ -282,14 +286,17 @@ fn marks_that_end_before_the_end_of_a_turn_are_named() {
         "m.content + '<|im_end|>' -}}{% endgeneration %}",
         "m.content -}}{% endgeneration %}{{- '<|im_end|>' -}}",
     );
-    let row = json!({"messages": [user("2+3?"), answer("Five.")]});
-    let found = read_text("r", &row.to_string(), &Options::default(), &with_chat_template(&early));
-    let found = found.expect_err("no end is learned").to_string();
-    assert!(
-        found.contains("no row teaches the model where to stop")
-            && found.contains("within the template's `{% generation %}` marks"),
-        "{found}"
-    );
+    // An answer may end with a token of its own.
+    for words in ["Five.", "Five.<|im_start|>"] {
+        let row = json!({"messages": [user("2+3?"), answer(words)]});
+        let found = read_text("r", &row.to_string(), &Options::default(), &with_chat_template(&early));
+        let found = found.expect_err("no end is learned").to_string();
+        assert!(
+            found.contains("no row teaches the model where to stop")
+                && found.contains("within the template's `{% generation %}` marks"),
+            "{found}"
+        );
+    }
 }
 
 /// Writes the names of calls, and of tools that answer, and nobody's else.

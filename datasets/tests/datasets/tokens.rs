@@ -89,6 +89,10 @@ fn a_folder_without_a_tokenizer_says_how_to_get_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let fault = Tokenizer::load(folder.path()).err().expect("a fault").to_string();
     assert!(fault.contains("`tokenizer.json` is missing") && fault.contains("save_pretrained"), "{fault}");
+    assert!(!fault.contains("tokenizer.model"), "{fault}");
+    std::fs::write(folder.path().join("tokenizer.model"), "").expect("written");
+    let fault = Tokenizer::load(folder.path()).err().expect("a fault").to_string();
+    assert!(fault.contains("transformers makes one of `tokenizer.model`"), "{fault}");
     std::fs::write(folder.path().join("tokenizer.json"), "{\"model\": 3}").expect("written");
     let fault = Tokenizer::load(folder.path()).err().expect("a fault").to_string();
     assert!(fault.contains("tokenizer.json: cannot read the tokenizer"), "{fault}");

@@ -3,7 +3,7 @@
 use datasets::{Format, Notice, Oddity, Options, Unread, Way, read_prompts, read_samples, read_text};
 use serde_json::{Value, json};
 
-use super::{dataset, faults};
+use super::{dataset, faults, with_chat_template};
 
 fn text(rows: &[Value]) -> String {
     rows.iter().map(|row| format!("{row}\n")).collect()
@@ -238,7 +238,7 @@ fn fields_of_messages_that_nothing_reads_are_counted() {
     let path = folder.path().join("p.jsonl");
     std::fs::write(&path, json!({"messages": row["messages"].as_array().expect("a list")[..1], "id": 1}).to_string())
         .expect("written");
-    let prompts = read_prompts(&path, &[], false).unwrap_or_else(|faults| panic!("{faults}"));
+    let prompts = read_prompts(&path, &[], datasets::Way::Flags, false).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(prompts.rows[0].columns, json!({"id": 1}).as_object().expect("an object").clone());
     assert_eq!(prompts.notices(&tokenizer)[0].what, "`messages[].id` in 1");
 }
@@ -249,7 +249,7 @@ fn prompts_are_asked_with_all_that_the_row_says() {
     let path = folder.path().join("p.jsonl");
     let read = |row: Value, rename: &[(String, String)], chat: bool| {
         std::fs::write(&path, row.to_string()).expect("written");
-        read_prompts(&path, rename, chat).map_err(|faults| faults.to_string())
+        read_prompts(&path, rename, datasets::Way::Flags, chat).map_err(|faults| faults.to_string())
     };
     let conversation = |row: Value, rename: &[(String, String)], chat: bool| {
         let rows = read(row, rename, chat).unwrap_or_else(|faults| panic!("{faults}")).rows;
@@ -269,7 +269,12 @@ fn prompts_are_asked_with_all_that_the_row_says() {
     let shared = conversation(json!({"conversations": [{"from": "human", "value": "a"}]}), &[], false);
     assert_eq!(json!(shared.messages), json!([{"role": "user", "content": "a"}]));
     for (row, what) in [
-        (json!({"prompt": "a", "system": "s"}), "`system` stands beside a plain `prompt`"),
+        (json!({"prompt": "a", "system": "s"}), "with `--chat`, or write it as `messages`"),
+        (json!({"prompt": "a", "template_arguments": {"b": 1}}), "is it `chat_template_kwargs`?"),
+        (json!({"prompt": "a", "tool_choice": "auto"}), "a chat template is not given it"),
+        (json!({"prompt": "a", "chat_template": "{{ b }}"}), "a template is a file of its own: `--chat-template`"),
+        (json!({"prompt": "a", "add_generation_prompt": false}), "the assistant's turn is opened for each"),
+        (json!({"prompt": "a", "continue_final_message": true}), "the assistant's turn is opened for each"),
         (json!({"prompt": "a", "history": [["b", "c"]]}), "nothing reads `history` of a prompt"),
         (json!({"prompt": "a", "system_prompt": "s"}), "is it `system`? then set `--rename system_prompt=system`"),
         (
@@ -290,15 +295,53 @@ fn prompts_are_asked_with_all_that_the_row_says() {
         assert!(found.contains(what), "{found}");
     }
     // Columns that go along: a text under the name of a switch, a score under one that is near nothing.
-    let carried = json!({"prompt": "a", "thinking": "two and two", "score": 1, "id": 7});
+    let columns = json!({"thinking": "two and two", "score": 1, "id": 7, "add_generation_prompt": true});
+    let mut carried = columns.clone();
+    carried["prompt"] = "a".into();
     let rows = read(carried, &[], false).unwrap_or_else(|faults| panic!("{faults}")).rows;
-    assert_eq!(json!(rows[0].columns), json!({"thinking": "two and two", "score": 1, "id": 7}));
+    assert_eq!(json!(rows[0].columns), columns);
     let unknown = read(json!({"prompt": "a"}), &[("a".into(), "promt".into())], false).expect_err("a fault");
     assert!(unknown.contains("`--rename` gives `a` the unknown key `promt`"), "{unknown}");
     std::fs::write(&path, "{\"promt\": \"a\"}\n".repeat(30)).expect("written");
-    let found = read_prompts(&path, &[], false).expect_err("faults");
+    let found = read_prompts(&path, &[], datasets::Way::Flags, false).expect_err("faults");
     assert_eq!(found.list().len(), 1, "{found}");
     assert!(found.to_string().contains("`prompt` is missing (30 rows: lines 1, 2,"), "{found}");
+}
+
+/// What a template is given, and which fields it reads, is known once there is one.
+#[test]
+fn prompts_lose_no_field_of_a_message_and_no_switch() {
+    const BUDGET: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if thinking_budget %}{{ thinking_budget }}{% endif %}";
+    let tokenizer = with_chat_template(BUDGET);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("p.jsonl");
+    let fitted = |row: Value, way: Way| {
+        std::fs::write(&path, row.to_string()).expect("written");
+        let prompts = read_prompts(&path, &[], way, false).unwrap_or_else(|faults| panic!("{faults}"));
+        prompts.rows[0].fitted(&tokenizer, way).map_err(|fault| fault.to_string())
+    };
+    let asks = |more: Value| {
+        let mut message = json!({"role": "user", "content": "a"});
+        message.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        json!({"messages": [message]})
+    };
+    for (row, what) in [
+        (asks(json!({"tools": [{"name": "f"}]})), "write it beside the messages, as the row's `tools`; or take it out"),
+        (asks(json!({"wieght": 0})), "did you mean `weight`?"),
+        (asks(json!({"reasoning_contents": "b"})), "did you mean `reasoning_content`?"),
+        (json!({"prompt": "a", "thinking_budget": 512}), "`\"chat_template_kwargs\": {\"thinking_budget\": ..}`"),
+    ] {
+        for way in [Way::Flags, Way::File] {
+            let found = fitted(row.clone(), way).expect_err("a fault");
+            assert!(found.contains(what), "{found}");
+        }
+    }
+    for row in [asks(json!({"id": 1, "weight": 0})), json!({"prompt": "a", "thinking_budget": null, "budget": 1})] {
+        fitted(row, Way::Flags).unwrap_or_else(|fault| panic!("{fault}"));
+    }
+    std::fs::write(&path, json!({"messages": [], "systm": "s"}).to_string()).expect("written");
+    let found = read_prompts(&path, &[], Way::File, false).expect_err("a fault").to_string();
+    assert!(found.contains("is it `system`? then write `system` in place of `systm` in the file"), "{found}");
 }
 
 #[test]
@@ -431,7 +474,7 @@ fn what_the_recipe_names_or_ignores_is_told_as_its_own() {
     let path = folder.path().join("p.jsonl");
     std::fs::write(&path, json!({"instruction": "a", "input": "b"}).to_string()).expect("written");
     let rename = [("instruction".to_owned(), "prompt".to_owned())];
-    let told = read_prompts(&path, &rename, true).expect_err("refused").to_string();
+    let told = read_prompts(&path, &rename, datasets::Way::Flags, true).expect_err("refused").to_string();
     assert!(told.contains("nothing reads `input` of a prompt") && told.contains("into the question"), "{told}");
 }
 

@@ -1,12 +1,23 @@
 //! What happens on this side of the hub: names, the environment, the cache and its disk.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Bench, NOBODY, RESOLVE, contains, names, sharded, troubled, weights, whole};
 use crate::loopback::{COMMIT, Server, etag, hub};
 use crate::{Hub, Progress, VARIABLES};
+
+/// A snapshot of the configuration and the weights alone, as another program leaves it.
+fn of_another_program(bench: &Bench) -> PathBuf {
+    let snapshot = bench.repository().join("snapshots").join(COMMIT);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::create_dir_all(bench.repository().join("refs")).unwrap();
+    std::fs::write(bench.repository().join("refs/main"), COMMIT).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::write(snapshot.join(name), name).unwrap();
+    }
+    snapshot
+}
 
 #[test]
 fn offline_names_what_the_cache_lacks() {
@@ -38,21 +49,10 @@ fn offline_names_what_the_cache_lacks() {
 #[test]
 fn a_cache_filled_by_another_program_is_completed_by_the_hub_and_good_enough_without_one() {
     let mut bench = Bench::new(NOBODY.into());
-    let snapshot = bench.repository().join("snapshots").join(COMMIT);
-    std::fs::create_dir_all(&snapshot).unwrap();
-    std::fs::create_dir_all(bench.repository().join("refs")).unwrap();
-    std::fs::write(bench.repository().join("refs/main"), COMMIT).unwrap();
-    for name in ["config.json", "model.safetensors"] {
-        std::fs::write(snapshot.join(name), name).unwrap();
-    }
-    let notices = RefCell::new(String::new());
-    let listen = |progress: Progress<'_>| {
-        if let Progress::Notice { text } = progress {
-            notices.borrow_mut().push_str(text);
-        }
-    };
-    assert_eq!(bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap(), snapshot);
-    contains(&notices.borrow(), &["cannot reach", "using `org/model` from the cache"]);
+    let snapshot = of_another_program(&bench);
+    let (folder, notices) = bench.get_with_notices();
+    assert_eq!(folder, snapshot);
+    contains(&notices, &["cannot reach", "using `org/model` from the cache"]);
     assert_eq!(names(&snapshot), ["config.json", "model.safetensors"]);
 
     let server = troubled(|_, _| None);
@@ -97,14 +97,9 @@ fn a_cache_that_cannot_be_written_and_lacks_a_file_says_which() {
     std::fs::remove_dir_all(&locks).unwrap();
     std::fs::write(&locks, "").unwrap();
     std::fs::remove_file(snapshot.join("merges.txt")).unwrap();
-    let notices = RefCell::new(String::new());
-    let listen = |progress: Progress<'_>| {
-        if let Progress::Notice { text } = progress {
-            notices.borrow_mut().push_str(text);
-        }
-    };
-    assert_eq!(bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap(), snapshot);
-    contains(&notices.borrow(), &["the cache cannot be used", "`merges.txt` of `org/model` is left out"]);
+    let (folder, notices) = bench.get_with_notices();
+    assert_eq!(folder, snapshot);
+    contains(&notices, &["the cache cannot be used", "`merges.txt` of `org/model` is left out"]);
     std::fs::remove_file(snapshot.join("tokenizer_config.json")).unwrap();
     contains(&bench.fault().to_string(), &["the cache cannot be used", ".locks", "`HF_HOME`"]);
 }
@@ -115,24 +110,13 @@ fn what_is_in_the_cache_is_asked_for_at_its_commit_and_used_whatever_the_hub_say
     let moved = |request: &super::Request| request.path == "/api/models/org/model/revision/main";
     let server = troubled(move |request, _| moved(request).then(|| panic!("the branch was asked for")));
     let mut bench = Bench::new(server.url());
-    let snapshot = bench.repository().join("snapshots").join(COMMIT);
-    std::fs::create_dir_all(&snapshot).unwrap();
-    std::fs::create_dir_all(bench.repository().join("refs")).unwrap();
-    std::fs::write(bench.repository().join("refs/main"), COMMIT).unwrap();
-    for name in ["config.json", "model.safetensors"] {
-        std::fs::write(snapshot.join(name), name).unwrap();
-    }
+    let snapshot = of_another_program(&bench);
     for status in [401, 403, 404, 418] {
         let refusing = Server::start(move |_, _| super::Reply::new(status));
         bench.hub.endpoint = refusing.url();
-        let notices = RefCell::new(String::new());
-        let listen = |progress: Progress<'_>| {
-            if let Progress::Notice { text } = progress {
-                notices.borrow_mut().push_str(text);
-            }
-        };
-        assert_eq!(bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap(), snapshot, "{status}");
-        contains(&notices.borrow(), &["using `org/model` from the cache"]);
+        let (folder, notices) = bench.get_with_notices();
+        assert_eq!(folder, snapshot, "{status}");
+        contains(&notices, &["using `org/model` from the cache"]);
     }
     bench.hub.endpoint = server.url();
     assert_eq!(bench.get().unwrap(), snapshot);
@@ -144,28 +128,15 @@ fn what_is_in_the_cache_is_asked_for_at_its_commit_and_used_whatever_the_hub_say
 fn a_tokenizer_that_the_cache_lacks_is_told_of_when_the_hub_is_not_to_be_asked() {
     let mut bench = Bench::new(super::NOBODY.into());
     bench.hub.offline = true;
-    let snapshot = bench.repository().join("snapshots").join(COMMIT);
-    std::fs::create_dir_all(&snapshot).unwrap();
-    std::fs::create_dir_all(bench.repository().join("refs")).unwrap();
-    std::fs::write(bench.repository().join("refs/main"), COMMIT).unwrap();
-    for name in ["config.json", "model.safetensors"] {
-        std::fs::write(snapshot.join(name), name).unwrap();
-    }
-    let notices = RefCell::new(String::new());
-    let listen = |progress: Progress<'_>| {
-        if let Progress::Notice { text } = progress {
-            notices.borrow_mut().push_str(text);
-        }
-    };
-    assert_eq!(bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap(), snapshot);
-    contains(&notices.borrow(), &["no `tokenizer.json` of `org/model`", "unset `HF_HUB_OFFLINE`"]);
+    let snapshot = of_another_program(&bench);
+    let (folder, notices) = bench.get_with_notices();
+    assert_eq!(folder, snapshot);
+    contains(&notices, &["no `tokenizer.json` of `org/model`", "unset `HF_HUB_OFFLINE`"]);
     // Where the repository is known to have none there is nothing to download.
     let absent = bench.repository().join(".no_exist").join(COMMIT);
     std::fs::create_dir_all(&absent).unwrap();
     std::fs::write(absent.join("tokenizer.json"), "").unwrap();
-    notices.borrow_mut().clear();
-    assert_eq!(bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap(), snapshot);
-    assert_eq!(*notices.borrow(), "");
+    assert_eq!(bench.get_with_notices(), (snapshot, String::new()));
 }
 
 /// A tokenizer with several templates keeps all but one in a folder.

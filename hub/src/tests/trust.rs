@@ -1,9 +1,6 @@
 //! What the hub sends is taken only where it has the hash that names it.
 
-use std::cell::RefCell;
-
 use super::{Bench, contains, troubled, weights};
-use crate::Progress;
 use crate::loopback::{Reply, Request, etag, part};
 
 const WEIGHTS: &str = "GET /cached/model.safetensors";
@@ -17,15 +14,9 @@ fn flipped() -> Vec<u8> {
 
 /// The model with what was said on the way.
 fn told(bench: &Bench) -> String {
-    let notices = RefCell::new(String::new());
-    let listen = |progress: Progress<'_>| {
-        if let Progress::Notice { text } = progress {
-            notices.borrow_mut().push_str(text);
-        }
-    };
-    let snapshot = bench.hub.model_folder("org/model", None, &listen, &|_| Ok(())).unwrap();
+    let (snapshot, notices) = bench.get_with_notices();
     assert!(std::fs::read(snapshot.join("model.safetensors")).unwrap() == weights(1));
-    notices.into_inner()
+    notices
 }
 
 /// Nothing that could be taken for the weights, or gone on with.

@@ -13,7 +13,9 @@ pub const NLL: ObjectiveKind = ObjectiveKind {
     build: |_section| Box::new(Nll),
 };
 
-struct Nll;
+/// Every token counts alike.
+#[derive(Debug)]
+pub struct Nll;
 
 impl Objective for Nll {
     fn name(&self) -> &str {

@@ -19,7 +19,7 @@ use crate::sampling::{DecoderRows, Sample, Settings, question, sample_all};
 /// # Errors
 /// Files that cannot be read, and rows without a question.
 pub(super) fn read(arguments: &Arguments) -> Result<Vec<Prompts>, Faults> {
-    let read = |file: &PathBuf| read_prompts(file, &arguments.rename, arguments.chat);
+    let read = |file: &PathBuf| read_prompts(file, &arguments.rename, Way::Flags, arguments.chat);
     arguments.prompts.iter().map(read).collect()
 }
 

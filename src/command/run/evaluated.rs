@@ -19,7 +19,7 @@ pub fn is_all(folder: &Path) -> Result<bool, Fault> {
     let run = Run::open(folder)?;
     // One that was ended before it had a recipe has evaluated nothing.
     let has_recipe = folder.join("recipe.toml").is_file();
-    Ok(run.latest()?.is_none() && has_recipe && steps(&run)? == Some(0))
+    Ok(run.checkpoints()?.is_empty() && has_recipe && steps(&run)? == Some(0))
 }
 
 /// The steps of the recipe that a run keeps.

@@ -354,7 +354,7 @@ fn has_targets(file: &Path, rename: &[String]) -> bool {
         .map(|(column, key)| (column.into(), key.into()))
         .collect();
     // Rows without a question have no targets; what else is wrong with them `trainer eval` says.
-    datasets::read_prompts(file, &rename, false)
+    datasets::read_prompts(file, &rename, datasets::Way::Flags, false)
         .is_ok_and(|prompts| prompts.rows.iter().any(|row| row.columns.contains_key("targets")))
 }
 

@@ -117,6 +117,15 @@ fn a_template_of_its_own_goes_before_the_bases_in_whatever_file_either_is() {
 }
 
 #[test]
+fn named_templates_of_the_base_that_are_left_out_are_told_of() {
+    let named = json!([{"name": "default", "template": "a"}, {"name": "tool_use", "template": "b"}]);
+    let (_guard, base) = base(&[(SETTINGS, &*settings(|whole| whole["chat_template"] = named))]);
+    let found = brought(&[(TEMPLATE, OWN)], &base);
+    assert_eq!((opened(&found).as_str(), found.warnings.len()), ("[user] hi", 1));
+    assert!(found.warnings[0].ends_with("of the base's named ones `tool_use` are left out"), "{:?}", found.warnings);
+}
+
+#[test]
 fn a_tokenizer_without_a_template_leaves_the_bases() {
     let none = settings(|whole| whole["chat_template"] = Value::Null);
     for of_base in [&[][..], &[(TEMPLATE, OWN)]] {
