@@ -35,7 +35,7 @@ pub use run::{Checkpoint, Eval, Output, Prompts};
 pub use schema::schema;
 pub use sources::{Entry, Held};
 pub use sweep::Sweep;
-pub use words::word;
+pub use words::{keys, word};
 
 /// A recipe as typed, defaults filled in.
 pub struct Recipe {

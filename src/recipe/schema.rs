@@ -131,11 +131,11 @@ fn objective(keys: &[Key], registry: &Registry) -> Value {
         (kind.build)(&mut probe);
         Kind { name: kind.name, purpose: kind.purpose, keys: probe.known().keys() }
     });
-    let of_some_kind = |key: &Key| {
-        key.table == "objective" && !["kind", "label_smoothing", "entropy_bonus"].contains(&key.name.as_str())
-    };
-    let shared: Vec<Key> = keys.iter().filter(|key| !of_some_kind(key)).cloned().collect();
-    by_kind("objective", table("objective", &shared), &kinds.collect::<Vec<_>>(), Some("nll"))
+    let kinds: Vec<Kind> = kinds.collect();
+    let own: Vec<&str> = kinds.iter().flat_map(|kind| &kind.keys).map(|key| key.name.as_str()).collect();
+    let is_shared = |key: &&Key| key.table != "objective" || !own.contains(&key.name.as_str());
+    let shared: Vec<Key> = keys.iter().filter(is_shared).cloned().collect();
+    by_kind("objective", table("objective", &shared), &kinds, Some("nll"))
 }
 
 /// Of each `[[auxiliary]]`.

@@ -6,6 +6,11 @@ pub fn word(key: &str) -> Option<&'static str> {
     WORDS.iter().find(|(name, _)| *name == key).map(|(_, word)| *word)
 }
 
+/// The keys with a line, in the order in which a recipe has them.
+pub fn keys() -> impl Iterator<Item = &'static str> {
+    WORDS.iter().map(|(name, _)| *name)
+}
+
 /// Every key that a recipe is asked for, tables too.
 pub(super) const WORDS: &[(&str, &str)] = &[
     ("seed", "Every random stream of a run comes from this number"),
@@ -87,6 +92,7 @@ pub(super) const WORDS: &[(&str, &str)] = &[
     ("data.intent_noise.fraction", "The part of the intents, from 0 to 1"),
     ("objective", "The loss; see losses/README.md"),
     ("objective.kind", "What a token counts in the loss"),
+    ("objective.warm_start", "So many steps of nll before the objective begins"),
     ("objective.label_smoothing", "The part of a token's weight that is spread over the whole vocabulary"),
     ("objective.entropy_bonus", "The weight of the entropy of the predictions, which is asked for beside the loss"),
     ("objective.cdiv.alpha", "The weight is q^(1 - alpha): 1 is nll, about 1.4 was the paper's best"),

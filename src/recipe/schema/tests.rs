@@ -5,20 +5,19 @@ use super::*;
 /// The dotted names of all keys of a schema's table, those of a kind with the name of the kind before them.
 fn names(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     let kinds = schema["allOf"].as_array();
+    let own = |rule: &Value| rule["then"]["properties"].as_object().expect("keys").keys().cloned().collect::<Vec<_>>();
+    let of_kinds: BTreeSet<String> = kinds.into_iter().flatten().flat_map(own).collect();
     for (key, value) in schema["properties"].as_object().into_iter().flatten() {
         let name = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         names(value, &name, found);
         names(&value["items"], &name, found);
-        let is_of_kinds = kinds.is_some() && !["kind", "label_smoothing", "entropy_bonus"].contains(&key.as_str());
-        if !is_of_kinds {
+        if !of_kinds.contains(key) {
             found.insert(name);
         }
     }
     for rule in kinds.into_iter().flatten() {
         let kind = rule["if"]["properties"]["kind"]["const"].as_str().expect("a kind");
-        for key in rule["then"]["properties"].as_object().expect("keys").keys() {
-            found.insert(format!("{path}.{kind}.{key}"));
-        }
+        found.extend(own(rule).into_iter().map(|key| format!("{path}.{kind}.{key}")));
     }
 }
 
