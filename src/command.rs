@@ -9,6 +9,7 @@ mod closing;
 mod completions;
 mod eval;
 mod export;
+mod init;
 mod inspect;
 mod interrupt;
 mod man;
@@ -89,6 +90,7 @@ enum Command {
     Eval(Box<eval::Arguments>),
     Report(report::Arguments),
     Recipes(recipes::Arguments),
+    Init(init::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -107,6 +109,7 @@ impl Command {
             Command::Eval(arguments) => eval::run(&arguments),
             Command::Report(arguments) => report::run(&arguments),
             Command::Recipes(arguments) => recipes::run(arguments),
+            Command::Init(arguments) => init::run(&arguments, registry),
             Command::Schema(arguments) => schema::run(&arguments, registry),
             Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
             Command::Man(arguments) => man::run(&arguments, CommandLine::command()),

@@ -2,6 +2,8 @@
 
 mod real;
 
+pub(super) use real::{RealRun, rate as real_rate};
+
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -148,6 +150,22 @@ pub(super) fn tell_of_schema(path: &Path) {
         let schema = schema.display();
         tracing::info!("`trainer schema > {schema}` lets an editor complete and check it (Taplo, Even Better TOML)");
     }
+}
+
+/// The recipe of this objective for a model and rows.
+///
+/// # Errors
+/// There is no recipe of that name.
+pub(super) fn real_text(objective: &str, run: &RealRun) -> Result<String, Fault> {
+    let named =
+        |name: &str| RECIPES.iter().find(|recipe| recipe.name == name || recipe.name.starts_with(&format!("{name}_")));
+    let exactly = RECIPES.iter().find(|recipe| recipe.name == objective);
+    let recipe = exactly.or_else(|| named(objective)).ok_or_else(|| {
+        Fault::new(format!("no recipe is written for the objective `{objective}`"))
+            .at(super::argument("objective"))
+            .hint("write one with `--objective nll`, and change `objective.kind` in it")
+    })?;
+    real::text(recipe, run)
 }
 
 fn list() -> String {

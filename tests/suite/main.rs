@@ -29,6 +29,7 @@ mod house;
 mod hub;
 mod identity;
 mod images;
+mod init;
 mod inspect;
 mod intents;
 mod judge;

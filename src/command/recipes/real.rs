@@ -92,7 +92,7 @@ fn sweep(recipe: &Embedded) -> String {
 
 /// The learning rate for an adapter: where the width of the model can be read, half of the best one, which leaves room for
 /// rows and objectives of all kinds; else what is usual from one to thirteen billion parameters.
-fn rate(model: &str, part: f64) -> String {
+pub(in crate::command) fn rate(model: &str, part: f64) -> String {
     match config(model)["hidden_size"].as_u64() {
         Some(width) => format!("{:.0e}", part * (best_rate(width as usize) / 2.0).clamp(1e-4, 1e-3)),
         None => format!("{:.0e}", part * 2e-4),

@@ -54,6 +54,8 @@ pub(super) const WITHOUT: &[(&[&str], &str)] = &[
             "liger_kernel",
             "torch_compile",
             "compile",
+            "tf32",
+            "plugins",
         ],
         "remove it: the program chooses its kernels by itself",
     ),
