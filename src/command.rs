@@ -13,6 +13,7 @@ mod init;
 mod inspect;
 mod interrupt;
 mod man;
+mod push;
 mod recipes;
 mod report;
 mod run;
@@ -85,6 +86,7 @@ enum Command {
     Check(check::Arguments),
     Bench(bench::Arguments),
     Export(export::Arguments),
+    Push(push::Arguments),
     Inspect(inspect::Arguments),
     Sample(sample::Arguments),
     Eval(Box<eval::Arguments>),
@@ -104,6 +106,7 @@ impl Command {
             Command::Check(arguments) => check::run(&arguments, registry),
             Command::Bench(arguments) => bench::run(&arguments),
             Command::Export(arguments) => export::run(&arguments),
+            Command::Push(arguments) => push::run(&arguments),
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
             Command::Eval(arguments) => eval::run(&arguments),

@@ -9,6 +9,7 @@ mod bad_recipes;
 mod batching;
 mod bench;
 mod brought;
+mod card;
 mod check;
 mod cluster;
 mod dependencies;
