@@ -41,20 +41,17 @@ fn is_true(value: &Value) -> bool {
 fn adapter(draft: &mut Draft, setting: &str, key: &str, value: &Value) -> Told {
     let word = value.as_str().unwrap_or_default().to_lowercase();
     match key {
-        "peft_type" => set(draft, "adapter.kind", "lora", setting),
-        "adapter" if word == "lora" => set(draft, "adapter.kind", "lora", setting),
+        "peft_type" => lora(draft, setting),
+        "adapter" if word == "lora" => lora(draft, setting),
         "adapter" if word == "qlora" => {
             draft.set("model.quantize", "nf4", setting);
-            set(draft, "adapter.kind", "lora", setting)
+            lora(draft, setting)
         }
-        "finetuning_type" if word == "lora" => set(draft, "adapter.kind", "lora", setting),
+        "finetuning_type" if word == "lora" => lora(draft, setting),
         "finetuning_type" if word == "full" => set(draft, "adapter.kind", "none", setting),
-        "use_peft" if is_true(value) => set(draft, "adapter.kind", "lora", setting),
+        "use_peft" if is_true(value) => lora(draft, setting),
         "use_peft" => set(draft, "adapter.kind", "none", setting),
-        "use_dora" | "peft_use_dora" | "lora_use_dora" if is_true(value) => {
-            draft.remove("adapter.kind");
-            set(draft, "adapter.kind", "dora", setting)
-        }
+        "use_dora" | "peft_use_dora" | "lora_use_dora" if is_true(value) => set(draft, "adapter.kind", "dora", setting),
         "bias" | "lora_bias" | "peft_bias" if word == "none" => Told::Nothing,
         "task_type" | "lora_task_type" if word == "causal_lm" => Told::Nothing,
         "inference_mode" | "peft_version" | "megatron_core" | "qalora_group_size" => Told::Nothing,
@@ -78,6 +75,12 @@ fn adapter(draft: &mut Draft, setting: &str, key: &str, value: &Value) -> Told {
         }
         _ => Told::Unknown,
     }
+}
+
+/// A LoRA, which may be said to be a DoRA already.
+fn lora(draft: &mut Draft, setting: &str) -> Told {
+    let kind = draft.get("adapter.kind").filter(|kind| kind.as_str() == Some("dora")).cloned();
+    set(draft, "adapter.kind", kind.unwrap_or_else(|| "lora".into()), setting)
 }
 
 /// `all-linear`, a list of names, or names between commas.
