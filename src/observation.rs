@@ -226,10 +226,8 @@ impl Observation {
     /// All samples of the first prompt, then those of the next.
     fn draw(&self, decoder: &Decoder, tokenizer: &Tokenizer, step: usize) -> Result<Vec<Sample>, Fault> {
         let settings = Settings {
-            temperature: self.how.temperature,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
+            sampler: Sampler::at(self.how.temperature),
+            repetition_penalty: 1.0,
             max_tokens: self.how.max_tokens,
             stop: Vec::new(),
             seed: backbone::random::key(self.seed, &["evaluation", &step.to_string()]),
@@ -271,8 +269,7 @@ fn samplers(how: &Prompts) -> Vec<Sampler> {
     temperatures.push(how.temperature);
     temperatures.sort_by(f64::total_cmp);
     temperatures.dedup();
-    let at = |temperature| Sampler { temperature, top_k: 0, top_p: 1.0, min_p: 0.0 };
-    temperatures.into_iter().map(at).collect()
+    temperatures.into_iter().map(Sampler::at).collect()
 }
 
 fn exact_numbers(exact: &Exact<'_>, registry: &Registry) -> Numbers {

@@ -15,11 +15,12 @@ use std::collections::VecDeque;
 
 use datasets::Tokenizer;
 use faults::Fault;
+use metrics::temperature::Sampler;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use draw::draw;
+use draw::{draw, penalised};
 pub use growing::Growing;
 pub use heard::Heard;
 pub use model::{DecoderRows, NextToken, last_logits};
@@ -36,14 +37,10 @@ const WINDOW: usize = 8 * AT_ONCE;
 /// How tokens are drawn.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Divides the logits; 0 takes the most likely token.
-    pub temperature: f64,
-    /// Draws from the smallest set of tokens whose probabilities reach this; 1 draws from all.
-    pub top_p: f64,
-    /// Draws from this many most likely tokens; 0 draws from all.
-    pub top_k: usize,
-    /// Draws from tokens of at least this part of the largest probability, after the temperature; 0 draws from all.
-    pub min_p: f64,
+    /// From which tokens, and how likely each is.
+    pub sampler: Sampler,
+    /// Makes tokens that stand in the prompt or were drawn less likely where it is above 1; 1 leaves them as they are.
+    pub repetition_penalty: f64,
     /// Most tokens to draw.
     pub max_tokens: usize,
     /// Ends a text where one of these begins, be it a special token, which no text shows.
@@ -207,7 +204,7 @@ fn side_by_side(
     let first = model.start(&distinct);
     model.keep(&places);
     for ((draft, prompt), place) in drafts.iter_mut().zip(prompts).zip(&places) {
-        drawing.push(draft, &first[*place], prompt.len())?;
+        drawing.push(draft, &first[*place], prompt)?;
     }
     // The model's rows are the drafts that go on, in order.
     let mut open: Vec<usize> = (0..drafts.len()).collect();
@@ -229,7 +226,7 @@ fn side_by_side(
         let newest = |index: &usize| *drafts[*index].ids.last().expect("a draft that goes on has drawn a token");
         let logits = model.step(&open.iter().map(newest).collect::<Vec<_>>());
         for (index, logits) in open.iter().zip(&logits) {
-            drawing.push(&mut drafts[*index], logits, prompts[*index].len())?;
+            drawing.push(&mut drafts[*index], logits, prompts[*index])?;
         }
     }
 }
@@ -267,11 +264,13 @@ struct Drawing<'a> {
 }
 
 impl Drawing<'_> {
-    /// Draws the next token of a draft whose prompt has `prompt` tokens.
-    fn push(&mut self, draft: &mut Draft, logits: &[f32], prompt: usize) -> Result<(), Fault> {
-        let most = self.settings.max_tokens.min(self.limit.saturating_sub(prompt));
+    /// Draws the next token of a draft of this prompt.
+    fn push(&mut self, draft: &mut Draft, logits: &[f32], prompt: &[u32]) -> Result<(), Fault> {
+        let most = self.settings.max_tokens.min(self.limit.saturating_sub(prompt.len()));
         if draft.ids.len() < most {
-            let token = draw(logits, self.settings, &mut draft.random).ok_or_else(|| {
+            let before = prompt.iter().chain(&draft.ids).copied();
+            let logits = penalised(logits, self.settings.repetition_penalty, before);
+            let token = draw(&logits, &self.settings.sampler, &mut draft.random).ok_or_else(|| {
                 Fault::new("the model's logits are not finite").hint("its weights are not: take another checkpoint")
             })?;
             if self.tokenizer.stop_tokens().contains(&token) {
@@ -465,6 +464,7 @@ mod tests {
 
     /// One token at a time.
     pub(super) fn settings(temperature: f64, top_p: f64, top_k: usize) -> Settings {
-        Settings { temperature, top_p, top_k, min_p: 0.0, max_tokens: 1, stop: Vec::new(), seed: 1 }
+        let sampler = Sampler { top_p, top_k, ..Sampler::at(temperature) };
+        Settings { sampler, repetition_penalty: 1.0, max_tokens: 1, stop: Vec::new(), seed: 1 }
     }
 }

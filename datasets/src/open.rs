@@ -12,6 +12,7 @@ use crate::lines::{NumberedRow, Rows};
 use crate::parquet::Table;
 use crate::row::Names;
 use crate::separated::Separated;
+use crate::table;
 
 /// The path that stands for stdin.
 pub(crate) const STDIN: &str = "-";
@@ -29,9 +30,21 @@ pub(crate) fn shown(path: &Path) -> String {
 /// # Errors
 /// A path that cannot be opened, or is no file of rows.
 pub(crate) fn rows<'a>(name: &'a str, path: &Path, names: Names<'a>, doing: &str) -> Result<Opening<'a>, Fault> {
+    let (is_table, rows) = read(name, path, names, doing)?;
+    Ok(Box::new(rows.map(move |row| row.map(|row| with_turns(row, names, is_table)))))
+}
+
+/// The row with lists where turns stand in it as a text.
+pub(crate) fn with_turns(mut row: NumberedRow, names: Names<'_>, is_table: bool) -> NumberedRow {
+    table::read_turns(&mut row.object, names, is_table);
+    row
+}
+
+/// The rows as the file has them, and whether it is a table.
+fn read<'a>(name: &'a str, path: &Path, names: Names<'a>, doing: &str) -> Result<(bool, Opening<'a>), Fault> {
     if name.starts_with(builtin::PREFIX) {
         let text = builtin::rows(name).map_err(|fault| fault.at(Place::file(path)))?;
-        return Ok(Box::new(Rows::new(name, Cursor::new(text))?));
+        return Ok((false, Box::new(Rows::new(name, Cursor::new(text))?)));
     }
     if path.as_os_str() == STDIN {
         return of_reader(name, path, Box::new(std::io::stdin()), names);
@@ -40,7 +53,7 @@ pub(crate) fn rows<'a>(name: &'a str, path: &Path, names: Names<'a>, doing: &str
     let is_regular = file.metadata().is_ok_and(|found| found.is_file());
     match is_regular.then(|| file.try_clone().ok()).flatten() {
         // A table is read from its end, and not taken into memory.
-        Some(table) if is_parquet(&file) => Ok(Box::new(Table::of_file(name, table, names)?)),
+        Some(table) if is_parquet(&file) => Ok((true, Box::new(Table::of_file(name, table, names)?))),
         _ => of_reader(name, path, Box::new(file), names),
     }
 }
@@ -52,16 +65,21 @@ pub(crate) fn is_parquet(mut file: &File) -> bool {
     file.rewind().is_ok() && begins
 }
 
-fn of_reader<'a>(name: &'a str, path: &Path, reader: Box<dyn Read>, names: Names<'a>) -> Result<Opening<'a>, Fault> {
+fn of_reader<'a>(
+    name: &'a str,
+    path: &Path,
+    reader: Box<dyn Read>,
+    names: Names<'a>,
+) -> Result<(bool, Opening<'a>), Fault> {
     let Opened { form, mut reader } = form::open(path, reader)?;
     match form {
-        Form::Json => Ok(Box::new(Rows::new(name, BufReader::with_capacity(1 << 20, reader))?)),
-        Form::Separated(separator) => Ok(Box::new(Separated::new(name, separator, reader, names)?)),
+        Form::Json => Ok((false, Box::new(Rows::new(name, BufReader::with_capacity(1 << 20, reader))?))),
+        Form::Separated(separator) => Ok((true, Box::new(Separated::new(name, separator, reader, names)?))),
         Form::Parquet => {
             let mut bytes = Vec::new();
             let read = reader.read_to_end(&mut bytes);
             read.map_err(|error| form::fault("cannot read the table", name, &error))?;
-            Ok(Box::new(Table::of_bytes(name, bytes, names)?))
+            Ok((true, Box::new(Table::of_bytes(name, bytes, names)?)))
         }
     }
 }

@@ -51,7 +51,8 @@ impl PromptRow {
     pub fn fitted(&self, tokenizer: &Tokenizer, way: Way) -> Result<Asked, Fault> {
         // A text under such a name goes along, as in samples with a `thinking` of their own.
         let is_switch = |(column, value): &(&String, &Value)| {
-            !is_nothing(value) && !value.is_string() && unread::is_switch(column, tokenizer)
+            let is_said = unread::is_flag(value) || !value.is_string() || unread::is_further_switch(column);
+            !is_nothing(value) && is_said && unread::is_switch(column, tokenizer)
         };
         if let Some((column, _)) = self.columns.iter().find(is_switch) {
             return Err(unread::switch(&format!("nothing reads `{column}` of a prompt"), column, way));

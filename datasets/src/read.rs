@@ -148,7 +148,10 @@ pub fn read_text(name: &str, text: &str, options: &Options, tokenizer: &Tokenize
     let mut reading = Reading::new(options, tokenizer)?;
     let source = Source { name: name.into(), files: Vec::new(), weight: 1.0, limit: None };
     match Rows::new(name, Cursor::new(text)) {
-        Ok(rows) => drop(reading.file(name, &source, Box::new(rows), usize::MAX)),
+        Ok(rows) => {
+            let rows = rows.map(|row| row.map(|row| open::with_turns(row, options.names(), false)));
+            reading.file(name, &source, Box::new(rows), usize::MAX);
+        }
         Err(fault) => reading.fault(fault),
     }
     reading.finish()

@@ -6,13 +6,16 @@ use serde_json::{Map, Value};
 
 use crate::options::Options;
 use crate::report::Unread;
-use crate::row::{Row, is_nothing, listed};
+use crate::row::{Names, Row, is_nothing, listed};
 use crate::shapes::lost::SWITCHES;
 use crate::shapes::message::{self, CONTENT, LEARNED, ROLE, THOUGHTS, flag, left_out};
 use crate::shapes::messages::BESIDE;
 use crate::shapes::{Format, Shape, TURNS, turns_in};
 use crate::tokenizer::Tokenizer;
 use crate::way::Way;
+
+/// Fields of a step of an answer.
+const STEP: [&str; 2] = ["intent", "text"];
 
 /// Fields of a message that a misspelt one may mean.
 const FIELDS: [&str; 4] = ["tool_calls", "reasoning_content", "thinking", "training"];
@@ -83,13 +86,24 @@ pub(crate) fn refuse_columns(
     Ok(())
 }
 
+/// Columns that belong to a question which does not say them.
+const CONTEXTS: [&str; 3] = ["context", "contexts", "passage"];
+
+/// Columns of what is no text.
+const IMAGES: [&str; 6] = ["image", "images", "video", "videos", "audio", "audios"];
+
 /// Further switches of templates, which no answer's text hangs on.
 const FURTHER_SWITCHES: [&str; 6] =
     ["reasoning_effort", "thinking_budget", "builtin_tools", "custom_tools", "tools_in_user_message", "date_string"];
 
+/// True for a switch whose value is no flag, and which is nothing else's name.
+pub(crate) fn is_further_switch(column: &str) -> bool {
+    FURTHER_SWITCHES.contains(&column)
+}
+
 /// True for a column that the chat template reads as a variable.
 pub(crate) fn is_switch(column: &str, tokenizer: &Tokenizer) -> bool {
-    (SWITCHES.contains(&column) || FURTHER_SWITCHES.contains(&column)) && tokenizer.template_reads_variable(column)
+    (SWITCHES.contains(&column) || is_further_switch(column)) && tokenizer.template_reads_variable(column)
 }
 
 /// The fault of a switch that stands as a column.
@@ -174,7 +188,7 @@ fn meaning(column: &str, value: &Value, shape: &Shape, way: Way) -> Option<Strin
                 + &way.key("chat"),
         );
     }
-    if is(&["context", "contexts", "passage"]) && shape.format != Format::Text {
+    if CONTEXTS.contains(&column) && shape.format != Format::Text {
         return told("put it into the question");
     }
     if is(&["probabilities", "probs", "probability"]) {
@@ -183,13 +197,19 @@ fn meaning(column: &str, value: &Value, shape: &Shape, way: Way) -> Option<Strin
     if is(&["completions", "candidates"]) && value.is_array() {
         return told("a row has one answer: write a row for each");
     }
-    if is(&["image", "images", "video", "videos", "audio", "audios"]) {
-        return told("only text is learned");
+    if IMAGES.contains(&column) {
+        return told("only text is read");
     }
     if is(&["input_ids", "attention_mask", "completion_mask", "assistant_masks", "labels", "token_ids"]) {
         return told("rows are read as text and tokenised here");
     }
     None
+}
+
+/// True for true or false, be it as a word in the cell of a table.
+pub(crate) fn is_flag(value: &Value) -> bool {
+    let is_word = |text: &str| text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false");
+    value.is_boolean() || value.as_str().is_some_and(is_word)
 }
 
 /// True for what other programs are told of the turn that an answer stands in, where it is not what is done here.
@@ -206,7 +226,7 @@ pub(crate) fn refuse_of_prompt(row: &Row<'_>) -> Result<(), Fault> {
     for (column, value) in row.filled().filter(|(column, _)| row.names().key_of(column) == Some(column)) {
         let synonym = SYNONYMS.iter().find(|(name, key)| *name == column && BESIDE.contains(key)).map(|(_, key)| *key);
         let near = || BESIDE.into_iter().find(|key| column != *key && is_near(column, key));
-        let is_switch = SWITCHES.contains(&column) && value.is_boolean() || column == "reasoning_effort";
+        let is_switch = SWITCHES.contains(&column) && is_flag(value) || column == "reasoning_effort";
         let hint = match synonym.or_else(near).filter(|key| !row.has(key)) {
             Some(key) => format!("is it `{key}`? {}", row.names().way.meant(column, key)),
             None if opens_otherwise(column, value) => "the assistant's turn is opened for each".into(),
@@ -217,10 +237,14 @@ pub(crate) fn refuse_of_prompt(row: &Row<'_>) -> Result<(), Fault> {
                 "a template is a file of its own: ".to_owned() + &row.names().way.key("chat_template")
             }
             None if is_switch => {
-                format!("it is a switch of chat templates: write `\"chat_template_kwargs\": {{\"{column}\": ..}}`")
+                format!(
+                    "it is a switch of chat templates: where the model's has it, write \
+                     `\"chat_template_kwargs\": {{\"{column}\": ..}}`"
+                )
             }
+            None if IMAGES.contains(&column) => "only text is read".into(),
             None if column == "history" => "write the whole conversation as `messages`".into(),
-            None if column == "input" => "write it into the question".into(),
+            None if column == "input" || CONTEXTS.contains(&column) => "write it into the question".into(),
             None => continue,
         };
         return Err(Fault::new(format!("nothing reads `{column}` of a prompt")).hint(format!("{hint}; or take it out")));
@@ -275,6 +299,28 @@ pub(crate) fn refuse_field(field: &str, way: Way) -> Result<(), Fault> {
     }
 }
 
+/// The fields of a step of an answer that nothing reads.
+pub(crate) fn fields_of_step<'a>(step: &'a Map<String, Value>, names: Names<'_>) -> impl Iterator<Item = &'a str> {
+    let filled = step.iter().filter(|(_, value)| !is_nothing(value)).map(|(field, _)| field.as_str());
+    filled.filter(move |field| !STEP.contains(field) && !names.ignores(field))
+}
+
+/// Refuses such a field where other programs give it a meaning, or where it is misspelt.
+pub(crate) fn refuse_field_of_step(field: &str, way: Way) -> Result<(), Fault> {
+    let hint = if LEARNED.iter().any(|(name, _)| *name == field) || message::is_mask(field) {
+        "a step is learned whole: take out what is not to be learned".to_owned()
+    } else if BESIDE.contains(&field) || field == "functions" {
+        format!("write it beside the question, as the row's `{}`", if field == "functions" { "tools" } else { field })
+    } else if THOUGHTS.contains(&field) {
+        "write it into the step's `text`, as the model is to say it".to_owned()
+    } else if let Some(near) = STEP.into_iter().find(|known| is_near(field, known)) {
+        format!("did you mean `{near}`? then give it that name")
+    } else {
+        return Ok(());
+    };
+    Err(Fault::new(format!("nothing reads `{field}` of a step")).hint(left_out(&hint, field, way)))
+}
+
 /// The columns, and as `messages[].name` the fields of messages, that nothing reads; each once.
 pub(crate) fn unread(row: &Row<'_>, shape: &Shape, options: &Options, tokenizer: &Tokenizer) -> Vec<String> {
     let is_read = |column: &str| row.names().key_of(column).is_some_and(|key| shape.reads(key, options));
@@ -284,6 +330,13 @@ pub(crate) fn unread(row: &Row<'_>, shape: &Shape, options: &Options, tokenizer:
         let key = name.split('[').next().unwrap_or_default();
         is_read(key)
     }));
+    let steps = row.get("steps").filter(|_| is_read("steps")).and_then(Value::as_array).into_iter().flatten();
+    for field in steps.filter_map(Value::as_object).flat_map(|step| fields_of_step(step, row.names())) {
+        let name = format!("steps[].{field}");
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     names
 }
 

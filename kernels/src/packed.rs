@@ -12,7 +12,9 @@ use rayon::prelude::*;
 use crate::coded::Coded;
 use crate::parallel::Build;
 use crate::quantised::{Quantised, dequantise_rows, round};
-use crate::simd::{Lanes, Level, level, multiversion};
+use crate::simd::{Lanes, multiversion};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Level, level};
 
 /// Columns of a strip: two vectors of AVX-512.
 pub(crate) const STRIP: usize = 32;
@@ -281,7 +283,7 @@ pub(crate) unsafe fn transpose_words(from: *const u32, to: *mut u32, steps: usiz
             }
             return;
         }
-        Level::Portable => {}
+        Level::Neon | Level::Portable => {}
     }
     for row in 0..steps {
         for column in 0..STRIP {

@@ -18,6 +18,7 @@ use std::sync::OnceLock;
 
 /// The instruction sets that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "no processor has all of them")]
 pub(crate) enum Level {
     /// AVX-512 with bf16 dot products.
     Avx512,
@@ -25,6 +26,8 @@ pub(crate) enum Level {
     Avx512F,
     /// AVX2 with fused multiply-add.
     Avx2,
+    /// NEON.
+    Neon,
     /// Whatever the compiler's target has.
     Portable,
 }
@@ -39,7 +42,7 @@ impl Level {
     pub(crate) fn columns(self) -> usize {
         match self {
             Self::Avx512 | Self::Avx512F => 32,
-            Self::Avx2 | Self::Portable => 16,
+            Self::Avx2 | Self::Neon | Self::Portable => 16,
         }
     }
 
@@ -47,12 +50,12 @@ impl Level {
     pub(crate) fn steps(self) -> usize {
         match self {
             Self::Avx512 | Self::Avx512F => 160,
-            Self::Avx2 | Self::Portable => 320,
+            Self::Avx2 | Self::Neon | Self::Portable => 320,
         }
     }
 }
 
-/// Set to `avx512f`, `avx2` or `portable`, leaves the better instruction sets unused: for tests, and to find out who is at fault.
+/// Set to `avx512f`, `avx2` or `portable` (which alone means something on Arm), leaves the better instruction sets unused: for tests, and to find out who is at fault.
 /// `avx512` leaves none, and multiplies pairs of bf16 even where nothing would not, since arithmetic in f32 is faster there.
 pub const LIMIT: &str = "KERNELS_LIMIT";
 
@@ -96,7 +99,7 @@ pub(crate) fn level() -> Level {
                 return Level::Avx2;
             }
         }
-        Level::Portable
+        if cfg!(target_arch = "aarch64") { Level::Neon } else { Level::Portable }
     })
 }
 
@@ -266,6 +269,11 @@ mod x86;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512, Avx512F};
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use aarch64::Neon;
+
 /// Makes a function that runs a body, generic over [`Lanes`], with the best instruction set of the processor.
 ///
 /// `fn name<Type: Trait>(argument: Type) -> Result = body;` calls `body::<SomeLanes, Type>(argument)`. The function is
@@ -301,8 +309,12 @@ macro_rules! multiversion {
                     $crate::simd::Level::Avx512F => return unsafe { avx512f $(::<$($generic),+>)? ($($argument),*) },
                     $crate::simd::Level::Avx512 => return unsafe { avx512 $(::<$($generic),+>)? ($($argument),*) },
                     $crate::simd::Level::Avx2 => return unsafe { avx2 $(::<$($generic),+>)? ($($argument),*) },
-                    $crate::simd::Level::Portable => {}
+                    $crate::simd::Level::Neon | $crate::simd::Level::Portable => {}
                 }
+            }
+            #[cfg(target_arch = "aarch64")]
+            if $crate::simd::level() == $crate::simd::Level::Neon {
+                return unsafe { $body::<$crate::simd::Neon $(, $($generic),+)?>($($argument),*) };
             }
             unsafe { $body::<$crate::simd::Portable $(, $($generic),+)?>($($argument),*) }
         }

@@ -6,7 +6,11 @@
 //!
 //! Truncated sampling renormalises over the tokens that are kept, and a text with a token that is cut has `q = 0`. The order
 //! is that of the sampler and of transformers: the `top_k` most likely, then the temperature, then of these the fewest that
-//! reach `top_p`, then those of at least `min_p` times the largest probability (min-p: arXiv 2407.01082).
+//! reach `top_p`, then those of at least `min_p` times the largest probability (min-p: arXiv 2407.01082), then of these the fewest
+//! that reach `typical_p`, those first whose `-ln q` is nearest to the entropy (locally typical sampling: arXiv 2202.00666,
+//! section 4; all that are as near as the last one).
+
+use std::borrow::Cow;
 
 /// A way of drawing tokens from logits.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,17 +23,20 @@ pub struct Sampler {
     pub top_p: f64,
     /// Keeps the tokens of at least this part of the largest probability; 0 keeps all.
     pub min_p: f64,
+    /// Keeps the fewest tokens whose probabilities reach this, those of a usual surprise first; 1 keeps all.
+    pub typical_p: f64,
 }
 
 impl Sampler {
     /// All tokens at this temperature.
     pub fn at(temperature: f64) -> Self {
-        Self { temperature, top_k: 0, top_p: 1.0, min_p: 0.0 }
+        Self { temperature, top_k: 0, top_p: 1.0, min_p: 0.0, typical_p: 1.0 }
     }
 
     /// True where some tokens may be cut.
     pub fn cuts(&self) -> bool {
-        self.temperature == 0.0 || self.top_k > 0 || self.top_p < 1.0 || self.min_p > 0.0
+        let Self { temperature, top_k, top_p, min_p, typical_p } = *self;
+        temperature == 0.0 || top_k > 0 || top_p < 1.0 || min_p > 0.0 || typical_p < 1.0
     }
 }
 
@@ -45,8 +52,8 @@ pub struct Row<'a> {
 pub struct Kept<'a> {
     row: &'a Row<'a>,
     sampler: Sampler,
-    /// Number of ranked tokens that are kept; `None` for all tokens.
-    count: Option<usize>,
+    /// The tokens that are kept, from the most likely on; `None` for all.
+    tokens: Option<Cow<'a, [u32]>>,
     /// `ln sum exp((z - largest) / T)` over these.
     log_sum: f64,
 }
@@ -70,9 +77,9 @@ impl<'a> Row<'a> {
 
     /// What `sampler` draws from.
     pub fn keep(&self, sampler: &Sampler) -> Kept<'_> {
-        let kept = |count, log_sum| Kept { row: self, sampler: *sampler, count, log_sum };
+        let kept = |tokens, log_sum| Kept { row: self, sampler: *sampler, tokens, log_sum };
         if sampler.temperature == 0.0 {
-            return kept(Some(1), 0.0);
+            return kept(Some(self.ranked[..1].into()), 0.0);
         }
         let scale = 1.0 / sampler.temperature;
         if !sampler.cuts() {
@@ -94,29 +101,66 @@ impl<'a> Row<'a> {
         }
         // The largest weight is 1.
         let count = weights.iter().take_while(|weight| **weight >= sampler.min_p).count().max(1);
-        kept(Some(count), weights[..count].iter().sum::<f64>().ln())
+        weights.truncate(count);
+        if sampler.typical_p >= 1.0 {
+            return kept(Some(self.ranked[..count].into()), weights.iter().sum::<f64>().ln());
+        }
+        let typical = typical(&weights, sampler.typical_p);
+        let sum: f64 = typical.iter().map(|place| weights[*place]).sum();
+        let tokens: Vec<u32> = typical.into_iter().map(|place| self.ranked[place]).collect();
+        kept(Some(tokens.into()), sum.ln())
     }
+}
+
+/// The places of the fewest weights that are `part` of all, those first whose `-ln q` is nearest to the entropy.
+fn typical(weights: &[f64], part: f64) -> Vec<usize> {
+    let total: f64 = weights.iter().sum();
+    let surprise = |weight: &f64| total.ln() - weight.ln();
+    // A weight of 0 has no part in the entropy.
+    let entropy: f64 = weights.iter().filter(|weight| **weight > 0.0).map(|w| w / total * surprise(w)).sum();
+    let distances: Vec<f64> = weights.iter().map(|weight| (surprise(weight) - entropy).abs()).collect();
+    let mut order: Vec<usize> = (0..weights.len()).collect();
+    order.sort_by(|a, b| distances[*a].total_cmp(&distances[*b]));
+    let mut sum = 0.0;
+    let last = order.iter().find(|place| {
+        sum += weights[**place] / total;
+        sum >= part
+    });
+    let farthest = distances[*last.or(order.last()).expect("a row of logits has a largest")];
+    (0..weights.len()).filter(|place| distances[*place] <= farthest).collect()
 }
 
 impl Kept<'_> {
     /// `ln q` of each of `wanted`, one after another onto `found`; `-inf` for a token that is cut.
     pub fn log_probabilities(&self, wanted: &[u32], found: &mut Vec<f64>) {
-        let ranked = self.count.map(|count| &self.row.ranked[..count]);
-        found.extend(wanted.iter().map(|token| match ranked {
-            Some(ranked) if !ranked.contains(token) => f64::NEG_INFINITY,
+        found.extend(wanted.iter().map(|token| match self.tokens.as_deref() {
+            Some(tokens) if !tokens.contains(token) => f64::NEG_INFINITY,
             // The one token that is kept is certain, at temperature 0 too.
             Some([_]) => 0.0,
             _ => self.row.scaled(*token, &self.sampler) - self.log_sum,
         }));
     }
 
+    /// The tokens that may come and a weight of each, which is 1 for the most likely of all; in no certain order.
+    ///
+    /// # Panics
+    /// At temperature 0, where one token is certain.
+    pub fn weights(&self) -> Vec<(u32, f64)> {
+        assert!(self.sampler.temperature > 0.0, "a token that is certain is not drawn");
+        let weight = |token: u32| (token, self.row.scaled(token, &self.sampler).exp());
+        match self.tokens.as_deref() {
+            Some(tokens) => tokens.iter().map(|token| weight(*token)).collect(),
+            None => (0..self.row.logits.len() as u32).map(weight).collect(),
+        }
+    }
+
     /// Entropy in nats of the next token.
     pub fn entropy(&self) -> f64 {
         let term = |scaled: f64| if scaled == f64::NEG_INFINITY { 0.0 } else { scaled * (scaled - self.log_sum).exp() };
-        let Row { logits, largest, ranked } = self.row;
-        let mean: f64 = match self.count {
-            Some(1) => return 0.0,
-            Some(count) => ranked[..count].iter().map(|token| term(self.row.scaled(*token, &self.sampler))).sum(),
+        let Row { logits, largest, .. } = self.row;
+        let mean: f64 = match self.tokens.as_deref() {
+            Some([_]) => return 0.0,
+            Some(tokens) => tokens.iter().map(|token| term(self.row.scaled(*token, &self.sampler))).sum(),
             None => logits.iter().map(|logit| term((f64::from(*logit) - largest) / self.sampler.temperature)).sum(),
         };
         self.log_sum - mean
@@ -213,6 +257,31 @@ mod tests {
         let expected = [0.665_240_956, 0.244_728_471, 0.090_030_573, 0.0, 0.0];
         assert_all_near(&probabilities(at(1.0), &logits), &expected);
         assert!(probabilities(at(2.0), &logits).iter().all(|q| *q > 0.0));
+    }
+
+    /// `TypicalLogitsWarper` of transformers 5.23, and behind `TopKLogitsWarper(3)`.
+    #[test]
+    fn typical_p_keeps_tokens_of_a_usual_surprise() {
+        let (steps, pair) = ([3.0, 2.0, 1.0, 0.0, -1.0], [0.0, 2.0, 1.0, 2.0, -3.0]);
+        for (logits, temperature, typical_p, expected) in [
+            (steps, 1.0, 0.2, [0.0, 1.0, 0.0, 0.0, 0.0]),
+            (steps, 1.0, 0.5, [0.731_058_579, 0.268_941_421, 0.0, 0.0, 0.0]),
+            (steps, 1.0, 0.9, [0.665_240_956, 0.244_728_471, 0.090_030_573, 0.0, 0.0]),
+            (steps, 2.0, 0.5, [0.506_480_391, 0.307_195_886, 0.186_323_723, 0.0, 0.0]),
+            (steps, 2.0, 0.9, [0.455_054_234, 0.276_004_345, 0.167_405_097, 0.101_536_324, 0.0]),
+            (steps, 0.5, 0.9, [0.880_797_078, 0.119_202_922, 0.0, 0.0, 0.0]),
+            (pair, 1.0, 0.2, [0.0, 0.5, 0.0, 0.5, 0.0]),
+            (pair, 2.0, 0.2, [0.0, 0.383_651_731, 0.232_696_538, 0.383_651_731, 0.0]),
+            (pair, 2.0, 0.9, [0.123_681_479, 0.336_201_118, 0.203_916_286, 0.336_201_118, 0.0]),
+        ] {
+            assert_all_near(&probabilities(Sampler { typical_p, ..Sampler::at(temperature) }, &logits), &expected);
+        }
+        let both = Sampler { top_k: 3, typical_p: 0.5, ..Sampler::at(1.0) };
+        assert_all_near(&probabilities(both, &steps), &[1.0, 0.0, 0.0, 0.0, 0.0]);
+        // A token without any probability is never usual.
+        let gone = [1.0, 0.0, f32::NEG_INFINITY];
+        let all = Sampler { typical_p: 0.999_999, ..Sampler::at(1.0) };
+        assert_all_near(&probabilities(all, &gone), &[0.731_058_579, 0.268_941_421, 0.0]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(crate) const BYTES: &str = "bytes";
 pub(crate) const TOKENS: &str = "tokens";
 
 /// What says how tokens were drawn, beside the temperature: with another value of these a model is another one.
-pub(crate) const CUTS: [&str; 3] = ["top_p", "top_k", "min_p"];
+pub(crate) const CUTS: [&str; 4] = ["top_p", "top_k", "min_p", "typical_p"];
 
 /// What a perfect model covers, which is no measure of this one.
 pub(crate) const PERFECT_COVERAGE: &str = "perfect_coverage";

@@ -83,6 +83,9 @@ pub struct Arguments {
     /// Sample from tokens of at least this part of the largest probability.
     #[arg(long, conflicts_with = "samples", value_name = "P")]
     min_p: Option<f64>,
+    /// Sample from the smallest set of tokens of a usual surprise that holds this much probability (locally typical sampling).
+    #[arg(long, conflicts_with = "samples", value_name = "P")]
+    typical_p: Option<f64>,
     /// Metrics to print, with commas between them, by the keys of docs/evaluation.md: `mass,f8,coverage` [default: all]
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     metrics: Vec<String>,
@@ -233,8 +236,10 @@ fn check(arguments: &Arguments) -> Result<(), Faults> {
             faults.push(Fault::new(format!("`--{name}` must {words}")).at(argument(name)).hint(hint));
         }
     };
-    let top_p = arguments.top_p.is_none_or(|p| p > 0.0 && p <= 1.0);
-    check("top-p", top_p, "be above 0 and at most 1", "leave it out to sample from all tokens");
+    for (name, part) in [("top-p", arguments.top_p), ("typical-p", arguments.typical_p)] {
+        let possible = part.is_none_or(|p| p > 0.0 && p <= 1.0);
+        check(name, possible, "be above 0 and at most 1", "leave it out to sample from all tokens");
+    }
     check("top-k", arguments.top_k != Some(0), "be at least 1", "leave it out to sample from all tokens");
     let min_p = arguments.min_p.is_none_or(|p| (0.0..=1.0).contains(&p));
     check("min-p", min_p, "be from 0 to 1", "leave it out to sample from all tokens");
@@ -363,6 +368,7 @@ fn samplers(arguments: &Arguments) -> Vec<Sampler> {
         top_k: arguments.top_k.unwrap_or(0),
         top_p: arguments.top_p.unwrap_or(1.0),
         min_p: arguments.min_p.unwrap_or(0.0),
+        typical_p: arguments.typical_p.unwrap_or(1.0),
     };
     arguments.temperatures.iter().map(at).collect()
 }

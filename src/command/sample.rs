@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use datasets::{Asked, Conversation, Message, PromptRow, Prompts, Template, Way, read_prompts};
 use faults::{Causes, Fault, Faults, Place, counted};
 use indicatif::ProgressBar;
+use metrics::temperature::Sampler;
 use serde_json::{Map, Value, json};
 
 use super::{Outcome, argument, load_model, print_while_read, refuse_too_many, renamed, usage};
@@ -67,6 +68,12 @@ pub struct Arguments {
     /// Draw from tokens of at least this part of the largest probability; 0 is all.
     #[arg(long, default_value_t = 0.0)]
     min_p: f64,
+    /// Draw from the smallest set of tokens of a usual surprise that holds this much probability (locally typical sampling).
+    #[arg(long, default_value_t = 1.0)]
+    typical_p: f64,
+    /// Above 1, makes tokens that stand in the prompt or the text so far less likely; below 1, likelier.
+    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
+    repetition_penalty: f64,
     /// End a text, of an answer with intents a response, where this begins, which may be a special token; may be given several
     /// times.
     #[arg(long)]
@@ -355,10 +362,14 @@ pub(super) fn prompt_json(row: &PromptRow) -> serde_json::Value {
 
 fn settings(arguments: &Arguments, temperature: f64, max_tokens: usize) -> Settings {
     Settings {
-        temperature,
-        top_p: arguments.top_p,
-        top_k: arguments.top_k,
-        min_p: arguments.min_p,
+        sampler: Sampler {
+            temperature,
+            top_p: arguments.top_p,
+            top_k: arguments.top_k,
+            min_p: arguments.min_p,
+            typical_p: arguments.typical_p,
+        },
+        repetition_penalty: arguments.repetition_penalty,
         max_tokens,
         stop: arguments.stop.clone(),
         seed: arguments.seed,
@@ -397,8 +408,16 @@ fn check(arguments: &Arguments) -> Result<(), Faults> {
     ] {
         check(flag, possible(temperature), "be 0 or more", hint);
     }
-    let top_p = arguments.top_p > 0.0 && arguments.top_p <= 1.0;
-    check("top-p", top_p, "be above 0 and at most 1", "1 draws from all");
+    for (flag, part) in [("top-p", arguments.top_p), ("typical-p", arguments.typical_p)] {
+        check(flag, part > 0.0 && part <= 1.0, "be above 0 and at most 1", "1 draws from all");
+    }
+    let penalty = arguments.repetition_penalty;
+    check(
+        "repetition-penalty",
+        penalty.is_finite() && penalty > 0.0,
+        "be above 0",
+        "1 changes nothing; 1.1 to 1.3 is usual",
+    );
     check("min-p", (0.0..=1.0).contains(&arguments.min_p), "be from 0 to 1", "0 draws from all");
     check("n", arguments.n > 0, "be at least 1", "leave it out for one");
     for (flag, most) in [

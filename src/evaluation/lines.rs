@@ -97,9 +97,10 @@ pub fn beginning(
     line.insert("model".into(), json!(model));
     line.extend(place.into_iter().map(|(key, value)| (key.into(), value)));
     line.insert("temperature".into(), json!(sampler.temperature));
-    let Sampler { top_p, top_k, min_p, .. } = *sampler;
+    let Sampler { temperature: _, top_p, top_k, min_p, typical_p } = *sampler;
     line.extend((top_p < 1.0).then(|| ("top_p".into(), json!(top_p))));
     line.extend((top_k > 0).then(|| ("top_k".into(), json!(top_k))));
     line.extend((min_p > 0.0).then(|| ("min_p".into(), json!(min_p))));
+    line.extend((typical_p < 1.0).then(|| ("typical_p".into(), json!(typical_p))));
     line
 }

@@ -193,6 +193,7 @@ impl Draft {
 #[cfg(test)]
 mod tests {
     use backbone::embedded_tokenizer;
+    use metrics::temperature::Sampler;
 
     use super::super::tests::Table;
     use super::*;
@@ -203,10 +204,8 @@ mod tests {
 
     fn settings(template: Template, temperatures: [f64; 2], most: [usize; 2]) -> TwoTemperatures {
         let draws = |temperature, max_tokens| Settings {
-            temperature,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
+            sampler: Sampler::at(temperature),
+            repetition_penalty: 1.0,
             max_tokens,
             stop: Vec::new(),
             seed: 5,

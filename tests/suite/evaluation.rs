@@ -86,7 +86,9 @@ fn targets_have_a_line_for_each_model_prompt_and_temperature_and_one_for_all() {
 fn exact_mass_is_that_of_samples_as_they_are_drawn() {
     let place = Workplace::new();
     place.write("one.jsonl", format!("{}\n", json!({"prompt": "Tell me about a fox.\n", "targets": ["The", "A"]})));
-    for sampling in ["--temperatures 0.7,1.5", "--top-k 3", "--top-p 0.8", "--min-p 0.2 --temperatures 1.5"] {
+    for sampling in
+        ["--temperatures 0.7,1.5", "--top-k 3", "--top-p 0.8", "--min-p 0.2 --temperatures 1.5", "--typical-p 0.7"]
+    {
         let command = format!("eval builtin:tiny --data one.jsonl --no-end-token --n 400 --max-tokens 1 {sampling}");
         for line in place.trainer(&command).succeeds().lines() {
             let valid = number(&line, "/valid") / number(&line, "/samples");
@@ -211,6 +213,7 @@ fn what_has_no_effect_or_no_meaning_is_refused() {
         ("--temperatures -1", "--temperatures"),
         ("--temperatures nan", "--temperatures"),
         ("--top-p 0", "`--top-p` must be above 0"),
+        ("--typical-p 1.5", "`--typical-p` must be above 0 and at most 1"),
         ("--top-k 0", "`--top-k` must be at least 1"),
         ("--min-p 2", "`--min-p` must be from 0 to 1"),
         ("--budget 0", "`--budget` must be at least 1"),

@@ -253,6 +253,23 @@ fn samples_are_drawn_from_their_seed() {
     assert!(texts.len() > 1, "all samples are alike: {first}");
 }
 
+/// So large a penalty that no token comes twice, nor one of the prompt.
+#[test]
+fn a_penalty_keeps_tokens_from_coming_again() {
+    let place = Workplace::new();
+    let ids = |penalty: &str| {
+        let sample =
+            format!("sample builtin:tiny --prompt fox --temperature 0 --max-tokens 40 --repetition-penalty {penalty}");
+        let line = place.trainer(&sample).succeeds().lines().remove(0);
+        let ids: Vec<u64> = line["ids"].as_array().expect("ids").iter().map(|id| id.as_u64().expect("an id")).collect();
+        ids
+    };
+    let distinct = |ids: &[u64]| ids.iter().collect::<std::collections::BTreeSet<_>>().len();
+    let (plain, penalised) = (ids("1"), ids("1e6"));
+    assert!(distinct(&plain) < plain.len(), "{plain:?}");
+    assert_eq!(distinct(&penalised), penalised.len(), "{penalised:?}");
+}
+
 #[test]
 fn impossible_settings_of_sample_are_refused() {
     let place = Workplace::new();
@@ -261,6 +278,9 @@ fn impossible_settings_of_sample_are_refused() {
         ("--temperature=nan", "--temperature"),
         ("--top-p=0", "--top-p"),
         ("--top-p=1.5", "--top-p"),
+        ("--typical-p=0", "--typical-p"),
+        ("--repetition-penalty=0", "--repetition-penalty"),
+        ("--repetition-penalty=inf", "--repetition-penalty"),
         ("--n=0", "--n"),
         ("--stop=", "--stop"),
         ("--device=tpu", "tpu"),

@@ -15,6 +15,7 @@ use super::asked::Asked;
 use super::{Context, Format, Shape};
 use crate::draft::{Part, Piece};
 use crate::row::{Row, string, wrong_type};
+use crate::unread;
 
 /// What no intent may hold in any template.
 pub const SEPARATOR: &str = "###";
@@ -167,14 +168,15 @@ pub(super) const STEPS: Shape = Shape {
             return Err(misfit(template, "`intent` and `response`", context));
         }
         Ok(vec![vec![Asked::of(row)?.fitted(context.tokenizer, context.options.way)?.draft(
-            steps(row.list("steps")?, template, context)?,
+            steps(row, template, context)?,
             true,
             context,
         )?]])
     },
 };
 
-fn steps(values: &[Value], template: Template, context: &Context<'_>) -> Result<Vec<Piece>, Fault> {
+fn steps(row: &Row<'_>, template: Template, context: &Context<'_>) -> Result<Vec<Piece>, Fault> {
+    let values = row.list("steps")?;
     if values.is_empty() {
         return Err(Fault::new("`steps` is empty").hint("a row must have something to learn: take it out"));
     }
@@ -184,6 +186,8 @@ fn steps(values: &[Value], template: Template, context: &Context<'_>) -> Result<
     for (index, value) in values.iter().enumerate() {
         let name = format!("steps[{index}]");
         let Value::Object(step) = value else { return Err(wrong_type(&name, "an object", value)) };
+        unread::fields_of_step(step, row.names())
+            .try_for_each(|field| unread::refuse_field_of_step(field, row.names().way))?;
         let field = |key: &str| {
             let full = format!("{name}.{key}");
             let value = step.get(key).ok_or_else(|| Fault::new(format!("`{full}` is missing")));

@@ -1,6 +1,7 @@
 //! What a message says and no text has. A chat template may speak of a field and yet leave it out: what counts is
 //! whether its text is another where the field is.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use faults::json::whole;
@@ -23,17 +24,27 @@ pub(crate) const SWITCHES: [&str; 7] = [
     "add_thoughts",
 ];
 
+/// What the beginning of a content is called.
+const BEGINNING: &str = "beginning";
+
 /// What is added to a part to see whether it is read, and to its end.
 const OTHERWISE: &str = "otherwise";
 
 /// A part of what a message says.
 pub(super) struct Part {
-    /// Its field, and of a thought in the content the tag.
-    name: &'static str,
+    /// Its field, of a thought in the content the tag, of a call the key.
+    name: Cow<'static, str>,
     /// What a text shows that has it; `None` where that could be another part's.
     words: Option<String>,
     /// The message with more in its place.
     pub(super) otherwise: Message,
+}
+
+impl Part {
+    /// True for a thought, or what stands in a tag as thoughts do.
+    fn is_thought(&self) -> bool {
+        self.name.starts_with(['<', '[']) || THOUGHTS.contains(&&*self.name)
+    }
 }
 
 /// The parts of the learned message `index` that no text has which `written` gives for a conversation.
@@ -56,13 +67,19 @@ pub(super) fn unlearned_of(
 ) -> Vec<(Oddity, String)> {
     let Some(text) = learned(conversation) else { return Vec::new() };
     let mut parts = parts(&conversation.messages[index]);
-    parts.retain(|part| is_lost(conversation, index, part, &text, learned));
+    parts.retain(|part| {
+        let is_there = part.words.as_deref().is_some_and(|words| has_all(&text, words, &conversation.messages));
+        !is_there && is_lost(conversation, index, part, &text, learned)
+    });
+    if parts.iter().any(|part| part.name == "content") {
+        parts.retain(|part| part.name != BEGINNING);
+    }
     let is_written = |part: &Part| {
         let otherwise = written(&with(conversation, index, &part.otherwise));
         otherwise.is_some_and(|otherwise| written(conversation).is_some_and(|text| text != otherwise))
     };
     let told = |part: Part| {
-        let name = named(index, part.name);
+        let name = named(index, &part.name);
         if is_written(&part) {
             return (Oddity::Unmarked, name);
         }
@@ -71,6 +88,18 @@ pub(super) fn unlearned_of(
         (Oddity::Unlearned, name + &switch.unwrap_or_default())
     };
     parts.into_iter().map(told).collect()
+}
+
+/// The name of whoever speaks the learned message `index`, where a template that writes names has it nowhere in the turn.
+pub(super) fn unnamed(
+    conversation: &Conversation,
+    index: usize,
+    tokenizer: &Tokenizer,
+    turn: &impl Fn(&Conversation) -> Option<String>,
+) -> Option<(Oddity, String)> {
+    let name = name_of(&conversation.messages[index]).filter(|_| tokenizer.template_reads_field("name"))?;
+    let is_lost = is_lost(conversation, index, &name, &turn(conversation)?, turn);
+    is_lost.then(|| (Oddity::Unread, format!("messages[{index}].name of `assistant`")))
 }
 
 /// The words of other messages before the last of `turns`, and what else users, tools and the system say there, that stand
@@ -88,19 +117,20 @@ pub(super) fn unseen(
         if turns.iter().any(|(turn, _)| *turn == index) {
             continue;
         }
-        // What else the assistant said before is left out on purpose by templates that drop earlier thoughts.
-        let mut said = match message.role == "assistant" {
-            true => words_of(message).into_iter().collect(),
-            false => parts(message),
-        };
+        let mut said = parts(message);
+        // Templates drop the assistant's earlier thoughts on purpose.
+        said.retain(|part| message.role != "assistant" || !part.is_thought());
         // Where no template field has this name, it is told as a field that nothing reads.
         if tokenizer.template_reads_field("name") {
             said.extend(name_of(message));
         }
         for part in said {
-            let is_there = part.words.as_deref().is_some_and(|words| texts.iter().any(|text| text.contains(words)));
+            let before = &conversation.messages[..last];
+            let is_there =
+                part.words.as_deref().is_some_and(|words| texts.iter().any(|text| has_all(text, words, before)));
             if !is_there && seen(conversation).is_some_and(|text| is_lost(conversation, index, &part, &text, seen)) {
-                found.push((Oddity::Unread, format!("messages[{index}].{} of `{}`", part.name, message.role)));
+                let field = if *part.name == *BEGINNING { "content" } else { &part.name };
+                found.push((Oddity::Unread, format!("messages[{index}].{field} of `{}`", message.role)));
             }
         }
     }
@@ -198,9 +228,16 @@ pub(super) fn closing(tag: &str) -> String {
 
 fn named(index: usize, part: &str) -> String {
     match part {
-        "<think>" => format!("`<think>` of `messages[{index}].content`"),
+        BEGINNING => format!("the beginning of `messages[{index}].content`"),
+        tag if tag.starts_with(['<', '[']) => format!("`{tag}` of `messages[{index}].content`"),
         field => format!("`messages[{index}].{field}`"),
     }
+}
+
+/// True where the text has these words as often as the messages say them, so that none of them is missed.
+fn has_all(text: &str, words: &str, messages: &[Message]) -> bool {
+    let said = messages.iter().filter(|message| message.text().contains(words)).count();
+    text.matches(words).take(said.max(1)).count() == said.max(1)
 }
 
 /// True where the text is the same with more of the part.
@@ -211,8 +248,7 @@ fn is_lost(
     text: &str,
     texts: &impl Fn(&Conversation) -> Option<String>,
 ) -> bool {
-    let is_there = part.words.as_deref().is_some_and(|words| text.contains(words));
-    !is_there && texts(&with(conversation, index, &part.otherwise)).as_deref() == Some(text)
+    texts(&with(conversation, index, &part.otherwise)).as_deref() == Some(text)
 }
 
 /// The conversation with another message in the place of one.
@@ -252,39 +288,85 @@ fn switched(
 
 /// All that a message says.
 pub(super) fn parts(message: &Message) -> Vec<Part> {
-    let mut parts: Vec<Part> = words_of(message).into_iter().collect();
+    let mut parts: Vec<Part> = words_of(message).into_iter().chain(beginning_of(message)).collect();
     if let Some((before, after)) = message.text().rsplit_once("</think>") {
         let thought = before.split_once("<think>").map_or(before, |(_, thought)| thought);
         let opening = &before[..before.len() - thought.len()];
         if !thought.trim().is_empty() {
             let content = Some(format!("{opening}{thought}{OTHERWISE}</think>{after}"));
-            parts.push(Part { name: "<think>", words: None, otherwise: Message { content, ..message.clone() } });
+            parts.push(Part { name: "<think>".into(), words: None, otherwise: Message { content, ..message.clone() } });
         }
     }
-    let mut with_field = |name: &'static str, value: Value| {
-        let mut otherwise = message.clone();
-        otherwise.fields.insert(name.into(), value);
-        parts.push(Part { name, words: None, otherwise });
-    };
     for key in THOUGHTS {
         match message.fields.get(key) {
             Some(Value::String(thought)) if !thought.trim().is_empty() => {
-                with_field(key, format!("{thought}{OTHERWISE}").into());
+                parts.push(with_field(message, key.into(), key, format!("{thought}{OTHERWISE}").into()));
             }
             _ => {}
         }
     }
     let calls = message.fields.get("tool_calls").and_then(Value::as_array);
-    for at in 0..calls.map_or(0, Vec::len) {
-        let mut calls = message.fields["tool_calls"].clone();
-        let is_wrapped = calls[at].get("function").is_some();
-        let call = if is_wrapped { calls[at].get_mut("function") } else { calls.get_mut(at) };
+    (0..calls.map_or(0, Vec::len)).for_each(|at| parts.extend(parts_of_call(message, at)));
+    parts
+}
+
+/// The message with another value of a field.
+fn with_field(message: &Message, name: Cow<'static, str>, field: &str, value: Value) -> Part {
+    let mut otherwise = message.clone();
+    otherwise.fields.insert(field.into(), value);
+    Part { name, words: None, otherwise }
+}
+
+/// What a call says: whom it calls, with which arguments, and whatever else it has beside its type and its id, which are no
+/// words of the model's.
+fn parts_of_call(message: &Message, at: usize) -> Vec<Part> {
+    let calls = &message.fields["tool_calls"];
+    let is_wrapped = calls[at].get("function").is_some();
+    let inner = if is_wrapped { calls[at].get("function") } else { calls.get(at) };
+    let Some(Value::Object(call)) = inner else { return Vec::new() };
+    let changed = |is_inner: bool, key: &str, value: Value| {
+        let mut calls = calls.clone();
+        let call = if is_inner && is_wrapped { calls[at].get_mut("function") } else { calls.get_mut(at) };
         if let Some(Value::Object(call)) = call {
-            call.insert("name".into(), json!(OTHERWISE));
-            with_field("tool_calls", calls);
+            call.insert(key.into(), value);
+        }
+        calls
+    };
+    let mut parts =
+        vec![with_field(message, "tool_calls".into(), "tool_calls", changed(true, "name", json!(OTHERWISE)))];
+    let outer = calls[at].as_object().into_iter().flatten().filter(|_| is_wrapped);
+    let keys = call.iter().map(|pair| (true, pair)).chain(outer.map(|pair| (false, pair)));
+    for (is_inner, (key, value)) in keys {
+        if ["name", "function", "type", "id", "index"].contains(&key.as_str()) {
+            continue;
+        }
+        if let Some(value) = otherwise(value, &|_| true) {
+            let name = format!("tool_calls[{at}].{}{key}", if is_inner && is_wrapped { "function." } else { "" });
+            parts.push(with_field(message, name.into(), "tool_calls", changed(is_inner, key, value)));
         }
     }
     parts
+}
+
+/// The beginning of what a message says, which a template may cut off; of a text that begins with a tag, what follows it.
+fn beginning_of(message: &Message) -> Option<Part> {
+    let content = message.text();
+    let blanks = content.len() - content.trim_start().len();
+    let closed = match content[blanks..].chars().next()? {
+        '<' => '>',
+        '[' => ']',
+        _ => '\0',
+    };
+    let tag = content[blanks..].find(closed).map(|end| &content[blanks..=blanks + end]);
+    let tag = tag.filter(|tag| !tag.contains(char::is_whitespace)).unwrap_or_default();
+    // What a template makes of this one is looked at by itself.
+    if tag == "<think>" || message.role == "assistant" && content.contains("</think>") {
+        return None;
+    }
+    let (before, after) = content.split_at(blanks + tag.len());
+    let otherwise = Message { content: Some(format!("{before}{OTHERWISE}{after}")), ..message.clone() };
+    let name = if tag.is_empty() { BEGINNING.into() } else { Cow::Owned(tag.to_owned()) };
+    Some(Part { name, words: Some(content.trim().to_owned()), otherwise })
 }
 
 /// Who speaks, where a message says it beside its role; a template that writes the names of tools reads a field of this name.
@@ -292,7 +374,7 @@ fn name_of(message: &Message) -> Option<Part> {
     let name = message.fields.get("name")?.as_str().filter(|name| !name.is_empty())?;
     let mut otherwise = message.clone();
     otherwise.fields.insert("name".into(), format!("{name}{OTHERWISE}").into());
-    Some(Part { name: "name", words: None, otherwise })
+    Some(Part { name: "name".into(), words: None, otherwise })
 }
 
 /// The words of a message, without a thought.
@@ -304,5 +386,5 @@ fn words_of(message: &Message) -> Option<Part> {
     };
     let otherwise = Message { content: Some(format!("{thought}{words}{OTHERWISE}")), ..message.clone() };
     let words = words.trim();
-    (!words.is_empty()).then(|| Part { name: "content", words: Some(words.to_owned()), otherwise })
+    (!words.is_empty()).then(|| Part { name: "content".into(), words: Some(words.to_owned()), otherwise })
 }

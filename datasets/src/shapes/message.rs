@@ -58,12 +58,12 @@ const REFUSED: [(&str, &str); 29] = [
     ("thinking_blocks", "write their text as `reasoning_content`"),
     ("prefix", "put the beginning of the answer into its content"),
     ("refusal", "put what the model is to say into `content`"),
-    ("image", "only text is learned"),
-    ("images", "only text is learned"),
-    ("video", "only text is learned"),
-    ("videos", "only text is learned"),
-    ("audio", "only text is learned"),
-    ("audios", "only text is learned"),
+    ("image", "only text is read"),
+    ("images", "only text is read"),
+    ("video", "only text is read"),
+    ("videos", "only text is read"),
+    ("audio", "only text is read"),
+    ("audios", "only text is read"),
 ];
 
 /// True for a name by which other programs say what is learned, and how much.
@@ -232,7 +232,7 @@ fn texts_of(name: &str, parts: &[Value]) -> Result<Vec<String>, Fault> {
                 let kind = fields.get("type").and_then(Value::as_str).unwrap_or("text");
                 if !["text", "input_text", "output_text"].contains(&kind) {
                     let fault = Fault::new(format!("`{full}` is of type `{kind}`"));
-                    return Err(fault.hint("only text is learned: take the part out, or the row"));
+                    return Err(fault.hint("only text is read: take the part out, or the row"));
                 }
                 refuse_of_part(&full, fields)?;
                 let words = fields.get("text").or_else(|| fields.get("content"));

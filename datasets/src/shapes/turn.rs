@@ -8,6 +8,7 @@
 use faults::Fault;
 
 use super::lost::closing;
+use super::message::role;
 use crate::conversation::{Conversation, Message};
 use crate::tokenizer::Tokenizer;
 use crate::way::Way;
@@ -197,14 +198,14 @@ fn opened_thought<'a>(opened: &'a str, before: &str) -> Option<Thought<'a>> {
 }
 
 impl<'a> Thought<'a> {
-    /// The thought that an opened turn begins: it ends with `<name>` or `<|START_NAME|>`.
+    /// The thought that an opened turn begins: it ends with `<name>` or `<|START_NAME|>`, and the name is not the speaker's.
     fn of(opened: &'a str) -> Option<Self> {
         let trimmed = opened.trim_end();
         let tag = &trimmed[trimmed.rfind('<').filter(|_| trimmed.ends_with('>'))?..];
         let name = tag[1..tag.len() - 1].trim_matches('|');
         let is_name = name.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | ':'));
         let begins = !tag.starts_with("<|") || name.starts_with("START_");
-        (is_name && begins).then(|| Self { tag, breaks: opened.ends_with('\n') })
+        (is_name && begins && role(name) != "assistant").then(|| Self { tag, breaks: opened.ends_with('\n') })
     }
 
     /// The tag that closes it.

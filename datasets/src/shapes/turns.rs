@@ -153,6 +153,11 @@ fn lost_of_turns(conversation: &Conversation, found: &[Found], context: &Context
         lost.extend(lost::second_thought(conversation, *index, &text, tokenizer, way));
         let answer = |conversation: &Conversation| Some(self::turn(conversation, *index, tokenizer, way).ok()?.answer);
         lost.extend(lost::unlearned(conversation, *index, tokenizer, &answer));
+        let whole = |conversation: &Conversation| {
+            let Turn { opened, answer } = self::turn(conversation, *index, tokenizer, way).ok()?;
+            Some(format!("{opened}{answer}"))
+        };
+        lost.extend(lost::unnamed(conversation, *index, tokenizer, &whole));
     }
     if let Some((_, _, last)) = found.last() {
         let turns: Vec<(usize, bool)> = found.iter().map(|(_, is_learned, index)| (*index, *is_learned)).collect();

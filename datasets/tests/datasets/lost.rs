@@ -395,3 +395,86 @@ fn what_makes_a_message_cannot_be_ignored() {
         assert!(told.contains(&format!("`data.ignore` names `{name}`")) && told.contains("hint: "), "{told}");
     }
 }
+
+/// Writes the names of calls, and their arguments where these are under the one name.
+const CALLS: &str = "{%- for m in messages -%}{{- '<' + m.role + '>' -}}\
+    {%- for c in m.tool_calls or [] %}{{- c.function.name -}}{%- if c.function.arguments is defined %}{{ c.function.arguments | tojson }}{% endif -%}{%- endfor -%}\
+    {{- (m.content or '') + '<|im_end|>' -}}{%- endfor -%}{%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+
+#[test]
+fn what_a_call_says_beside_its_name_is_looked_for() {
+    let call = |function: Value, more: Value| {
+        let mut call = json!({"type": "function", "id": "x", "function": function});
+        call.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        json!({"messages": [user("2+3?"), {"role": "assistant", "content": "", "tool_calls": [call]}]})
+    };
+    let tokenizer = with_chat_template(CALLS);
+    let what = |row: &Value| {
+        let data = read(row, &tokenizer, TrainOn::Assistant);
+        told(&data, Oddity::Unlearned).map(|notice| notice.what.clone())
+    };
+    let named = |arguments: &str| json!({"name": "add", arguments: {"x": 1}});
+    assert_eq!(what(&call(named("arguments"), json!({}))), None);
+    let lost = "`messages[1].tool_calls[0].function.parameters`";
+    assert_eq!(what(&call(named("parameters"), json!({}))).as_deref(), Some(lost));
+    let lost = "`messages[1].tool_calls[0].thought`";
+    assert_eq!(what(&call(named("arguments"), json!({"thought": "hm"}))).as_deref(), Some(lost));
+    // Of calls that are not learned, too: a template that writes the first alone.
+    let first = with_chat_template(&CALLS.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]"));
+    let calls =
+        ["add", "take"].map(|name| json!({"type": "function", "function": {"name": name, "arguments": {"x": 1}}}));
+    let row = json!({"messages": [user("2+3?"), {"role": "assistant", "content": "", "tool_calls": calls}, user("4?"), answer("Four.")]});
+    let data = read(&row, &first, TrainOn::Last);
+    let notice = told(&data, Oddity::Unread).map(|notice| notice.what.as_str());
+    assert_eq!(notice, Some("messages[1].tool_calls of `assistant`"));
+}
+
+#[test]
+fn a_beginning_that_the_template_cuts_off_is_told_whatever_its_tag_is() {
+    for (cut, content, what) in [
+        ("</thought>", "<thought>hm</thought>Five.", "`<thought>` of `messages[1].content`"),
+        ("[/THINK]", "[THINK]hm[/THINK]Five.", "`[THINK]` of `messages[1].content`"),
+        ("</seed:think>", "<seed:think>hm</seed:think>Five.", "`<seed:think>` of `messages[1].content`"),
+        ("Answer:", "It is odd. Answer:Five.", "the beginning of `messages[1].content`"),
+    ] {
+        let tokenizer = with_chat_template(&STRIPPED.replace("</think>", cut));
+        let data = read(&json!({"messages": [user("2+3?"), answer(content)]}), &tokenizer, TrainOn::Assistant);
+        assert_eq!(texts(&data, &tokenizer), ["<user>2+3?<|im_end|><assistant>Five.<|im_end|>"]);
+        assert_eq!(told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str()), Some(what));
+        let asked = json!({"messages": [user(content), answer("Five.")]});
+        let data = read(&asked, &tokenizer, TrainOn::Assistant);
+        assert!(told(&data, Oddity::Unread).is_some(), "{cut}");
+        let whole = json!({"messages": [user("2+3?"), answer("Five.")]});
+        assert_eq!(read(&whole, &tokenizer, TrainOn::Assistant).report.notices, []);
+    }
+}
+
+/// An answer whose words stand in another one, or that is given twice.
+#[test]
+fn words_that_another_answer_has_are_no_proof_that_they_are_learned() {
+    let last = "{%- for m in messages -%}{{- '<' + m.role + '>' -}}\
+        {%- if m.role == 'assistant' and loop.last -%}{% generation %}{{- m.content + '<|im_end|>' -}}{% endgeneration %}\
+        {%- else -%}{{- m.content + '<|im_end|>' -}}{%- endif -%}{%- endfor -%}\
+        {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+    let tokenizer = with_chat_template(last);
+    for answers in [["5", "15"], ["5", "5"]] {
+        let row = json!({"messages": [user("2+3?"), answer(answers[0]), user("4+4?"), answer(answers[1])]});
+        let data = read(&row, &tokenizer, TrainOn::Assistant);
+        assert_eq!(told(&data, Oddity::Unmarked).map(|notice| notice.what.as_str()), Some("`messages[1].content`"));
+    }
+}
+
+/// Whole conversations have the name, and an opened turn does not.
+#[test]
+fn a_name_of_the_assistant_that_no_turn_has_is_told() {
+    let named = "{%- for m in messages -%}{{- '<' + (m.get('name') or m.role) + '>' + m.content + '<|im_end|>' -}}{%- endfor -%}\
+        {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+    let mut said = answer("Five.");
+    said["name"] = json!("Ada");
+    let data = read(&json!({"messages": [user("2+3?"), said]}), &with_chat_template(named), TrainOn::Assistant);
+    // The turn is opened by the role's tag, which is no thought to be closed.
+    let learned = "<user>2+3?<|im_end|><assistant>Five.<|im_end|>";
+    assert_eq!(texts(&data, &with_chat_template(named)), [learned]);
+    let notice = told(&data, Oddity::Unread).map(|notice| notice.what.as_str());
+    assert_eq!(notice, Some("messages[1].name of `assistant`"));
+}

@@ -532,3 +532,84 @@ fn files_that_hold_their_rows_otherwise_are_told_how() {
         assert!(found.contains(hint), "{text}: {found}");
     }
 }
+
+/// Turns may be JSON in a text, as the cells of tables are: what is refused or counted of a list is refused and counted of them.
+#[test]
+fn turns_that_are_json_in_a_text_are_looked_at_as_lists_are() {
+    let template = "{% for m in messages %}{{ '<' + m.role + '>' + m.content + '<|im_end|>' }}{% endfor %}\
+        {% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}";
+    let tokenizer = with_chat_template(template);
+    let read = |row: &Value| read_text("r", &row.to_string(), &Options::default(), &tokenizer);
+    let turns = |more: Value| {
+        let mut answer = json!({"role": "assistant", "content": "b"});
+        answer.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        json!([{"role": "user", "content": "a"}, answer])
+    };
+    for key in ["messages", "conversations"] {
+        for more in [json!({"wieght": 0}), json!({"trainin": false}), json!({"tools": []}), json!({"documents": [1]})] {
+            let list = read(&json!({ key: turns(more.clone()) })).map_err(|faults| faults.to_string());
+            let text = read(&json!({ key: turns(more.clone()).to_string() })).map_err(|faults| faults.to_string());
+            let refused = more.get("tools").is_none();
+            assert_eq!((list.is_err(), list.clone().err()), (refused, text.err()), "{more}");
+        }
+        let data = read(&json!({ key: turns(json!({"foo": 1})).to_string() })).expect("rows");
+        assert_eq!(data.report.unread, [Unread { name: format!("{key}[].foo"), rows: 1 }]);
+    }
+    let critic = json!([{"role": "critic", "content": "a"}, {"role": "assistant", "content": "b"}]).to_string();
+    let data = read(&json!({"messages": critic})).expect("rows");
+    assert_eq!(data.report.notices[0].oddity, Oddity::Role);
+    // In a table a prompt and its answer may be turns, too; in JSON a text is one.
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("t.tsv");
+    let (asked, said) = (json!([{"role": "user", "content": "a"}]), json!([{"role": "assistant", "content": "b"}]));
+    std::fs::write(
+        &path,
+        format!("prompt\tcompletion\n{asked}\t{said}\n")
+            .replace('"', "\"\"")
+            .replace("[{", "\"[{")
+            .replace("}]", "}]\""),
+    )
+    .expect("written");
+    let table = datasets::read(&[path], &Options::default(), &tokenizer).unwrap_or_else(|faults| panic!("{faults}"));
+    let list = read(&json!({"prompt": asked, "completion": said})).expect("rows");
+    assert_eq!(table.fingerprint, list.fingerprint);
+    let text = read(&json!({"prompt": asked.to_string(), "completion": "b"})).expect("rows");
+    assert_ne!(text.examples[0].ids, list.examples[0].ids);
+}
+
+#[test]
+fn fields_of_steps_with_a_meaning_are_refused_and_the_others_counted() {
+    let row = |more: Value| {
+        let mut step = json!({"intent": "i", "text": "t"});
+        step.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        json!({"prompt": "p", "steps": [step]})
+    };
+    for (more, what) in [
+        (json!({"train": false}), "a step is learned whole"),
+        (json!({"reasoning": "r"}), "write it into the step's `text`"),
+        (json!({"system": "s"}), "write it beside the question, as the row's `system`"),
+        (json!({"intnet": "s"}), "did you mean `intent`?"),
+    ] {
+        assert!(refused(&row(more)).contains(what));
+    }
+    let data = dataset(&row(json!({"id": 1, "note": ""})).to_string(), &Options::default());
+    assert_eq!(data.report.unread, [Unread { name: "steps[].id".into(), rows: 1 }]);
+}
+
+/// Every cell of a table is a text.
+#[test]
+fn a_switch_in_the_cell_of_a_table_is_no_text_that_goes_along() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("p.tsv");
+    let read = |text: &str| {
+        std::fs::write(&path, text).expect("written");
+        read_prompts(&path, &[], Way::Flags, false)
+            .map(|prompts| prompts.rows.len())
+            .map_err(|faults| faults.to_string())
+    };
+    let refused = |text: &str, what: &str| assert!(read(text).expect_err("a fault").contains(what), "{text}");
+    refused("prompt\tenable_thinking\na\tFalse\n", "it is a switch of chat templates");
+    refused("prompt\tcontext\na\tb\n", "write it into the question");
+    refused("prompt\timage\na\tb.png\n", "only text is read");
+    assert_eq!(read("prompt\tthinking\na\ttwo and two\n"), Ok(1));
+}

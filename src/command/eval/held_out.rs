@@ -82,11 +82,12 @@ fn write(
 /// # Errors
 /// Such flags.
 pub(super) fn refuse_cuts(arguments: &Arguments) -> Result<(), Faults> {
-    let Arguments { top_p, top_k, min_p, budget, n, no_end_token, temperatures, .. } = arguments;
+    let Arguments { top_p, top_k, min_p, typical_p, budget, n, no_end_token, temperatures, .. } = arguments;
     let given = [
         ("top-p", top_p.is_some()),
         ("top-k", top_k.is_some()),
         ("min-p", min_p.is_some()),
+        ("typical-p", typical_p.is_some()),
         ("budget", !budget.is_empty()),
         ("n", n.is_some_and(|n| n > 0)),
         ("no-end-token", *no_end_token),

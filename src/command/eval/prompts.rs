@@ -93,15 +93,7 @@ fn draw(
 
 /// How the command line has tokens drawn.
 pub(super) fn settings(arguments: &Arguments, sampler: &Sampler, seed: u64) -> Settings {
-    Settings {
-        temperature: sampler.temperature,
-        top_p: sampler.top_p,
-        top_k: sampler.top_k,
-        min_p: sampler.min_p,
-        max_tokens: arguments.max_tokens,
-        stop: Vec::new(),
-        seed,
-    }
+    Settings { sampler: *sampler, repetition_penalty: 1.0, max_tokens: arguments.max_tokens, stop: Vec::new(), seed }
 }
 
 /// The samples of a prompt as a file of them would say, the prompt's other columns with each.
