@@ -18,7 +18,7 @@ import jsonschema
 SPOILED = [
     ("adapter", "r", 16),
     ("adapter", "rank", "16"),
-    ("objective", "beta", 0.5),
+    ("objective", "betta", 0.5),
     ("objective", "kind", "cdivv"),
     ("train", "batch_size", 0),
     ("data", "train", 3),

@@ -34,6 +34,8 @@ pub(in crate::command) struct Measured {
     pub temperature: f64,
     /// The temperature at which the model has the precision that its base had there, if one of the measured range does.
     pub as_precise: Option<f64>,
+    /// There it has more recall than its base had.
+    pub says_more: bool,
 }
 
 /// What a model has at a temperature.
@@ -122,7 +124,8 @@ pub(in crate::command) fn measured(folder: &Path, step: u64, temperature: f64) -
     }
     table += "\nPrecision is the share of what the model says that is an answer at all, recall how much of the true distribution it says, coverage how \
               many of the different answers 100 samples find.\n";
-    Ok(Some(Measured { table, temperature, as_precise: equal.map(|point| point.temperature) }))
+    let says_more = together.zip(equal).is_some_and(|(before, after)| after.f8 > before.f8);
+    Ok(Some(Measured { table, temperature, as_precise: equal.map(|point| point.temperature), says_more }))
 }
 
 impl Evaluation {

@@ -112,11 +112,10 @@ impl Card {
         let is_intent = recipe.and_then(|recipe| word(recipe, "objective", "kind")) == Some("intent");
         let temperature = measured.and_then(|measured| measured.as_precise).unwrap_or(1.0);
         let mut text = String::from("\n## Sampling\n\n");
-        text += &match measured.and_then(|measured| measured.as_precise) {
-            Some(temperature) => format!(
-                "At temperature {temperature:.2} it is as precise as its base was at {}, and says more of what there is to say; 1 is the \
-                 model's own.",
-                measured.map_or(1.0, |measured| measured.temperature)
+        text += &match measured.and_then(|measured| Some((measured, measured.as_precise?))) {
+            Some((Measured { temperature: before, says_more, .. }, temperature)) => format!(
+                "At temperature {temperature:.2} it is as precise as its base was at {before}{}; 1 is the model's own.",
+                if *says_more { ", and says more of what there is to say" } else { "" }
             ),
             None => "At temperature 1 it says what it has learned with the frequencies it has learned; lower is safer and less diverse.".into(),
         };
@@ -134,6 +133,8 @@ impl Card {
         text += &format!(
             "```python\n{from}from {import} import {also}{class}\n\ntokenizer = AutoTokenizer.from_pretrained(\"{tokenizer}\")\n\
              model = {class}.from_pretrained(\"DIR\")  # this folder, or its name on the hub\n\
+             # Of a chat model: tokenizer.apply_chat_template([{{\"role\": \"user\", \"content\": \"..\"}}], add_generation_prompt=True, \
+             return_dict=True, return_tensors=\"pt\")\n\
              inputs = tokenizer(\"Tell me about a fox.\\n\", return_tensors=\"pt\")\n\
              samples = model.generate(**inputs, do_sample=True, temperature={temperature:.2}, top_p=1.0, top_k=0, max_new_tokens=128, \
              num_return_sequences=5)\nprint(*tokenizer.batch_decode(samples, skip_special_tokens=True), sep=\"\\n\\n\")\n```\n"

@@ -106,7 +106,8 @@ fn refuse(source: &Source) -> Result<(), Fault> {
     let word = |names: &[&str]| {
         source.find(names).and_then(|(key, value)| Some((key.to_owned(), value.as_str()?.to_lowercase())))
     };
-    let known: [(&[&str], &[&str], &str); 3] = [
+    let known: [(&[&str], &[&str], &str); 4] = [
+        (&["adapter"], &["lora", "qlora"], "adapters here are LoRA and DoRA"),
         (&["peft_type"], &["lora"], "adapters here are LoRA and DoRA"),
         (
             &["stage"],
@@ -267,8 +268,10 @@ fn for_a_real_model(draft: &mut Draft) {
         draft.fill("optimizer.learning_rate", rate, usual);
         draft.fill("schedule.kind", "cosine", "down to 0 along half a cosine");
         draft.fill("schedule.warmup", 0.03, "3 % is usual");
-        draft.fill("train.batch_size", 16, "16 is usual");
-        draft.fill("train.micro_batch_size", 4, "the result is the same but for rounding");
+        if !draft.has("train.batch_size") {
+            draft.fill("train.batch_size", 16, "16 is usual");
+            draft.fill("train.micro_batch_size", 4, "the result is the same but for rounding");
+        }
         draft.fill("data.too_long", "drop", "`error` would stop, `truncate` would cut");
         draft.fill("data.eval", 0.05, "this part of the prompts is held out");
     }

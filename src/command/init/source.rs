@@ -57,8 +57,8 @@ impl Source {
         let keys = parsed(&text).map_err(|why| {
             let fault = Fault::new(format!("these are no settings in JSON or YAML: {why}"));
             match text.parse::<toml::Table>() {
-                Ok(_) => fault.hint("it is TOML, as recipes are: `trainer check` reads it"),
-                Err(_) => fault.hint(KNOWN),
+                Ok(table) if !table.is_empty() => fault.hint("it is TOML, as recipes are: `trainer check` reads it"),
+                _ => fault.hint(KNOWN),
             }
             .at(Place::file(&path))
         })?;

@@ -213,6 +213,23 @@ early_stopping_patience: 3
     assert_eq!(whole.adapter, Adapter::None, "without `use_peft` TRL trains every weight");
 }
 
+/// Settings that say next to nothing, or what cannot be: the recipe is one all the same.
+#[test]
+fn poor_settings_make_a_recipe_too() {
+    for text in [
+        "base_model: 3\n",
+        "base_model: a/b\nlora_r: \"x\"\nadapter: lora\nlearning_rate: fast\n",
+        "base_model: &x a/b\nfoo: *x\n",
+        "base_model: a/b\nlora_r: -3\nadapter: lora\nnum_epochs: 0.5\nval_set_size: 200\nmicro_batch_size: auto\n",
+        "base_model: a/b\nadapter: lora\ndatasets: 3\n",
+        "base_model: a/b\nadapter: lora\ndatasets:\n- path: x/y\n  split: train[10%:20%]\n",
+        "model_name_or_path: a/b\ndataset: [x]\nquantization_bit: 2\nlr_scheduler_type: polynomial\nwarmup_ratio: 2\n",
+        "model_name_or_path: a/b\ngradient_accumulation_steps: 4\n",
+    ] {
+        made("a.yml", text);
+    }
+}
+
 #[test]
 fn what_has_no_effect_beside_another_setting_is_left_out_and_named() {
     let text = "base_model: m/m\nlora_r: 8\nload_in_4bit: true\nearly_stopping_patience: 2\nlearning_rate: 1e-4\n";
@@ -237,6 +254,8 @@ fn other_trainings_are_refused() {
     for (text, expected) in [
         ("base_model: m\nrl: dpo\n", "`rl` is `dpo`"),
         ("model_name_or_path: m\nstage: kto\n", "`stage` is `kto`"),
+        ("base_model: m\nadapter: ia3\n", "`adapter` is `ia3`"),
+        ("", "an `adapter_config.json` of PEFT"),
         ("{\"peft_type\": \"IA3\", \"base_model_name_or_path\": \"m\"}", "`peft_type` is `ia3`"),
         ("model:\n  _component_: torchtune.models.llama3\n", "of no trainer that is known here"),
         ("[model]\npath = \"m\"\n", "it is TOML, as recipes are"),
