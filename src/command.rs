@@ -4,6 +4,7 @@
 //! something to mend, 2 when this program has, 130 when the user stopped it.
 
 mod bench;
+mod chat;
 mod check;
 mod closing;
 mod completions;
@@ -21,6 +22,7 @@ mod sample;
 mod schema;
 mod sweep;
 mod usage;
+mod version;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
@@ -89,6 +91,7 @@ enum Command {
     Push(push::Arguments),
     Inspect(inspect::Arguments),
     Sample(sample::Arguments),
+    Chat(chat::Arguments),
     Eval(Box<eval::Arguments>),
     Report(report::Arguments),
     Recipes(recipes::Arguments),
@@ -109,6 +112,7 @@ impl Command {
             Command::Push(arguments) => push::run(&arguments),
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
+            Command::Chat(arguments) => chat::run(&arguments),
             Command::Eval(arguments) => eval::run(&arguments),
             Command::Report(arguments) => report::run(&arguments),
             Command::Recipes(arguments) => recipes::run(arguments),
@@ -143,6 +147,9 @@ fn refused(message: &clap::Error) -> ExitCode {
         USER.into()
     };
     // Help and the version go to stdout and are no fault.
+    if message.kind() == ErrorKind::DisplayVersion && version::asks_for_details(std::env::args_os().skip(1)) {
+        return print(&version::details()).map_or_else(|fault| tell(vec![fault]), |()| ExitCode::SUCCESS);
+    }
     if !message.use_stderr() {
         return match message.print().and_then(|()| io::stdout().flush()).or_else(gone_is_done) {
             Ok(()) => ExitCode::SUCCESS,

@@ -43,7 +43,7 @@ pub use peak::peak_flops;
 pub use product::{outer, product, product_transposed};
 pub use projection::{Factors, Part, ProjectionGradients, project, project_backward};
 pub use quantised::{BLOCK, LEVELS, PART, Quantisation, Quantised, SCALE_BLOCK, Scales, dynamic_map};
-pub use simd::{LIMIT, LIMITS, limit};
+pub use simd::{LIMIT, LIMITS, instruction_set, limit};
 pub use swiglu::{geglu, geglu_backward, swiglu, swiglu_backward};
 
 #[cfg(test)]

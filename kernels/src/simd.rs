@@ -103,6 +103,20 @@ pub(crate) fn level() -> Level {
     })
 }
 
+/// What kernels are computed with here, in words.
+///
+/// # Panics
+/// [`LIMIT`] is set to another word than one of [`LIMITS`].
+pub fn instruction_set() -> &'static str {
+    match level() {
+        Level::Avx512 => "AVX-512 with bf16 dot products",
+        Level::Avx512F => "AVX-512",
+        Level::Avx2 => "AVX2",
+        Level::Neon => "NEON",
+        Level::Portable => "that of the compiler's target",
+    }
+}
+
 /// A vector of f32 and what kernels do with it.
 pub trait Lanes: Copy + 'static {
     /// Values of a vector.

@@ -75,7 +75,10 @@ const COMMANDS: &[(&[&str], &str)] = &[
         &["generate", "inference", "infer", "predict", "complete", "prompt", "gen"],
         "`trainer sample MODEL --prompt '..'` writes continuations",
     ),
-    (&["chat", "talk", "ask"], "`trainer sample MODEL --chat --prompt '..'` answers through the model's chat template"),
+    (
+        &["talk", "ask", "repl"],
+        "`trainer chat MODEL` talks with a model, `trainer sample MODEL --chat --prompt '..'` answers once",
+    ),
     (
         &["serve", "server", "api", "webchat", "webui", "deploy"],
         "there is no server here: `trainer export RUN --out DIR --merge` writes a folder that vLLM and others serve",
@@ -217,7 +220,7 @@ mod tests {
             ("Finetune", "`trainer run RECIPE`"),
             ("merge", "`trainer export RUN --out DIR --merge`"),
             ("generate", "`trainer sample MODEL --prompt"),
-            ("chat", "`trainer sample MODEL --chat"),
+            ("talk", "`trainer chat MODEL`"),
             ("preprocess", "`trainer check RECIPE`"),
             ("my.toml", "`trainer run my.toml`"),
         ] {

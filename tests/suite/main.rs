@@ -10,6 +10,7 @@ mod batching;
 mod bench;
 mod brought;
 mod card;
+mod chat;
 mod check;
 mod cluster;
 mod dependencies;
