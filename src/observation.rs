@@ -1,12 +1,12 @@
 //! What is measured of prompts at each evaluation of a run: samples are drawn of each, and of rows with targets the exact
 //! numbers are computed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
 use backbone::{Config, Decoder};
 use checkpoints::Run;
-use datasets::{Example, Format, Options, PrefixFree, Tokenizer, Way};
+use datasets::{Asking, Example, Format, Options, PrefixFree, Tokenizer, Way};
 use faults::{Fault, Faults, counted};
 use metrics::classes::judged;
 use metrics::interval::Mean;
@@ -38,6 +38,8 @@ pub struct Observation {
     samplers: Vec<Sampler>,
     how: Prompts,
     seed: u64,
+    /// What is said of the files, a sentence each.
+    notices: Vec<String>,
 }
 
 /// A prompt that is sampled.
@@ -57,19 +59,7 @@ impl Observation {
     /// be measured, and a `checkpoint.best_by` that no evaluation will have.
     pub fn read(recipe: &Recipe, config: &Config, tokenizer: &Tokenizer) -> Result<Option<Self>, Faults> {
         let Some(how) = &recipe.eval.prompts else { return Ok(None) };
-        let place = recipe.places.of("eval.prompts");
-        let (mut asked, mut with_targets) = (Vec::new(), Vec::new());
-        for file in how.files.iter().map(PathBuf::from) {
-            let found = datasets::read_prompts(&file, &[], Way::File, false)
-                .map_err(|faults| faults.map(|fault| fault.or_at(place.clone())))?;
-            if found.rows.iter().any(|row| row.columns.contains_key("targets")) {
-                with_targets.push(file);
-            }
-            for row in found.rows {
-                let limit = config.max_position_embeddings;
-                asked.push(question(&row, tokenizer, how.max_tokens, limit, Way::File)?);
-            }
-        }
+        let Files { mut asked, with_targets, renamed, notices } = Files::read(recipe, how, config, tokenizer)?;
         let mut known = HashSet::new();
         asked.retain(|(_, ids)| known.insert(ids.clone()));
         if let (true, Some(_)) = (with_targets.is_empty(), &how.temperatures) {
@@ -87,7 +77,9 @@ impl Observation {
                 prefix_free: PrefixFree::Warn,
                 max_length: config.max_position_embeddings,
                 model_limit: true,
-                way: Way::File,
+                way: Way::Recipe,
+                rename: renamed.into_iter().collect(),
+                ignore: recipe.data.ignore.clone(),
                 ..Options::default()
             };
             datasets::read(&with_targets, &options, tokenizer)?.examples
@@ -118,6 +110,7 @@ impl Observation {
             samplers: samplers(how),
             how: how.clone(),
             seed: recipe.seed,
+            notices,
         };
         let (by, known) = (&recipe.checkpoint.best_by, observation.names());
         if by.needs_prompts() && !known.iter().any(|name| name == by.name()) {
@@ -125,6 +118,11 @@ impl Observation {
             return Err(Fault { place: None, ..fault }.or_at(recipe.places.of("checkpoint.best_by")).into());
         }
         Ok(Some(observation))
+    }
+
+    /// What is to be said of the files, a sentence each.
+    pub fn notices(&self) -> impl Iterator<Item = String> + '_ {
+        self.notices.iter().cloned()
     }
 
     /// What is measured, in words of the plan.
@@ -252,6 +250,47 @@ impl Observation {
             })
         });
         lines.collect()
+    }
+}
+
+/// What the files of prompts say.
+#[derive(Default)]
+struct Files {
+    /// The text and the tokens of each prompt.
+    asked: Vec<(String, Vec<u32>)>,
+    with_targets: Vec<PathBuf>,
+    /// Of `data.rename` what these have.
+    renamed: BTreeSet<(String, String)>,
+    notices: Vec<String>,
+}
+
+impl Files {
+    /// Prompts are asked as the training rows are, with `data.rename`, `data.ignore` and `data.chat`.
+    fn read(recipe: &Recipe, how: &Prompts, config: &Config, tokenizer: &Tokenizer) -> Result<Self, Faults> {
+        let rename = recipe.data.rename.pairs();
+        let asking = Asking {
+            rename: &rename,
+            ignore: &recipe.data.ignore,
+            columns: recipe.data.columns.as_ref(),
+            chat: false,
+            way: Way::Recipe,
+        };
+        let mut files = Self::default();
+        for file in how.files.iter().map(PathBuf::from) {
+            let found = datasets::read_prompts(&file, asking)
+                .map_err(|faults| faults.map(|fault| fault.or_at(recipe.places.of("eval.prompts"))))?;
+            let notices = found.notices(tokenizer);
+            files.notices.extend(notices.iter().map(|notice| format!("prompts of evaluations: {notice}")));
+            if found.rows.iter().any(|row| row.columns.contains_key("targets")) {
+                files.with_targets.push(file);
+                files.renamed.extend(found.renamed().iter().cloned());
+            }
+            for row in found.rows {
+                let limit = config.max_position_embeddings;
+                files.asked.push(question(&row, tokenizer, how.max_tokens, limit, Way::Recipe)?);
+            }
+        }
+        Ok(files)
     }
 }
 

@@ -147,6 +147,7 @@ impl Plan {
         for (name, set) in sets.into_iter().filter_map(|(name, set)| Some((name, set?))) {
             recipe.warnings.extend(set.report.notices.iter().map(|notice| format!("{name} rows: {notice}")));
         }
+        recipe.warnings.extend(observation.iter().flat_map(Observation::notices));
         recipe.warnings.extend(rows::unmet(&recipe, &train, eval.as_ref()));
         recipe.warnings.extend(eval.as_ref().and_then(|eval| held_out::repeated(&recipe, &train, eval)));
         if steps > 0 {

@@ -48,7 +48,7 @@ pub use kinds::{refuse_other_kinds, refuse_unreadable};
 pub use named::{HELD_OUT, Named, TRAIN};
 pub use notices::{Notice, Oddity};
 pub use options::{NumberColumn, Options, TooLong, TrainOn};
-pub use prompts::{PromptRow, Prompts, read_prompts};
+pub use prompts::{Asking, PromptRow, Prompts, read_prompts};
 pub use read::{Dataset, Source, read, read_apart, read_sources, read_text};
 pub use references::{Reference, References, read_references};
 pub use report::{Bar, Dropped, FileReport, Report, Unread};

@@ -146,7 +146,7 @@ impl Notice {
             ),
             Oddity::UnreadColumn => {
                 let left_out = format!("; {} names what is left out on purpose", key("ignore"));
-                // No flag leaves a column out, and nothing those of prompts.
+                // No flag leaves a column out.
                 let left_out = if *way == Way::Recipe { &left_out } else { "" };
                 format!("have what nothing reads, first {place}: {what}{left_out}")
             }

@@ -119,7 +119,7 @@ fn too_long(length: Option<usize>, options: &Options) -> Result<Outcome, Fault> 
     }
     Err(Fault::new(format!("the row has {more} the model's {limit} positions")).hint(match options.way {
         Way::Recipe => "shorten it, or set `data.too_long` to \"drop\" or \"truncate\"",
-        Way::Flags | Way::File => "shorten it, or take it out",
+        Way::Flags => "shorten it, or take it out",
     }))
 }
 

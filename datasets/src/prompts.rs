@@ -13,7 +13,8 @@ use crate::rename::check_rename;
 use crate::report::Report;
 use crate::row::{Names, Row, is_nothing};
 use crate::shapes::asked::{Asked, QUESTIONS};
-use crate::shapes::messages::{BESIDE, refuse_beside};
+use crate::shapes::columns::{self, ChatColumns};
+use crate::shapes::messages::{BESIDE, conversation, refuse_beside};
 use crate::shapes::{MESSAGE_KEYS, targets};
 use crate::tokenizer::Tokenizer;
 use crate::unread;
@@ -40,6 +41,24 @@ pub struct Prompts {
     file: String,
     /// Where each row stands.
     at: Vec<At>,
+    way: Way,
+    renamed: Vec<(String, String)>,
+}
+
+/// How the rows of a file are asked.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asking<'a> {
+    /// Columns under other names, pairs of a column and its key. A recipe's are those of its training rows: a prompt goes by
+    /// the ones that it has.
+    pub rename: &'a [(String, String)],
+    /// Columns and fields of messages that are as if they were not there.
+    pub ignore: &'a [String],
+    /// Columns that are the turns of a conversation. In a row without them a plain `prompt` is the user's turn.
+    pub columns: Option<&'a ChatColumns>,
+    /// Whether a plain `prompt` is the user's turn in any case.
+    pub chat: bool,
+    /// Where all this is written.
+    pub way: Way,
 }
 
 impl PromptRow {
@@ -69,23 +88,31 @@ impl PromptRow {
 }
 
 /// The questions (`prompt`, `messages`, `conversations` or `request`) of a file of rows, or of the embedded data of that
-/// name; `rename` names columns as `data.rename` does, and is given in `way`. A row with `targets` is as many prompts as it
-/// has beginnings of answers, as in training. With `chat`, a plain prompt is the user's turn.
+/// name. A row with `targets` is as many prompts as it has beginnings of answers, as in training.
 ///
 /// # Errors
 /// A file that is none of rows, cannot be read or has no rows, and every row without a question.
-pub fn read_prompts(path: &Path, rename: &[(String, String)], way: Way, chat: bool) -> Result<Prompts, Faults> {
+pub fn read_prompts(path: &Path, asking: Asking<'_>) -> Result<Prompts, Faults> {
     let name = shown(path);
     refuse_other_kinds(&[PathBuf::from(path)])?;
     let more = ["response", "targets"].into_iter().chain(MESSAGE_KEYS);
-    check_rename(rename, "--rename", QUESTIONS.into_iter().chain(BESIDE).chain(more))?;
-    let names = Names { rename, ignore: &[], way };
+    let Asking { rename, ignore, way, .. } = asking;
+    // A recipe's are looked at with its rows.
+    if way == Way::Flags {
+        check_rename(rename, "--rename", QUESTIONS.into_iter().chain(BESIDE).chain(more))?;
+    }
+    let names = Names { rename, ignore, way };
     let mut faults = Causes::new();
-    let mut prompts = Prompts { rows: Vec::new(), file: name.clone(), at: Vec::new() };
+    let mut prompts = Prompts { rows: Vec::new(), file: name.clone(), at: Vec::new(), way, renamed: Vec::new() };
     for row in rows(&name, path, names, "cannot read the prompts")? {
         let of_row = row.and_then(|row| {
+            for pair in rename.iter().filter(|(column, _)| row.object.contains_key(column)) {
+                if !prompts.renamed.contains(pair) {
+                    prompts.renamed.push(pair.clone());
+                }
+            }
             let place = row.at.place(&name);
-            let found = prompts_of(&row, names, chat, &place).map_err(|fault| fault.at(place))?;
+            let found = prompts_of(&row, asking, &place).map_err(|fault| fault.at(place))?;
             Ok((row.at, found))
         });
         match of_row {
@@ -106,9 +133,14 @@ pub fn read_prompts(path: &Path, rename: &[(String, String)], way: Way, chat: bo
 }
 
 impl Prompts {
+    /// Of the columns under other names those that a row has.
+    pub fn renamed(&self) -> &[(String, String)] {
+        &self.renamed
+    }
+
     /// What these rows have that the chat template never speaks of, or does not write.
     pub fn notices(&self, tokenizer: &Tokenizer) -> Vec<Notice> {
-        let mut report = Report { rows: self.rows.len(), ..Report::of(Way::Flags) };
+        let mut report = Report { rows: self.rows.len(), ..Report::of(self.way) };
         for (row, at) in self.rows.iter().zip(&self.at) {
             report.leave_unread(row.asked.unread(tokenizer), &self.file, *at);
             for (oddity, what) in row.asked.unwritten(tokenizer) {
@@ -121,24 +153,40 @@ impl Prompts {
     }
 }
 
-fn prompts_of(numbered: &NumberedRow, names: Names<'_>, chat: bool, place: &Place) -> Result<Vec<PromptRow>, Fault> {
+fn prompts_of(numbered: &NumberedRow, asking: Asking<'_>, place: &Place) -> Result<Vec<PromptRow>, Fault> {
+    let is_met = |column: &str| asking.way == Way::Flags || numbered.object.contains_key(column);
+    let rename: Vec<(String, String)> = asking.rename.iter().filter(|(column, _)| is_met(column)).cloned().collect();
+    let names = Names { rename: &rename, ignore: asking.ignore, way: asking.way };
     let row = Row::new(&numbered.object, names);
     let has_beginnings = row.has("targets");
+    let turns = asking.columns.filter(|chat| chat.user.first().is_some_and(|user| numbered.object.contains_key(user)));
+    // The answer's column goes along: it may be what an answer is compared with.
+    let is_turn =
+        |column: &str| turns.is_some_and(|chat| chat.names().any(|name| name == column && name != chat.assistant));
     let own = |key: &str| {
-        QUESTIONS.contains(&key) || BESIDE.contains(&key) || has_beginnings && ["response", "targets"].contains(&key)
+        QUESTIONS.contains(&key)
+            || BESIDE.contains(&key)
+            || is_turn(key)
+            || has_beginnings && ["response", "targets"].contains(&key)
     };
     unread::refuse_oddities(&numbered.oddities, &row, own)?;
-    unread::refuse_of_prompt(&row)?;
-    if row.get("prompt").is_some_and(Value::is_string) && names.way == Way::Flags && !chat {
+    unread::refuse_of_prompt(&row, &is_turn)?;
+    let chat = asking.chat || asking.columns.is_some() && !has_beginnings;
+    if row.get("prompt").is_some_and(Value::is_string) && asking.way == Way::Flags && !chat {
         let hint = "put the question through the chat template with `--chat`, or write it as `messages`";
         refuse_beside(&row, "a plain `prompt`", hint)?;
     }
-    let asked = if chat { Asked::of_chat(&row)? } else { Asked::of(&row)? };
+    let asked = match turns {
+        Some(chat) => Asked::Conversation(conversation(&row, columns::question(&row, chat)?)?),
+        None if chat => Asked::of_chat(&row)?,
+        None => Asked::of(&row)?,
+    };
     let found = if has_beginnings { targets::beginnings(&row)? } else { vec![""] };
     let mut columns = numbered.object.clone();
     columns.retain(|column, _| {
         let key = names.key_of(column).unwrap_or(column);
-        !(QUESTIONS.contains(&key) || BESIDE.contains(&key) || has_beginnings && key == "response")
+        let is_read = QUESTIONS.contains(&key) || BESIDE.contains(&key) || is_turn(column);
+        !(is_read || has_beginnings && key == "response")
     });
     let prompt = |beginning: &str| PromptRow {
         asked: asked.clone(),

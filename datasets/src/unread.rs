@@ -62,7 +62,7 @@ pub(crate) fn refuse_columns(
         let synonym = SYNONYMS.iter().find(|(name, key)| *name == column && means(key)).map(|(_, key)| *key);
         let near = || shape.keys().find(|key| means(key) && is_near(column, key));
         if let Some(key) = synonym.or_else(near) {
-            return refused(format!("is it `{key}`? {}", way.meant(column, key)));
+            return refused(format!("is it `{key}`? then set {}", way.rename([(column, key)])));
         }
         if is_switch(column, tokenizer) && shape.reads("chat_template_kwargs", options) {
             return Err(switch(&format!("nothing reads `{column}` of rows of `{}`", shape.word), column, way));
@@ -76,7 +76,7 @@ pub(crate) fn refuse_columns(
                 false if are_logarithms(value) => {
                     "these are logarithms: `weights` takes what they are logarithms of, `exp` of each".into()
                 }
-                false => format!("is it `weights`? {}", way.meant(column, "weights")),
+                false => format!("is it `weights`? then set {}", way.rename([(column, "weights")])),
             });
         }
         if let Some(hint) = meaning(column, value, shape, way) {
@@ -149,7 +149,12 @@ fn meaning(column: &str, value: &Value, shape: &Shape, way: Way) -> Option<Strin
         return None;
     }
     if is(&["sample_weight", "weight", "weights"]) && value.is_number() {
-        return told("rows count by a number where the objective goes by its column: `objective.kind = \"weighted\"`");
+        return told(match way {
+            Way::Recipe => {
+                "rows count by a number where the objective goes by its column: `objective.kind = \"weighted\"`"
+            }
+            Way::Flags => "every row counts alike here",
+        });
     }
     if learned.is_some() || is(&["sample_weight", "weights"]) || message::is_mask(column) && !message::is_neutral(value)
     {
@@ -222,13 +227,14 @@ fn opens_otherwise(column: &str, value: &Value) -> bool {
 }
 
 /// Refuses a row of prompts with a column without which its question is another.
-pub(crate) fn refuse_of_prompt(row: &Row<'_>) -> Result<(), Fault> {
-    for (column, value) in row.filled().filter(|(column, _)| row.names().key_of(column) == Some(column)) {
+pub(crate) fn refuse_of_prompt(row: &Row<'_>, is_turn: &impl Fn(&str) -> bool) -> Result<(), Fault> {
+    let own_name = |column: &str| row.names().key_of(column) == Some(column) && !is_turn(column);
+    for (column, value) in row.filled().filter(|(column, _)| own_name(column)) {
         let synonym = SYNONYMS.iter().find(|(name, key)| *name == column && BESIDE.contains(key)).map(|(_, key)| *key);
         let near = || BESIDE.into_iter().find(|key| column != *key && is_near(column, key));
         let is_switch = SWITCHES.contains(&column) && is_flag(value) || column == "reasoning_effort";
         let hint = match synonym.or_else(near).filter(|key| !row.has(key)) {
-            Some(key) => format!("is it `{key}`? {}", row.names().way.meant(column, key)),
+            Some(key) => format!("is it `{key}`? then set {}", row.names().way.rename([(column, key)])),
             None if opens_otherwise(column, value) => "the assistant's turn is opened for each".into(),
             None if column == "tool_choice" => {
                 "a chat template is not given it: write what is to be called into the turns".into()
@@ -247,7 +253,8 @@ pub(crate) fn refuse_of_prompt(row: &Row<'_>) -> Result<(), Fault> {
             None if column == "input" || CONTEXTS.contains(&column) => "write it into the question".into(),
             None => continue,
         };
-        return Err(Fault::new(format!("nothing reads `{column}` of a prompt")).hint(format!("{hint}; or take it out")));
+        let fault = Fault::new(format!("nothing reads `{column}` of a prompt"));
+        return Err(fault.hint(left_out(&hint, column, row.names().way)));
     }
     Ok(())
 }

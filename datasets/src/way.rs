@@ -8,15 +8,13 @@ pub enum Way {
     Recipe,
     /// On the command line. What only a recipe can say is called a recipe's.
     Flags,
-    /// In the file itself, whose columns nothing gives other names: prompts that a recipe names.
-    File,
 }
 
 impl Way {
     /// What `key` of `[data]` is called, in backticks: `ignore`, or with its value `train_on = "all"`.
     pub(crate) fn key(self, key: &str) -> String {
         match (self, key) {
-            (Self::Recipe | Self::File, key) => format!("`data.{key}`"),
+            (Self::Recipe, key) => format!("`data.{key}`"),
             (Self::Flags, "rename") => "`--rename COLUMN=KEY`".into(),
             (Self::Flags, "chat") => "`--chat-columns user=COLUMN,assistant=COLUMN`".into(),
             (Self::Flags, "chat_template") => "`--chat-template`".into(),
@@ -25,19 +23,11 @@ impl Way {
         }
     }
 
-    /// What to do where a column is meant as a key, after the question whether it is.
-    pub(crate) fn meant(self, column: &str, key: &str) -> String {
-        match self {
-            Self::Recipe | Self::Flags => format!("then set {}", self.rename([(column, key)])),
-            Self::File => format!("then write `{key}` in place of `{column}` in the file"),
-        }
-    }
-
     /// What gives columns the names of keys, pairs of a column and its key.
     pub(crate) fn rename<'a>(self, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let pairs = pairs.into_iter();
         match self {
-            Self::Recipe | Self::File => {
+            Self::Recipe => {
                 let pairs: Vec<String> = pairs.map(|(column, key)| format!("{} = \"{key}\"", bare(column))).collect();
                 format!("`data.rename = {{ {} }}`", pairs.join(", "))
             }
@@ -51,7 +41,7 @@ impl Way {
     /// What sets a switch of the chat template.
     pub(crate) fn template_argument(self, name: &str, is_on: bool) -> String {
         match self {
-            Self::Recipe | Self::File => format!("`data.template_arguments = {{ {name} = {is_on} }}`"),
+            Self::Recipe => format!("`data.template_arguments = {{ {name} = {is_on} }}`"),
             Self::Flags => format!("`--template-arguments='{{\"{name}\": {is_on}}}'`"),
         }
     }
@@ -59,7 +49,7 @@ impl Way {
     /// What puts two columns through the chat template.
     pub(crate) fn chat(self, user: &str, assistant: &str) -> String {
         match self {
-            Self::Recipe | Self::File => format!("`data.chat = {{ user = \"{user}\", assistant = \"{assistant}\" }}`"),
+            Self::Recipe => format!("`data.chat = {{ user = \"{user}\", assistant = \"{assistant}\" }}`"),
             Self::Flags => format!("`--chat-columns {}`", quoted(&format!("user={user},assistant={assistant}"))),
         }
     }
@@ -91,13 +81,6 @@ mod tests {
         ] {
             assert_eq!((Way::Recipe.key(key), Way::Flags.key(key)), (recipe.into(), flags.into()));
         }
-    }
-
-    #[test]
-    fn a_column_that_is_meant_as_a_key_is_named_where_it_can_be() {
-        assert_eq!(Way::Recipe.meant("q", "prompt"), "then set `data.rename = { q = \"prompt\" }`");
-        assert_eq!(Way::Flags.meant("q", "prompt"), "then set `--rename q=prompt`");
-        assert_eq!(Way::File.meant("q", "prompt"), "then write `prompt` in place of `q` in the file");
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn samples(input: &[u8]) -> bool {
     in_a_file("samples.jsonl", input, |path| {
         let samples = shown(datasets::read_samples(path, &["answer"]));
         let references = shown(datasets::read_references(path));
-        let prompts = datasets::read_prompts(path, &[], datasets::Way::Flags, false);
+        let prompts = datasets::read_prompts(path, datasets::Asking::default());
         if let Ok(prompts) = &prompts {
             prompts.notices(&TOKENIZER);
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use datasets::{Asked, Conversation, Message, PromptRow, Prompts, Template, Way, read_prompts};
+use datasets::{Asked, Asking, Conversation, Message, PromptRow, Prompts, Template, Way, read_prompts};
 use faults::{Causes, Fault, Faults, Place, counted};
 use indicatif::ProgressBar;
 use metrics::temperature::Sampler;
@@ -317,8 +317,10 @@ fn asked(arguments: &Arguments) -> Result<(Vec<PromptRow>, Option<Prompts>), Fau
     };
     let row = |text| PromptRow { asked: turn(text), beginning: String::new(), columns: Map::new(), place: None };
     let mut rows: Vec<PromptRow> = typed.into_iter().map(row).collect();
+    let Arguments { rename, chat, .. } = arguments;
+    let asking = Asking { rename, chat: *chat, way: Way::Flags, ..Asking::default() };
     let file = match &arguments.prompts {
-        Some(file) => Some(read_prompts(file, &arguments.rename, Way::Flags, arguments.chat)?),
+        Some(file) => Some(read_prompts(file, asking)?),
         None => None,
     };
     rows.extend(file.iter().flat_map(|file| file.rows.iter().cloned()));

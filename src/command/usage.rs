@@ -160,6 +160,14 @@ fn own(name: &str) -> Option<&'static str> {
     KEYS.into_iter().find(|key| last(key)).or_else(|| (name == "objective").then_some("objective.kind"))
 }
 
+/// True for the commands that read a recipe; a command that is not known may be one.
+fn takes_set(refusal: &clap::Error) -> bool {
+    let usage = refusal.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    !["eval", "sample", "export", "inspect", "report", "bench"]
+        .iter()
+        .any(|name| usage.contains(&format!("trainer {name} ")))
+}
+
 /// The nearest that there is, else how the command is written.
 fn hint(refusal: &clap::Error) -> String {
     if let [word] = &words(refusal, ContextKind::InvalidSubcommand)[..]
@@ -168,7 +176,7 @@ fn hint(refusal: &clap::Error) -> String {
         return here;
     }
     if let ([argument], ErrorKind::UnknownArgument) = (&words(refusal, ContextKind::InvalidArg)[..], refusal.kind())
-        && let Some(here) = argument_here(argument)
+        && let Some(here) = argument_here(argument).filter(|here| takes_set(refusal) || !here.contains("--set"))
     {
         return here;
     }

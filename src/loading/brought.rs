@@ -18,6 +18,9 @@ const GENERATION: &str = "generation_config.json";
 const MAP: &str = "special_tokens_map.json";
 const ADDED: &str = "added_tokens.json";
 
+/// Where a tokenizer keeps templates with names.
+const FURTHER_TEMPLATES: &str = "additional_chat_templates/";
+
 /// Tokens named one by one.
 const NAMED: usize = 4;
 
@@ -132,7 +135,13 @@ impl Overlay<'_> {
         let (whole, template) = (has(TOKENIZER), template_in(own));
         let of_base = template_in(&base);
         let own_template = |name: &str| template.is_some() && [TEMPLATE, TEMPLATE_OF_PROCESSOR].contains(&name);
-        let gone = |name: &str| has(name) || whole && (is_vocabulary(name) || name == MAP) || own_template(name);
+        // Beside a template of the adapter's own, those of the base that have names would be asked for what that one is to write.
+        let is_named = |name: &str| template.is_some() && name.starts_with(FURTHER_TEMPLATES);
+        let named = base.iter().filter_map(|(name, _)| name.strip_prefix(FURTHER_TEMPLATES)?.strip_suffix(".jinja"));
+        let named: Vec<String> = named.filter(|_| template.is_some()).map(str::to_owned).collect();
+        let gone = |name: &str| {
+            has(name) || is_named(name) || whole && (is_vocabulary(name) || name == MAP) || own_template(name)
+        };
         self.files.extend(base.into_iter().filter(|(name, _)| !gone(name)));
         let read = |name: &str| whole || !is_vocabulary(name);
         self.files.extend(own.iter().filter(|(name, _)| read(name)).cloned());
@@ -149,30 +158,37 @@ impl Overlay<'_> {
             }
             _ => {}
         }
-        self.leave_one_template();
+        self.leave_one_template(named);
         if whole && !has(SETTINGS) {
             self.warn("the adapter has a `tokenizer.json` and no `tokenizer_config.json`: the base's is taken");
         }
         self.files.sort();
     }
 
-    /// Takes another template out of the settings where there is a file of it: some programs read the one, some the other.
-    fn leave_one_template(&mut self) {
-        let Some((_, template)) = self.files.iter().find(|(name, _)| name == TEMPLATE) else { return };
+    /// Takes another template out of the settings where there is a file of it: some programs read the one, some the other. Those
+    /// with names are told of, and `named`.
+    fn leave_one_template(&mut self, mut named: Vec<String>) {
+        named.extend(self.template_out_of_settings());
+        if !named.is_empty() {
+            let named: Vec<String> = named.iter().map(|name| format!("`{name}`")).collect();
+            let named = some(&named);
+            self.warn(&format!(
+                "the adapter has a chat template of its own: of the base's named ones {named} are left out"
+            ));
+        }
+    }
+
+    /// The names of the templates that were taken out.
+    fn template_out_of_settings(&mut self) -> Vec<String> {
+        let Some((_, template)) = self.files.iter().find(|(name, _)| name == TEMPLATE) else { return Vec::new() };
         let other = template_of_settings(&self.files).is_some_and(|text| text.as_bytes() != template.as_slice());
         let settings = self.files.iter_mut().find(|(name, _)| name == SETTINGS).filter(|_| other);
-        let Some((_, bytes)) = settings else { return };
-        let Some(mut keys) = object(bytes) else { return };
+        let Some((_, bytes)) = settings else { return Vec::new() };
+        let Some(mut keys) = object(bytes) else { return Vec::new() };
         let gone = keys.shift_remove("chat_template");
         *bytes = serde_json::to_vec_pretty(&keys).expect("a JSON object can be written");
         let names = gone.iter().filter_map(Value::as_array).flatten().filter_map(|entry| entry["name"].as_str());
-        let others: Vec<String> = names.filter(|name| *name != "default").map(|name| format!("`{name}`")).collect();
-        if !others.is_empty() {
-            let others = some(&others);
-            self.warn(&format!(
-                "the adapter has a chat template of its own: of the base's named ones {others} are left out"
-            ));
-        }
+        names.filter(|name| *name != "default").map(str::to_owned).collect()
     }
 
     fn warn(&mut self, message: &str) {

@@ -53,7 +53,7 @@ fn options(recipe: &Recipe, limit: usize) -> Options {
         max_length: data.max_length.unwrap_or(limit),
         model_limit: data.max_length.is_none_or(|length| length == limit),
         too_long: data.too_long,
-        rename: data.rename.0.iter().map(|(column, key)| (column.clone(), key.clone())).collect(),
+        rename: data.rename.pairs(),
         ignore: data.ignore.clone(),
         chat: data.columns.clone(),
         end_token: data.targets.end_token,

@@ -91,6 +91,13 @@ impl FromToml for Files {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rename(pub BTreeMap<String, String>);
 
+impl Rename {
+    /// The pairs of a column and its key.
+    pub fn pairs(&self) -> Vec<(String, String)> {
+        self.0.iter().map(|(column, key)| (column.clone(), key.clone())).collect()
+    }
+}
+
 impl FromToml for Rename {
     const EXPECTED: &'static str = "a table of `column = \"key\"`";
 

@@ -1,10 +1,10 @@
 //! The page that compares what was evaluated: folders and files as runs, sweeps and `trainer eval` write them.
 
-use std::collections::BTreeSet;
+mod targets;
+
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use datasets::{Asked, Way, read_prompts};
 use faults::{Fault, Place};
 use pages::grid::{Grid, value_text};
 use pages::read::{self, Point, Run, Trouble};
@@ -14,6 +14,7 @@ use pages::{Comparison, UnknownBaseline};
 use serde_json::Value;
 
 use super::record::SAMPLES;
+use targets::add_targets;
 
 /// The model before training.
 const BASE: &str = "base";
@@ -257,47 +258,6 @@ fn training(folder: &Path, run: &str, arm: &str, seed: Option<u64>) -> Result<Op
     let lines = lines.into_iter().map(|(_, line)| Value::Object(line)).collect();
     let is_whole = text.is_empty() || text.ends_with('\n');
     Ok(Some((Training { run: run.into(), arm: arm.into(), seed, lines }, is_whole)))
-}
-
-/// What is right to say after the prompts that samples are shown of, by the rows that were measured; a file that is no
-/// longer there is told, for then nothing can be marked as invalid. Where targets have no end nothing is said: an answer goes
-/// on after them as it likes.
-fn add_targets<'a>(
-    files: impl Iterator<Item = &'a str>,
-    from: &Path,
-    recipe: &toml::Table,
-    comparison: &mut Comparison,
-) {
-    let end = recipe.get("data").and_then(|data| data.get("targets")?.get("end_token")?.as_bool());
-    if end == Some(false) {
-        return;
-    }
-    let without = comparison.samples.iter().filter(|drawn| drawn.targets.is_none());
-    let mut wanted: BTreeSet<String> = without.map(|drawn| drawn.prompt.clone()).collect();
-    for file in files {
-        if wanted.is_empty() {
-            return;
-        }
-        let path = if file.starts_with(datasets::builtin::PREFIX) { PathBuf::from(file) } else { from.join(file) };
-        if !file.starts_with(datasets::builtin::PREFIX) && !path.is_file() {
-            let note = format!("{} is not there: it is not known which of the samples are invalid.", path.display());
-            comparison.notes.push(note);
-            continue;
-        }
-        // Rows without a question have no targets either.
-        let rows = read_prompts(&path, &[], Way::File, false).map(|prompts| prompts.rows).unwrap_or_default();
-        for row in rows.iter().filter(|row| row.beginning.is_empty()) {
-            let asked = match &row.asked {
-                Asked::Text(text) => text.clone(),
-                Asked::Conversation(conversation) => read::as_text(&serde_json::json!(conversation.messages)),
-            };
-            if let Some(targets) = row.columns.get("targets").and_then(samples::texts)
-                && wanted.remove(&asked)
-            {
-                comparison.targets.push((asked, targets));
-            }
-        }
-    }
 }
 
 fn add_targets_of_run(folder: &Path, comparison: &mut Comparison) {

@@ -15,7 +15,7 @@ pub fn question(
     way: Way,
 ) -> Result<(String, Vec<u32>), Fault> {
     let setting = match way {
-        Way::Recipe | Way::File => "eval.max_tokens",
+        Way::Recipe => "eval.max_tokens",
         Way::Flags => "--max-tokens",
     };
     let found = row.fitted(tokenizer, way).and_then(|asked| {

@@ -43,6 +43,9 @@ fn arguments_that_cannot_be_read_are_faults_like_all_others() {
         }
         assert_eq!(line["level"], "ERROR");
     }
+    // No recipe is read, so that there is nothing to set.
+    let ended = place.trainer("eval builtin:tiny --data rows.jsonl --max-length 5").exits(1);
+    assert!(!ended.stderr.contains("--set"), "{}", ended.stderr);
     let ended = place.trainer("--log-format=json").exits(1);
     assert!(serde_json::from_str::<Value>(&ended.stderr).is_ok(), "{}", ended.stderr);
 }

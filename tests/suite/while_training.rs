@@ -208,3 +208,38 @@ fn a_run_keeps_the_lines_that_eval_prints_and_ends_with_before_and_after() {
     let told = told.says(&["at each evaluation 2 prompts; exactly 4 targets of 2 prompts at 3 temperatures"]);
     told.says(&["exactly, of 2 prompts", &format!("{mass:.4}"), "before (step 0), T = 1", "after step "]);
 }
+
+/// Columns have the names that the training rows' have, go through the chat template where those do, and what nothing reads of
+/// them is told.
+#[test]
+fn prompts_are_asked_as_the_training_rows_are() {
+    let place = Workplace::new();
+    place.write(
+        "qa.jsonl",
+        "{\"question\": \"A fox?\", \"answer\": \"It sleeps.\", \"rules\": \"Be brief.\"}\n".repeat(8),
+    );
+    place.write(
+        "prompts.jsonl",
+        "{\"question\": \"An owl?\", \"rules\": \"Be kind.\", \"id\": 1}\n{\"prompt\": \"A bee?\"}\n\
+         {\"messages\": [{\"role\": \"user\", \"content\": \"A cat?\", \"foo\": 1}]}\n",
+    );
+    let set = "--set data.train=qa.jsonl --set data.eval=qa.jsonl --set train.steps=1 --set eval.prompts=prompts.jsonl \
+               --set eval.samples=1 --set eval.max_tokens=3 --set data.chat={user=\"question\",assistant=\"answer\",system=\"rules\"}";
+    let ended = place.trainer(&format!("run recipe.toml {set}")).succeeds();
+    ended.says(&["prompts of evaluations: 1 of 3 rows have what nothing reads", "`messages[].foo` in 1"]);
+    let drawn = place.text("run/samples/step-000001.jsonl");
+    let asked: Vec<Value> =
+        drawn.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["prompt"].clone()).collect();
+    let said =
+        place.trainer_with(&["sample", "builtin:tiny", "--prompt", "An owl?", "--chat", "--max-tokens", "1"], &[]);
+    assert_eq!(said.succeeds().lines()[0]["prompt"], "An owl?");
+    for (asked, parts) in asked.iter().zip([&["Be kind.", "An owl?"][..], &["A bee?"], &["A cat?"]]) {
+        let text = asked.as_str().expect("a text");
+        assert!(parts.iter().all(|part| text.contains(part)) && !parts.contains(&text), "{text:?}");
+    }
+    // Under the names of `data.rename`, in rows that have them.
+    let set = "--set data.train=qa.jsonl --set data.eval=qa.jsonl --set data.ignore=[\"rules\"] --set train.steps=1 --set eval.prompts=prompts.jsonl \
+               --set eval.samples=1 --set eval.max_tokens=3 --set data.rename={question=\"prompt\",answer=\"completion\"} --set output.dir=renamed";
+    place.trainer(&format!("run recipe.toml {set}")).succeeds();
+    assert!(place.text("renamed/samples/step-000001.jsonl").starts_with("{\"step\":1,\"prompt\":\"An owl?\""));
+}

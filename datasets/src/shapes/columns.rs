@@ -39,31 +39,39 @@ pub(super) const SHAPE: Shape = Shape {
     stops: true,
     read: |row, context| {
         let chat = context.options.chat.as_ref().expect("the shape is that of `data.chat`");
-        let mut messages = Vec::new();
-        for column in chat.user.first().into_iter().chain([&chat.assistant]) {
-            is_there(row, column)?;
-        }
-        if let Some(column) = &chat.history {
-            for (question, answer) in alpaca::history(row, column)? {
-                messages.extend([Message::new("user", question), Message::new("assistant", answer)]);
-            }
-        }
-        messages.push(Message::new("user", user(row, &chat.user)?));
+        is_there(row, &chat.assistant)?;
+        let mut messages = question(row, chat)?;
         let mut answer = Message::new("assistant", row.filled_text(&chat.assistant)?);
-        let text = |column: &Option<String>| match column {
-            Some(column) => Ok(row.optional_text(column)?.filter(|text| !text.is_empty())),
-            None => Ok::<_, Fault>(None),
-        };
-        if let Some(thought) = text(&chat.reasoning_content)? {
+        if let Some(thought) = text(row, chat.reasoning_content.as_deref())? {
             answer.fields.insert("reasoning_content".into(), Value::String(thought.into()));
         }
         messages.push(answer);
-        if let Some(system) = text(&chat.system)? {
-            set_system(&mut messages, system, row.names().way)?;
-        }
         drafts(conversation(row, messages)?, context)
     },
 };
+
+/// The turns before the answer.
+pub(crate) fn question(row: &Row<'_>, chat: &ChatColumns) -> Result<Vec<Message>, Fault> {
+    chat.user.first().map_or(Ok(()), |column| is_there(row, column))?;
+    let mut messages = Vec::new();
+    if let Some(column) = &chat.history {
+        for (question, answer) in alpaca::history(row, column)? {
+            messages.extend([Message::new("user", question), Message::new("assistant", answer)]);
+        }
+    }
+    messages.push(Message::new("user", user(row, &chat.user)?));
+    if let Some(system) = text(row, chat.system.as_deref())? {
+        set_system(&mut messages, system, row.names().way)?;
+    }
+    Ok(messages)
+}
+
+fn text<'a>(row: &Row<'a>, column: Option<&str>) -> Result<Option<&'a str>, Fault> {
+    match column {
+        Some(column) => Ok(row.optional_text(column)?.filter(|text| !text.is_empty())),
+        None => Ok(None),
+    }
+}
 
 /// Refuses a column of `data.chat` that the row does not have.
 fn is_there(row: &Row<'_>, column: &str) -> Result<(), Fault> {

@@ -177,7 +177,7 @@ fn missing(name: &str, key: &str, turn: &Map<String, Value>, names: Names<'_>) -
     match nearest(key, others.iter().copied()) {
         Some(near) => fault.hint(format!("the message has `{near}`")),
         None => match usual.iter().find(|name| others.contains(name)) {
-            Some(near) => fault.hint(format!("is it `{near}`? {}", names.way.meant(near, key))),
+            Some(near) => fault.hint(format!("is it `{near}`? then set {}", names.way.rename([(*near, key)]))),
             None => fault.hint(format!("the message has {}", listed(others.into_iter()))),
         },
     }
@@ -316,7 +316,7 @@ pub(crate) fn is_neutral(value: &Value) -> bool {
 pub(crate) fn left_out(hint: &str, name: &str, way: Way) -> String {
     match way {
         Way::Recipe => format!("{hint}; or leave it out: {}", way.key(&format!("ignore = [\"{name}\"]"))),
-        // No flag leaves a column out, and nothing those of prompts.
-        Way::Flags | Way::File => format!("{hint}; or take it out"),
+        // No flag leaves a column out.
+        Way::Flags => format!("{hint}; or take it out"),
     }
 }

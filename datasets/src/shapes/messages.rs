@@ -61,7 +61,7 @@ pub(super) fn turns_of(row: &Row<'_>, key: &str) -> Result<Vec<Message>, Fault> 
 }
 
 /// Turns with what the row says beside them.
-pub(super) fn conversation(row: &Row<'_>, messages: Vec<Message>) -> Result<Conversation, Fault> {
+pub(crate) fn conversation(row: &Row<'_>, messages: Vec<Message>) -> Result<Conversation, Fault> {
     let is_blank = |value: &Value| value.as_str().is_some_and(|text| text.trim().is_empty());
     let list = |key: &str| match row.get(key).filter(|value| !is_nothing(value) && !is_blank(value)) {
         None => Ok(None),

@@ -224,7 +224,7 @@ fn lists_and_structures_are_the_same_in_every_form() {
 fn prompts_and_samples_are_read_from_tables_too() {
     let folder = Folder::new();
     let csv = folder.write("prompts.csv.gz", gz(b"id,prompt\n7,a\n8,b\n"));
-    let prompts = read_prompts(&csv, &[], datasets::Way::Flags, false).expect("prompts");
+    let prompts = read_prompts(&csv, crate::asking(&[], false)).expect("prompts");
     assert_eq!(prompts.rows.len(), 2);
     assert_eq!(prompts.rows[1].columns["id"], "8");
     let csv = folder.write("samples.csv", "prompt,text,correct,score\na,b,True,0.5\na,c,0,1\n");

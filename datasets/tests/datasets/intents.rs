@@ -159,12 +159,12 @@ fn prompts_are_read_from_any_rows_that_ask_something() {
     let rows = "{\"prompt\": \"a\", \"id\": 7, \"answer\": \"c\"}\n\
                 {\"messages\": [{\"role\": \"user\", \"content\": \"b\"}]}\n";
     std::fs::write(&path, rows).expect("written");
-    let read = read_prompts(&path, &[], datasets::Way::Flags, false).unwrap_or_else(|faults| panic!("{faults}")).rows;
+    let read = read_prompts(&path, crate::asking(&[], false)).unwrap_or_else(|faults| panic!("{faults}")).rows;
     let asked = [Asked::Text("a".into()), Asked::Conversation(Conversation::new(vec![Message::new("user", "b")]))];
     assert_eq!(read.iter().map(|row| &row.asked).collect::<Vec<_>>(), asked.iter().collect::<Vec<_>>());
     let columns: Vec<Value> = read.into_iter().map(|row| Value::Object(row.columns)).collect();
     assert_eq!(columns, [json!({"id": 7, "answer": "c"}), json!({})]);
     std::fs::write(&path, "{\"prompt\": \"a\"}\n{\"text\": \"b\"}\n").expect("written");
-    let found = read_prompts(&path, &[], datasets::Way::Flags, false).expect_err("a fault").to_string();
+    let found = read_prompts(&path, crate::asking(&[], false)).expect_err("a fault").to_string();
     assert!(found.contains(":2: `prompt` is missing"), "{found}");
 }

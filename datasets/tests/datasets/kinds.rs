@@ -20,7 +20,7 @@ fn told_of_one(path: &Path) -> String {
     let faults = refuse_other_kinds(&[path.to_path_buf()]).expect_err(&path.display().to_string());
     assert_eq!(faults.list().len(), 1, "{faults}");
     let same = faults.to_string();
-    assert_eq!(read_prompts(path, &[], datasets::Way::Flags, false).expect_err("a fault").to_string(), same);
+    assert_eq!(read_prompts(path, crate::asking(&[], false)).expect_err("a fault").to_string(), same);
     assert_eq!(read_samples(path, &[]).expect_err("a fault").to_string(), same);
     same.replace('\n', " ")
 }
@@ -185,7 +185,7 @@ fn prompts_and_samples_come_through_a_pipe_and_not_from_a_device() {
         std::thread::spawn(move || std::fs::write(pipe, row).expect("a reader"))
     };
     let writer = write("{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}\n");
-    assert_eq!(read_prompts(&pipe, &[], datasets::Way::Flags, false).expect("prompts").rows.len(), 2);
+    assert_eq!(read_prompts(&pipe, crate::asking(&[], false)).expect("prompts").rows.len(), 2);
     writer.join().expect("it was read");
     let writer = write("{\"prompt\": \"a\", \"text\": \"b\"}\n");
     assert_eq!(read_samples(&pipe, &[]).expect("samples").prompts.len(), 1);

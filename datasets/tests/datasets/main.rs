@@ -43,6 +43,11 @@ fn byte_fallback() -> Tokenizer {
     tokenizer("byte_fallback")
 }
 
+/// Prompts as a command line asks them.
+fn asking(rename: &[(String, String)], chat: bool) -> datasets::Asking<'_> {
+    datasets::Asking { rename, chat, way: datasets::Way::Flags, ..datasets::Asking::default() }
+}
+
 /// `byte_level` with a chat template whose turns end with `<|im_end|>`.
 fn with_chat_template(template: &str) -> Tokenizer {
     let file = std::fs::read_to_string(fixture("byte_level/tokenizer.json")).expect("the fixture is there");

@@ -201,7 +201,7 @@ fn a_sampler_reads_the_prompts_that_training_gave() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("prompts.jsonl");
     std::fs::write(&path, text).expect("a file");
-    let rows = datasets::read_prompts(&path, &[], datasets::Way::Flags, false).expect("prompts").rows;
+    let rows = datasets::read_prompts(&path, crate::asking(&[], false)).expect("prompts").rows;
     let examples = dataset(text, &Options::default()).examples;
     let trained: Vec<&[u32]> = examples.chunk_by(|a, b| a.group == b.group).map(|group| group[0].prompt()).collect();
     let asked = rows.iter().map(|row| {

@@ -1,9 +1,9 @@
 //! What a row says and nothing reads: counted, or refused where it has a meaning.
 
-use datasets::{Format, Notice, Oddity, Options, Unread, Way, read_prompts, read_samples, read_text};
+use datasets::{Asking, Format, Notice, Oddity, Options, Unread, Way, read_prompts, read_samples, read_text};
 use serde_json::{Value, json};
 
-use super::{dataset, faults, with_chat_template};
+use super::{asking, dataset, faults, with_chat_template};
 
 fn text(rows: &[Value]) -> String {
     rows.iter().map(|row| format!("{row}\n")).collect()
@@ -238,7 +238,7 @@ fn fields_of_messages_that_nothing_reads_are_counted() {
     let path = folder.path().join("p.jsonl");
     std::fs::write(&path, json!({"messages": row["messages"].as_array().expect("a list")[..1], "id": 1}).to_string())
         .expect("written");
-    let prompts = read_prompts(&path, &[], datasets::Way::Flags, false).unwrap_or_else(|faults| panic!("{faults}"));
+    let prompts = read_prompts(&path, asking(&[], false)).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(prompts.rows[0].columns, json!({"id": 1}).as_object().expect("an object").clone());
     assert_eq!(prompts.notices(&tokenizer)[0].what, "`messages[].id` in 1");
 }
@@ -249,7 +249,7 @@ fn prompts_are_asked_with_all_that_the_row_says() {
     let path = folder.path().join("p.jsonl");
     let read = |row: Value, rename: &[(String, String)], chat: bool| {
         std::fs::write(&path, row.to_string()).expect("written");
-        read_prompts(&path, rename, datasets::Way::Flags, chat).map_err(|faults| faults.to_string())
+        read_prompts(&path, asking(rename, chat)).map_err(|faults| faults.to_string())
     };
     let conversation = |row: Value, rename: &[(String, String)], chat: bool| {
         let rows = read(row, rename, chat).unwrap_or_else(|faults| panic!("{faults}")).rows;
@@ -303,7 +303,7 @@ fn prompts_are_asked_with_all_that_the_row_says() {
     let unknown = read(json!({"prompt": "a"}), &[("a".into(), "promt".into())], false).expect_err("a fault");
     assert!(unknown.contains("`--rename` gives `a` the unknown key `promt`"), "{unknown}");
     std::fs::write(&path, "{\"promt\": \"a\"}\n".repeat(30)).expect("written");
-    let found = read_prompts(&path, &[], datasets::Way::Flags, false).expect_err("faults");
+    let found = read_prompts(&path, asking(&[], false)).expect_err("faults");
     assert_eq!(found.list().len(), 1, "{found}");
     assert!(found.to_string().contains("`prompt` is missing (30 rows: lines 1, 2,"), "{found}");
 }
@@ -317,7 +317,8 @@ fn prompts_lose_no_field_of_a_message_and_no_switch() {
     let path = folder.path().join("p.jsonl");
     let fitted = |row: Value, way: Way| {
         std::fs::write(&path, row.to_string()).expect("written");
-        let prompts = read_prompts(&path, &[], way, false).unwrap_or_else(|faults| panic!("{faults}"));
+        let prompts =
+            read_prompts(&path, Asking { way, ..Asking::default() }).unwrap_or_else(|faults| panic!("{faults}"));
         prompts.rows[0].fitted(&tokenizer, way).map_err(|fault| fault.to_string())
     };
     let asks = |more: Value| {
@@ -326,12 +327,12 @@ fn prompts_lose_no_field_of_a_message_and_no_switch() {
         json!({"messages": [message]})
     };
     for (row, what) in [
-        (asks(json!({"tools": [{"name": "f"}]})), "write it beside the messages, as the row's `tools`; or take it out"),
+        (asks(json!({"tools": [{"name": "f"}]})), "write it beside the messages, as the row's `tools`; or "),
         (asks(json!({"wieght": 0})), "did you mean `weight`?"),
         (asks(json!({"reasoning_contents": "b"})), "did you mean `reasoning_content`?"),
         (json!({"prompt": "a", "thinking_budget": 512}), "`\"chat_template_kwargs\": {\"thinking_budget\": ..}`"),
     ] {
-        for way in [Way::Flags, Way::File] {
+        for way in [Way::Flags, Way::Recipe] {
             let found = fitted(row.clone(), way).expect_err("a fault");
             assert!(found.contains(what), "{found}");
         }
@@ -340,8 +341,8 @@ fn prompts_lose_no_field_of_a_message_and_no_switch() {
         fitted(row, Way::Flags).unwrap_or_else(|fault| panic!("{fault}"));
     }
     std::fs::write(&path, json!({"messages": [], "systm": "s"}).to_string()).expect("written");
-    let found = read_prompts(&path, &[], Way::File, false).expect_err("a fault").to_string();
-    assert!(found.contains("is it `system`? then write `system` in place of `systm` in the file"), "{found}");
+    let found = read_prompts(&path, Asking::default()).expect_err("a fault").to_string();
+    assert!(found.contains("is it `system`? then set `data.rename = { systm = \"system\" }`"), "{found}");
 }
 
 #[test]
@@ -474,7 +475,7 @@ fn what_the_recipe_names_or_ignores_is_told_as_its_own() {
     let path = folder.path().join("p.jsonl");
     std::fs::write(&path, json!({"instruction": "a", "input": "b"}).to_string()).expect("written");
     let rename = [("instruction".to_owned(), "prompt".to_owned())];
-    let told = read_prompts(&path, &rename, datasets::Way::Flags, true).expect_err("refused").to_string();
+    let told = read_prompts(&path, asking(&rename, true)).expect_err("refused").to_string();
     assert!(told.contains("nothing reads `input` of a prompt") && told.contains("into the question"), "{told}");
 }
 
@@ -603,9 +604,7 @@ fn a_switch_in_the_cell_of_a_table_is_no_text_that_goes_along() {
     let path = folder.path().join("p.tsv");
     let read = |text: &str| {
         std::fs::write(&path, text).expect("written");
-        read_prompts(&path, &[], Way::Flags, false)
-            .map(|prompts| prompts.rows.len())
-            .map_err(|faults| faults.to_string())
+        read_prompts(&path, asking(&[], false)).map(|prompts| prompts.rows.len()).map_err(|faults| faults.to_string())
     };
     let refused = |text: &str, what: &str| assert!(read(text).expect_err("a fault").contains(what), "{text}");
     refused("prompt\tenable_thinking\na\tFalse\n", "it is a switch of chat templates");

@@ -101,7 +101,7 @@ fn prompts_keep_them_for_their_samples() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("prompts.jsonl");
     std::fs::write(&path, "{\"prompt\": \"a\", \"id\": 12345678901234567890123}\n").expect("written");
-    let prompts = read_prompts(&path, &[], datasets::Way::Flags, false).unwrap_or_else(|faults| panic!("{faults}"));
+    let prompts = read_prompts(&path, crate::asking(&[], false)).unwrap_or_else(|faults| panic!("{faults}"));
     let columns = serde_json::Value::Object(prompts.rows[0].columns.clone());
     assert_eq!(faults::json::to_line(&columns), r#"{"id":12345678901234567890123}"#);
 }

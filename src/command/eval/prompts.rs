@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use datasets::{PromptRow, Prompts, Sampled, Way, read_prompts};
+use datasets::{Asking, PromptRow, Prompts, Sampled, Way, read_prompts};
 use faults::{Causes, Fault, Faults, Place};
 use metrics::temperature::Sampler;
 use serde_json::{Map, Value, json};
@@ -19,7 +19,9 @@ use crate::sampling::{DecoderRows, Sample, Settings, question, sample_all};
 /// # Errors
 /// Files that cannot be read, and rows without a question.
 pub(super) fn read(arguments: &Arguments) -> Result<Vec<Prompts>, Faults> {
-    let read = |file: &PathBuf| read_prompts(file, &arguments.rename, Way::Flags, arguments.chat);
+    let Arguments { rename, chat, .. } = arguments;
+    let asking = Asking { rename, chat: *chat, way: Way::Flags, ..Asking::default() };
+    let read = |file: &PathBuf| read_prompts(file, asking);
     arguments.prompts.iter().map(read).collect()
 }
 

@@ -126,10 +126,7 @@ impl Card {
         };
         let from = if self.whole { "" } else { "from transformers import AutoTokenizer\n" };
         let also = if self.whole { "AutoTokenizer, " } else { "" };
-        let tokenizer = match self.base.as_deref().filter(|base| !self.whole && is_of_hub(base)) {
-            Some(base) => base,
-            None => "DIR",
-        };
+        let tokenizer = self.base.as_deref().filter(|base| !self.whole && is_of_hub(base)).unwrap_or("DIR");
         text += &format!(
             "```python\n{from}from {import} import {also}{class}\n\ntokenizer = AutoTokenizer.from_pretrained(\"{tokenizer}\")\n\
              model = {class}.from_pretrained(\"DIR\")  # this folder, or its name on the hub\n\

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use checkpoints::{Lock, Run, again};
+use datasets::{Asking, Way};
 use faults::{Fault, Faults, Place};
 use serde_json::json;
 
@@ -354,7 +355,7 @@ fn has_targets(file: &Path, rename: &[String]) -> bool {
         .map(|(column, key)| (column.into(), key.into()))
         .collect();
     // Rows without a question have no targets; what else is wrong with them `trainer eval` says.
-    datasets::read_prompts(file, &rename, datasets::Way::Flags, false)
+    datasets::read_prompts(file, Asking { rename: &rename, way: Way::Flags, ..Asking::default() })
         .is_ok_and(|prompts| prompts.rows.iter().any(|row| row.columns.contains_key("targets")))
 }
 

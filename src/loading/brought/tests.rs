@@ -119,10 +119,17 @@ fn a_template_of_its_own_goes_before_the_bases_in_whatever_file_either_is() {
 #[test]
 fn named_templates_of_the_base_that_are_left_out_are_told_of() {
     let named = json!([{"name": "default", "template": "a"}, {"name": "tool_use", "template": "b"}]);
-    let (_guard, base) = base(&[(SETTINGS, &*settings(|whole| whole["chat_template"] = named))]);
-    let found = brought(&[(TEMPLATE, OWN)], &base);
+    let (_guard, listed) = base(&[(SETTINGS, &*settings(|whole| whole["chat_template"] = named))]);
+    let found = brought(&[(TEMPLATE, OWN)], &listed);
     assert_eq!((opened(&found).as_str(), found.warnings.len()), ("[user] hi", 1));
-    assert!(found.warnings[0].ends_with("of the base's named ones `tool_use` are left out"), "{:?}", found.warnings);
+    let told = "of the base's named ones `tool_use` are left out";
+    assert!(found.warnings[0].ends_with(told), "{:?}", found.warnings);
+    let (guard, base) = base(&[(TEMPLATE, "a")]);
+    std::fs::create_dir(guard.path().join("additional_chat_templates")).expect("a folder");
+    std::fs::write(guard.path().join("additional_chat_templates/tool_use.jinja"), "b").expect("written");
+    let found = brought(&[(TEMPLATE, OWN)], &base);
+    assert!(found.warnings[0].ends_with(told), "{:?}", found.warnings);
+    assert!(found.files.iter().all(|(name, _)| !name.contains('/')), "it would be asked for rows with tools");
 }
 
 #[test]
