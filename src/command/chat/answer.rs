@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use datasets::Way;
+use datasets::{PromptRow, Way};
 use faults::{Fault, Place, visible};
+use serde_json::Map;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
@@ -59,8 +60,8 @@ impl<'a> Answerer<'a> {
         self.stop.store(false, Ordering::Relaxed);
         let model = self.model;
         let tokenizer = &model.tokenizer;
-        let asked = session.asked().fitted(tokenizer, Way::Flags)?;
-        let (text, special) = asked.text_with("", tokenizer, Way::Flags)?;
+        let row = PromptRow { asked: session.asked(), beginning: String::new(), columns: Map::new(), place: None };
+        let (text, special) = row.fitted(tokenizer, Way::Flags)?.text_with("", tokenizer, Way::Flags)?;
         let ids = tokenizer.encode_beginning(&text, special)?;
         let limit = model.decoder.config.max_position_embeddings;
         check_room(&ids, 1, limit, "").map_err(|fault| {
