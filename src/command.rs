@@ -9,12 +9,16 @@ mod closing;
 mod completions;
 mod eval;
 mod export;
+mod init;
 mod inspect;
 mod interrupt;
+mod man;
+mod push;
 mod recipes;
 mod report;
 mod run;
 mod sample;
+mod schema;
 mod sweep;
 mod usage;
 
@@ -82,12 +86,16 @@ enum Command {
     Check(check::Arguments),
     Bench(bench::Arguments),
     Export(export::Arguments),
+    Push(push::Arguments),
     Inspect(inspect::Arguments),
     Sample(sample::Arguments),
     Eval(Box<eval::Arguments>),
     Report(report::Arguments),
     Recipes(recipes::Arguments),
+    Init(init::Arguments),
+    Schema(schema::Arguments),
     Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 impl Command {
@@ -98,12 +106,16 @@ impl Command {
             Command::Check(arguments) => check::run(&arguments, registry),
             Command::Bench(arguments) => bench::run(&arguments),
             Command::Export(arguments) => export::run(&arguments),
+            Command::Push(arguments) => push::run(&arguments),
             Command::Inspect(arguments) => inspect::run(&arguments),
             Command::Sample(arguments) => sample::run(&arguments),
             Command::Eval(arguments) => eval::run(&arguments),
             Command::Report(arguments) => report::run(&arguments),
             Command::Recipes(arguments) => recipes::run(arguments),
+            Command::Init(arguments) => init::run(&arguments, registry),
+            Command::Schema(arguments) => schema::run(&arguments, registry),
             Command::Completions(arguments) => completions::run(&arguments, CommandLine::command()),
+            Command::Man(arguments) => man::run(&arguments, CommandLine::command()),
         }
     }
 }

@@ -14,12 +14,14 @@ mod not_toml;
 mod objective;
 mod optimization;
 mod run;
+mod schema;
 mod sources;
 mod sweep;
+mod words;
 
 use std::path::Path;
 
-use faults::{Document, Fault, Faults, FromToml, Place, Places, Section};
+use faults::{Document, Fault, Faults, FromToml, Place, Places, Section, Shape};
 use losses::{AuxiliaryBuilder, Normalisation, Objective, Registry, Terms};
 
 pub use adapter::{Adapter, Lora, Start};
@@ -30,8 +32,10 @@ pub use elsewhere::{own_key, translate};
 pub use model::{Backbone, FITTED_ROWS, Model};
 pub use optimization::{Duration, Optimizer, Schedule, Span, Train};
 pub use run::{Checkpoint, Eval, Output, Prompts};
+pub use schema::schema;
 pub use sources::{Entry, Held};
 pub use sweep::Sweep;
+pub use words::{keys, word};
 
 /// A recipe as typed, defaults filled in.
 pub struct Recipe {
@@ -111,7 +115,10 @@ pub fn parse(name: &str, text: &str, overrides: &[String], registry: &Registry) 
     if let Some(fault) = not_toml::fault(name, text) {
         return Err(fault.into());
     }
-    let document = Document::parse(name, text, overrides)?;
+    read(name, Document::parse(name, text, overrides)?, registry)
+}
+
+fn read(name: &str, document: Document, registry: &Registry) -> Result<Recipe, Faults> {
     document.translate_with(translate);
     let mut root = document.root();
 
@@ -265,6 +272,10 @@ impl Default for Positive {
 
 impl FromToml for Positive {
     const EXPECTED: &'static str = "a whole number, 1 or more";
+
+    fn shape() -> Shape {
+        Shape::Whole(Some(1))
+    }
 
     fn from_toml(value: &toml::Value) -> Option<Self> {
         usize::from_toml(value).filter(|count| *count > 0).map(Positive)

@@ -4,6 +4,8 @@
 //! for one does not depend on what stands beside it.
 
 mod draw;
+mod growing;
+mod heard;
 mod model;
 mod question;
 mod stop;
@@ -19,6 +21,8 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use draw::{draw, penalised};
+pub use growing::Growing;
+pub use heard::Heard;
 pub use model::{DecoderRows, NextToken, last_logits};
 pub use question::{check_room, question};
 pub use two_temperatures::{Question, Stage, Stated, TwoTemperatures, sample_with_intent};

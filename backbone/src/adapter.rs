@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
 use checkpoints::{Adapter, AdapterConfig, Dtype, Module, StoredTensor, TargetModules, matches_module};
-use faults::{Fault, Faults, FromToml, Place, nearest};
+use faults::{Fault, Faults, FromToml, Place, Shape, nearest};
 use losses::Parameter;
 use rand::{Rng, SeedableRng};
 use rand_distr::{Distribution, StandardNormal};
@@ -27,6 +27,10 @@ pub enum Targets {
 
 impl FromToml for Targets {
     const EXPECTED: &'static str = "\"all-linear\" or a list of module names";
+
+    fn shape() -> Shape {
+        Shape::Either(vec![Shape::Words(vec!["all-linear".into()]), Vec::<String>::shape()])
+    }
 
     fn from_toml(value: &toml::Value) -> Option<Self> {
         match value.as_str() {

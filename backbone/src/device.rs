@@ -1,7 +1,7 @@
 //! The device and the number type that a recipe asks for.
 
 use burn::tensor::{DType, Device, Distribution, Tensor};
-use faults::{Fault, FromToml};
+use faults::{Fault, FromToml, Shape};
 
 /// A device by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,10 @@ pub enum DeviceName {
 
 impl FromToml for DeviceName {
     const EXPECTED: &'static str = "\"auto\", \"cpu\", \"cuda\" or \"cuda:N\"";
+
+    fn shape() -> Shape {
+        Shape::Matching("^(auto|cpu|cuda(:[0-9]+)?)$")
+    }
 
     fn from_toml(value: &toml::Value) -> Option<Self> {
         match value.as_str()? {

@@ -1,5 +1,7 @@
 //! The types that a recipe's values can have.
 
+use crate::Shape;
+
 /// A type that a recipe's value can have.
 pub trait FromToml: Sized + Clone {
     /// What a fault says was expected, for example `a whole number`.
@@ -10,6 +12,9 @@ pub trait FromToml: Sized + Clone {
         Self::EXPECTED.to_owned()
     }
 
+    /// What such a value looks like, for the schema.
+    fn shape() -> Shape;
+
     /// The value as this type, or `None` when it does not fit.
     fn from_toml(value: &toml::Value) -> Option<Self>;
 
@@ -18,9 +23,12 @@ pub trait FromToml: Sized + Clone {
 }
 
 macro_rules! from_toml {
-    ($type:ty, $expected:literal, $value:ident => $read:expr, $this:ident => $write:expr) => {
+    ($type:ty, $expected:literal, $shape:expr, $value:ident => $read:expr, $this:ident => $write:expr) => {
         impl FromToml for $type {
             const EXPECTED: &'static str = $expected;
+            fn shape() -> Shape {
+                $shape
+            }
             fn from_toml($value: &toml::Value) -> Option<Self> {
                 $read
             }
@@ -32,18 +40,21 @@ macro_rules! from_toml {
     };
 }
 
-from_toml!(bool, "true or false", value => value.as_bool(), this => toml::Value::Boolean(*this));
-from_toml!(String, "a string", value => value.as_str().map(str::to_owned), this => toml::Value::String(this.clone()));
-from_toml!(f64, "a number", value => value.as_float().or_else(|| value.as_integer().map(|i| i as f64)),
+from_toml!(bool, "true or false", Shape::Truth, value => value.as_bool(), this => toml::Value::Boolean(*this));
+from_toml!(String, "a string", Shape::Text, value => value.as_str().map(str::to_owned), this => toml::Value::String(this.clone()));
+from_toml!(f64, "a number", Shape::Number, value => value.as_float().or_else(|| value.as_integer().map(|i| i as f64)),
     this => toml::Value::Float(*this));
-from_toml!(usize, "a whole number, zero or more", value => value.as_integer().and_then(|i| i.try_into().ok()),
+from_toml!(usize, "a whole number, zero or more", Shape::Whole(Some(0)), value => value.as_integer().and_then(|i| i.try_into().ok()),
     this => toml::Value::Integer(*this as i64));
-from_toml!(i64, "a whole number", value => value.as_integer(), this => toml::Value::Integer(*this));
-from_toml!(u64, "a whole number, zero or more", value => value.as_integer().and_then(|i| i.try_into().ok()),
+from_toml!(i64, "a whole number", Shape::Whole(None), value => value.as_integer(), this => toml::Value::Integer(*this));
+from_toml!(u64, "a whole number, zero or more", Shape::Whole(Some(0)), value => value.as_integer().and_then(|i| i.try_into().ok()),
     this => toml::Value::Integer(*this as i64));
 
 impl FromToml for toml::Value {
     const EXPECTED: &'static str = "a value";
+    fn shape() -> Shape {
+        Shape::Any
+    }
     fn from_toml(value: &toml::Value) -> Option<Self> {
         Some(value.clone())
     }
@@ -56,6 +67,9 @@ impl<T: FromToml> FromToml for Vec<T> {
     const EXPECTED: &'static str = "an array";
     fn expected() -> String {
         format!("an array in which each value is {}", T::expected())
+    }
+    fn shape() -> Shape {
+        Shape::List(Box::new(T::shape()))
     }
     fn from_toml(value: &toml::Value) -> Option<Self> {
         value.as_array()?.iter().map(T::from_toml).collect()

@@ -9,6 +9,7 @@
 mod apart;
 mod causes;
 mod counted;
+mod document;
 mod fault;
 mod files;
 mod from_toml;
@@ -17,14 +18,17 @@ mod nearest;
 mod overrides;
 mod pointer;
 mod section;
+mod shape;
 mod tree;
 
 pub use apart::{Stopped, apart, apart_again, caught, is_caught};
 pub use causes::Causes;
 pub use counted::counted;
+pub use document::{Document, Places, Translate};
 pub use fault::{Fault, Faults, Place, Source, is_hidden, shortened, visible};
 pub use files::{open_file, read_file, read_given, read_text};
 pub use from_toml::FromToml;
 pub use nearest::nearest;
 pub use pointer::refuse_pointer;
-pub use section::{Document, Places, Section, Translate};
+pub use section::Section;
+pub use shape::{Key, Known, Shape};

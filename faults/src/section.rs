@@ -5,204 +5,13 @@
 //! the plan and what was read cannot differ.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use crate::overrides::{self, Absent};
-use crate::tree::{Entry, Node, Value, parse_table, plain};
-use crate::{Fault, Faults, FromToml, Place, Source, nearest};
-
-/// A parsed TOML text with the overrides of the command line applied.
-pub struct Document {
-    root: Vec<Entry>,
-    source: Arc<Source>,
-    /// What the command line takes away and the text does not have.
-    absent: Vec<Absent>,
-    shared: Rc<RefCell<Shared>>,
-}
-
-/// What all sections of a document write into.
-#[derive(Default)]
-struct Shared {
-    faults: Vec<Fault>,
-    /// What is no table where a table must be: all else may be wrong because of it alone.
-    shapeless: Vec<Fault>,
-    warnings: Vec<Fault>,
-    unknown: Vec<(String, Entry, Vec<String>)>,
-    asked: Vec<(String, String)>,
-    foreign: Vec<(String, String, String)>,
-    /// Says what a key of another program is called here.
-    translate: Option<Translate>,
-}
-
-/// From a key of another program to what is to be written here, if it is known.
-pub type Translate = fn(&str) -> Option<String>;
-
-impl Document {
-    /// Parses `text`, shown as `name` in faults, and applies overrides written `table.key=value`, or `table.key=` to take
-    /// away what the text has.
-    ///
-    /// # Errors
-    /// Every syntax error, each with its place, and every override that cannot be applied.
-    pub fn parse(name: &str, text: &str, overrides: &[String]) -> Result<Self, Faults> {
-        let source = Arc::new(Source { name: name.into(), text: text.into() });
-        let mut faults = Vec::new();
-        let mut root = parse_table(&source, &mut faults);
-        let mut absent = Vec::new();
-        for written in overrides {
-            match overrides::apply(&mut root, written) {
-                Ok(missing) => absent.extend(missing),
-                Err(fault) => faults.push(fault),
-            }
-        }
-        Faults::check(faults)?;
-        Ok(Self { root, source, absent, shared: Rc::default() })
-    }
-
-    /// Names the keys of other programs: an unknown key is looked up there for its hint.
-    pub fn translate_with(&self, translate: Translate) {
-        self.shared.borrow_mut().translate = Some(translate);
-    }
-
-    /// The table at the top.
-    pub fn root(&self) -> Section {
-        Section {
-            path: String::new(),
-            entries: self.root.clone(),
-            place: Place::File(self.source.name.clone()),
-            asked: Vec::new(),
-            resolved: toml::Table::new(),
-            shared: self.shared.clone(),
-        }
-    }
-
-    /// What [`Section::warn`] has filed so far.
-    pub fn warnings(&self) -> Vec<Fault> {
-        self.shared.borrow().warnings.clone()
-    }
-
-    /// The place of every value, for faults that are found when the reading is over.
-    pub fn places(&self) -> Places {
-        let mut places = BTreeMap::new();
-        note_places(&self.root, "", &mut places);
-        Places(places)
-    }
-
-    /// Ends the reading.
-    ///
-    /// # Errors
-    /// Every fault that any section of this document filed, and every key that nothing asked for.
-    pub fn finish(self) -> Result<(), Faults> {
-        let mut shared = self.shared.borrow_mut();
-        Faults::check(std::mem::take(&mut shared.shapeless))?;
-        let mut faults = std::mem::take(&mut shared.faults);
-        let unknown = shared.unknown.iter();
-        faults.extend(
-            unknown.map(|(path, entry, known)| unknown_key(&shared, path, &entry.key, &entry.key_place, known)),
-        );
-        faults.extend(self.absent.iter().filter_map(|absent| absent_key(&shared, absent)));
-        faults.sort_by_key(|fault| match &fault.place {
-            Some(Place::Span(source, span)) => (source.name == "--set", span.start),
-            _ => (true, usize::MAX),
-        });
-        Faults::check(faults)
-    }
-}
-
-/// Where the values of a document stand, by their dotted names.
-#[derive(Debug, Clone, Default)]
-pub struct Places(BTreeMap<String, Place>);
-
-impl Places {
-    /// The place of the value of `key`, of the table that it would stand in, or else its name.
-    pub fn of(&self, key: &str) -> Place {
-        let mut name = key;
-        loop {
-            match (self.0.get(name), name.rsplit_once('.')) {
-                (Some(place), _) => return place.clone(),
-                (None, Some((table, _))) => name = table,
-                (None, None) => return Place::Named(key.into()),
-            }
-        }
-    }
-
-    /// True when the user wrote `key`.
-    pub fn has(&self, key: &str) -> bool {
-        self.0.contains_key(key)
-    }
-
-    /// The same fault, where the value stands if it is at the name of one.
-    pub fn located(&self, fault: Fault) -> Fault {
-        let written = match &fault.place {
-            Some(Place::Named(name)) => self.0.get(name).cloned(),
-            _ => None,
-        };
-        match written {
-            Some(place) => fault.at(place),
-            None => fault,
-        }
-    }
-}
-
-fn note_places(entries: &[Entry], path: &str, places: &mut BTreeMap<String, Place>) {
-    for entry in entries {
-        let name = if path.is_empty() { entry.key.clone() } else { format!("{path}.{}", entry.key) };
-        let place = match &entry.node.value {
-            Value::Table(entries) => {
-                note_places(entries, &name, places);
-                &entry.key_place
-            }
-            _ => &entry.node.place,
-        };
-        places.insert(name, place.clone());
-    }
-}
-
-/// The fault for a key that nothing asked for in the table `path`, which knows the keys `known`.
-fn unknown_key(shared: &Shared, path: &str, key: &str, place: &Place, known: &[String]) -> Fault {
-    let here = if path.is_empty() { "at the top of the recipe".to_string() } else { format!("in `[{path}]`") };
-    let fault = Fault::new(format!("unknown key `{key}` {here}")).at(place.clone());
-    let foreign = shared.foreign.iter().find(|(table, name, _)| table == path && name == key);
-    if let Some((_, _, owner)) = foreign {
-        return fault.hint(format!("`{key}` is a key of {owner}"));
-    }
-    if let Some(here) = shared.translate.and_then(|translate| translate(key)) {
-        return fault.hint(here);
-    }
-    let elsewhere = || shared.asked.iter().filter(|(table, _)| table != path);
-    let exact = elsewhere().find(|(_, name)| name == key).map(|(table, name)| dotted(table, name));
-    let near = || nearest(key, known.iter().map(String::as_str)).map(|near| dotted(path, near));
-    let near_elsewhere = || {
-        let near = nearest(key, elsewhere().map(|(_, name)| name.as_str()))?;
-        elsewhere().find(|(_, name)| name == near).map(|(table, name)| dotted(table, name))
-    };
-    if let Some(meant) = exact.or_else(near).or_else(near_elsewhere) {
-        return fault.hint(format!("did you mean `{meant}`?"));
-    }
-    fault.hint(match known.is_empty() {
-        true => "remove it: no key has a meaning here".into(),
-        false => format!("known keys: {}", known.join(", ")),
-    })
-}
-
-/// A key that was to be taken away, is not there and could not be.
-fn absent_key(shared: &Shared, absent: &Absent) -> Option<Fault> {
-    let Absent { table, key, place } = absent;
-    let known = |(its_table, its_key): (&String, &String)| its_table == table && its_key == key;
-    let asked = shared.asked.iter().any(|(table, key)| known((table, key)));
-    if key.is_empty() || asked || shared.foreign.iter().any(|(table, key, _)| known((table, key))) {
-        return None;
-    }
-    let here: Vec<String> =
-        shared.asked.iter().filter(|(its_table, _)| its_table == table).map(|(_, key)| key.clone()).collect();
-    Some(unknown_key(shared, table, key, place, &here))
-}
-
-fn dotted(table: &str, key: &str) -> String {
-    if table.is_empty() { key.into() } else { format!("{table}.{key}") }
-}
+use crate::document::{Shared, dotted};
+use crate::shape::{Key, Known, Shape};
+use crate::tree::{Entry, Node, Value, plain};
+use crate::{Fault, FromToml, Place, nearest};
 
 /// One table of a recipe, read key by key.
 pub struct Section {
@@ -217,14 +26,16 @@ pub struct Section {
 impl Section {
     /// A section without a text behind it: asking it for keys tells which keys a reader knows.
     pub fn probe() -> Self {
-        Section {
-            path: String::new(),
-            entries: Vec::new(),
-            place: Place::Named("probe".into()),
-            asked: Vec::new(),
-            resolved: toml::Table::new(),
-            shared: Rc::default(),
-        }
+        Self::new(String::new(), Vec::new(), Place::Named("probe".into()), Rc::default())
+    }
+
+    pub(crate) fn new(path: String, entries: Vec<Entry>, place: Place, shared: Rc<RefCell<Shared>>) -> Self {
+        Self { path, entries, place, asked: Vec::new(), resolved: toml::Table::new(), shared }
+    }
+
+    /// What this section and all others of its document will have been asked for when they are read.
+    pub fn known(&self) -> Known {
+        Known::of(&self.shared)
     }
 
     /// The keys asked for so far.
@@ -255,6 +66,7 @@ impl Section {
 
     /// The value of `key`, or `default`.
     pub fn value<T: FromToml>(&mut self, key: &str, default: T) -> T {
+        self.note(key, |key| key.default = Some(default.to_toml()));
         let value = self.read(key).unwrap_or(default);
         self.resolve(key, value.to_toml());
         value
@@ -271,6 +83,7 @@ impl Section {
 
     /// The value of `key`; files a fault and gives the type's default when it is absent.
     pub fn required<T: FromToml + Default>(&mut self, key: &str, hint: impl Display) -> T {
+        self.note(key, |key| key.required = true);
         let missing = !self.has(key);
         let value = self.optional(key);
         if missing {
@@ -297,6 +110,7 @@ impl Section {
     pub fn choice<T: Clone>(&mut self, key: &str, choices: &[(&str, T)], default: &str) -> T {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         let word = self.value(key, default.to_string());
+        self.words(key, &words);
         let found = choices.iter().find(|(candidate, _)| *candidate == word);
         if found.is_none() {
             let hint = match nearest(&word, words.iter().copied()) {
@@ -309,9 +123,20 @@ impl Section {
         found.or(fallback).map(|(_, value)| value.clone()).expect("a choice has at least one word")
     }
 
+    /// Says that `key`, a string, is one of these words, where it is read by another way than [`Section::choice`].
+    pub fn words(&mut self, key: &str, words: &[&str]) {
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        self.note(key, |key| key.shape = Some(Shape::Words(words)));
+    }
+
+    /// Says that this table has names of the user's own, each with a value of this type.
+    pub fn any_name<T: FromToml>(&mut self) {
+        self.shared.borrow_mut().note(&self.path, "*", |key| key.shape = Some(T::shape()));
+    }
+
     /// The table under `key`, empty when absent. Give it back with [`Section::close`].
     pub fn section(&mut self, key: &str) -> Section {
-        self.ask(key);
+        self.note(key, |key| key.shape = Some(Shape::Table));
         let full = self.full(key);
         let entry = self.entries.iter().find(|entry| entry.key == key).cloned();
         let (entries, place) = match entry {
@@ -327,19 +152,12 @@ impl Section {
             }
             None => (Vec::new(), self.place.clone()),
         };
-        Section {
-            path: full,
-            entries,
-            place,
-            asked: Vec::new(),
-            resolved: toml::Table::new(),
-            shared: self.shared.clone(),
-        }
+        Section::new(full, entries, place, self.shared.clone())
     }
 
     /// The tables of the array under `key` (`[[key]]`), none when absent. Give them back with [`Section::close_all`].
     pub fn sections(&mut self, key: &str) -> Vec<Section> {
-        self.ask(key);
+        self.note(key, |key| key.shape = Some(Shape::List(Box::new(Shape::Table))));
         let Some(entry) = self.entries.iter().find(|entry| entry.key == key).cloned() else { return Vec::new() };
         let path = self.full(key);
         let numbered = |entries: &[Entry]| {
@@ -360,15 +178,11 @@ impl Section {
         let mut sections = Vec::new();
         for (index, item) in items.into_iter().enumerate() {
             match item.value {
-                Value::Table(entries) => sections.push(Section {
+                Value::Table(entries) => {
                     // As an override names it.
-                    path: format!("{path}.{index}"),
-                    entries,
-                    place: item.place,
-                    asked: Vec::new(),
-                    resolved: toml::Table::new(),
-                    shared: self.shared.clone(),
-                }),
+                    let path = format!("{path}.{index}");
+                    sections.push(Section::new(path, entries, item.place, self.shared.clone()));
+                }
                 other => {
                     let message = format!("`{path}` must hold tables, found {}", other.describe());
                     self.shapeless(Fault::new(message).at(item.place).hint(format!("write `[[{path}]]`")));
@@ -465,10 +279,15 @@ impl Section {
     }
 
     fn ask(&mut self, key: &str) {
+        self.note(key, |_| {});
+    }
+
+    /// Asks for `key`, and keeps what is said of it.
+    fn note(&mut self, key: &str, say: impl FnOnce(&mut Key)) {
         if !self.asked.iter().any(|asked| asked == key) {
             self.asked.push(key.into());
-            self.shared.borrow_mut().asked.push((self.path.clone(), key.into()));
         }
+        self.shared.borrow_mut().note(&self.path, key, say);
     }
 
     fn resolve(&mut self, key: &str, value: toml::Value) {
@@ -476,7 +295,7 @@ impl Section {
     }
 
     fn read<T: FromToml>(&mut self, key: &str) -> Option<T> {
-        self.ask(key);
+        self.note(key, |key| key.shape = Some(T::shape()));
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         let value = plain(&entry.node).and_then(|value| T::from_toml(&value));
         if value.is_none() {

@@ -20,6 +20,7 @@ mod failure;
 mod index;
 mod kind;
 mod progress;
+mod push;
 mod repository;
 mod request;
 mod transfer;
@@ -40,7 +41,8 @@ use kind::Kind;
 use repository::Repository;
 
 pub use data_set::DataSet;
-pub use progress::{Progress, progress_on_stderr};
+pub use progress::{Progress, progress_on_stderr, progress_up_on_stderr};
+pub use push::{Push, Pushed};
 
 /// Where models come from and where they are kept.
 pub struct Hub {

@@ -16,6 +16,15 @@ pub enum Progress<'a> {
 
 /// A bar on a terminal that shows logs, log lines otherwise.
 pub fn progress_on_stderr() -> impl Fn(Progress<'_>) {
+    progress("downloading", "downloaded")
+}
+
+/// The same of files that go up.
+pub fn progress_up_on_stderr() -> impl Fn(Progress<'_>) {
+    progress("uploading", "uploaded")
+}
+
+fn progress(going: &'static str, gone: &'static str) -> impl Fn(Progress<'_>) {
     let terminal = std::io::stderr().is_terminal() && tracing::enabled!(tracing::Level::INFO);
     let current: RefCell<Option<(String, ProgressBar)>> = RefCell::new(None);
     move |progress| match progress {
@@ -23,7 +32,7 @@ pub fn progress_on_stderr() -> impl Fn(Progress<'_>) {
             let mut current = current.borrow_mut();
             if current.as_ref().is_none_or(|(shown, _)| shown != file) {
                 if !terminal {
-                    tracing::info!("downloading {file} ({})", HumanBytes(size));
+                    tracing::info!("{going} {file} ({})", HumanBytes(size));
                 }
                 let shown = if terminal { bar(file, size) } else { ProgressBar::hidden() };
                 *current = Some((file.to_owned(), shown));
@@ -33,7 +42,7 @@ pub fn progress_on_stderr() -> impl Fn(Progress<'_>) {
                 if done == size {
                     bar.finish_and_clear();
                     if terminal {
-                        tracing::info!("downloaded {file} ({})", HumanBytes(size));
+                        tracing::info!("{gone} {file} ({})", HumanBytes(size));
                     }
                     *current = None;
                 }

@@ -25,7 +25,7 @@ pub(super) struct Client<'a> {
     pub(super) kind: Kind,
     pub(super) name: &'a str,
     pub(super) progress: &'a dyn Fn(Progress<'_>),
-    agent: Agent,
+    pub(super) agent: Agent,
 }
 
 impl<'a> Client<'a> {
@@ -168,7 +168,7 @@ impl Client<'_> {
         Failure::NotFound(fault.at(Place::Named(path)))
     }
 
-    fn no_answer(&self, error: &ureq::Error, path: &str) -> Failure {
+    pub(super) fn no_answer(&self, error: &ureq::Error, path: &str) -> Failure {
         let fault = Fault::new(format!("cannot reach `{}`: {}", self.hub.site(), reason(error)))
             .at(Place::Named(path.to_owned()))
             .hint(format!("check the network, the proxy and `HF_ENDPOINT`; {}", self.kind.local()));
@@ -215,7 +215,7 @@ pub(super) fn blob_name(etag: &str) -> Option<String> {
 }
 
 /// Scheme, host and port of a URL; empty when it is none.
-fn origin(url: &str) -> &str {
+pub(super) fn origin(url: &str) -> &str {
     match url.split_once("://") {
         Some((scheme @ ("http" | "https"), rest)) => {
             let host = rest.find(['/', '?', '#']).unwrap_or(rest.len());

@@ -2,6 +2,7 @@
 
 mod cache;
 mod data_set;
+mod push;
 mod trust;
 
 use std::cell::RefCell;

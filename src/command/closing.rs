@@ -1,6 +1,6 @@
 //! The last words of a run: what came of it, what went wrong, and what to do next.
 
-mod exact;
+pub(super) mod exact;
 
 use checkpoints::Run;
 use datasets::{Asked, Conversation, Example, Message, Part, Template, Tokenizer};

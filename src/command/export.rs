@@ -1,5 +1,7 @@
 //! `trainer export`: an adapter or a merged model for other programs.
 
+mod card;
+
 use std::path::{Path, PathBuf};
 
 use backbone::{Config, HEAD, ModelFiles, config_json, fitting_modules, is_embedding, local_folder};
@@ -9,7 +11,9 @@ use checkpoints::{Adapter, Checkpoint, Dtype, files_beside, find_checkpoint, whi
 use clap::{Args, ValueEnum};
 use faults::{Fault, Faults, Place};
 
+use self::card::Card;
 use super::{Outcome, argument, print};
+use crate::engine::state::RunState;
 use crate::loading::{Loaded, Named, Origin, from_adapter, from_checkpoint, is_adapter};
 use crate::sampling::last_logits;
 
@@ -63,7 +67,8 @@ const NOTICEABLE: f32 = 1e-3;
 /// # Errors
 /// No complete checkpoint, an output that exists, a base that cannot be found, a full disk.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
-    let exported = while_it_moves(&arguments.run, || exported(arguments))?;
+    let (mut exported, card) = while_it_moves(&arguments.run, || exported(arguments))?;
+    card.write(&mut exported)?;
     for warning in &exported.warnings {
         tracing::warn!("{warning}");
     }
@@ -73,9 +78,15 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     Ok(Outcome::Done)
 }
 
-fn exported(arguments: &Arguments) -> Result<Exported, Faults> {
-    let given = arguments.base.as_deref();
+/// What is written, and the card that is still to be.
+fn exported(arguments: &Arguments) -> Result<(Exported, Card), Faults> {
     let trained = Trained::find(&arguments.run)?;
+    let exported = written(arguments, &trained)?;
+    Ok((exported, trained.card(arguments)?))
+}
+
+fn written(arguments: &Arguments, trained: &Trained) -> Result<Exported, Faults> {
+    let given = arguments.base.as_deref();
     let switches = crate::chat::of_run(Path::new(&arguments.run))?.arguments;
     if !switches.is_empty() {
         let switches = serde_json::Value::Object(switches);
@@ -165,6 +176,24 @@ impl Trained {
             Self::Checkpoint(checkpoint) => checkpoint.adapter(),
             Self::Adapter(folder) => Adapter::read(folder),
         }
+    }
+
+    /// What is known of it.
+    fn card(&self, arguments: &Arguments) -> Result<Card, Faults> {
+        let run = match self {
+            Self::Checkpoint(checkpoint) => {
+                // `RUN/checkpoints/step-000100`.
+                let run = checkpoint.folder.ancestors().nth(2).unwrap_or(&checkpoint.folder).to_owned();
+                Some((run, RunState::read(checkpoint)?))
+            }
+            Self::Adapter(_) => None,
+        };
+        let named = match (self, &run) {
+            (Self::Checkpoint(_), Some((_, state))) => card::base_of(&state.recipe),
+            _ => self.adapter()?.config.base_model_name_or_path,
+        };
+        let whole = arguments.merge || !self.has_adapter();
+        Ok(Card { base: arguments.base.clone().or(named), whole, run })
     }
 
     fn folder(&self) -> &Path {

@@ -2,8 +2,10 @@
 
 mod real;
 
+pub(super) use real::{RealRun, rate as real_rate};
+
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use faults::{Fault, Faults, Place, nearest};
@@ -63,17 +65,26 @@ pub static RECIPES: [Embedded; 42] = [
     embedded!("sfr_gsm8k"),
 ];
 
+/// The first line of a recipe, by which an editor finds what it completes and checks the recipe by: a file beside it, that
+/// `trainer schema` writes.
+pub(super) const SCHEMA_LINE: &str = "#:schema ./trainer.schema.json\n";
+
 /// A recipe inside the program.
 pub struct Embedded {
     /// Its file name without the ending.
     pub name: &'static str,
-    /// Its text; the first line is a comment that says what it is.
+    /// Its text; the first line is for editors, the second a comment that says what it is.
     pub text: &'static str,
 }
 
 impl Embedded {
     fn description(&self) -> &'static str {
-        self.text.lines().next().unwrap_or_default().trim_start_matches('#').trim()
+        self.after_schema().lines().next().unwrap_or_default().trim_start_matches('#').trim()
+    }
+
+    /// Its text without the line for editors.
+    fn after_schema(&self) -> &'static str {
+        self.text.strip_prefix(SCHEMA_LINE).unwrap_or(self.text)
     }
 
     /// True when model and rows are inside the program too.
@@ -124,10 +135,37 @@ pub fn run(arguments: Arguments) -> Result<Outcome, Faults> {
                 Some(model) => real::text(recipe, &real::RealRun { model, train, eval })?,
                 None => recipe.text.to_owned(),
             };
-            print(&format!("{}\n", copy(recipe, &text, dir)?.display()))?;
+            let path = copy(recipe, &text, dir)?;
+            tell_of_schema(&path);
+            print(&format!("{}\n", path.display()))?;
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Says once how an editor gets to know the keys of a recipe that was written to `path`.
+pub(super) fn tell_of_schema(path: &Path) {
+    let schema = path.with_file_name("trainer.schema.json");
+    if !schema.exists() {
+        let schema = schema.display();
+        tracing::info!("`trainer schema > {schema}` lets an editor complete and check it (Taplo, Even Better TOML)");
+    }
+}
+
+/// The recipe of this objective for a model and rows.
+///
+/// # Errors
+/// There is no recipe of that name.
+pub(super) fn real_text(objective: &str, run: &RealRun) -> Result<String, Fault> {
+    let named =
+        |name: &str| RECIPES.iter().find(|recipe| recipe.name == name || recipe.name.starts_with(&format!("{name}_")));
+    let exactly = RECIPES.iter().find(|recipe| recipe.name == objective);
+    let recipe = exactly.or_else(|| named(objective)).ok_or_else(|| {
+        Fault::new(format!("no recipe is written for the objective `{objective}`"))
+            .at(super::argument("objective"))
+            .hint("write one with `--objective nll`, and change `objective.kind` in it")
+    })?;
+    real::text(recipe, run)
 }
 
 fn list() -> String {
@@ -188,13 +226,15 @@ mod tests {
         let mut files: Vec<String> = fs_err::read_dir(folder)
             .expect("the folder")
             .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .filter(|name| name.ends_with(".toml"))
             .collect();
         files.sort();
         let mut names = RECIPES.each_ref().map(|recipe| format!("{}.toml", recipe.name));
         names.sort();
         assert_eq!(files, names);
         for recipe in &RECIPES {
-            assert!(recipe.text.starts_with("# ") && recipe.description().len() > 20, "{}", recipe.name);
+            assert!(recipe.text.starts_with(SCHEMA_LINE), "{}", recipe.name);
+            assert!(recipe.after_schema().starts_with("# ") && recipe.description().len() > 20, "{}", recipe.name);
             let read =
                 crate::recipe::parse(&format!("{}.toml", recipe.name), recipe.text, &[], &losses::Registry::default());
             let read = read.unwrap_or_else(|faults| panic!("{faults}"));

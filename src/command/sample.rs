@@ -11,9 +11,12 @@ use serde_json::{Map, Value, json};
 
 use super::{Outcome, argument, load_model, print_while_read, refuse_too_many, renamed, usage};
 use crate::chat::ChatFlags;
+use crate::loading::Loaded;
 use crate::logging::terminal;
 use crate::logging::typed::unescaped;
-use crate::sampling::{DecoderRows, News, Question, Settings, TwoTemperatures, check_room, sample, sample_with_intent};
+use crate::sampling::{
+    DecoderRows, Growing, Heard, News, Question, Settings, TwoTemperatures, check_room, sample, sample_with_intent,
+};
 
 /// Most tokens of a continuation where nothing is said.
 pub(super) const MAX_TOKENS: usize = 128;
@@ -96,9 +99,19 @@ pub struct Arguments {
     /// Seed of the draws.
     #[arg(long, default_value_t = 17)]
     seed: u64,
+    /// How samples are written: a JSON object each, or their texts alone, with a line `---` between two of them.
+    #[arg(long, value_enum, default_value = "jsonl")]
+    format: Written,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     device: String,
+}
+
+/// How samples are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Written {
+    Jsonl,
+    Text,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -170,7 +183,10 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let limit = model.decoder.config.max_position_embeddings;
     prompts.iter().try_for_each(|ids| check_room(ids, planned, limit, "--max-tokens"))?;
     let mut rows = DecoderRows::new(&model.decoder);
-    let mut output = Output::new(asked, arguments.n);
+    if let ([ids], 1, Written::Text, None) = (&prompts[..], arguments.n, arguments.format, arguments.intent) {
+        return growing(&model, ids, arguments);
+    }
+    let mut output = Output::new(asked, arguments);
     if let Some(settings) = two_temperatures(arguments) {
         let questions: Vec<Question> =
             questions.into_iter().map(|(text, special)| Question { text, special }).collect();
@@ -195,11 +211,44 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     output.end(drawn.map_err(|fault| fault.or_at(Place::file(&arguments.model))))
 }
 
+/// One text, written while it is drawn.
+fn growing(model: &Loaded, ids: &[u32], arguments: &Arguments) -> Result<Outcome, Faults> {
+    let settings = settings(arguments, arguments.temperature, arguments.max_tokens);
+    // A stop string is no part of a text, and half of one may be drawn.
+    let held_back = settings.stop.iter().map(String::len).max().unwrap_or_default();
+    let mut rows = DecoderRows::new(&model.decoder);
+    let (mut text, mut written) = (Growing::default(), Ok(true));
+    let mut whole = None;
+    let mut write = |piece: &str| {
+        if !piece.is_empty() && matches!(written, Ok(true)) {
+            written = print_while_read(piece);
+        }
+    };
+    let drawn = {
+        let mut hear = |rows: &[Vec<u32>]| write(&text.more(&rows[0], &model.tokenizer, held_back));
+        let mut heard = Heard::new(&mut rows, &mut hear);
+        sample(&mut heard, &model.tokenizer, &[ids.to_vec()], 1, &settings, &mut |news| {
+            if let News::Done(sample) = news {
+                whole = Some(sample.text);
+            }
+            Ok(())
+        })
+    };
+    if let Some(whole) = whole {
+        write(&text.rest(&whole));
+        write("\n");
+    }
+    drawn.map_err(|fault| fault.or_at(Place::file(&arguments.model)))?;
+    written?;
+    Ok(Outcome::Done)
+}
+
 /// The lines of samples on stdout, one as soon as its sample is done, and on a terminal how far the drawing is.
 struct Output {
     asked: Vec<PromptRow>,
     /// Samples of each prompt.
     n: usize,
+    format: Written,
     written: usize,
     tokens: usize,
     bar: Option<ProgressBar>,
@@ -208,21 +257,30 @@ struct Output {
 }
 
 impl Output {
-    fn new(asked: Vec<PromptRow>, n: usize) -> Self {
+    fn new(asked: Vec<PromptRow>, &Arguments { n, format, .. }: &Arguments) -> Self {
         let bar = terminal::bar("{bar:20.green/dim} {pos} of {len} samples {wide_msg}", asked.len() * n);
         if let Some(bar) = &bar {
             // It is there before the first token is.
             bar.tick();
         }
-        Self { asked, n, written: 0, tokens: 0, bar, is_closed: false }
+        Self { asked, n, format, written: 0, tokens: 0, bar, is_closed: false }
     }
 
     fn take<T>(&mut self, news: News<T>, drawn: impl Fn(&T) -> Vec<(&'static str, Value)>) -> Result<(), Fault> {
         match news {
             News::Tokens(count) => self.tokens += count,
             News::Done(sample) => {
-                let line = line(&self.asked[self.written / self.n], self.written % self.n, &drawn(&sample));
-                let line = faults::json::to_line(&line);
+                let drawn = drawn(&sample);
+                let line = match self.format {
+                    Written::Jsonl => {
+                        let row = &self.asked[self.written / self.n];
+                        faults::json::to_line(&line(row, self.written % self.n, &drawn))
+                    }
+                    Written::Text => {
+                        let text = drawn.iter().find(|(key, _)| *key == "text").and_then(|(_, text)| text.as_str());
+                        format!("{}{}", if self.written > 0 { "---\n" } else { "" }, text.unwrap_or_default())
+                    }
+                };
                 self.written += 1;
                 self.is_closed = !terminal::beside_the_bar(|| print_while_read(&format!("{line}\n")))?;
             }

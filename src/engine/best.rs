@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use faults::{Fault, FromToml, Place};
+use faults::{Fault, FromToml, Place, Shape};
 use metrics::{Better, Registry};
 use serde_json::Value;
 
@@ -25,6 +25,10 @@ impl Default for BestBy {
 impl FromToml for BestBy {
     const EXPECTED: &'static str =
         "`nll`, or a metric that can be better or worse, such as `f8`, `coverage.100` or `distinct`";
+
+    fn shape() -> Shape {
+        Shape::Text
+    }
 
     fn from_toml(value: &toml::Value) -> Option<Self> {
         let name = value.as_str()?;

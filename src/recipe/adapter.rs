@@ -160,6 +160,7 @@ fn check_alpha(section: &Section, key: &str, alpha: f64) {
 /// The table of `pattern = number` under `key`, in the order written.
 fn patterns<T: FromToml + Copy>(section: &mut Section, key: &str, check: fn(&Section, &str, T)) -> Vec<(String, T)> {
     let mut table = section.section(key);
+    table.any_name::<T>();
     let mut numbers = Vec::new();
     for pattern in table.keys() {
         if table.is_table(&pattern) {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use datasets::{ChatSettings, Moment};
-use faults::{Fault, FromToml, Section};
+use faults::{Fault, FromToml, Section, Shape};
 use serde_json::{Map, Value};
 
 /// How conversations are written.
@@ -62,6 +62,10 @@ struct Day(String);
 impl FromToml for Day {
     const EXPECTED: &'static str = "a date such as \"2026-11-28\"";
 
+    fn shape() -> Shape {
+        Shape::Text
+    }
+
     fn from_toml(value: &toml::Value) -> Option<Self> {
         match value {
             toml::Value::String(text) => Some(Self(text.clone())),
@@ -81,6 +85,10 @@ struct Switches(Map<String, Value>);
 
 impl FromToml for Switches {
     const EXPECTED: &'static str = "a table such as `{ enable_thinking = false }`";
+
+    fn shape() -> Shape {
+        Shape::Map(Box::new(Shape::Any))
+    }
 
     fn from_toml(value: &toml::Value) -> Option<Self> {
         let table = value.as_table()?;

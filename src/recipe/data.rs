@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use datasets::{ChatColumns, Format, NoiseKind, PrefixFree, Template, TooLong, TrainOn};
-use faults::{FromToml, Section, nearest};
+use faults::{FromToml, Section, Shape, nearest};
 
 use super::chat::{self, Chat};
 use super::model::{Backbone, Model};
@@ -71,6 +71,10 @@ pub(super) struct Files(pub Vec<String>);
 impl FromToml for Files {
     const EXPECTED: &'static str = "a file or a list of files";
 
+    fn shape() -> Shape {
+        Shape::Either(vec![Shape::Text, Shape::List(Box::new(Shape::Text))])
+    }
+
     fn from_toml(value: &toml::Value) -> Option<Self> {
         match value {
             toml::Value::String(file) => Some(Files(vec![file.clone()])),
@@ -96,6 +100,10 @@ impl Rename {
 
 impl FromToml for Rename {
     const EXPECTED: &'static str = "a table of `column = \"key\"`";
+
+    fn shape() -> Shape {
+        Shape::Map(Box::new(Shape::Text))
+    }
 
     fn from_toml(value: &toml::Value) -> Option<Self> {
         let pairs = value.as_table()?.iter();
@@ -153,6 +161,10 @@ struct Columns(Vec<String>);
 
 impl FromToml for Columns {
     const EXPECTED: &'static str = "the name of a column, or a list of names";
+
+    fn shape() -> Shape {
+        Shape::Either(vec![Shape::Text, Shape::List(Box::new(Shape::Text))])
+    }
 
     fn from_toml(value: &toml::Value) -> Option<Self> {
         String::from_toml(value).map(|name| vec![name]).or_else(|| Vec::from_toml(value)).map(Self)
@@ -217,6 +229,9 @@ fn read_intent(section: &mut Section) -> IntentRows {
     IntentRows { template, allow_empty, noise, written }
 }
 
+/// What a list in `data.train_on` may name.
+const PARTS: [&str; 2] = ["intent", "response"];
+
 /// `data.train_on`: a word, or the list of the parts that are learned.
 #[derive(Clone)]
 enum Learned {
@@ -226,6 +241,12 @@ enum Learned {
 
 impl FromToml for Learned {
     const EXPECTED: &'static str = "\"assistant\", \"last\", \"all\", or a list of \"intent\" and \"response\"";
+
+    fn shape() -> Shape {
+        let words = |words: &[&str]| Shape::Words(words.iter().map(|word| (*word).to_owned()).collect());
+        let parts = Shape::List(Box::new(words(&PARTS)));
+        Shape::Either(vec![words(&TrainOn::WORDS.map(|(word, _)| word)), parts])
+    }
 
     fn from_toml(value: &toml::Value) -> Option<Self> {
         String::from_toml(value).map(Learned::Word).or_else(|| Vec::from_toml(value).map(Learned::Parts))
@@ -240,7 +261,6 @@ impl FromToml for Learned {
 }
 
 fn read_train_on(section: &mut Section) -> TrainOn {
-    const PARTS: [&str; 2] = ["intent", "response"];
     let value = section.value("train_on", Learned::Word("assistant".into()));
     let reject = |word: &str, known: &[&str]| {
         let hint = match nearest(word, known.iter().copied()) {

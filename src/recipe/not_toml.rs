@@ -34,7 +34,7 @@ pub fn fault(name: &str, text: &str) -> Option<Fault> {
     let known = translated(text);
     let hint = match known.is_empty() {
         true => format!("write `[adapter]` and below it `rank = 16`, and so on; {start}"),
-        false => format!("{}; {start}", known.join(", ")),
+        false => format!("{}; `trainer init {name}` writes the recipe of it", known.join(", ")),
     };
     fault(what, hint)
 }

@@ -13,6 +13,7 @@ pub(super) fn read(section: &mut Section, registry: &Registry) -> Option<(Box<dy
     // A kind that cannot be read is one fault: the other keys may be those of the kind that was meant.
     let unread = if section.has("kind") { "" } else { "nll" };
     let word = section.value("kind", unread.to_string());
+    section.words("kind", &names);
     let keys = registry.objectives.iter().map(|kind| {
         let mut probe = Section::probe();
         (kind.build)(&mut probe);
@@ -54,6 +55,7 @@ pub(super) fn read_auxiliaries(root: &mut Section, registry: &Registry) -> Vec<A
     let mut builders = Vec::new();
     for section in &mut sections {
         let word: String = section.required("kind", format!("one of: {}", names.join(", ")));
+        section.words("kind", &names);
         let Some(kind) = registry.auxiliaries.iter().find(|kind| kind.name == word) else {
             unknown_kind(section, &word, &names, &owners);
             continue;

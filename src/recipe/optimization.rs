@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use faults::{FromToml, Place, Section};
+use faults::{FromToml, Place, Section, Shape};
 
 use super::{Adapter, positive};
 use crate::engine::backward::Recompute;
@@ -48,6 +48,10 @@ pub enum Span {
 
 impl FromToml for Span {
     const EXPECTED: &'static str = "a fraction below 1 or a whole number of steps";
+
+    fn shape() -> Shape {
+        Shape::Number
+    }
 
     fn from_toml(value: &toml::Value) -> Option<Self> {
         match value {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use faults::{FromToml, Section, nearest};
+use faults::{FromToml, Section, Shape, nearest};
 
 /// An entry of `data.train` or `data.eval`.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +75,13 @@ enum WrittenHeld {
 impl FromToml for Written {
     const EXPECTED: &'static str = "a file or a table with `path`";
 
+    fn shape() -> Shape {
+        let whole = |least| Shape::Whole(Some(least));
+        let [path, name, weight, limit] = KEYS;
+        let fields = vec![(path, Shape::Text), (name, Shape::Text), (weight, Shape::Number), (limit, whole(1))];
+        Shape::Either(vec![Shape::Text, Shape::Fields(fields)])
+    }
+
     fn from_toml(value: &toml::Value) -> Option<Self> {
         let table = match value {
             toml::Value::String(path) => return Some(Self(Entry::of(path), Vec::new())),
@@ -142,6 +149,10 @@ impl PartialEq for Written {
 impl FromToml for Entries {
     const EXPECTED: &'static str = "a file or a list of files";
 
+    fn shape() -> Shape {
+        Shape::Either(vec![Written::shape(), Shape::List(Box::new(Written::shape()))])
+    }
+
     fn from_toml(value: &toml::Value) -> Option<Self> {
         match value {
             toml::Value::Array(_) => Vec::from_toml(value).map(Self),
@@ -156,6 +167,10 @@ impl FromToml for Entries {
 
 impl FromToml for WrittenHeld {
     const EXPECTED: &'static str = "a file, a list of files, or the part of the training rows that is held out";
+
+    fn shape() -> Shape {
+        Shape::Either(vec![Shape::Number, Entries::shape()])
+    }
 
     fn from_toml(value: &toml::Value) -> Option<Self> {
         f64::from_toml(value).map(Self::Part).or_else(|| Entries::from_toml(value).map(Self::Files))

@@ -144,7 +144,11 @@ fn a_recipe_that_cannot_be_read_is_refused() {
     refused(&place, "bad.toml", &["bad.toml:1:", "bad.toml:2:"]);
     let other = "base_model: builtin:tiny\nlora_r: 8\ndatasets:\n  - path: rows.jsonl\n";
     place.write("axolotl.yaml", other);
-    refused(&place, "axolotl.yaml", &["this is YAML", "`lora_r` is `adapter.rank` here", "trainer recipes cp nll"]);
+    refused(
+        &place,
+        "axolotl.yaml",
+        &["this is YAML", "`lora_r` is `adapter.rank` here", "`trainer init axolotl.yaml` writes the recipe of it"],
+    );
     place.write("bad.toml", "{\"lora_r\": 8}");
     refused(&place, "bad.toml", &["this is JSON", "`lora_r` is `adapter.rank` here"]);
     refused(&place, "rows.jsonl", &["these are rows"]);

@@ -37,7 +37,7 @@ fn every_form_of_a_trained_model_gives_the_same_text() {
     let exported = place.trainer("export run --out adapter").succeeds();
     assert_eq!(exported.stdout, "adapter\n");
     let files: Vec<String> = place.tree("adapter").keys().map(|path| path.display().to_string()).collect();
-    assert_eq!(files, ["adapter/adapter_config.json", "adapter/adapter_model.safetensors"]);
+    assert_eq!(files, ["adapter/README.md", "adapter/adapter_config.json", "adapter/adapter_model.safetensors"]);
     assert_eq!(run, text(&place, "adapter"));
 
     let merged = place.trainer("export run/checkpoints/step-000008 --out merged --merge --dtype f32").succeeds();

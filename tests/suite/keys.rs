@@ -175,6 +175,29 @@ fn every_key_that_is_read_is_listed() {
     assert_eq!(listed, read);
 }
 
+/// Every key of the lists of this file stands in the schema that editors take, those of a kind among the kind's own.
+#[test]
+fn every_key_is_in_the_schema() {
+    let schema = Workplace::new().trainer("schema").succeeds().json();
+    let of = |path: &str| path.split('.').fold(&schema, |table, key| &table["properties"][key]).clone();
+    let keys = ALTERNATIVES.iter().chain(&MORE).chain(&RECIPES).map(|(key, _)| *key).chain(SINGLE);
+    let missing: Vec<&str> = keys.filter(|key| of(key).is_null()).collect();
+    assert_eq!(missing, Vec::<&str>::new());
+    let own = |table: &Value, kind: &str| -> BTreeSet<String> {
+        let rules = table["allOf"].as_array().expect("a rule for each kind");
+        let rule = rules.iter().find(|rule| rule["if"]["properties"]["kind"]["const"] == kind).expect("of this kind");
+        rule["then"]["properties"].as_object().expect("its keys").keys().cloned().collect()
+    };
+    for (table, kind, keys) in OBJECTIVES
+        .iter()
+        .map(|(kind, _, keys)| (of("objective"), kind, keys))
+        .chain(AUXILIARIES.iter().map(|(kind, _, keys)| (of("auxiliary")["items"].clone(), kind, keys)))
+    {
+        let expected: BTreeSet<String> = names(keys).into_iter().map(str::to_owned).collect();
+        assert_eq!(own(&table, kind), expected, "{kind}");
+    }
+}
+
 /// The objectives with keys that make each other key count, and each of their keys with another value.
 const OBJECTIVES: [(&str, &[&str], &[&str]); 19] = [
     ("nll", &[], &[]),

@@ -252,3 +252,19 @@ fn more_samples_than_memory_holds_are_refused() {
     }
     place.refuses("eval builtin:tiny --data builtin:numbers --max-tokens 0", &["`--max-tokens`", "hint: "]);
 }
+
+/// The texts of `--format text` are those of the JSON Lines: one as it grows, several with a line between them.
+#[test]
+fn texts_alone_are_those_of_the_samples() {
+    let place = Workplace::new();
+    let arguments = "sample builtin:tiny --escapes --prompt=Tell\\tme\\n --max-tokens 12 --temperature 0.7";
+    for (n, stop) in [(1, ""), (3, ""), (1, " --stop e")] {
+        let lines = place.trainer(&format!("{arguments} --n {n}{stop}")).succeeds().stdout;
+        let texts: Vec<String> = lines
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["text"].as_str().expect("a text").to_owned())
+            .collect();
+        let written = place.trainer(&format!("{arguments} --n {n}{stop} --format text")).succeeds().stdout;
+        assert_eq!(written, format!("{}\n", texts.join("\n---\n")), "{n}{stop}");
+    }
+}

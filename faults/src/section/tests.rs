@@ -1,6 +1,7 @@
 //! Recipes right and wrong, and what is said of them.
 
 use super::*;
+use crate::{Document, Faults, Translate};
 
 fn read(text: &str, overrides: &[&str]) -> (f64, usize, Result<(), Faults>, toml::Table) {
     let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
@@ -247,4 +248,38 @@ fn a_key_of_another_table_or_another_program_has_its_own_name_here() {
     assert_eq!(hint("[optimizer]\nlr = 1\n", Some(lr)), "`lr` is `optimizer.learning_rate` here");
     let table: Translate = |key| (key == "optimizer").then(|| "AdamW is the only one".into());
     assert_eq!(hint("optimizer = \"adamw\"\n", Some(table)), "AdamW is the only one");
+}
+
+/// The schema is made of what the reading itself asks.
+#[test]
+fn what_is_asked_for_says_what_it_may_be() {
+    let document = Document::parse("r.toml", "[c]\nq_proj = 3\n", &[]).expect("valid TOML");
+    let (mut root, known) = (document.root(), document.known());
+    root.value("seed", 17u64);
+    root.choice("word", &[("one", 1), ("two", 2)], "two");
+    root.skip("later");
+    root.optional::<Vec<f64>>("later");
+    let mut table = root.section("c");
+    table.any_name::<usize>();
+    table.required::<String>("name", "write it");
+    root.close(table);
+    root.sections("d");
+    let key = |table: &str, name: &str, shape: Shape, default: Option<toml::Value>| Key {
+        table: table.into(),
+        name: name.into(),
+        shape: Some(shape),
+        default,
+        required: name == "name",
+    };
+    let words = ["one", "two"].map(String::from).to_vec();
+    let expected = [
+        key("", "seed", Shape::Whole(Some(0)), Some(17.into())),
+        key("", "word", Shape::Words(words), Some("two".into())),
+        key("", "later", Shape::List(Box::new(Shape::Number)), None),
+        key("", "c", Shape::Table, None),
+        key("c", "*", Shape::Whole(Some(0)), None),
+        key("c", "name", Shape::Text, None),
+        key("", "d", Shape::List(Box::new(Shape::Table)), None),
+    ];
+    assert_eq!(known.keys(), expected);
 }

@@ -1,12 +1,16 @@
 //! What a run has changed, in exact numbers: precision and recall of the prompts before and after, at the temperature that
 //! they are sampled at and at the one that gives the precision of before.
 
+use std::path::Path;
+
 use checkpoints::Run;
 use faults::{Fault, Place, counted};
 use metrics::coverage::COVERAGE;
 use metrics::curve::F8;
 use metrics::divergence::MASS;
 use metrics::frontier::setting_at;
+use metrics::interval::{Mean, paired};
+use pages::number::{signed_with_half, with_half};
 use serde_json::Value;
 
 use crate::logging::columns::{Columns, Side};
@@ -18,6 +22,20 @@ const BUDGET: &str = "100";
 struct Evaluation {
     prompts: usize,
     points: Vec<Point>,
+    /// Those of each prompt by itself, in the order of the file.
+    singles: Vec<Point>,
+}
+
+/// What a run has measured, for a model's card.
+pub(in crate::command) struct Measured {
+    /// A table in Markdown, with intervals over the prompts.
+    pub table: String,
+    /// The temperature of before.
+    pub temperature: f64,
+    /// The temperature at which the model has the precision that its base had there, if one of the measured range does.
+    pub as_precise: Option<f64>,
+    /// There it has more recall than its base had.
+    pub says_more: bool,
 }
 
 /// What a model has at a temperature.
@@ -35,7 +53,8 @@ struct Point {
 /// # Errors
 /// A file of the run that cannot be read.
 pub(super) fn table(run: &Run, step: u64, temperature: f64, columns: Option<usize>) -> Result<String, Fault> {
-    let (Some(before), Some(after)) = (Evaluation::read(run, 0)?, Evaluation::read(run, step)?) else {
+    let folder = run.folder();
+    let (Some(before), Some(after)) = (Evaluation::read(folder, 0)?, Evaluation::read(folder, step)?) else {
         return Ok(String::new());
     };
     let at = |points: &[Point]| points.iter().find(|point| point.temperature == temperature).copied();
@@ -62,10 +81,57 @@ pub(super) fn table(run: &Run, step: u64, temperature: f64, columns: Option<usiz
     Ok(table)
 }
 
+/// The numbers of the run in a folder before it and after `step`, at `temperature`; `None` where it has measured no targets.
+///
+/// # Errors
+/// A file of the run that cannot be read.
+pub(in crate::command) fn measured(folder: &Path, step: u64, temperature: f64) -> Result<Option<Measured>, Fault> {
+    let (Some(before), Some(after)) = (Evaluation::read(folder, 0)?, Evaluation::read(folder, step)?) else {
+        return Ok(None);
+    };
+    let at = |evaluation: &Evaluation| {
+        evaluation.singles.iter().filter(|point| point.temperature == temperature).copied().collect::<Vec<Point>>()
+    };
+    let (base, trained) = (at(&before), at(&after));
+    if base.is_empty() || base.len() != trained.len() {
+        return Ok(None);
+    }
+    let numbers: [fn(&Point) -> f64; 3] = [|point| point.precision, |point| point.f8, |point| point.coverage];
+    let of = |points: &[Point], number: fn(&Point) -> f64| points.iter().map(number).collect::<Vec<f64>>();
+    let mean = |points: &[Point]| {
+        let cells = numbers.map(|number| {
+            let mean = Mean::of(&of(points, number));
+            with_half(mean.mean, mean.half_width())
+        });
+        cells.join(" | ")
+    };
+    let differences = numbers.map(|number| {
+        let difference = paired(&of(&base, number), &of(&trained, number));
+        signed_with_half(difference.mean, difference.half_width())
+    });
+    let together = before.points.iter().find(|point| point.temperature == temperature);
+    let equal = together.and_then(|point| at_precision_of(&after.points, point.precision));
+    let mut table = format!(
+        "Exactly, from the probabilities of all answers of {}, at temperature {temperature} (means and 95 % intervals over the prompts):\n\n\
+         | | precision | recall (F_8) | coverage at {BUDGET} |\n|---|---|---|---|\n| before | {} |\n| after step {step} | {} |\n| difference | {} |\n",
+        counted(base.len() as u64, "prompt"),
+        mean(&base),
+        mean(&trained),
+        differences.join(" | "),
+    );
+    if let Some(Point { temperature, precision, f8, coverage }) = equal {
+        table += &format!("| after, at T = {temperature:.2} or so | {precision:.4} | {f8:.4} | {coverage:.4} |\n");
+    }
+    table += "\nPrecision is the share of what the model says that is an answer at all, recall how much of the true distribution it says, coverage how \
+              many of the different answers 100 samples find.\n";
+    let says_more = together.zip(equal).is_some_and(|(before, after)| after.f8 > before.f8);
+    Ok(Some(Measured { table, temperature, as_precise: equal.map(|point| point.temperature), says_more }))
+}
+
 impl Evaluation {
     /// The numbers after a step, if they were computed.
-    fn read(run: &Run, step: u64) -> Result<Option<Self>, Fault> {
-        let file = run.folder().join(format!("evaluation/step-{step:06}.jsonl"));
+    fn read(folder: &Path, step: u64) -> Result<Option<Self>, Fault> {
+        let file = folder.join(format!("evaluation/step-{step:06}.jsonl"));
         let text = match faults::read_text(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -79,8 +145,9 @@ impl Evaluation {
         let together = lines.iter().filter(|line| line["prompt"].is_null());
         let mut points: Vec<Point> = together.filter_map(Point::of).collect();
         points.sort_by(|a, b| a.temperature.total_cmp(&b.temperature));
-        let of_prompts = lines.iter().filter(|line| !line["prompt"].is_null()).count();
-        Ok(Some(Self { prompts: of_prompts / points.len().max(1), points }))
+        let of_prompts: Vec<&Value> = lines.iter().filter(|line| !line["prompt"].is_null()).collect();
+        let singles = of_prompts.iter().filter_map(|line| Point::of(line)).collect();
+        Ok(Some(Self { prompts: of_prompts.len() / points.len().max(1), points, singles }))
     }
 }
 

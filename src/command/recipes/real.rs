@@ -5,7 +5,7 @@ use std::path::Path;
 
 use faults::{Fault, Place};
 
-use super::{Embedded, RECIPES};
+use super::{Embedded, RECIPES, SCHEMA_LINE};
 use crate::plan::advice::best_rate;
 
 /// What the recipe is written for.
@@ -92,7 +92,7 @@ fn sweep(recipe: &Embedded) -> String {
 
 /// The learning rate for an adapter: where the width of the model can be read, half of the best one, which leaves room for
 /// rows and objectives of all kinds; else what is usual from one to thirteen billion parameters.
-fn rate(model: &str, part: f64) -> String {
+pub(in crate::command) fn rate(model: &str, part: f64) -> String {
     match config(model)["hidden_size"].as_u64() {
         Some(width) => format!("{:.0e}", part * (best_rate(width as usize) / 2.0).clamp(1e-4, 1e-3)),
         None => format!("{:.0e}", part * 2e-4),
@@ -130,7 +130,7 @@ fn header(recipe: &Embedded, place: &RealRun) -> String {
     let described = recipe.description().replace("the built-in world", &place.model);
     let described = described.replace("the built-in number tasks", &place.model);
     format!(
-        "# {described}\n#\n# Settings for a model of 100 million parameters or more. `trainer check` shows what they make of your \
+        "{SCHEMA_LINE}# {described}\n#\n# Settings for a model of 100 million parameters or more. `trainer check` shows what they make of your \
          rows,\n# and says which of them do not suit your model; the recipe `nll`, written the same way, is the baseline.\n\n"
     )
 }

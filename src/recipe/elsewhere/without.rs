@@ -54,6 +54,8 @@ pub(super) const WITHOUT: &[(&[&str], &str)] = &[
             "liger_kernel",
             "torch_compile",
             "compile",
+            "tf32",
+            "plugins",
         ],
         "remove it: the program chooses its kernels by itself",
     ),
@@ -124,6 +126,6 @@ pub(super) const WITHOUT: &[(&[&str], &str)] = &[
     ),
     (
         &["push_to_hub", "hub_model_id", "hf_use_auth_token"],
-        "`trainer export` writes a folder to upload; `HF_TOKEN` is honoured for models: remove it",
+        "`trainer export` writes a folder, and `trainer push DIR org/name` uploads it: remove it",
     ),
 ];
