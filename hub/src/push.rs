@@ -3,12 +3,13 @@
 //! The calls are those of Python's `huggingface_hub`: `repos/create`, `preupload`, the LFS batch with one or several parts, and
 //! `commit`. The token goes to the hub alone, never to where large files are stored, and into no message.
 
-mod base64;
 mod large;
 mod send;
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use faults::{Fault, Place};
 use serde_json::json;
 
@@ -122,7 +123,7 @@ impl Pushing<'_> {
         let mut asked = Vec::new();
         for file in files.iter() {
             let sample = beginning(file)?;
-            asked.push(json!({ "path": file.path, "size": file.size, "sample": base64::encode(&sample) }));
+            asked.push(json!({ "path": file.path, "size": file.size, "sample": BASE64_STANDARD.encode(&sample) }));
         }
         let path = format!("/api/models/{}/preupload/{}", self.push.name, segment(self.revision));
         let answer = self.client.post(&path, "application/json", &json!({ "files": asked }).to_string())?;
@@ -150,7 +151,7 @@ impl Pushing<'_> {
                     json!({ "key": "lfsFile", "value": { "path": file.path, "algo": "sha256", "oid": oid, "size": file.size } })
                 }
                 None => {
-                    let content = base64::encode(&faults::read_file(&file.place).map_err(|error| unreadable(file, &error))?);
+                    let content = BASE64_STANDARD.encode(&faults::read_file(&file.place).map_err(|error| unreadable(file, &error))?);
                     json!({ "key": "file", "value": { "path": file.path, "content": content, "encoding": "base64" } })
                 }
             });

@@ -81,8 +81,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
 /// What is written, and the card that is still to be.
 fn exported(arguments: &Arguments) -> Result<(Exported, Card), Faults> {
     let trained = Trained::find(&arguments.run)?;
-    let exported = written(arguments, &trained)?;
-    Ok((exported, trained.card(arguments)?))
+    // All is read before anything is written: what a run removes meanwhile is read again, and what is written is there.
+    let card = trained.card(arguments)?;
+    Ok((written(arguments, &trained)?, card))
 }
 
 fn written(arguments: &Arguments, trained: &Trained) -> Result<Exported, Faults> {

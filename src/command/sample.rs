@@ -1,10 +1,12 @@
 //! `trainer sample`: text from a base model, a run, a checkpoint or an exported folder.
 
+use std::borrow::Cow;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use datasets::{Asked, Asking, Conversation, Message, PromptRow, Prompts, Template, Way, read_prompts};
-use faults::{Causes, Fault, Faults, Place, counted};
+use faults::{Causes, Fault, Faults, Place, counted, visible};
 use indicatif::ProgressBar;
 use metrics::temperature::Sampler;
 use serde_json::{Map, Value, json};
@@ -211,6 +213,11 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     output.end(drawn.map_err(|fault| fault.or_at(Place::file(&arguments.model))))
 }
 
+/// A drawn text as stdout takes it: what moves a terminal is shown there, and elsewhere it is the text.
+fn shown(text: &str) -> Cow<'_, str> {
+    if io::stdout().is_terminal() { visible(text).into() } else { text.into() }
+}
+
 /// One text, written while it is drawn.
 fn growing(model: &Loaded, ids: &[u32], arguments: &Arguments) -> Result<Outcome, Faults> {
     let settings = settings(arguments, arguments.temperature, arguments.max_tokens);
@@ -221,7 +228,7 @@ fn growing(model: &Loaded, ids: &[u32], arguments: &Arguments) -> Result<Outcome
     let mut whole = None;
     let mut write = |piece: &str| {
         if !piece.is_empty() && matches!(written, Ok(true)) {
-            written = print_while_read(piece);
+            written = print_while_read(&shown(piece));
         }
     };
     let drawn = {
@@ -278,7 +285,8 @@ impl Output {
                     }
                     Written::Text => {
                         let text = drawn.iter().find(|(key, _)| *key == "text").and_then(|(_, text)| text.as_str());
-                        format!("{}{}", if self.written > 0 { "---\n" } else { "" }, text.unwrap_or_default())
+                        let text = shown(text.unwrap_or_default());
+                        format!("{}{text}", if self.written > 0 { "---\n" } else { "" })
                     }
                 };
                 self.written += 1;

@@ -74,7 +74,7 @@ impl Objective for LambdaPr {
         match extent.untrained {
             Some(vocabulary) if delta * vocabulary as f64 <= 1.0 => vec![format!(
                 "{about}, and a model with random weights gives each of its {vocabulary} tokens {:.1e}: every weight is 0, and \
-                 nothing is ever learned; raise `gamma` to {:.0e}, or begin with `nll` and go on from its model",
+                 nothing is ever learned; raise `gamma` to {:.0e}, or begin with nll: `warm_start` is for so many steps",
                 1.0 / vocabulary as f64,
                 fall * LIKELY / (1.0 - LIKELY)
             )],

@@ -202,8 +202,8 @@ impl RollingQuantile {
             };
             return vec![format!(
                 "{written} on a model with random weights: what falls below the quantile is not learned until all tokens are \
-                 alike again, and a run may never leave the uniform distribution; begin with `nll` and go on from its model, \
-                 or {milder}"
+                 alike again, and a run may never leave the uniform distribution; begin with nll, `warm_start` is for so many \
+                 steps, or {milder}"
             )];
         }
         Vec::new()
