@@ -3,7 +3,8 @@
 use crate::support::Workplace;
 
 /// A template that puts the roles before what is said.
-const TEMPLATE: &str = "{% for turn in messages %}{{ turn.role }}: {{ turn.content }}\n{% endfor %}\
+const TEMPLATE: &str = "{% for turn in messages %}{{ turn.role }}: {{ turn.content }}\
+                        {% if turn.role == 'assistant' %}<|im_end|>{% endif %}\n{% endfor %}\
                         {% if add_generation_prompt %}assistant:{% endif %}";
 
 fn place() -> Workplace {
@@ -63,12 +64,15 @@ fn commands_change_what_is_drawn_and_mistakes_are_told() {
 
 #[test]
 fn a_base_without_turns_goes_on_with_each_text() {
-    let place = Workplace::new();
+    let place = Workplace::with_model();
+    let mut settings = place.json("model/tokenizer_config.json");
+    settings.as_object_mut().expect("an object").remove("chat_template").expect("a template");
+    place.write("model/tokenizer_config.json", settings.to_string());
     place.write("lines", "Tell me about a fox.\\\n\nThe fox\n");
-    let told = place.shell("trainer chat builtin:tiny --max-tokens 6 --temperature 0 < lines").succeeds();
+    let told = place.shell("trainer chat model --max-tokens 6 --temperature 0 < lines").succeeds();
     assert!(told.stderr.contains("has no chat template"), "{}", told.stderr);
-    let sampled = place
-        .trainer("sample builtin:tiny --escapes --prompt=The\\u0020fox --max-tokens 6 --temperature 0 --format text");
+    let sampled =
+        place.trainer("sample model --escapes --prompt=The\\u0020fox --max-tokens 6 --temperature 0 --format text");
     assert!(told.stdout.ends_with(&sampled.succeeds().stdout), "{}", told.stdout);
 }
 
