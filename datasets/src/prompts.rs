@@ -143,9 +143,7 @@ impl Prompts {
         let mut report = Report { rows: self.rows.len(), ..Report::of(self.way) };
         for (row, at) in self.rows.iter().zip(&self.at) {
             report.leave_unread(row.asked.unread(tokenizer), &self.file, *at);
-            for (oddity, what) in row.asked.unwritten(tokenizer) {
-                report.notice(oddity, what, &self.file, *at);
-            }
+            report.notice_row(row.asked.unwritten(tokenizer), &self.file, *at);
         }
         report.count(&[]);
         report.notices.retain(|notice| matches!(notice.oddity, Oddity::UnreadColumn | Oddity::Unread));
@@ -154,8 +152,11 @@ impl Prompts {
 }
 
 fn prompts_of(numbered: &NumberedRow, asking: Asking<'_>, place: &Place) -> Result<Vec<PromptRow>, Fault> {
-    let is_met = |column: &str| asking.way == Way::Flags || numbered.object.contains_key(column);
-    let rename: Vec<(String, String)> = asking.rename.iter().filter(|(column, _)| is_met(column)).cloned().collect();
+    // Those within messages are met there.
+    let is_met = |(column, key): &&(String, String)| {
+        asking.way == Way::Flags || numbered.object.contains_key(column) || MESSAGE_KEYS.contains(&key.as_str())
+    };
+    let rename: Vec<(String, String)> = asking.rename.iter().filter(is_met).cloned().collect();
     let names = Names { rename: &rename, ignore: asking.ignore, way: asking.way };
     let row = Row::new(&numbered.object, names);
     let has_beginnings = row.has("targets");
@@ -184,7 +185,8 @@ fn prompts_of(numbered: &NumberedRow, asking: Asking<'_>, place: &Place) -> Resu
     let found = if has_beginnings { targets::beginnings(&row)? } else { vec![""] };
     let mut columns = numbered.object.clone();
     columns.retain(|column, _| {
-        let key = names.key_of(column).unwrap_or(column);
+        // A column whose name another one has goes along as any other does.
+        let Some(key) = names.key_of(column) else { return true };
         let is_read = QUESTIONS.contains(&key) || BESIDE.contains(&key) || is_turn(column);
         !(is_read || has_beginnings && key == "response")
     });

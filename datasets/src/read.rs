@@ -342,11 +342,8 @@ impl<'a> Reading<'a> {
                 Ok(Outcomes { prompts, oddities, number, unread }) => {
                     // Those of the program are as they are meant to be.
                     let is_own = file.starts_with(builtin::PREFIX);
-                    for (oddity, what) in
-                        oddities.into_iter().filter(|(oddity, _)| !is_own || *oddity != Oddity::Untemplated)
-                    {
-                        self.report.notice(oddity, what, file, row.at);
-                    }
+                    let odd = oddities.into_iter().filter(|(oddity, _)| !is_own || *oddity != Oddity::Untemplated);
+                    self.report.notice_row(odd, file, row.at);
                     self.report.leave_unread(unread, file, row.at);
                     for outcomes in prompts {
                         for outcome in outcomes {

@@ -140,10 +140,21 @@ impl Report {
     }
 
     /// Counts a row with an oddity; the first one is named.
-    pub(crate) fn notice(&mut self, oddity: Oddity, what: String, file: &str, at: At) {
+    fn notice(&mut self, oddity: Oddity, what: String, file: &str, at: At) {
         match self.notices.iter_mut().find(|notice| notice.oddity == oddity) {
             Some(notice) => notice.rows += 1,
             None => self.notices.push(Notice::first(oddity, what, file, at, self.way)),
+        }
+    }
+
+    /// Counts a row with these oddities, each of them once.
+    pub(crate) fn notice_row(&mut self, oddities: impl IntoIterator<Item = (Oddity, String)>, file: &str, at: At) {
+        let mut told = Vec::new();
+        for (oddity, what) in oddities {
+            if !told.contains(&oddity) {
+                told.push(oddity);
+                self.notice(oddity, what, file, at);
+            }
         }
     }
 

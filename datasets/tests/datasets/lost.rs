@@ -478,3 +478,11 @@ fn a_name_of_the_assistant_that_no_turn_has_is_told() {
     let notice = told(&data, Oddity::Unread).map(|notice| notice.what.as_str());
     assert_eq!(notice, Some("messages[1].name of `assistant`"));
 }
+
+#[test]
+fn a_row_with_two_oddities_of_a_kind_is_one_row() {
+    let row = json!({"messages": [{"role": "narrator", "content": "Night."}, {"role": "critic", "content": "No."}, user("2+3?"), answer("Five.")]});
+    let data = read(&row, &with_chat_template(TWO_ROLES), TrainOn::Assistant);
+    let notice = told(&data, Oddity::Unread).map(|notice| (notice.rows, notice.of));
+    assert_eq!(notice, Some((1, 1)));
+}

@@ -612,3 +612,23 @@ fn a_switch_in_the_cell_of_a_table_is_no_text_that_goes_along() {
     refused("prompt\timage\na\tb.png\n", "only text is read");
     assert_eq!(read("prompt\tthinking\na\ttwo and two\n"), Ok(1));
 }
+
+#[test]
+fn a_recipes_names_hold_within_the_messages_of_prompts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("p.jsonl");
+    let rename = [("speaker", "role"), ("text", "content"), ("q", "prompt")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let read = |row: Value, way: Way| {
+        std::fs::write(&path, row.to_string()).expect("written");
+        let asking = Asking { rename: &rename, way, ..Asking::default() };
+        read_prompts(&path, asking).unwrap_or_else(|faults| panic!("{faults}")).rows.remove(0)
+    };
+    let spoken = read(json!({"messages": [{"speaker": "user", "text": "a"}]}), Way::Recipe).asked;
+    let datasets::Asked::Conversation(conversation) = spoken else { panic!("a conversation") };
+    assert_eq!(json!(conversation.messages), json!([{"role": "user", "content": "a"}]));
+    // A column whose name another one has taken goes along.
+    for way in [Way::Recipe, Way::Flags] {
+        let row = read(json!({"q": "c", "prompt": "d"}), way);
+        assert_eq!((row.asked, json!(row.columns)), (datasets::Asked::Text("c".into()), json!({"prompt": "d"})));
+    }
+}
