@@ -170,7 +170,10 @@ fn together(source: &Source, draft: &mut Draft) -> Vec<String> {
     let mut taken = Vec::new();
     let rows = ["per_device_train_batch_size", "per_gpu_train_batch_size", "micro_batch_size"];
     let find = |names: &[&str]| source.find(names).and_then(|(key, value)| Some((key.to_owned(), number(value)?)));
-    let whole = |found: Option<(String, f64)>| found.filter(|(_, number)| *number >= 1.0 && number.fract() == 0.0);
+    // No batch has more rows than this.
+    let possible = 1.0..=1e9;
+    let whole =
+        |found: Option<(String, f64)>| found.filter(|(_, number)| possible.contains(number) && number.fract() == 0.0);
     let micro = whole(find(&rows));
     let times = whole(find(&["gradient_accumulation_steps"]));
     let default = match source.trainer {
@@ -233,8 +236,11 @@ pub(super) fn complete(draft: &mut Draft, source: &Source) {
             fill(draft, "adapter.alpha", 32.0.into());
             fill(draft, "adapter.dropout", 0.05.into());
             fill(draft, "adapter.targets", words(&["q_proj", "v_proj"]));
-            fill(draft, "data.max_length", 1024.into());
-            fill(draft, "data.too_long", "truncate".into());
+            // `null` is no limit, and not the usual one.
+            if !source.keys.iter().any(|(setting, value)| normal(setting) == "max_length" && value.is_null()) {
+                fill(draft, "data.max_length", 1024.into());
+                fill(draft, "data.too_long", "truncate".into());
+            }
             draft.fill(
                 "data.train_on",
                 "assistant",

@@ -213,9 +213,12 @@ fn shape(named: &str, set: &Map<String, Value>, found: &mut Found, draft: &mut D
     let custom = set.get("type").and_then(Value::as_object);
     let text =
         |key: &str| set.get(key).or_else(|| custom?.get(key)).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let mut two_names = Vec::new();
     let mut rename = |column: Option<&str>, key: &str| {
-        if let Some(column) = column.filter(|column| *column != key) {
-            found.rename.insert(column.to_owned(), key.to_owned());
+        let Some(column) = column.filter(|column| *column != key) else { return };
+        match found.rename.get(column).filter(|before| *before != key) {
+            Some(before) => two_names.push(format!("`{column}` is `{before}` in one and `{key}` in another")),
+            None => drop(found.rename.insert(column.to_owned(), key.to_owned())),
         }
     };
     let kind = set.get("type").and_then(Value::as_str).map(|kind| kind.split('.').next().unwrap_or(kind));
@@ -249,6 +252,12 @@ fn shape(named: &str, set: &Map<String, Value>, found: &mut Found, draft: &mut D
     rename(text("field_instruction"), "instruction");
     rename(text("field_input"), "input");
     rename(text("field_output"), "output");
+    if !two_names.is_empty() {
+        let names = two_names.join(", ");
+        draft.remark(format!(
+            "the data sets call their columns otherwise: {names}; a run has one `data.rename`, which is the first's: give the rows of the others its names"
+        ));
+    }
     for (key, value) in custom.into_iter().flatten() {
         if !key.starts_with("field_") && !is_nothing(value) {
             draft.left(

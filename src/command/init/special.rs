@@ -136,6 +136,9 @@ fn rows(draft: &mut Draft, setting: &str, key: &str, value: &Value) -> Told {
         "train_on_inputs" | "train_on_prompt" if is_true(value) => set(draft, "data.train_on", "all", setting),
         "mask_history" if is_true(value) => set(draft, "data.train_on", "last", setting),
         "assistant_only_loss" | "completion_only_loss" if is_true(value) => Told::Nothing,
+        "assistant_only_loss" | "completion_only_loss" => {
+            Told::Left("answers alone are learned; `data.train_on = \"all\"` learns everything".into())
+        }
         "roles_to_train" if *value == json!(["assistant"]) => Told::Nothing,
         "val_set_size" | "val_size" => match number(value) {
             Some(0.0) => Told::Nothing,

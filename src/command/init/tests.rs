@@ -284,3 +284,38 @@ fn every_objective_has_a_recipe_to_begin_with_or_says_that_it_has_none() {
         }
     }
 }
+
+/// A column that is one key in one set and another in the next would be read wrongly in one of them.
+#[test]
+fn columns_that_two_sets_call_otherwise_are_told_of() {
+    let text = "
+base_model: org/name
+adapter: lora
+datasets:
+  - { path: a.jsonl, type: { field_instruction: q, field_output: a } }
+  - { path: b.jsonl, type: { field_instruction: a, field_output: q } }
+";
+    let (_, text, draft) = made("axolotl.yml", text);
+    assert!(text.contains("q = \"instruction\"") && text.contains("a = \"output\""), "{text}");
+    let told = draft.remarks().join("\n");
+    assert!(told.contains("`a` is `output` in one and `instruction` in another"), "{told}");
+}
+
+#[test]
+fn what_is_switched_off_is_not_what_nobody_wrote() {
+    let text = "
+model_name_or_path: org/name
+dataset_name: org/rows
+use_peft: true
+lora_r: 8
+max_length: null
+completion_only_loss: false
+per_device_train_batch_size: 99999999999999999999
+";
+    let (recipe, text, _) = made("trl.yaml", text);
+    assert_eq!(recipe.data.max_length, None, "{text}");
+    assert_eq!(recipe.train.batch_size, 8, "{text}");
+    for left in ["completion_only_loss: false", "per_device_train_batch_size: "] {
+        assert!(text.contains(left), "{left}\n{text}");
+    }
+}
