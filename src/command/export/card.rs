@@ -34,14 +34,15 @@ impl Card {
             return Ok(());
         }
         let name = exported.folder.file_name().map_or("model".into(), |name| name.to_string_lossy().into_owned());
-        let text = self.text(&name)?;
+        let text = self.text(&name, exported.files.iter().any(|file| file == "tokenizer.json"))?;
         fs_err::write(&path, text).map_err(|error| Fault::of_file("cannot write the model's card", &path, &error))?;
         exported.files.push(NAME.into());
         exported.files.sort();
         Ok(())
     }
 
-    fn text(&self, name: &str) -> Result<String, Fault> {
+    /// The card of the folder `name`, which may have a tokenizer.
+    fn text(&self, name: &str, has_tokenizer: bool) -> Result<String, Fault> {
         let recipe = self.run.as_ref().and_then(|(_, state)| state.recipe.parse::<toml::Table>().ok());
         let measured = match (&self.run, &recipe) {
             (Some((folder, state)), Some(recipe)) => exact::measured(folder, state.step as u64, temperature(recipe))?,
@@ -52,7 +53,7 @@ impl Card {
         if let Some((folder, state)) = &self.run {
             text += &numbers(folder, state, measured.as_ref());
         }
-        text += &self.sampling(recipe.as_ref(), measured.as_ref());
+        text += &self.sampling(recipe.as_ref(), measured.as_ref(), has_tokenizer);
         if let (Some(recipe), Some((_, state))) = (&recipe, &self.run) {
             let written = toml::to_string(&without_paths(recipe)).unwrap_or_default();
             let version = &state.version;
@@ -108,7 +109,7 @@ impl Card {
     }
 
     /// How to get text out of it, at the temperature that is known to be good.
-    fn sampling(&self, recipe: Option<&toml::Table>, measured: Option<&Measured>) -> String {
+    fn sampling(&self, recipe: Option<&toml::Table>, measured: Option<&Measured>, has_tokenizer: bool) -> String {
         let is_intent = recipe.and_then(|recipe| word(recipe, "objective", "kind")) == Some("intent");
         let temperature = measured.and_then(|measured| measured.as_precise).unwrap_or(1.0);
         let mut text = String::from("\n## Sampling\n\n");
@@ -126,7 +127,12 @@ impl Card {
         };
         let from = if self.whole { "" } else { "from transformers import AutoTokenizer\n" };
         let also = if self.whole { "AutoTokenizer, " } else { "" };
-        let tokenizer = self.base.as_deref().filter(|base| !self.whole && is_of_hub(base)).unwrap_or("DIR");
+        let tokenizer = match self.base.as_deref().filter(|base| is_of_hub(base)) {
+            _ if self.whole || has_tokenizer => "DIR",
+            Some(base) => base,
+            // A folder that only this machine has.
+            None => "BASE",
+        };
         text += &format!(
             "```python\n{from}from {import} import {also}{class}\n\ntokenizer = AutoTokenizer.from_pretrained(\"{tokenizer}\")\n\
              model = {class}.from_pretrained(\"DIR\")  # this folder, or its name on the hub\n\
@@ -241,10 +247,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         fs_err::write(folder.path().join(NAME), "---\nlicense: apache-2.0\ntags: [a]\n---\n# A base\n")
             .expect("a write");
-        let card = |base: String| Card { base: Some(base), whole: false, run: None }.text("mine").expect("a card");
+        let card =
+            |base: String| Card { base: Some(base), whole: false, run: None }.text("mine", false).expect("a card");
         let text = card(folder.path().display().to_string());
         assert!(text.starts_with("---\nlicense: apache-2.0\nlibrary_name: peft\n"), "{text}");
         assert!(!text.contains(&folder.path().display().to_string()), "{text}");
+        assert!(text.contains("AutoTokenizer.from_pretrained(\"BASE\")"), "{text}");
         let text = card("org/name".into());
         assert!(text.contains("base_model: org/name\n") && text.contains("- base_model:adapter:org/name\n"), "{text}");
         assert!(!text.contains("license") && text.contains("AutoTokenizer.from_pretrained(\"org/name\")"), "{text}");
