@@ -236,7 +236,10 @@ fn named(index: usize, part: &str) -> String {
 
 /// True where the text has these words as often as the messages say them, so that none of them is missed.
 fn has_all(text: &str, words: &str, messages: &[Message]) -> bool {
-    let said = messages.iter().filter(|message| message.text().contains(words)).count();
+    // A call may be of a tool with this name, and a thought of these words.
+    let beside = |message: &&Message| message.fields.values().any(|value| value.to_string().contains(words));
+    let said = messages.iter().filter(|message| message.text().contains(words)).count()
+        + messages.iter().filter(beside).count();
     text.matches(words).take(said.max(1)).count() == said.max(1)
 }
 

@@ -464,6 +464,15 @@ fn words_that_another_answer_has_are_no_proof_that_they_are_learned() {
     }
 }
 
+/// Of a turn with calls the template writes these alone, and the tool has the name of what is said.
+#[test]
+fn the_name_of_a_tool_is_no_proof_that_a_content_is_written() {
+    let call = json!([{"type": "function", "function": {"name": "search", "arguments": {}}}]);
+    let row = json!({"messages": [user("2+3?"), {"role": "assistant", "content": "search", "tool_calls": call}]});
+    let data = read(&row, &with_chat_template(TWO_ROLES), TrainOn::Assistant);
+    assert_eq!(told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str()), Some("`messages[1].content`"));
+}
+
 /// Whole conversations have the name, and an opened turn does not.
 #[test]
 fn a_name_of_the_assistant_that_no_turn_has_is_told() {
