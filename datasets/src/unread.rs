@@ -86,6 +86,9 @@ pub(crate) fn refuse_columns(
     Ok(())
 }
 
+/// What to do about `tool_choice`.
+const NO_TOOL_CHOICE: &str = "a chat template is not given it: write what is to be called into the turns";
+
 /// Columns that belong to a question which does not say them.
 const CONTEXTS: [&str; 3] = ["context", "contexts", "passage"];
 
@@ -176,7 +179,7 @@ fn meaning(column: &str, value: &Value, shape: &Shape, way: Way) -> Option<Strin
         return told("what is learned of a conversation does not hang on how it is opened");
     }
     if column == "tool_choice" && shape.reads("messages", &Options::default()) {
-        return told("a chat template is not given it: write what is to be called into the turns");
+        return told(NO_TOOL_CHOICE);
     }
     if column == "chat_template" {
         return Some("a template is a file of its own: ".to_owned() + &way.key("chat_template"));
@@ -236,9 +239,7 @@ pub(crate) fn refuse_of_prompt(row: &Row<'_>, is_turn: &impl Fn(&str) -> bool) -
         let hint = match synonym.or_else(near).filter(|key| !row.has(key)) {
             Some(key) => format!("is it `{key}`? then set {}", row.names().way.rename([(column, key)])),
             None if opens_otherwise(column, value) => "the assistant's turn is opened for each".into(),
-            None if column == "tool_choice" => {
-                "a chat template is not given it: write what is to be called into the turns".into()
-            }
+            None if column == "tool_choice" => NO_TOOL_CHOICE.into(),
             None if column == "chat_template" => {
                 "a template is a file of its own: ".to_owned() + &row.names().way.key("chat_template")
             }
@@ -296,13 +297,20 @@ pub(crate) fn refuse_field(field: &str, way: Way) -> Result<(), Fault> {
     let fault = |hint: String| {
         Err(Fault::new(format!("nothing reads `{field}` of a message")).hint(left_out(&hint, field, way)))
     };
-    if BESIDE.contains(&field) || field == "functions" {
-        let column = if field == "functions" { "tools" } else { field };
+    if let Some(column) = column_beside(field) {
         return fault(format!("write it beside the messages, as the row's `{column}`"));
     }
     match FIELDS.into_iter().chain(LEARNED.map(|(name, _)| name)).find(|known| is_near(field, known)) {
         Some(near) => fault(format!("did you mean `{near}`? then give it that name")),
         None => Ok(()),
+    }
+}
+
+/// The column of a row that a field of a message or a step is meant to be.
+fn column_beside(field: &str) -> Option<&str> {
+    match field {
+        "functions" => Some("tools"),
+        field => Some(field).filter(|field| BESIDE.contains(field)),
     }
 }
 
@@ -316,8 +324,8 @@ pub(crate) fn fields_of_step<'a>(step: &'a Map<String, Value>, names: Names<'_>)
 pub(crate) fn refuse_field_of_step(field: &str, way: Way) -> Result<(), Fault> {
     let hint = if LEARNED.iter().any(|(name, _)| *name == field) || message::is_mask(field) {
         "a step is learned whole: take out what is not to be learned".to_owned()
-    } else if BESIDE.contains(&field) || field == "functions" {
-        format!("write it beside the question, as the row's `{}`", if field == "functions" { "tools" } else { field })
+    } else if let Some(column) = column_beside(field) {
+        format!("write it beside the question, as the row's `{column}`")
     } else if THOUGHTS.contains(&field) {
         "write it into the step's `text`, as the model is to say it".to_owned()
     } else if let Some(near) = STEP.into_iter().find(|known| is_near(field, known)) {

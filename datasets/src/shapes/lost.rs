@@ -74,9 +74,11 @@ pub(super) fn unlearned_of(
     if parts.iter().any(|part| part.name == "content") {
         parts.retain(|part| part.name != BEGINNING);
     }
+    // Rendered once for all parts, and for none where nothing is lost.
+    let whole = if parts.is_empty() { None } else { written(conversation) };
     let is_written = |part: &Part| {
         let otherwise = written(&with(conversation, index, &part.otherwise));
-        otherwise.is_some_and(|otherwise| written(conversation).is_some_and(|text| text != otherwise))
+        whole.as_ref().zip(otherwise).is_some_and(|(whole, otherwise)| *whole != otherwise)
     };
     let told = |part: Part| {
         let name = named(index, &part.name);
