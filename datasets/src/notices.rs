@@ -37,6 +37,10 @@ pub enum Oddity {
     Unasked,
     /// A part of the row that the chat template does not write.
     Unread,
+    /// Words that the chat template writes otherwise than the row has them, or leaves out between others.
+    Rewritten,
+    /// A turn that is asked without a message before it, which another turn is asked with.
+    Forgotten,
     /// A part of a learned turn, such as its thought, that is not in what is learned of it.
     Unlearned,
     /// A part of a learned turn that the chat template writes outside of its marks.
@@ -116,8 +120,18 @@ impl Notice {
                  template cannot open it, as it needs a turn of the user before"
             ),
             Oddity::Unread => format!(
-                "have what the chat template does not write, first `{what}` in {place}: the model \
+                "have what the chat template does not write, first {what} in {place}: the model \
                  never sees it; name a template that does with {}, or take it out",
+                key("chat_template")
+            ),
+            Oddity::Rewritten => format!(
+                "have words that the chat template changes or leaves out, first {what} in {place}: the model never sees \
+                 them; name a template that writes them as they are with {}, or take them out",
+                key("chat_template")
+            ),
+            Oddity::Forgotten => format!(
+                "have a turn that is asked without what was said before, first {what}, in {place}: the chat template \
+                 leaves it out there, as it will when the model is asked; name one that does not with {}",
                 key("chat_template")
             ),
             Oddity::Unlearned => format!(

@@ -146,7 +146,9 @@ impl Prompts {
             report.notice_row(row.asked.unwritten(tokenizer), &self.file, *at);
         }
         report.count(&[]);
-        report.notices.retain(|notice| matches!(notice.oddity, Oddity::UnreadColumn | Oddity::Unread));
+        report
+            .notices
+            .retain(|notice| matches!(notice.oddity, Oddity::UnreadColumn | Oddity::Unread | Oddity::Rewritten));
         report.notices
     }
 }

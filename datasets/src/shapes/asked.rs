@@ -5,7 +5,7 @@ use faults::Fault;
 use serde_json::Value;
 
 use super::turn::{Frame, frame};
-use super::{Context, fitting, lost, messages};
+use super::{Context, beside, fitting, lost, messages};
 use crate::conversation::{Conversation, Message};
 use crate::draft::{Draft, Part, Piece};
 use crate::notices::Oddity;
@@ -174,7 +174,7 @@ impl Asked {
 /// The messages of a question, and what stands beside them, that the opened turn does not have.
 fn unseen(conversation: &Conversation, opened: &str, tokenizer: &Tokenizer) -> Vec<(Oddity, String)> {
     let written = |conversation: &Conversation| tokenizer.render_chat(conversation, true).ok();
-    let mut found = lost::unread_beside(conversation, opened, &written);
+    let mut found = beside::unread(conversation, opened, &written);
     found.extend(lost::unseen(conversation, &[(conversation.messages.len(), false)], &[opened], tokenizer, &written));
     found
 }

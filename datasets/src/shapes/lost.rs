@@ -1,13 +1,9 @@
 //! What a message says and no text has. A chat template may speak of a field and yet leave it out: what counts is
 //! whether its text is another where the field is.
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::cell::LazyCell;
 
-use faults::json::whole;
-use serde_json::{Map, Value, json};
-
-use super::message::THOUGHTS;
+use super::said::{BEGINNING, Part, name_of, parts, words_of};
 use crate::conversation::{Conversation, Message};
 use crate::notices::Oddity;
 use crate::tokenizer::Tokenizer;
@@ -23,29 +19,6 @@ pub(crate) const SWITCHES: [&str; 7] = [
     "truncate_history_thinking",
     "add_thoughts",
 ];
-
-/// What the beginning of a content is called.
-const BEGINNING: &str = "beginning";
-
-/// What is added to a part to see whether it is read, and to its end.
-const OTHERWISE: &str = "otherwise";
-
-/// A part of what a message says.
-pub(super) struct Part {
-    /// Its field, of a thought in the content the tag, of a call the key.
-    name: Cow<'static, str>,
-    /// What a text shows that has it; `None` where that could be another part's.
-    words: Option<String>,
-    /// The message with more in its place.
-    pub(super) otherwise: Message,
-}
-
-impl Part {
-    /// True for a thought, or what stands in a tag as thoughts do.
-    fn is_thought(&self) -> bool {
-        self.name.starts_with(['<', '[']) || THOUGHTS.contains(&&*self.name)
-    }
-}
 
 /// The parts of the learned message `index` that no text has which `written` gives for a conversation.
 pub(super) fn unlearned(
@@ -66,14 +39,15 @@ pub(super) fn unlearned_of(
     learned: &impl Fn(&Conversation) -> Option<String>,
 ) -> Vec<(Oddity, String)> {
     let Some(text) = learned(conversation) else { return Vec::new() };
-    let mut parts = parts(&conversation.messages[index]);
+    let message = &conversation.messages[index];
+    let mut parts = parts(message);
     parts.retain(|part| {
         let is_there = part.words.as_deref().is_some_and(|words| has_all(&text, words, &conversation.messages));
         !is_there && is_lost(conversation, index, part, &text, learned)
     });
-    if parts.iter().any(|part| part.name == "content") {
-        parts.retain(|part| part.name != BEGINNING);
-    }
+    keep_wholes(&mut parts);
+    let rewritten = if parts.iter().any(Part::is_of_content) { None } else { rewritten(message, &text) };
+    let rewritten = rewritten.map(|words| (Oddity::Rewritten, format!("{words} of `messages[{index}].content`")));
     // Rendered once for all parts, and for none where nothing is lost.
     let whole = if parts.is_empty() { None } else { written(conversation) };
     let is_written = |part: &Part| {
@@ -89,7 +63,55 @@ pub(super) fn unlearned_of(
         let switch = switch.map(|switch| format!(", which the switch `{switch}` would write"));
         (Oddity::Unlearned, name + &switch.unwrap_or_default())
     };
-    parts.into_iter().map(told).collect()
+    parts.into_iter().map(told).chain(rewritten).collect()
+}
+
+/// Leaves out what is told with the whole that it is of: the beginning of a content, an argument of a call.
+fn keep_wholes(parts: &mut Vec<Part>) {
+    let names: Vec<_> = parts.iter().map(|part| part.name.clone()).collect();
+    parts.retain(|part| match &*part.name {
+        BEGINNING => !names.iter().any(|name| name == "content"),
+        name => !names.iter().any(|whole| name.strip_prefix(&**whole).is_some_and(|rest| rest.starts_with('.'))),
+    });
+}
+
+/// The first words of a message's content that stand in the text otherwise than there, or not at all, where its beginning and
+/// its end do. Blanks may be others, and so may be the letters that JSON and HTML escape.
+fn rewritten(message: &Message, text: &str) -> Option<String> {
+    let words = words_of(message)?.words?;
+    if text.contains(&words) {
+        return None;
+    }
+    let dense = |text: &str| text.split_whitespace().collect::<String>();
+    let text = dense(text);
+    let has = |words: &str| text.contains(&dense(words));
+    let is_in_parts = message.parts.len() > 1 && message.parts.concat() == message.text();
+    let pieces = if is_in_parts { message.parts.iter().map(|part| part.trim()).collect() } else { vec![&*words] };
+    let is_other = |words: &&str| {
+        let json = serde_json::Value::from(*words).to_string();
+        !(has(words) || has(&json[1..json.len() - 1]) || has(&escaped(words)))
+    };
+    let words = pieces.into_iter().find(is_other)?;
+    let ends: Vec<usize> = word_ends(words).collect();
+    let kept = ends.partition_point(|end| has(&words[..*end]));
+    let from = if kept == 0 { 0 } else { ends[kept - 1] };
+    let first: Vec<&str> = words[from..].split_whitespace().take(SHOWN).collect();
+    Some(format!("`{}`", first.join(" ")))
+}
+
+/// How many words are shown of a longer text.
+const SHOWN: usize = 3;
+
+/// Where the words of a text end, in bytes.
+fn word_ends(text: &str) -> impl Iterator<Item = usize> {
+    let blank = |(at, letter): &(usize, char)| letter.is_whitespace() && !text[..*at].ends_with(char::is_whitespace);
+    text.char_indices().filter(blank).map(|(at, _)| at).chain([text.len()])
+}
+
+/// A text as jinja2's `escape` writes it.
+fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('\'', "&#39;").replace('"', "&#34;")
 }
 
 /// The name of whoever speaks the learned message `index`, where a template that writes names has it nowhere in the turn.
@@ -101,7 +123,7 @@ pub(super) fn unnamed(
 ) -> Option<(Oddity, String)> {
     let name = name_of(&conversation.messages[index]).filter(|_| tokenizer.template_reads_field("name"))?;
     let is_lost = is_lost(conversation, index, &name, &turn(conversation)?, turn);
-    is_lost.then(|| (Oddity::Unread, format!("messages[{index}].name of `assistant`")))
+    is_lost.then(|| (Oddity::Unread, format!("`messages[{index}].name` of `assistant`")))
 }
 
 /// The words of other messages before the last of `turns`, and what else users, tools and the system say there, that stand
@@ -115,6 +137,7 @@ pub(super) fn unseen(
 ) -> Vec<(Oddity, String)> {
     let last = turns.last().map_or(0, |(index, _)| *index);
     let mut found = Vec::new();
+    let whole = LazyCell::new(|| seen(conversation));
     for (index, message) in conversation.messages[..last].iter().enumerate() {
         if turns.iter().any(|(turn, _)| *turn == index) {
             continue;
@@ -126,70 +149,52 @@ pub(super) fn unseen(
         if tokenizer.template_reads_field("name") {
             said.extend(name_of(message));
         }
+        let before = &conversation.messages[..last];
+        let is_there = |words: &str| texts.iter().any(|text| has_all(text, words, before));
+        said.retain(|part| {
+            !part.words.as_deref().is_some_and(is_there)
+                && whole.as_deref().is_some_and(|text| is_lost(conversation, index, part, text, seen))
+        });
+        keep_wholes(&mut said);
+        let first =
+            || texts.iter().map(|text| rewritten(message, text)).collect::<Option<Vec<_>>>()?.into_iter().next();
+        if let Some(words) = if said.iter().any(Part::is_of_content) { None } else { first() } {
+            found.push((Oddity::Rewritten, format!("{words} of `messages[{index}].content` of `{}`", message.role)));
+        }
         for part in said {
-            let before = &conversation.messages[..last];
-            let is_there =
-                part.words.as_deref().is_some_and(|words| texts.iter().any(|text| has_all(text, words, before)));
-            if !is_there && seen(conversation).is_some_and(|text| is_lost(conversation, index, &part, &text, seen)) {
-                let field = if *part.name == *BEGINNING { "content" } else { &part.name };
-                found.push((Oddity::Unread, format!("messages[{index}].{field} of `{}`", message.role)));
-            }
+            let field = if *part.name == *BEGINNING { "content" } else { &part.name };
+            found.push((Oddity::Unread, format!("`messages[{index}].{field}` of `{}`", message.role)));
         }
     }
     found
 }
 
-/// What stands beside the messages and changes nothing in `text`, which `written` gives for the conversation: `tools`,
-/// `documents`, or a field of the documents. A template may test for them, or count them, and write nothing of what they say.
-pub(super) fn unread_beside(
+/// The first message that the opened text of a turn does not have where that of another turn does, or that is a turn itself:
+/// what the model is asked later without what was said before. `opened` has the turns with their opened texts, which `asked`
+/// gives for any conversation.
+pub(super) fn forgotten(
     conversation: &Conversation,
-    text: &str,
-    written: &impl Fn(&Conversation) -> Option<String>,
-) -> Vec<(Oddity, String)> {
-    let mut found = Vec::new();
-    let is_same = |changed: Conversation| written(&changed).as_deref() == Some(text);
-    if let Some(tools) = &conversation.tools {
-        let with = |tools: Option<Value>| is_same(Conversation { tools, ..conversation.clone() });
-        // The type of a tool or of an argument decides how a template goes on, and may not be another.
-        if with(None) || otherwise(tools, &|key| key != "type").is_some_and(|tools| with(Some(tools))) {
-            found.push("tools".to_owned());
-        }
-    }
-    if let Some(documents) = &conversation.documents {
-        let with = |documents: Option<Value>| is_same(Conversation { documents, ..conversation.clone() });
-        if with(None) || otherwise(documents, &|_| true).is_some_and(|documents| with(Some(documents))) {
-            found.push("documents".to_owned());
-        } else {
-            let fields = documents.as_array().into_iter().flatten().filter_map(Value::as_object).flat_map(Map::keys);
-            for field in fields.collect::<BTreeSet<_>>() {
-                let changed = otherwise(documents, &|key| key == field);
-                if changed.is_some_and(|documents| with(Some(documents))) {
-                    found.push(format!("documents[].{field}"));
-                }
+    opened: &[(usize, &str)],
+    asked: &impl Fn(&Conversation, usize) -> Option<String>,
+) -> Option<(Oddity, String)> {
+    let is_turn = |index: usize| opened.iter().any(|(turn, _)| *turn == index);
+    for (turn, text) in opened {
+        let before = &conversation.messages[..*turn];
+        for (index, message) in before.iter().enumerate() {
+            let Some(part) = words_of(message) else { continue };
+            let words = part.words.as_deref().unwrap_or_default();
+            let is_elsewhere = || opened.iter().any(|(turn, text)| *turn > index && text.contains(words));
+            if has_all(text, words, before) || !(is_turn(index) || is_elsewhere()) {
+                continue;
+            }
+            let changed = with(conversation, index, &part.otherwise);
+            if asked(&changed, *turn).as_deref() == Some(text) {
+                let what = format!("`messages[{index}].content` of `{}` before `messages[{turn}]`", message.role);
+                return Some((Oddity::Forgotten, what));
             }
         }
     }
-    found.into_iter().map(|what| (Oddity::Unread, what)).collect()
-}
-
-/// The value with other texts and numbers wherever `changes` holds for the nearest key above them, and above no key;
-/// `None` where nothing changes.
-fn otherwise(value: &Value, changes: &impl Fn(&str) -> bool) -> Option<Value> {
-    let mut changed = value.clone();
-    change(&mut changed, true, changes);
-    (changed != *value).then_some(changed)
-}
-
-fn change(value: &mut Value, here: bool, changes: &impl Fn(&str) -> bool) {
-    match value {
-        Value::String(text) if here => text.push_str(OTHERWISE),
-        Value::Number(number) if here => *value = if number.as_i64() == Some(1) { json!(2) } else { json!(1) },
-        // A number of more than 64 bits is kept as an object of its digits.
-        Value::Object(_) if whole(value).is_some() => {}
-        Value::Array(values) => values.iter_mut().for_each(|value| change(value, here, changes)),
-        Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| change(value, changes(key), changes)),
-        _ => {}
-    }
+    None
 }
 
 /// The learned turn `index` where its thought stands in `text` behind one that the chat template has closed: the model
@@ -289,107 +294,4 @@ fn switched(
         switched.arguments.insert(switch.into(), value.into());
         ((switch, value), switched)
     })
-}
-
-/// All that a message says.
-pub(super) fn parts(message: &Message) -> Vec<Part> {
-    let mut parts: Vec<Part> = words_of(message).into_iter().chain(beginning_of(message)).collect();
-    if let Some((before, after)) = message.text().rsplit_once("</think>") {
-        let thought = before.split_once("<think>").map_or(before, |(_, thought)| thought);
-        let opening = &before[..before.len() - thought.len()];
-        if !thought.trim().is_empty() {
-            let content = Some(format!("{opening}{thought}{OTHERWISE}</think>{after}"));
-            parts.push(Part { name: "<think>".into(), words: None, otherwise: Message { content, ..message.clone() } });
-        }
-    }
-    for key in THOUGHTS {
-        match message.fields.get(key) {
-            Some(Value::String(thought)) if !thought.trim().is_empty() => {
-                parts.push(with_field(message, key.into(), key, format!("{thought}{OTHERWISE}").into()));
-            }
-            _ => {}
-        }
-    }
-    let calls = message.fields.get("tool_calls").and_then(Value::as_array);
-    (0..calls.map_or(0, Vec::len)).for_each(|at| parts.extend(parts_of_call(message, at)));
-    parts
-}
-
-/// The message with another value of a field.
-fn with_field(message: &Message, name: Cow<'static, str>, field: &str, value: Value) -> Part {
-    let mut otherwise = message.clone();
-    otherwise.fields.insert(field.into(), value);
-    Part { name, words: None, otherwise }
-}
-
-/// What a call says: whom it calls, with which arguments, and whatever else it has beside its type and its id, which are no
-/// words of the model's.
-fn parts_of_call(message: &Message, at: usize) -> Vec<Part> {
-    let calls = &message.fields["tool_calls"];
-    let is_wrapped = calls[at].get("function").is_some();
-    let inner = if is_wrapped { calls[at].get("function") } else { calls.get(at) };
-    let Some(Value::Object(call)) = inner else { return Vec::new() };
-    let changed = |is_inner: bool, key: &str, value: Value| {
-        let mut calls = calls.clone();
-        let call = if is_inner && is_wrapped { calls[at].get_mut("function") } else { calls.get_mut(at) };
-        if let Some(Value::Object(call)) = call {
-            call.insert(key.into(), value);
-        }
-        calls
-    };
-    let mut parts =
-        vec![with_field(message, "tool_calls".into(), "tool_calls", changed(true, "name", json!(OTHERWISE)))];
-    let outer = calls[at].as_object().into_iter().flatten().filter(|_| is_wrapped);
-    let keys = call.iter().map(|pair| (true, pair)).chain(outer.map(|pair| (false, pair)));
-    for (is_inner, (key, value)) in keys {
-        if ["name", "function", "type", "id", "index"].contains(&key.as_str()) {
-            continue;
-        }
-        if let Some(value) = otherwise(value, &|_| true) {
-            let name = format!("tool_calls[{at}].{}{key}", if is_inner && is_wrapped { "function." } else { "" });
-            parts.push(with_field(message, name.into(), "tool_calls", changed(is_inner, key, value)));
-        }
-    }
-    parts
-}
-
-/// The beginning of what a message says, which a template may cut off; of a text that begins with a tag, what follows it.
-fn beginning_of(message: &Message) -> Option<Part> {
-    let content = message.text();
-    let blanks = content.len() - content.trim_start().len();
-    let closed = match content[blanks..].chars().next()? {
-        '<' => '>',
-        '[' => ']',
-        _ => '\0',
-    };
-    let tag = content[blanks..].find(closed).map(|end| &content[blanks..=blanks + end]);
-    let tag = tag.filter(|tag| !tag.contains(char::is_whitespace)).unwrap_or_default();
-    // What a template makes of this one is looked at by itself.
-    if tag == "<think>" || message.role == "assistant" && content.contains("</think>") {
-        return None;
-    }
-    let (before, after) = content.split_at(blanks + tag.len());
-    let otherwise = Message { content: Some(format!("{before}{OTHERWISE}{after}")), ..message.clone() };
-    let name = if tag.is_empty() { BEGINNING.into() } else { Cow::Owned(tag.to_owned()) };
-    Some(Part { name, words: Some(content.trim().to_owned()), otherwise })
-}
-
-/// Who speaks, where a message says it beside its role; a template that writes the names of tools reads a field of this name.
-fn name_of(message: &Message) -> Option<Part> {
-    let name = message.fields.get("name")?.as_str().filter(|name| !name.is_empty())?;
-    let mut otherwise = message.clone();
-    otherwise.fields.insert("name".into(), format!("{name}{OTHERWISE}").into());
-    Some(Part { name: "name".into(), words: None, otherwise })
-}
-
-/// The words of a message, without a thought.
-fn words_of(message: &Message) -> Option<Part> {
-    let content = message.text();
-    let (thought, words) = match content.rfind("</think>").filter(|_| message.role == "assistant") {
-        Some(at) => content.split_at(at + "</think>".len()),
-        None => ("", content),
-    };
-    let otherwise = Message { content: Some(format!("{thought}{words}{OTHERWISE}")), ..message.clone() };
-    let words = words.trim();
-    (!words.is_empty()).then(|| Part { name: "content".into(), words: Some(words.to_owned()), otherwise })
 }

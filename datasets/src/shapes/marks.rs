@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::lost::{parts, with};
+use super::lost::with;
+use super::said::parts;
 use crate::chat::Rendered;
 use crate::conversation::Conversation;
 use crate::tokenizer::Tokenizer;

@@ -2,6 +2,7 @@
 
 mod alpaca;
 pub(crate) mod asked;
+mod beside;
 pub(crate) mod columns;
 pub(crate) mod fitting;
 mod guess;
@@ -11,6 +12,7 @@ mod marks;
 pub(crate) mod message;
 pub(crate) mod messages;
 mod prompt_completion;
+mod said;
 mod sharegpt;
 pub(crate) mod targets;
 mod text;

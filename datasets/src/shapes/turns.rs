@@ -9,7 +9,7 @@ use faults::Fault;
 
 use super::message::THOUGHTS;
 use super::turn::{Turn, turn};
-use super::{Context, lost, marks};
+use super::{Context, beside, lost, marks};
 use crate::chat::Rendered;
 use crate::conversation::{Conversation, Message};
 use crate::draft::{Draft, Part, Piece};
@@ -30,11 +30,13 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
     // What stands in the text without a mark is not to be learned. A thought that the whole conversation has no more is
     // learned where its turn stands last.
     let written = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
-    let is_gone = |index: usize| !lost::unlearned(conversation, index, tokenizer, &written).is_empty();
+    let is_loss = |oddity: &Oddity| matches!(oddity, Oddity::Unlearned | Oddity::Unmarked);
+    let is_gone = |index: usize| {
+        lost::unlearned(conversation, index, tokenizer, &written).iter().any(|(oddity, _)| is_loss(oddity))
+    };
     if !turns.iter().any(|(index, _)| is_gone(*index)) {
         return marked;
     }
-    let is_loss = |oddity: &Oddity| matches!(oddity, Oddity::Unlearned | Oddity::Unmarked);
     let loses = |draft: &Draft| draft.oddities.iter().any(|(oddity, _)| is_loss(oddity));
     let alone = |(index, _): &(usize, bool)| {
         let begun = conversation.up_to(index + 1);
@@ -59,7 +61,7 @@ fn marked(
 ) -> Result<Draft, Fault> {
     let tokenizer = context.tokenizer;
     let text = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
-    let mut oddities = lost::unread_beside(conversation, &whole.text, &text);
+    let mut oddities = beside::unread(conversation, &whole.text, &text);
     let learned = |conversation: &Conversation| {
         let Rendered { text, generated } = tokenizer.render_marked(conversation, false).ok()?;
         Some(generated.iter().map(|span| &text[span.clone()]).collect::<String>())
@@ -104,7 +106,7 @@ fn unmarked(
         }
     }
     let written = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
-    oddities.extend(lost::unread_beside(conversation, &whole, &written));
+    oddities.extend(beside::unread(conversation, &whole, &written));
     let is_open = |(turn, is_learned, _): &&Found| *is_learned && !tokenizer.ends_with_stop(turn.answer.trim_end());
     if let Some((.., index)) = found.iter().find(is_open).filter(|_| tokenizer.stops_in_texts()) {
         oddities.push((Oddity::Unended, format!("messages[{index}]")));
@@ -164,6 +166,10 @@ fn lost_of_turns(conversation: &Conversation, found: &[Found], context: &Context
         let texts: Vec<&str> = found.iter().map(|(turn, ..)| turn.opened.as_str()).collect();
         let opened = |conversation: &Conversation| Some(turn(conversation, *last, tokenizer, way).ok()?.opened);
         lost.extend(lost::unseen(conversation, &turns, &texts, tokenizer, &opened));
+        let opened: Vec<(usize, &str)> = found.iter().map(|(turn, _, index)| (*index, turn.opened.as_str())).collect();
+        let asked =
+            |conversation: &Conversation, index: usize| Some(turn(conversation, index, tokenizer, way).ok()?.opened);
+        lost.extend(lost::forgotten(conversation, &opened, &asked));
     }
     lost
 }

@@ -163,11 +163,11 @@ fn words_of_messages_that_the_template_leaves_out_are_told() {
     let row = json!({"messages": [system, user("2+3?"), answer("Five.")]});
     let data = read(&row, &tokenizer, TrainOn::Assistant);
     let notice = told(&data, Oddity::Unread).expect("told");
-    assert_eq!(notice.what, "messages[0].content of `system`");
+    assert_eq!(notice.what, "`messages[0].content` of `system`");
     let row = json!({"messages": [user("2+3?"), {"role": "assistant", "content": null, "tool_calls": call},
         {"role": "tool", "content": "five"}, answer("Five.")]});
     let data = read(&row, &tokenizer, TrainOn::Assistant);
-    assert_eq!(told(&data, Oddity::Unread).map(|notice| notice.what.as_str()), Some("messages[2].content of `tool`"));
+    assert_eq!(told(&data, Oddity::Unread).map(|notice| notice.what.as_str()), Some("`messages[2].content` of `tool`"));
     assert_eq!(told(&data, Oddity::Unlearned), None);
     // Words beside a call, and a second call.
     let two = json!([call[0], {"type": "function", "function": {"name": "multiply", "arguments": {}}}]);
@@ -179,13 +179,14 @@ fn words_of_messages_that_the_template_leaves_out_are_told() {
     // Words of which the template has the beginning alone.
     let cut = with_chat_template(&TWO_ROLES.replace("m.content", "m.content[:4]"));
     let data = read(&json!({"messages": [user("2+3 is?"), answer("Five.")]}), &cut, TrainOn::Assistant);
-    assert_eq!(told(&data, Oddity::Unread).map(|notice| notice.what.as_str()), Some("messages[0].content of `user`"));
+    assert_eq!(told(&data, Oddity::Unread).map(|notice| notice.what.as_str()), Some("`messages[0].content` of `user`"));
     let notice = told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str());
     assert_eq!(notice, Some("`messages[1].content`"));
-    // What a template rewrites is not lost, and what follows the last learned turn is not looked for.
+    // What a template rewrites is told as such, and what follows the last learned turn is not looked for.
     let upper = with_chat_template(&TWO_ROLES.replace("'<user>' + m.content", "'<user>' + m.content | upper"));
     let row = json!({"messages": [user("some words"), answer("Five."), {"role": "tool", "content": "five"}]});
-    assert_eq!(read(&row, &upper, TrainOn::Assistant).report.notices, []);
+    let data = read(&row, &upper, TrainOn::Assistant);
+    assert_eq!(data.report.notices.iter().map(|notice| notice.oddity).collect::<Vec<_>>(), [Oddity::Rewritten]);
 }
 
 /// Questions of other shapes, too.
@@ -199,7 +200,7 @@ fn messages_of_a_question_that_the_template_leaves_out_are_told() {
     ] {
         let data = read(&row, &tokenizer, TrainOn::Assistant);
         let notice = told(&data, Oddity::Unread).map(|notice| (notice.rows, notice.what.as_str()));
-        assert_eq!(notice, Some((1, "messages[0].content of `system`")), "{row}");
+        assert_eq!(notice, Some((1, "`messages[0].content` of `system`")), "{row}");
     }
 }
 
@@ -253,11 +254,11 @@ fn thoughts_and_calls_of_others_than_the_assistant_are_told() {
     for key in ["reasoning_content", "thinking"] {
         let data = read(&row(key, json!("Two and three.")), &tokenizer, TrainOn::Assistant);
         let told = told(&data, Oddity::Unread).map(|notice| notice.what.as_str());
-        assert_eq!(told, Some("messages[0].reasoning_content of `user`"), "{key}");
+        assert_eq!(told, Some("`messages[0].reasoning_content` of `user`"), "{key}");
     }
     let data = read(&row("tool_calls", call), &with_chat_template(TWO_ROLES), TrainOn::Assistant);
     let notice = told(&data, Oddity::Unread).map(|notice| notice.what.as_str());
-    assert_eq!(notice, Some("messages[0].tool_calls of `user`"));
+    assert_eq!(notice, Some("`messages[0].tool_calls` of `user`"));
     let writes = with_chat_template(&SWITCHED.replace(" and enable_thinking is defined and enable_thinking", ""));
     let data = read(&row("reasoning_content", json!("Two and three.")), &writes, TrainOn::Assistant);
     assert_eq!(data.report.notices, []);
@@ -332,17 +333,17 @@ fn what_a_template_only_tests_for_or_counts_is_told() {
     };
     let turns = [user("a"), answer("b")];
     let tool = json!({"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}});
-    assert_eq!(told(json!({"messages": turns, "tools": [tool]})), Some("tools".into()));
+    assert_eq!(told(json!({"messages": turns, "tools": [tool]})), Some("`tools`".into()));
     assert_eq!(told(json!({"messages": turns, "documents": [{"title": "t"}]})), None);
-    assert_eq!(told(json!({"messages": turns, "documents": [{"text": "d"}]})), Some("documents".into()));
+    assert_eq!(told(json!({"messages": turns, "documents": [{"text": "d"}]})), Some("`documents`".into()));
     let both = json!([{"title": "t", "text": "d"}, {"title": "u", "id": 3}]);
-    assert_eq!(told(json!({"messages": turns, "documents": both})), Some("documents[].id".into()));
+    assert_eq!(told(json!({"messages": turns, "documents": both})), Some("`documents[].id`".into()));
     // A prompt and its targets, and a prompt and its completion, are asked through the same template.
     let asked = [user("a")];
     let targets = json!({"messages": asked, "documents": [{"text": "d"}], "targets": ["b", "c"]});
-    assert_eq!(told(targets), Some("documents".into()));
+    assert_eq!(told(targets), Some("`documents`".into()));
     let completed = json!({"prompt": asked, "completion": [answer("b")], "documents": [{"text": "d"}]});
-    assert_eq!(told(completed), Some("documents".into()));
+    assert_eq!(told(completed), Some("`documents`".into()));
     // What a template does write is not told.
     let written = with_chat_template(&COUNTED.replace("tools | length", "tools | tojson"));
     let data = read(&json!({"messages": turns, "tools": [tool]}), &written, TrainOn::Assistant);
@@ -426,7 +427,7 @@ fn what_a_call_says_beside_its_name_is_looked_for() {
     let row = json!({"messages": [user("2+3?"), {"role": "assistant", "content": "", "tool_calls": calls}, user("4?"), answer("Four.")]});
     let data = read(&row, &first, TrainOn::Last);
     let notice = told(&data, Oddity::Unread).map(|notice| notice.what.as_str());
-    assert_eq!(notice, Some("messages[1].tool_calls of `assistant`"));
+    assert_eq!(notice, Some("`messages[1].tool_calls` of `assistant`"));
 }
 
 #[test]
@@ -485,7 +486,7 @@ fn a_name_of_the_assistant_that_no_turn_has_is_told() {
     let learned = "<user>2+3?<|im_end|><assistant>Five.<|im_end|>";
     assert_eq!(texts(&data, &with_chat_template(named)), [learned]);
     let notice = told(&data, Oddity::Unread).map(|notice| notice.what.as_str());
-    assert_eq!(notice, Some("messages[1].name of `assistant`"));
+    assert_eq!(notice, Some("`messages[1].name` of `assistant`"));
 }
 
 #[test]
@@ -494,4 +495,98 @@ fn a_row_with_two_oddities_of_a_kind_is_one_row() {
     let data = read(&row, &with_chat_template(TWO_ROLES), TrainOn::Assistant);
     let notice = told(&data, Oddity::Unread).map(|notice| (notice.rows, notice.of));
     assert_eq!(notice, Some((1, 1)));
+}
+
+/// The notices of one row with what each names.
+fn notices(row: &Value, template: &str) -> Vec<(Oddity, String)> {
+    let data = read(row, &with_chat_template(template), TrainOn::Assistant);
+    data.report.notices.into_iter().map(|notice| (notice.oddity, notice.what)).collect()
+}
+
+/// A template that writes `content` of each message, an expression of Jinja.
+fn writes(content: &str) -> String {
+    format!(
+        "{{%- for m in messages %}}{{{{ '<' + m.role + '>' + {content} + '<|im_end|>' }}}}{{% endfor -%}}\
+         {{%- if add_generation_prompt %}}{{{{ '<assistant>' }}}}{{% endif -%}}"
+    )
+}
+
+#[test]
+fn words_that_a_template_leaves_out_of_the_middle_or_changes_are_told() {
+    let row = json!({"messages": [user("first line\nmiddle line\nlast line"), answer("One.\nTwo.\nThree.")]});
+    let ends = writes("m.content.split('\\n')[0] + '\\n' + m.content.split('\\n')[-1]");
+    let middle = |words: &str, place: &str| (Oddity::Rewritten, format!("`{words}` of {place}"));
+    // A row is counted once, with the first of them.
+    assert_eq!(notices(&row, &ends), [middle("Two. Three.", "`messages[1].content`")]);
+    let row_of_one = json!({"messages": [row["messages"][0], answer("One.")]});
+    assert_eq!(notices(&row_of_one, &ends), [middle("middle line last", "`messages[0].content` of `user`")]);
+    for changed in ["m.content | replace('Two', 'Deux')", "m.content | replace('Two.', '')", "m.content | upper"] {
+        let told = notices(&row, &writes(changed));
+        assert!(told.iter().any(|(oddity, _)| *oddity == Oddity::Rewritten), "{changed}: {told:?}");
+    }
+    // Blanks, and how JSON and HTML write a text, are no other words.
+    let quoted = json!({"messages": [user("say \"a\" & <b>\n\n\"c\""), answer("\"a\" &\n<b> 'c'")]});
+    for alike in
+        ["m.content", "m.content | trim", "m.content | tojson", "m.content | replace('\\n', ' ')", "(m.content | e)"]
+    {
+        assert_eq!(notices(&quoted, &writes(alike)), [], "{alike}");
+    }
+    // Of a content in parts the template may write one.
+    let parts = json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "a fox"}, {"type": "text", "text": "a hare"}]},
+        answer("One.")]});
+    let first = "(m.content if m.content is string else m.content[0].text)";
+    assert_eq!(notices(&parts, &writes(first)), []);
+    let all = "(m.content if m.content is string else m.content | map(attribute='text') | map('replace', 'hare', 'dog') | join('-'))";
+    assert_eq!(notices(&parts, &writes(all)), [middle("hare", "`messages[0].content` of `user`")]);
+}
+
+#[test]
+fn what_a_later_turn_is_asked_without_is_told() {
+    let row = json!({"messages": [user("Who?"), answer("A fox."), user("Where?"), answer("There."), user("When?"), answer("Now.")]});
+    let recent = |count: usize| {
+        format!(
+            "{{%- for m in messages[-{count}:] %}}{{{{ '<' + m.role + '>' + m.content + '<|im_end|>' }}}}{{% endfor -%}}\
+             {{%- if add_generation_prompt %}}{{{{ '<assistant>' }}}}{{% endif -%}}"
+        )
+    };
+    let told = notices(&row, &recent(2));
+    let forgotten = (Oddity::Forgotten, "`messages[0].content` of `user` before `messages[3]`".to_owned());
+    assert!(told.contains(&forgotten), "{told:?}");
+    assert_eq!(notices(&row, &recent(9)), []);
+    // Earlier thoughts are left out on purpose.
+    let thoughts = json!({"messages": [user("Who?"), answer("<think>hm</think>A fox."), user("Where?"), answer("<think>ah</think>There.")]});
+    let without = "{%- for m in messages %}{{ '<' + m.role + '>' + (m.content if loop.last else m.content.split('</think>')[-1]) + '<|im_end|>' }}{% endfor -%}\
+        {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+    assert_eq!(notices(&thoughts, without), [(Oddity::Apart, String::new())]);
+}
+
+#[test]
+fn one_argument_of_several_and_fields_of_tools_are_told() {
+    let tools = json!([{"type": "function", "function": {"name": "weather", "description": "of a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}, "day": {"type": "string"}}}}}]);
+    let call = json!({"role": "assistant", "content": null, "tool_calls": [{"type": "function",
+        "function": {"name": "weather", "arguments": {"city": "Paris", "day": "today"}}}]});
+    let row = json!({"tools": tools, "messages": [user("And in Paris?"), call]});
+    let template = |tool: &str, call: &str| {
+        format!(
+            "{{%- for t in tools %}}{{{{ {tool} }}}}{{% endfor -%}}\
+             {{%- for m in messages %}}{{{{ '<' + m.role + '>' + (m.content or '') }}}}\
+             {{%- for c in m.tool_calls or [] %}}{{{{ c.function.name + ':' + {call} }}}}{{% endfor %}}{{{{ '<|im_end|>' }}}}{{% endfor -%}}\
+             {{%- if add_generation_prompt %}}{{{{ '<assistant>' }}}}{{% endif -%}}"
+        )
+    };
+    let (whole_tool, whole_call) = ("t | tojson", "c.function.arguments | tojson");
+    let city = "c.function.arguments.city";
+    assert_eq!(notices(&row, &template(whole_tool, whole_call)), []);
+    let argument = "`messages[1].tool_calls[0].function.arguments.day`";
+    assert_eq!(notices(&row, &template(whole_tool, city)), [(Oddity::Unlearned, argument.to_owned())]);
+    let none = "`messages[1].tool_calls[0].function.arguments`";
+    assert_eq!(notices(&row, &template(whole_tool, "'?'")), [(Oddity::Unlearned, none.to_owned())]);
+    let names = "t.function.name + (t.function.parameters.properties | tojson)";
+    let unread = |what: &str| (Oddity::Unread, format!("`{what}`"));
+    assert_eq!(notices(&row, &template(names, whole_call)), [unread("tools..description")]);
+    let described = "t.function.name + t.function.description";
+    assert_eq!(notices(&row, &template(described, whole_call)), [unread("tools..enum")]);
+    assert_eq!(notices(&row, &template("'tools!'", whole_call)), [unread("tools")]);
+    assert_eq!(notices(&row, &template("t | tojson(indent=4)", whole_call)), []);
 }
