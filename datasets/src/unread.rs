@@ -10,6 +10,7 @@ use crate::row::{Names, Row, is_nothing, listed};
 use crate::shapes::lost::SWITCHES;
 use crate::shapes::message::{self, CONTENT, LEARNED, ROLE, THOUGHTS, flag, left_out};
 use crate::shapes::messages::BESIDE;
+use crate::shapes::results::Awaited;
 use crate::shapes::{Format, Shape, TURNS, turns_in};
 use crate::tokenizer::Tokenizer;
 use crate::way::Way;
@@ -370,10 +371,14 @@ pub(crate) fn unread_fields(row: &Row<'_>, tokenizer: &Tokenizer) -> Vec<String>
 /// The fields that nothing reads, each with the key of its list of turns.
 fn fields_unread<'a>(row: &Row<'a>, tokenizer: &Tokenizer) -> Vec<(&'static str, &'a str)> {
     let names = row.names();
-    let mut found = Vec::new();
+    let (mut found, mut awaited) = (Vec::new(), Awaited::default());
     for (key, turn) in turns_in(row) {
         let own = [message::key_in(turn, "role", &ROLE, names), message::key_in(turn, "content", &CONTENT, names)];
-        let is_read = |field: &str| own.contains(&field) || names.ignores(field) || reads_field(field, tokenizer);
+        let role = turn.get(own[0]).and_then(Value::as_str).map(message::role).unwrap_or_default();
+        let repeated = awaited.repeated(role, turn);
+        let is_read = |field: &str| {
+            own.contains(&field) || names.ignores(field) || reads_field(field, tokenizer) || repeated.contains(&field)
+        };
         let filled = turn.iter().filter(|(_, value)| !is_nothing(value)).map(|(field, _)| field.as_str());
         found.extend(filled.filter(|field| !is_read(field)).map(|field| (key, field)));
     }

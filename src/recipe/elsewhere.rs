@@ -269,6 +269,7 @@ const KEYS: &[Entry] = &[
             "accumulation_steps",
             "global_batch_size",
             "train_batch_size",
+            "batch_size",
         ],
     ),
     with(

@@ -3,6 +3,7 @@
 
 use std::cell::LazyCell;
 
+use super::results::Awaited;
 use super::said::{BEGINNING, Part, name_of, parts, words_of};
 use crate::conversation::{Conversation, Message};
 use crate::notices::Oddity;
@@ -138,7 +139,9 @@ pub(super) fn unseen(
     let last = turns.last().map_or(0, |(index, _)| *index);
     let mut found = Vec::new();
     let whole = LazyCell::new(|| seen(conversation));
+    let mut awaited = Awaited::default();
     for (index, message) in conversation.messages[..last].iter().enumerate() {
+        let repeated = awaited.repeated(&message.role, &message.fields);
         if turns.iter().any(|(turn, _)| *turn == index) {
             continue;
         }
@@ -146,7 +149,7 @@ pub(super) fn unseen(
         // Templates drop the assistant's earlier thoughts on purpose.
         said.retain(|part| message.role != "assistant" || !part.is_thought());
         // Where no template field has this name, it is told as a field that nothing reads.
-        if tokenizer.template_reads_field("name") {
+        if tokenizer.template_reads_field("name") && !repeated.contains(&"name") {
             said.extend(name_of(message));
         }
         let before = &conversation.messages[..last];

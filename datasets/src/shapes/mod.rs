@@ -12,6 +12,7 @@ mod marks;
 pub(crate) mod message;
 pub(crate) mod messages;
 mod prompt_completion;
+pub(crate) mod results;
 mod said;
 mod sharegpt;
 pub(crate) mod targets;

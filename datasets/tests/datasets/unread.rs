@@ -632,3 +632,32 @@ fn a_recipes_names_hold_within_the_messages_of_prompts() {
         assert_eq!((row.asked, json!(row.columns)), (datasets::Asked::Text("c".into()), json!({"prompt": "d"})));
     }
 }
+
+#[test]
+fn what_a_result_repeats_of_its_call_is_not_told() {
+    let call =
+        |id: &str, name: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": {}}});
+    let result = |id: &str, name: &str| json!({"role": "tool", "tool_call_id": id, "name": name, "content": "5"});
+    let turns = |results: [Value; 2]| {
+        let calls = [call("c1", "add"), call("c2", "sub")];
+        let [first, second] = results;
+        json!({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": calls},
+            first, second, {"role": "assistant", "content": "a"}]})
+    };
+    let template = "{%- for m in messages %}{{ '<' + m.role + '>' + (m.content or '') }}\
+        {%- for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}{{ '<|im_end|>' }}{% endfor -%}\
+        {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+    let told = |row: Value| {
+        let data = read_text("r", &row.to_string(), &Options::default(), &with_chat_template(template)).expect("rows");
+        data.report.notices.into_iter().map(|notice| notice.what).filter(|what| !what.is_empty()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(turns([result("c1", "add"), result("c2", "sub")])), [] as [String; 0]);
+    // Out of order the id says which call is answered, and so does the name.
+    let name = "`messages[2].name` of `tool`";
+    assert_eq!(told(turns([result("c2", "sub"), result("c1", "add")])), [name, "`messages[].tool_call_id` in 1"]);
+    assert_eq!(told(turns([result("c1", "multiply"), result("c2", "sub")])), [name]);
+    // And a calls' list that is JSON in a text is read alike.
+    let mut row = turns([result("c1", "add"), result("c2", "sub")]);
+    row["messages"][1]["tool_calls"] = row["messages"][1]["tool_calls"].to_string().into();
+    assert_eq!(told(row), [] as [String; 0]);
+}

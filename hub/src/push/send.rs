@@ -104,9 +104,12 @@ impl Client<'_> {
                 ),
             )),
             408 | 429 | 500..=599 => Failure::passing(
-                fault(format!("`{site}` answers {status}{said}")).hint("try again later: nothing was changed"),
+                fault(format!("`{site}` answers {status}{said}"))
+                    .hint("try again later: no file of the repository was changed"),
             ),
-            _ => Failure::Final(fault(format!("`{site}` answers {status}{said}")).hint("nothing was changed")),
+            _ => Failure::Final(
+                fault(format!("`{site}` answers {status}{said}")).hint("no file of the repository was changed"),
+            ),
         }
     }
 }

@@ -195,7 +195,7 @@ fn refusals_say_what_to_do_and_never_the_token() {
             "HF_TOKEN",
         ),
         (404, "{}", "(404)", "check the name"),
-        (400, r#"{"error": "bad card"}"#, "answers 400 Bad Request: bad card", "nothing was changed"),
+        (400, r#"{"error": "bad card"}"#, "answers 400 Bad Request: bad card", "no file of the repository was changed"),
         (500, "oops", "answers 500", "later"),
         (200, "no json", "it is no JSON", "HF_ENDPOINT"),
     ] {

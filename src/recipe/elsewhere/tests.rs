@@ -25,6 +25,10 @@ fn what_has_no_key_here_is_answered_by_what_there_is() {
         ("padding_side", "never learned"),
         ("chat_template", "`data.chat_template"),
         ("template", "`data.chat_template"),
+        ("chat_template_jinja", "`data.chat_template"),
+        ("eot_tokens", "`data.end_of_turn"),
+        ("batch_size", "`train.batch_size"),
+        ("create_new_adapter", "`adapter.init_from"),
     ] {
         let answer = translate(key).unwrap_or_default();
         assert!(answer.contains(here), "{key}: {answer}");

@@ -96,7 +96,15 @@ pub(super) const WITHOUT: &[(&[&str], &str)] = &[
     ),
     (&["trust_remote_code"], "no code of a model's folder is ever run: remove it"),
     (
-        &["chat_template", "template", "prompt_template", "apply_chat_template", "conversation_template"],
+        &[
+            "chat_template",
+            "chat_template_jinja",
+            "chat_template_path",
+            "template",
+            "prompt_template",
+            "apply_chat_template",
+            "conversation_template",
+        ],
         "rows of the shape `messages` are written by the model's own chat template; `data.chat_template = \"FILE\"` names \
          another, a file of Jinja",
     ),
@@ -105,7 +113,7 @@ pub(super) const WITHOUT: &[(&[&str], &str)] = &[
         "remove it: padding is known by the length of a row, and never learned",
     ),
     (
-        &["eos_token", "eos_token_id", "stop_token"],
+        &["eos_token", "eos_token_id", "stop_token", "eot_tokens"],
         "the end tokens are those of the model's files; `data.end_of_turn = \"TOKEN\"` names one more",
     ),
     (
@@ -117,6 +125,7 @@ pub(super) const WITHOUT: &[(&[&str], &str)] = &[
         &["tokenizer_type", "tokenizer_name", "tokenizer_path", "tokenizer"],
         "the tokenizer is the one in the model's folder",
     ),
+    (&["create_new_adapter"], "an adapter is new unless `adapter.init_from` names one to go on with: remove it"),
     (&["ema_decay"], "there is nothing like it here: remove it"),
     (&["early_stopping"], "`checkpoint.patience` says after how many evaluations that are no better a run ends"),
     (&["layers_pattern"], "the blocks of every model here are known by their numbers: see `adapter.layers`"),
