@@ -8,6 +8,7 @@ mod chat;
 mod check;
 mod closing;
 mod completions;
+mod cutting;
 mod eval;
 mod export;
 mod init;

@@ -93,6 +93,7 @@ impl Notice {
         let Self { what, way, .. } = self;
         let key = |key: &str| way.key(key);
         let place = place(&self.file, self.line, self.element);
+        let template = key("chat_template");
         match self.oddity {
             Oddity::Seam => format!(
                 "have a prompt that alone is other tokens than before its answer, first {place}: it \
@@ -121,18 +122,15 @@ impl Notice {
             ),
             Oddity::Unread => format!(
                 "have what the chat template does not write, first {what} in {place}: the model \
-                 never sees it; name a template that does with {}, or take it out",
-                key("chat_template")
+                 never sees it; name a template that does with {template}, or take it out"
             ),
             Oddity::Rewritten => format!(
                 "have words that the chat template changes or leaves out, first {what} in {place}: the model never sees \
-                 them; name a template that writes them as they are with {}, or take them out",
-                key("chat_template")
+                 them; name a template that writes them as they are with {template}, or take them out"
             ),
             Oddity::Forgotten => format!(
                 "have a turn that is asked without what was said before, first {what}, in {place}: the chat template \
-                 leaves it out there, as it will when the model is asked; name one that does not with {}",
-                key("chat_template")
+                 leaves it out there, as it will when the model is asked; name one that does not with {template}"
             ),
             Oddity::Unlearned => format!(
                 "have a part of an answer that the chat template leaves out of it, first {what} in {place}: it is not \
@@ -142,8 +140,7 @@ impl Notice {
             ),
             Oddity::Unmarked => format!(
                 "have a part of an answer that the chat template writes and does not mark as generated, first {what} in \
-                 {place}: it is not learned; name a template with other marks with {}, or take it out",
-                key("chat_template")
+                 {place}: it is not learned; name a template with other marks with {template}, or take it out"
             ),
             Oddity::SecondThought => format!(
                 "have an answer that thinks behind a thought which the chat template has closed, first {what}, in \

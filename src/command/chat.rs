@@ -8,12 +8,13 @@ mod session;
 use std::io;
 
 use clap::Args;
-use faults::Faults;
+use faults::{Fault, Faults};
 
 use self::answer::Answerer;
 use self::input::{Input, Line};
 use self::session::{Next, Session};
-use super::{Outcome, load_model, print};
+use super::cutting::Cutting;
+use super::{Outcome, argument, load_model, print};
 use crate::chat::ChatFlags;
 
 /// Talk with a model.
@@ -44,15 +45,8 @@ pub struct Arguments {
     /// Divides the logits; 0 always takes the most likely token.
     #[arg(long, default_value_t = 1.0)]
     temperature: f64,
-    /// Draw from the smallest set of tokens that holds this much probability.
-    #[arg(long, default_value_t = 1.0)]
-    top_p: f64,
-    /// Draw from this many most likely tokens; 0 is all.
-    #[arg(long, default_value_t = 0)]
-    top_k: usize,
-    /// Draw from tokens of at least this part of the largest probability; 0 is all.
-    #[arg(long, default_value_t = 0.0)]
-    min_p: f64,
+    #[command(flatten)]
+    cutting: Cutting,
     /// Draw an intent first, then the response, each at a temperature of its own: `chat 0.73 0.6`, or `chat` alone; also
     /// `comments`, `mathematics`, `code`.
     #[arg(long, value_name = "TEMPLATE [T T]")]
@@ -70,6 +64,7 @@ pub struct Arguments {
 /// # Errors
 /// Settings that are impossible, a model that cannot be loaded, or an input that cannot be read.
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
+    check(arguments)?;
     let mut session = Session::new(arguments)?;
     let chat = arguments.chat_flags.settings(&arguments.model)?;
     let mut model = load_model(&arguments.model, arguments.base.as_deref(), &arguments.device)?;
@@ -109,6 +104,16 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
             Err(fault) => super::tell_faults(&fault.into()),
         }
     }
+}
+
+fn check(arguments: &Arguments) -> Result<(), Faults> {
+    let mut faults = Vec::new();
+    arguments.cutting.check(&mut |flag, holds, must, hint| {
+        if !holds {
+            faults.push(Fault::new(format!("`--{flag}` must {must}")).at(argument(flag)).hint(hint));
+        }
+    });
+    Faults::check(faults)
 }
 
 /// Where the terminal's own lines are kept.

@@ -8,9 +8,9 @@ use clap::{Args, ValueEnum};
 use datasets::{Asked, Asking, Conversation, Message, PromptRow, Prompts, Template, Way, read_prompts};
 use faults::{Causes, Fault, Faults, Place, counted, visible};
 use indicatif::ProgressBar;
-use metrics::temperature::Sampler;
 use serde_json::{Map, Value, json};
 
+use super::cutting::Cutting;
 use super::{Outcome, argument, load_model, print_while_read, refuse_too_many, renamed, usage};
 use crate::chat::ChatFlags;
 use crate::loading::Loaded;
@@ -61,21 +61,8 @@ pub struct Arguments {
     /// Divides the logits; 0 always takes the most likely token.
     #[arg(long, default_value_t = 1.0, conflicts_with = "intent")]
     temperature: f64,
-    /// Draw from the smallest set of tokens that holds this much probability.
-    #[arg(long, default_value_t = 1.0)]
-    top_p: f64,
-    /// Draw from this many most likely tokens; 0 is all.
-    #[arg(long, default_value_t = 0)]
-    top_k: usize,
-    /// Draw from tokens of at least this part of the largest probability; 0 is all.
-    #[arg(long, default_value_t = 0.0)]
-    min_p: f64,
-    /// Draw from the smallest set of tokens of a usual surprise that holds this much probability (locally typical sampling).
-    #[arg(long, default_value_t = 1.0)]
-    typical_p: f64,
-    /// Above 1, makes tokens that stand in the prompt or the text so far less likely; below 1, likelier.
-    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
-    repetition_penalty: f64,
+    #[command(flatten)]
+    cutting: Cutting,
     /// End a text, of an answer with intents a response, where this begins, which may be a special token; may be given several
     /// times.
     #[arg(long)]
@@ -372,14 +359,8 @@ pub(super) fn prompt_json(row: &PromptRow) -> serde_json::Value {
 
 fn settings(arguments: &Arguments, temperature: f64, max_tokens: usize) -> Settings {
     Settings {
-        sampler: Sampler {
-            temperature,
-            top_p: arguments.top_p,
-            top_k: arguments.top_k,
-            min_p: arguments.min_p,
-            typical_p: arguments.typical_p,
-        },
-        repetition_penalty: arguments.repetition_penalty,
+        sampler: arguments.cutting.sampler(temperature),
+        repetition_penalty: arguments.cutting.repetition_penalty,
         max_tokens,
         stop: arguments.stop.clone(),
         seed: arguments.seed,
@@ -418,17 +399,7 @@ fn check(arguments: &Arguments) -> Result<(), Faults> {
     ] {
         check(flag, possible(temperature), "be 0 or more", hint);
     }
-    for (flag, part) in [("top-p", arguments.top_p), ("typical-p", arguments.typical_p)] {
-        check(flag, part > 0.0 && part <= 1.0, "be above 0 and at most 1", "1 draws from all");
-    }
-    let penalty = arguments.repetition_penalty;
-    check(
-        "repetition-penalty",
-        penalty.is_finite() && penalty > 0.0,
-        "be above 0",
-        "1 changes nothing; 1.1 to 1.3 is usual",
-    );
-    check("min-p", (0.0..=1.0).contains(&arguments.min_p), "be from 0 to 1", "0 draws from all");
+    arguments.cutting.check(&mut check);
     check("n", arguments.n > 0, "be at least 1", "leave it out for one");
     for (flag, most) in [
         ("max-tokens", Some(arguments.max_tokens)),

@@ -88,8 +88,8 @@ impl Session {
         let mut session = Self {
             n: 1,
             settings: Settings {
-                sampler: Sampler { top_k: arguments.top_k, ..Sampler::at(1.0) },
-                repetition_penalty: 1.0,
+                sampler: arguments.cutting.sampler(1.0),
+                repetition_penalty: arguments.cutting.repetition_penalty,
                 max_tokens: 1,
                 stop: Vec::new(),
                 seed: arguments.seed,
@@ -105,8 +105,6 @@ impl Session {
             ("temperature", arguments.temperature.to_string()),
             ("n", arguments.n.to_string()),
             ("max_tokens", arguments.max_tokens.to_string()),
-            ("top_p", arguments.top_p.to_string()),
-            ("min_p", arguments.min_p.to_string()),
         ] {
             let place = || Place::Named(format!("--{}", flag.replace('_', "-")));
             session
