@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use faults::json::whole;
 use serde_json::{Value, json};
 
+use super::lost::altered;
 use super::said::OTHERWISE;
 use crate::conversation::Conversation;
 use crate::notices::Oddity;
 
 /// What stands beside the messages and changes nothing in `text`, which `written` gives for the conversation: `tools`,
-/// `documents`, or a field of either. A template may test for them, or count them, and write nothing of what they say.
+/// `documents`, one of either, or a field of theirs. A template may test for them, or count them, and write nothing of what they
+/// say.
 pub(super) fn unread(
     conversation: &Conversation,
     text: &str,
@@ -22,47 +24,74 @@ pub(super) fn unread(
     if let Some(tools) = conversation.tools.as_ref().filter(|tools| !has_each(text, tools)) {
         let is_same = |tools: Option<Value>| is_same(Conversation { tools, ..conversation.clone() });
         // The type of a tool or of an argument decides how a template goes on, and may not be another.
-        found.extend(unread_of("tools", tools, &|key| key != "type", &is_same));
+        // Its switches are for whoever calls it.
+        let says = |path: &str, value: &Value| path.rsplit('.').next() != Some("type") && !value.is_boolean();
+        found.extend(unread_of("tools", tools, &says, text, &is_same));
     }
     if let Some(documents) = &conversation.documents {
         let is_same = |documents: Option<Value>| is_same(Conversation { documents, ..conversation.clone() });
-        found.extend(unread_of("documents", documents, &|_| true, &is_same));
+        found.extend(unread_of("documents", documents, &|_, _| true, text, &is_same));
     }
-    found.into_iter().map(|what| (Oddity::Unread, format!("`{what}`"))).collect()
+    found
 }
 
-/// The name of the list where nothing that it says is read, and otherwise of each of its fields that is not; `is_same` where
-/// another list in its place gives the same text.
+/// The name of the list where nothing that it says is read, otherwise each value and each field of its values that is not, and
+/// the first sentence that the text has otherwise; `is_same` where another list in its place gives the same text.
 fn unread_of(
     name: &str,
-    values: &Value,
-    says: &impl Fn(&str) -> bool,
+    list: &Value,
+    says: &impl Fn(&str, &Value) -> bool,
+    text: &str,
     is_same: &impl Fn(Option<Value>) -> bool,
-) -> Vec<String> {
-    let is_unread = |says: &dyn Fn(&str) -> bool| otherwise(values, says).is_some_and(|changed| is_same(Some(changed)));
-    if is_same(None) || is_unread(says) {
-        return vec![name.to_owned()];
+) -> Vec<(Oddity, String)> {
+    let is_unread = |changed: Option<Value>| changed.is_some_and(|changed| is_same(Some(changed)));
+    let told = |what: String| (Oddity::Unread, format!("`{what}`"));
+    if is_same(None) || is_unread(otherwise(list, says)) {
+        return vec![told(name.to_owned())];
     }
-    let mut keys = BTreeSet::new();
-    keys_of(values, &mut keys);
-    let is_lost = |key: &&str| says(key) && is_unread(&|other| other == *key);
-    let has = |key: &str| values.as_array().into_iter().flatten().any(|value| value.get(key).is_some());
-    // A key further below is written as JSONPath has it.
-    let named = |key| if has(key) { format!("{name}[].{key}") } else { format!("{name}..{key}") };
-    keys.into_iter().filter(is_lost).map(named).collect()
+    let values = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let of_one = |(at, value): (usize, &Value)| {
+        let mut changed = list.clone();
+        changed[at] = otherwise(value, says)?;
+        is_same(Some(changed)).then(|| told(format!("{name}[{at}]")))
+    };
+    let mut found: Vec<_> = values.iter().enumerate().filter(|_| values.len() > 1).filter_map(of_one).collect();
+    let mut said = Vec::new();
+    leaves(list, "", &mut said);
+    said.retain(|(path, value)| says(path, value));
+    let mut lost = BTreeSet::new();
+    if found.is_empty() {
+        let paths: BTreeSet<&str> = said.iter().map(|(path, _)| path.as_str()).collect();
+        let is_lost = |path: &&str| is_unread(otherwise(list, &|other, value| other == *path && says(other, value)));
+        lost.extend(paths.into_iter().filter(is_lost));
+        found.extend(lost.iter().map(|path| told(format!("{name}[].{path}"))));
+        // A text of several lines may be written line by line, and one word is often a name for something else.
+        let texts = said.iter().filter(|(path, _)| !lost.contains(path.as_str()));
+        let texts = texts.filter_map(|(path, value)| Some((path, value.as_str()?)));
+        let sentences = texts.filter(|(_, said)| said.contains(' ') && !said.contains('\n'));
+        let mut other = sentences.filter_map(|(path, said)| Some((path, altered(said, text)?)));
+        let other = other.next().map(|(path, words)| (Oddity::Rewritten, format!("{words} of `{name}[].{path}`")));
+        found.extend(other);
+    }
+    found
 }
 
-fn keys_of<'a>(value: &'a Value, keys: &mut BTreeSet<&'a str>) {
+/// The texts, numbers and flags of a value, each with its path, in which a place in a list is nothing and a property's name `*`.
+pub(super) fn leaves<'v>(value: &'v Value, path: &str, found: &mut Vec<(String, &'v Value)>) {
     match value {
-        Value::Array(values) => values.iter().for_each(|value| keys_of(value, keys)),
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                keys.insert(key);
-                keys_of(value, keys);
-            }
-        }
-        _ => {}
+        Value::String(_) | Value::Number(_) | Value::Bool(_) => found.push((path.to_owned(), value)),
+        Value::Array(values) => values.iter().for_each(|value| leaves(value, path, found)),
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| leaves(value, &below(path, key), found)),
+        Value::Null => {}
     }
+}
+
+/// The path of a key within `path`.
+fn below(path: &str, key: &str) -> String {
+    let names = ["properties", "$defs", "definitions"];
+    let is_name = path.rsplit('.').next().is_some_and(|last| names.contains(&last));
+    let key = if is_name { "*" } else { key };
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// True where the text has each value of the list in JSON, whatever blanks it is written with.
@@ -72,22 +101,23 @@ fn has_each(text: &str, list: &Value) -> bool {
     list.as_array().is_some_and(|values| values.iter().all(|value| text.contains(&dense(&value.to_string()))))
 }
 
-/// The value with other texts and numbers wherever `changes` holds for the nearest key above them, and above no key;
-/// `None` where nothing changes.
-pub(super) fn otherwise(value: &Value, changes: &dyn Fn(&str) -> bool) -> Option<Value> {
+/// The value with others of its [`leaves`] wherever `changes` holds for their path and them; `None` where nothing changes.
+pub(super) fn otherwise(value: &Value, changes: &dyn Fn(&str, &Value) -> bool) -> Option<Value> {
     let mut changed = value.clone();
-    change(&mut changed, true, changes);
+    change(&mut changed, "", changes);
     (changed != *value).then_some(changed)
 }
 
-fn change(value: &mut Value, here: bool, changes: &dyn Fn(&str) -> bool) {
+fn change(value: &mut Value, path: &str, changes: &dyn Fn(&str, &Value) -> bool) {
+    let is_changed = !matches!(value, Value::Array(_) | Value::Object(_)) && changes(path, value);
     match value {
-        Value::String(text) if here => text.push_str(OTHERWISE),
-        Value::Number(number) if here => *value = if number.as_i64() == Some(1) { json!(2) } else { json!(1) },
+        Value::String(text) if is_changed => text.push_str(OTHERWISE),
+        Value::Number(number) if is_changed => *value = if number.as_i64() == Some(1) { json!(2) } else { json!(1) },
+        Value::Bool(flag) if is_changed => *value = (!*flag).into(),
         // A number of more than 64 bits is kept as an object of its digits.
         Value::Object(_) if whole(value).is_some() => {}
-        Value::Array(values) => values.iter_mut().for_each(|value| change(value, here, changes)),
-        Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| change(value, changes(key), changes)),
+        Value::Array(values) => values.iter_mut().for_each(|value| change(value, path, changes)),
+        Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| change(value, &below(path, key), changes)),
         _ => {}
     }
 }

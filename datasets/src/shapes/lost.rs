@@ -2,9 +2,12 @@
 //! whether its text is another where the field is.
 
 use std::cell::LazyCell;
+use std::iter::repeat_n;
+
+use memchr::memmem::Finder;
 
 use super::results::Awaited;
-use super::said::{BEGINNING, Part, name_of, parts, words_of};
+use super::said::{BEGINNING, Part, beside_content, name_of, parts, parts_of_calls, words_of};
 use crate::conversation::{Conversation, Message};
 use crate::notices::Oddity;
 use crate::tokenizer::Tokenizer;
@@ -43,12 +46,13 @@ pub(super) fn unlearned_of(
     let message = &conversation.messages[index];
     let mut parts = parts(message);
     parts.retain(|part| {
-        let is_there = part.words.as_deref().is_some_and(|words| has_all(&text, words, &conversation.messages));
+        let messages = &conversation.messages;
+        let is_there =
+            part.words.as_deref().is_some_and(|words| Wanted::of(words, messages).is_in(&text, messages.len()));
         !is_there && is_lost(conversation, index, part, &text, learned)
     });
     keep_wholes(&mut parts);
-    let rewritten = if parts.iter().any(Part::is_of_content) { None } else { rewritten(message, &text) };
-    let rewritten = rewritten.map(|words| (Oddity::Rewritten, format!("{words} of `messages[{index}].content`")));
+    let rewritten = changed_words(conversation, index, &parts, &text, written);
     // Rendered once for all parts, and for none where nothing is lost.
     let whole = if parts.is_empty() { None } else { written(conversation) };
     let is_written = |part: &Part| {
@@ -67,33 +71,65 @@ pub(super) fn unlearned_of(
     parts.into_iter().map(told).chain(rewritten).collect()
 }
 
+/// The first words of the message that are others in the learned `text`, of what is not among the lost `parts` of it.
+fn changed_words(
+    conversation: &Conversation,
+    index: usize,
+    lost: &[Part],
+    text: &str,
+    written: &impl Fn(&Conversation) -> Option<String>,
+) -> Option<(Oddity, String)> {
+    let message = &conversation.messages[index];
+    let told = |words: String, name: &str| (Oddity::Rewritten, format!("{words} of `messages[{index}].{name}`"));
+    if !lost.iter().any(Part::is_of_content)
+        && let Some(words) = rewritten(message, text)
+    {
+        // Marks may have a part of what is written.
+        let is_written = written(conversation).is_some_and(|whole| rewritten(message, &whole).is_none());
+        return Some(match is_written {
+            true => (Oddity::Unmarked, named(index, "content")),
+            false => told(words, "content"),
+        });
+    }
+    let is_lost = |name: &str| lost.iter().any(|part| name.starts_with(&*part.name));
+    let others = beside_content(message).into_iter().filter(|(name, _)| !is_lost(name));
+    others.into_iter().find_map(|(name, words)| altered(words, text).map(|words| told(words, &name)))
+}
+
 /// Leaves out what is told with the whole that it is of: the beginning of a content, an argument of a call.
 fn keep_wholes(parts: &mut Vec<Part>) {
     let names: Vec<_> = parts.iter().map(|part| part.name.clone()).collect();
     parts.retain(|part| match &*part.name {
         BEGINNING => !names.iter().any(|name| name == "content"),
-        name => !names.iter().any(|whole| name.strip_prefix(&**whole).is_some_and(|rest| rest.starts_with('.'))),
+        name => !names.iter().any(|whole| name.strip_prefix(&**whole).is_some_and(|rest| rest.starts_with(['.', '[']))),
     });
 }
 
-/// The first words of a message's content that stand in the text otherwise than there, or not at all, where its beginning and
-/// its end do. Blanks may be others, and so may be the letters that JSON and HTML escape.
+/// The first words of a message's content that stand in the text otherwise than there, or not at all.
 fn rewritten(message: &Message, text: &str) -> Option<String> {
-    let words = words_of(message)?.words?;
-    if text.contains(&words) {
+    let words = words_of(message).and_then(|part| part.words).filter(|words| !text.contains(words.as_str()));
+    let is_in_parts = message.parts.len() > 1 && message.parts.concat() == message.text();
+    let pieces = match &words {
+        Some(_) if is_in_parts => message.parts.iter().map(|part| part.trim()).collect(),
+        words => words.as_deref().into_iter().collect::<Vec<_>>(),
+    };
+    pieces.into_iter().find_map(|words| altered(words, text))
+}
+
+/// The first of these words that stand in the text otherwise, or not at all. Blanks at the end of a line may be others, and so may
+/// be the letters that JSON and HTML escape.
+pub(super) fn altered(words: &str, text: &str) -> Option<String> {
+    let lines = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+    let json = serde_json::Value::from(words).to_string();
+    if text.contains(&json[1..json.len() - 1]) || text.contains(&escaped(words)) {
         return None;
     }
-    let dense = |text: &str| text.split_whitespace().collect::<String>();
-    let text = dense(text);
-    let has = |words: &str| text.contains(&dense(words));
-    let is_in_parts = message.parts.len() > 1 && message.parts.concat() == message.text();
-    let pieces = if is_in_parts { message.parts.iter().map(|part| part.trim()).collect() } else { vec![&*words] };
-    let is_other = |words: &&str| {
-        let json = serde_json::Value::from(*words).to_string();
-        !(has(words) || has(&json[1..json.len() - 1]) || has(&escaped(words)))
-    };
-    let words = pieces.into_iter().find(is_other)?;
-    let ends: Vec<usize> = word_ends(words).collect();
+    let (text, words) = (lines(text), lines(words));
+    let has = |words: &str| text.contains(words);
+    if has(&words) || has(&escaped(&words)) {
+        return None;
+    }
+    let ends: Vec<usize> = word_ends(&words).collect();
     let kept = ends.partition_point(|end| has(&words[..*end]));
     let from = if kept == 0 { 0 } else { ends[kept - 1] };
     let first: Vec<&str> = words[from..].split_whitespace().take(SHOWN).collect();
@@ -153,7 +189,10 @@ pub(super) fn unseen(
             said.extend(name_of(message));
         }
         let before = &conversation.messages[..last];
-        let is_there = |words: &str| texts.iter().any(|text| has_all(text, words, before));
+        let is_there = |words: &str| {
+            let wanted = Wanted::of(words, before);
+            texts.iter().any(|text| wanted.is_in(text, last))
+        };
         said.retain(|part| {
             !part.words.as_deref().is_some_and(is_there)
                 && whole.as_deref().is_some_and(|text| is_lost(conversation, index, part, text, seen))
@@ -172,29 +211,42 @@ pub(super) fn unseen(
     found
 }
 
-/// The first message that the opened text of a turn does not have where that of another turn does, or that is a turn itself:
-/// what the model is asked later without what was said before. `opened` has the turns with their opened texts, which `asked`
-/// gives for any conversation.
+/// The first of what is said that the opened text of a turn does not have, or has otherwise, where that of another turn has it or
+/// it is a turn itself: what the model is asked later without what was said before. `opened` has the turns with their opened
+/// texts, which `asked` gives for any conversation.
 pub(super) fn forgotten(
     conversation: &Conversation,
     opened: &[(usize, &str)],
     asked: &impl Fn(&Conversation, usize) -> Option<String>,
 ) -> Option<(Oddity, String)> {
     let is_turn = |index: usize| opened.iter().any(|(turn, _)| *turn == index);
-    for (turn, text) in opened {
-        let before = &conversation.messages[..*turn];
-        for (index, message) in before.iter().enumerate() {
-            let Some(part) = words_of(message) else { continue };
+    let last = opened.last().map_or(0, |(turn, _)| *turn);
+    for (index, message) in conversation.messages[..last].iter().enumerate() {
+        let later = opened.iter().filter(|(turn, _)| *turn > index);
+        let place = |part: &Part, turn: usize| {
+            format!("`messages[{index}].{}` of `{}` before `messages[{turn}]`", part.name, message.role)
+        };
+        let is_gone = |part: &Part, turn: usize, text: &str| {
+            asked(&with(conversation, index, &part.otherwise), turn).as_deref() == Some(text)
+        };
+        if let Some(part) = words_of(message) {
             let words = part.words.as_deref().unwrap_or_default();
-            let is_elsewhere = || opened.iter().any(|(turn, text)| *turn > index && text.contains(words));
-            if has_all(text, words, before) || !(is_turn(index) || is_elsewhere()) {
-                continue;
+            let wanted = Wanted::of(words, &conversation.messages[..last]);
+            let is_known = is_turn(index) || later.clone().any(|(_, text)| text.contains(words));
+            for (turn, text) in later.clone().filter(|(turn, text)| is_known && !wanted.is_in(text, *turn)) {
+                if let Some(first) = altered(words, text) {
+                    return Some(match is_gone(&part, *turn, text) {
+                        true => (Oddity::Forgotten, place(&part, *turn)),
+                        false => (Oddity::Rewritten, format!("{first} of {}", place(&part, *turn))),
+                    });
+                }
             }
-            let changed = with(conversation, index, &part.otherwise);
-            if asked(&changed, *turn).as_deref() == Some(text) {
-                let what = format!("`messages[{index}].content` of `{}` before `messages[{turn}]`", message.role);
-                return Some((Oddity::Forgotten, what));
-            }
+        }
+        // What others say besides is looked for by itself.
+        let Some((turn, text)) = later.last().filter(|_| is_turn(index)) else { continue };
+        let called = parts_of_calls(message).find(|part| !part.name.contains('.') && is_gone(part, *turn, text));
+        if let Some(part) = called {
+            return Some((Oddity::Forgotten, place(&part, *turn)));
         }
     }
     None
@@ -244,13 +296,28 @@ fn named(index: usize, part: &str) -> String {
     }
 }
 
-/// True where the text has these words as often as the messages say them, so that none of them is missed.
-fn has_all(text: &str, words: &str, messages: &[Message]) -> bool {
-    // A call may be of a tool with this name, and a thought of these words.
-    let beside = |message: &&Message| message.fields.values().any(|value| value.to_string().contains(words));
-    let said = messages.iter().filter(|message| message.text().contains(words)).count()
-        + messages.iter().filter(beside).count();
-    text.matches(words).take(said.max(1)).count() == said.max(1)
+/// Words to look for in texts, and the messages that say them: once each in their content, and once in what stands beside it.
+struct Wanted<'w> {
+    finder: Finder<'w>,
+    said: Vec<usize>,
+}
+
+impl<'w> Wanted<'w> {
+    fn of(words: &'w str, messages: &[Message]) -> Self {
+        let finder = Finder::new(words);
+        let has = |text: &str| text.len() >= words.len() && finder.find(text.as_bytes()).is_some();
+        // A call may be of a tool with this name, and a thought of these words.
+        let beside = |message: &Message| message.fields.values().any(|value| has(&value.to_string()));
+        let times = |message: &Message| usize::from(has(message.text())) + usize::from(beside(message));
+        let said = messages.iter().enumerate().flat_map(|(index, message)| repeat_n(index, times(message)));
+        Self { said: said.collect(), finder }
+    }
+
+    /// True where the text has the words as often as the first `count` messages say them, so that none of them is missed.
+    fn is_in(&self, text: &str, count: usize) -> bool {
+        let said = self.said.iter().filter(|index| **index < count).count().max(1);
+        self.finder.find_iter(text.as_bytes()).take(said).count() == said
+    }
 }
 
 /// True where the text is the same with more of the part.

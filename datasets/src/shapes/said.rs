@@ -1,10 +1,11 @@
 //! What a message says, part by part, each beside the message with another in its place.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::beside::otherwise;
+use super::beside::{leaves, otherwise};
 use super::message::THOUGHTS;
 use crate::conversation::Message;
 
@@ -55,9 +56,35 @@ pub(super) fn parts(message: &Message) -> Vec<Part> {
             _ => {}
         }
     }
-    let calls = message.fields.get("tool_calls").and_then(Value::as_array);
-    (0..calls.map_or(0, Vec::len)).for_each(|at| parts.extend(parts_of_call(message, at)));
+    parts.extend(parts_of_calls(message));
     parts
+}
+
+/// All that the calls of a message say.
+pub(super) fn parts_of_calls(message: &Message) -> impl Iterator<Item = Part> {
+    let calls = message.fields.get("tool_calls").and_then(Value::as_array).map_or(0, Vec::len);
+    (0..calls).flat_map(|at| parts_of_call(message, at))
+}
+
+/// The texts that a message says beside its content, each with its place: thoughts, the names of called functions, and plain texts
+/// among the arguments (others are written in too many ways to be looked for).
+pub(super) fn beside_content(message: &Message) -> Vec<(String, &str)> {
+    let mut found = Vec::new();
+    for key in THOUGHTS {
+        found.extend(message.fields.get(key).and_then(Value::as_str).map(|thought| (key.to_owned(), thought.trim())));
+    }
+    let calls = message.fields.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
+    for (at, call) in calls.enumerate() {
+        let function = call.get("function").unwrap_or(call);
+        let place = format!("tool_calls[{at}]");
+        found.extend(function.get("name").and_then(Value::as_str).map(|name| (place.clone(), name)));
+        let arguments = function.get("arguments").and_then(Value::as_object).into_iter().flatten();
+        let plain = |text: &&str| text.chars().all(|letter| letter.is_alphanumeric() || " .,-_".contains(letter));
+        let texts = arguments.filter_map(|(name, value)| Some((name, value.as_str().filter(plain)?)));
+        found.extend(texts.map(|(name, text)| (format!("{place}.function.arguments.{name}"), text)));
+    }
+    found.retain(|(_, text)| !text.is_empty());
+    found
 }
 
 /// The message with another value of a field.
@@ -82,8 +109,12 @@ fn parts_of_call(message: &Message, at: usize) -> Vec<Part> {
         }
         calls
     };
-    let mut parts =
-        vec![with_field(message, "tool_calls".into(), "tool_calls", changed(true, "name", json!(OTHERWISE)))];
+    let mut parts = vec![with_field(
+        message,
+        named_call(message, at).into(),
+        "tool_calls",
+        changed(true, "name", json!(OTHERWISE)),
+    )];
     let outer = calls[at].as_object().into_iter().flatten().filter(|_| is_wrapped);
     let keys = call.iter().map(|pair| (true, pair)).chain(outer.map(|pair| (false, pair)));
     for (is_inner, (key, value)) in keys {
@@ -91,18 +122,18 @@ fn parts_of_call(message: &Message, at: usize) -> Vec<Part> {
             continue;
         }
         let name = format!("tool_calls[{at}].{}{key}", if is_inner && is_wrapped { "function." } else { "" });
-        if let Some(value) = otherwise(value, &|_| true) {
+        if let Some(value) = otherwise(value, &|_, _| true) {
             parts.push(with_field(message, name.clone().into(), "tool_calls", changed(is_inner, key, value)));
         }
         // A template may write one argument of several.
-        let several = value.as_object().filter(|arguments| arguments.len() > 1).into_iter().flatten();
-        for (argument, said) in several {
-            if let Some(said) = otherwise(said, &|_| true) {
-                let mut arguments = value.clone();
-                arguments[argument] = said;
-                let name = format!("{name}.{argument}").into();
-                let part = with_field(message, name, "tool_calls", changed(is_inner, key, arguments));
-                parts.push(Part { words: Some(pair(argument, &value[argument])), ..part });
+        let mut said = Vec::new();
+        leaves(value, "", &mut said);
+        let paths: BTreeSet<&str> = said.iter().map(|(path, _)| path.as_str()).collect();
+        for path in paths.iter().filter(|_| paths.len() > 1) {
+            if let Some(other) = otherwise(value, &|other, _| other == *path) {
+                let name = format!("{name}.{path}").into();
+                let part = with_field(message, name, "tool_calls", changed(is_inner, key, other));
+                parts.push(Part { words: value.get(path).map(|said| pair(path, said)), ..part });
             }
         }
     }
@@ -148,6 +179,12 @@ pub(super) fn words_of(message: &Message) -> Option<Part> {
     let otherwise = Message { content: Some(format!("{thought}{words}{OTHERWISE}")), ..message.clone() };
     let words = words.trim();
     (!words.is_empty()).then(|| Part { name: "content".into(), words: Some(words.to_owned()), otherwise })
+}
+
+/// A call by its field, and its number where there are several.
+fn named_call(message: &Message, at: usize) -> String {
+    let several = message.fields["tool_calls"].as_array().is_some_and(|calls| calls.len() > 1);
+    if several { format!("tool_calls[{at}]") } else { "tool_calls".to_owned() }
 }
 
 /// An argument as the object of all of them has it in JSON, as Python writes that.

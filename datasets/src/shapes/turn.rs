@@ -267,10 +267,12 @@ fn until_stop<'a>(tail: &'a str, words: &str, tokenizer: &Tokenizer) -> &'a str 
 }
 
 fn unwritten(index: usize, way: Way) -> Fault {
-    Fault::new(format!("the chat template does not write message {index} where it opens the assistant's turn")).hint(
-        format!(
-            "learn other turns alone ({}), or convert the row to `prompt` and `completion`",
-            way.key("train_on = \"last\"")
-        ),
-    )
+    Fault::new(format!(
+        "the chat template does not write message {index} as it stands where it opens the assistant's turn"
+    ))
+    .hint(format!(
+        "name a template that does with {}, or learn other turns alone ({})",
+        way.key("chat_template"),
+        way.key("train_on = \"last\"")
+    ))
 }

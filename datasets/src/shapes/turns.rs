@@ -137,6 +137,11 @@ fn unmarked(
         return Ok(vec![Draft { oddities, ..one(&text, &spans, context) }]);
     }
     oddities.extend(lost_of_turns(conversation, &found, context));
+    let opened: Vec<(usize, &str)> = found.iter().map(|(turn, _, index)| (*index, turn.opened.as_str())).collect();
+    let asked = |conversation: &Conversation, index: usize| {
+        Some(turn(conversation, index, tokenizer, context.options.way).ok()?.opened)
+    };
+    oddities.extend(lost::forgotten(conversation, &opened, &asked));
     oddities.push((Oddity::Apart, String::new()));
     let mut drafts: Vec<Draft> = found.into_iter().map(|(turn, ..)| apart(turn, context)).collect();
     drafts[0].oddities = oddities;
@@ -166,10 +171,6 @@ fn lost_of_turns(conversation: &Conversation, found: &[Found], context: &Context
         let texts: Vec<&str> = found.iter().map(|(turn, ..)| turn.opened.as_str()).collect();
         let opened = |conversation: &Conversation| Some(turn(conversation, *last, tokenizer, way).ok()?.opened);
         lost.extend(lost::unseen(conversation, &turns, &texts, tokenizer, &opened));
-        let opened: Vec<(usize, &str)> = found.iter().map(|(turn, _, index)| (*index, turn.opened.as_str())).collect();
-        let asked =
-            |conversation: &Conversation, index: usize| Some(turn(conversation, index, tokenizer, way).ok()?.opened);
-        lost.extend(lost::forgotten(conversation, &opened, &asked));
     }
     lost
 }

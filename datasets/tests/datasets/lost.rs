@@ -171,7 +171,7 @@ fn words_of_messages_that_the_template_leaves_out_are_told() {
     assert_eq!(told(&data, Oddity::Unlearned), None);
     // Words beside a call, and a second call.
     let two = json!([call[0], {"type": "function", "function": {"name": "multiply", "arguments": {}}}]);
-    for (said, calls, what) in [("I add.", &call, "`messages[1].content`"), ("", &two, "`messages[1].tool_calls`")] {
+    for (said, calls, what) in [("I add.", &call, "`messages[1].content`"), ("", &two, "`messages[1].tool_calls[1]`")] {
         let row = json!({"messages": [user("2+3?"), {"role": "assistant", "content": said, "tool_calls": calls}]});
         let data = read(&row, &tokenizer, TrainOn::Assistant);
         assert_eq!(told(&data, Oddity::Unlearned).map(|notice| notice.what.as_str()), Some(what));
@@ -427,7 +427,7 @@ fn what_a_call_says_beside_its_name_is_looked_for() {
     let row = json!({"messages": [user("2+3?"), {"role": "assistant", "content": "", "tool_calls": calls}, user("4?"), answer("Four.")]});
     let data = read(&row, &first, TrainOn::Last);
     let notice = told(&data, Oddity::Unread).map(|notice| notice.what.as_str());
-    assert_eq!(notice, Some("`messages[1].tool_calls` of `assistant`"));
+    assert_eq!(notice, Some("`messages[1].tool_calls[1]` of `assistant`"));
 }
 
 #[test]
@@ -520,15 +520,18 @@ fn words_that_a_template_leaves_out_of_the_middle_or_changes_are_told() {
     assert_eq!(notices(&row, &ends), [middle("Two. Three.", "`messages[1].content`")]);
     let row_of_one = json!({"messages": [row["messages"][0], answer("One.")]});
     assert_eq!(notices(&row_of_one, &ends), [middle("middle line last", "`messages[0].content` of `user`")]);
-    for changed in ["m.content | replace('Two', 'Deux')", "m.content | replace('Two.', '')", "m.content | upper"] {
+    for changed in [
+        "m.content | replace('Two', 'Deux')",
+        "m.content | replace('Two.', '')",
+        "m.content | upper",
+        "m.content | replace('\\n', ' ')",
+    ] {
         let told = notices(&row, &writes(changed));
         assert!(told.iter().any(|(oddity, _)| *oddity == Oddity::Rewritten), "{changed}: {told:?}");
     }
     // Blanks, and how JSON and HTML write a text, are no other words.
     let quoted = json!({"messages": [user("say \"a\" & <b>\n\n\"c\""), answer("\"a\" &\n<b> 'c'")]});
-    for alike in
-        ["m.content", "m.content | trim", "m.content | tojson", "m.content | replace('\\n', ' ')", "(m.content | e)"]
-    {
+    for alike in ["m.content", "m.content | trim", "m.content | tojson", "(m.content | e)"] {
         assert_eq!(notices(&quoted, &writes(alike)), [], "{alike}");
     }
     // Of a content in parts the template may write one.
@@ -584,9 +587,87 @@ fn one_argument_of_several_and_fields_of_tools_are_told() {
     assert_eq!(notices(&row, &template(whole_tool, "'?'")), [(Oddity::Unlearned, none.to_owned())]);
     let names = "t.function.name + (t.function.parameters.properties | tojson)";
     let unread = |what: &str| (Oddity::Unread, format!("`{what}`"));
-    assert_eq!(notices(&row, &template(names, whole_call)), [unread("tools..description")]);
+    assert_eq!(notices(&row, &template(names, whole_call)), [unread("tools[].function.description")]);
     let described = "t.function.name + t.function.description";
-    assert_eq!(notices(&row, &template(described, whole_call)), [unread("tools..enum")]);
+    assert_eq!(
+        notices(&row, &template(described, whole_call)),
+        [unread("tools[].function.parameters.properties.*.enum")]
+    );
     assert_eq!(notices(&row, &template("'tools!'", whole_call)), [unread("tools")]);
     assert_eq!(notices(&row, &template("t | tojson(indent=4)", whole_call)), []);
+}
+
+#[test]
+fn one_tool_one_level_of_a_field_and_what_is_written_otherwise_beside_contents_are_told() {
+    let tool = |name: &str, words: &str| {
+        json!({"type": "function", "function": {"name": name, "description": words,
+            "parameters": {"type": "object", "properties": {"city": {"type": "string", "description": "Where it is"}}}}})
+    };
+    let rows = |tools: Value| json!({"tools": tools, "messages": [user("q"), answer("a")]});
+    let two = rows(json!([tool("sky", "How the sky is"), tool("sea", "How the sea is")]));
+    let list = |tools: &str| format!("{tools}{}", writes("m.content"));
+    let unread = |what: &str| (Oddity::Unread, format!("`{what}`"));
+    let each = |words: &str| list(&format!("{{%- for t in tools %}}{{{{ {words} }}}}{{% endfor -%}}"));
+    assert_eq!(notices(&two, &list("{{ tools[0] | tojson }}")), [unread("tools[1]")]);
+    let parameters = "t.function.parameters | tojson";
+    let own = each(&format!("t.function.name + ({parameters})"));
+    assert_eq!(notices(&two, &own), [unread("tools[].function.description")]);
+    let inner = each("t.function.name + t.function.description + (t.function.parameters.properties | list | join)");
+    assert_eq!(notices(&two, &inner), [unread("tools[].function.parameters.properties.*.description")]);
+    let lowered = notices(&two, &each("t | tojson | lower"));
+    assert_eq!(lowered, [(Oddity::Rewritten, "`How the sky` of `tools[].function.description`".to_owned())]);
+    let documents =
+        json!({"documents": [{"text": "A tower of stone"}, {"text": "A wall"}], "messages": [user("q"), answer("a")]});
+    let first = list("{%- for d in documents[:1] %}{{ d.text }}{% endfor -%}");
+    assert_eq!(notices(&documents, &first), [unread("documents[1]")]);
+    let cut = list("{%- for d in documents %}{{ d.text[2:] }}{% endfor -%}");
+    let told = notices(&documents, &cut);
+    assert_eq!(told, [(Oddity::Rewritten, "`A tower of` of `documents[].text`".to_owned())]);
+    // Thoughts, calls and single values of their arguments.
+    let call = json!({"role": "assistant", "content": "", "reasoning_content": "First I Look", "tool_calls": [{"type": "function",
+        "function": {"name": "sky", "arguments": {"where": {"lat": 1, "lon": 2}, "exact": true, "Day": "Today"}}}]});
+    let row = json!({"messages": [user("q"), call]});
+    let calls = |thought: &str, call: &str| {
+        writes(&format!(
+            "(({thought}) if m.reasoning_content else '') + m.content + ((({call})) if m.tool_calls else '')"
+        ))
+    };
+    let (thought, whole) =
+        ("m.reasoning_content", "m.tool_calls[0].function.name + (m.tool_calls[0].function.arguments | tojson)");
+    assert_eq!(notices(&row, &calls(thought, whole)), []);
+    let changed = |what: &str| [(Oddity::Rewritten, what.to_owned())];
+    let place = "messages[1].tool_calls[0].function.arguments";
+    assert_eq!(
+        notices(&row, &calls("m.reasoning_content[6:]", whole)),
+        changed("`First I Look` of `messages[1].reasoning_content`")
+    );
+    let lower = format!("({whole}) | lower");
+    assert_eq!(notices(&row, &calls(thought, &lower)), changed(&format!("`Today` of `{place}.Day`")));
+    let some = "m.tool_calls[0].function.name + m.tool_calls[0].function.arguments.Day + (m.tool_calls[0].function.arguments.where.lat | string)";
+    let lost = |path: &str| (Oddity::Unlearned, format!("`{place}.{path}`"));
+    let data = read(&row, &with_chat_template(&calls(thought, some)), TrainOn::Assistant);
+    assert_eq!(data.report.notices.iter().map(|n| (n.oddity, n.what.clone())).collect::<Vec<_>>(), [lost("exact")]);
+    assert_eq!(data.report.notices[0].rows, 1);
+}
+
+#[test]
+fn calls_and_words_that_are_others_in_the_history_are_told() {
+    let call = json!({"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "sky", "arguments": {}}}]});
+    let row = json!({"messages": [user("Sky?"), call, {"role": "tool", "content": "clear"}, answer("Clear."), user("Sea?"), answer("Calm.")]});
+    let template = |calls: &str, words: &str| {
+        format!(
+            "{{%- for m in messages %}}{{{{ '<' + m.role + '>' + {words} }}}}{{% if m.tool_calls and {calls} %}}{{{{ m.tool_calls[0].function.name }}}}\
+             {{% endif %}}{{{{ '<|im_end|>' }}}}{{% endfor -%}}{{%- if add_generation_prompt %}}{{{{ '<assistant>' }}}}{{% endif -%}}"
+        )
+    };
+    assert_eq!(notices(&row, &template("true", "m.content")), []);
+    let told = notices(&row, &template("loop.last", "m.content"));
+    let forgotten = "`messages[1].tool_calls` of `assistant` before `messages[5]`".to_owned();
+    assert!(told.contains(&(Oddity::Forgotten, forgotten)), "{told:?}");
+    let told = notices(&row, &template("true", "(m.content if loop.last else m.content | lower)"));
+    let changed = told.iter().find(|(oddity, _)| *oddity == Oddity::Rewritten).map(|(_, what)| what.as_str());
+    assert!(
+        changed.is_some_and(|what| what.contains("messages[0].content") || what.contains("messages[3].content")),
+        "{told:?}"
+    );
 }
