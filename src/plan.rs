@@ -342,6 +342,7 @@ impl Plan {
                 base: None,
                 encoders: Vec::new(),
                 moment: self.tokenizer.is_dated().then(|| self.tokenizer.moment().to_string()),
+                processes: 1,
                 recipe: recipe.resolved_text(),
                 version: env!("CARGO_PKG_VERSION").into(),
             },

@@ -15,7 +15,7 @@ mod pieces;
 #[cfg(any(feature = "mpi", test))]
 mod waiting;
 
-use std::cell::Cell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use faults::Fault;
@@ -42,7 +42,7 @@ pub struct Spent {
 }
 
 /// What joins processes: one message from each to each other.
-trait Engine {
+trait Engine: Send {
     /// Gives `to[r]` to process r, and what each of them has given to this one; its own message comes back as it is.
     ///
     /// # Errors
@@ -59,29 +59,30 @@ trait Engine {
     fn abort(&self, code: i32) -> !;
 }
 
-/// The processes that train together, as one of them sees them.
+/// The processes that train together, as one of them sees them. A clone is the same group.
+#[derive(Clone)]
 pub struct Group {
     rank: usize,
     local_rank: usize,
     /// The machine that each process runs on.
     hosts: Vec<String>,
-    engine: Option<Box<dyn Engine>>,
-    spent: Cell<Spent>,
+    engine: Option<Arc<Mutex<dyn Engine>>>,
+    spent: Arc<Mutex<Spent>>,
 }
 
 /// How a group parted over a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parted {
-    /// The first process knows of it and speaks for all.
-    Told,
-    /// Nobody else will speak of it: this process has to.
-    Untold,
+pub struct Parted {
+    /// All others have heard of it, and end by themselves.
+    pub all_heard: bool,
+    /// The first process has, and speaks for all.
+    pub first_speaks: bool,
 }
 
 impl Group {
     /// One process by itself.
     pub fn single() -> Self {
-        Self { rank: 0, local_rank: 0, hosts: vec![String::new()], engine: None, spent: Cell::default() }
+        Self { rank: 0, local_rank: 0, hosts: vec![String::new()], engine: None, spent: Arc::default() }
     }
 
     /// The group that this process was started in, as its environment says: a single process unless a launcher has started
@@ -177,42 +178,33 @@ impl Group {
 
     /// What speaking with the others took since the last call.
     pub fn take_spent(&self) -> Spent {
-        self.spent.take()
+        std::mem::take(&mut *held(&self.spent))
     }
 
-    /// Tells the others that this process cannot go on; they end, too.
+    /// Tells the others that this process cannot go on, so that they end, too, and waits a little for them to have heard.
     pub fn part(&self, words: &str) -> Parted {
-        let Some(engine) = &self.engine else { return Parted::Untold };
-        let all = engine.tell_of_fault(words);
-        if self.is_first() || !engine.has_told(0) {
-            return Parted::Untold;
-        }
-        if all { Parted::Told } else { Parted::Untold }
+        let Some(engine) = &self.engine else { return Parted { all_heard: true, first_speaks: false } };
+        let engine = held(engine);
+        let all_heard = engine.tell_of_fault(words);
+        Parted { all_heard, first_speaks: !self.is_first() && engine.has_told(0) }
     }
 
     /// Ends all processes of the group at once with an exit code; one by itself goes on.
     pub fn abort(&self, code: i32) {
         if let Some(engine) = &self.engine {
-            engine.abort(code);
+            held(engine).abort(code);
         }
     }
 
     fn exchange(&self, to: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Fault> {
         let Some(engine) = &self.engine else { return Ok(to) };
-        let mut spent = self.spent.get();
-        let found = engine.exchange(to, &mut spent);
-        self.spent.set(spent);
-        found
+        held(engine).exchange(to, &mut held(&self.spent))
     }
 }
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        // Leaving MPI in good order waits for the others, who wait for this one.
-        if std::thread::panicking() {
-            self.abort(2);
-        }
-    }
+/// What a lock holds, whatever became of the thread that held it last.
+fn held<T: ?Sized>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A process in words: its rank, and where it runs.
@@ -226,7 +218,7 @@ fn several(launch: &Launch, terms: Terms) -> Result<Group, Fault> {
     let (rank, hosts) = (joined.rank(), joined.hosts().to_vec());
     let before = hosts[..rank].iter().filter(|host| **host == hosts[rank]).count();
     let local_rank = launch.local_rank.unwrap_or(before);
-    Ok(Group { rank, local_rank, hosts, engine: Some(Box::new(joined)), spent: Cell::default() })
+    Ok(Group { rank, local_rank, hosts, engine: Some(Arc::new(Mutex::new(joined))), spent: Arc::default() })
 }
 
 #[cfg(not(feature = "mpi"))]

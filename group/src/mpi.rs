@@ -53,6 +53,10 @@ pub struct Joined {
     said: RefCell<Said>,
 }
 
+// SAFETY: MPI was asked for calls of any thread, one at a time (`Threading::Serialized`), and a lock around it sees to that. The
+// bytes of messages on their way belong to it alone.
+unsafe impl Send for Joined {}
+
 /// What has been said beside the exchanges.
 struct Said {
     /// Exchanges so far.
@@ -71,7 +75,13 @@ impl Joined {
     /// # Errors
     /// MPI that sees other processes than the launcher has started.
     pub fn open(launch: &Launch, terms: Terms) -> Result<Self, Fault> {
-        let (universe, _) = mpi::initialize_with_threading(Threading::Funneled).expect("a group is opened once");
+        let opened = mpi::initialize_with_threading(Threading::Serialized);
+        let (universe, threading) = opened.expect("a group is opened once");
+        if threading < Threading::Serialized {
+            return Err(Fault::new("this MPI can be used by one thread alone")
+                .at(Place::Named("MPI".into()))
+                .hint("take one that was built with threads, as Open MPI and MPICH are unless said otherwise"));
+        }
         let world = universe.world();
         let (rank, size) = (world.rank() as usize, world.size() as usize);
         if size != launch.size {
@@ -256,6 +266,10 @@ impl Engine for Joined {
 
 impl Drop for Joined {
     fn drop(&mut self) {
+        // Leaving MPI in good order waits for the others, who wait for this one.
+        if std::thread::panicking() {
+            self.abort(2);
+        }
         self.said.get_mut().own.clear();
         // SAFETY: it is not used after this.
         unsafe { ManuallyDrop::drop(&mut self.universe) }
