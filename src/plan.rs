@@ -12,6 +12,7 @@ mod numbers;
 pub mod print;
 mod room;
 mod rows;
+mod sharing;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -131,11 +131,7 @@ fn run_in(group: &Group, arguments: &Arguments, registry: &Registry) -> Result<O
         }
         return Ok(Outcome::Done);
     }
-    let goes_on = start.resumed().map_or_else(String::new, |resumed| resumed.line(&plan, group.size()));
-    announce(&terminal::wrapped(&format!("{plan}{goes_on}"), terminal::columns(), INDENT));
-    if let Some(warning) = start.resumed().and_then(|resumed| resumed.rate_warning(&plan, registry)) {
-        tracing::warn!("{warning}");
-    }
+    tell_the_plan(&start, &plan, group, registry);
     let mut trainee = plan.build()?;
     // Up to here there is nothing to save, and Ctrl-C ends the program as it ends any other.
     let interrupted = interrupt::watch()?;
@@ -143,7 +139,6 @@ fn run_in(group: &Group, arguments: &Arguments, registry: &Registry) -> Result<O
     (settings.origin.base, settings.origin.encoders) = (base, encoders);
     settings.origin.processes = group.size();
     company::check_alike(group, &settings, start.done())?;
-    company::warn_of_idle(group, &plan);
     let mut written = match group.is_first() {
         true => Some(Written::open(&start, &folder, &plan)?),
         false => None,
@@ -151,7 +146,9 @@ fn run_in(group: &Group, arguments: &Arguments, registry: &Registry) -> Result<O
     let mut order = order(&plan.recipe, &plan.train, plan.width_multiple);
     let (observation, tokenizer) = (plan.observation.as_ref(), &plan.tokenizer);
     let observe = observation.map(|observation| {
-        move |decoder: &Decoder, step: usize, run: &Run| observation.measure(decoder, tokenizer, step, run)
+        move |decoder: &Decoder, step: usize, run: Option<&Run>| {
+            observation.measure((decoder, tokenizer), step, run, group)
+        }
     });
     let sources = plan.eval.as_ref().map(Dataset::sources).unwrap_or_default();
     let trained = train(
@@ -167,6 +164,16 @@ fn run_in(group: &Group, arguments: &Arguments, registry: &Registry) -> Result<O
         start.resumed().map(|resumed| &resumed.checkpoint),
         Company { group, interrupted: &interrupted },
     );
+    end(arguments, &plan, written, trained)
+}
+
+/// Ends a run: what it has `written` is told of, by the process that has done so.
+fn end(
+    arguments: &Arguments,
+    plan: &Plan,
+    written: Option<Written>,
+    trained: Result<train::Outcome, Faults>,
+) -> Result<Outcome, Faults> {
     let Some(Written { run, reporter }) = written else {
         return Ok(match trained? {
             train::Outcome::Finished => Outcome::Done,
@@ -179,7 +186,7 @@ fn run_in(group: &Group, arguments: &Arguments, registry: &Registry) -> Result<O
     reported?;
     match outcome {
         train::Outcome::Finished => {
-            tell_the_end(&run, &plan, &watched(&plan))?;
+            tell_the_end(&run, plan, &watched(plan))?;
             Ok(Outcome::Done)
         }
         train::Outcome::Interrupted { step } => {
@@ -282,6 +289,17 @@ fn watched(plan: &Plan) -> Watched {
         learning_rate: plan.schedule.learning_rate,
         milder: plan.recipe.objective.milder(),
         has_auxiliary: !plan.recipe.auxiliaries.is_empty(),
+    }
+}
+
+/// Tells what will be done, where a run goes on, and what is odd about it.
+fn tell_the_plan(start: &Start, plan: &Plan, group: &Group, registry: &Registry) {
+    let goes_on = start.resumed().map_or_else(String::new, |resumed| resumed.line(plan, group.size()));
+    let shared = if group.is_several() { plan.sharing_line(group.size()) } else { String::new() };
+    announce(&terminal::wrapped(&format!("{plan}{shared}{goes_on}"), terminal::columns(), INDENT));
+    let of_rate = start.resumed().and_then(|resumed| resumed.rate_warning(plan, registry));
+    for warning in of_rate.into_iter().chain(plan.idle(group.size())) {
+        tracing::warn!("{warning}");
     }
 }
 

@@ -8,6 +8,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use faults::{Fault, Place};
 use group::{Group, Spent};
 use losses::{Auxiliary, Objective};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::step::StepGradient;
@@ -85,18 +87,34 @@ pub fn gathered(group: &Group, numbers: &[f64]) -> Result<Vec<Vec<f64>>, Fault> 
     Ok(all.iter().map(|bytes| bytes.chunks_exact(8).map(bytemuck::pod_read_unaligned).collect()).collect())
 }
 
+/// What all processes have of `count` units of work, in the order of the units, where each has what [`Group::share`] gives
+/// it.
+///
+/// # Errors
+/// Another process that is lost, or has told of a fault.
+pub fn in_order<T: Serialize + DeserializeOwned>(group: &Group, own: Vec<T>, count: usize) -> Result<Vec<T>, Fault> {
+    if !group.is_several() {
+        return Ok(own);
+    }
+    let given = group.all_gather(&serde_json::to_vec(&own).expect("plain data"))?;
+    let read =
+        |bytes: &Vec<u8>| serde_json::from_slice::<Vec<T>>(bytes).expect("what a process has written").into_iter();
+    let mut parts: Vec<_> = given.iter().map(read).collect();
+    Ok((0..count).map(|unit| parts[unit % group.size()].next().expect("a share of all units")).collect())
+}
+
 /// Named numbers in groups, as the first process has found them.
 ///
 /// # Errors
 /// Another process that is lost, or has told of a fault.
-pub fn from_first(group: &Group, found: Option<Vec<(String, Numbers)>>) -> Result<Vec<(String, Numbers)>, Fault> {
+pub fn from_first(group: &Group, found: Vec<(String, Numbers)>) -> Result<Vec<(String, Numbers)>, Fault> {
     // By their bits: JSON has no word for what is not finite.
     type Bits = Vec<(String, Vec<(String, u64)>)>;
-    if let (false, Some(found)) = (group.is_several(), &found) {
-        return Ok(found.clone());
+    if !group.is_several() {
+        return Ok(found);
     }
     let bits = |numbers: Numbers| numbers.into_iter().map(|(name, value)| (name, value.to_bits())).collect();
-    let found: Bits = found.unwrap_or_default().into_iter().map(|(name, numbers)| (name, bits(numbers))).collect();
+    let found: Bits = found.into_iter().map(|(name, numbers)| (name, bits(numbers))).collect();
     let bytes = group.broadcast(0, &serde_json::to_vec(&found).expect("plain data"))?;
     let given: Bits = serde_json::from_slice(&bytes).expect("what the first process has written");
     let numbers =

@@ -43,8 +43,8 @@ pub struct Learner<'a> {
 }
 
 /// What is measured of the model at each evaluation beside the held-out rows: groups of named numbers, after a step. What
-/// was drawn is written into the run's folder.
-pub type Observe<'a> = dyn Fn(&Decoder, usize, &Run) -> Result<Vec<(String, Numbers)>, Faults> + 'a;
+/// was drawn is written into the run's folder by the process that has it, whose numbers count.
+pub type Observe<'a> = dyn Fn(&Decoder, usize, Option<&Run>) -> Result<Vec<(String, Numbers)>, Faults> + 'a;
 
 /// The rows of a run: those that it trains on, and those that it is evaluated by.
 pub struct Rows<'a, 'b> {
@@ -289,11 +289,10 @@ impl<'a, 'b> Training<'a, 'b> {
         Ok(is_best && self.settings.keep_best)
     }
 
-    /// What is measured beside the held-out rows: the first process does it, and tells the others.
+    /// What is measured beside the held-out rows, as the first process has it.
     fn observed(&self, observe: &Observe<'_>, step: usize) -> Result<Vec<(String, Numbers)>, Faults> {
-        let decoder = &self.trainer.trainee.decoder;
-        let own = run(&self.log).map(|run| observe(decoder, step, run)).transpose()?;
-        Ok(together::from_first(self.group, own)?)
+        let found = observe(&self.trainer.trainee.decoder, step, run(&self.log))?;
+        Ok(together::from_first(self.group, found)?)
     }
 
     /// Ends a run whose evaluations no longer get better.

@@ -9,7 +9,6 @@ use group::{Group, Launch, Parted, Terms};
 
 use crate::command::{Outcome, argument, tell_faults};
 use crate::engine::settings::Settings;
-use crate::plan::Plan;
 use crate::recipe::Recipe;
 
 /// Most processes that are started on one machine.
@@ -104,22 +103,6 @@ pub fn check_alike(group: &Group, settings: &Settings, done: usize) -> Result<()
         }
     }
     Ok(())
-}
-
-/// Says how the steps are parted where a process would have nothing to do in any of them.
-pub fn warn_of_idle(group: &Group, plan: &Plan) {
-    let train = &plan.recipe.train;
-    let parts = train.batch_size.div_ceil(train.micro_batch_size);
-    if plan.prompts().is_empty() && parts < group.size() {
-        let size = train.batch_size.div_ceil(group.size());
-        tracing::warn!(
-            "a step of {} rows is {parts} micro-batches of {}, and there are {} processes: set `train.micro_batch_size` = \
-             {size} to give each of them some",
-            train.batch_size,
-            train.micro_batch_size,
-            group.size()
-        );
-    }
 }
 
 /// Turns this process into the one that starts `processes` of it on this machine and waits for them.
