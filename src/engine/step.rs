@@ -150,7 +150,8 @@ impl<'a> Trainer<'a> {
     pub fn step(&mut self, step: usize, batches: &[Batch]) -> Result<StepNumbers, Fault> {
         let mut found = self.gradient(step, batches)?;
         let auxiliaries = &mut self.trainee.auxiliaries;
-        let told = together::add_up(&self.group, self.interrupted, &mut found, self.objective, auxiliaries)?;
+        let objective: Option<&mut dyn Objective> = if self.remembers { None } else { Some(&mut *self.objective) };
+        let told = together::add_up(&self.group, self.interrupted, &mut found, objective, auxiliaries)?;
         let StepGradient { gradient, totals, auxiliary_losses, scale } = found;
         let (learning_rate, norm) = self.update(step, gradient, &totals.loss(), scale.objective > 0.0)?;
         let diagnostics = if self.is_warm_start(step) { Vec::new() } else { self.objective.diagnostics() };

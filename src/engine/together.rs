@@ -28,7 +28,7 @@ pub struct Told {
 }
 
 /// Adds up the gradient of a step and all that was summed with it, over all processes; what `interrupted` says of one is
-/// told to all.
+/// told to all. An `objective` that all of them have shown everything has no sums of its own.
 ///
 /// # Errors
 /// Another process that is lost, or has told of a fault.
@@ -36,7 +36,7 @@ pub fn add_up(
     group: &Group,
     interrupted: &AtomicBool,
     found: &mut StepGradient,
-    objective: &mut dyn Objective,
+    mut objective: Option<&mut dyn Objective>,
     auxiliaries: &mut [Box<dyn Auxiliary>],
 ) -> Result<Told, Fault> {
     let asked = interrupted.load(Ordering::SeqCst);
@@ -58,7 +58,9 @@ pub fn add_up(
         let value = loss.clone().map_or(0.0, |loss| f64::from(read(loss)[0]));
         tail.put([f64::from(u8::from(loss.is_some())), value]);
     }
-    tail.put(objective.sums());
+    let of_objective = objective.as_ref().map_or_else(Vec::new, |objective| objective.sums());
+    let count_of_objective = of_objective.len();
+    tail.put(of_objective);
     auxiliaries.iter().for_each(|auxiliary| tail.put(auxiliary.sums()));
     let tails = gathered(group, &tail.numbers)?;
 
@@ -69,7 +71,10 @@ pub fn add_up(
         let (count, value) = (sum(&all.next(1)[0]), sum(&all.next(1)[0]));
         *loss = (count > 0.0).then(|| number(value, &device));
     }
-    objective.set_sums(&all.sums(objective.sums().len()));
+    let of_objective = all.sums(count_of_objective);
+    if let Some(objective) = &mut objective {
+        objective.set_sums(&of_objective);
+    }
     for auxiliary in auxiliaries {
         let count = auxiliary.sums().len();
         auxiliary.set_sums(&all.sums(count));
