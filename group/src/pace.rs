@@ -39,7 +39,8 @@ impl Pace {
         let Self { steps, seconds, waited } = std::mem::take(self);
         let (rank, own) = waited.iter().copied().enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b))?;
         let others = (waited.iter().sum::<f64>() - own) / (waited.len() - 1).max(1) as f64;
-        let share = (others - own) / seconds.max(f64::MIN_POSITIVE);
+        // What was waited is that of a step before: a step that took long may be in the one and not in the other.
+        let share = ((others - own) / seconds.max(f64::MIN_POSITIVE)).min(1.0);
         (share >= SHARE).then_some(Slow { rank, share, steps })
     }
 }

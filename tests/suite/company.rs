@@ -273,7 +273,7 @@ fn a_process_that_dies_or_hangs_ends_all_by_name_and_leaves_a_run_to_go_on_with(
     for signal in [Signal::KILL, Signal::STOP] {
         let place = Workplace::new();
         let mut hits = 0;
-        while hits < 3 {
+        while hits < 5 {
             let (rank, steps) = (random.random_range(0..2), random.random_range(0..3));
             let (mut child, hit) = meddle(&place, &line, steps, signal, rank);
             let ended = child.wait().expect("it ends");
