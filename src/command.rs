@@ -57,6 +57,8 @@ pub enum Outcome {
     Done,
     /// The user stopped it, and what there was is saved.
     Interrupted,
+    /// One of several processes met a fault, which has been told.
+    Failed,
 }
 
 /// Fine-tune language models with an objective that is a plug-in: a recipe goes in, a mergeable adapter comes out.
@@ -171,7 +173,9 @@ fn gone_is_done(error: io::Error) -> io::Result<()> {
 
 fn execute(command_line: CommandLine, registry: &Registry) -> ExitCode {
     let Logs { log_format, quiet, verbose } = command_line.logs;
+    let is_silent = matches!(&command_line.command, Command::Run(arguments) if arguments.is_silent());
     let verbosity = match (quiet, verbose) {
+        _ if is_silent => Verbosity::Silent,
         (true, _) => Verbosity::Quiet,
         (_, true) => Verbosity::Verbose,
         _ => Verbosity::Normal,
@@ -183,6 +187,7 @@ fn execute(command_line: CommandLine, registry: &Registry) -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Interrupted) => INTERRUPTED.into(),
+        Ok(Outcome::Failed) => USER.into(),
         Err(faults) => {
             tell_faults(&faults);
             USER.into()

@@ -30,6 +30,8 @@ pub enum Format {
 /// How much is logged where `RUST_LOG` says nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verbosity {
+    /// Nothing, whatever `RUST_LOG` says: another process speaks for this one.
+    Silent,
     /// Warnings and errors.
     Quiet,
     /// What a run does.
@@ -81,7 +83,8 @@ pub fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
 pub fn start(format: Format, verbosity: Verbosity) -> Result<(), Fault> {
     let on_terminal = format == Format::Text && io::stderr().is_terminal();
     IS_READ_AS_WRITTEN.store(on_terminal, Ordering::Relaxed);
-    let draws_progress = on_terminal && verbosity != Verbosity::Quiet && !console::is_dumb();
+    let is_quiet = matches!(verbosity, Verbosity::Quiet | Verbosity::Silent);
+    let draws_progress = on_terminal && !is_quiet && !console::is_dumb();
     DRAWS_PROGRESS.store(draws_progress, Ordering::Relaxed);
     WRITES_JSON.store(format == Format::Json, Ordering::Relaxed);
     let subscriber =
@@ -95,8 +98,12 @@ pub fn start(format: Format, verbosity: Verbosity) -> Result<(), Fault> {
 }
 
 fn filter(verbosity: Verbosity) -> Result<EnvFilter, Fault> {
+    if verbosity == Verbosity::Silent {
+        return Ok(EnvFilter::new("off"));
+    }
     // Other crates at a level above ours: what they tell is about themselves.
     let (others, ours) = match verbosity {
+        Verbosity::Silent => ("off", "off"),
         Verbosity::Quiet => ("error", "warn"),
         Verbosity::Normal => ("warn", "info"),
         Verbosity::Verbose => ("info", "debug"),

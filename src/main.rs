@@ -67,6 +67,13 @@ fn no_memory(size: usize) -> ! {
             let _ = stderr.write_all(part);
         }
     }
+    // Not what libraries do at an exit: they want memory, too, and Open MPI's crash without it.
+    #[cfg(unix)]
+    // SAFETY: it ends the process, and nothing is left to be written.
+    unsafe {
+        libc::_exit(1)
+    }
+    #[cfg(not(unix))]
     std::process::exit(1)
 }
 

@@ -8,6 +8,7 @@ use backbone::{Config, Decoder};
 use checkpoints::Run;
 use datasets::{Asking, Example, Format, Options, PrefixFree, Tokenizer, Way};
 use faults::{Fault, Faults, counted};
+use group::Group;
 use metrics::classes::judged;
 use metrics::interval::Mean;
 use metrics::pass_at_k::USUAL_K;
@@ -17,12 +18,13 @@ use metrics::{Exact, Measured, Outcome, Registry, Samples};
 use serde_json::{Map, Value, json};
 
 use crate::engine::data::{Prompt, prompts};
+use crate::engine::together::in_order;
 use crate::evaluation::lines::{Lines, probabilities};
 use crate::evaluation::{BUDGETS, KnownTargets, outcomes};
 use crate::recipe::{Prompts, Recipe};
 use crate::report::Numbers;
 use crate::report::record::{EXACT, SAMPLES};
-use crate::sampling::{DecoderRows, End, Sample, Settings, question, sample_all};
+use crate::sampling::{DecoderRows, End, Sample, Settings, question, sample_some};
 
 /// The temperatures of the exact numbers unless the recipe has others: each costs little beside the pass over the targets.
 const TEMPERATURES: [f64; 8] = [0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0];
@@ -41,6 +43,9 @@ pub struct Observation {
     /// What is said of the files, a sentence each.
     notices: Vec<String>,
 }
+
+/// The outcomes of a prompt, under each sampler.
+type Found = Vec<Vec<Outcome>>;
 
 /// A prompt that is sampled.
 struct Asked {
@@ -163,26 +168,29 @@ impl Observation {
     }
 
     /// The numbers after a step; what is drawn goes to `samples/step-NNNNNN.jsonl` of the run, the exact numbers of every
-    /// prompt and temperature to `evaluation/step-NNNNNN.jsonl`.
+    /// prompt and temperature to `evaluation/step-NNNNNN.jsonl`. Each process of the group takes its part of the prompts; the
+    /// first, which has the run's folder, has the numbers, and the others none.
     ///
     /// # Errors
-    /// A model whose numbers are not finite, or a file that cannot be written.
+    /// A model whose numbers are not finite, a file that cannot be written, or another process that cannot go on.
     pub fn measure(
         &self,
-        decoder: &Decoder,
-        tokenizer: &Tokenizer,
+        (decoder, tokenizer): (&Decoder, &Tokenizer),
         step: usize,
-        run: &Run,
+        run: Option<&Run>,
+        group: &Group,
     ) -> Result<Vec<(String, Numbers)>, Faults> {
+        let found = self.found(decoder, group)?;
+        let drawn = self.draw(decoder, tokenizer, step, group)?;
+        let Some(run) = run else { return Ok(Vec::new()) };
         let registry = Registry::default();
         let mut groups = Vec::new();
         if !self.targets.is_empty() {
-            let (lines, numbers) = self.exact(decoder, tokenizer, &format!("{}@{step}", run.folder().display()))?;
+            let (lines, numbers) = self.exact(&found, tokenizer, &format!("{}@{step}", run.folder().display()))?;
             run.write_file(format!("evaluation/step-{step:06}.jsonl"), lines.as_bytes())?;
             groups.push((EXACT.to_owned(), numbers));
         }
         if self.how.samples > 0 {
-            let drawn = self.draw(decoder, tokenizer, step)?;
             run.write_file(format!("samples/step-{step:06}.jsonl"), self.lines(&drawn, step).as_bytes())?;
             let targets: Vec<Option<&KnownTargets>> = self.asked.iter().map(|asked| asked.targets.as_ref()).collect();
             groups.push((SAMPLES.to_owned(), of_samples(&drawn, &targets, &registry)));
@@ -190,23 +198,39 @@ impl Observation {
         Ok(groups)
     }
 
+    /// Of each prompt with targets its outcomes, from the processes that have taken it.
+    fn found(&self, decoder: &Decoder, group: &Group) -> Result<Vec<Found>, Fault> {
+        let count = self.with_targets.len();
+        let of = |prompt: usize| outcomes(decoder, &self.targets, &self.with_targets[prompt], &self.samplers);
+        let own: Vec<Found> = group.share(count).map(of).collect::<Result<_, _>>()?;
+        if !group.is_several() {
+            return Ok(own);
+        }
+        // By their bits: JSON has no word for the log of 0.
+        let bits = |Outcome { p, log_q }: &Outcome| [p.to_bits(), log_q.to_bits()];
+        let own = own.iter().map(|found| found.iter().map(|all| all.iter().map(bits).collect()).collect()).collect();
+        let all: Vec<Vec<Vec<[u64; 2]>>> = in_order(group, own, count)?;
+        let outcome = |[p, log_q]: [u64; 2]| Outcome { p: f64::from_bits(p), log_q: f64::from_bits(log_q) };
+        let of_sampler = |all: Vec<[u64; 2]>| all.into_iter().map(outcome).collect();
+        Ok(all.into_iter().map(|found| found.into_iter().map(of_sampler).collect()).collect())
+    }
+
     /// The lines that `trainer eval` prints of the same model, and the numbers at the temperature of the samples.
-    fn exact(&self, decoder: &Decoder, tokenizer: &Tokenizer, model: &str) -> Result<(String, Numbers), Fault> {
+    fn exact(&self, found: &[Found], tokenizer: &Tokenizer, model: &str) -> Result<(String, Numbers), Fault> {
         let lines = Lines::new(model, BUDGETS.to_vec(), Registry::default());
         let mut all: Vec<Vec<Vec<Outcome>>> = vec![Vec::new(); self.samplers.len()];
         let mut text = String::new();
-        for (index, prompt) in self.with_targets.iter().enumerate() {
-            let found = outcomes(decoder, &self.targets, prompt, &self.samplers)?;
+        for (index, (prompt, found)) in self.with_targets.iter().zip(found).enumerate() {
             let targets = &self.targets[prompt.targets.clone()];
             for ((sampler, outcomes), all) in self.samplers.iter().zip(found).zip(&mut all) {
-                let mut line = lines.of_prompt(&targets[0], tokenizer, sampler, &outcomes)?;
+                let mut line = lines.of_prompt(&targets[0], tokenizer, sampler, outcomes)?;
                 // One whole distribution is enough for a picture; those of all prompts can be hundreds of thousands.
                 if index == 0 && sampler.temperature == self.how.temperature {
-                    line.insert("probabilities".into(), probabilities(targets, tokenizer, &outcomes)?);
+                    line.insert("probabilities".into(), probabilities(targets, tokenizer, outcomes)?);
                 }
                 text += &faults::json::to_line(&Value::Object(line));
                 text += "\n";
-                all.push(outcomes);
+                all.push(outcomes.clone());
             }
         }
         let mut numbers = Numbers::new();
@@ -221,8 +245,8 @@ impl Observation {
         Ok((text, numbers))
     }
 
-    /// All samples of the first prompt, then those of the next.
-    fn draw(&self, decoder: &Decoder, tokenizer: &Tokenizer, step: usize) -> Result<Vec<Sample>, Fault> {
+    /// All samples of the first prompt, then those of the next, from the processes that have taken them.
+    fn draw(&self, decoder: &Decoder, tokenizer: &Tokenizer, step: usize, group: &Group) -> Result<Vec<Sample>, Fault> {
         let settings = Settings {
             sampler: Sampler::at(self.how.temperature),
             repetition_penalty: 1.0,
@@ -230,8 +254,12 @@ impl Observation {
             stop: Vec::new(),
             seed: backbone::random::key(self.seed, &["evaluation", &step.to_string()]),
         };
-        let asked: Vec<Vec<u32>> = self.asked.iter().map(|asked| asked.ids.clone()).collect();
-        sample_all(&mut DecoderRows::new(decoder), tokenizer, &asked, self.how.samples, &settings, &mut |_| ())
+        let count = self.asked.len();
+        let own: Vec<_> = group.share(count).map(|prompt| (prompt, self.asked[prompt].ids.clone())).collect();
+        let each = self.how.samples;
+        let drawn = sample_some(&mut DecoderRows::new(decoder), tokenizer, &own, each, &settings)?;
+        let of_prompts = drawn.chunks(each.max(1)).map(<[Sample]>::to_vec).collect();
+        Ok(in_order::<Vec<Sample>>(group, of_prompts, if each == 0 { 0 } else { count })?.concat())
     }
 
     /// The samples as `trainer sample` writes them, with the step.

@@ -12,6 +12,7 @@ mod numbers;
 pub mod print;
 mod room;
 mod rows;
+mod sharing;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -342,6 +343,7 @@ impl Plan {
                 base: None,
                 encoders: Vec::new(),
                 moment: self.tokenizer.is_dated().then(|| self.tokenizer.moment().to_string()),
+                processes: 1,
                 recipe: recipe.resolved_text(),
                 version: env!("CARGO_PKG_VERSION").into(),
             },

@@ -3,6 +3,7 @@
 //! Prompts of different lengths run side by side, each continuation with a random stream of its own, so that what is drawn
 //! for one does not depend on what stands beside it.
 
+mod all;
 mod draw;
 mod growing;
 mod heard;
@@ -18,8 +19,10 @@ use faults::Fault;
 use metrics::temperature::Sampler;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use all::{sample_all, sample_some};
 use draw::{draw, penalised};
 pub use growing::Growing;
 pub use heard::Heard;
@@ -50,7 +53,7 @@ pub struct Settings {
 }
 
 /// One continuation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The tokens, without the stop token; the last is whole, though a stop string begins inside of it.
     pub ids: Vec<u32>,
@@ -73,7 +76,7 @@ impl Sample {
 }
 
 /// Why a continuation ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
     /// The model drew a token that ends a text.
     Token,
@@ -95,29 +98,6 @@ pub enum News<T> {
 /// Takes what is told; a fault ends the drawing.
 pub type Take<'a, T> = dyn FnMut(News<T>) -> Result<(), Fault> + 'a;
 
-/// All that [`sample`] gives, in its order; `done` is told how many there are, each time there is one more.
-///
-/// # Errors
-/// Tokens that the tokenizer cannot turn into text.
-pub fn sample_all(
-    model: &mut dyn NextToken,
-    tokenizer: &Tokenizer,
-    prompts: &[Vec<u32>],
-    count: usize,
-    settings: &Settings,
-    done: &mut dyn FnMut(usize),
-) -> Result<Vec<Sample>, Fault> {
-    let mut samples = Vec::with_capacity(prompts.len() * count);
-    sample(model, tokenizer, prompts, count, settings, &mut |news| {
-        if let News::Done(sample) = news {
-            samples.push(sample);
-            done(samples.len());
-        }
-        Ok(())
-    })?;
-    Ok(samples)
-}
-
 /// `count` continuations of each prompt, none of which may be empty; all of the first prompt first. Each is given to
 /// `take` as soon as it and those before it are there.
 ///
@@ -131,15 +111,34 @@ pub fn sample(
     settings: &Settings,
     take: &mut Take<Sample>,
 ) -> Result<(), Fault> {
-    let mut rows = prompts.iter().enumerate().flat_map(|(prompt, ids)| {
+    sample_numbered(model, tokenizer, &mut keyed(prompts.iter().enumerate(), count, settings.seed), settings, take)
+}
+
+/// Each prompt `count` times, with the seed of the draws of each, by the prompt's number.
+fn keyed<'a>(
+    prompts: impl Iterator<Item = (usize, &'a Vec<u32>)>,
+    count: usize,
+    seed: u64,
+) -> impl Iterator<Item = (Vec<u32>, u64)> {
+    prompts.flat_map(move |(prompt, ids)| {
         (0..count).map(move |index| {
-            let key = backbone::random::key(settings.seed, &["sample", &prompt.to_string(), &index.to_string()]);
+            let key = backbone::random::key(seed, &["sample", &prompt.to_string(), &index.to_string()]);
             (ids.clone(), key)
         })
-    });
+    })
+}
+
+/// One continuation of each row, a prompt with the seed of its draws.
+fn sample_numbered(
+    model: &mut dyn NextToken,
+    tokenizer: &Tokenizer,
+    rows: &mut dyn Iterator<Item = (Vec<u32>, u64)>,
+    settings: &Settings,
+    take: &mut Take<Sample>,
+) -> Result<(), Fault> {
     let mut window = AT_ONCE;
     loop {
-        let part: Vec<(Vec<u32>, u64)> = rows.by_ref().take(window).collect();
+        let part: Vec<(Vec<u32>, u64)> = (&mut *rows).take(window).collect();
         if part.is_empty() {
             return Ok(());
         }

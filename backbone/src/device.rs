@@ -39,6 +39,17 @@ impl FromToml for DeviceName {
     }
 }
 
+impl DeviceName {
+    /// The device of process `local_rank` of those on this machine: where none is named and there are several GPUs, each
+    /// process has one. A launcher may show each process a single one: then that is it.
+    pub fn of_process(self, local_rank: usize) -> Self {
+        match (self, cuda::count()) {
+            (Self::Auto, Some(count)) if count > 1 => Self::Cuda(local_rank),
+            _ => self,
+        }
+    }
+}
+
 /// A precision of weights and activations by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DTypeName {
@@ -132,7 +143,7 @@ pub mod cuda {
     }
 
     /// Number of GPUs; `None` without a driver, whose absence is a panic inside the bindings.
-    fn count() -> Option<usize> {
+    pub fn count() -> Option<usize> {
         let quiet = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
         let count = std::panic::catch_unwind(|| Device::enumerate(DeviceType::Cuda).into_vec().len()).ok();
@@ -145,6 +156,10 @@ pub mod cuda {
 mod cuda {
     use burn::tensor::Device;
     use faults::Fault;
+
+    pub fn count() -> Option<usize> {
+        None
+    }
 
     pub fn first() -> Option<Device> {
         None

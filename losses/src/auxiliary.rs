@@ -83,6 +83,15 @@ pub trait Auxiliary: Send {
     /// device; the engine puts the updated ones in their place.
     fn visit_parameters(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>));
 
+    /// What [`Auxiliary::loss`] has added up since the last step for [`Auxiliary::after_step`] and
+    /// [`Auxiliary::diagnostics`]: always as many numbers. Processes that share a step add theirs up, number by number.
+    fn sums(&self) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Takes the sums of all processes in place of its own.
+    fn set_sums(&mut self, _sums: &[f64]) {}
+
     /// Called once after each optimizer step (exponential averages live here).
     fn after_step(&mut self, _step: usize) {}
 

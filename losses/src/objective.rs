@@ -199,6 +199,15 @@ pub trait Objective: Send {
         None
     }
 
+    /// What [`Objective::weights`] has added up since the last step for [`Objective::diagnostics`]: always as many numbers.
+    /// Processes that share a step add theirs up, number by number.
+    fn sums(&self) -> Vec<f64> {
+        Vec::new()
+    }
+
+    /// Takes the sums of all processes in place of its own.
+    fn set_sums(&mut self, _sums: &[f64]) {}
+
     /// Numbers of its own to log with the step just done, beside the statistics of the weights that the engine logs for
     /// every objective.
     fn diagnostics(&mut self) -> Vec<(String, f64)> {

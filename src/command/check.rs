@@ -29,6 +29,9 @@ pub struct Arguments {
     /// Show those in which something may be wrong: the longest, the shortest, and those of which the least is learned
     #[arg(long)]
     worst: bool,
+    /// Say what so many processes that share the steps would each hold and send (`docs/clusters.md`).
+    #[arg(long, value_name = "N")]
+    processes: Option<NonZeroUsize>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -46,12 +49,17 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let mut warnings = plan.recipe.warnings.clone();
     let of_sweep = sweep.iter().flat_map(|sweep| &sweep.warnings);
     warnings.extend(of_sweep.filter(|warning| !plan.recipe.warnings.contains(warning)).cloned());
+    let processes = arguments.processes.map(NonZeroUsize::get);
+    warnings.extend(processes.and_then(|processes| plan.idle(processes)));
     let shown = shown(&plan.train.examples, arguments.examples.get(), arguments.worst);
     if arguments.json {
         let mut object = plan.to_json();
         object["warnings"] = json!(warnings);
         if let Some(sweep) = &sweep {
             object["sweep"] = json!({"runs": sweep.runs, "arms": sweep.arms});
+        }
+        if let Some(processes) = processes {
+            object["sharing"] = plan.sharing_json(processes);
         }
         let whole = |why: &str, example: &Example| {
             json!({
@@ -82,7 +90,9 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     }
     let fits = |text: &str, indent| terminal::wrapped(&faults::visible(text), columns, indent);
     let of_sweep = sweep.map_or(String::new(), |sweep| format!("{:<INDENT$}{}\n", "sweep", sweep.words()));
-    let mut text = format!("{}{}\n{}", fits(&plan.to_string(), INDENT), fits(&of_sweep, INDENT), fits(&rows, 4));
+    let shared = processes.map_or(String::new(), |processes| plan.sharing_line(processes));
+    let mut text =
+        format!("{}{}\n{}", fits(&format!("{plan}{shared}"), INDENT), fits(&of_sweep, INDENT), fits(&rows, 4));
     let one = |(why, examples): &(&str, Vec<&Example>)| {
         let several = examples.len() > 1;
         let words = examples.iter().enumerate().map(|(index, example)| {

@@ -1,5 +1,6 @@
 //! `trainer run`: a recipe goes in, a mergeable adapter comes out.
 
+mod company;
 mod evaluated;
 mod resume;
 
@@ -10,10 +11,11 @@ use checkpoints::Run;
 use clap::Args;
 use datasets::Dataset;
 use faults::{Fault, Faults, Place};
+use group::Group;
 use losses::Registry;
 
 use super::{Outcome, announce, closing, interrupt, read_recipe, tell};
-use crate::engine::train::{self, Learner, Log, Observe, Rows, train};
+use crate::engine::train::{self, Company, Learner, Log, Observe, Rows, train};
 use crate::logging::terminal;
 use crate::logging::typed::quoted;
 use crate::plan::print::INDENT;
@@ -37,9 +39,20 @@ pub struct Arguments {
     /// Where the base of a run that is resumed lies now; its content is compared.
     #[arg(long, value_name = "DIR|NAME", requires = "resume")]
     base: Option<String>,
+    /// Start so many processes of this run on this machine, one for each GPU, which share every step (`docs/clusters.md`).
+    #[arg(long, value_name = "N")]
+    processes: Option<usize>,
+    /// Seconds for which a process of several may say nothing before it is held for lost, and ends the run.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    wait_limit: u64,
 }
 
 impl Arguments {
+    /// True for one of several processes that leaves the words to the first of them.
+    pub fn is_silent(&self) -> bool {
+        self.processes.is_none() && company::is_silent()
+    }
+
     /// The recipe with what the command line says of it.
     fn recipe(&self, registry: &Registry) -> Result<Recipe, Faults> {
         let mut recipe = read_recipe(&self.recipe, &self.set, registry)?;
@@ -74,11 +87,25 @@ enum Start {
 /// Runs the command.
 ///
 /// # Errors
-/// All that is wrong with recipe, model, data, output directory or checkpoint.
+/// All that is wrong with recipe, model, data, output directory or checkpoint, and processes that are joined by nothing.
 pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults> {
-    let recipe = arguments.recipe(registry)?;
+    if let Some(processes) = arguments.processes {
+        return company::start(processes);
+    }
+    let group = company::join(arguments.wait_limit)?;
+    let done = run_in(&group, arguments, registry);
+    company::leave(&group, done)
+}
+
+/// Runs the command as one of a group of processes.
+fn run_in(group: &Group, arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults> {
+    let mut recipe = arguments.recipe(registry)?;
     let folder = recipe.output.dir.clone();
-    Run::refuse_in_use(&folder)?;
+    if group.is_first() {
+        Run::refuse_in_use(&folder)?;
+    }
+    company::agree_on_the_date(group, arguments.resume, &mut recipe)?;
+    company::take_device(group, &mut recipe);
     let start = Start::of(arguments, &folder, &recipe, registry)?;
     let mut plan = match &start {
         Start::GoesOn(resumed) => resumed.plan(recipe)?,
@@ -91,34 +118,38 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
     let (base, encoders) = match &start {
         Start::GoesOn(resumed) => resumed.compare(&plan)?,
         Start::Fresh => {
-            Run::refuse_used(&folder)?;
+            if group.is_first() {
+                Run::refuse_used(&folder)?;
+            }
             (plan.identity()?, plan.encoder_fingerprints()?)
         }
         Start::Evaluated => (plan.identity()?, plan.encoder_fingerprints()?),
     };
     if start.is_done(&folder, &plan)? {
-        finish(&start, &folder, &plan)?;
+        if group.is_first() {
+            finish(&start, &folder, &plan)?;
+        }
         return Ok(Outcome::Done);
     }
-    let goes_on = start.resumed().map_or_else(String::new, |resumed| resumed.line(&plan));
-    announce(&terminal::wrapped(&format!("{plan}{goes_on}"), terminal::columns(), INDENT));
-    if let Some(warning) = start.resumed().and_then(|resumed| resumed.rate_warning(&plan, registry)) {
-        tracing::warn!("{warning}");
-    }
+    tell_the_plan(&start, &plan, group, registry);
     let mut trainee = plan.build()?;
     // Up to here there is nothing to save, and Ctrl-C ends the program as it ends any other.
     let interrupted = interrupt::watch()?;
     let mut settings = plan.settings(&mut trainee);
     (settings.origin.base, settings.origin.encoders) = (base, encoders);
-    let mut run = start.open(&folder)?;
-    run.write_recipe(&plan.recipe.resolved_text())?;
+    settings.origin.processes = group.size();
+    company::check_alike(group, &settings, start.done())?;
+    let mut written = match group.is_first() {
+        true => Some(Written::open(&start, &folder, &plan)?),
+        false => None,
+    };
     let mut order = order(&plan.recipe, &plan.train, plan.width_multiple);
-    let watched = watched(&plan);
     let (observation, tokenizer) = (plan.observation.as_ref(), &plan.tokenizer);
     let observe = observation.map(|observation| {
-        move |decoder: &Decoder, step: usize, run: &Run| observation.measure(decoder, tokenizer, step, run)
+        move |decoder: &Decoder, step: usize, run: Option<&Run>| {
+            observation.measure((decoder, tokenizer), step, run, group)
+        }
     });
-    let mut reporter = Reporter::new(plan.steps, start.done(), watched.clone());
     let sources = plan.eval.as_ref().map(Dataset::sources).unwrap_or_default();
     let trained = train(
         &settings,
@@ -129,17 +160,33 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
             sources: &sources,
             observe: observe.as_ref().map(|observe| observe as &Observe),
         },
-        Log { run: &mut run, reporter: &mut reporter },
+        written.as_mut().map(|Written { run, reporter }| Log { run, reporter }),
         start.resumed().map(|resumed| &resumed.checkpoint),
-        &interrupted,
+        Company { group, interrupted: &interrupted },
     );
+    end(arguments, &plan, written, trained)
+}
+
+/// Ends a run: what it has `written` is told of, by the process that has done so.
+fn end(
+    arguments: &Arguments,
+    plan: &Plan,
+    written: Option<Written>,
+    trained: Result<train::Outcome, Faults>,
+) -> Result<Outcome, Faults> {
+    let Some(Written { run, reporter }) = written else {
+        return Ok(match trained? {
+            train::Outcome::Finished => Outcome::Done,
+            train::Outcome::Interrupted { .. } => Outcome::Interrupted,
+        });
+    };
     let reported = reporter.finish(&run, &plan.recipe.resolved);
     // What stopped the run comes before what kept it from being told: a full disk does both.
     let outcome = trained?;
     reported?;
     match outcome {
         train::Outcome::Finished => {
-            tell_the_end(&run, &plan, &watched)?;
+            tell_the_end(&run, plan, &watched(plan))?;
             Ok(Outcome::Done)
         }
         train::Outcome::Interrupted { step } => {
@@ -148,6 +195,20 @@ pub fn run(arguments: &Arguments, registry: &Registry) -> Result<Outcome, Faults
             tell(&format!("interrupted after step {step} of {}; go on with\n  {go_on}", plan.steps));
             Ok(Outcome::Interrupted)
         }
+    }
+}
+
+/// What the first process writes: the run's folder, locked, and what is told of it.
+struct Written {
+    run: Run,
+    reporter: Reporter,
+}
+
+impl Written {
+    fn open(start: &Start, folder: &Path, plan: &Plan) -> Result<Self, Faults> {
+        let run = start.open(folder)?;
+        run.write_recipe(&plan.recipe.resolved_text())?;
+        Ok(Self { run, reporter: Reporter::new(plan.steps, start.done(), watched(plan)) })
     }
 }
 
@@ -228,6 +289,17 @@ fn watched(plan: &Plan) -> Watched {
         learning_rate: plan.schedule.learning_rate,
         milder: plan.recipe.objective.milder(),
         has_auxiliary: !plan.recipe.auxiliaries.is_empty(),
+    }
+}
+
+/// Tells what will be done, where a run goes on, and what is odd about it.
+fn tell_the_plan(start: &Start, plan: &Plan, group: &Group, registry: &Registry) {
+    let goes_on = start.resumed().map_or_else(String::new, |resumed| resumed.line(plan, group.size()));
+    let shared = if group.is_several() { plan.sharing_line(group.size()) } else { String::new() };
+    announce(&terminal::wrapped(&format!("{plan}{shared}{goes_on}"), terminal::columns(), INDENT));
+    let of_rate = start.resumed().and_then(|resumed| resumed.rate_warning(plan, registry));
+    for warning in of_rate.into_iter().chain(plan.idle(group.size())) {
+        tracing::warn!("{warning}");
     }
 }
 

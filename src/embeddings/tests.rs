@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::*;
 use crate::engine::data::Order;
 use crate::engine::settings::Settings;
-use crate::engine::train::{Learner, Log, Rows, train};
+use crate::engine::train::{Company, Learner, Log, Rows, train};
 use crate::plan::Plan;
 use crate::report::{Reporter, Watched};
 
@@ -60,12 +60,13 @@ fn run(folder: &Path, auxiliary: &str, until: usize, resume: Option<&Checkpoint>
     let eval = plan.eval.as_ref().expect("evaluation rows").examples.as_slice();
     let objective = plan.recipe.objective.as_mut();
     let mut reporter = Reporter::new(until, 0, Watched::default());
-    let flag = AtomicBool::new(false);
+    let (group, interrupted) = (group::Group::single(), AtomicBool::new(false));
+    let company = Company { group: &group, interrupted: &interrupted };
     let learner = Learner { trainee: &mut trainee, objective };
     let sources = [("held out", 0..eval.len())];
     let rows = Rows { order: &mut order, evaluation: eval, sources: &sources, observe: None };
     let log = Log { run: &mut run, reporter: &mut reporter };
-    train(&settings, learner, rows, log, resume, &flag).unwrap_or_else(|faults| panic!("{faults}"));
+    train(&settings, learner, rows, Some(log), resume, company).unwrap_or_else(|faults| panic!("{faults}"));
     run.latest().expect("a readable run").expect("a checkpoint")
 }
 
@@ -192,11 +193,13 @@ fn micro_batches_do_not_change_the_gradient() {
         let mut run = Run::create(&plan.recipe.output.dir).expect("a run");
         let mut order = Order::new(&plan.train.examples, 4, size, None, plan.width_multiple);
         let objective = plan.recipe.objective.as_mut();
-        let (mut reporter, flag) = (Reporter::new(3, 0, Watched::default()), AtomicBool::new(false));
+        let mut reporter = Reporter::new(3, 0, Watched::default());
+        let (group, interrupted) = (group::Group::single(), AtomicBool::new(false));
+        let company = Company { group: &group, interrupted: &interrupted };
         let learner = Learner { trainee: &mut trainee, objective };
         let rows = Rows { order: &mut order, evaluation: &[], sources: &[], observe: None };
         let log = Log { run: &mut run, reporter: &mut reporter };
-        train(&settings, learner, rows, log, None, &flag).unwrap_or_else(|faults| panic!("{faults}"));
+        train(&settings, learner, rows, Some(log), None, company).unwrap_or_else(|faults| panic!("{faults}"));
         let lines = metrics(folder.path());
         lines.iter().map(|line| line["sfr"]["head"].as_f64().expect("a loss")).collect::<Vec<_>>()
     };

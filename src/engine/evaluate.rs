@@ -42,6 +42,22 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
+impl Counts {
+    /// How many there are.
+    pub const LENGTH: usize = 3;
+
+    /// All of them.
+    pub fn numbers(&self) -> [f64; Self::LENGTH] {
+        [self.processed, self.real, self.learned].map(|count| count as f64)
+    }
+
+    /// What [`Counts::numbers`] gave.
+    pub fn from_numbers(numbers: &[f64]) -> Self {
+        let count = |place: usize| numbers[place] as usize;
+        Self { processed: count(0), real: count(1), learned: count(2) }
+    }
+}
+
 impl<'a> HeldOutLosses<'a> {
     /// Nothing yet.
     pub fn new(auxiliaries: &'a mut [Box<dyn Auxiliary>], step: usize) -> Self {
@@ -68,13 +84,23 @@ impl<'a> HeldOutLosses<'a> {
         }
     }
 
-    /// Waits for the device and gives the mean of each loss, by the name of the auxiliary loss.
-    pub fn read(self) -> Vec<(String, Numbers)> {
-        let mean = |(name, sum, units): (&str, Tensor<1>, f64)| {
-            (name.to_string(), f64::from(values(sum)[0]) / units.max(f64::MIN_POSITIVE))
+    /// Waits for the device and gives the sum of each loss and what it is divided by; nothing where there was no batch.
+    pub fn numbers(&self) -> Vec<f64> {
+        let all = self.sums.iter().flatten();
+        all.flat_map(|(_, sum, units)| [f64::from(values(sum.clone())[0]), *units]).collect()
+    }
+
+    /// The mean of each loss, by the name of the auxiliary loss, over what each process has as [`HeldOutLosses::numbers`].
+    pub fn means(self, given: &[Vec<f64>]) -> Vec<(String, Numbers)> {
+        let mut place = 0;
+        let mut mean = |(name, _, _): (&str, Tensor<1>, f64)| {
+            let total = |place: usize| given.iter().filter_map(|numbers| numbers.get(place)).sum::<f64>();
+            let (sum, units) = (total(place), total(place + 1));
+            place += 2;
+            (name.to_string(), sum / units.max(f64::MIN_POSITIVE))
         };
         let named = self.auxiliaries.iter().zip(self.sums);
-        named.map(|(auxiliary, sums)| (auxiliary.name().into(), sums.into_iter().map(mean).collect())).collect()
+        named.map(|(auxiliary, sums)| (auxiliary.name().into(), sums.into_iter().map(&mut mean).collect())).collect()
     }
 }
 

@@ -46,7 +46,7 @@ fn step(trainee: &mut Trainee, recompute: Recompute) -> ([f64; 3], Vec<(String, 
     let mut objective: Box<dyn Objective> = (kind.build)(&mut faults::Section::probe());
     let settings = StepSettings { recompute, ..SETTINGS };
     let mut trainer = Trainer::new(trainee, objective.as_mut(), settings);
-    let step = trainer.gradient(1, std::slice::from_ref(&batch));
+    let step = trainer.gradient(1, std::slice::from_ref(&batch)).expect("one process");
     let (totals, flat) = (step.totals.read(), host(step.gradient));
     let parts = trainer.slots().iter().map(|slot| (slot.name.clone(), flat[slot.offset..][..slot.length].to_vec()));
     ([totals.loss, totals.nll, totals.entropy], parts.collect())

@@ -36,11 +36,11 @@ impl Skips {
         self.in_a_row > 0
     }
 
-    /// Takes the record of a step, which `run` has in its metrics already.
+    /// Takes the record of a step, which `run` has in its metrics already; no other process than the first has a run.
     ///
     /// # Errors
     /// One step too many in a row was skipped.
-    pub fn take(&mut self, record: &StepRecord, run: &Run) -> Result<(), Fault> {
+    pub fn take(&mut self, record: &StepRecord, run: Option<&Run>) -> Result<(), Fault> {
         if record.skipped {
             self.in_a_row += 1;
             self.nll_is_finite = record.nll.is_finite();
@@ -65,7 +65,7 @@ impl Skips {
     ///
     /// # Errors
     /// A value is not finite, or no step so far was.
-    pub fn check_values(&self, values: &Tensor<1>, step: usize, run: &Run) -> Result<(), Fault> {
+    pub fn check_values(&self, values: &Tensor<1>, step: usize, run: Option<&Run>) -> Result<(), Fault> {
         if !self.any_kept && self.in_a_row > 0 {
             return Err(self.diverged(format!("no step up to {step} had a finite loss and gradient"), run));
         }
@@ -79,7 +79,7 @@ impl Skips {
     ///
     /// # Errors
     /// The last step was skipped: nobody knows whether what was saved is any good.
-    pub fn check_end(&self, run: &Run) -> Result<(), Fault> {
+    pub fn check_end(&self, run: Option<&Run>) -> Result<(), Fault> {
         match self.in_a_row {
             0 => Ok(()),
             steps => {
@@ -89,8 +89,11 @@ impl Skips {
     }
 
     /// Names the last checkpoint that a later finite step has shown to be good, if there is one, and what to change.
-    fn diverged(&self, message: String, run: &Run) -> Fault {
-        let fault = Fault::new(message).at(Place::file(run.folder()));
+    fn diverged(&self, message: String, run: Option<&Run>) -> Fault {
+        let fault = Fault::new(message);
+        // The process that has the run's folder tells of it.
+        let Some(run) = run else { return fault };
+        let fault = fault.at(Place::file(run.folder()));
         // Nothing that is wrong with the run's files is worse news than this.
         let checkpoints = run.checkpoints().unwrap_or_default();
         let lines = run.metrics().unwrap_or_default();

@@ -127,12 +127,12 @@ fn whole_row_weights(seen: Vec<Seen>, batch: &Batch, objective: &mut dyn Objecti
     objective.weights(&tokens)
 }
 
-/// What an objective sees of a chunk.
-struct Seen {
-    nll: Tensor<1>,
-    entropy: Option<Tensor<1>>,
-    sum_of_squares: Option<Tensor<1>>,
-    base_nll: Option<Tensor<1>>,
+/// What an objective sees of a chunk, or of a micro-batch: a number of each learned token, `[tokens]`.
+pub(super) struct Seen {
+    pub nll: Tensor<1>,
+    pub entropy: Option<Tensor<1>>,
+    pub sum_of_squares: Option<Tensor<1>>,
+    pub base_nll: Option<Tensor<1>>,
 }
 
 impl Seen {
@@ -174,7 +174,13 @@ fn chunks<'a>(learned: &'a [Learned], head: &Head) -> impl Iterator<Item = (usiz
     learned.chunks(rows).enumerate().map(move |(index, chunk)| (index * rows, chunk))
 }
 
-fn tokens<'a>(seen: Seen, learned: &[Learned], rows: &'a [Range<usize>], column: Option<Column>) -> Tokens<'a> {
+/// Learned tokens as an objective sees them.
+pub(super) fn tokens<'a>(
+    seen: Seen,
+    learned: &[Learned],
+    rows: &'a [Range<usize>],
+    column: Option<Column>,
+) -> Tokens<'a> {
     let device = seen.nll.device();
     let number = |token: &Learned| token.number.expect("rows without the objective's column are refused") as f32;
     Tokens {

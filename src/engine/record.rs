@@ -1,19 +1,22 @@
 //! From a step's numbers on the device to the record that is logged.
 
-use std::ops::Range;
 use std::time::Instant;
 
 use backbone::values as read;
 use burn::tensor::Tensor;
+use faults::Fault;
+use group::Group;
 
 use super::data::prompts;
 use super::evaluate::{Counts, HeldOutLosses, batches_of, evaluate};
 use super::settings::Settings;
 use super::step::StepNumbers;
+use super::together::{Told, gathered};
 use super::totals::Sums;
+use super::train::Rows;
 use super::trainee::Trainee;
-use crate::report::record::SOURCES;
-use crate::report::{Numbers, StepRecord};
+use crate::report::StepRecord;
+use crate::report::record::{GROUP, SOURCES};
 
 /// A step that is done and not yet logged.
 pub struct Pending {
@@ -39,6 +42,13 @@ impl Pending {
         if let Some(floor) = self.floor {
             objective.extend([("floor".to_string(), floor), ("gap".to_string(), loss - floor)]);
         }
+        let Told { waited, spent, .. } = numbers.told;
+        // Of a process by itself there is nothing to say.
+        let of_group = (!waited.is_empty()).then(|| {
+            let seconds = [("waited", spent.waited), ("sent", spent.sent)];
+            let named = [("processes", waited.len() as f64), ("bytes", spent.bytes as f64)].into_iter().chain(seconds);
+            (GROUP.to_owned(), named.map(|(name, value)| (name.to_owned(), value)).collect())
+        });
         let mut auxiliaries = Vec::new();
         let losses = numbers.auxiliary_losses.into_iter().zip(numbers.scale.auxiliaries);
         for ((sum, scale), (name, diagnostics)) in losses.zip(numbers.auxiliary_diagnostics) {
@@ -65,46 +75,67 @@ impl Pending {
             skipped: !(loss.is_finite() && norm.is_finite()),
             objective,
             auxiliaries,
-            measured: Vec::new(),
+            measured: of_group.into_iter().collect(),
+            waited,
         };
         (record, sums.loss)
     }
 }
 
 /// The plain NLL of the held-out rows after a step, of all and where there are several of each source, and the auxiliary
-/// losses' on them.
+/// losses' on them. Each process runs its part of the micro-batches.
+///
+/// # Errors
+/// Another process that cannot go on.
 pub fn evaluation_record(
     settings: &Settings,
     trainee: &mut Trainee,
-    evaluation: &[datasets::Example],
-    sources: &[(&str, Range<usize>)],
+    rows: &Rows<'_, '_>,
     step: usize,
-) -> StepRecord {
+    group: &Group,
+) -> Result<StepRecord, Fault> {
     let started = Instant::now();
     let mut held_out = HeldOutLosses::new(&mut trainee.auxiliaries, step);
     let see = &mut |hidden: &Tensor<3>, batch: &_| held_out.add(hidden, batch);
-    let (mut sums, mut counts) = (Sums::default(), Counts::default());
-    let mut of_sources = Numbers::new();
-    for (name, range) in sources {
-        let batches = batches_of(evaluation, range, settings);
-        let (of_source, counted) = evaluate(&trainee.decoder, &batches, see);
-        of_sources.push(((*name).to_owned(), of_source.nll / counted.learned.max(1) as f64));
-        sums += of_source;
-        counts += counted;
+    let mut own = Vec::new();
+    for (_, range) in rows.sources {
+        let mut batches = batches_of(rows.evaluation, range, settings).into_iter().map(Some).collect::<Vec<_>>();
+        let batches: Vec<_> = group.share(batches.len()).filter_map(|index| batches[index].take()).collect();
+        let (sums, counts) = evaluate(&trainee.decoder, &batches, see);
+        own.extend(sums.numbers().into_iter().chain(counts.numbers()));
     }
-    let several = (of_sources.len() > 1).then(|| (SOURCES.to_owned(), of_sources));
-    let auxiliaries = held_out.read();
+    own.extend(held_out.numbers());
+    let mut of_sources = vec![(Sums::default(), Counts::default()); rows.sources.len()];
+    let mut of_losses = Vec::new();
+    for given in gathered(group, &own)? {
+        let (given, losses) = given.split_at(of_sources.len() * (Sums::LENGTH + Counts::LENGTH));
+        for ((sums, counts), given) in of_sources.iter_mut().zip(given.chunks(Sums::LENGTH + Counts::LENGTH)) {
+            let (of_process, counted) = given.split_at(Sums::LENGTH);
+            *sums += Sums::from_numbers(of_process);
+            *counts += Counts::from_numbers(counted);
+        }
+        of_losses.push(losses.to_vec());
+    }
+    let (mut sums, mut counts) = (Sums::default(), Counts::default());
+    for (of_source, counted) in &of_sources {
+        sums += *of_source;
+        counts += *counted;
+    }
+    let nll = |(sums, counts): &(Sums, Counts)| sums.nll / counts.learned.max(1) as f64;
+    let named = rows.sources.iter().zip(&of_sources).map(|((name, _), found)| ((*name).to_owned(), nll(found)));
+    let several = (of_sources.len() > 1).then(|| (SOURCES.to_owned(), named.collect()));
+    let auxiliaries = held_out.means(&of_losses);
     let tokens = counts.learned.max(1) as f64;
     let objective = match settings.by_prompt {
         Some(_) => {
-            let prompts = prompts(evaluation);
+            let prompts = prompts(rows.evaluation);
             let mean = |sum: f64| sum / prompts.len() as f64;
             let (loss, floor) = (mean(sums.loss), mean(prompts.iter().map(|prompt| prompt.floor).sum()));
             vec![("loss".into(), loss), ("floor".into(), floor), ("gap".into(), loss - floor)]
         }
         None => Vec::new(),
     };
-    StepRecord {
+    Ok(StepRecord {
         step,
         split: "eval",
         loss: sums.nll / tokens,
@@ -120,5 +151,6 @@ pub fn evaluation_record(
         objective,
         auxiliaries,
         measured: several.into_iter().collect(),
-    }
+        waited: Vec::new(),
+    })
 }

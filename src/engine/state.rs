@@ -44,6 +44,9 @@ pub struct RunState {
     /// The moment that the chat template is given as now, fixed when the run starts; `None` where no template asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moment: Option<String>,
+    /// The processes that shared the steps.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub processes: usize,
     /// The resolved recipe, as TOML.
     pub recipe: String,
     /// Version of this program.
@@ -53,6 +56,15 @@ pub struct RunState {
 /// What a state of before a number was kept lacks, one that does not need it lacks too.
 fn is_zero(count: &usize) -> bool {
     *count == 0
+}
+
+/// A state does not say it of a process by itself.
+fn is_one(count: &usize) -> bool {
+    *count == 1
+}
+
+fn one() -> usize {
+    1
 }
 
 impl RunState {
@@ -220,6 +232,7 @@ mod tests {
                 base: None,
                 encoders: Vec::new(),
                 moment: None,
+                processes: 1,
                 recipe: String::new(),
                 version: String::new(),
             };

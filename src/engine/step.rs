@@ -4,10 +4,12 @@
 //! The training loop, `trainer bench` and the tests against PEFT and against a GPU all take this very step.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Tensor;
 use checkpoints::StoredTensor;
 use faults::Fault;
+use group::Group;
 use losses::{Nll, Normalisation, Objective, Terms};
 
 use super::backward::{MicroStep, Recompute, StepScale, StepSums, micro_batch};
@@ -15,8 +17,10 @@ use super::batch::Batch;
 use super::guard::Untouched;
 use super::optimizer::{AdamW, Moments, update_with_controls};
 use super::parameters::{GradientSum, Layout, Slot};
+use super::remembering::Remembering;
 use super::schedule::Schedule;
 use super::state;
+use super::together::{self, Told};
 use super::totals::Totals;
 use super::trainee::Trainee;
 
@@ -53,7 +57,16 @@ pub struct Trainer<'a> {
     values: Tensor<1>,
     moments: Moments,
     untouched: Untouched,
+    /// The processes that share the steps.
+    group: Group,
+    /// Set when this process is asked to end.
+    interrupted: &'a AtomicBool,
+    /// The objective's weights depend on what it saw before.
+    remembers: bool,
 }
+
+/// What says that nobody asks a process to end.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// The gradient of a step before clipping, with the sums that were taken on the way.
 pub struct StepGradient {
@@ -92,6 +105,8 @@ pub struct StepNumbers {
     pub tokens_real: usize,
     /// Learned tokens of all rows.
     pub tokens_loss: usize,
+    /// What the processes that share the step have told each other.
+    pub told: Told,
 }
 
 impl<'a> Trainer<'a> {
@@ -102,7 +117,16 @@ impl<'a> Trainer<'a> {
         let mut moments = Moments::zeros(layout.length(), trainee.decoder.device());
         moments.factors = settings.lora_plus_ratio.map(|ratio| layout.rate_factors(ratio));
         let untouched = Untouched::new(trainee);
-        Self { trainee, objective, settings, layout, values, moments, untouched }
+        // What saves something goes by it.
+        let remembers = !objective.state().is_empty();
+        let (group, interrupted) = (Group::single(), &NEVER);
+        Self { trainee, objective, settings, layout, values, moments, untouched, group, interrupted, remembers }
+    }
+
+    /// Shares the steps with other processes, each of which is a trainer of the same: of the micro-batches each takes its
+    /// part. `interrupted` is set when this one is asked to end, which all are told of.
+    pub fn in_group(self, group: &Group, interrupted: &'a AtomicBool) -> Self {
+        Self { group: group.clone(), interrupted, ..self }
     }
 
     /// Goes on from the tensors that [`Trainer::state`] gave.
@@ -122,9 +146,13 @@ impl<'a> Trainer<'a> {
     /// A loss or gradient that is not finite leaves everything trained as it was; the record of the step says so.
     ///
     /// # Errors
-    /// An adapter that the first update did not reach.
+    /// An adapter that the first update did not reach, or another process that cannot go on.
     pub fn step(&mut self, step: usize, batches: &[Batch]) -> Result<StepNumbers, Fault> {
-        let StepGradient { gradient, totals, auxiliary_losses, scale } = self.gradient(step, batches);
+        let mut found = self.gradient(step, batches)?;
+        let auxiliaries = &mut self.trainee.auxiliaries;
+        let objective: Option<&mut dyn Objective> = if self.remembers { None } else { Some(&mut *self.objective) };
+        let told = together::add_up(&self.group, self.interrupted, &mut found, objective, auxiliaries)?;
+        let StepGradient { gradient, totals, auxiliary_losses, scale } = found;
         let (learning_rate, norm) = self.update(step, gradient, &totals.loss(), scale.objective > 0.0)?;
         let diagnostics = if self.is_warm_start(step) { Vec::new() } else { self.objective.diagnostics() };
         let count = |tokens: fn(&Batch) -> usize| batches.iter().map(tokens).sum();
@@ -141,6 +169,7 @@ impl<'a> Trainer<'a> {
             tokens: count(Batch::tokens),
             tokens_real: count(Batch::tokens_real),
             tokens_loss: count(Batch::tokens_learned),
+            told,
         })
     }
 
@@ -148,8 +177,11 @@ impl<'a> Trainer<'a> {
         step <= self.settings.warm_start
     }
 
-    /// Forward and backward: the gradient of a step, summed over its micro-batches.
-    pub fn gradient(&mut self, step: usize, batches: &[Batch]) -> StepGradient {
+    /// Forward and backward: the gradient of a step, summed over those of its micro-batches that this process takes.
+    ///
+    /// # Errors
+    /// Another process that cannot go on, where they show each other what the objective has to see.
+    pub fn gradient(&mut self, step: usize, batches: &[Batch]) -> Result<StepGradient, Fault> {
         let scale = self.scale(step, batches);
         let mut sums = StepSums {
             gradients: GradientSum::new(&self.layout),
@@ -157,17 +189,23 @@ impl<'a> Trainer<'a> {
             auxiliaries: vec![None; self.trainee.auxiliaries.len()],
         };
         let mut nll = Nll;
-        let objective: &mut dyn Objective = if self.is_warm_start(step) { &mut nll } else { self.objective };
+        let is_warm_start = self.is_warm_start(step);
+        let objective: &mut dyn Objective = if is_warm_start { &mut nll } else { self.objective };
         let seed = self.settings.seed;
         let step_seed = backbone::random::key(seed, &["step", &step.to_string()]);
-        for (index, batch) in batches.iter().enumerate() {
+        let device = self.trainee.decoder.device().clone();
+        let remembers = self.remembers && !is_warm_start;
+        let mut objective = Remembering::new(objective, &self.group, batches, device, remembers);
+        for index in self.group.share(batches.len()) {
             let seed = backbone::random::key(seed, &["micro-batch", &step.to_string(), &index.to_string()]);
             let StepSettings { terms, neftune_alpha, .. } = self.settings;
             let of = MicroStep { step, seed, step_seed, scale: scale.clone(), terms, neftune_alpha };
-            micro_batch(self.trainee, objective, batch, &of, self.settings.recompute, &mut sums);
+            micro_batch(self.trainee, &mut objective, &batches[index], &of, self.settings.recompute, &mut sums);
+            objective.end_rounds(Some(index))?;
         }
+        objective.end_rounds(None)?;
         let StepSums { gradients, totals, auxiliaries } = sums;
-        StepGradient { gradient: gradients.flatten(), totals, auxiliary_losses: auxiliaries, scale }
+        Ok(StepGradient { gradient: gradients.flatten(), totals, auxiliary_losses: auxiliaries, scale })
     }
 
     /// Clips the gradient and moves everything trained; gives the learning rate and the gradient's norm, `[1]`. With
@@ -227,6 +265,15 @@ impl<'a> Trainer<'a> {
     /// One that is not.
     pub fn check_frozen(&mut self) -> Result<(), Fault> {
         self.untouched.check(self.trainee)
+    }
+
+    /// Looks whether all processes that share the steps still train the same.
+    ///
+    /// # Errors
+    /// One that does not, or that cannot go on.
+    pub fn check_same(&self) -> Result<(), Fault> {
+        let trained = [&self.values, &self.moments.first, &self.moments.second];
+        together::check_same(&self.group, trained.into_iter().cloned(), "the weights and moments")
     }
 
     /// Where each trained tensor stands in the flat vectors.

@@ -1,9 +1,7 @@
 //! Sums over the learned tokens of a step, kept on the device until they are read.
 
 use backbone::values;
-use burn::tensor::{Device, Tensor};
-
-const LENGTH: usize = 7;
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// Running sums on the device: `[loss, nll, entropy, weight, weight^2, active, largest weight]`.
 pub struct Totals {
@@ -53,9 +51,12 @@ pub struct Sums {
 }
 
 impl Totals {
+    /// How many sums there are.
+    pub const LENGTH: usize = 7;
+
     /// Nothing yet.
     pub fn zeros(device: &Device) -> Self {
-        Self { sums: Tensor::zeros([LENGTH], device) }
+        Self { sums: Tensor::zeros([Self::LENGTH], device) }
     }
 
     /// Adds a chunk of tokens.
@@ -77,8 +78,8 @@ impl Totals {
         }
         let sums = [loss, nll.sum(), entropy.sum(), weights.sum(), squares.sum(), active.sum()];
         let chunk = Tensor::cat(sums.to_vec(), 0);
-        let largest = largest.max().max_pair(self.sums.clone().narrow(0, LENGTH - 1, 1));
-        let sums = self.sums.clone().narrow(0, 0, LENGTH - 1) + chunk;
+        let largest = largest.max().max_pair(self.sums.clone().narrow(0, Self::LENGTH - 1, 1));
+        let sums = self.sums.clone().narrow(0, 0, Self::LENGTH - 1) + chunk;
         self.sums = Tensor::cat(vec![sums, largest], 0);
     }
 
@@ -87,18 +88,22 @@ impl Totals {
         self.sums.clone().narrow(0, 0, 1)
     }
 
+    /// Waits for the device and gives the sums as they are, the largest weight last.
+    pub fn numbers(&self) -> Vec<f64> {
+        values(self.sums.clone()).into_iter().map(f64::from).collect()
+    }
+
+    /// The sums of several processes, of which `numbers` has each number of all of them.
+    pub fn from_numbers(numbers: &[Vec<f64>], device: &Device) -> Self {
+        let (largest, sums) = numbers.split_last().expect("all sums");
+        let mut all: Vec<f32> = sums.iter().map(|of_all| of_all.iter().sum::<f64>() as f32).collect();
+        all.push(largest.iter().copied().fold(0.0, f64::max) as f32);
+        Self { sums: Tensor::from_data(TensorData::new(all, [Self::LENGTH]), device) }
+    }
+
     /// Waits for the device and reads the sums.
     pub fn read(self) -> Sums {
-        let sums: Vec<f64> = values(self.sums).into_iter().map(f64::from).collect();
-        Sums {
-            loss: sums[0],
-            nll: sums[1],
-            entropy: sums[2],
-            weight: sums[3],
-            weight_squared: sums[4],
-            active: sums[5],
-            largest_weight: sums[6],
-        }
+        Sums::from_numbers(&self.numbers())
     }
 }
 
@@ -115,6 +120,22 @@ impl std::ops::AddAssign for Sums {
 }
 
 impl Sums {
+    /// How many there are.
+    pub const LENGTH: usize = Totals::LENGTH;
+
+    /// All of them, the largest weight last.
+    pub fn numbers(&self) -> [f64; Self::LENGTH] {
+        let Self { loss, nll, entropy, weight, weight_squared, active, largest_weight } = *self;
+        [loss, nll, entropy, weight, weight_squared, active, largest_weight]
+    }
+
+    /// What [`Sums::numbers`] gave.
+    pub fn from_numbers(numbers: &[f64]) -> Self {
+        let [loss, nll, entropy, weight, weight_squared, active, largest_weight] =
+            numbers.try_into().expect("all sums");
+        Self { loss, nll, entropy, weight, weight_squared, active, largest_weight }
+    }
+
     /// What is logged of the weights of every objective: mean, largest, fraction above zero, and the effective sample
     /// size `(sum w)^2 / sum w^2`; over the learned tokens of every row, of which there are `tokens`.
     pub fn weight_diagnostics(&self, tokens: usize) -> Vec<(String, f64)> {
@@ -148,6 +169,22 @@ mod tests {
         assert_eq!((sums.loss, sums.nll, sums.entropy, sums.largest_weight), (10.0, 7.0, 1.25, 3.0));
         let diagnostics: Vec<f64> = sums.weight_diagnostics(3).into_iter().map(|(_, value)| value).collect();
         assert_eq!(diagnostics, [4.0 / 3.0, 3.0, 2.0 / 3.0, 1.6]);
+    }
+
+    #[test]
+    fn processes_add_up_to_what_one_sees() {
+        let device = Device::flex();
+        let vector = |values: &[f32]| Tensor::<1>::from_floats(values, &device);
+        let [mut whole, mut first, mut second] = [(); 3].map(|()| Totals::zeros(&device));
+        for (nll, weights, process) in [([1.0, 2.0], [0.0, 3.0], 0), ([4.0, 8.0], [1.0, 0.5], 1)] {
+            let one = if process == 0 { &mut first } else { &mut second };
+            for totals in [&mut whole, one] {
+                totals.add(added(vector(&nll), vector(&[0.5, 0.5])), vector(&weights), None);
+            }
+        }
+        let numbers: Vec<Vec<f64>> =
+            first.numbers().into_iter().zip(second.numbers()).map(|(a, b)| vec![a, b]).collect();
+        assert_eq!(Totals::from_numbers(&numbers, &device).read(), whole.read());
     }
 
     /// Weights 3 and 1 on one token that two rows share, and 2 on one of a row by itself: the sums of 3, 1 and 2.

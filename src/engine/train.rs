@@ -1,15 +1,16 @@
 //! The training loop.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use backbone::Decoder;
 use checkpoints::{Checkpoint, Contents, Retention, Run, Trained};
 use datasets::Example;
 use faults::{Faults, Place, counted};
+use group::{Group, Pace};
 use losses::Objective;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::data::Order;
 use super::guard::Skips;
@@ -17,6 +18,7 @@ use super::record::{Pending, evaluation_record};
 use super::settings::Settings;
 use super::state::RunState;
 use super::step::{StepNumbers, Trainer};
+use super::together::{self, Told};
 use super::trainee::Trainee;
 use crate::report::{Numbers, Reporter};
 
@@ -41,8 +43,8 @@ pub struct Learner<'a> {
 }
 
 /// What is measured of the model at each evaluation beside the held-out rows: groups of named numbers, after a step. What
-/// was drawn is written into the run's folder.
-pub type Observe<'a> = dyn Fn(&Decoder, usize, &Run) -> Result<Vec<(String, Numbers)>, Faults> + 'a;
+/// was drawn is written into the run's folder by the process that has it, whose numbers count.
+pub type Observe<'a> = dyn Fn(&Decoder, usize, Option<&Run>) -> Result<Vec<(String, Numbers)>, Faults> + 'a;
 
 /// The rows of a run: those that it trains on, and those that it is evaluated by.
 pub struct Rows<'a, 'b> {
@@ -56,6 +58,14 @@ pub struct Rows<'a, 'b> {
     pub observe: Option<&'a Observe<'a>>,
 }
 
+/// The processes that train together, and who may end them.
+pub struct Company<'a> {
+    /// All of them; a process by itself is a group, too.
+    pub group: &'a Group,
+    /// Set when this one is asked to end.
+    pub interrupted: &'a AtomicBool,
+}
+
 /// Where a run writes its metrics, events and checkpoints.
 pub struct Log<'a> {
     /// The run's directory.
@@ -64,20 +74,21 @@ pub struct Log<'a> {
     pub reporter: &'a mut Reporter,
 }
 
-/// Trains from the start or from the checkpoint `resume` to the last step, or until `interrupted` is set.
+/// Trains from the start or from the checkpoint `resume` to the last step, or until one of the processes is asked to end.
+/// The first of them has a `log`; all others leave the run's folder alone.
 ///
 /// # Errors
 /// A checkpoint that does not fit, a disk that cannot be written, losses that are not finite for three steps in a row, an
-/// adapter that the first update did not reach.
+/// adapter that the first update did not reach, another process that cannot go on.
 pub fn train<'a>(
     settings: &'a Settings,
     learner: Learner<'a>,
     rows: Rows<'a, '_>,
-    log: Log<'a>,
+    log: Option<Log<'a>>,
     resume: Option<&Checkpoint>,
-    interrupted: &AtomicBool,
+    company: Company<'a>,
 ) -> Result<Outcome, Faults> {
-    let mut training = Training::new(settings, learner, rows, log);
+    let mut training = Training::new(settings, learner, rows, log, company);
     match resume {
         Some(checkpoint) => training.resume(checkpoint)?,
         None => _ = training.evaluate(0)?,
@@ -87,7 +98,7 @@ pub fn train<'a>(
         let batches = training.rows.order.batches(step);
         let numbers = training.trainer.step(step, &batches)?;
 
-        let stop = interrupted.load(Ordering::SeqCst);
+        let stop = training.is_asked_to_end(&numbers.told);
         let mut due = training.due(step, stop);
         training.record(numbers, started, due)?;
         if due.pass_ends && training.pass_is_near_the_floor(step) {
@@ -115,7 +126,9 @@ struct Training<'a, 'b> {
     settings: &'a Settings,
     trainer: Trainer<'a>,
     rows: Rows<'a, 'b>,
-    log: Log<'a>,
+    log: Option<Log<'a>>,
+    group: &'a Group,
+    pace: Pace,
     progress: RunState,
     skips: Skips,
     pending: Option<Pending>,
@@ -135,10 +148,26 @@ struct Due {
 }
 
 impl<'a, 'b> Training<'a, 'b> {
-    fn new(settings: &'a Settings, learner: Learner<'a>, rows: Rows<'a, 'b>, log: Log<'a>) -> Self {
+    fn new(
+        settings: &'a Settings,
+        learner: Learner<'a>,
+        rows: Rows<'a, 'b>,
+        log: Option<Log<'a>>,
+        company: Company<'a>,
+    ) -> Self {
+        let Company { group, interrupted } = company;
         let skips = Skips::new(learner.objective.overflow_hint());
-        let trainer = Trainer::new(learner.trainee, learner.objective, settings.step);
-        Self { settings, trainer, rows, log, progress: settings.origin.clone(), skips, pending: None }
+        let trainer = Trainer::new(learner.trainee, learner.objective, settings.step).in_group(group, interrupted);
+        let progress = settings.origin.clone();
+        Self { settings, trainer, rows, log, group, pace: Pace::default(), progress, skips, pending: None }
+    }
+
+    /// Whether one of the processes is asked to end: then all do.
+    fn is_asked_to_end(&self, told: &Told) -> bool {
+        for rank in told.asked_to_end.iter().filter(|rank| **rank != self.group.rank()) {
+            warn!("{} is asked to end: all stop after this step, with a checkpoint", self.group.named(*rank));
+        }
+        !told.asked_to_end.is_empty()
     }
 
     /// Restores weights, optimizer state, losses and progress from a checkpoint.
@@ -157,9 +186,10 @@ impl<'a, 'b> Training<'a, 'b> {
         };
         let tensors = checkpoint.training_state()?;
         self.trainer.restore(tensors).map_err(|fault| fault.at(Place::file(&checkpoint.folder)))?;
-        self.log.run.cut_metrics(self.progress.step)?;
+        let Some(log) = &mut self.log else { return Ok(()) };
+        log.run.cut_metrics(self.progress.step)?;
         if self.settings.keep_best && self.progress.best.is_some_and(|(best, _)| best == self.progress.step) {
-            self.log.run.mark_best(self.progress.step)?;
+            log.run.mark_best(self.progress.step)?;
         }
         Ok(())
     }
@@ -192,13 +222,19 @@ impl<'a, 'b> Training<'a, 'b> {
         }
         for done in ready {
             let (record, loss) = done.read();
+            if let Some(slow) = self.pace.add(record.seconds, &record.waited) {
+                let (name, share) = (self.group.named(slow.rank), 100.0 * slow.share);
+                warn!("{name} is slow: the others waited for it {share:.0} % of the last {} steps", slow.steps);
+            }
             if self.trainer.objective.early_stop().is_some() {
                 // The largest number, so that a pass with a skipped step cannot end the run; JSON has no infinity.
                 self.progress.pass_loss = if record.skipped { f64::MAX } else { self.progress.pass_loss + loss };
             }
             self.progress.skipped += usize::from(record.skipped);
-            self.log.reporter.step(self.log.run, &record)?;
-            self.skips.take(&record, self.log.run)?;
+            if let Some(log) = &mut self.log {
+                log.reporter.step(log.run, &record)?;
+            }
+            self.skips.take(&record, run(&self.log))?;
         }
         if let Some(pending) = &mut self.pending {
             pending.seconds = Some(started.elapsed().as_secs_f64());
@@ -225,10 +261,9 @@ impl<'a, 'b> Training<'a, 'b> {
             return Ok(false);
         }
         let started = Instant::now();
-        let mut record =
-            evaluation_record(self.settings, self.trainer.trainee, self.rows.evaluation, self.rows.sources, step);
+        let mut record = evaluation_record(self.settings, self.trainer.trainee, &self.rows, step, self.group)?;
         if let Some(observe) = self.rows.observe {
-            record.measured.extend(observe(&self.trainer.trainee.decoder, step, self.log.run)?);
+            record.measured.extend(self.observed(observe, step)?);
             record.seconds = started.elapsed().as_secs_f64();
         }
         let by = &self.settings.best_by;
@@ -248,8 +283,16 @@ impl<'a, 'b> Training<'a, 'b> {
             }
             None => self.progress.evaluations_since_best += usize::from(step > 0),
         }
-        self.log.reporter.evaluation(self.log.run, &record)?;
+        if let Some(log) = &mut self.log {
+            log.reporter.evaluation(log.run, &record)?;
+        }
         Ok(is_best && self.settings.keep_best)
+    }
+
+    /// What is measured beside the held-out rows, as the first process has it.
+    fn observed(&self, observe: &Observe<'_>, step: usize) -> Result<Vec<(String, Numbers)>, Faults> {
+        let found = observe(&self.trainer.trainee.decoder, step, run(&self.log))?;
+        Ok(together::from_first(self.group, found)?)
     }
 
     /// Ends a run whose evaluations no longer get better.
@@ -267,12 +310,14 @@ impl<'a, 'b> Training<'a, 'b> {
         if self.skips.is_skipping() && !due.stop && !due.last {
             return Ok(());
         }
-        self.skips.check_values(self.trainer.values(), step, self.log.run)?;
+        self.skips.check_values(self.trainer.values(), step, run(&self.log))?;
         // A step that a damaged weight took part in is not to be kept.
         self.trainer.check_frozen()?;
         if due.last {
-            self.skips.check_end(self.log.run)?;
+            self.skips.check_end(run(&self.log))?;
         }
+        self.trainer.check_same()?;
+        let Some(log) = &mut self.log else { return Ok(()) };
         let contents = Contents {
             weights: weights(self.settings, self.trainer.trainee),
             training_state: self.trainer.state(),
@@ -280,10 +325,15 @@ impl<'a, 'b> Training<'a, 'b> {
             beside: self.settings.beside.clone(),
             best,
         };
-        let folder = self.log.run.save(step, &contents, &Retention { keep: self.settings.keep })?;
+        let folder = log.run.save(step, &contents, &Retention { keep: self.settings.keep })?;
         info!("checkpoint {}", folder.display());
         Ok(())
     }
+}
+
+/// The run's folder, of the process that has it.
+fn run<'a>(log: &'a Option<Log<'_>>) -> Option<&'a Run> {
+    log.as_ref().map(|log| &*log.run)
 }
 
 fn weights(settings: &Settings, trainee: &mut Trainee) -> Trained {

@@ -148,7 +148,7 @@ mod tests {
         let document = Document::parse("recipe.toml", "", &[]).expect("an empty recipe");
         let mut objective = (losses::objective::DIFFUSE.build)(&mut document.root());
         let settings = StepSettings { recompute, ..fixtures::SETTINGS };
-        let step = Trainer::new(trainee, objective.as_mut(), settings).gradient(1, batches);
+        let step = Trainer::new(trainee, objective.as_mut(), settings).gradient(1, batches).expect("one process");
         (step.totals.read(), values(step.gradient))
     }
 

@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 pub const EXACT: &str = "exact";
 /// The nll of the held-out rows of each source, where there are several.
 pub const SOURCES: &str = "sources";
+/// A group of numbers in the line of a step that several processes have shared: how many, the bytes that one has sent, and
+/// the seconds that it waited for the others and that the sending took.
+pub const GROUP: &str = "group";
 /// Those of the samples that were drawn.
 pub const SAMPLES: &str = "samples";
 
@@ -43,8 +46,11 @@ pub struct StepRecord {
     pub objective: Numbers,
     /// The numbers of each auxiliary loss, by its name.
     pub auxiliaries: Vec<(String, Numbers)>,
-    /// Of an evaluation, the nll by `sources`, and what was measured of prompts: `exact` numbers, and those of `samples`.
+    /// Of an evaluation, the nll by `sources`, and what was measured of prompts: `exact` numbers, and those of `samples`; of a
+    /// step that several processes have shared, those of the `group`.
     pub measured: Vec<(String, Numbers)>,
+    /// Seconds that each process waited for the others in a step that several have shared.
+    pub waited: Vec<f64>,
 }
 
 impl StepRecord {
@@ -131,6 +137,7 @@ pub(super) fn example(step: usize, split: &'static str, loss: f64) -> StepRecord
         objective: vec![("weight_mean".into(), 1.25)],
         auxiliaries: vec![("sfr".into(), vec![("loss".into(), 0.125)])],
         measured: Vec::new(),
+        waited: Vec::new(),
     }
 }
 

@@ -51,7 +51,8 @@ fn told(decoder: Decoder, batch: Batch, scope: Scope, recompute: Recompute) -> [
     let mut trainee = Trainee { decoder, auxiliaries: Vec::new() };
     let mut objective = Watching { scope, nll: Vec::new(), base_nll: Vec::new() };
     let settings = Steps { recompute, ..STEPS }.settings();
-    let gradient = Trainer::new(&mut trainee, &mut objective, settings).gradient(1, &[batch]).gradient;
+    let gradient =
+        Trainer::new(&mut trainee, &mut objective, settings).gradient(1, &[batch]).expect("one process").gradient;
     [objective.nll, objective.base_nll, values(gradient)]
 }
 
@@ -127,7 +128,10 @@ fn the_base_is_the_model_without_its_adapter_to_the_bit() {
         let expected = nll(&base(), &all_rows());
         let mut plain = Trainee { decoder: adapted(), auxiliaries: Vec::new() };
         let mut unasked = (losses::objective::NLL.build)(&mut faults::Section::probe());
-        let unasked = Trainer::new(&mut plain, &mut *unasked, STEPS.settings()).gradient(1, &[all_rows()]).gradient;
+        let unasked = Trainer::new(&mut plain, &mut *unasked, STEPS.settings())
+            .gradient(1, &[all_rows()])
+            .expect("one process")
+            .gradient;
         let unasked = values(unasked);
         for scope in [Scope::Token, Scope::Row] {
             for recompute in [Recompute::None, Recompute::Blocks] {

@@ -13,6 +13,7 @@ mod card;
 mod chat;
 mod check;
 mod cluster;
+mod company;
 mod dependencies;
 mod diffuse;
 #[cfg(target_os = "linux")]

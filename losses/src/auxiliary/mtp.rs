@@ -204,6 +204,20 @@ impl Auxiliary for Mtp {
         }
     }
 
+    /// For each head, the sum of its cross-entropies and the number of its pairs.
+    fn sums(&self) -> Vec<f64> {
+        let sum = |sum: &Option<Tensor<1>>| sum.clone().map_or(0.0, |sum| f64::from(sum.into_scalar::<f32>()));
+        self.sums.iter().zip(&self.counts).flat_map(|(own, count)| [sum(own), *count as f64]).collect()
+    }
+
+    fn set_sums(&mut self, sums: &[f64]) {
+        for (index, pair) in sums.chunks_exact(2).enumerate() {
+            let sum = || Tensor::from_data([pair[0] as f32], &self.heads[index].clone().inner().device());
+            self.sums[index] = (pair[1] > 0.0).then(sum);
+            self.counts[index] = pair[1] as usize;
+        }
+    }
+
     /// The mean cross-entropy of each head: `head_1` is that of the next token.
     fn diagnostics(&mut self) -> Vec<(String, f64)> {
         let mut means = Vec::new();
@@ -332,6 +346,28 @@ mod tests {
         assert_eq!([&means[0].0, &means[1].0], ["head_1", "head_2"]);
         assert!((4.0 * means[0].1 + 3.0 * means[1].1 - 10.673775).abs() < 1e-5, "{means:?}");
         assert_eq!(mtp.diagnostics(), []);
+    }
+
+    #[test]
+    fn sums_of_two_processes_are_those_of_one() {
+        let [mut whole, mut first, mut second] = [(); 3].map(|()| with_heads());
+        let rows = rows();
+        let loss = |mtp: &mut Box<dyn Auxiliary>| {
+            mtp.loss(&HiddenBatch { hidden: hidden().autodiff().require_grad(), rows: &rows, step: 1, seed: 0 });
+        };
+        (0..3).for_each(|_| loss(&mut whole));
+        loss(&mut first);
+        (0..2).for_each(|_| loss(&mut second));
+        let sums: Vec<f64> = first.sums().iter().zip(second.sums()).map(|(a, b)| a + b).collect();
+        let mut idle = with_heads();
+        assert_eq!(idle.sums(), [0.0; 4]);
+        let expected = whole.diagnostics();
+        for mtp in [&mut first, &mut idle] {
+            mtp.set_sums(&sums);
+            let found = mtp.diagnostics();
+            assert!(found.iter().zip(&expected).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-6), "{found:?}");
+            assert_eq!(found.len(), 2);
+        }
     }
 
     #[test]

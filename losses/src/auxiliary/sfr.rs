@@ -326,7 +326,6 @@ impl Auxiliary for Sfr {
     fn loss(&mut self, batch: &HiddenBatch) -> Tensor<1> {
         let [rows, width, hidden_size] = batch.hidden.dims();
         let found = self.batch(batch.rows, Set::Train, batch.seed);
-        self.weight = self.weight(batch.step);
         if found.count == 0 {
             return self.head.zero();
         }
@@ -368,7 +367,23 @@ impl Auxiliary for Sfr {
         }
     }
 
-    fn after_step(&mut self, _step: usize) {
+    /// Whether the head has seen anything, its loss, that of its control, and what both are divided by.
+    fn sums(&self) -> Vec<f64> {
+        let sum = |sum: &Option<Tensor<1>>| sum.clone().map_or(0.0, |sum| f64::from(sum.into_scalar::<f32>()));
+        let Sums { head, control, units } = &self.step;
+        vec![f64::from(u8::from(head.is_some())), sum(head), sum(control), *units]
+    }
+
+    fn set_sums(&mut self, sums: &[f64]) {
+        let sum = |sum: f64| Tensor::from_data([sum as f32], (&self.device, DType::F32));
+        let has_seen = sums[0] > 0.0;
+        let control = self.control.as_ref().filter(|_| has_seen).map(|_| sum(sums[2]));
+        self.step = Sums { head: has_seen.then(|| sum(sums[1])), control, units: sums[3] };
+    }
+
+    fn after_step(&mut self, step: usize) {
+        // One that had no row of the step has it, too.
+        self.weight = self.weight(step);
         let sums = std::mem::take(&mut self.step);
         let mean = |sum: Tensor<1>| sum.div_scalar(sums.units.max(1.0));
         self.last = sums.head.map(|head| (mean(head), sums.control.map(mean)));

@@ -32,7 +32,7 @@ pub const CDIV: ObjectiveKind = ObjectiveKind {
             "leave it out for no limit, or start with 100",
         );
         section.check_single("max_weight", max_weight.unwrap_or(1.0), "leave it out for no limit, or start with 100");
-        Box::new(CDiv { alpha, max_weight, clamped: None, tokens: 0, warned: false })
+        Box::new(CDiv { alpha, max_weight, clamped: None, of_all: None, tokens: 0, warned: false })
     },
 };
 
@@ -44,6 +44,8 @@ struct CDiv {
     max_weight: Option<f64>,
     /// Number of weights the limit acted on since the last diagnostics, `[1]`: kept on the device, so that no chunk waits.
     clamped: Option<Tensor<1>>,
+    /// The same of all processes that share the step, where there are several.
+    of_all: Option<f64>,
     /// Number of weights since the last diagnostics.
     tokens: usize,
     warned: bool,
@@ -84,9 +86,21 @@ impl Objective for CDiv {
         })
     }
 
+    fn sums(&self) -> Vec<f64> {
+        let clamped = self.clamped.clone().map_or(0.0, |clamped| f64::from(clamped.into_scalar::<f32>()));
+        if self.max_weight.is_some() { vec![clamped, self.tokens as f64] } else { Vec::new() }
+    }
+
+    fn set_sums(&mut self, sums: &[f64]) {
+        if let [clamped, tokens] = sums {
+            self.of_all = (*tokens > 0.0).then_some(*clamped);
+            self.tokens = *tokens as usize;
+        }
+    }
+
     fn diagnostics(&mut self) -> Vec<(String, f64)> {
-        let Some(clamped) = self.clamped.take() else { return Vec::new() };
-        let clamped = f64::from(clamped.into_scalar::<f32>());
+        let own = self.clamped.take().map(|clamped| f64::from(clamped.into_scalar::<f32>()));
+        let Some(clamped) = self.of_all.take().or(own) else { return Vec::new() };
         let fraction = clamped / std::mem::take(&mut self.tokens).max(1) as f64;
         if clamped > 0.0 && !self.warned {
             self.warned = true;
@@ -181,5 +195,26 @@ mod tests {
             assert!(build(CDIV, keys).is_err(), "{keys}");
         }
         assert!(build(CDIV, "alpha = 10").is_ok());
+    }
+
+    /// Two processes that saw two and three tokens log what one logs that saw five.
+    #[test]
+    fn sums_of_two_processes_are_those_of_one() {
+        let [mut whole, mut first, mut second] =
+            [(); 3].map(|()| build(CDIV, "alpha = 2.0\nmax_weight = 5").expect("valid keys"));
+        weights(&mut *whole, &[0.5, 3.0, 1.0, 2.0, 0.1]);
+        weights(&mut *first, &[0.5, 3.0]);
+        weights(&mut *second, &[1.0, 2.0, 0.1]);
+        let sums: Vec<f64> = first.sums().iter().zip(second.sums()).map(|(a, b)| a + b).collect();
+        first.set_sums(&sums);
+        let expected = whole.diagnostics();
+        assert_eq!(expected, [("clamped".to_string(), 0.4)]);
+        assert_eq!(first.diagnostics(), expected);
+        // One that saw nothing knows of them, too.
+        let mut idle = build(CDIV, "alpha = 2.0\nmax_weight = 5").expect("valid keys");
+        assert_eq!(idle.sums(), [0.0, 0.0]);
+        idle.set_sums(&sums);
+        assert_eq!(idle.diagnostics(), expected);
+        assert_eq!(idle.diagnostics(), []);
     }
 }

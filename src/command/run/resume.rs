@@ -160,8 +160,8 @@ impl Resumed {
         refuse_changes(changed, &self.checkpoint.folder)
     }
 
-    /// Where the run goes on, as a line of its plan.
-    pub fn line(&self, plan: &Plan) -> String {
+    /// Where the run goes on, as a line of its plan, with so many `processes`.
+    pub fn line(&self, plan: &Plan, processes: usize) -> String {
         let done = self.checkpoint.step;
         let pass = done / plan.steps_per_epoch.max(1) + 1;
         let best = match self.state.best {
@@ -170,7 +170,12 @@ impl Resumed {
         };
         let left = plan.steps.saturating_sub(done) as f64 / plan.steps.max(1) as f64;
         let time = duration(left * plan.estimate.seconds);
-        format!("{:<12} after step {done} of {}, in pass {pass}, about {time} to go{best}\n", "goes on", plan.steps)
+        let shared = match self.state.processes {
+            before if before == processes => String::new(),
+            before => format!("; the processes are {processes} and were {before}"),
+        };
+        let steps = plan.steps;
+        format!("{:<12} after step {done} of {steps}, in pass {pass}, about {time} to go{best}{shared}\n", "goes on")
     }
 
     /// What moves of the learning rate because the run has another length now.

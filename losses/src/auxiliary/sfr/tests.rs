@@ -448,6 +448,36 @@ fn held_out_rows_are_evaluated_with_the_same_noise_every_time() {
     assert!((sum - first[0].1).abs() < 1e-4, "{sum} {first:?}");
 }
 
+/// Two processes with a row each, and one without any, end a step with the numbers and the gate of one that has both.
+#[test]
+fn sums_of_two_processes_are_those_of_one() {
+    let lengths = [6, 5];
+    let (rows, states) = (rows(&lengths), hidden(2, 8));
+    let keys = "control = true\ngradient_gate = true";
+    let [mut whole, mut first, mut second, mut idle] = [(); 4].map(|()| build(keys, &lengths));
+    for sfr in [&mut whole, &mut first, &mut second, &mut idle] {
+        disturb(sfr.as_mut());
+    }
+    let of_row = |row: usize| states.clone().narrow(0, row, 1);
+    for row in [0, 1] {
+        pass(whole.as_mut(), &rows[row..=row], &of_row(row), 1);
+    }
+    pass(first.as_mut(), &rows[..1], &of_row(0), 1);
+    pass(second.as_mut(), &rows[1..], &of_row(1), 1);
+    assert_eq!(idle.sums(), [0.0; 4]);
+    let sums: Vec<f64> = first.sums().iter().zip(second.sums()).map(|(a, b)| a + b).collect();
+    whole.after_step(1);
+    let expected = whole.diagnostics();
+    assert_eq!(expected.len(), 4, "{expected:?}");
+    for sfr in [&mut first, &mut second, &mut idle] {
+        sfr.set_sums(&sums);
+        sfr.after_step(1);
+        let found = sfr.diagnostics();
+        assert!(found.iter().zip(&expected).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-6), "{found:?}");
+        assert_eq!(found.len(), expected.len());
+    }
+}
+
 #[test]
 fn rows_without_a_future_give_a_tracked_zero() {
     let mut sfr = build("control = true", &[1, 1]);
