@@ -91,7 +91,8 @@ fn changed_words(
             false => told(words, "content"),
         });
     }
-    let is_lost = |name: &str| lost.iter().any(|part| name.starts_with(&*part.name));
+    let is_lost =
+        |name: &str| lost.iter().any(|part| name.starts_with(&*part.name) || part.is_of_content() && name == "content");
     let others = beside_content(message).into_iter().filter(|(name, _)| !is_lost(name));
     others.into_iter().find_map(|(name, words)| altered(words, text).map(|words| told(words, &name)))
 }
@@ -243,7 +244,7 @@ pub(super) fn forgotten(
             }
         }
         // What others say besides is looked for by itself.
-        let Some((turn, text)) = later.last().filter(|_| is_turn(index)) else { continue };
+        let Some((turn, text)) = opened.last().filter(|_| is_turn(index)) else { continue };
         let called = parts_of_calls(message).find(|part| !part.name.contains('.') && is_gone(part, *turn, text));
         if let Some(part) = called {
             return Some((Oddity::Forgotten, place(&part, *turn)));

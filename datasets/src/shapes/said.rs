@@ -73,6 +73,9 @@ pub(super) fn beside_content(message: &Message) -> Vec<(String, &str)> {
     for key in THOUGHTS {
         found.extend(message.fields.get(key).and_then(Value::as_str).map(|thought| (key.to_owned(), thought.trim())));
     }
+    if let Some((before, _)) = message.text().rsplit_once("</think>") {
+        found.push(("content".to_owned(), before.split_once("<think>").map_or(before, |(_, thought)| thought).trim()));
+    }
     let calls = message.fields.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
     for (at, call) in calls.enumerate() {
         let function = call.get("function").unwrap_or(call);
