@@ -51,7 +51,11 @@ fn sources(folder: &str) -> Vec<PathBuf> {
 fn text(path: &Path) -> String {
     let text = fs_err::read_to_string(path).expect("a file of this project");
     let is_test = path.file_name().is_some_and(|name| name == "tests.rs");
-    if is_test { String::new() } else { text.split("#[cfg(test)]\nmod ").next().unwrap_or_default().to_owned() }
+    // Tests in a file of their own are named among the other modules, before all else.
+    let modules = text.match_indices("#[cfg(test)]\nmod ").map(|(at, _)| at);
+    let mut within = modules.filter(|at| text[*at..].lines().nth(1).is_some_and(|line| line.ends_with('{')));
+    let end = within.next().unwrap_or(text.len());
+    if is_test { String::new() } else { text[..end].to_owned() }
 }
 
 fn shown(path: &Path) -> String {

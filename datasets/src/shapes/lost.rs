@@ -317,9 +317,12 @@ impl<'w> Wanted<'w> {
     /// True where the text has the words as often as the first `count` messages say them, so that none of them is missed.
     fn is_in(&self, text: &str, count: usize) -> bool {
         let said = self.said.iter().filter(|index| **index < count).count().max(1);
-        self.finder.find_iter(text.as_bytes()).take(said).count() == said
+        self.finder.needle().len() >= TELLING && self.finder.find_iter(text.as_bytes()).take(said).count() == said
     }
 }
+
+/// Bytes of words that stand in a text by being said, and not by being letters of something else: `A`, `user`.
+const TELLING: usize = 8;
 
 /// True where the text is the same with more of the part.
 fn is_lost(

@@ -671,3 +671,11 @@ fn calls_and_words_that_are_others_in_the_history_are_told() {
         "{told:?}"
     );
 }
+
+#[test]
+fn a_short_message_whose_letters_stand_elsewhere_is_told() {
+    let row = json!({"messages": [{"role": "system", "content": "user"}, user("A or B?"), answer("A")]});
+    let template = writes("m.content").replace("in messages", "in messages if m.role != 'system'");
+    assert_eq!(notices(&row, &template), [(Oddity::Unread, "`messages[0].content` of `system`".to_owned())]);
+    assert_eq!(notices(&row, &writes("m.content")), []);
+}
