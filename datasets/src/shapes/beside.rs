@@ -56,23 +56,23 @@ fn unread_of(
         is_same(Some(changed)).then(|| told(format!("{name}[{at}]")))
     };
     let mut found: Vec<_> = values.iter().enumerate().filter(|_| values.len() > 1).filter_map(of_one).collect();
+    if !found.is_empty() {
+        return found;
+    }
     let mut said = Vec::new();
     leaves(list, "", &mut said);
     said.retain(|(path, value)| says(path, value));
-    let mut lost = BTreeSet::new();
-    if found.is_empty() {
-        let paths: BTreeSet<&str> = said.iter().map(|(path, _)| path.as_str()).collect();
-        let is_lost = |path: &&str| is_unread(otherwise(list, &|other, value| other == *path && says(other, value)));
-        lost.extend(paths.into_iter().filter(is_lost));
-        found.extend(lost.iter().map(|path| told(format!("{name}[].{path}"))));
-        // A text of several lines may be written line by line, and one word is often a name for something else.
-        let texts = said.iter().filter(|(path, _)| !lost.contains(path.as_str()));
-        let texts = texts.filter_map(|(path, value)| Some((path, value.as_str()?)));
-        let sentences = texts.filter(|(_, said)| said.contains(' ') && !said.contains('\n'));
-        let mut other = sentences.filter_map(|(path, said)| Some((path, altered(said, text)?)));
-        let other = other.next().map(|(path, words)| (Oddity::Rewritten, format!("{words} of `{name}[].{path}`")));
-        found.extend(other);
-    }
+    let paths: BTreeSet<&str> = said.iter().map(|(path, _)| path.as_str()).collect();
+    let is_lost = |path: &&str| is_unread(otherwise(list, &|other, value| other == *path && says(other, value)));
+    let lost: BTreeSet<&str> = paths.into_iter().filter(is_lost).collect();
+    found.extend(lost.iter().map(|path| told(format!("{name}[].{path}"))));
+    // A text of several lines may be written line by line, and one word is often a name for something else.
+    let texts = said.iter().filter(|(path, _)| !lost.contains(path.as_str()));
+    let texts = texts.filter_map(|(path, value)| Some((path, value.as_str()?)));
+    let sentences = texts.filter(|(_, said)| said.contains(' ') && !said.contains('\n'));
+    let mut other = sentences.filter_map(|(path, said)| Some((path, altered(said, text)?)));
+    let other = other.next().map(|(path, words)| (Oddity::Rewritten, format!("{words} of `{name}[].{path}`")));
+    found.extend(other);
     found
 }
 

@@ -40,13 +40,11 @@ impl Part {
 /// All that a message says.
 pub(super) fn parts(message: &Message) -> Vec<Part> {
     let mut parts: Vec<Part> = words_of(message).into_iter().chain(beginning_of(message)).collect();
-    if let Some((before, after)) = message.text().rsplit_once("</think>") {
-        let thought = before.split_once("<think>").map_or(before, |(_, thought)| thought);
-        let opening = &before[..before.len() - thought.len()];
-        if !thought.trim().is_empty() {
-            let content = Some(format!("{opening}{thought}{OTHERWISE}</think>{after}"));
-            parts.push(Part { name: "<think>".into(), words: None, otherwise: Message { content, ..message.clone() } });
-        }
+    if let Some((opening, thought, after)) =
+        thought_in(message.text()).filter(|(_, thought, _)| !thought.trim().is_empty())
+    {
+        let content = Some(format!("{opening}{thought}{OTHERWISE}</think>{after}"));
+        parts.push(Part { name: "<think>".into(), words: None, otherwise: Message { content, ..message.clone() } });
     }
     for key in THOUGHTS {
         match message.fields.get(key) {
@@ -58,6 +56,13 @@ pub(super) fn parts(message: &Message) -> Vec<Part> {
     }
     parts.extend(parts_of_calls(message));
     parts
+}
+
+/// A thought within a content, between what opens it and what follows it.
+fn thought_in(content: &str) -> Option<(&str, &str, &str)> {
+    let (before, after) = content.rsplit_once("</think>")?;
+    let thought = before.split_once("<think>").map_or(before, |(_, thought)| thought);
+    Some((&before[..before.len() - thought.len()], thought, after))
 }
 
 /// All that the calls of a message say.
@@ -73,9 +78,7 @@ pub(super) fn beside_content(message: &Message) -> Vec<(String, &str)> {
     for key in THOUGHTS {
         found.extend(message.fields.get(key).and_then(Value::as_str).map(|thought| (key.to_owned(), thought.trim())));
     }
-    if let Some((before, _)) = message.text().rsplit_once("</think>") {
-        found.push(("content".to_owned(), before.split_once("<think>").map_or(before, |(_, thought)| thought).trim()));
-    }
+    found.extend(thought_in(message.text()).map(|(_, thought, _)| ("content".to_owned(), thought.trim())));
     let calls = message.fields.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
     for (at, call) in calls.enumerate() {
         let function = call.get("function").unwrap_or(call);
