@@ -31,7 +31,13 @@ impl Mentions {
             }
         }
         let words: Vec<&str> = source.split_whitespace().collect();
-        found.tells_arguments_apart = words.windows(2).any(|pair| pair[0].ends_with("arguments") && pair[1] == "is");
+        // Whether there are any says nothing of their type.
+        let types = ["string", "mapping", "not"];
+        let asks = |words: &[&str]| {
+            let is_of_type = types.iter().any(|name| words[2].starts_with(name)) && !words[3].starts_with("none");
+            words[0].ends_with("arguments") && words[1] == "is" && is_of_type
+        };
+        found.tells_arguments_apart = words.windows(4).any(asks);
         let compact: String = words.concat().replace(['\'', '"', ']'], "");
         found.goes_over_arguments = ["arguments.items(", "arguments|items"].iter().any(|way| compact.contains(way));
         found

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use faults::json::whole;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::lost::altered;
-use super::said::OTHERWISE;
+use super::values::{edges, leaves, names, otherwise, renamed};
 use crate::conversation::Conversation;
 use crate::notices::Oddity;
 
@@ -62,9 +61,13 @@ fn unread_of(
     let mut said = Vec::new();
     leaves(list, "", &mut said);
     said.retain(|(path, value)| says(path, value));
-    let paths: BTreeSet<&str> = said.iter().map(|(path, _)| path.as_str()).collect();
-    let is_lost = |path: &&str| is_unread(otherwise(list, &|other, value| other == *path && says(other, value)));
-    let lost: BTreeSet<&str> = paths.into_iter().filter(is_lost).collect();
+    let mut lost: BTreeSet<String> = said.iter().map(|(path, _)| path.clone()).collect();
+    lost.retain(|path| is_unread(otherwise(list, &|other, value| other == path && says(other, value))));
+    let is_partial =
+        |(path, _, changed): &(String, String, Value)| says(path, changed) && is_same(Some(changed.clone()));
+    lost.extend(edges(list).into_iter().filter(is_partial).map(|(path, ..)| path));
+    let names = names(list).into_iter().filter(|path| is_same(Some(renamed(list, path))));
+    lost.extend(names.map(|path| path + ".*"));
     found.extend(lost.iter().map(|path| told(format!("{name}[].{path}"))));
     // A text of several lines may be written line by line, and one word is often a name for something else.
     let texts = said.iter().filter(|(path, _)| !lost.contains(path.as_str()));
@@ -76,48 +79,9 @@ fn unread_of(
     found
 }
 
-/// The texts, numbers and flags of a value, each with its path, in which a place in a list is nothing and a property's name `*`.
-pub(super) fn leaves<'v>(value: &'v Value, path: &str, found: &mut Vec<(String, &'v Value)>) {
-    match value {
-        Value::String(_) | Value::Number(_) | Value::Bool(_) => found.push((path.to_owned(), value)),
-        Value::Array(values) => values.iter().for_each(|value| leaves(value, path, found)),
-        Value::Object(fields) => fields.iter().for_each(|(key, value)| leaves(value, &below(path, key), found)),
-        Value::Null => {}
-    }
-}
-
-/// The path of a key within `path`.
-fn below(path: &str, key: &str) -> String {
-    let names = ["properties", "$defs", "definitions"];
-    let is_name = path.rsplit('.').next().is_some_and(|last| names.contains(&last));
-    let key = if is_name { "*" } else { key };
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
 /// True where the text has each value of the list in JSON, whatever blanks it is written with.
 fn has_each(text: &str, list: &Value) -> bool {
     let dense = |text: &str| text.split_whitespace().collect::<String>();
     let text = dense(text);
     list.as_array().is_some_and(|values| values.iter().all(|value| text.contains(&dense(&value.to_string()))))
-}
-
-/// The value with others of its [`leaves`] wherever `changes` holds for their path and them; `None` where nothing changes.
-pub(super) fn otherwise(value: &Value, changes: &dyn Fn(&str, &Value) -> bool) -> Option<Value> {
-    let mut changed = value.clone();
-    change(&mut changed, "", changes);
-    (changed != *value).then_some(changed)
-}
-
-fn change(value: &mut Value, path: &str, changes: &dyn Fn(&str, &Value) -> bool) {
-    let is_changed = !matches!(value, Value::Array(_) | Value::Object(_)) && changes(path, value);
-    match value {
-        Value::String(text) if is_changed => text.push_str(OTHERWISE),
-        Value::Number(number) if is_changed => *value = if number.as_i64() == Some(1) { json!(2) } else { json!(1) },
-        Value::Bool(flag) if is_changed => *value = (!*flag).into(),
-        // A number of more than 64 bits is kept as an object of its digits.
-        Value::Object(_) if whole(value).is_some() => {}
-        Value::Array(values) => values.iter_mut().for_each(|value| change(value, path, changes)),
-        Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| change(value, &below(path, key), changes)),
-        _ => {}
-    }
 }

@@ -60,7 +60,7 @@ pub(super) fn unlearned_of(
         whole.as_ref().zip(otherwise).is_some_and(|(whole, otherwise)| *whole != otherwise)
     };
     let told = |part: Part| {
-        let name = named(index, &part.name);
+        let name = named(index, &part, &text);
         if is_written(&part) {
             return (Oddity::Unmarked, name);
         }
@@ -82,23 +82,24 @@ fn changed_words(
     let message = &conversation.messages[index];
     let told = |words: String, name: &str| (Oddity::Rewritten, format!("{words} of `messages[{index}].{name}`"));
     if !lost.iter().any(Part::is_of_content)
-        && let Some(words) = rewritten(message, text)
+        && let Some(words) = rewritten(message, text, changed)
     {
         // Marks may have a part of what is written.
-        let is_written = written(conversation).is_some_and(|whole| rewritten(message, &whole).is_none());
+        let is_written = written(conversation).is_some_and(|whole| rewritten(message, &whole, changed).is_none());
         return Some(match is_written {
-            true => (Oddity::Unmarked, named(index, "content")),
+            true => (Oddity::Unmarked, format!("`messages[{index}].content`")),
             false => told(words, "content"),
         });
     }
     let is_lost =
         |name: &str| lost.iter().any(|part| name.starts_with(&*part.name) || part.is_of_content() && name == "content");
     let others = beside_content(message).into_iter().filter(|(name, _)| !is_lost(name));
-    others.into_iter().find_map(|(name, words)| altered(words, text).map(|words| told(words, &name)))
+    others.into_iter().find_map(|(name, words)| changed(words, text).map(|words| told(words, &name)))
 }
 
 /// Leaves out what is told with the whole that it is of: the beginning of a content, an argument of a call.
 fn keep_wholes(parts: &mut Vec<Part>) {
+    parts.dedup_by(|part, before| part.name == before.name);
     let names: Vec<_> = parts.iter().map(|part| part.name.clone()).collect();
     parts.retain(|part| match &*part.name {
         BEGINNING => !names.iter().any(|name| name == "content"),
@@ -106,28 +107,34 @@ fn keep_wholes(parts: &mut Vec<Part>) {
     });
 }
 
-/// The first words of a message's content that stand in the text otherwise than there, or not at all.
-fn rewritten(message: &Message, text: &str) -> Option<String> {
+/// The first words of a message's content that stand in the text otherwise than there, or not at all, as `changed` or [`altered`]
+/// finds them.
+fn rewritten(message: &Message, text: &str, find: fn(&str, &str) -> Option<String>) -> Option<String> {
     let words = words_of(message).and_then(|part| part.words).filter(|words| !text.contains(words.as_str()));
     let is_in_parts = message.parts.len() > 1 && message.parts.concat() == message.text();
     let pieces = match &words {
         Some(_) if is_in_parts => message.parts.iter().map(|part| part.trim()).collect(),
         words => words.as_deref().into_iter().collect::<Vec<_>>(),
     };
-    pieces.into_iter().find_map(|words| altered(words, text))
+    pieces.into_iter().find_map(|words| find(words, text))
 }
 
-/// The first of these words that stand in the text otherwise, or not at all. Blanks at the end of a line may be others, and so may
-/// be the letters that JSON and HTML escape.
+/// The first of these words that stand in the text otherwise, or not at all. Inference writes a question with the same escapes, and
+/// so the letters may be others that HTML escapes; what is more, see [`changed`].
 pub(super) fn altered(words: &str, text: &str) -> Option<String> {
-    let lines = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+    changed(words, text).filter(|_| !lines(text).contains(&escaped(&lines(words))))
+}
+
+/// The first of these words that the model does not learn to write, as they stand in the text otherwise, or not at all. Blanks at the
+/// end of a line may be others, and so may be the letters that JSON escapes, as in the arguments of a call.
+fn changed(words: &str, text: &str) -> Option<String> {
     let json = serde_json::Value::from(words).to_string();
-    if text.contains(&json[1..json.len() - 1]) || text.contains(&escaped(words)) {
+    if text.contains(&json[1..json.len() - 1]) {
         return None;
     }
     let (text, words) = (lines(text), lines(words));
     let has = |words: &str| text.contains(words);
-    if has(&words) || has(&escaped(&words)) {
+    if has(&words) {
         return None;
     }
     let ends: Vec<usize> = word_ends(&words).collect();
@@ -135,6 +142,11 @@ pub(super) fn altered(words: &str, text: &str) -> Option<String> {
     let from = if kept == 0 { 0 } else { ends[kept - 1] };
     let first: Vec<&str> = words[from..].split_whitespace().take(SHOWN).collect();
     Some(format!("`{}`", first.join(" ")))
+}
+
+/// A text without blanks at the ends of its lines.
+fn lines(text: &str) -> String {
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 /// How many words are shown of a longer text.
@@ -199,17 +211,46 @@ pub(super) fn unseen(
                 && whole.as_deref().is_some_and(|text| is_lost(conversation, index, part, text, seen))
         });
         keep_wholes(&mut said);
-        let first =
-            || texts.iter().map(|text| rewritten(message, text)).collect::<Option<Vec<_>>>()?.into_iter().next();
-        if let Some(words) = if said.iter().any(Part::is_of_content) { None } else { first() } {
-            found.push((Oddity::Rewritten, format!("{words} of `messages[{index}].content` of `{}`", message.role)));
-        }
+        let words = match said.iter().any(Part::is_of_content) {
+            true => None,
+            false => in_every(texts, |text| rewritten(message, text, altered))
+                .or_else(|| repeated_less(before, index, texts.last()?)),
+        };
+        let calls = || beside_content(message).into_iter().filter(|(name, _)| name.starts_with("tool_calls"));
+        let changed = words.map(|words| (words, "content".to_owned())).or_else(|| {
+            let mut calls = calls().filter(|(name, _)| !said.iter().any(|part| name.starts_with(&*part.name)));
+            calls.find_map(|(name, words)| Some((in_every(texts, |text| altered(words, text))?, name)))
+        });
+        found.extend(changed.map(|(words, name)| {
+            (Oddity::Rewritten, format!("{words} of `messages[{index}].{name}` of `{}`", message.role))
+        }));
         for part in said {
             let field = if *part.name == *BEGINNING { "content" } else { &part.name };
             found.push((Oddity::Unread, format!("`messages[{index}].{field}` of `{}`", message.role)));
         }
     }
     found
+}
+
+/// What is found in each of the texts, as it is in the first.
+fn in_every(texts: &[&str], find: impl Fn(&str) -> Option<String>) -> Option<String> {
+    texts.iter().map(|text| find(text)).collect::<Option<Vec<_>>>()?.into_iter().next()
+}
+
+/// The words of message `index` where it is the first of several that say the same, and `text` has them less often than that: then
+/// another one is left out, or written otherwise.
+fn repeated_less(messages: &[Message], index: usize, text: &str) -> Option<String> {
+    let words = messages[index].text().trim();
+    let same = |message: &&Message| message.text().trim() == words;
+    if words.is_empty() || messages[..index].iter().any(|message| same(&message)) {
+        return None;
+    }
+    let said = messages.iter().filter(same).count();
+    let written = text.matches(words).count();
+    (written > 0 && written < said).then(|| {
+        let first: Vec<&str> = words.split_whitespace().take(SHOWN).collect();
+        format!("`{}`, said {said} times and written {written},", first.join(" "))
+    })
 }
 
 /// The first of what is said that the opened text of a turn does not have, or has otherwise, where that of another turn has it or
@@ -289,12 +330,22 @@ pub(super) fn closing(tag: &str) -> String {
     }
 }
 
-fn named(index: usize, part: &str) -> String {
-    match part {
+/// What a lost part is called; `text` is what is learned, which may have all but the end of it.
+fn named(index: usize, part: &Part, text: &str) -> String {
+    match &*part.name {
         BEGINNING => format!("the beginning of `messages[{index}].content`"),
+        "content" if part.words.as_deref().is_some_and(|words| has_beginning(words, text)) => {
+            format!("the end of `messages[{index}].content`")
+        }
         tag if tag.starts_with(['<', '[']) => format!("`{tag}` of `messages[{index}].content`"),
         field => format!("`messages[{index}].{field}`"),
     }
+}
+
+/// True where the text has the first words, which say enough to be known by.
+fn has_beginning(words: &str, text: &str) -> bool {
+    let beginning = word_ends(words).map(|end| &words[..end]).find(|beginning| beginning.len() >= TELLING);
+    beginning.is_some_and(|beginning| beginning.len() < words.len() && text.contains(beginning))
 }
 
 /// Words to look for in texts, and the messages that say them: once each in their content, and once in what stands beside it.

@@ -19,6 +19,7 @@ pub(crate) mod targets;
 mod text;
 mod turn;
 mod turns;
+mod values;
 
 use faults::Fault;
 use serde_json::Value;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::beside::{leaves, otherwise};
 use super::message::THOUGHTS;
+use super::values::{edges, leaves, otherwise, renamed};
 use crate::conversation::Message;
 
 /// What the beginning of a content is called.
@@ -141,6 +141,16 @@ fn parts_of_call(message: &Message, at: usize) -> Vec<Part> {
                 let part = with_field(message, name, "tool_calls", changed(is_inner, key, other));
                 parts.push(Part { words: value.get(path).map(|said| pair(path, said)), ..part });
             }
+        }
+        for (path, list, other) in edges(value) {
+            let part =
+                with_field(message, format!("{name}.{path}").into(), "tool_calls", changed(is_inner, key, other));
+            parts.push(Part { words: Some(list), ..part });
+        }
+        if let Some((argument, said)) = value.as_object().and_then(|arguments| arguments.iter().next()) {
+            let renamed = changed(is_inner, key, renamed(value, ""));
+            let part = with_field(message, format!("{name}.*").into(), "tool_calls", renamed);
+            parts.push(Part { words: Some(pair(argument, said)), ..part });
         }
     }
     parts

@@ -529,9 +529,9 @@ fn words_that_a_template_leaves_out_of_the_middle_or_changes_are_told() {
         let told = notices(&row, &writes(changed));
         assert!(told.iter().any(|(oddity, _)| *oddity == Oddity::Rewritten), "{changed}: {told:?}");
     }
-    // Blanks, and how JSON and HTML write a text, are no other words.
+    // Blanks, and how JSON writes a text, are no other words.
     let quoted = json!({"messages": [user("say \"a\" & <b>\n\n\"c\""), answer("\"a\" &\n<b> 'c'")]});
-    for alike in ["m.content", "m.content | trim", "m.content | tojson", "(m.content | e)"] {
+    for alike in ["m.content", "m.content | trim", "m.content | tojson"] {
         assert_eq!(notices(&quoted, &writes(alike)), [], "{alike}");
     }
     // Of a content in parts the template may write one.
@@ -589,10 +589,7 @@ fn one_argument_of_several_and_fields_of_tools_are_told() {
     let unread = |what: &str| (Oddity::Unread, format!("`{what}`"));
     assert_eq!(notices(&row, &template(names, whole_call)), [unread("tools[].function.description")]);
     let described = "t.function.name + t.function.description";
-    assert_eq!(
-        notices(&row, &template(described, whole_call)),
-        [unread("tools[].function.parameters.properties.*.enum")]
-    );
+    assert_eq!(notices(&row, &template(described, whole_call)), [unread("tools[].function.parameters.properties.*")]);
     assert_eq!(notices(&row, &template("'tools!'", whole_call)), [unread("tools")]);
     assert_eq!(notices(&row, &template("t | tojson(indent=4)", whole_call)), []);
 }
@@ -678,4 +675,104 @@ fn a_short_message_whose_letters_stand_elsewhere_is_told() {
     let template = writes("m.content").replace("in messages", "in messages if m.role != 'system'");
     assert_eq!(notices(&row, &template), [(Oddity::Unread, "`messages[0].content` of `system`".to_owned())]);
     assert_eq!(notices(&row, &writes("m.content")), []);
+}
+
+#[test]
+fn a_message_that_repeats_another_is_looked_for_by_itself() {
+    let row =
+        json!({"messages": [user("Yes?"), answer("Yes."), user("Yes?"), answer("No."), user("So?"), answer("So.")]});
+    assert_eq!(notices(&row, &writes("m.content")), []);
+    let told = |what: &str| (Oddity::Rewritten, what.to_owned());
+    let once = "`Yes?`, said 2 times and written 1, of `messages[0].content` of `user`";
+    let deduplicated = "{%- set ns = namespace(said=[]) %}{%- for m in messages %}\
+        {{ '<' + m.role + '>' + ('' if m.content in ns.said else m.content) + '<|im_end|>' }}{% set ns.said = ns.said + [m.content] %}{% endfor -%}\
+        {%- if add_generation_prompt %}{{ '<assistant>' }}{% endif -%}";
+    assert_eq!(notices(&row, deduplicated), [told(once)]);
+    let one_changed = writes("(m.content | upper if loop.index0 == 2 else m.content)");
+    assert_eq!(notices(&row, &one_changed), [told(once)]);
+}
+
+#[test]
+fn an_answer_that_is_learned_with_escapes_is_told() {
+    let row = json!({"messages": [user("a & b"), answer("<b>x</b> & y")]});
+    let told = notices(&row, &writes("(m.content | e)"));
+    assert_eq!(told, [(Oddity::Rewritten, "`<b>x</b> & y` of `messages[1].content`".to_owned())]);
+    // A question is asked so, too.
+    let question = writes("(m.content if m.role == 'assistant' else m.content | e)");
+    assert_eq!(notices(&row, &question), []);
+}
+
+#[test]
+fn the_end_of_an_answer_that_is_left_out_is_named() {
+    let row = json!({"messages": [user("q"), answer("The fox sleeps. The hare runs.")]});
+    let first = writes("(m.content if m.role == 'user' else m.content.split('. ')[0] + '.')");
+    assert_eq!(notices(&row, &first), [(Oddity::Unlearned, "the end of `messages[1].content`".to_owned())]);
+}
+
+#[test]
+fn one_value_of_a_list_and_the_names_of_arguments_are_looked_for() {
+    let tools = json!([{"type": "function", "function": {"name": "weather", "description": "of a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}}}}}]);
+    let call = json!({"role": "assistant", "content": null, "tool_calls": [{"type": "function",
+        "function": {"name": "weather", "arguments": {"city": ["Paris", "Rome"]}}}]});
+    let row = json!({"tools": tools, "messages": [user("And in Paris?"), call]});
+    let template = |property: &str, call: &str| {
+        format!(
+            "{{%- for t in tools %}}{{{{ t.function.name + t.function.description }}}}\
+             {{%- for name, p in t.function.parameters.properties.items() %}}{{{{ {property} }}}}{{% endfor -%}}{{% endfor -%}}\
+             {{%- for m in messages %}}{{{{ '<' + m.role + '>' + (m.content or '') }}}}\
+             {{%- for c in m.tool_calls or [] %}}{{{{ c.function.name + ':' + {call} }}}}{{% endfor %}}{{{{ '<|im_end|>' }}}}{{% endfor -%}}\
+             {{%- if add_generation_prompt %}}{{{{ '<assistant>' }}}}{{% endif -%}}"
+        )
+    };
+    let (property, arguments) = ("name + (p.enum | join('|'))", "c.function.arguments | tojson");
+    assert_eq!(notices(&row, &template(property, arguments)), []);
+    assert_eq!(notices(&row, &template(property, "'city=' + (c.function.arguments.city | join)")), []);
+    let unread = |path: &str| [(Oddity::Unread, format!("`tools[].function.parameters.properties{path}`"))];
+    assert_eq!(notices(&row, &template("name + p.enum[0]", arguments)), unread(".*.enum"));
+    assert_eq!(notices(&row, &template("name + (p.enum[1:] | join)", arguments)), unread(".*.enum"));
+    assert_eq!(notices(&row, &template("p.enum | join", arguments)), unread(".*"));
+    let unlearned =
+        |path: &str| [(Oddity::Unlearned, format!("`messages[1].tool_calls[0].function.arguments.{path}`"))];
+    assert_eq!(notices(&row, &template(property, "'city=' + c.function.arguments.city[0]")), unlearned("city"));
+    assert_eq!(notices(&row, &template(property, "c.function.arguments.values() | list | tojson")), unlearned("*"));
+}
+
+#[test]
+fn a_call_of_the_history_whose_letters_are_changed_is_told() {
+    let call = json!({"role": "assistant", "content": "", "tool_calls": [{"type": "function",
+        "function": {"name": "Weather", "arguments": {"city": "Paris"}}}]});
+    let row = json!({"messages": [user("Sky?"), call, {"role": "tool", "content": "clear"}, answer("Clear.")]});
+    let template = |call: &str| writes(&format!("m.content + (({call}) if m.tool_calls else '')"));
+    let whole = "m.tool_calls[0].function.name + (m.tool_calls[0].function.arguments | tojson)";
+    let last = |template: &str| {
+        let data = read(&row, &with_chat_template(template), TrainOn::Last);
+        data.report.notices.into_iter().map(|notice| (notice.oddity, notice.what)).collect::<Vec<_>>()
+    };
+    assert_eq!(last(&template(whole)), []);
+    let told = |words: &str, path: &str| {
+        [(Oddity::Rewritten, format!("`{words}` of `messages[1].tool_calls[0]{path}` of `assistant`"))]
+    };
+    assert_eq!(last(&template(&format!("({whole}) | lower"))), told("Weather", ""));
+    let shouted = whole.replace("arguments | tojson", "arguments | tojson | replace('Paris', 'PARIS')");
+    assert_eq!(last(&template(&shouted)), told("Paris", ".function.arguments.city"));
+}
+
+#[test]
+fn arguments_that_are_json_in_a_text_are_read_where_a_template_asks_only_whether_there_are_any() {
+    let call = |arguments: Value| {
+        json!({"messages": [user("Sky?"), {"role": "assistant", "content": "", "tool_calls": [{"type": "function",
+            "function": {"name": "sky", "arguments": arguments}}]}]})
+    };
+    let template = writes(
+        "m.content + (m.tool_calls[0].function.arguments | tojson if m.tool_calls and m.tool_calls[0].function.arguments is defined else '')",
+    );
+    let over = template.replace("arguments | tojson", "arguments | items | list | tojson");
+    for template in [template, over] {
+        let tokenizer = with_chat_template(&template);
+        let object = read(&call(json!({"city": "Paris"})), &tokenizer, TrainOn::Assistant);
+        let text = read(&call(json!("{\"city\": \"Paris\"}")), &tokenizer, TrainOn::Assistant);
+        assert_eq!(texts(&object, &tokenizer), texts(&text, &tokenizer), "{template}");
+        assert!(texts(&text, &tokenizer)[0].contains("\"city\""), "{template}");
+    }
 }
