@@ -357,7 +357,15 @@ fn announce(message: &str) {
 /// Tells what the user has to mend: drawn for a person, a log line each where those are JSON.
 fn tell_faults(faults: &Faults) {
     if !logging::writes_json() {
-        return tell(&faults.render(logging::colour()));
+        // Beside `  = hint: ` and as much as the number of a line takes.
+        let columns = terminal::columns().map(|columns| columns.saturating_sub(12));
+        let fitting = |text: &str| terminal::wrapped(text, columns, 0);
+        let fits = |fault: Fault| Fault {
+            message: fitting(&fault.message),
+            hint: fault.hint.as_deref().map(fitting),
+            place: fault.place,
+        };
+        return tell(&faults.clone().map(fits).render(logging::colour()));
     }
     for Fault { message, place, hint } in faults.list() {
         let place = place.as_ref().map(ToString::to_string);

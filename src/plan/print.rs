@@ -224,10 +224,10 @@ impl Plan {
         let (train, all) = (&self.recipe.train, self.steps);
         let (unit, part) = if has_targets { ("prompt", "target") } else { ("row", "row") };
         format!(
-            "{all} of {} ({} a pass, {:.2} passes), {} at once",
-            counted(train.batch_size as u64, unit),
+            "{all} ({} a pass, {:.2} passes), {} a step, {} at once",
             self.steps_per_epoch,
             all as f64 / self.steps_per_epoch as f64,
+            counted(train.batch_size as u64, unit),
             counted(train.micro_batch_size as u64, part)
         )
     }

@@ -52,6 +52,11 @@ const KEYS: &[Entry] = &[
         "`\"none\"`, which trains every weight",
         &["full_finetune", "full_finetuning", "full_training"],
     ),
+    with(
+        "adapter",
+        "`[adapter]` with `rank = 16`",
+        &["lora", "peft", "lora_config", "peft_config", "lora_parameters", "lora_settings"],
+    ),
     same("adapter.rank", &["lora_r", "r", "lora_rank", "peft_lora_r", "network_dim"]),
     with(
         "adapter.alpha",
@@ -237,7 +242,7 @@ const KEYS: &[Entry] = &[
     ),
     with(
         "schedule.kind",
-        "`\"constant\"`, `\"linear\"` or `\"cosine\"`; `constant_with_warmup` is `\"constant\"` with `schedule.warmup`",
+        "`\"constant\"`, `\"linear\"`, `\"cosine\"` or `\"wsd\"`; `constant_with_warmup` is `\"constant\"` with `schedule.warmup`",
         &["lr_scheduler_type", "lr_scheduler", "scheduler", "lr_schedule", "scheduler_type", "lr_decay_style"],
     ),
     with(

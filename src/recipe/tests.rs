@@ -380,6 +380,7 @@ fn an_auxiliary_loss_is_reached_by_its_number() {
 fn keys_of_other_trainers_are_named_with_ours() {
     for (set, here) in [
         ("lora_r=8", "`adapter.rank`"),
+        ("lora.r=8", "`adapter`: `[adapter]` with `rank = 16`"),
         ("adapter.lora_alpha=16", "`adapter.alpha`: the same number"),
         ("adapter.r=16", "`adapter.rank`"),
         ("adapter.scale=20", "`scale` times `adapter.rank`"),

@@ -151,7 +151,7 @@ fn a_run_goes_on_with_rows_and_base_from_another_place() {
     rename(&place, "rows.jsonl", "staged.jsonl");
     place.refuses(
         &format!("{RUN}=4 --set data.train=[\"staged.jsonl\"] --resume"),
-        &["`model` is neither a folder", "hint: ", "--set model.path=DIR", "content is compared"],
+        &["`model` is neither a folder", "hint: ", "--base DIR", "content is compared"],
     );
     let moved =
         "run recipe.toml --set model.path=moved --set data.train=[\"staged.jsonl\"] --set train.steps=4 --resume";

@@ -90,7 +90,7 @@ impl Resumed {
             let folder = then.filter(|folder| Path::new(folder).is_dir()).unwrap_or("DIR");
             ModelFiles::locate(path, revision.as_deref()).map_err(|fault| {
                 let now = "where the same base lies now is said with";
-                let hint = format!("{now} `--set model.path={folder}`: its content is compared");
+                let hint = format!("{now} `--base {folder}`: its content is compared");
                 let hint = match &fault.hint {
                     Some(of_hub) if path.contains('/') && !local(path) => format!("{of_hub}; {hint}"),
                     _ => hint,
