@@ -6,7 +6,7 @@ use faults::Fault;
 use losses::Parameter;
 
 use super::Context;
-use super::config::Config;
+use super::config::{Config, LayerRotary};
 use super::linear::{Linear, project_apart, project_onto, project_together};
 use super::norm::Norm;
 use super::ops::Matrix;
@@ -23,8 +23,9 @@ pub struct Attention {
     /// Those of queries and of keys, over as many values as each is wide.
     norms: Option<[Norm; 2]>,
     heads: AttentionHeads,
-    /// Its rotary frequencies are those of the layers with a sliding window.
-    local: bool,
+    rotary: LayerRotary,
+    /// The pairs that are turned are neighbours.
+    turns_neighbours: bool,
     clip: Option<f64>,
 }
 
@@ -83,7 +84,8 @@ impl Attention {
                 None => None,
             },
             heads: AttentionHeads { window, ..config.attention_heads() },
-            local: config.local_rope.is_some() && window.is_some(),
+            rotary: config.rotary_of(layer),
+            turns_neighbours: config.turns_neighbours,
             clip: config.clip_qkv,
         })
     }
@@ -113,17 +115,16 @@ impl Attention {
     /// The fused path: `[batch * positions, hidden_size]` to `[batch * positions, heads * head_dim]`.
     fn attend_together(&self, x: Tensor<2>, batch: usize, context: &Context) -> Tensor<2> {
         let qkv = self.cut_off(project_together(&self.qkv, x, context));
-        let qkv = match &self.norms {
-            None => qkv,
-            Some(norms) => {
+        let rotary = context.rotary(self.rotary);
+        let qkv = match self.norms.is_some() || self.turns_neighbours {
+            false => qkv,
+            true => {
                 let [queries, keys, values] = self.widths();
-                let (first, last) = (qkv.clone().narrow(1, 0, queries), queries + keys);
-                let second = qkv.clone().narrow(1, queries, keys);
-                let (first, second) = (normalise(&norms[0], first), normalise(&norms[1], second));
-                Tensor::cat(vec![first, second, qkv.narrow(1, last, values)], 1)
+                let (first, second) = (qkv.clone().narrow(1, 0, queries), qkv.clone().narrow(1, queries, keys));
+                let [first, second] = self.prepare([first, second], rotary);
+                Tensor::cat(vec![first, second, qkv.narrow(1, queries + keys, values)], 1)
             }
         };
-        let rotary = context.rotary(self.local);
         let (cosine, sine) = rotary.tables();
         let tree = context.visibility.as_ref().and_then(Visibility::as_tree);
         attention(qkv, cosine, sine, batch, self.shape(rotary), tree)
@@ -139,6 +140,19 @@ impl Attention {
         [heads * head_dim, key_heads * head_dim, key_heads * head_dim]
     }
 
+    /// Queries and keys, `[batch * positions, heads * head_dim]` each, as they are turned: normalised where there are norms, and
+    /// with each pair that is turned in the two halves. Both in the same order, their products do not know of it.
+    fn prepare(&self, [queries, keys]: [Tensor<2>; 2], rotary: &Rotary) -> [Tensor<2>; 2] {
+        let [queries, keys] = match &self.norms {
+            Some(norms) => [normalise(&norms[0], queries), normalise(&norms[1], keys)],
+            None => [queries, keys],
+        };
+        match self.turns_neighbours {
+            true => [queries, keys].map(|x| halves_of_neighbours(x, self.heads.head_dim, rotary.width())),
+            false => [queries, keys],
+        }
+    }
+
     fn cut_off(&self, x: Tensor<2>) -> Tensor<2> {
         match self.clip {
             Some(clip) => x.clamp(-clip, clip),
@@ -152,13 +166,10 @@ impl Attention {
         let AttentionHeads { heads, key_heads, head_dim, .. } = self.heads;
         let parts = project_apart(&self.qkv, self.widths(), flat, context);
         let [queries, keys, values] = parts.map(|part| self.cut_off(part));
-        let (queries, keys) = match &self.norms {
-            Some(norms) => (normalise(&norms[0], queries), normalise(&norms[1], keys)),
-            None => (queries, keys),
-        };
+        let rotary = context.rotary(self.rotary);
+        let [queries, keys] = self.prepare([queries, keys], rotary);
         let split =
             |projected: Tensor<2>, heads: usize| projected.reshape([batch, positions, heads, head_dim]).swap_dims(1, 2);
-        let rotary = context.rotary(self.local);
         let queries = rotary.apply(split(queries, heads));
         let keys = rotary.apply(split(keys, key_heads));
         let values = split(values, key_heads);
@@ -184,6 +195,18 @@ impl Attention {
             norm.visit(visit);
         }
     }
+}
+
+/// Puts the first and the second of each pair of neighbours among the first `width` values of every head into that part's two
+/// halves.
+fn halves_of_neighbours(x: Tensor<2>, head_dim: usize, width: usize) -> Tensor<2> {
+    let [rows, all] = x.dims();
+    let heads = all / head_dim;
+    let x = x.reshape([rows, heads, head_dim]);
+    let turned = x.clone().narrow(2, 0, width).reshape([rows, heads, width / 2, 2]);
+    let turned = turned.swap_dims(2, 3).reshape([rows, heads, width]);
+    let x = if width < head_dim { Tensor::cat(vec![turned, x.narrow(2, width, head_dim - width)], 2) } else { turned };
+    x.reshape([rows, all])
 }
 
 /// Normalises as many values at a time as the norm is wide.

@@ -47,6 +47,11 @@ pub struct Config {
     pub rope: Rope,
     /// That of layers with a sliding window, where they have their own.
     pub local_rope: Option<Rope>,
+    /// The layers whose queries and keys know nothing of their positions, for each layer (NoPE, Kazemnejad et al. 2023, arXiv
+    /// 2305.19466); none where the list is empty.
+    pub without_rope: Vec<bool>,
+    /// The pairs that are turned are neighbours in a head, in place of the values at the same place in its two halves.
+    pub turns_neighbours: bool,
     /// The longest sequence the model was made for.
     pub max_position_embeddings: usize,
     /// The output head is the embedding.
@@ -102,6 +107,17 @@ pub enum NormPlaces {
     After,
     /// On both.
     Both,
+}
+
+/// The rotary encoding of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerRotary {
+    /// That of most layers.
+    Global,
+    /// That of layers with a sliding window, where they have their own.
+    Local,
+    /// None.
+    None,
 }
 
 /// What is normalised of queries and keys.
@@ -196,6 +212,8 @@ impl Config {
             activation: Activation::Silu,
             rope: Rope::plain(head_dim, 10_000.0),
             local_rope: None,
+            without_rope: Vec::new(),
+            turns_neighbours: false,
             max_position_embeddings,
             tie_word_embeddings: fields.flag("tie_word_embeddings", false),
             qkv_bias: false,
@@ -221,10 +239,19 @@ impl Config {
         }
     }
 
+    /// Which of the rotary encodings a layer has.
+    pub(super) fn rotary_of(&self, layer: usize) -> LayerRotary {
+        match self.local_rope.is_some() && self.sliding_windows[layer].is_some() {
+            _ if self.without_rope.get(layer) == Some(&true) => LayerRotary::None,
+            true => LayerRotary::Local,
+            false => LayerRotary::Global,
+        }
+    }
+
     /// What most families' rotary settings fall back on.
     pub(super) fn rope_defaults(&self) -> RopeDefaults {
         let (head_dim, positions) = (self.head_dim, self.max_position_embeddings);
-        RopeDefaults { head_dim, theta: 10_000.0, partial: 1.0, positions, original: None }
+        RopeDefaults { head_dim, theta: self.rope.theta, partial: 1.0, positions, original: None }
     }
 
     /// Whether such a model can be trained as it describes itself; to run it needs nothing of this.

@@ -108,10 +108,13 @@ impl Decoder {
         dropout_seed: Option<u64>,
     ) -> Context {
         let rotary = |rope: &Rope| Rotary::at(rope, positions, rows, longest, &self.device);
-        let Config { rope, local_rope, .. } = &self.config;
+        let Config { rope, local_rope, without_rope, .. } = &self.config;
         Context {
             rotary: rotary(rope),
             local_rotary: local_rope.as_ref().map(rotary),
+            no_rotary: without_rope
+                .contains(&true)
+                .then(|| Rotary::none(rope.width, positions.len() / rows, &self.device)),
             visibility,
             dropout_seed,
             without_adapter: false,

@@ -2,6 +2,7 @@
 //!
 //! A new family is a file here and a line in [`FAMILIES`].
 
+mod ernie4_5;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -11,9 +12,12 @@ mod llama;
 mod mistral;
 mod olmo;
 mod olmo2;
+mod olmo3;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod seed_oss;
+mod smollm3;
 
 use serde_json::Value;
 
@@ -41,8 +45,9 @@ impl PartialEq for Family {
 }
 
 /// All of them.
-pub const FAMILIES: [&Family; 11] = [
+pub const FAMILIES: [&Family; 15] = [
     &llama::FAMILY,
+    &smollm3::FAMILY,
     &mistral::FAMILY,
     &qwen2::FAMILY,
     &qwen3::FAMILY,
@@ -51,6 +56,15 @@ pub const FAMILIES: [&Family; 11] = [
     &gemma3::FAMILY,
     &olmo::FAMILY,
     &olmo2::FAMILY,
+    &olmo3::FAMILY,
     &granite::FAMILY,
     &phi3::FAMILY,
+    &seed_oss::FAMILY,
+    &ernie4_5::FAMILY,
 ];
+
+/// The width of a head, with a `default` where the file does not speak of it; where it says null, the width divided by the heads.
+fn head_dim(fields: &mut Fields, config: &Config, default: usize) -> usize {
+    let usual = config.hidden_size / config.num_attention_heads.max(1);
+    fields.nullable("head_dim", Fields::optional_size, default).unwrap_or(usual)
+}

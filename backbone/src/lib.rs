@@ -34,7 +34,7 @@ pub use adapter::{AdapterSettings, Targets, fitting_modules, remarks};
 pub use attention::LayerCache;
 pub use block::{Block, block_bytes};
 pub use calibration::Inputs;
-pub use config::{Activation, Config, NormKind, NormPlaces, QueryKeyNorm};
+pub use config::{Activation, Config, LayerRotary, NormKind, NormPlaces, QueryKeyNorm};
 pub use decoder::{Decoder, HEAD, is_embedding};
 pub use encoder::{Encoder, EncoderFiles};
 pub use files::{ModelFiles, embedded_tokenizer};
@@ -58,6 +58,8 @@ pub struct Context {
     pub rotary: Rotary,
     /// Those of the layers with a sliding window, where they have their own.
     pub local_rotary: Option<Rotary>,
+    /// Those that turn nothing, where there are layers without a rotary encoding.
+    pub no_rotary: Option<Rotary>,
     /// Which positions a position sees; `None` for all before it.
     pub visibility: Option<Visibility>,
     /// Seed of the micro-batch's dropout; `None` drops nothing.
@@ -76,9 +78,14 @@ impl Context {
         }
     }
 
-    /// The cosines and sines of the local layers or of the others.
-    pub(crate) fn rotary(&self, local: bool) -> &Rotary {
-        self.local_rotary.as_ref().filter(|_| local).unwrap_or(&self.rotary)
+    /// The cosines and sines of a layer.
+    pub(crate) fn rotary(&self, layer: LayerRotary) -> &Rotary {
+        let own = match layer {
+            LayerRotary::Global => None,
+            LayerRotary::Local => self.local_rotary.as_ref(),
+            LayerRotary::None => self.no_rotary.as_ref(),
+        };
+        own.unwrap_or(&self.rotary)
     }
 }
 
@@ -87,7 +94,15 @@ impl Context {
     /// For what does not look at positions.
     fn without_positions(dropout_seed: Option<u64>) -> Self {
         let rotary = Rotary::at(&Rope::plain(2, 10_000.0), &[0], 1, 1, &burn::tensor::Device::flex());
-        Self { rotary, local_rotary: None, visibility: None, dropout_seed, without_adapter: false, inputs: None }
+        Self {
+            rotary,
+            local_rotary: None,
+            no_rotary: None,
+            visibility: None,
+            dropout_seed,
+            without_adapter: false,
+            inputs: None,
+        }
     }
 }
 

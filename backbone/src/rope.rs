@@ -114,6 +114,34 @@ impl Rope {
         rope
     }
 
+    /// The encodings of layers without and with a sliding window: `rope_parameters` with an object for each kind (transformers 5),
+    /// or `rope_scaling` for the former alone (before).
+    pub(super) fn read_of_kinds(fields: &mut Fields, full: RopeDefaults, sliding: RopeDefaults) -> [Self; 2] {
+        let parameters = fields.object("rope_parameters").unwrap_or_default();
+        let of = |kind: &str| parameters.get(kind).and_then(|value| value.as_object().cloned());
+        let flat = parameters.keys().find(|key| !["full_attention", "sliding_attention"].contains(&key.as_str()));
+        if let Some(key) = flat {
+            fields.reject(format!("`rope_parameters.{key}` does not say which kind of layers it is for"));
+        }
+        let scaling = fields.object("rope_scaling");
+        let old = scaling.map(|scaling| Self::read_from(fields, "rope_scaling.", &scaling, full));
+        let of_full = match (old, of("full_attention")) {
+            (Some(old), None) => old,
+            (old, settings) => {
+                let settings = settings.unwrap_or_default();
+                let rope = Self::read_from(fields, "rope_parameters.full_attention.", &settings, full);
+                rope.refuse_another(fields, old);
+                rope
+            }
+        };
+        let settings = of("sliding_attention").unwrap_or_default();
+        let of_sliding = Self::read_from(fields, "rope_parameters.sliding_attention.", &settings, sliding);
+        if of_full.width != full.head_dim {
+            fields.reject("`partial_rotary_factor` is not supported for this architecture".into());
+        }
+        [of_full, of_sliding]
+    }
+
     /// Files a fault where the older spelling of these settings says something else.
     pub(super) fn refuse_another(&self, fields: &mut Fields, old: Option<Self>) {
         if old.is_some_and(|old| old != *self) {

@@ -30,6 +30,12 @@ impl Rotary {
         Self { cosine: table(f64::cos), sine: table(f64::sin) }
     }
 
+    /// The tables of one row of so many positions, in which nothing is turned.
+    pub fn none(width: usize, positions: usize, device: &Device) -> Self {
+        let shape = [1, 1, positions, width / 2];
+        Self { cosine: Tensor::ones(shape, device), sine: Tensor::zeros(shape, device) }
+    }
+
     /// Cosines and sines, `[1 or batch, 1, positions, width / 2]`.
     pub fn tables(&self) -> (Tensor<4>, Tensor<4>) {
         (self.cosine.clone(), self.sine.clone())

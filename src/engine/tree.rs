@@ -157,7 +157,7 @@ mod tests {
         let examples = targets();
         let families =
             ["llama", "mistral", "qwen2", "qwen3", "llama3", "gemma", "gemma2", "gemma3", "olmo", "olmo2", "granite"];
-        for family in families.into_iter().chain(["phi3"]) {
+        for family in families.into_iter().chain(["phi3", "olmo3", "smollm3", "ernie4_5"]) {
             let mut trainee = fixtures::trainee(family);
             let plain = [Batch::new(&examples, &[0, 1, 2, 3, 4], 8)];
             let (sums, gradient) = step(&mut trainee, &plain, Recompute::None);

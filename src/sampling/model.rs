@@ -109,7 +109,9 @@ mod tests {
     #[test]
     fn padded_rows_have_the_logits_that_they_have_alone() {
         let prompts: Vec<Vec<u32>> = vec![vec![5, 9, 11], (1..10).collect(), vec![31, 3, 8, 8, 1, 30]];
-        for family in ["llama", "mistral", "gemma2", "gemma3", "olmo", "olmo2", "granite", "phi3"] {
+        for family in
+            ["llama", "mistral", "gemma2", "gemma3", "olmo", "olmo3", "smollm3", "ernie4_5", "phi3", "granite"]
+        {
             let decoder = decoder(family);
             let mut rows = DecoderRows::new(&decoder);
             let first = rows.start(&prompts);

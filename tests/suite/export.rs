@@ -204,7 +204,19 @@ fn a_model_from_scratch_is_trained_exported_and_adapted() {
          intermediate_size = 48\nmax_positions = 128",
     );
     place.write("scratch.toml", recipe);
-    let others = ["gemma", "gemma2", "gemma3_text", "olmo", "olmo2", "granite", "phi3"];
+    let others = [
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "olmo",
+        "olmo2",
+        "granite",
+        "phi3",
+        "olmo3",
+        "smollm3",
+        "seed_oss",
+        "ernie4_5",
+    ];
     for architecture in ["llama", "qwen2", "qwen3", "mistral"].into_iter().chain(others) {
         let set = format!("--set model.init.architecture={architecture} --set output.dir={architecture}");
         place.trainer(&format!("run scratch.toml {set}")).succeeds();

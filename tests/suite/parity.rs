@@ -13,7 +13,7 @@ use trainer::engine::step::{StepSettings, Trainer};
 use crate::fixtures::{Expected, adapter_of, examples, fixture, ids, largest_difference, load, logits};
 use crate::six_steps::{STEPS, Steps, assert_steps, train};
 
-pub const MODELS: [&str; 15] = [
+pub const MODELS: [&str; 19] = [
     "llama",
     "llama3",
     "mistral",
@@ -24,6 +24,10 @@ pub const MODELS: [&str; 15] = [
     "gemma3",
     "olmo",
     "olmo2",
+    "olmo3",
+    "smollm3",
+    "seed_oss",
+    "ernie4_5",
     "granite",
     "phi3",
     "longrope",

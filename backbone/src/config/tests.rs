@@ -327,6 +327,29 @@ fn what_a_file_leaves_out_is_what_transformers_fills_in() {
         "long_factor": [1, 2, 4, 8]}, "max_position_embeddings": 131072"#,
     );
     assert!((phi3.rope.attention_factor() - (1.0 + 32f64.ln() / 4096f64.ln()).sqrt()).abs() < 1e-12);
+    let smollm3 = parse("smollm3", "");
+    assert_eq!((smollm3.rope.theta, smollm3.num_key_value_heads, smollm3.tie_word_embeddings), (2e6, 4, true));
+    assert_eq!(smollm3.without_rope, [false, false, false, true, false]);
+    let listed =
+        parse("smollm3", r#", "no_rope_layers": [0, 1, 1, 0, 1, 1], "use_sliding_window": true, "sliding_window": 16"#);
+    assert_eq!(listed.without_rope, [true, false, false, true, false]);
+    assert_eq!(listed.sliding_windows, [Some(16), None, None, Some(16), None]);
+    // Both spellings of OLMo 3: only layers without a window are stretched.
+    let old = r#", "rope_theta": 500000, "rope_scaling": {"rope_type": "yarn", "factor": 8.0}"#;
+    let new = r#", "rope_parameters": {"sliding_attention": {"rope_type": "default", "rope_theta": 500000},
+        "full_attention": {"rope_type": "yarn", "factor": 8.0, "rope_theta": 500000}}"#;
+    let (old, new) = (parse("olmo3", old), parse("olmo3", new));
+    assert_eq!(old, new);
+    assert_eq!(old.sliding_windows, [Some(4096), Some(4096), Some(4096), None, Some(4096)]);
+    assert_eq!(old.local_rope, Some(Rope::plain(8, 5e5)));
+    let fault = Config::parse(&of("olmo3", r#", "rope_theta": 10000"#), "c").expect_err("two meanings");
+    assert!(fault.message.contains("`rope_theta` is 10000"), "{}", fault.message);
+    let seed = parse("seed_oss", "");
+    assert_eq!((seed.head_dim, seed.qkv_bias, seed.output_bias), (128, true, false));
+    assert_eq!(seed.dropouts, [("attention_dropout", 0.1), ("residual_dropout", 0.1)]);
+    assert_eq!(parse("seed_oss", r#", "head_dim": null"#).head_dim, 8);
+    let ernie = parse("ernie4_5", "");
+    assert_eq!((ernie.rope.theta, ernie.num_key_value_heads, ernie.turns_neighbours), (5e5, 2, true));
     let dynamic = parse("llama", r#", "rope_scaling": {"type": "dynamic", "factor": 4}"#);
     assert_eq!(dynamic.max_position_embeddings, 4 * 2048);
 }
@@ -365,6 +388,30 @@ fn the_number_of_parameters_is_that_of_the_published_models() {
             r#"{"model_type": "phi3", "vocab_size": 32064, "hidden_size": 3072, "intermediate_size": 8192,
             "num_hidden_layers": 32, "num_attention_heads": 32}"#,
             3_821_079_552,
+        ),
+        // SmolLM3-3B
+        (
+            r#"{"model_type": "smollm3", "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 11008,
+            "num_hidden_layers": 36, "num_attention_heads": 16, "max_window_layers": 28, "no_rope_layer_interval": 4}"#,
+            3_075_098_624,
+        ),
+        // Olmo-3-7B
+        (
+            r#"{"model_type": "olmo3", "vocab_size": 100278, "hidden_size": 4096, "intermediate_size": 11008,
+            "num_hidden_layers": 32, "num_attention_heads": 32}"#,
+            7_298_011_136,
+        ),
+        // Seed-OSS-36B
+        (
+            r#"{"model_type": "seed_oss", "vocab_size": 155136, "hidden_size": 5120, "intermediate_size": 27648,
+            "num_hidden_layers": 64, "num_attention_heads": 80, "num_key_value_heads": 8}"#,
+            36_151_104_512,
+        ),
+        // ERNIE-4.5-0.3B
+        (
+            r#"{"model_type": "ernie4_5", "vocab_size": 103424, "hidden_size": 1024, "intermediate_size": 3072,
+            "num_hidden_layers": 18, "num_attention_heads": 16}"#,
+            360_748_032,
         ),
     ];
     for (text, expected) in cases {

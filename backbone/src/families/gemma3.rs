@@ -29,29 +29,7 @@ fn configure(fields: &mut Fields, config: &mut Config) {
     let window = config.sliding_windows.iter().flatten().next().copied();
     let global = RopeDefaults { theta: fields.number("rope_theta", THETA.0), ..config.rope_defaults() };
     let local = RopeDefaults { theta: fields.number("rope_local_base_freq", THETA.1), ..config.rope_defaults() };
-    // Each kind of layer has its own settings (transformers 5), or the global ones alone can be scaled (before).
-    let parameters = fields.object("rope_parameters").unwrap_or_default();
-    let of = |kind: &str| parameters.get(kind).and_then(|value| value.as_object().cloned());
-    let (full, sliding) = (of("full_attention"), of("sliding_attention"));
-    let flat = parameters.keys().find(|key| !["full_attention", "sliding_attention"].contains(&key.as_str()));
-    if let Some(key) = flat {
-        fields.reject(format!("`rope_parameters.{key}` does not say which kind of layers it is for"));
-    }
-    let scaling = fields.object("rope_scaling");
-    let old = scaling.map(|scaling| Rope::read_from(fields, "rope_scaling.", &scaling, global));
-    config.rope = match (old, full) {
-        (Some(old), None) => old,
-        (old, full) => {
-            let full = full.unwrap_or_default();
-            let rope = Rope::read_from(fields, "rope_parameters.full_attention.", &full, global);
-            rope.refuse_another(fields, old);
-            rope
-        }
-    };
-    let sliding = sliding.unwrap_or_default();
-    let local = Rope::read_from(fields, "rope_parameters.sliding_attention.", &sliding, local);
+    let [rope, local] = Rope::read_of_kinds(fields, global, local);
+    config.rope = rope;
     config.local_rope = window.map(|_| local);
-    if config.rope.width != config.head_dim {
-        fields.reject("`partial_rotary_factor` is not supported for this architecture".into());
-    }
 }

@@ -10,7 +10,7 @@ use crate::fields::Fields;
 /// The family.
 pub(super) const FAMILY: Family = Family { name: "olmo2", class: "Olmo2ForCausalLM", configure, own: |_| json!({}) };
 
-fn configure(fields: &mut Fields, config: &mut Config) {
+pub(super) fn configure(fields: &mut Fields, config: &mut Config) {
     config.norm_places = NormPlaces::After;
     config.norm_epsilon = 1e-5;
     config.query_key_norm = QueryKeyNorm::Together;

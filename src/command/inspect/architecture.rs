@@ -56,6 +56,8 @@ struct Fields {
     rope: Rope,
     #[serde(getter = "local_rope")]
     local_rope: Option<LocalRope>,
+    without_rope: Vec<bool>,
+    turns_neighbours: bool,
     sliding_windows: Vec<Option<usize>>,
     #[serde(getter = "attention_scale")]
     attention_scale: f64,
@@ -148,6 +150,11 @@ impl Architecture {
         page.line(if config.local_rope.is_some() { "rope, global" } else { "rope" }, rope(&config.rope));
         if let Some(local) = &config.local_rope {
             page.line("rope, local", rope(local));
+        }
+        let without = (1..).zip(&config.without_rope).filter(|(_, is_without)| **is_without);
+        page.list("no rope", &without.map(|(layer, _)| format!("layer {layer}")).collect::<Vec<_>>());
+        if config.turns_neighbours {
+            page.line("", "neighbours in a head are turned, not its two halves");
         }
         page.line("windows", windows(&config.sliding_windows));
         let caps = [("attention scores", config.attention_cap), ("logits", config.logit_cap)];
