@@ -326,7 +326,9 @@ fn after_blanks(text: &str) -> (&str, &str) {
 
 /// Why a line is no row; `is_whole` where it has its line break.
 fn broken_line(error: &serde_json::Error, text: &str, is_whole: bool) -> Fault {
-    let fault = broken(error, error.column());
+    // The end of a line with its break is the beginning of the next one.
+    let column = if error.is_eof() { text.trim_end().len() + 1 } else { error.column() };
+    let fault = broken(error, column);
     let begins = |with: &str| text.trim_start().starts_with(with);
     if begins("{'") {
         return fault.hint("this is a dictionary as Python prints it: write the rows by `json.dumps`");

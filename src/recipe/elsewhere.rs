@@ -24,7 +24,15 @@ const fn with(here: &'static str, how: &'static str, names: &'static [&'static s
 const KEYS: &[Entry] = &[
     same(
         "model.path",
-        &["base_model", "model_name_or_path", "model_name", "model_id", "pretrained_model_name_or_path", "hf_path"],
+        &[
+            "base_model",
+            "model_name_or_path",
+            "name_or_path",
+            "model_name",
+            "model_id",
+            "pretrained_model_name_or_path",
+            "hf_path",
+        ],
     ),
     with("model.path", "`[model]` with `path = \"org/name\"` or a folder", &["model"]),
     same("model.revision", &["model_revision"]),

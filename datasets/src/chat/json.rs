@@ -55,7 +55,8 @@ impl Style<'_> {
             ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => out.push_str(&number(value)),
             ValueKind::String => self.string(value.as_str().unwrap_or_default(), out),
-            ValueKind::Seq => {
+            // A part of a list, too, which Python has as a list.
+            ValueKind::Seq | ValueKind::Iterable => {
                 let items = value.try_iter()?.collect::<Vec<_>>();
                 self.list(('[', ']'), items.len(), depth, out, |index, out| self.write(&items[index], depth + 1, out))?;
             }

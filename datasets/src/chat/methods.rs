@@ -24,7 +24,7 @@ pub(super) fn call(state: &mut State, value: &Value, method: &str, arguments: &[
                 },
             }
         }
-        (ValueKind::Seq, _) => list(value, method, arguments)?,
+        (ValueKind::Seq | ValueKind::Iterable, _) => list(value, method, arguments)?,
         (ValueKind::Map, _) if method == "copy" => Some(value.clone()),
         _ => None,
     };

@@ -69,10 +69,11 @@ fn unread_of(
     let names = names(list).into_iter().filter(|path| is_same(Some(renamed(list, path))));
     lost.extend(names.map(|path| path + ".*"));
     found.extend(lost.iter().map(|path| told(format!("{name}[].{path}"))));
-    // A text of several lines may be written line by line, and one word is often a name for something else.
+    // A text of several lines may be written line by line, and one word is often a name for something else, but for what may
+    // be chosen.
     let texts = said.iter().filter(|(path, _)| !lost.contains(path.as_str()));
     let texts = texts.filter_map(|(path, value)| Some((path, value.as_str()?)));
-    let sentences = texts.filter(|(_, said)| said.contains(' ') && !said.contains('\n'));
+    let sentences = texts.filter(|(path, said)| (said.contains(' ') || path.ends_with("enum")) && !said.contains('\n'));
     let mut other = sentences.filter_map(|(path, said)| Some((path, altered(said, text)?)));
     let other = other.next().map(|(path, words)| (Oddity::Rewritten, format!("{words} of `{name}[].{path}`")));
     found.extend(other);

@@ -57,8 +57,13 @@ fn rewritten(
     let words = message.text();
     let probe = Probe::of(asked, opened, tokenizer, way)?;
     let thought = opened_thought(opened, &probe.before);
-    if let Some(words) = thought.as_ref().and_then(|thought| thought.words(message)) {
-        return Ok(words + &probe.frame.end);
+    if let Some((thought, words)) = thought.as_ref().and_then(|thought| Some((thought, thought.words(message)?))) {
+        if !message.fields.contains_key("tool_calls") {
+            return Ok(words + &probe.frame.end);
+        }
+        let answer = with.strip_prefix(thought.base(opened)).and_then(|rest| thought.with_calls(rest, &words));
+        let answer = answer.ok_or_else(|| unwritten(asked.messages.len(), way))?;
+        return Ok(until_stop(&answer, message.text(), tokenizer).to_owned());
     }
     if let Some(tail) = with.strip_prefix(probe.before.as_str()) {
         let closed = thought.as_ref().and_then(|thought| thought.closed_in(opened, &probe.before)).unwrap_or_default();
@@ -238,6 +243,18 @@ impl<'a> Thought<'a> {
             true => inner.to_owned(),
             false => format!("{end}{}{rest}", if self.breaks { "\n\n" } else { "" }),
         }
+    }
+
+    /// A turn with calls from within the thought on: `rest` is how the whole conversation writes it, with the thought or without,
+    /// and `words` what the message says of both.
+    fn with_calls(&self, rest: &str, words: &str) -> Option<String> {
+        if let Some(inner) = rest.strip_prefix(self.tag) {
+            return Some(inner.trim_start_matches('\n').to_owned());
+        }
+        let (thought, said) = words.split_at(words.rfind(&self.end())? + self.end().len());
+        let blanks = &said[..said.len() - said.trim_start().len()];
+        let blanks = if blanks.is_empty() { "\n\n" } else { blanks };
+        Some(format!("{thought}{blanks}{}", rest.trim_start()))
     }
 
     /// What a message says from within the thought on; `None` where it has no thought.

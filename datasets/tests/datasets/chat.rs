@@ -221,3 +221,23 @@ fn templates_that_would_be_taken_elsewhere_are_not_passed_over() {
         assert!(read(&tokenizer, &with).is_ok());
     }
 }
+
+/// What jinja2 makes of a part of a list is a list.
+#[test]
+fn a_part_of_a_list_is_a_list() {
+    for (expression, expected) in [
+        ("x[1:] | tojson", "[2, 3]"),
+        ("x[::-1] | tojson", "[3, 2, 1]"),
+        ("{'a': x[1:]} | tojson", "{\"a\": [2, 3]}"),
+        ("namespace(a=x[1:]).a | tojson", "[2, 3]"),
+        ("[[1], [2]] | sum(start=[]) | tojson", "[1, 2]"),
+        ("'a b c'.split()[1:] | tojson", "[\"b\", \"c\"]"),
+        ("[x[1:]] | tojson(indent=1)", "[\n [\n  2,\n  3\n ]\n]"),
+        ("x[1:].index(3)", "1"),
+        ("x[:].copy() | tojson", "[1, 2, 3]"),
+    ] {
+        let tokenizer = with_template(&format!("{{%- set x = [1, 2, 3] %}}{{{{ {expression} }}}}"));
+        let conversation = Conversation::new(vec![Message::new("user", "q")]);
+        assert_eq!(tokenizer.render_chat(&conversation, false).expect("text"), expected, "{expression}");
+    }
+}

@@ -776,3 +776,19 @@ fn arguments_that_are_json_in_a_text_are_read_where_a_template_asks_only_whether
         assert!(texts(&text, &tokenizer)[0].contains("\"city\""), "{template}");
     }
 }
+
+#[test]
+fn letters_of_values_to_choose_from_that_are_changed_are_told() {
+    let tools = json!([{"type": "function", "function": {"name": "weather", "description": "of a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}}}}}]);
+    let row = json!({"tools": tools, "messages": [user("And in Rome?"), answer("Rain.")]});
+    let template = |values: &str| {
+        let tool = format!("t.function.name + t.function.description + k + (v.enum | join('|') | {values})");
+        let property =
+            format!("{{%- for k, v in t.function.parameters.properties.items() %}}{{{{ {tool} }}}}{{% endfor -%}}");
+        format!("{{%- for t in tools %}}{property}{{% endfor -%}}{}", writes("m.content"))
+    };
+    assert_eq!(notices(&row, &template("trim")), []);
+    let changed = "`Paris` of `tools[].function.parameters.properties.*.enum`".to_owned();
+    assert_eq!(notices(&row, &template("upper")), [(Oddity::Rewritten, changed)]);
+}

@@ -121,6 +121,8 @@ fn broken_files_never_panic() {
     let deep = "[".repeat(100_000);
     assert!(!faults(&deep, &Options::default()).is_empty());
     assert!(!faults(&format!("{{\"prompt\": {deep}"), &Options::default()).is_empty());
+    let cut = format!("{ROW}\n{{\"messages\": [\n{ROW}");
+    assert!(one(&cut).starts_with("rows.jsonl:2: broken JSON at column 15: EOF"), "{}", one(&cut));
     assert!(one(&format!("[{ROW}\n{ROW}]")).starts_with("rows.jsonl:2: broken JSON at column 1: expected `,` or `]`"));
     assert!(
         one("[\n{\"prompt\": \"a\",\n \"completion\" \"b\"}]")

@@ -401,3 +401,42 @@ fn a_call_behind_a_thought_that_the_opened_turn_has_closed_is_learned() {
     let lost = data.report.notices.iter().find(|notice| notice.oddity == Oddity::Unlearned);
     assert_eq!(lost.map(|notice| notice.what.as_str()), Some("`messages[1].reasoning_content`"));
 }
+
+/// Opens every turn with a thought and two line breaks, and writes one after the other where a message has a thought.
+const TWO_BREAKS: &str = "{%- for m in messages -%}{{- '<|' + m.role + '|>\n' -}}\
+    {%- if m.role == 'assistant' -%}{{- '<think>\n' + (m.reasoning_content or '') + '\n</think>\n\n' -}}{%- endif -%}\
+    {{- (m.content or '') -}}\
+    {%- for call in m.tool_calls or [] %}{{ '[' + call.function.name + ']' }}{% endfor -%}{{- '<|end|>' -}}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<|assistant|>\n<think>\n\n' }}{% endif -%}";
+
+/// Opens every turn with a thought, and takes thoughts out of all that it writes.
+const WITHOUT: &str = "{%- for m in messages -%}{{- '<|' + m.role + '|>' -}}\
+    {%- if m.content -%}{{- '\n' + m.content.split('</think>')[-1].lstrip('\n') -}}{%- endif -%}\
+    {%- for call in m.tool_calls or [] %}{{ '\n[' + call.function.name + ']' }}{% endfor -%}{{- '<|end|>' -}}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<|assistant|>\n<think>\n' }}{% endif -%}";
+
+#[test]
+fn a_call_behind_a_thought_that_the_turn_is_opened_with_is_learned() {
+    let call = json!([{"type": "function", "function": {"name": "add", "arguments": {}}}]);
+    let apart = json!({"role": "assistant", "reasoning_content": "Sum.", "content": null, "tool_calls": call});
+    let beside = json!({"role": "assistant", "reasoning_content": "Sum.", "content": "Wait:", "tool_calls": call});
+    let within = |after: &str| json!({"role": "assistant", "content": format!("<think>\nSum.\n</think>{after}"), "tool_calls": call});
+    for (template, message, learned) in [
+        (TWO_BREAKS, apart, "Sum.\n</think>\n\n[add]<|end|>"),
+        (TWO_BREAKS, beside, "Sum.\n</think>\n\nWait:[add]<|end|>"),
+        (WITHOUT, within(""), "Sum.\n</think>\n\n[add]<|end|>"),
+        (WITHOUT, within("\n\nWait:"), "Sum.\n</think>\n\nWait:\n[add]<|end|>"),
+    ] {
+        let tokenizer = with_template(template, &["<|end|>"]);
+        let row = json!({"messages": [{"role": "user", "content": "2+3"}, message]}).to_string();
+        let data = read_text("r", &row, &Options::default(), &tokenizer).unwrap_or_else(|faults| panic!("{faults}"));
+        let [example] = &data.examples[..] else { panic!("one example") };
+        let ids: Vec<u32> = example.learned_ids().collect();
+        assert_eq!(tokenizer.decode(&ids, false).expect("text"), learned);
+        assert!(
+            data.report.notices.iter().all(|notice| notice.oddity == Oddity::Apart),
+            "{learned}: {:?}",
+            data.report.notices
+        );
+    }
+}
