@@ -7,19 +7,19 @@ use losses::Parameter;
 
 use super::Context;
 use super::config::Config;
-use super::linear::{Linear, project_apart, project_onto, project_together};
+use super::linear::{Linear, Linears};
 use super::norm::Norm;
-use super::ops::Matrix;
+use super::projections::ProjectionShape;
 use super::rotary::Rotary;
 use super::source::Source;
 use super::visibility::Visibility;
-use crate::ops::{AttentionHeads, attend, attention};
+use crate::ops::{AttentionHeads, Keeping, Projected, attend, attention, attention_bytes, norm_bytes, project_bytes};
 
 /// The attention half of a block.
 pub struct Attention {
     /// Queries, keys and values: a projection each, or one for all.
-    qkv: Vec<Linear>,
-    o_proj: Linear,
+    qkv: Linears,
+    output: Linear,
     /// Those of queries and of keys, over as many values as each is wide.
     norms: Option<[Norm; 2]>,
     heads: AttentionHeads,
@@ -61,31 +61,55 @@ impl LayerCache {
 }
 
 impl Attention {
-    pub(super) fn load(source: &Source, name: &str, config: &Config, layer: usize) -> Result<Self, Fault> {
-        let (hidden, head_dim) = (config.hidden_size, config.head_dim);
-        let (heads, key_heads) = (config.num_attention_heads, config.num_key_value_heads);
-        let (queries, keys) = (heads * head_dim, key_heads * head_dim);
-        let projection = |part: &str, shape, bias| Linear::load(source, &format!("{name}.{part}"), shape, bias);
-        let norm = |part: &str, size| Norm::load(source, &format!("{name}.{part}"), size, config);
-        let window = config.sliding_windows[layer];
+    /// Queries, keys and values, of the hidden states, and the output, of what is attended.
+    fn shapes(config: &Config, layer: usize) -> (Vec<ProjectionShape>, ProjectionShape) {
+        let (hidden, [queries, keys, values]) = (config.hidden_size, widths(&config.heads_of(layer)));
+        let shape = |path, sides, has_bias| ProjectionShape { path, sides, has_bias };
+        let qkv = |path, width| shape(path, [width, hidden], config.qkv_bias);
+        let qkv = match config.fused_projections {
+            true => vec![qkv("self_attn.qkv_proj", queries + keys + values)],
+            false => {
+                vec![qkv("self_attn.q_proj", queries), qkv("self_attn.k_proj", keys), qkv("self_attn.v_proj", values)]
+            }
+        };
+        (qkv, shape("self_attn.o_proj", [hidden, queries], config.output_bias))
+    }
+
+    /// Its projections, those of one input together, in the order in which they are met.
+    pub(super) fn projections(config: &Config, layer: usize) -> Vec<Vec<ProjectionShape>> {
+        let (qkv, output) = Self::shapes(config, layer);
+        vec![qkv, vec![output]]
+    }
+
+    pub(super) fn load(source: &Source, block: &str, config: &Config, layer: usize) -> Result<Self, Fault> {
+        let (qkv, output) = Self::shapes(config, layer);
+        let norm = |part: &str, size| Norm::load(source, &format!("{block}.self_attn.{part}"), size, config);
+        let heads = config.heads_of(layer);
         Ok(Self {
-            qkv: match config.fused_projections {
-                true => vec![projection("qkv_proj", [queries + 2 * keys, hidden], config.qkv_bias)?],
-                false => vec![
-                    projection("q_proj", [queries, hidden], config.qkv_bias)?,
-                    projection("k_proj", [keys, hidden], config.qkv_bias)?,
-                    projection("v_proj", [keys, hidden], config.qkv_bias)?,
-                ],
-            },
-            o_proj: projection("o_proj", [hidden, queries], config.output_bias)?,
+            qkv: Linears::load_in(source, block, &qkv)?,
+            output: Linear::load_in(source, block, &output)?,
             norms: match config.query_key_norms() {
                 Some([queries, keys]) => Some([norm("q_norm", queries)?, norm("k_norm", keys)?]),
                 None => None,
             },
-            heads: AttentionHeads { window, ..config.attention_heads() },
-            local: config.local_rope.is_some() && window.is_some(),
+            local: config.local_rope.is_some() && heads.window.is_some(),
+            heads,
             clip: config.clip_qkv,
         })
+    }
+
+    /// Bytes of each token that its operations keep for the way back, scores not counted.
+    pub(super) fn bytes(config: &Config, layer: usize, keeping: &Keeping) -> u64 {
+        let heads = config.heads_of(layer);
+        let [queries, keys, _] = widths(&heads).map(|width| width as u64);
+        let normed = config.query_key_norms().map_or(0, |_| norm_bytes(queries + keys, keeping.size));
+        let (qkv, output) = Self::shapes(config, layer);
+        // Kernels of the CPU give the output as the projection takes it, which is kept once; burn's operations reorder it.
+        let into_output = if keeping.is_packed { 0 } else { project_bytes(keeping, output.sides[1] as u64, 1) };
+        project_bytes(keeping, config.hidden_size as u64, qkv.len() as u64)
+            + normed
+            + attention_bytes(&heads, keeping.size)
+            + into_output
     }
 
     /// `residual + attention(x)`, or the attention alone.
@@ -100,23 +124,30 @@ impl Attention {
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let [batch, positions, hidden] = x.dims();
-        let flat = x.reshape([batch * positions, hidden]);
-        let packed = matches!(self.o_proj.weight(), Matrix::Packed(_));
-        let attended = match cache {
-            None if packed => self.attend_together(flat, batch, context),
-            cache => self.attend(flat, batch, context, cache),
+        let rows = |x: Tensor<3>| x.reshape([batch * positions, hidden]);
+        let (x, widths) = (rows(x), widths(&self.heads));
+        let projected = match cache {
+            // What is kept of keys and values is apart.
+            Some(_) => Projected::Apart(self.qkv.apart(widths, x, context)),
+            None => self.qkv.together(widths, x, context),
         };
-        let residual = residual.map(|residual| residual.reshape([batch * positions, hidden]));
-        project_onto(residual, &self.o_proj, attended, context).reshape([batch, positions, hidden])
+        let attended = match projected {
+            Projected::Together(qkv) => self.attend_together(qkv, batch, context),
+            Projected::Apart(qkv) => self.attend(qkv, batch, context, cache),
+        };
+        self.output.forward(attended, residual.map(rows), context).reshape([batch, positions, hidden])
     }
 
-    /// The fused path: `[batch * positions, hidden_size]` to `[batch * positions, heads * head_dim]`.
-    fn attend_together(&self, x: Tensor<2>, batch: usize, context: &Context) -> Tensor<2> {
-        let qkv = self.cut_off(project_together(&self.qkv, x, context));
+    /// All heads in one operation.
+    ///
+    /// # Shapes
+    /// - `qkv`: `[batch * positions, (heads + 2 * key_heads) * head_dim]`; output `[batch * positions, heads * head_dim]`.
+    fn attend_together(&self, qkv: Tensor<2>, batch: usize, context: &Context) -> Tensor<2> {
+        let qkv = self.cut_off(qkv);
         let qkv = match &self.norms {
             None => qkv,
             Some(norms) => {
-                let [queries, keys, values] = self.widths();
+                let [queries, keys, values] = widths(&self.heads);
                 let (first, last) = (qkv.clone().narrow(1, 0, queries), queries + keys);
                 let second = qkv.clone().narrow(1, queries, keys);
                 let (first, second) = (normalise(&norms[0], first), normalise(&norms[1], second));
@@ -133,12 +164,6 @@ impl Attention {
         AttentionHeads { rotary: rotary.width(), ..self.heads }
     }
 
-    /// Widths of all queries, keys and values of a position.
-    fn widths(&self) -> [usize; 3] {
-        let AttentionHeads { heads, key_heads, head_dim, .. } = self.heads;
-        [heads * head_dim, key_heads * head_dim, key_heads * head_dim]
-    }
-
     fn cut_off(&self, x: Tensor<2>) -> Tensor<2> {
         match self.clip {
             Some(clip) => x.clamp(-clip, clip),
@@ -146,12 +171,20 @@ impl Attention {
         }
     }
 
-    /// The composed path: `[batch * positions, hidden_size]` to `[batch * positions, heads * head_dim]`.
-    fn attend(&self, flat: Tensor<2>, batch: usize, context: &Context, cache: Option<&mut LayerCache>) -> Tensor<2> {
-        let positions = flat.dims()[0] / batch;
+    /// Rotary encoding, cache and attention one after another.
+    ///
+    /// # Shapes
+    /// - `qkv`: each `[batch * positions, its heads * head_dim]`; output `[batch * positions, heads * head_dim]`.
+    fn attend(
+        &self,
+        qkv: [Tensor<2>; 3],
+        batch: usize,
+        context: &Context,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<2> {
         let AttentionHeads { heads, key_heads, head_dim, .. } = self.heads;
-        let parts = project_apart(&self.qkv, self.widths(), flat, context);
-        let [queries, keys, values] = parts.map(|part| self.cut_off(part));
+        let [queries, keys, values] = qkv.map(|part| self.cut_off(part));
+        let positions = queries.dims()[0] / batch;
         let (queries, keys) = match &self.norms {
             Some(norms) => (normalise(&norms[0], queries), normalise(&norms[1], keys)),
             None => (queries, keys),
@@ -171,9 +204,9 @@ impl Attention {
         attended.swap_dims(1, 2).reshape([batch * positions, heads * head_dim])
     }
 
-    /// Its projections, those of one input together, in the order in which they are met.
+    /// Its projections as [`Attention::projections`] lists them.
     pub(super) fn linears_by_input(&mut self) -> Vec<&mut [Linear]> {
-        vec![&mut self.qkv, std::slice::from_mut(&mut self.o_proj)]
+        vec![self.qkv.as_mut_slice(), std::slice::from_mut(&mut self.output)]
     }
 
     pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
@@ -184,6 +217,12 @@ impl Attention {
             norm.visit(visit);
         }
     }
+}
+
+/// Widths of all queries, keys and values of a position.
+fn widths(heads: &AttentionHeads) -> [usize; 3] {
+    let AttentionHeads { heads, key_heads, head_dim, .. } = *heads;
+    [heads * head_dim, key_heads * head_dim, key_heads * head_dim]
 }
 
 /// Normalises as many values at a time as the norm is wide.

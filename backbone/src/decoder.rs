@@ -199,7 +199,7 @@ impl Decoder {
         Head {
             matrix,
             name: format!("{path}.weight"),
-            is_trained: matches!(matrix, Matrix::Tensor(_)) && self.is_trained(),
+            is_trained: matrix.is_trained(),
             lora,
             scale: self.config.logit_scale,
             cap: self.config.logit_cap,
@@ -285,7 +285,7 @@ impl Decoder {
     /// The part of [`Decoder::visit`] before the blocks.
     pub fn visit_embedding(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
         let path = self.config.embedding_path();
-        if let Matrix::Tensor(weight) = &mut self.embed_tokens {
+        if let Some(weight) = self.embed_tokens.as_tensor_mut() {
             visit(&format!("{path}.weight"), Parameter::Matrix(weight));
         }
         if let Some(lora) = &mut self.embedding_lora {
@@ -303,6 +303,6 @@ impl Decoder {
 
     /// True when any weight of the backbone itself is trained.
     pub fn is_trained(&self) -> bool {
-        matches!(&self.embed_tokens, Matrix::Tensor(weight) if weight.is_require_grad())
+        self.embed_tokens.is_trained()
     }
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
+use super::matrix::{Form as MatrixForm, Unpacked};
 use super::{Form, Matrix};
 use crate::lora::Lora;
 
@@ -119,7 +120,7 @@ enum Kept {
     Packed(packed::Kept),
     /// The logits, the targets and the two parts of the log of each row's sum of exponentials.
     #[cfg(feature = "gpu")]
-    Gpu(Tensor<2>, Tensor<1, Int>, [Tensor<1>; 2]),
+    Gpu(Tensor<2>, Tensor<1, Int>, [Tensor<1>; 2], Unpacked),
 }
 
 /// A chunk without its way back.
@@ -212,9 +213,9 @@ impl Head<'_> {
     pub fn forward(&self, inputs: &HeadInputs, places: Tensor<1, Int>, targets: Vec<u32>, asked: Asked) -> Chunk {
         let inputs = inputs.select(places);
         let (low, more) = self.low_rank(inputs.adapted.clone()).unzip();
-        let softmax = match self.matrix {
-            Matrix::Packed(matrix) => packed::softmax(self, matrix, &inputs, more, &targets, asked),
-            _ => self.softmax(&inputs, more, &targets, asked),
+        let softmax = match self.matrix.form() {
+            MatrixForm::Packed(matrix) => packed::softmax(self, matrix, &inputs, more, &targets, asked),
+            MatrixForm::Unpacked(matrix) => self.softmax(matrix, &inputs, more, &targets, asked),
         };
         let Softmax { nll, entropy, sum_of_squares, loss, kept } = softmax;
         Chunk { nll, entropy, sum_of_squares, loss, kept, way_back: WayBack { inputs, targets, low } }
@@ -225,27 +226,28 @@ impl Head<'_> {
     pub fn backward(&self, chunk: Chunk, pull: Pull, scale: f64, gradients: &mut HeadGradients) -> Tensor<2> {
         let pull = pull.scaled(scale * self.scale);
         let Chunk { kept, way_back, .. } = chunk;
-        let (gradient, plain) = match kept {
-            Kept::Packed(kept) => {
-                let Matrix::Packed(matrix) = self.matrix else { unreachable!("`forward` had a packed one") };
-                return packed::backward(self, matrix, way_back, kept, pull, gradients);
-            }
-            Kept::Composed(kept) => composed::logits_gradient(kept, &way_back.targets, pull),
+        match kept {
+            Kept::Packed(kept) => packed::backward(self, way_back, kept, pull, gradients),
+            Kept::Composed(kept) => composed::backward(self, way_back, kept, pull, gradients),
             #[cfg(feature = "gpu")]
-            Kept::Gpu(logits, targets, sums) => (on_gpu::logits_gradient(logits, targets, sums, pull.weights), None),
-        };
-        composed::backward(self, way_back, gradient, plain, gradients)
+            Kept::Gpu(logits, targets, sums, matrix) => {
+                let gradient = on_gpu::logits_gradient(logits, targets, sums, pull.weights);
+                composed::through(self, &matrix, way_back, gradient, None, gradients)
+            }
+        }
     }
 
     /// The softmax of a chunk where the matrix is not packed.
-    fn softmax(&self, inputs: &Inputs, more: Option<Tensor<2>>, targets: &[u32], asked: Asked) -> Softmax {
-        let product = |x: Tensor<2>| match self.matrix {
-            Matrix::Codes(codes) => codes.product(x),
-            Matrix::Tensor(matrix) => x.matmul(matrix.clone().inner().transpose()),
-            Matrix::Packed(_) => unreachable!("it has a form of its own"),
-        };
+    fn softmax(
+        &self,
+        matrix: Unpacked,
+        inputs: &Inputs,
+        more: Option<Tensor<2>>,
+        targets: &[u32],
+        asked: Asked,
+    ) -> Softmax {
         let (scaled, kept) = inputs.halves(self);
-        let (logits, kept) = (product(scaled), kept.map(product));
+        let (logits, kept) = (matrix.product(scaled), kept.map(|kept| matrix.product(kept)));
         match Form::on(&logits.device()) {
             #[cfg(feature = "gpu")]
             Form::Gpu if self.cap.is_none() && self.lora.is_none() && asked == Asked::default() => {
@@ -256,10 +258,10 @@ impl Head<'_> {
                     entropy,
                     sum_of_squares: None,
                     loss: None,
-                    kept: Kept::Gpu(logits, targets, [largest, above]),
+                    kept: Kept::Gpu(logits, targets, [largest, above], matrix),
                 }
             }
-            _ => composed::softmax(self, logits, kept, more, targets, asked),
+            _ => composed::softmax(self, matrix, logits, kept, more, targets, asked),
         }
     }
 
