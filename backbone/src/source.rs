@@ -96,7 +96,7 @@ impl Source<'_> {
         feedback: &Feedback,
     ) -> Result<Matrix, Fault> {
         refuse_infinite(&format!("{path}.weight"), values)?;
-        Ok(self.coded(Quantised::compensated(values, shape, feedback)))
+        Ok(self.coded(Quantised::fitted(values, shape, feedback)))
     }
 
     fn coded(&self, matrix: Quantised) -> Matrix {

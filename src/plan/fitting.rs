@@ -1,5 +1,5 @@
 //! What fitting nf4's codes to rows of the run takes before the first step, in memory and in time: the terms are the
-//! tensors of `Decoder::calibrate` and the operations of `kernels::Quantised::compensated`.
+//! tensors of `Decoder::fit_codes` and the operations of `kernels::Quantised::fitted`.
 
 use backbone::{Config, Quantise};
 use burn::tensor::DType;

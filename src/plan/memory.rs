@@ -12,14 +12,14 @@ use losses::Held;
 use super::fitting;
 use crate::engine::backward::Recompute;
 
-/// What a step is made of, as far as memory goes.
+/// The sizes and settings on which the memory of a step depends.
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'a> {
     /// The backbone's shape.
     pub config: &'a Config,
     /// Values of the adapter, or of the backbone where every weight is trained.
     pub trained: u64,
-    /// What the auxiliary losses hold, all together.
+    /// Memory of the auxiliary losses, all together.
     pub auxiliaries: Held,
     /// Every weight of the backbone is trained.
     pub full: bool,
@@ -89,7 +89,7 @@ struct PerToken {
 /// The program itself where the system does not say how large it is.
 const PROGRAM: u64 = 50 << 20;
 
-/// What its pools have left over on a GPU.
+/// Free memory that the pools of a GPU hold on to.
 const OF_A_GPU: u64 = 80 << 20;
 
 /// The code and the threads of a step.
@@ -114,7 +114,41 @@ impl Memory {
     }
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    /// A step on `[height, width]` tokens with an adapter of `trained` values in every block, and nothing else of what memory
+    /// depends on.
+    pub fn plain(
+        config: &'a Config,
+        trained: u64,
+        [height, width]: [usize; 2],
+        dtype: DType,
+        device: &'a Device,
+    ) -> Self {
+        Self {
+            config,
+            trained,
+            auxiliaries: Held::default(),
+            full: false,
+            height,
+            width,
+            evaluated: 0,
+            tracked: config.num_hidden_layers,
+            head_copies: 0,
+            dtype,
+            quantise: None,
+            fitted: 0,
+            device,
+            scaled: 0,
+            dropout: false,
+            native_attention: false,
+            tree: false,
+            base_nll: false,
+            held: None,
+            saved: false,
+            pissa: false,
+        }
+    }
+
     /// The memory of a step that keeps what `recompute` says.
     pub fn memory(&self, recompute: Recompute) -> Memory {
         let tokens = (self.height * self.width) as u64;
@@ -183,7 +217,7 @@ impl Step<'_> {
         self.bare_program() + left_over
     }
 
-    /// The same where freed pages go back to the system.
+    /// The program where freed pages go back to the system.
     fn bare_program(&self) -> u64 {
         self.held.unwrap_or(PROGRAM) + REST
     }
@@ -281,7 +315,7 @@ impl Step<'_> {
         (tracked, (0..layers).map(bytes).max().unwrap_or(0))
     }
 
-    /// What a GPU dequantises at once.
+    /// The largest piece of a quantised matrix that a GPU dequantises at once.
     fn piece(&self) -> u64 {
         let Some(quantise) = self.quantise.filter(|_| has_own_memory(self.device)) else { return 0 };
         let head = if quantise.embeddings { self.config.vocab_size * self.config.hidden_size } else { 0 };
@@ -338,30 +372,8 @@ mod tests {
         let (config, device) = (&decoder.config, Device::flex());
         let layers = config.num_hidden_layers;
         let activations = |tracked: usize, evaluated: usize| {
-            let auxiliaries = Held::default();
-            let step = Step {
-                config,
-                trained: 1,
-                auxiliaries,
-                full: false,
-                height: 4,
-                width: 4096,
-                evaluated,
-                tracked,
-                head_copies: 0,
-                dtype: DType::F32,
-                quantise: None,
-                fitted: 0,
-                device: &device,
-                scaled: 0,
-                dropout: false,
-                native_attention: false,
-                tree: false,
-                base_nll: false,
-                held: Some(0),
-                saved: false,
-                pissa: false,
-            };
+            let plain = Step::plain(config, 1, [4, 4096], DType::F32, &device);
+            let step = Step { evaluated, tracked, held: Some(0), ..plain };
             step.memory(Recompute::None).activations
         };
         let kept = (1..=layers).map(|tracked| activations(tracked, 0)).collect::<Vec<_>>();
