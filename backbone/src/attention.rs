@@ -20,7 +20,7 @@ pub struct Attention {
     /// Queries, keys and values: a projection each, or one for all.
     qkv: Linears,
     output: Linear,
-    /// Those of queries and of keys, over as many values as each is wide.
+    /// The norms of queries and of keys, over a head or over all of them.
     norms: Option<[Norm; 2]>,
     heads: AttentionHeads,
     /// Its rotary frequencies are those of the layers with a sliding window.
@@ -127,7 +127,7 @@ impl Attention {
         let rows = |x: Tensor<3>| x.reshape([batch * positions, hidden]);
         let (x, widths) = (rows(x), widths(&self.heads));
         let projected = match cache {
-            // What is kept of keys and values is apart.
+            // The cache holds keys and values, each by itself.
             Some(_) => Projected::Apart(self.qkv.apart(widths, x, context)),
             None => self.qkv.together(widths, x, context),
         };

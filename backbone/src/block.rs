@@ -22,7 +22,7 @@ pub struct Block {
     mlp: Mlp,
 }
 
-/// What stands between the residual stream and a part of the block.
+/// The norms on the way from the residual stream into attention or MLP and back.
 struct Around {
     before: Option<Norm>,
     after: Option<Norm>,

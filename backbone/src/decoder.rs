@@ -186,7 +186,7 @@ impl Decoder {
         self.head_with(self.lm_head.as_ref().and_then(Linear::lora))
     }
 
-    /// The same without an adapter: the head of the model that it was put beside.
+    /// The head of the frozen base, without the adapter.
     pub fn base_head(&self) -> Head<'_> {
         self.head_with(self.lm_head.as_ref().and_then(Linear::lora).and_then(Lora::taken))
     }
@@ -231,7 +231,7 @@ impl Decoder {
                 found.push((name.to_owned(), checksum(rows)));
             }
         });
-        // Those that are no tensors.
+        // Packed and quantised matrices, which `visit` does not show.
         let packed = |name: String, matrix: &Matrix| Some((name, matrix.packed_checksum()?));
         let of = |linear: &Linear| packed(linear.name().to_owned(), linear.weight());
         found.extend(packed(self.config.embedding_path(), &self.embed_tokens));

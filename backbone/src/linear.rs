@@ -107,7 +107,7 @@ impl Linear {
 pub(super) struct Linears(Vec<Linear>);
 
 impl Linears {
-    /// Those of the block at path `block`.
+    /// Loads projections of the block at path `block`.
     pub fn load_in(source: &Source, block: &str, shapes: &[ProjectionShape]) -> Result<Self, Fault> {
         shapes.iter().map(|shape| Linear::load_in(source, block, shape)).collect::<Result<_, _>>().map(Self)
     }

@@ -191,14 +191,14 @@ impl EmbeddingLora {
         norms(weight.product_back(a.clone()), a, b, squares, self.scale)
     }
 
-    /// What the embedding's rows are multiplied with, with the adapter's part in them, `[hidden_size]`.
+    /// The factor of each column of the adapted embedding (DoRA): its trained length over the length it has, `[hidden_size]`.
     pub(super) fn gain(&self, weight: &Matrix, rows: &Tensor<2>) -> Option<Tensor<1>> {
         let magnitude = self.magnitude.as_ref()?;
         let norms = magnitude.norms.get_or_init(|| self.column_norms(weight, &magnitude.squares)).clone();
         Some(on_side_of(rows, &magnitude.lengths) / norms)
     }
 
-    /// What is added to the rows `ids`, f32.
+    /// The low-rank update of the rows `ids`, f32.
     ///
     /// # Shapes
     /// - `ids`: `[tokens]`; output `[tokens, hidden_size]`. Tracked when asked for.

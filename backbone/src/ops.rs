@@ -44,7 +44,7 @@ pub use projection::{
 pub use rotary::rotate;
 pub use speed::{measured_flops, peak_flops};
 
-/// What decides how much an operation keeps of a token for the way back.
+/// The settings on which the activations kept for the backward pass depend.
 #[derive(Debug, Clone, Copy)]
 pub struct Keeping {
     /// Bytes of a value between products.
@@ -55,7 +55,7 @@ pub struct Keeping {
     pub drops: bool,
 }
 
-/// Which form of an operation runs.
+/// The implementation of an operation that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// On the CPU, by the crate `kernels`.
@@ -63,7 +63,7 @@ pub(crate) enum Form {
     /// On a GPU, by the crate `cube`.
     #[cfg(feature = "gpu")]
     Gpu,
-    /// Of burn's operations.
+    /// Composed of burn's operations.
     Composed,
 }
 

@@ -28,7 +28,7 @@ impl Config {
         }
     }
 
-    /// The same in the layer of this number, with its window.
+    /// The attention heads of a layer, with its sliding window.
     pub(super) fn heads_of(&self, layer: usize) -> AttentionHeads {
         AttentionHeads { window: self.sliding_windows[layer], ..self.attention_heads() }
     }

@@ -156,7 +156,7 @@ mod on_gpu {
     struct ScaleColumns;
 
     impl<B: ColumnsKernels> Backward<B, 2> for ScaleColumns {
-        /// What is scaled, and the factors.
+        /// The input and its factors.
         type State = (FloatTensor<B>, FloatTensor<B>);
 
         fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {

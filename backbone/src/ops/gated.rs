@@ -16,7 +16,7 @@ pub enum Activation {
     GeluTanh,
 }
 
-/// Of gate and up, in this order.
+/// `activation(gate) * up`
 ///
 /// # Shapes
 /// - `gate_up`: each of one width and type, f32 or bf16; output `[tokens, width]` of the same type.

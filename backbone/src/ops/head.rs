@@ -23,7 +23,7 @@ const CHUNK_VALUES: usize = 1 << 23;
 /// takes longer than the arithmetic.
 const LEAST_ROWS: usize = 128;
 
-/// The same on a GPU, where a head in codes is written and read as values on top.
+/// [`LEAST_ROWS`] on a GPU, where a head in codes is dequantised for each chunk on top.
 const LEAST_ROWS_GPU: usize = 1024;
 
 /// Rows of a chunk.
@@ -67,11 +67,11 @@ pub struct Head<'a> {
 pub struct HeadInputs {
     /// `[rows * width, hidden_size]`
     flat: Tensor<2>,
-    /// What they are multiplied with on their way to the adapter, if some are dropped there.
+    /// The mask of the adapter's dropout, scaled.
     mask: Option<Tensor<2>>,
 }
 
-/// What is asked of a chunk beside nll and entropy, which are always there.
+/// The statistics and the gradient asked of a chunk; nll and entropy are always computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Asked {
     /// [`Chunk::sum_of_squares`]
@@ -90,7 +90,7 @@ impl Default for Asked {
     }
 }
 
-/// What the head makes of a chunk of rows.
+/// The loss statistics of a chunk of rows, and what their backward pass needs.
 pub struct Chunk {
     /// The nll of each row's target, `[rows]`.
     pub nll: Tensor<1>,
@@ -105,11 +105,11 @@ pub struct Chunk {
     way_back: WayBack,
 }
 
-/// What a chunk's way back needs beside the softmax.
+/// The inputs that the backward pass of a chunk needs beside the softmax.
 struct WayBack {
     inputs: Inputs,
     targets: Vec<u32>,
-    /// What an adapter makes of the inputs, `[rows, rank]`.
+    /// The inputs times A of the adapter, `[rows, rank]`.
     low: Option<Tensor<2>>,
 }
 
@@ -132,7 +132,7 @@ struct Softmax {
     kept: Kept,
 }
 
-/// What pulls at the logits of a chunk's rows.
+/// The gradients that reach a chunk of rows: factors of the loss and of the entropy of each.
 pub struct Pull {
     /// The weight of each row's loss, `[rows]`.
     pub weights: Tensor<1>,
@@ -168,7 +168,7 @@ impl HeadGradients {
 struct Inputs {
     /// `[rows, hidden_size]`
     plain: Tensor<2>,
-    /// The same for the adapter, and what the places that are dropped were multiplied with.
+    /// The hidden states after the adapter's dropout, and its mask.
     adapted: Tensor<2>,
     mask: Option<Tensor<2>>,
 }

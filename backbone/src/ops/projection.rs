@@ -44,12 +44,12 @@ impl<'a> Projection<'a> {
         self.lora.is_some_and(Lora::has_magnitude)
     }
 
-    /// What drops inputs of the adapter in this pass.
+    /// The adapter's dropout in this pass.
     fn dropout(&self) -> Option<Dropout> {
         self.lora.and_then(|lora| lora.dropout(self.name, self.dropout_seed))
     }
 
-    /// What the rows of the adapted matrix are multiplied with, `[out]`; ones where they are left as they are.
+    /// The factors by which DoRA scales the rows of the adapted matrix, `[out]`; ones without DoRA.
     fn gain(&self, x: &Tensor<2>) -> Tensor<1> {
         let gain = self.lora.and_then(|lora| lora.gain(self.weight, x));
         gain.map_or_else(|| Tensor::ones([self.weight.shape()[0]], &x.device().inner()), |(_, gain)| gain)

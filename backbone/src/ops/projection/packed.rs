@@ -23,7 +23,7 @@ struct Frozen {
     weight: Arc<Packed>,
     /// `[out]`
     bias: Option<Arc<Vec<f32>>>,
-    /// Which inputs it and its adapter do not see.
+    /// The inputs that dropout takes away, from the adapter alone or from the matrix as well.
     dropped: Dropped,
 }
 
