@@ -68,7 +68,23 @@ pub(crate) fn fitted(mut conversation: Conversation, tokenizer: &Tokenizer, way:
             }
         }
     }
-    Ok(conversation)
+    Ok(decoded_where_refused(conversation, tokenizer))
+}
+
+/// The conversation with the arguments of its calls as objects where the template refuses them as texts and takes them so.
+fn decoded_where_refused(conversation: Conversation, tokenizer: &Tokenizer) -> Conversation {
+    let has_texts = |message: &Message| {
+        let calls = message.fields.get("tool_calls").and_then(Value::as_array);
+        calls.into_iter().flatten().any(|call| call.get("function").unwrap_or(call)["arguments"].is_string())
+    };
+    let is_taken = |conversation: &Conversation| tokenizer.render_chat(conversation, false).is_ok();
+    if !conversation.messages.iter().any(has_texts) || is_taken(&conversation) {
+        return conversation;
+    }
+    let mut decoded = conversation.clone();
+    let calls = decoded.messages.iter_mut().filter_map(|message| message.fields.get_mut("tool_calls"));
+    let are_read = calls.map(|calls| decode_arguments("tool_calls", calls)).all(|read| read.is_ok());
+    if are_read && is_taken(&decoded) { decoded } else { conversation }
 }
 
 /// Puts a message's thought under a name that the template has; gives the name for which it has none.

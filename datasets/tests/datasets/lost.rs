@@ -767,8 +767,12 @@ fn arguments_that_are_json_in_a_text_are_read_where_a_template_asks_only_whether
     let template = writes(
         "m.content + (m.tool_calls[0].function.arguments | tojson if m.tool_calls and m.tool_calls[0].function.arguments is defined else '')",
     );
+    let refusing = template.replace(
+        "m.tool_calls[0].function.arguments | tojson",
+        "(m.tool_calls[0].function.arguments | tojson if m.tool_calls[0].function.arguments is mapping else raise_exception('an object'))",
+    );
     let over = template.replace("arguments | tojson", "arguments | items | list | tojson");
-    for template in [template, over] {
+    for template in [template, over, refusing] {
         let tokenizer = with_chat_template(&template);
         let object = read(&call(json!({"city": "Paris"})), &tokenizer, TrainOn::Assistant);
         let text = read(&call(json!("{\"city\": \"Paris\"}")), &tokenizer, TrainOn::Assistant);
