@@ -8,7 +8,6 @@
 
 use cubecl::client::Client;
 use cubecl::ir::{ElemType, FloatKind};
-use cubecl::prelude::*;
 use cubecl::server::Handle;
 
 use crate::Buffer;
@@ -76,7 +75,7 @@ pub struct AttentionForward {
     pub inputs: [Buffer; 3],
     /// Where their heads stand.
     pub heads: [Heads; 3],
-    /// What [`seen`] made; without it, a query sees all before it.
+    /// The words that [`seen`] made; without them, a query sees all before it.
     pub seen: Option<Buffer>,
 }
 
@@ -162,17 +161,32 @@ fn is_f32(element: ElemType) -> bool {
     element == ElemType::Float(FloatKind::F32)
 }
 
-/// Whether the kernels run for heads of this width and type on the device of `client`: an NVIDIA GPU of compute capability 8.0
-/// or newer with the shared memory that they need, widths that are a multiple of 16, bf16 or f32.
-pub fn attention_fits(client: &Client, width: usize, element: ElemType) -> bool {
-    let known = is_f32(element) || element == ElemType::Float(FloatKind::BF16);
-    if !is_cuda(client) || !known || width == 0 || width > 256 || !width.is_multiple_of(16) {
-        return false;
+/// That the kernels run for heads of this width and type on the device of `client`: an NVIDIA GPU of compute capability 8.0 or
+/// newer with the shared memory that they need, widths that are a multiple of 16, bf16 or f32.
+///
+/// # Errors
+/// What is missing, in words.
+pub fn attention_fits(client: &Client, width: usize, element: ElemType) -> Result<(), String> {
+    if !is_cuda(client) {
+        return Err("the device is no NVIDIA GPU".into());
+    }
+    if !is_f32(element) && element != ElemType::Float(FloatKind::BF16) {
+        return Err(format!("numbers are {element:?}, neither bf16 nor f32"));
+    }
+    if width == 0 || width > 256 || !width.is_multiple_of(16) {
+        return Err(format!("heads have {width} values, no multiple of 16 up to 256"));
     }
     let device = usize::from(client.service_id().device.index_id);
-    let most = shared_bytes(device);
+    let (architecture, most) = (architecture(device), shared_bytes(device));
+    if architecture < 80 {
+        let (major, minor) = (architecture / 10, architecture % 10);
+        return Err(format!("the GPU's compute capability is {major}.{minor}, below 8.0"));
+    }
     let fits = |kernel| Variant::of(kernel, width, element, most).is_some();
-    architecture(device) >= 80 && [Kernel::Forward, Kernel::Queries, Kernel::Keys].into_iter().all(fits)
+    match [Kernel::Forward, Kernel::Queries, Kernel::Keys].into_iter().all(fits) {
+        true => Ok(()),
+        false => Err(format!("heads of {width} values need more than the {most} bytes of shared memory of a block")),
+    }
 }
 
 /// What a query sees, for the kernels: of each row, ends and depths of its keys (`[rows * keys]` both), and of every 64 keys
@@ -180,17 +194,15 @@ pub fn attention_fits(client: &Client, width: usize, element: ElemType) -> bool 
 ///
 /// # Panics
 /// The two are not of the same length, or `keys` does not divide it.
-pub fn seen(client: &Client, ends: &[u32], depths: &[u32], keys: usize) -> Buffer {
+pub fn seen(ends: &[u32], depths: &[u32], keys: usize) -> Vec<u32> {
     assert!(ends.len() == depths.len() && ends.len().is_multiple_of(keys.max(1)), "an end and a depth for each key");
-    let words: Vec<u32> = (ends.chunks(keys.max(1)).zip(depths.chunks(keys.max(1))))
+    (ends.chunks(keys.max(1)).zip(depths.chunks(keys.max(1))))
         .flat_map(|(ends, depths)| {
             let largest = ends.chunks(TALLIED).map(|ends| *ends.iter().max().expect("not empty"));
             let smallest = ends.chunks(TALLIED).map(|ends| *ends.iter().min().expect("not empty"));
             ends.iter().chain(depths).copied().chain(largest).chain(smallest).collect::<Vec<u32>>()
         })
-        .collect();
-    let element = ElemType::UInt(cubecl::ir::UIntKind::U32);
-    Buffer { handle: client.create_from_slice(u32::as_bytes(&words)), length: words.len(), element }
+        .collect()
 }
 
 impl Attention {

@@ -20,8 +20,6 @@ mod on_stream;
 mod reduce;
 mod rms_norm;
 mod rotary;
-#[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
-mod testing;
 
 use cubecl::client::Client;
 use cubecl::ir::{AddressType, ElemType};

@@ -275,6 +275,7 @@ fn step<'a>(arguments: &Arguments, config: &'a Config, trained: u64, dtype: DTyp
         scaled: 0,
         dropout: false,
         native_attention: native_attention(config, [height, width], dtype, device),
+        scoreless: backbone::ops::keeps_no_scores(device, dtype, &config.attention_heads()),
         tree: false,
         base_nll: false,
         held: resident(),

@@ -37,16 +37,13 @@ fn close(found: &[f32], expected: &[f32], tolerance: f32) {
 }
 
 /// Loss, nll and entropy of a micro-batch, and the gradient of each trained tensor with its name.
-fn step(trainee: &mut Trainee, recompute: Recompute) -> ([f64; 3], Vec<(String, Vec<f32>)>) {
-    let ids: [&[u32]; 3] = [&[1, 7, 20, 13, 7, 9, 9, 15, 14], &[1, 3, 5, 8], &[1, 30, 2, 11, 4, 4]];
-    let examples: Vec<_> = ids.iter().map(|ids| example(ids)).collect();
-    let batch = Batch::new(&examples, &[0, 1, 2], 8);
+fn step(trainee: &mut Trainee, batch: &Batch, recompute: Recompute) -> ([f64; 3], Vec<(String, Vec<f32>)>) {
     let registry = losses::Registry::default();
     let kind = registry.objectives.iter().find(|kind| kind.name == "cdiv").expect("an objective with weights");
     let mut objective: Box<dyn Objective> = (kind.build)(&mut faults::Section::probe());
     let settings = StepSettings { recompute, ..SETTINGS };
     let mut trainer = Trainer::new(trainee, objective.as_mut(), settings);
-    let step = trainer.gradient(1, std::slice::from_ref(&batch)).expect("one process");
+    let step = trainer.gradient(1, std::slice::from_ref(batch)).expect("one process");
     let (totals, flat) = (step.totals.read(), host(step.gradient));
     let parts = trainer.slots().iter().map(|slot| (slot.name.clone(), flat[slot.offset..][..slot.length].to_vec()));
     ([totals.loss, totals.nll, totals.entropy], parts.collect())
@@ -83,24 +80,42 @@ fn a_training_step_is_the_one_of_the_cpu() {
     let fixtures = architectures.map(Fixture::of).into_iter().chain(dora.map(|(base, name)| Fixture::with(base, name)));
     let fixtures = fixtures.chain(coded).chain([trained]);
     let ways = [Recompute::None, Recompute::Blocks].into_iter().cycle();
+    let ids: [&[u32]; 3] = [&[1, 7, 20, 13, 7, 9, 9, 15, 14], &[1, 3, 5, 8], &[1, 30, 2, 11, 4, 4]];
+    let batch = Batch::new(&ids.map(example), &[0, 1, 2], 8);
     for (fixture, recompute) in fixtures.zip(ways) {
-        let on = |device: &Device| Trainee { decoder: fixture.on(device), auxiliaries: Vec::new() };
-        let (expected, expected_gradients) = step(&mut on(&Device::flex()), Recompute::None);
-        let (found, gradients) = step(&mut on(&device()), recompute);
-        for (a, b) in found.iter().zip(expected) {
-            assert!((a - b).abs() < 1e-5 * b.abs(), "{fixture:?}: {a} is not {b}");
-        }
-        let largest = |values: &[f32]| values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-        let mut wrong = Vec::new();
-        for ((name, found), (_, expected)) in gradients.iter().zip(&expected_gradients) {
-            let differences: Vec<f32> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
-            let (error, scale) = (largest(&differences), largest(expected));
-            if differences.iter().any(|value| value.is_nan()) || error > 1e-4 * scale.max(1e-4) {
-                wrong.push(format!("{name}: {error} in {scale}"));
-            }
-        }
-        assert!(wrong.is_empty(), "{fixture:?}: {}", wrong.join("\n"));
+        compare(&fixture, &batch, recompute);
     }
+}
+
+/// Targets of a prompt as one tree, whose branches see what they follow: all of it, or within a window.
+#[test]
+fn a_step_over_a_tree_is_the_one_of_the_cpu() {
+    let ids: [&[u32]; 4] = [&[1, 7, 20, 13, 7, 9, 9, 15, 14], &[1, 7, 20, 5, 8], &[1, 7, 20, 13, 7, 4], &[1, 7, 2]];
+    let batch = Batch::packed(&ids.map(example), &[0, 1, 2, 3], 8);
+    for (family, recompute) in [("llama", Recompute::Blocks), ("gemma2", Recompute::None), ("mistral", Recompute::None)]
+    {
+        compare(&Fixture::of(family), &batch, recompute);
+    }
+}
+
+/// A step on the GPU, its blocks recomputed or not, is that of the CPU.
+fn compare(fixture: &Fixture, batch: &Batch, recompute: Recompute) {
+    let on = |device: &Device| Trainee { decoder: fixture.on(device), auxiliaries: Vec::new() };
+    let (expected, expected_gradients) = step(&mut on(&Device::flex()), batch, Recompute::None);
+    let (found, gradients) = step(&mut on(&device()), batch, recompute);
+    for (a, b) in found.iter().zip(expected) {
+        assert!((a - b).abs() < 1e-5 * b.abs(), "{fixture:?}: {a} is not {b}");
+    }
+    let largest = |values: &[f32]| values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let mut wrong = Vec::new();
+    for ((name, found), (_, expected)) in gradients.iter().zip(&expected_gradients) {
+        let differences: Vec<f32> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+        let (error, scale) = (largest(&differences), largest(expected));
+        if differences.iter().any(|value| value.is_nan()) || error > 1e-4 * scale.max(1e-4) {
+            wrong.push(format!("{name}: {error} in {scale}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{fixture:?}: {}", wrong.join("\n"));
 }
 
 #[test]

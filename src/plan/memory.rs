@@ -48,6 +48,8 @@ pub struct Step<'a> {
     pub dropout: bool,
     /// Attention without a mask keeps no scores on this GPU.
     pub native_attention: bool,
+    /// Nor does any other.
+    pub scoreless: bool,
     /// Rows are packed as trees, which a GPU sees through a mask.
     pub tree: bool,
     /// Each micro-batch passes forward once more without the adapter.
@@ -256,11 +258,17 @@ impl Step<'_> {
         let windowed = tracked.iter().flatten().filter(|window| **window < self.width).count() as u64;
         // With a cap and without a mask, scores are made again on the way back.
         let capped = config.attention_cap.is_some();
-        let masked = if self.tree || !(self.native_attention || capped) { layers } else { windowed };
-        let again = u64::from(capped && masked < layers);
+        let masked = if self.scoreless {
+            0
+        } else if self.tree || !(self.native_attention || capped) {
+            layers
+        } else {
+            windowed
+        };
+        let again = u64::from(capped && masked < layers && !self.scoreless);
         let scores = 4 * (config.num_attention_heads * self.width) as u64;
         // Which places are hidden, and how far apart they stand.
-        let mask = if self.tree { 2 * 4 * self.width as u64 } else { 0 };
+        let mask = if self.tree && !self.scoreless { 2 * 4 * self.width as u64 } else { 0 };
         let most = masked.min(1).max(again);
         let (kept, passing) = match recompute {
             Recompute::None => (size * (layers * block + masked * scores) + mask, size * (passing + again * scores)),
@@ -351,6 +359,7 @@ mod tests {
                 scaled: 0,
                 dropout: false,
                 native_attention: false,
+                scoreless: false,
                 tree: false,
                 base_nll: false,
                 held: Some(0),
