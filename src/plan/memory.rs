@@ -4,7 +4,7 @@
 //! (`tools/memory.py`, tables in `docs/performance.md`) lies within 15 % of them.
 
 use backbone::device::has_own_memory;
-use backbone::ops::{PIECE, chunk_bytes, columns_bytes, is_packed};
+use backbone::ops::{PIECE, attention_bytes, chunk_bytes, columns_bytes, is_packed};
 use backbone::{Config, Quantise, block_bytes};
 use burn::tensor::{DType, Device};
 use losses::Held;
@@ -251,9 +251,12 @@ impl Step<'_> {
         let [_, inputs] = self.sides();
         let scaled = self.scaled / (self.tracked as u64).max(1);
         let dropped = if self.dropout { 2 * inputs + scaled } else { 0 };
-        let block = 4 * hidden + 3 * queries + 2 * keys + 3 * inner + scaled + dropped;
-        let passing = 4 * hidden + 3 * inner;
         let (layers, size) = (self.tracked as u64, self.dtype.size() as u64);
+        // The output of burn's is kept once more, its heads side by side for the projection.
+        let heads = config.attention_heads();
+        let attention = if self.scoreless { attention_bytes(&heads, size) / size } else { 3 * queries + 2 * keys };
+        let block = 4 * hidden + attention + 3 * inner + scaled + dropped;
+        let passing = 4 * hidden + 3 * inner;
         let tracked = &config.sliding_windows[config.num_hidden_layers - self.tracked..];
         let windowed = tracked.iter().flatten().filter(|window| **window < self.width).count() as u64;
         // With a cap and without a mask, scores are made again on the way back.
@@ -267,8 +270,12 @@ impl Step<'_> {
         };
         let again = u64::from(capped && masked < layers && !self.scoreless);
         let scores = 4 * (config.num_attention_heads * self.width) as u64;
-        // Which places are hidden, and how far apart they stand.
-        let mask = if self.tree && !self.scoreless { 2 * 4 * self.width as u64 } else { 0 };
+        // Which places are hidden, and how far apart they stand; or an end and a depth for each.
+        let mask = match (self.tree, self.scoreless) {
+            (false, _) => 0,
+            (true, false) => 2 * 4 * self.width as u64,
+            (true, true) => 9,
+        };
         let most = masked.min(1).max(again);
         let (kept, passing) = match recompute {
             Recompute::None => (size * (layers * block + masked * scores) + mask, size * (passing + again * scores)),
@@ -333,6 +340,33 @@ mod tests {
     use super::*;
     use crate::engine::fixtures;
 
+    fn step<'a>(config: &'a Config, device: &'a Device) -> Step<'a> {
+        Step {
+            config,
+            trained: 1,
+            auxiliaries: Held::default(),
+            full: false,
+            height: 4,
+            width: 4096,
+            evaluated: 0,
+            tracked: config.num_hidden_layers,
+            head_copies: 0,
+            dtype: DType::F32,
+            quantise: None,
+            fitted: 0,
+            device,
+            scaled: 0,
+            dropout: false,
+            native_attention: false,
+            scoreless: false,
+            tree: false,
+            base_nll: false,
+            held: Some(0),
+            saved: false,
+            pissa: false,
+        }
+    }
+
     /// What a step of four rows keeps grows with the blocks that are tracked and not otherwise; an evaluation of more
     /// tokens than a step has takes over.
     #[test]
@@ -341,32 +375,7 @@ mod tests {
         let (config, device) = (&decoder.config, Device::flex());
         let layers = config.num_hidden_layers;
         let activations = |tracked: usize, evaluated: usize| {
-            let auxiliaries = Held::default();
-            let step = Step {
-                config,
-                trained: 1,
-                auxiliaries,
-                full: false,
-                height: 4,
-                width: 4096,
-                evaluated,
-                tracked,
-                head_copies: 0,
-                dtype: DType::F32,
-                quantise: None,
-                fitted: 0,
-                device: &device,
-                scaled: 0,
-                dropout: false,
-                native_attention: false,
-                scoreless: false,
-                tree: false,
-                base_nll: false,
-                held: Some(0),
-                saved: false,
-                pissa: false,
-            };
-            step.memory(Recompute::None).activations
+            Step { evaluated, tracked, ..step(config, &device) }.memory(Recompute::None).activations
         };
         let kept = (1..=layers).map(|tracked| activations(tracked, 0)).collect::<Vec<_>>();
         let block = kept[1] - kept[0];
@@ -375,5 +384,23 @@ mod tests {
         assert_eq!(activations(layers, 4 * 4096), activations(layers, 0));
         let larger = activations(layers, 1 << 20);
         assert!(larger > 10 * activations(layers, 0) && activations(0, 1 << 20) == larger, "{larger}");
+    }
+
+    /// By kernels of our own on a GPU, a token takes the same however long its row is, windows, caps and trees among them.
+    #[test]
+    fn attention_of_our_own_grows_with_the_tokens_alone() {
+        let device = Device::flex();
+        for family in ["llama", "mistral", "gemma2"] {
+            let decoder = fixtures::decoder(family);
+            let step = step(&decoder.config, &device);
+            for (tree, recompute) in [(false, Recompute::None), (true, Recompute::None), (true, Recompute::Blocks)] {
+                let token = |scoreless: bool, width: usize| {
+                    let all = Step { scoreless, native_attention: scoreless, tree, width, ..step }.on_gpu(recompute);
+                    [all.kept, all.passing, all.forward]
+                };
+                assert_eq!(token(true, 1 << 12), token(true, 1 << 20), "{family} {tree} {recompute:?}");
+                assert!(token(true, 1 << 12)[0] < token(false, 1 << 12)[0], "{family} {tree} {recompute:?}");
+            }
+        }
     }
 }
