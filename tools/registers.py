@@ -3,7 +3,7 @@
     python3 -m venv VENV && VENV/bin/pip install nvidia-cuda-nvcc nvidia-cuda-nvrtc
     VENV/bin/python tools/registers.py [80 89 90a]
 
-Writes the table of docs/performance.md; ends with 1 where a kernel has a stack frame or spills 64 bytes and more. The tiles are those
+Writes what the table of docs/performance.md is made of; ends with 1 where a kernel has a stack frame or spills 64 bytes and more. The tiles are those
 that `Variant::of` in cube/src/attention.rs takes first on a device of that architecture.
 """
 

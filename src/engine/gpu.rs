@@ -68,8 +68,10 @@ fn example(ids: &[u32]) -> datasets::Example {
 /// weight trained. With recomputed blocks and without, against the CPU.
 #[test]
 fn a_training_step_is_the_one_of_the_cpu() {
-    let architectures =
-        ["llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3", "olmo", "olmo2", "phi3", "granite"];
+    let architectures = [
+        "llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3", "olmo", "olmo2", "olmo3", "phi3", "granite",
+        "smollm3", "seed_oss", "ernie4_5",
+    ];
     let dora = [("llama", "dora"), ("llama3", "dora_head"), ("llama3", "dora_embedding")];
     let coded = [(Quantisation::Int8, "wide"), (Quantisation::Nf4, "wide"), (Quantisation::Nf4, "dora")];
     let coded = coded.map(|(quantisation, adapter)| Fixture {
@@ -102,7 +104,13 @@ fn a_step_over_a_tree_is_the_one_of_the_cpu() {
 fn compare(fixture: &Fixture, batch: &Batch, recompute: Recompute) {
     let on = |device: &Device| Trainee { decoder: fixture.on(device), auxiliaries: Vec::new() };
     let (expected, expected_gradients) = step(&mut on(&Device::flex()), batch, Recompute::None);
-    let (found, gradients) = step(&mut on(&device()), batch, recompute);
+    let mut there = on(&device());
+    #[cfg(feature = "cuda-untuned")]
+    assert!(
+        backbone::ops::keeps_no_scores(&device(), DType::F32, &there.decoder.config.attention_heads()),
+        "attention of our own is what is tried"
+    );
+    let (found, gradients) = step(&mut there, batch, recompute);
     for (a, b) in found.iter().zip(expected) {
         assert!((a - b).abs() < 1e-5 * b.abs(), "{fixture:?}: {a} is not {b}");
     }

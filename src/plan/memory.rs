@@ -212,6 +212,15 @@ impl Step<'_> {
         }
     }
 
+    /// Whose attention it is: of our own, burn's native one, or a composition of burn's operations.
+    pub fn attention(&self) -> &'static str {
+        match self.is_fused() || self.scoreless {
+            true => "own",
+            false if self.native_attention => "native",
+            false => "composed",
+        }
+    }
+
     /// Frozen weights on the CPU: every tensor that operations keep is counted where they are.
     fn is_fused(&self) -> bool {
         is_packed(self.device, self.full)

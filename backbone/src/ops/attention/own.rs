@@ -138,7 +138,10 @@ pub(crate) trait AttentionKernels: Backend {
         let [a, b, c] = settings.gradients().map(|shape| TensorSpec::new(shape, queries.dtype));
         (a, b, c)
     })]
-    #[expect(clippy::too_many_arguments, reason = "tensors of a graph, each an argument")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "tensors of a graph, each an argument; the macro copies the attribute"
+    )]
     fn own_attention_backward(
         queries: FloatTensor<Self>,
         keys: FloatTensor<Self>,

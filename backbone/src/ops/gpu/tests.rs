@@ -263,6 +263,10 @@ fn attention_is_the_one_of_the_cpu() {
     }
 }
 
+/// What queries see, made on a device.
+#[cfg(feature = "cuda-untuned")]
+type Sees<'a> = &'a dyn Fn(&Device) -> Option<Visibility>;
+
 /// Heads as a projection leaves them, of a width that is filled up and of one that is not; queries that are the last of more
 /// keys; against the composed attention, which has a mask.
 #[cfg(feature = "cuda-untuned")]
@@ -293,7 +297,7 @@ fn attention_of_our_own_is_the_masked_one() {
     let tree = |device: &Device| Some(Visibility::tree(&depths, &parents, device));
     let padded = |queries: usize| move |device: &Device| Some(Visibility::padded(&[3, 11], queries, 40, device));
     let (one, seven, all) = (padded(1), padded(7), padded(40));
-    let cases: [(_, usize, usize, &dyn Fn(&Device) -> Option<Visibility>); 8] = [
+    let cases: [(_, usize, usize, Sees<'_>); 8] = [
         (heads(64, None, None), 2, 40, &|_| None),
         (heads(20, Some(9), Some(1.25)), 2, 40, &|_| None),
         (heads(64, Some(9), None), 2, 7, &|_| None),
