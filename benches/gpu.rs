@@ -6,7 +6,8 @@
 use std::time::Instant;
 
 use backbone::ops::{
-    Activation, AdamW, Codes, Moments, adamw, gated, logits_gradient, norm, rotate, softmax_statistics, times_gain,
+    Activation, AdamW, Codes, Moments, Projected, adamw, gated, logits_gradient, norm, rotate, softmax_statistics,
+    times_gain,
 };
 use burn::tensor::activation::{sigmoid, silu};
 use burn::tensor::module::attention;
@@ -157,7 +158,7 @@ fn kernels(device: &Device, dtype: DType, tokens: usize, small: bool) {
     report("rms_norm", dtype, 5 * tokens * hidden * size, fused, composed);
 
     let (gate, up) = (leaf(inner), leaf(inner));
-    let fused = milliseconds(device, || both(gated(gate.clone(), up.clone(), Activation::Silu)));
+    let fused = milliseconds(device, || both(gated(Projected::Apart([gate.clone(), up.clone()]), Activation::Silu)));
     let composed = milliseconds(device, || both(silu(gate.clone()) * up.clone()));
     report("swiglu", dtype, 8 * tokens * inner * size, fused, composed);
 
@@ -165,7 +166,8 @@ fn kernels(device: &Device, dtype: DType, tokens: usize, small: bool) {
         let cube = x.clone() * x.clone() * x.clone();
         x.clone() * sigmoid((x + cube.mul_scalar(0.044_715)).mul_scalar(1.595_769_1))
     };
-    let fused = milliseconds(device, || both(gated(gate.clone(), up.clone(), Activation::GeluTanh)));
+    let fused =
+        milliseconds(device, || both(gated(Projected::Apart([gate.clone(), up.clone()]), Activation::GeluTanh)));
     let composed = milliseconds(device, || both(gelu(gate.clone()) * up.clone()));
     report("geglu", dtype, 8 * tokens * inner * size, fused, composed);
 

@@ -15,6 +15,7 @@ mod init;
 mod inspect;
 mod interrupt;
 mod man;
+mod model;
 mod push;
 mod recipes;
 mod report;
@@ -38,7 +39,7 @@ use datasets::ChatColumns;
 use faults::{Fault, Faults, FromToml, Place};
 use losses::Registry;
 
-use crate::loading::{self, Loaded, Named};
+use crate::loading::{Loaded, Named};
 use crate::logging::terminal;
 use crate::logging::{self, Format, Verbosity};
 use crate::recipe::{self, Recipe};
@@ -293,12 +294,6 @@ fn chat_columns(text: &str) -> Result<ChatColumns, String> {
 
 const CHAT_COLUMNS: &str =
     "write user=COLUMN,assistant=COLUMN, and system=, history= or reasoning_content= where there are such columns";
-
-/// The model at a path, on the device named on the command line; `base` takes the place of the base that it names.
-fn load_model(path: &str, base: Option<&str>, device: &str) -> Result<Loaded, Faults> {
-    open_device(device)?;
-    load_named(&loading::named(path, base)?, device)
-}
 
 /// A model that was found, on the device named on the command line.
 fn load_named(named: &Named, device: &str) -> Result<Loaded, Faults> {

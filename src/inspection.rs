@@ -174,7 +174,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Of two updates of one module; what a side does not have counts as zero.
+    /// The difference of two updates of one module; a missing one counts as zero.
     pub fn new(first: Option<&Update>, second: Option<&Update>) -> Self {
         let inner = |u: Option<&Update>, v: Option<&Update>| u.zip(v).map_or(0.0, |(u, v)| u.inner(v));
         Self { first: inner(first, first), second: inner(second, second), inner: inner(first, second) }

@@ -130,7 +130,7 @@ impl Observation {
         self.notices.iter().cloned()
     }
 
-    /// What is measured, in words of the plan.
+    /// The measurements, in the words of the plan.
     pub fn words(&self) -> String {
         let drawn = match self.how.samples {
             0 => String::new(),

@@ -77,8 +77,6 @@ pub struct Plan {
     pub schedule: Schedule,
     /// What is trained.
     pub adaptation: Adaptation,
-    /// The adapter of the checkpoint that the run is resumed from, if it is.
-    pub resumed: Option<checkpoints::Adapter>,
     /// Files of a tokenizer that go into checkpoints, because they are not the base's.
     pub beside: Vec<(String, Vec<u8>)>,
     /// For each auxiliary loss, the sentence encoder that it needs.
@@ -173,7 +171,6 @@ impl Plan {
             width_multiple,
             schedule,
             adaptation,
-            resumed: checkpoint.filter(|c| c.has_adapter()).map(Checkpoint::adapter).transpose()?,
             beside,
             encoders,
             cache: Cache::from_env(),
@@ -238,7 +235,7 @@ impl Plan {
             draws_on_device: false,
             used: Default::default(),
         };
-        let rows = self.calibration_rows();
+        let rows = self.fitting_rows();
         let mut decoder = match rows.is_empty() {
             true => Decoder::load(self.config.clone(), &source)?,
             false => returning_pages(|| self.fitted(&source, &rows))?,
@@ -246,7 +243,7 @@ impl Plan {
         match &self.adaptation.start {
             Origin::Model => {}
             Origin::Fresh(settings) if settings.pissa => {
-                decoder.attach_pissa(settings, self.recipe.seed, &source, self.resumed.as_ref())?;
+                decoder.attach_pissa(settings, self.recipe.seed, &source, self.adaptation.saved.as_ref())?;
             }
             Origin::Fresh(settings) => decoder.attach_fresh(settings, self.recipe.seed)?,
             Origin::Continued { adapter, .. } => decoder.attach(adapter, self.adaptation.dropout)?,
@@ -262,12 +259,12 @@ impl Plan {
         let about = print::duration(self.estimate.fitting_seconds);
         tracing::info!("fitting the codes to {} rows before the first step, about {about}", rows.len());
         let mut counter = Counter::new(decoder.parts_to_fit(), "fitting the codes, block by block".into());
-        decoder.calibrate(source, rows, &mut |done| counter.at(done))?;
+        decoder.fit_codes(source, rows, &mut |done| counter.at(done))?;
         Ok(decoder)
     }
 
     /// The rows that nf4's codes are fitted to.
-    fn calibration_rows(&self) -> Vec<&[u32]> {
+    fn fitting_rows(&self) -> Vec<&[u32]> {
         fitting::rows(&self.recipe, &self.adaptation, &self.train, self.width_multiple)
     }
 

@@ -254,7 +254,7 @@ impl Draft {
     }
 }
 
-/// What all draws of one pass share.
+/// The settings and inputs that all draws of one pass share.
 struct Drawing<'a> {
     tokenizer: &'a Tokenizer,
     settings: &'a Settings,

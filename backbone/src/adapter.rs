@@ -59,7 +59,7 @@ pub struct AdapterSettings {
     pub dropout: f64,
     /// Where adapters go.
     pub targets: Targets,
-    /// Of these, what is left as it is: modules whose path ends in one of these names.
+    /// Modules that get no adapter although they are targets: their path ends in one of these names.
     pub exclude: Vec<String>,
     /// The blocks that get adapters, the first is 0 and the last -1; `None` for all. Embedding and head are in none.
     pub layers: Option<Vec<i64>>,
@@ -69,7 +69,7 @@ pub struct AdapterSettings {
     pub dora: bool,
     /// Ranks of the modules that a pattern matches.
     pub rank_pattern: Vec<(String, usize)>,
-    /// The same of alpha.
+    /// Alphas of the modules that a pattern matches.
     pub alpha_pattern: Vec<(String, f64)>,
     /// The factors start as what is largest in the matrices, which keep the rest (PiSSA).
     pub pissa: bool,

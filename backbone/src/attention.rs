@@ -7,20 +7,20 @@ use losses::Parameter;
 
 use super::Context;
 use super::config::{Config, LayerRotary};
-use super::linear::{Linear, project_apart, project_onto, project_together};
+use super::linear::{Linear, Linears};
 use super::norm::Norm;
-use super::ops::Matrix;
+use super::projections::ProjectionShape;
 use super::rotary::Rotary;
 use super::source::Source;
 use super::visibility::Visibility;
-use crate::ops::{AttentionHeads, attend, attention};
+use crate::ops::{AttentionHeads, Keeping, Projected, attend, attention, attention_bytes, norm_bytes, project_bytes};
 
 /// The attention half of a block.
 pub struct Attention {
     /// Queries, keys and values: a projection each, or one for all.
-    qkv: Vec<Linear>,
-    o_proj: Linear,
-    /// Those of queries and of keys, over as many values as each is wide.
+    qkv: Linears,
+    output: Linear,
+    /// The norms of queries and of keys, over a head or over all of them.
     norms: Option<[Norm; 2]>,
     heads: AttentionHeads,
     rotary: LayerRotary,
@@ -62,32 +62,56 @@ impl LayerCache {
 }
 
 impl Attention {
-    pub(super) fn load(source: &Source, name: &str, config: &Config, layer: usize) -> Result<Self, Fault> {
-        let (hidden, head_dim) = (config.hidden_size, config.head_dim);
-        let (heads, key_heads) = (config.num_attention_heads, config.num_key_value_heads);
-        let (queries, keys) = (heads * head_dim, key_heads * head_dim);
-        let projection = |part: &str, shape, bias| Linear::load(source, &format!("{name}.{part}"), shape, bias);
-        let norm = |part: &str, size| Norm::load(source, &format!("{name}.{part}"), size, config);
-        let window = config.sliding_windows[layer];
+    /// Queries, keys and values, of the hidden states, and the output, of what is attended.
+    fn shapes(config: &Config, layer: usize) -> (Vec<ProjectionShape>, ProjectionShape) {
+        let (hidden, [queries, keys, values]) = (config.hidden_size, widths(&config.heads_of(layer)));
+        let shape = |path, sides, has_bias| ProjectionShape { path, sides, has_bias };
+        let qkv = |path, width| shape(path, [width, hidden], config.qkv_bias);
+        let qkv = match config.fused_projections {
+            true => vec![qkv("self_attn.qkv_proj", queries + keys + values)],
+            false => {
+                vec![qkv("self_attn.q_proj", queries), qkv("self_attn.k_proj", keys), qkv("self_attn.v_proj", values)]
+            }
+        };
+        (qkv, shape("self_attn.o_proj", [hidden, queries], config.output_bias))
+    }
+
+    /// Its projections, those of one input together, in the order in which they are met.
+    pub(super) fn projections(config: &Config, layer: usize) -> Vec<Vec<ProjectionShape>> {
+        let (qkv, output) = Self::shapes(config, layer);
+        vec![qkv, vec![output]]
+    }
+
+    pub(super) fn load(source: &Source, block: &str, config: &Config, layer: usize) -> Result<Self, Fault> {
+        let (qkv, output) = Self::shapes(config, layer);
+        let norm = |part: &str, size| Norm::load(source, &format!("{block}.self_attn.{part}"), size, config);
+        let heads = config.heads_of(layer);
         Ok(Self {
-            qkv: match config.fused_projections {
-                true => vec![projection("qkv_proj", [queries + 2 * keys, hidden], config.qkv_bias)?],
-                false => vec![
-                    projection("q_proj", [queries, hidden], config.qkv_bias)?,
-                    projection("k_proj", [keys, hidden], config.qkv_bias)?,
-                    projection("v_proj", [keys, hidden], config.qkv_bias)?,
-                ],
-            },
-            o_proj: projection("o_proj", [hidden, queries], config.output_bias)?,
+            qkv: Linears::load_in(source, block, &qkv)?,
+            output: Linear::load_in(source, block, &output)?,
             norms: match config.query_key_norms() {
                 Some([queries, keys]) => Some([norm("q_norm", queries)?, norm("k_norm", keys)?]),
                 None => None,
             },
-            heads: AttentionHeads { window, ..config.attention_heads() },
             rotary: config.rotary_of(layer),
             turns_neighbours: config.turns_neighbours,
+            heads,
             clip: config.clip_qkv,
         })
+    }
+
+    /// Bytes of each token that its operations keep for the way back, scores not counted.
+    pub(super) fn bytes(config: &Config, layer: usize, keeping: &Keeping) -> u64 {
+        let heads = config.heads_of(layer);
+        let [queries, keys, _] = widths(&heads).map(|width| width as u64);
+        let normed = config.query_key_norms().map_or(0, |_| norm_bytes(queries + keys, keeping.size));
+        let (qkv, output) = Self::shapes(config, layer);
+        // Kernels of the CPU give the output as the projection takes it, which is kept once; burn's operations reorder it.
+        let into_output = if keeping.is_packed { 0 } else { project_bytes(keeping, output.sides[1] as u64, 1) };
+        project_bytes(keeping, config.hidden_size as u64, qkv.len() as u64)
+            + normed
+            + attention_bytes(&heads, keeping.size)
+            + into_output
     }
 
     /// `residual + attention(x)`, or the attention alone.
@@ -102,24 +126,31 @@ impl Attention {
         cache: Option<&mut LayerCache>,
     ) -> Tensor<3> {
         let [batch, positions, hidden] = x.dims();
-        let flat = x.reshape([batch * positions, hidden]);
-        let packed = matches!(self.o_proj.weight(), Matrix::Packed(_));
-        let attended = match cache {
-            None if packed => self.attend_together(flat, batch, context),
-            cache => self.attend(flat, batch, context, cache),
+        let rows = |x: Tensor<3>| x.reshape([batch * positions, hidden]);
+        let (x, widths) = (rows(x), widths(&self.heads));
+        let projected = match cache {
+            // The cache holds keys and values, each by itself.
+            Some(_) => Projected::Apart(self.qkv.apart(widths, x, context)),
+            None => self.qkv.together(widths, x, context),
         };
-        let residual = residual.map(|residual| residual.reshape([batch * positions, hidden]));
-        project_onto(residual, &self.o_proj, attended, context).reshape([batch, positions, hidden])
+        let attended = match projected {
+            Projected::Together(qkv) => self.attend_together(qkv, batch, context),
+            Projected::Apart(qkv) => self.attend(qkv, batch, context, cache),
+        };
+        self.output.forward(attended, residual.map(rows), context).reshape([batch, positions, hidden])
     }
 
-    /// The fused path: `[batch * positions, hidden_size]` to `[batch * positions, heads * head_dim]`.
-    fn attend_together(&self, x: Tensor<2>, batch: usize, context: &Context) -> Tensor<2> {
-        let qkv = self.cut_off(project_together(&self.qkv, x, context));
+    /// All heads in one operation.
+    ///
+    /// # Shapes
+    /// - `qkv`: `[batch * positions, (heads + 2 * key_heads) * head_dim]`; output `[batch * positions, heads * head_dim]`.
+    fn attend_together(&self, qkv: Tensor<2>, batch: usize, context: &Context) -> Tensor<2> {
+        let qkv = self.cut_off(qkv);
         let rotary = context.rotary(self.rotary);
         let qkv = match self.norms.is_some() || self.turns_neighbours {
             false => qkv,
             true => {
-                let [queries, keys, values] = self.widths();
+                let [queries, keys, values] = widths(&self.heads);
                 let (first, second) = (qkv.clone().narrow(1, 0, queries), qkv.clone().narrow(1, queries, keys));
                 let [first, second] = self.prepare([first, second], rotary);
                 Tensor::cat(vec![first, second, qkv.narrow(1, queries + keys, values)], 1)
@@ -132,12 +163,6 @@ impl Attention {
 
     fn shape(&self, rotary: &Rotary) -> AttentionHeads {
         AttentionHeads { rotary: rotary.width(), ..self.heads }
-    }
-
-    /// Widths of all queries, keys and values of a position.
-    fn widths(&self) -> [usize; 3] {
-        let AttentionHeads { heads, key_heads, head_dim, .. } = self.heads;
-        [heads * head_dim, key_heads * head_dim, key_heads * head_dim]
     }
 
     /// Queries and keys, `[batch * positions, heads * head_dim]` each, as they are turned: normalised where there are norms, and
@@ -160,12 +185,20 @@ impl Attention {
         }
     }
 
-    /// The composed path: `[batch * positions, hidden_size]` to `[batch * positions, heads * head_dim]`.
-    fn attend(&self, flat: Tensor<2>, batch: usize, context: &Context, cache: Option<&mut LayerCache>) -> Tensor<2> {
-        let positions = flat.dims()[0] / batch;
+    /// Rotary encoding, cache and attention one after another.
+    ///
+    /// # Shapes
+    /// - `qkv`: each `[batch * positions, its heads * head_dim]`; output `[batch * positions, heads * head_dim]`.
+    fn attend(
+        &self,
+        qkv: [Tensor<2>; 3],
+        batch: usize,
+        context: &Context,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<2> {
         let AttentionHeads { heads, key_heads, head_dim, .. } = self.heads;
-        let parts = project_apart(&self.qkv, self.widths(), flat, context);
-        let [queries, keys, values] = parts.map(|part| self.cut_off(part));
+        let [queries, keys, values] = qkv.map(|part| self.cut_off(part));
+        let positions = queries.dims()[0] / batch;
         let rotary = context.rotary(self.rotary);
         let [queries, keys] = self.prepare([queries, keys], rotary);
         let split =
@@ -180,9 +213,9 @@ impl Attention {
         attend(queries, keys, values, context.visibility.as_ref(), &self.shape(rotary))
     }
 
-    /// Its projections, those of one input together, in the order in which they are met.
+    /// Its projections as [`Attention::projections`] lists them.
     pub(super) fn linears_by_input(&mut self) -> Vec<&mut [Linear]> {
-        vec![&mut self.qkv, std::slice::from_mut(&mut self.o_proj)]
+        vec![self.qkv.as_mut_slice(), std::slice::from_mut(&mut self.output)]
     }
 
     pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
@@ -205,6 +238,12 @@ fn halves_of_neighbours(x: Tensor<2>, head_dim: usize, width: usize) -> Tensor<2
     let turned = turned.swap_dims(2, 3).reshape([rows, heads, width]);
     let x = if width < head_dim { Tensor::cat(vec![turned, x.narrow(2, width, head_dim - width)], 2) } else { turned };
     x.reshape([rows, all])
+}
+
+/// Widths of all queries, keys and values of a position.
+fn widths(heads: &AttentionHeads) -> [usize; 3] {
+    let AttentionHeads { heads, key_heads, head_dim, .. } = *heads;
+    [heads * head_dim, key_heads * head_dim, key_heads * head_dim]
 }
 
 /// Normalises as many values at a time as the norm is wide.

@@ -45,7 +45,7 @@ pub struct Config {
     pub activation: Activation,
     /// The rotary encoding.
     pub rope: Rope,
-    /// That of layers with a sliding window, where they have their own.
+    /// The rotary encoding of layers with a sliding window, where it differs.
     pub local_rope: Option<Rope>,
     /// The layers whose queries and keys know nothing of their positions, for each layer (NoPE, Kazemnejad et al. 2023, arXiv
     /// 2305.19466); none where the list is empty.
@@ -120,7 +120,7 @@ pub enum LayerRotary {
     None,
 }
 
-/// What is normalised of queries and keys.
+/// How queries and keys are normalised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueryKeyNorm {
     /// Nothing.
@@ -131,7 +131,7 @@ pub enum QueryKeyNorm {
     Together,
 }
 
-/// What to do about a configuration that cannot be meant.
+/// The hint at a configuration that is impossible.
 const AGAIN: &str = "it is not as its model has it: take `config.json` from where the weights come from again";
 
 impl Config {
@@ -194,7 +194,7 @@ impl Config {
         Ok(config)
     }
 
-    /// What all families spell alike.
+    /// Reads the fields that all families spell alike.
     fn shared(fields: &mut Fields, model_type: String) -> Self {
         let hidden_size = fields.size("hidden_size");
         let num_attention_heads = fields.size("num_attention_heads");
@@ -248,7 +248,7 @@ impl Config {
         }
     }
 
-    /// What most families' rotary settings fall back on.
+    /// The rotary settings that most families take where the file says nothing.
     pub(super) fn rope_defaults(&self) -> RopeDefaults {
         let (head_dim, positions) = (self.head_dim, self.max_position_embeddings);
         RopeDefaults { head_dim, theta: self.rope.theta, partial: 1.0, positions, original: None }

@@ -189,7 +189,7 @@ impl Decoder {
         self.head_with(self.lm_head.as_ref().and_then(Linear::lora))
     }
 
-    /// The same without an adapter: the head of the model that it was put beside.
+    /// The head of the frozen base, without the adapter.
     pub fn base_head(&self) -> Head<'_> {
         self.head_with(self.lm_head.as_ref().and_then(Linear::lora).and_then(Lora::taken))
     }
@@ -202,7 +202,7 @@ impl Decoder {
         Head {
             matrix,
             name: format!("{path}.weight"),
-            is_trained: matches!(matrix, Matrix::Tensor(_)) && self.is_trained(),
+            is_trained: matrix.is_trained(),
             lora,
             scale: self.config.logit_scale,
             cap: self.config.logit_cap,
@@ -234,7 +234,7 @@ impl Decoder {
                 found.push((name.to_owned(), checksum(rows)));
             }
         });
-        // Those that are no tensors.
+        // Packed and quantised matrices, which `visit` does not show.
         let packed = |name: String, matrix: &Matrix| Some((name, matrix.packed_checksum()?));
         let of = |linear: &Linear| packed(linear.name().to_owned(), linear.weight());
         found.extend(packed(self.config.embedding_path(), &self.embed_tokens));
@@ -288,7 +288,7 @@ impl Decoder {
     /// The part of [`Decoder::visit`] before the blocks.
     pub fn visit_embedding(&mut self, visit: &mut dyn FnMut(&str, Parameter<'_>)) {
         let path = self.config.embedding_path();
-        if let Matrix::Tensor(weight) = &mut self.embed_tokens {
+        if let Some(weight) = self.embed_tokens.as_tensor_mut() {
             visit(&format!("{path}.weight"), Parameter::Matrix(weight));
         }
         if let Some(lora) = &mut self.embedding_lora {
@@ -306,6 +306,6 @@ impl Decoder {
 
     /// True when any weight of the backbone itself is trained.
     pub fn is_trained(&self) -> bool {
-        matches!(&self.embed_tokens, Matrix::Tensor(weight) if weight.is_require_grad())
+        self.embed_tokens.is_trained()
     }
 }

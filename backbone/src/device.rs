@@ -83,7 +83,7 @@ pub fn dtype(wanted: DTypeName, device: &Device) -> DType {
     }
 }
 
-/// What a device is called.
+/// The name of a device.
 pub fn name(device: &Device) -> &'static str {
     if is_cpu(device) { "cpu" } else { "cuda" }
 }

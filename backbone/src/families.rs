@@ -34,7 +34,7 @@ pub struct Family {
     pub(crate) class: &'static str,
     /// Reads what is its own of `config.json`.
     pub(crate) configure: fn(&mut Fields, &mut Config),
-    /// What the `config.json` of a new model says beside what all families say.
+    /// Fields of the `config.json` of a new model that not all families have.
     pub(crate) own: fn(&Init) -> Value,
 }
 

@@ -37,7 +37,7 @@ impl ModelFiles {
         Self::locate_for(path, revision, &|_, _, _| Ok(()))
     }
 
-    /// The same; before the first byte of weights is fetched, `check` is given what the repository has beside them.
+    /// [`ModelFiles::locate`] that calls `check` with the small files of a repository before any weights are fetched.
     ///
     /// # Errors
     /// As [`ModelFiles::locate`], and what `check` says.

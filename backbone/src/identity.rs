@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::config::Config;
 use super::files::ModelFiles;
 
-/// What a base is, apart from where it lies.
+/// The content of a base model, wherever it lies: resuming compares by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Its folder when it was taken, where it was one of this disk.
@@ -26,7 +26,7 @@ pub struct Identity {
 /// Parts of a tokenizer, chosen.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TokenizerParts {
-    /// Which tokens there are.
+    /// The vocabulary.
     pub tokens: bool,
     /// The chat template.
     pub template: bool,
@@ -35,7 +35,7 @@ pub struct TokenizerParts {
 }
 
 impl Identity {
-    /// That of the model in `files`, which was named `path`. Every weight is read.
+    /// The identity of the model in `files`, which was named `path`. Every weight is read.
     ///
     /// # Errors
     /// Files that cannot be read.

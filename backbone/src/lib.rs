@@ -5,7 +5,6 @@
 mod adapter;
 mod attention;
 mod block;
-mod calibration;
 mod config;
 mod decoder;
 pub mod device;
@@ -13,13 +12,16 @@ mod encoder;
 pub mod families;
 mod fields;
 mod files;
+mod fitting;
 mod identity;
 mod linear;
 mod lora;
+mod mlp;
 mod neutral;
 mod norm;
 pub mod ops;
 mod pissa;
+mod projections;
 mod quantise;
 pub mod random;
 mod rope;
@@ -33,14 +35,15 @@ mod visibility;
 pub use adapter::{AdapterSettings, Targets, fitting_modules, remarks};
 pub use attention::LayerCache;
 pub use block::{Block, block_bytes};
-pub use calibration::Inputs;
 pub use config::{Activation, Config, LayerRotary, NormKind, NormPlaces, QueryKeyNorm};
 pub use decoder::{Decoder, HEAD, is_embedding};
 pub use encoder::{Encoder, EncoderFiles};
 pub use files::{ModelFiles, embedded_tokenizer};
+pub use fitting::Inputs;
 pub use identity::{Identity, TokenizerParts, local_folder};
 pub use linear::Linear;
 pub use lora::Lora;
+pub use projections::ProjectionShape;
 pub use quantise::Quantise;
 pub use rope::{Rope, RopeScaling};
 pub use rotary::Rotary;
@@ -52,11 +55,11 @@ use std::rc::Rc;
 
 use burn::tensor::Tensor;
 
-/// What all layers of one pass share.
+/// Positions, masks and dropout, which all layers of one pass share.
 pub struct Context {
     /// Cosines and sines of the positions of this pass.
     pub rotary: Rotary,
-    /// Those of the layers with a sliding window, where they have their own.
+    /// The rotary tables of layers with a sliding window, where they differ.
     pub local_rotary: Option<Rotary>,
     /// Those that turn nothing, where there are layers without a rotary encoding.
     pub no_rotary: Option<Rotary>,

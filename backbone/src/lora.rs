@@ -6,8 +6,7 @@ use burn::tensor::{Int, Tensor};
 use kernels::Dropout;
 use losses::Parameter;
 
-use super::linear::beside;
-use super::ops::Matrix;
+use super::ops::{Matrix, on_side_of};
 
 /// Beside an embedding, as PEFT has it: row v of the matrix becomes `W_v + s B A_v`. Nothing is dropped. The lengths that
 /// DoRA trains are those of the columns, one for each value of the hidden states.
@@ -89,12 +88,12 @@ impl Lora {
 
     /// A, `[rank, in]`, on the side of `x`.
     pub fn a<const D: usize>(&self, x: &Tensor<D>) -> Tensor<2> {
-        beside(&self.a, x)
+        on_side_of(x, &self.a)
     }
 
     /// B, `[out, rank]`, on the side of `x`.
     pub fn b<const D: usize>(&self, x: &Tensor<D>) -> Tensor<2> {
-        beside(&self.b, x)
+        on_side_of(x, &self.b)
     }
 
     /// The factor of `B A`.
@@ -112,7 +111,7 @@ impl Lora {
     pub fn gain<const D: usize>(&self, weight: &Matrix, x: &Tensor<D>) -> Option<(Tensor<1>, Tensor<1>)> {
         let magnitude = self.magnitude.as_ref()?;
         let norms = magnitude.norms.get_or_init(|| self.row_norms(weight, &magnitude.squares)).clone();
-        Some((norms.clone(), beside(&magnitude.lengths, x) / norms))
+        Some((norms.clone(), on_side_of(x, &magnitude.lengths) / norms))
     }
 
     /// What drops inputs of A in a pass with this seed, for the adapter of `name`. The same places are dropped whenever
@@ -192,14 +191,14 @@ impl EmbeddingLora {
         norms(weight.product_back(a.clone()), a, b, squares, self.scale)
     }
 
-    /// What the embedding's rows are multiplied with, with the adapter's part in them, `[hidden_size]`.
+    /// The factor of each column of the adapted embedding (DoRA): its trained length over the length it has, `[hidden_size]`.
     pub(super) fn gain(&self, weight: &Matrix, rows: &Tensor<2>) -> Option<Tensor<1>> {
         let magnitude = self.magnitude.as_ref()?;
         let norms = magnitude.norms.get_or_init(|| self.column_norms(weight, &magnitude.squares)).clone();
-        Some(beside(&magnitude.lengths, rows) / norms)
+        Some(on_side_of(rows, &magnitude.lengths) / norms)
     }
 
-    /// What is added to the rows `ids`, f32.
+    /// The low-rank update of the rows `ids`, f32.
     ///
     /// # Shapes
     /// - `ids`: `[tokens]`; output `[tokens, hidden_size]`. Tracked when asked for.

@@ -5,7 +5,7 @@ use faults::Fault;
 use losses::Parameter;
 
 use super::config::{Config, NormKind};
-use super::linear::beside;
+use super::ops::on_side_of;
 use super::source::Source;
 
 /// `x / sqrt(mean(x^2) + eps) * weight`, computed in f32 whatever the type of `x`; without weights, of `x - mean(x)`.
@@ -43,7 +43,7 @@ impl Norm {
     /// Normalises the last dimension and gives the result in the type `dtype`.
     pub fn forward_as<const D: usize>(&self, x: Tensor<D>, dtype: DType) -> Tensor<D> {
         let weight = self.weight.as_ref().map(|weight| {
-            let weight = beside(weight, &x).cast(DType::F32);
+            let weight = on_side_of(&x, weight).cast(DType::F32);
             if self.offset == 0.0 { weight } else { weight.add_scalar(self.offset) }
         });
         crate::ops::norm(x, weight, self.epsilon, dtype)

@@ -31,17 +31,31 @@ pub use checksum::checksum;
 pub use codes::{Codes, PIECE};
 pub use columns::{columns_bytes, scale_columns, times_gain};
 pub use dropout::dropout_mask;
-pub use gated::{Activation, gated, gated_bytes, gated_together};
+pub use gated::{Activation, gated, gated_bytes};
 #[cfg(feature = "gpu")]
 pub use head::on_gpu::{logits_gradient, softmax_statistics};
 pub use head::{Asked, Chunk, Head, HeadGradients, HeadInputs, Pull, chunk_bytes, chunk_rows};
-pub use matrix::{Matrix, is_packed, precision};
+pub(crate) use matrix::on_side_of;
+pub use matrix::{Matrix, is_packed};
 pub use norm::{norm, norm_bytes};
-pub use projection::{Adapter, Projection, project, project_bytes};
+pub use projection::{
+    Projected, Projection, low_rank_bytes, project, project_apart, project_bytes, project_onto, project_together,
+};
 pub use rotary::rotate;
 pub use speed::{measured_flops, peak_flops};
 
-/// Which form of an operation runs.
+/// The settings on which the activations kept for the backward pass depend.
+#[derive(Debug, Clone, Copy)]
+pub struct Keeping {
+    /// Bytes of a value between products.
+    pub size: u64,
+    /// Frozen matrices are packed, so that kernels of the CPU run in place of burn's operations.
+    pub is_packed: bool,
+    /// Inputs of adapters are dropped.
+    pub drops: bool,
+}
+
+/// The implementation of an operation that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// On the CPU, by the crate `kernels`.
@@ -49,7 +63,7 @@ pub(crate) enum Form {
     /// On a GPU, by the crate `cube`.
     #[cfg(feature = "gpu")]
     Gpu,
-    /// Of burn's operations.
+    /// Composed of burn's operations.
     Composed,
 }
 

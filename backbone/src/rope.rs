@@ -80,7 +80,7 @@ pub enum RopeScaling {
     },
 }
 
-/// What the settings fall back on.
+/// Values of settings that the file leaves out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RopeDefaults {
     /// Width of a head.
@@ -303,7 +303,7 @@ impl RopeScaling {
         scaling
     }
 
-    /// What keeps the formulas from giving numbers.
+    /// The settings for which the formulas give no finite frequencies.
     fn problem(&self, width: usize) -> Option<&'static str> {
         let above_one = |factor: &f64| *factor >= 1.0;
         let fine = match self {

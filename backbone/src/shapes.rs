@@ -9,37 +9,12 @@ use faults::{Fault, Place};
 use super::config::{Config, NormKind, NormPlaces, QueryKeyNorm};
 use super::decoder::HEAD;
 use super::ops::AttentionHeads;
+use super::projections::ProjectionShape;
 
 /// The matrix of a head of its own.
 const HEAD_WEIGHT: &str = "lm_head.weight";
 
 impl Config {
-    /// The projections of a block, those of one input together, in the order in which they are met: each with its path
-    /// inside of the block and its shape `[out, in]`.
-    pub fn projections_by_input(&self) -> Vec<Vec<(&'static str, [usize; 2])>> {
-        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
-        let (queries, keys) = (self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim);
-        let qkv = match self.fused_projections {
-            true => vec![("self_attn.qkv_proj", [queries + 2 * keys, hidden])],
-            false => vec![
-                ("self_attn.q_proj", [queries, hidden]),
-                ("self_attn.k_proj", [keys, hidden]),
-                ("self_attn.v_proj", [keys, hidden]),
-            ],
-        };
-        let gate_up = match self.fused_projections {
-            true => vec![("mlp.gate_up_proj", [2 * inner, hidden])],
-            false => vec![("mlp.gate_proj", [inner, hidden]), ("mlp.up_proj", [inner, hidden])],
-        };
-        let output = vec![("self_attn.o_proj", [hidden, queries])];
-        vec![qkv, output, gate_up, vec![("mlp.down_proj", [hidden, inner])]]
-    }
-
-    /// The same, first to last.
-    pub fn projections(&self) -> Vec<(&'static str, [usize; 2])> {
-        self.projections_by_input().into_iter().flatten().collect()
-    }
-
     /// How queries, keys and values stand in a row of a layer without a window, and what becomes of them.
     pub fn attention_heads(&self) -> AttentionHeads {
         AttentionHeads {
@@ -51,6 +26,11 @@ impl Config {
             scale: self.attention_scale,
             cap: self.attention_cap,
         }
+    }
+
+    /// The attention heads of a layer, with its sliding window.
+    pub(super) fn heads_of(&self, layer: usize) -> AttentionHeads {
+        AttentionHeads { window: self.sliding_windows[layer], ..self.attention_heads() }
     }
 
     /// The path of a block.
@@ -78,22 +58,11 @@ impl Config {
     /// Every matrix that can be adapted: its path and its shape `[out, in]`. The projections of the blocks, first to last,
     /// then the embedding and the head, whether it has a matrix of its own or not.
     pub fn adaptable(&self) -> Vec<(String, [usize; 2])> {
-        let projections = self.projections();
-        let in_blocks = (0..self.num_hidden_layers).flat_map(|layer| {
-            let block = self.layer_path(layer);
-            projections.iter().map(move |(name, sides)| (format!("{block}.{name}"), *sides))
-        });
+        let in_blocks = self
+            .all_projections()
+            .map(|(layer, projection)| (format!("{}.{}", self.layer_path(layer), projection.path), projection.sides));
         let ends = [self.embedding_path(), HEAD.into()].map(|path| (path, [self.vocab_size, self.hidden_size]));
         in_blocks.chain(ends).collect()
-    }
-
-    /// True when the projection at this path inside of a block has a bias.
-    fn has_bias(&self, projection: &str) -> bool {
-        match projection {
-            "self_attn.o_proj" => self.output_bias,
-            name if name.starts_with("self_attn.") => self.qkv_bias,
-            _ => self.mlp_bias,
-        }
     }
 
     /// The norms around attention and MLP of a block: for each of the two, the one before and the one after.
@@ -119,13 +88,13 @@ impl Config {
         }
     }
 
-    /// Every tensor of a block by its path inside of it.
-    fn block_tensors(&self) -> Vec<(String, Vec<usize>)> {
+    /// Every tensor of block `layer` by its path inside of it.
+    fn block_tensors(&self, layer: usize) -> Vec<(String, Vec<usize>)> {
         let mut tensors = Vec::new();
-        for (name, shape) in self.projections() {
-            tensors.push((format!("{name}.weight"), shape.to_vec()));
-            if self.has_bias(name) {
-                tensors.push((format!("{name}.bias"), vec![shape[0]]));
+        for ProjectionShape { path, sides, has_bias } in self.projections(layer) {
+            tensors.push((format!("{path}.weight"), sides.to_vec()));
+            if has_bias {
+                tensors.push((format!("{path}.bias"), vec![sides[0]]));
             }
         }
         if let Some([queries, keys]) = self.query_key_norms() {
@@ -160,7 +129,8 @@ impl Config {
                 tensors.into_iter().map(|(_, shape)| shape.into_iter().map(|size| size as u64).product::<u64>());
             sizes.sum::<u64>()
         };
-        count(self.block_tensors()) * self.num_hidden_layers as u64 + count(self.other_tensors())
+        let blocks = (0..self.num_hidden_layers).map(|layer| count(self.block_tensors(layer))).sum::<u64>();
+        blocks + count(self.other_tensors())
     }
 
     /// Compares names and shapes of `weights` with those asked for here, from the files' headers alone.
@@ -168,7 +138,6 @@ impl Config {
     /// # Errors
     /// A tensor that is missing, has another shape or no numbers, or has no place here.
     pub fn check_weights(&self, weights: &Weights) -> Result<(), Fault> {
-        let block = self.block_tensors();
         let mut known = BTreeSet::new();
         let mut compare = |name: String, shape: &[usize]| {
             compare(weights, &name, shape)?;
@@ -179,8 +148,8 @@ impl Config {
             compare(name, &shape)?;
         }
         for layer in 0..self.num_hidden_layers {
-            for (name, shape) in &block {
-                compare(format!("{}.{name}", self.layer_path(layer)), shape)?;
+            for (name, shape) in self.block_tensors(layer) {
+                compare(format!("{}.{name}", self.layer_path(layer)), &shape)?;
             }
         }
         refuse_others(weights, &known, self)

@@ -2,20 +2,18 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use checkpoints::Weights;
 use faults::{Fault, Place};
-use kernels::{Feedback, Packed, Quantised};
+use kernels::{Feedback, Quantised};
 use rand::SeedableRng;
 use rand_distr::{Distribution, Normal};
 
 use super::config::Config;
-use super::ops::{Matrix, is_packed, precision};
+use super::ops::{Matrix, is_packed};
 use super::quantise::Quantise;
 use super::shapes::{compare, refuse_others};
-use crate::ops::Codes;
 
 /// Gives out the weights by name, checked against the shape that the configuration asks for.
 pub struct Source<'a> {
@@ -83,10 +81,7 @@ impl Source<'_> {
 
     /// A frozen matrix of given values as they are, quantised or not.
     pub(super) fn plain(&self, values: Vec<f32>, shape: [usize; 2]) -> Matrix {
-        if !self.packs() {
-            return Matrix::Tensor(Tensor::from_data(TensorData::new(values, shape), (self.device, self.dtype)));
-        }
-        Matrix::Packed(Arc::new(Packed::new(&values, shape, (shape[1], 1), 1.0, precision(self.dtype))))
+        Matrix::frozen(values, shape, self.dtype, self.device)
     }
 
     /// The matrix of the module at `path` in nf4 codes that are fitted to inputs.
@@ -101,14 +96,11 @@ impl Source<'_> {
         feedback: &Feedback,
     ) -> Result<Matrix, Fault> {
         refuse_infinite(&format!("{path}.weight"), values)?;
-        Ok(self.coded(Quantised::compensated(values, shape, feedback)))
+        Ok(self.coded(Quantised::fitted(values, shape, feedback)))
     }
 
     fn coded(&self, matrix: Quantised) -> Matrix {
-        match self.packs() {
-            true => Matrix::Packed(Arc::new(Packed::quantised(matrix, precision(self.dtype)))),
-            false => Matrix::Codes(Codes::new(&matrix, self.dtype, self.device)),
-        }
+        Matrix::quantised(matrix, self.dtype, self.device)
     }
 
     /// The values of the matrix of the module at `path`, `[out, in]`; a head without a matrix of its own has the

@@ -24,7 +24,7 @@ pub(crate) const CONFIG: &str = "adapter_config.json";
 /// Numbers that are compared at a time.
 const STRETCH: usize = 1 << 16;
 
-/// What PEFT puts before a module's path in the base model.
+/// PEFT's prefix of a module's path in the base model.
 pub(crate) const PREFIX: &str = "base_model.model.";
 const A: &str = ".lora_A.weight";
 const B: &str = ".lora_B.weight";
@@ -37,7 +37,7 @@ const COPY: &str = ".base_layer.weight";
 /// An adapter: its configuration, and its tensors under PEFT's names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adapter {
-    /// What `adapter_config.json` says.
+    /// `adapter_config.json`
     pub config: AdapterConfig,
     /// The tensors, such as `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`.
     pub tensors: BTreeMap<String, StoredTensor>,
@@ -75,7 +75,7 @@ impl Module<'_> {
     }
 }
 
-/// What is known of a module while its tensors are gathered.
+/// The tensors of a module that have been found so far.
 #[derive(Default)]
 struct Parts<'a> {
     a: Option<&'a StoredTensor>,
@@ -113,11 +113,6 @@ impl Adapter {
     /// PEFT's names for A and B of an embedding.
     pub fn keys_of_embedding(module: &str) -> [String; 2] {
         [EMBEDDING_A, EMBEDDING_B].map(|part| format!("{PREFIX}{module}{part}"))
-    }
-
-    /// PEFT's name for the magnitudes of a module (DoRA).
-    pub fn key_magnitude(module: &str) -> String {
-        format!("{PREFIX}{module}{MAGNITUDE}")
     }
 
     /// Reads an adapter's folder.
@@ -465,7 +460,7 @@ mod tests {
         broken.tensors.remove(&Adapter::key_b("m.a"));
         let stray = StoredTensor::from_f32([1], &[0.0]);
         broken.tensors.insert("base_model.model.m.c.lora_A.default.weight".into(), stray.clone());
-        broken.tensors.insert(Adapter::key_magnitude("m.c"), stray);
+        broken.tensors.insert(format!("{PREFIX}m.c{MAGNITUDE}"), stray);
         let faults = broken.modules().unwrap_err();
         let text: Vec<&str> = faults.list().iter().map(|fault| fault.message.as_str()).collect();
         assert_eq!(text.len(), 4, "{text:?}");

@@ -31,7 +31,7 @@ pub enum Trained {
     Model(BTreeMap<String, StoredTensor>),
 }
 
-/// What a checkpoint is made of.
+/// The contents of a checkpoint.
 #[derive(Debug, Clone)]
 pub struct Contents {
     /// The trained weights.
@@ -117,7 +117,7 @@ impl Checkpoint {
         weights::read_all(&Weights::open_file(&self.folder.join(TRAINING_STATE))?)
     }
 
-    /// What was given as [`Contents::state`].
+    /// The state that was saved as [`Contents::state`].
     ///
     /// # Errors
     /// The file cannot be read.

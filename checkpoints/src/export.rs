@@ -36,7 +36,7 @@ pub struct Base {
     pub files: Vec<(String, Vec<u8>)>,
 }
 
-/// What an export has written.
+/// The files that an export has written, and warnings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exported {
     /// The output folder.
@@ -211,7 +211,7 @@ fn absent(weights: &Weights, weight: &str) -> Fault {
 
 /// How the output differs from the base.
 struct Change {
-    /// What is added to single tensors.
+    /// The updates of single tensors.
     updates: BTreeMap<String, Update>,
     /// The head gets a weight of its own.
     untied: bool,

@@ -54,7 +54,7 @@ pub(crate) fn is_there(path: &Path) -> Result<bool, Fault> {
 /// does so by itself (opening, reading, writing, syncing) needs none of this.
 ///
 /// # Errors
-/// Those of the call that are no interruption.
+/// The error of the call, unless it was interrupted.
 pub fn again<T>(call: impl Fn() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Once;
 
-/// What came of asking for a lock.
+/// The outcome of asking for a lock.
 #[derive(Debug)]
 pub enum Lock {
     /// It is held until the file is closed; the system gives it back when the process dies, however it does.

@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use crate::adapter::Module;
 use crate::tensor::{decode_into, encode_into, float_size};
 
-/// What is added to a weight matrix of shape `[out_features, in_features]`.
+/// The update of a weight matrix of shape `[out_features, in_features]`.
 pub(crate) struct Update {
     a: Vec<f32>,
     b: Vec<f32>,
@@ -20,7 +20,7 @@ pub(crate) struct Update {
     scale: f32,
 }
 
-/// What DoRA does to the sum.
+/// How DoRA scales the sum.
 enum Lengths {
     /// Nothing: there is no DoRA.
     Own,

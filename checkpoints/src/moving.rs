@@ -12,7 +12,7 @@ const TIMES: usize = 100;
 /// did before, the one that was read may have been removed for that, and it is read once more.
 ///
 /// # Errors
-/// Those of `read`, of a run that stands still.
+/// The errors of `read`, where the run has not changed in the meantime.
 pub fn while_it_moves<T, E>(path: &Path, read: impl Fn() -> Result<T, E>) -> Result<T, E> {
     for _ in 0..TIMES {
         let before = named(path);
@@ -24,7 +24,7 @@ pub fn while_it_moves<T, E>(path: &Path, read: impl Fn() -> Result<T, E>) -> Res
     read()
 }
 
-/// What the run's own files name `latest` and `best` at this moment.
+/// The checkpoints that `latest` and `best` name at this moment.
 fn named(path: &Path) -> [Option<PathBuf>; 2] {
     let folder = match of_run(path) {
         Some((run, _)) => run.join(CHECKPOINTS),

@@ -23,7 +23,7 @@ const MOVED: [(&str, &str); 8] = [
     ("norm.", "model.norm."),
 ];
 
-/// What all present names of a decoder begin with, and those of files without it lack.
+/// The prefix of all names of a decoder now, which older files lack.
 const AROUND: &str = "model.";
 
 /// How the name of a matrix ends that every decoder has, and no part beside one.
@@ -46,7 +46,7 @@ pub(crate) fn is_embedding(name: &str) -> bool {
     name.ends_with(".embed_tokens.weight")
 }
 
-/// What is called `name` in a file, by its present name.
+/// The present name of a tensor that is called `name` in a file.
 pub(crate) fn present(name: &str) -> Cow<'_, str> {
     replaced(name, MOVED)
 }

@@ -16,7 +16,7 @@ use regex_syntax::ast::{
 /// A pattern as PEFT matches those of ranks and alphas: the whole path, or its end after a dot.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with the pattern.
 pub(crate) fn of_end(pattern: &str) -> Result<Regex, String> {
     compiled(pattern, r"^(?:.*\.)?(?:", ")$")
 }
@@ -24,7 +24,7 @@ pub(crate) fn of_end(pattern: &str) -> Result<Regex, String> {
 /// A pattern as PEFT matches a `target_modules` that is one: the whole path.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with the pattern.
 pub(crate) fn of_whole(pattern: &str) -> Result<Regex, String> {
     compiled(pattern, "^(?:", ")$")
 }
@@ -38,7 +38,7 @@ const KEPT: usize = 4096;
 /// Python's `pattern` with something around it.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with the pattern.
 pub(crate) fn compiled(pattern: &str, before: &str, after: &str) -> Result<Regex, String> {
     type Known = HashMap<[String; 3], Result<Regex, String>>;
     static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);

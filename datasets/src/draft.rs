@@ -208,10 +208,13 @@ impl Draft {
             if piece.part != Part::Prompt || !is_answered {
                 continue;
             }
-            let alone = tokenizer.encode_beginning(&text[..end], self.special)?;
-            let within = whole.offsets.iter().take_while(|offset| offset.end <= end).count();
-            if alone != whole.ids[..within] {
-                return Ok(Seams { alone: is_first.then(|| alone.into()), any: true });
+            // A conversation has many turns, and its beginning up to each of them is long.
+            if !tokenizer.begins_alike(text, end, whole)? {
+                let alone = tokenizer.encode_beginning(&text[..end], self.special)?;
+                let within = whole.offsets.iter().take_while(|offset| offset.end <= end).count();
+                if alone != whole.ids[..within] {
+                    return Ok(Seams { alone: is_first.then(|| alone.into()), any: true });
+                }
             }
             is_first = false;
         }

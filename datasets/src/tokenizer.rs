@@ -3,11 +3,13 @@
 //! A Hugging Face folder spreads these over up to six files. They are read here once, so that the rest of the project
 //! asks one object, and settings that would silently change the data (truncation, padding, trimmed offsets) are off.
 
+mod boundaries;
 mod chats;
 mod compare;
 mod foreign;
 mod identity;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -57,6 +59,8 @@ pub struct Tokenizer {
     special: Vec<String>,
     /// Tokens of the added ones that take the blanks beside them.
     greedy: Vec<(u32, String)>,
+    /// Those that cut a text.
+    boundaries: BTreeSet<u32>,
     /// The texts of the added tokens at which the model stops.
     stop_texts: Vec<String>,
     /// The tokens that a chat template may name.
@@ -164,6 +168,7 @@ impl Tokenizer {
         let (template, unread_template) =
             template.map_or_else(|fault| (None, Some(fault)), |template| (template, None));
         let mut read = Self {
+            boundaries: boundaries::of(&inner),
             inner,
             name: name.to_string(),
             bos,

@@ -78,24 +78,24 @@ impl Fault {
         Self { message: message.into(), place: None, hint: None }
     }
 
-    /// The same fault with its place.
+    /// Sets the place.
     pub fn at(mut self, place: Place) -> Self {
         self.place = Some(place);
         self
     }
 
-    /// The same fault with a hint.
+    /// Sets the hint.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same fault, with a place if it had none.
+    /// Sets the place where there is none.
     pub fn or_at(self, place: Place) -> Self {
         if self.place.is_some() { self } else { self.at(place) }
     }
 
-    /// The same fault, with a hint if it had none.
+    /// Sets the hint where there is none.
     pub fn or_hint(self, hint: impl Into<String>) -> Self {
         if self.hint.is_some() { self } else { self.hint(hint) }
     }
@@ -266,7 +266,7 @@ impl Faults {
         Self::check(kinds.into_iter().map(one).collect())
     }
 
-    /// The same faults, each changed.
+    /// Changes each fault.
     pub fn map(self, change: impl FnMut(Fault) -> Fault) -> Self {
         Self(self.0.into_iter().map(change).collect())
     }

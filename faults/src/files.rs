@@ -13,7 +13,7 @@ const LARGEST: u64 = 1 << 30;
 /// Opens a file.
 ///
 /// # Errors
-/// Those of the system, and anything that is no file.
+/// A path that cannot be opened, or is no file.
 pub fn open_file(path: &Path) -> io::Result<File> {
     let kind = fs::metadata(path)?.file_type();
     if kind.is_dir() {
@@ -52,7 +52,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 /// The text of what a user names by itself: a file, or a pipe, as shells make one of `<(..)`.
 ///
 /// # Errors
-/// Those of the system, a device, more than a gigabyte, and what is not UTF-8.
+/// A path that cannot be read, a device, more than a gigabyte, or a text that is not UTF-8.
 pub fn read_given(path: &Path) -> io::Result<String> {
     if !is_pipe(path) {
         return read_text(path);

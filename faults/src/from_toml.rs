@@ -7,7 +7,7 @@ pub trait FromToml: Sized + Clone {
     /// What a fault says was expected, for example `a whole number`.
     const EXPECTED: &'static str;
 
-    /// The same of a type that is made of others.
+    /// What a fault says was expected, for a type that is made of others.
     fn expected() -> String {
         Self::EXPECTED.to_owned()
     }

@@ -24,9 +24,9 @@ pub struct Oddity {
     pub pointer: String,
     /// Its bytes in the text.
     pub at: Range<usize>,
-    /// What stands there.
+    /// The kind of oddity.
     pub kind: OddityKind,
-    /// What is written there.
+    /// Its text.
     pub written: String,
 }
 
@@ -147,10 +147,10 @@ pub fn read(text: &str) -> serde_json::Result<Read<Value>> {
     read_with(text, |text| serde_json::from_str(text))
 }
 
-/// The same of a file's bytes, which must hold an object.
+/// [`read_object`] of a file's bytes.
 ///
 /// # Errors
-/// The same, and any other value than an object.
+/// What Python would not read either, and any other value than an object.
 pub fn read_object_of(bytes: &[u8]) -> serde_json::Result<Read<Map<String, Value>>> {
     match std::str::from_utf8(bytes) {
         Ok(text) => read_object(text),
@@ -159,10 +159,10 @@ pub fn read_object_of(bytes: &[u8]) -> serde_json::Result<Read<Map<String, Value
     }
 }
 
-/// The same of an object.
+/// [`read`] of a text that must hold an object.
 ///
 /// # Errors
-/// The same, and any other value than an object.
+/// What Python would not read either, and any other value than an object.
 pub fn read_object(text: &str) -> serde_json::Result<Read<Map<String, Value>>> {
     let Read { value, oddities } = read(text)?;
     match value {
@@ -176,7 +176,7 @@ pub fn read_object(text: &str) -> serde_json::Result<Read<Map<String, Value>>> {
 /// in those places.
 ///
 /// # Errors
-/// Those of `parse`.
+/// The errors of `parse`.
 pub fn read_with<E>(text: &str, parse: impl Fn(&str) -> Result<Value, E>) -> Result<Read<Value>, E> {
     let fault = match parse(text) {
         Ok(value) => return Ok(Read { value, oddities: Vec::new() }),

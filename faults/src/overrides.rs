@@ -19,7 +19,7 @@ pub(crate) struct Absent {
 /// an item, from 0, is a name; that of the first that is not there adds one.
 ///
 /// # Errors
-/// What is written so cannot be read, or names an item that is not there.
+/// A key or value that cannot be read, or an item that is not there.
 pub(crate) fn apply(root: &mut Vec<Entry>, written: &str) -> Result<Option<Absent>, Fault> {
     let unreadable = || {
         Fault::new(format!("cannot read `--set {written}`")).at(Place::Named("--set".into())).hint(

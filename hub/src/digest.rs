@@ -18,9 +18,9 @@ pub(super) struct Digest {
 }
 
 enum Sum {
-    /// Of the file: as git LFS names it.
+    /// SHA-256 of the file, by which git LFS names it.
     Sha256(Sha256),
-    /// Of `blob LENGTH\0` and the file: as git names it.
+    /// SHA-1 of `blob LENGTH\0` and the file, by which git names it.
     Git(Sha1),
 }
 

@@ -18,7 +18,7 @@ use super::kind::Kind;
 use super::request::Client;
 use super::{Hub, Progress, check_name, check_revision};
 
-/// What a push asks for.
+/// The settings of a push.
 pub struct Push<'a> {
     /// The folder whose files go up, those of its folders too.
     pub folder: &'a Path,
@@ -32,7 +32,7 @@ pub struct Push<'a> {
     pub message: &'a str,
 }
 
-/// What came of a push.
+/// The outcome of a push.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Pushed {
     /// The page of the repository.

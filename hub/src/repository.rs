@@ -53,7 +53,7 @@ pub(super) struct Repository<'a> {
     cached: CacheRepo,
 }
 
-/// What the cache holds of a commit.
+/// The files of a commit that the cache holds.
 struct Held {
     commit: String,
     snapshot: PathBuf,

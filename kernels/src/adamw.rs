@@ -22,7 +22,7 @@ pub struct AdamWStep {
     pub root_scale: f32,
     /// Added to the root.
     pub epsilon: f32,
-    /// What is taken off the values by their decay.
+    /// The share of the values that weight decay subtracts.
     pub decay: f32,
 }
 

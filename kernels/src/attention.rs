@@ -240,7 +240,7 @@ pub fn attention_backward<E: Element, G: Element>(
     unsafe { build.finish() }
 }
 
-/// What the way back reads.
+/// The inputs of the backward pass.
 struct WayBack<'a, E, G> {
     shape: AttentionShape,
     tree: Option<&'a AttentionTree>,

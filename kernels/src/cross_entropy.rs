@@ -7,7 +7,7 @@ use crate::functions::{cap_slope, capped};
 use crate::parallel::{Build, Shared};
 use crate::simd::{Lanes, multiversion};
 
-/// What is kept of each row of logits.
+/// Softmax statistics of each row of logits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowStatistics {
     /// Minus the log of the target's probability.
@@ -92,7 +92,7 @@ impl Bend {
     pub const NONE: Self = Self { cap: None, factor: 1.0 };
 }
 
-/// What a gradient of logits has beside `weight * (softmax - onehot)`.
+/// Terms of the gradient of logits beside `weight * (softmax - onehot)`: label smoothing and entropy bonus.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct More<'a> {
     /// The part of the target that lies on all of the vocabulary alike (label smoothing).

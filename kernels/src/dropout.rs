@@ -16,7 +16,7 @@ pub struct Dropout {
     key: u64,
     /// Places with a hash below are dropped.
     below: u32,
-    /// What values that are kept are multiplied with.
+    /// The scale of values that are kept, `1 / (1 - p)`.
     factor: f32,
 }
 
@@ -33,12 +33,12 @@ impl Dropout {
         self.key
     }
 
-    /// What values `[rows, width]` are multiplied with: zero where they are dropped.
+    /// The mask of values `[rows, width]`: zero where they are dropped, else the scale of those kept.
     pub fn mask(&self, rows: usize, width: usize) -> Vec<f32> {
         self.kept(&vec![1.0; rows * width], width)
     }
 
-    /// What is kept of rows of `width`.
+    /// The values of rows of `width` after dropout.
     pub fn kept<E: Element>(&self, values: &[E], width: usize) -> Vec<E> {
         self.each_row(values, width, multiply)
     }
@@ -80,7 +80,7 @@ impl Dropout {
     }
 }
 
-/// Which paths of a projection see dropped inputs.
+/// The paths of a projection whose inputs are dropped.
 #[derive(Debug, Clone, Copy)]
 pub enum Dropped {
     /// None.

@@ -62,7 +62,7 @@ pub(crate) mod sealed {
     }
 }
 
-/// The same values in another type, rounded to nearest.
+/// Converts values to another type, rounded to nearest.
 pub fn convert<A: Element, B: Element>(values: &[A]) -> Vec<B> {
     const PIECE: usize = 1 << 14;
     let build = Build::new(values.len());

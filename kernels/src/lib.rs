@@ -12,10 +12,10 @@ mod attention;
 mod checksum;
 mod coded;
 mod columns;
-mod compensated;
 mod cross_entropy;
 mod dropout;
 mod element;
+mod fitted;
 mod functions;
 mod norm;
 mod packed;
@@ -30,12 +30,12 @@ mod swiglu;
 pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{AttentionShape, AttentionTree, attention, attention_backward};
 pub use columns::{row_squares, scale_columns, scale_columns_backward};
-pub use compensated::{Feedback, feedback_parts};
 pub use cross_entropy::{
     Bend, LogSums, More, RowStatistics, log_sums, logits_gradient, means, scale_and_cap, softmax_statistics,
 };
 pub use dropout::{Dropout, Dropped};
 pub use element::{Element, convert};
+pub use fitted::{Feedback, feedback_parts};
 pub use half::bf16;
 pub use norm::{rms_norm, rms_norm_backward};
 pub use packed::{Packed, Precision};

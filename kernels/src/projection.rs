@@ -22,7 +22,7 @@ pub struct Part<'a> {
     pub bias: Option<&'a [f32]>,
     /// The adapter.
     pub factors: Option<Factors<'a>>,
-    /// Which inputs its two paths do not see.
+    /// The dropout of the inputs, of the adapter's path or of both.
     pub dropped: Dropped,
 }
 
@@ -54,7 +54,7 @@ impl Part<'_> {
     }
 }
 
-/// What [`project_backward`] gives back.
+/// The gradients that [`project_backward`] computes.
 pub struct ProjectionGradients<E> {
     /// Gradient of `x`, `[rows, in]`, in its type, if it was asked for.
     pub input: Option<Vec<E>>,

@@ -37,11 +37,11 @@ pub struct HiddenBatch<'a> {
 
 /// A loss on held-out rows as a sum over a batch, to be added up over all batches.
 pub struct HeldOut {
-    /// What it is called among the metrics.
+    /// Its name among the metrics.
     pub name: &'static str,
     /// The sum of the loss, `[1]`, not tracked.
     pub sum: Tensor<1>,
-    /// What the sum of all batches is divided by.
+    /// The normaliser of the sum of all batches.
     pub units: f64,
 }
 

@@ -105,7 +105,7 @@ pub enum Scope {
     Row,
 }
 
-/// What the step's sum of `weight * nll` is divided by.
+/// The normaliser of a step's sum of `weight * nll`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Normalisation {
     /// The number of learned tokens of the whole optimizer step, all micro-batches together.
@@ -140,7 +140,7 @@ pub trait Objective: Send {
     /// step, in order, and never in evaluation, so that state may be updated here.
     fn weights(&mut self, tokens: &Tokens) -> Tensor<1>;
 
-    /// What [`Objective::weights`] is to be given beside the nll.
+    /// The statistics of each token that [`Objective::weights`] needs beside its nll.
     fn statistics(&self) -> Statistics {
         Statistics::default()
     }
@@ -161,7 +161,7 @@ pub trait Objective: Send {
         Scope::Token
     }
 
-    /// What the sum is divided by.
+    /// The normaliser of the step's sum.
     fn normalisation(&self) -> Normalisation {
         Normalisation::Tokens
     }
@@ -214,9 +214,10 @@ pub trait Objective: Send {
         Vec::new()
     }
 
-    /// What has to be saved for a resumed run to be the unbroken one.
-    fn state(&self) -> State {
-        State::new()
+    /// What has to be saved for a resumed run to be the unbroken one; `None` where the weights of tokens depend on nothing
+    /// seen before. Where several processes share a step, an objective with a state sees the tokens of all of them.
+    fn state(&self) -> Option<State> {
+        None
     }
 
     /// Takes back what [`Objective::state`] gave.

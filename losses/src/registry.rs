@@ -36,7 +36,7 @@ pub struct Surroundings {
     pub seed: u64,
     /// Optimizer steps of the whole run.
     pub steps: usize,
-    /// What [`AuxiliaryBuilder::sentences`] asked for.
+    /// The sentence embeddings that [`AuxiliaryBuilder::sentences`] asked for.
     pub embeddings: Option<Arc<Embeddings>>,
 }
 
@@ -54,22 +54,22 @@ pub struct AuxiliaryKind {
 /// The widths that the size of an auxiliary loss depends on, known before anything is loaded.
 #[derive(Debug, Clone, Copy)]
 pub struct Widths {
-    /// Of the hidden states.
+    /// Width of the hidden states.
     pub hidden_size: usize,
     /// Number of tokens of the vocabulary.
     pub vocabulary: usize,
-    /// Of the sentence embeddings that [`AuxiliaryBuilder::sentences`] asks for, if it does.
+    /// Width of the sentence embeddings that [`AuxiliaryBuilder::sentences`] asks for, if it does.
     pub embedding: Option<usize>,
 }
 
-/// What an auxiliary loss holds while a micro-batch passes, in values of f32.
+/// Memory of an auxiliary loss during a micro-batch, in f32 values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
     /// Trained values.
     pub parameters: u64,
-    /// What is kept of each token for the way back.
+    /// Activations of each token that are kept for the backward pass.
     pub per_token: u64,
-    /// What comes and goes whatever the number of tokens.
+    /// Temporary values, whatever the number of tokens.
     pub passing: u64,
 }
 
@@ -77,7 +77,7 @@ pub struct Held {
 pub struct AuxiliaryBuilder {
     /// Sentence embeddings to be computed before training.
     pub sentences: Option<Sentences>,
-    /// What it will hold, for the plan's estimate of memory.
+    /// Its memory, for the plan's estimate.
     pub held: Box<dyn Fn(&Widths) -> Held>,
     /// What a user should know before a run of this extent, a sentence each.
     pub remarks: Remarks,
@@ -88,7 +88,7 @@ pub struct AuxiliaryBuilder {
 /// What a user should know before a run of some extent, a sentence each.
 pub type Remarks = Box<dyn Fn(&Extent) -> Vec<String>>;
 
-/// What builds an auxiliary loss from all that it may depend on.
+/// Builds an auxiliary loss from all that it may depend on.
 pub type Build = Box<dyn Fn(&Surroundings) -> Box<dyn Auxiliary>>;
 
 impl AuxiliaryBuilder {
@@ -102,17 +102,17 @@ impl AuxiliaryBuilder {
         }
     }
 
-    /// The same with what it holds.
+    /// Sets how its memory is estimated.
     pub fn holding(self, held: impl Fn(&Widths) -> Held + 'static) -> Self {
         Self { held: Box::new(held), ..self }
     }
 
-    /// The same with remarks on the run it is to be part of.
+    /// Sets its remarks on the run it is to be part of.
     pub fn remarking(self, remarks: impl Fn(&Extent) -> Vec<String> + 'static) -> Self {
         Self { remarks: Box::new(remarks), ..self }
     }
 
-    /// The same with sentence embeddings in [`Surroundings::embeddings`].
+    /// Asks for sentence embeddings in [`Surroundings::embeddings`].
     pub fn with_sentences(self, sentences: Sentences) -> Self {
         Self { sentences: Some(sentences), ..self }
     }

@@ -29,9 +29,9 @@ pub type Texts = Box<dyn Fn(&Row) -> Vec<Vec<u32>>>;
 pub struct Embeddings {
     /// Width of the vectors.
     pub dimension: usize,
-    /// Of the training rows.
+    /// Embeddings of the training rows.
     pub train: RowVectors,
-    /// Of the held-out rows.
+    /// Embeddings of the held-out rows.
     pub eval: RowVectors,
 }
 

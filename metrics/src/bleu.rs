@@ -12,6 +12,7 @@
 
 use std::collections::HashMap;
 
+use crate::bounds::Bounds;
 use crate::registry::{Better, Measured, SampleMetric};
 use crate::words::bare_words;
 
@@ -23,6 +24,7 @@ pub const SELF_BLEU_NLTK: SampleMetric = SampleMetric {
     name: "self_bleu_nltk",
     definition: "mean BLEU-4 of each text against the others, 0 to 1: NLTK, method1, bare words in lower case",
     better: Better::Lower,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| mean(&nltk_scores(samples.texts?)),
 };
@@ -32,6 +34,7 @@ pub const SELF_BLEU_SACREBLEU: SampleMetric = SampleMetric {
     name: "self_bleu_sacrebleu",
     definition: "mean BLEU-4 of each text against the others, 0 to 100: sacreBLEU, 13a, lower case, effective order",
     better: Better::Lower,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| mean(&sacrebleu_scores(samples.texts?)),
 };
@@ -46,7 +49,7 @@ pub fn nltk_scores(texts: &[String]) -> Vec<f64> {
     Matches::of_each(&words).iter().map(Matches::nltk).collect()
 }
 
-/// The same by sacreBLEU's.
+/// Self-BLEU with sacreBLEU's tokens and smoothing.
 pub fn sacrebleu_scores(texts: &[String]) -> Vec<f64> {
     let tokens: Vec<Vec<String>> = texts.iter().map(|text| tokens_13a(&text.to_lowercase())).collect();
     Matches::of_each(&tokens).iter().map(|matches| matches.sacrebleu(true)).collect()

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::points::{Points, squared_distance};
     use crate::registry::Registry;
-    use crate::testing::{assert_near, references_and_samples};
+    use crate::testing::{assert_near, max_f_on_grid, references_and_samples};
 
     /// Points around two places; a side with both, and one with the first alone.
     fn around(places: &[f64], each: usize) -> Vec<f64> {
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(histograms.samples, [7, 0, 0, 18, 7, 0, 23, 5]);
         let curve = histograms.curve();
         for (b, expected) in [(8.0, 0.463_582_767), (1.0, 0.416_666_667), (0.125, 0.928_465_747)] {
-            assert_near(curve.max_f_on_grid(b, 999), expected);
+            assert_near(max_f_on_grid(&curve, b, 999), expected);
         }
         let manifold = Manifold::new(features.references(), features.samples(), 4, Ties::Held).expect("enough points");
         let compared = Compared { manifold, histograms, components: features.dimension, clusters: 8 };

@@ -6,6 +6,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::bounds::Bounds;
 use crate::registry::{Better, Measured, SampleMetric};
 
 /// The compression ratio.
@@ -13,6 +14,7 @@ pub const COMPRESSION_RATIO: SampleMetric = SampleMetric {
     name: "compression_ratio",
     definition: "bytes of the texts joined by blanks by their gzip bytes at level 9; repetition raises it",
     better: Better::Lower,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| Some(Measured::Number(compression_ratio(&samples.texts?.join(" ")))),
 };

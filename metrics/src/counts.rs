@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::bounds::Bounds;
 use crate::headline::Headline;
 use crate::registry::{Better, Measured, SampleMetric};
 
@@ -10,6 +11,7 @@ pub const DISTINCT: SampleMetric = SampleMetric {
     name: "distinct",
     definition: "number of different texts; to be compared at equal numbers of samples alone",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: Some(Headline::first("different samples")),
     measure: |samples| Some(Measured::Count(counts(samples.texts?).len())),
 };
@@ -19,6 +21,7 @@ pub const ENTROPY: SampleMetric = SampleMetric {
     name: "entropy",
     definition: "entropy in nats of the frequencies of equal texts; at most the logarithm of the number of samples",
     better: Better::Neither,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| Some(Measured::Number(entropy(samples.texts?))),
 };

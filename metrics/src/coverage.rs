@@ -1,6 +1,7 @@
 //! How many of the known answers turn up in `n` samples, in expectation and exactly:
 //! `sum_x 1 - (1 - q(x))^n` over the targets (arXiv 2404.10859 counts them in samples; this is what is counted).
 
+use crate::bounds::{Bounds, Perfect};
 use crate::exact::Outcome;
 use crate::headline::Headline;
 use crate::registry::{Better, ExactMetric, Measured};
@@ -10,6 +11,7 @@ pub const COVERAGE: ExactMetric = ExactMetric {
     name: "coverage",
     definition: "expected number of different targets in n samples of a prompt, as a fraction of its targets",
     better: Better::Higher,
+    bounds: Bounds::new(Perfect::Coverage, Some(0.0)),
     headline: Some(Headline::first("coverage in 100 samples").at("100")),
     is_mean: true,
     measure: |exact| {
@@ -32,11 +34,6 @@ pub fn expected_distinct(outcomes: &[Outcome], n: usize) -> f64 {
 /// What a model that is the truth covers: the expected share of the targets among `n` samples of it.
 pub fn perfect_coverage(outcomes: &[Outcome], n: usize) -> f64 {
     outcomes.iter().map(|x| seen(x.p, n)).sum::<f64>() / outcomes.len() as f64
-}
-
-/// Recall at a budget of `n` samples: the expected true probability of the different outcomes among them.
-pub fn expected_recall(outcomes: &[Outcome], n: usize) -> f64 {
-    outcomes.iter().map(|x| x.p * seen(x.q(), n)).sum()
 }
 
 #[cfg(test)]
@@ -65,11 +62,9 @@ mod tests {
     }
 
     #[test]
-    fn the_recall_at_a_budget_weighs_by_the_truth() {
-        let weighted = outcomes(&[0.9, 0.1], &[0.2, 0.8]);
-        assert_near(expected_recall(&weighted, 2), 0.9 * (1.0 - 0.64) + 0.1 * (1.0 - 0.04));
-        // A certain outcome, and one rounded to a little more than that.
+    fn an_outcome_that_is_certain_is_among_any_samples() {
+        // Rounded to a little more than certain.
         assert_eq!(expected_distinct(&[Outcome { p: 1.0, log_q: 1e-16 }], 3), 1.0);
-        assert_eq!(expected_recall(&[Outcome { p: 1.0, log_q: f64::NEG_INFINITY }], 3), 0.0);
+        assert_eq!(expected_distinct(&[Outcome { p: 1.0, log_q: f64::NEG_INFINITY }], 3), 0.0);
     }
 }

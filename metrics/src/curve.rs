@@ -12,6 +12,7 @@
 //! The limits are no numbers to report: `alpha(inf)` is the mass on what is right, and `beta(0)` is 1 for every model
 //! that gives each outcome some probability.
 
+use crate::bounds::{Bounds, Perfect};
 use crate::exact::{Exact, Outcome};
 use crate::headline::Headline;
 use crate::registry::{Better, ExactMetric, Measured};
@@ -24,6 +25,8 @@ pub const ALPHA: ExactMetric = ExactMetric {
     name: "alpha",
     definition: "precision at lambda: sum of min(lambda p, q) over the targets (Sajjadi et al. 2018)",
     better: Better::Higher,
+    // At q = p the curve is min(lambda, 1).
+    bounds: Bounds::new(Perfect::OfSetting(|lambda| lambda.min(1.0)), Some(0.0)),
     headline: None,
     is_mean: true,
     measure: |exact| Measured::series(LAMBDAS.map(|(key, lambda)| (key, exact.curve.alpha(lambda)))),
@@ -34,6 +37,7 @@ pub const BETA: ExactMetric = ExactMetric {
     name: "beta",
     definition: "recall at lambda: sum of min(p, q / lambda) over the targets (Sajjadi et al. 2018)",
     better: Better::Higher,
+    bounds: Bounds::new(Perfect::OfSetting(|lambda| (1.0 / lambda).min(1.0)), Some(0.0)),
     headline: None,
     is_mean: true,
     measure: |exact| Measured::series(LAMBDAS.map(|(key, lambda)| (key, exact.curve.beta(lambda)))),
@@ -44,6 +48,7 @@ pub const F8: ExactMetric = ExactMetric {
     name: "f8",
     definition: "recall as one number: the largest F_8 on the curve of precision and recall",
     better: Better::Higher,
+    bounds: Bounds::SHARE,
     headline: Some(Headline::first("recall (f8)")),
     is_mean: false,
     measure: |exact| Measured::Number(exact.curve.max_f(8.0)),
@@ -54,6 +59,7 @@ pub const F1: ExactMetric = ExactMetric {
     name: "f1",
     definition: "precision and recall alike: the largest F_1 on their curve",
     better: Better::Higher,
+    bounds: Bounds::SHARE,
     headline: None,
     is_mean: false,
     measure: |exact| Measured::Number(exact.curve.max_f(1.0)),
@@ -64,6 +70,7 @@ pub const F1_8: ExactMetric = ExactMetric {
     name: "f1_8",
     definition: "precision as one number: the largest F_1/8 on the curve of precision and recall",
     better: Better::Higher,
+    bounds: Bounds::SHARE,
     headline: Some(Headline::new("precision (f1_8)")),
     is_mean: false,
     measure: |exact| Measured::Number(exact.curve.max_f(0.125)),
@@ -74,6 +81,7 @@ pub const AREA: ExactMetric = ExactMetric {
     name: "area",
     definition: "area under precision over recall; 1 where the model is the truth",
     better: Better::Higher,
+    bounds: Bounds::SHARE,
     headline: None,
     is_mean: false,
     measure: |exact: &Exact| Measured::Number(exact.curve.area()),
@@ -163,14 +171,6 @@ impl Curve {
         self.ratios.iter().filter(|ratio| **ratio > 0.0).map(|ratio| self.f(b, *ratio)).fold(0.0, f64::max)
     }
 
-    /// The largest `F_b` on a grid of angles as published code takes it, `lambda = tan(pi/2 k / (angles + 1))` with 1e-10
-    /// in the denominator: up to 3e-4 below [`Curve::max_f`]. For comparison with such numbers alone.
-    pub fn max_f_on_grid(&self, b: f64, angles: usize) -> f64 {
-        let square = b * b;
-        let f = |(alpha, beta): (f64, f64)| (1.0 + square) * alpha * beta / (square * alpha + beta + 1e-10);
-        self.grid(angles).map(f).fold(0.0, f64::max)
-    }
-
     /// Points (precision, recall) at so many angles between 0 and a right one, each at most 1.
     pub fn grid(&self, angles: usize) -> impl Iterator<Item = (f64, f64)> + '_ {
         (1..=angles).map(move |place| {
@@ -202,7 +202,7 @@ impl Curve {
 mod tests {
     use super::*;
     use crate::exact::outcomes;
-    use crate::testing::{assert_all_near, assert_near};
+    use crate::testing::{assert_all_near, assert_near, max_f_on_grid};
 
     fn four() -> Vec<Outcome> {
         outcomes(&[0.25; 4], &[0.40, 0.30, 0.10, 0.02])
@@ -227,7 +227,7 @@ mod tests {
             [(8.0, 0.849_673_203, 0.849_414_193), (1.0, 0.654_545_455, 0.654_468_953), (0.125, 0.8125, 0.812_457_315)];
         for (b, exact, on_grid) in cases {
             assert_near(curve.max_f(b), exact);
-            assert_near(curve.max_f_on_grid(b, 999), on_grid);
+            assert_near(max_f_on_grid(&curve, b, 999), on_grid);
         }
         assert_near(curve.f(8.0, 0.08), 0.849_673_203);
         assert_near(curve.f(1.0, 1.2), 0.654_545_455);

@@ -1,5 +1,6 @@
 //! The mean cosine distance of two different samples' embeddings: `1 - mean over pairs of cos`.
 
+use crate::bounds::Bounds;
 use crate::points::{Points, dot};
 use crate::registry::{Better, Measured, SampleMetric};
 
@@ -8,6 +9,7 @@ pub const MEAN_PAIRWISE_DISTANCE: SampleMetric = SampleMetric {
     name: "mean_pairwise_distance",
     definition: "mean cosine distance of the embeddings of two samples of a prompt; texts without words do not count",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| {
         let vectors = samples.vectors?;

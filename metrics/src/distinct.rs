@@ -11,6 +11,7 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
+use crate::bounds::Bounds;
 use crate::ngrams::distinct_share;
 use crate::registry::{Better, Measured, SampleMetric};
 use crate::words::all_words;
@@ -20,6 +21,7 @@ pub const DISTINCT_N: SampleMetric = SampleMetric {
     name: "distinct_n",
     definition: "different by all n-grams of words of a prompt's samples, n = 1 to 4; falls with length and number",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| {
         let texts = all_words(samples.texts?);
@@ -33,6 +35,7 @@ pub const EAD: SampleMetric = SampleMetric {
     name: "ead",
     definition: "different words by their expected number were all drawn alike from a vocabulary (Liu et al. 2022)",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| {
         let texts = all_words(samples.texts?);

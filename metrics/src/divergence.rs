@@ -7,6 +7,7 @@
 //!
 //! All sums are over the answers with `p > 0`. Of several prompts these are means over the prompts.
 
+use crate::bounds::{Bounds, Perfect};
 use crate::counts::entropy_of;
 use crate::exact::Outcome;
 use crate::headline::Headline;
@@ -17,6 +18,7 @@ pub const MASS: ExactMetric = ExactMetric {
     name: "mass",
     definition: "the model's probability of giving one of the targets",
     better: Better::Higher,
+    bounds: Bounds::SHARE,
     headline: Some(Headline::first("precision (mass)")),
     is_mean: true,
     measure: |exact| Measured::Number(exact.mean(mass)),
@@ -27,6 +29,7 @@ pub const LOSS: ExactMetric = ExactMetric {
     name: "loss",
     definition: "cross-entropy of the targets in nats: -sum p ln q",
     better: Better::Lower,
+    bounds: Bounds::new(Perfect::Floor, None),
     headline: Some(Headline::new("loss")),
     is_mean: true,
     measure: |exact| Measured::Number(exact.mean(loss)),
@@ -37,6 +40,7 @@ pub const FLOOR: ExactMetric = ExactMetric {
     name: "floor",
     definition: "entropy of the targets' own distribution in nats, the least that the loss can be",
     better: Better::Neither,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     is_mean: true,
     measure: |exact| Measured::Number(exact.mean(floor)),
@@ -47,6 +51,7 @@ pub const KL: ExactMetric = ExactMetric {
     name: "kl",
     definition: "Kullback-Leibler divergence of the model from the targets' distribution in nats: sum p ln(p / q)",
     better: Better::Lower,
+    bounds: Bounds::new(Perfect::Number(0.0), None),
     headline: None,
     is_mean: true,
     measure: |exact| Measured::Number(exact.mean(|outcomes| loss(outcomes) - floor(outcomes))),
@@ -57,6 +62,7 @@ pub const TOTAL_VARIATION: ExactMetric = ExactMetric {
     name: "total_variation",
     definition: "half the sum of |p - q|, what is no target included; 1 - alpha(1)",
     better: Better::Lower,
+    bounds: Bounds::new(Perfect::Number(0.0), Some(1.0)),
     headline: None,
     is_mean: true,
     measure: |exact| {
@@ -72,6 +78,7 @@ pub const ENTROPY: ExactMetric = ExactMetric {
     name: "entropy",
     definition: "entropy in nats of the model's answers among the targets, their probabilities made to sum to 1",
     better: Better::Neither,
+    bounds: Bounds::new(Perfect::Floor, None),
     headline: None,
     is_mean: true,
     measure: |exact| Measured::Number(exact.mean(entropy_on_targets)),

@@ -1,5 +1,4 @@
-//! Precision against recall over a swept setting, such as the temperature: what two models have at equal precision, and one
-//! number for a sweep.
+//! Precision against recall over a swept setting, such as the temperature: what two models have at equal precision.
 
 use crate::interval::Mean;
 
@@ -48,19 +47,6 @@ pub fn over_seeds(seeds: &[Vec<(f64, f64)>], precisions: &[f64]) -> Vec<Option<M
     precisions.iter().map(at).collect()
 }
 
-/// The area under the staircase `R(x) = max {recall : precision >= x}`, x from 0 to 1.
-pub fn staircase_area(points: &[(f64, f64)]) -> f64 {
-    let mut sorted = points.to_vec();
-    sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let (mut area, mut best) = (0.0, 0.0f64);
-    for (place, (precision, recall)) in sorted.iter().enumerate() {
-        best = best.max(*recall);
-        let next = sorted.get(place + 1).map_or(0.0, |point| point.0);
-        area += best * (precision - next);
-    }
-    area
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,14 +68,6 @@ mod tests {
         assert_near(setting(0.45, false), 1.5);
         assert_near(setting(0.45, true), 1.0);
         assert_eq!(setting_at(&points, 0.95, true), None);
-    }
-
-    #[test]
-    fn one_number_for_a_sweep() {
-        assert_near(staircase_area(&[(0.9, 0.3), (0.7, 0.6), (0.5, 0.65)]), 0.505);
-        // A point that another one beats adds nothing, whatever the order.
-        assert_near(staircase_area(&[(0.5, 0.65), (0.6, 0.5), (0.9, 0.3), (0.7, 0.6)]), 0.505);
-        assert_eq!(staircase_area(&[]), 0.0);
     }
 
     #[test]

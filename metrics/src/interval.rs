@@ -1,4 +1,4 @@
-//! How sure a number is: intervals of shares, of means over seeds or problems, and of differences.
+//! How sure a number is: intervals of means over seeds or problems, and of differences.
 //!
 //! The unit is what was drawn independently: problems for pass@k, seeds for a training method, never samples of one
 //! prompt. Seeds change the data's order, the adapter and the draws together; draws alone are no seeds.
@@ -39,36 +39,6 @@ impl Mean {
 pub fn paired(a: &[f64], b: &[f64]) -> Mean {
     assert_eq!(a.len(), b.len(), "pairs");
     Mean::of(&a.iter().zip(b).map(|(a, b)| b - a).collect::<Vec<_>>())
-}
-
-/// The standard error of the difference of the means of different units.
-pub fn unpaired_error(a: &[f64], b: &[f64]) -> Option<f64> {
-    Some(Mean::of(a).standard_error?.hypot(Mean::of(b).standard_error?))
-}
-
-/// The standard error of the mean of `values` that come in clusters, such as the questions on one text:
-/// `sqrt(C/(C-1) sum_c (sum of residuals in c)^2) / n`; `None` for one cluster.
-pub fn clustered_error(values: &[f64], clusters: &[usize]) -> Option<f64> {
-    let mean = Mean::of(values).mean;
-    let mut sums = std::collections::BTreeMap::new();
-    for (value, cluster) in values.iter().zip(clusters) {
-        *sums.entry(cluster).or_insert(0.0) += value - mean;
-    }
-    let count = sums.len() as f64;
-    let squares: f64 = sums.values().map(|sum| sum * sum).sum();
-    (count > 1.0).then(|| (count / (count - 1.0) * squares).sqrt() / values.len() as f64)
-}
-
-/// Wilson's 95 % interval of a share of which `hits` of `count` were seen (Wilson 1927): 0 of 128 is not 0.
-pub fn wilson(hits: usize, count: usize) -> (f64, f64) {
-    const Z: f64 = 1.959_963_984_540_054;
-    let (n, share) = (count as f64, hits as f64 / count as f64);
-    let square = Z * Z / n;
-    let centre = (share + square / 2.0) / (1.0 + square);
-    let half = Z / (1.0 + square) * (share * (1.0 - share) / n + square / (4.0 * n)).sqrt();
-    // What rounding leaves beside 0 and 1.
-    let low = if hits == 0 { 0.0 } else { centre - half };
-    (low, if hits == count { 1.0 } else { centre + half })
 }
 
 /// The value that Student's t with so many degrees of freedom stays below with probability `probability`, 1/2 or more.
@@ -133,17 +103,6 @@ mod tests {
     use super::*;
     use crate::testing::assert_near;
 
-    #[test]
-    fn shares_have_an_interval_also_where_nothing_was_hit() {
-        for (hits, count, low, high) in
-            [(3, 10, 0.107_791_27, 0.603_221_86), (0, 128, 0.0, 0.029_136_956), (1, 128, 0.001_380, 0.042_926)]
-        {
-            let (found_low, found_high) = wilson(hits, count);
-            assert!((found_low - low).abs() < 1e-6 && (found_high - high).abs() < 1e-6, "{found_low} {found_high}");
-        }
-        assert_eq!(wilson(5, 5).1, 1.0);
-    }
-
     /// scipy 1.16: `stats.t.ppf(.975, df)`; and for one degree of freedom the tangent.
     #[test]
     fn quantiles_of_students_t() {
@@ -175,17 +134,5 @@ mod tests {
         let difference = paired(&a, &b);
         assert_near(difference.mean, 0.066_666_667);
         assert!((difference.standard_error.expect("six") - 0.042_164).abs() < 5e-7);
-        assert!((unpaired_error(&a, &b).expect("six") - 0.182_878).abs() < 5e-7);
-    }
-
-    #[test]
-    fn values_of_one_cluster_count_as_fewer() {
-        let values = [1.0, 1.0, 0.0, 0.0, 1.0, 0.0];
-        // Each by itself is the plain error; pairs of equal values leave three.
-        let plain = clustered_error(&values, &[0, 1, 2, 3, 4, 5]).expect("clusters");
-        assert_near(plain, Mean::of(&values).standard_error.expect("six"));
-        let paired = clustered_error(&values, &[0, 0, 1, 1, 2, 2]).expect("clusters");
-        assert_near(paired, (1.5 * 2.0f64).sqrt() / 6.0);
-        assert_eq!(clustered_error(&values, &[0; 6]), None);
     }
 }

@@ -15,6 +15,7 @@
 //! Entropies are in nats.
 
 pub mod bleu;
+pub mod bounds;
 pub mod classes;
 pub mod compared;
 pub mod compression;
@@ -52,6 +53,7 @@ pub mod validity;
 pub mod vendi;
 pub mod words;
 
+pub use bounds::{Bounds, Perfect};
 pub use compared::{Compared, Protocol};
 pub use exact::{Exact, Outcome};
 pub use headline::{Headline, Kind, Shown};

@@ -47,7 +47,7 @@ pub const NLL: LikelihoodMetric = LikelihoodMetric {
     measure: Likelihood::nll_of_a_token,
 };
 
-/// The same as a number of equally likely tokens.
+/// The mean nll as a number of equally likely tokens.
 pub const PERPLEXITY: LikelihoodMetric = LikelihoodMetric {
     name: "perplexity",
     definition: "exp(nll): so many equally likely tokens",

@@ -62,16 +62,16 @@ pub struct Manifold {
     pub coverage: f64,
     /// Share of the references that are copies of an earlier one.
     pub repeated_references: f64,
-    /// The same of the samples.
+    /// Share of the samples that are copies of an earlier one.
     pub repeated_samples: f64,
 }
 
 /// Which points a ball holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ties {
-    /// Those at most as far as its radius.
+    /// Points at most as far as its radius.
     Held,
-    /// Those nearer than its radius, as published code has it.
+    /// Points nearer than its radius, as published code has it.
     Strict,
 }
 

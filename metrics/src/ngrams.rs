@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
+use crate::bounds::Bounds;
 use crate::registry::{Better, Measured, SampleMetric};
 use crate::words::all_words;
 
@@ -13,6 +14,7 @@ pub const N_GRAM_DIVERSITY: SampleMetric = SampleMetric {
     name: "n_gram_diversity",
     definition: "sum over n = 1 to 4 of different by all n-grams of words of the joined texts (diversity 0.3.1)",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| Some(Measured::Number(n_gram_diversity(&all_words(samples.texts?), 4))),
 };

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::bounds::Bounds;
 use crate::registry::{Better, Measured, SampleMetric};
 
 /// A user's patience.
@@ -20,6 +21,7 @@ pub const DISTINCT_K: SampleMetric = SampleMetric {
     name: "distinct_k",
     definition: "number of classes of samples that mean the same, each by its first member (NoveltyBench)",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| Some(Measured::Count(distinct(samples.classes?))),
 };
@@ -29,6 +31,7 @@ pub const UTILITY_K: SampleMetric = SampleMetric {
     name: "utility_k",
     definition: "mean score of samples of new classes to a user of patience 0.8 (NoveltyBench)",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| Some(Measured::Number(utility(samples.classes?, samples.scores?, PATIENCE))),
 };

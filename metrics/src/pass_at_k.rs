@@ -4,6 +4,7 @@
 //! Of a set of problems it is the mean, and its error is that over problems, never over samples. At `k = n` it is as
 //! uncertain as one draw: take `n` of at least `2 k`.
 
+use crate::bounds::Bounds;
 use crate::headline::Headline;
 use crate::registry::{Better, Measured, SampleMetric};
 
@@ -15,6 +16,7 @@ pub const CORRECT: SampleMetric = SampleMetric {
     name: "correct",
     definition: "number of right samples",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| Some(Measured::Count(samples.correct?.iter().filter(|correct| **correct).count())),
 };
@@ -24,6 +26,7 @@ pub const PASS_AT_K: SampleMetric = SampleMetric {
     name: "pass_at_k",
     definition: "chance that one of k samples is right, without bias (Chen et al. 2021)",
     better: Better::Higher,
+    bounds: Bounds::SHARE,
     headline: Some(Headline::first("pass@1").at("1")),
     measure: |samples| {
         let correct = samples.correct?;
@@ -39,16 +42,6 @@ pub fn pass_at_k(n: usize, correct: usize, k: usize) -> f64 {
         return 1.0;
     }
     1.0 - (n - correct + 1..=n).map(|i| 1.0 - k as f64 / i as f64).product::<f64>()
-}
-
-/// `1 - (1 - c/n)^k`, which is too small: for comparison with numbers that were made so.
-pub fn plug_in(n: usize, correct: usize, k: usize) -> f64 {
-    1.0 - (1.0 - correct as f64 / n as f64).powi(k as i32)
-}
-
-/// pass@k of a prompt whose samples are right with probability `success`.
-pub fn pass_at_k_of(success: f64, k: usize) -> f64 {
-    -(k as f64 * (-success.min(1.0)).ln_1p()).exp_m1()
 }
 
 /// Standard deviation of [`pass_at_k`] from `n` samples that are right with probability `success`: how many to draw.
@@ -76,7 +69,6 @@ mod tests {
             assert_near(pass_at_k(10, 3, k), expected);
         }
         assert_eq!((pass_at_k(10, 0, 10), pass_at_k(4, 4, 1)), (0.0, 1.0));
-        assert_near(plug_in(10, 3, 5), 0.831_930);
     }
 
     #[test]
@@ -97,20 +89,5 @@ mod tests {
         for (n, k, expected) in cases {
             assert_near(standard_deviation(0.3, n, k), expected);
         }
-    }
-
-    /// Success given the intent, intents tempered: `sum_i q_i s_i` at each temperature of the intents.
-    #[test]
-    fn a_spread_over_intents_makes_many_tries_better() {
-        let (q, success) = ([0.7f64, 0.2, 0.1], [0.0, 0.6, 0.9]);
-        let at = |temperature: f64| {
-            let tempered = q.map(|q| q.powf(1.0 / temperature));
-            let total: f64 = tempered.iter().sum();
-            tempered.iter().zip(&success).map(|(q, s)| q / total * s).sum::<f64>()
-        };
-        assert_near(at(1.0), 0.21);
-        assert_near(at(2.0), 0.345_561_319);
-        assert_near(pass_at_k_of(at(1.0), 10), 0.905_317_239);
-        assert_near(pass_at_k_of(at(2.0), 10), 0.985_589_150);
     }
 }

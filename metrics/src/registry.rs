@@ -4,6 +4,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::bleu::{SELF_BLEU_NLTK, SELF_BLEU_SACREBLEU};
+use crate::bounds::Bounds;
 use crate::compared::Compared;
 use crate::compression::COMPRESSION_RATIO;
 use crate::counts::{DISTINCT, ENTROPY};
@@ -87,6 +88,8 @@ pub struct ExactMetric {
     pub definition: &'static str,
     /// Which way is better.
     pub better: Better,
+    /// The ends of its scale.
+    pub bounds: Bounds,
     /// Its place among the few that say most, where it has one.
     pub headline: Option<Headline>,
     /// True where that of several prompts is the mean of theirs, and false where it is a number of their joint distribution
@@ -105,6 +108,8 @@ pub struct SampleMetric {
     pub definition: &'static str,
     /// Which way is better.
     pub better: Better,
+    /// The ends of its scale.
+    pub bounds: Bounds,
     /// Its place among the few that say most, where it has one.
     pub headline: Option<Headline>,
     /// Computes it; `None` where the samples lack what it needs.

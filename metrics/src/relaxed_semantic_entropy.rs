@@ -6,6 +6,7 @@
 //! of equal texts give their entropy to the last digit. It ends at `ln m` for `m` samples, where it says how many there are
 //! and not how diverse they can be: its share of that belongs beside it.
 
+use crate::bounds::Bounds;
 use crate::counts::{ceiling, entropy_of_sizes};
 use crate::headline::Headline;
 use crate::registry::{Better, Measured, SampleMetric};
@@ -15,6 +16,7 @@ pub const RELAXED_SEMANTIC_ENTROPY: SampleMetric = SampleMetric {
     name: "relaxed_semantic_entropy",
     definition: "entropy in nats of clusters of samples that mean the same, joined over one another (arXiv 2506.09659)",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: Some(Headline::new("relaxed semantic entropy")),
     measure: |samples| Some(Measured::Number(relaxed_semantic_entropy(samples.clusters?))),
 };
@@ -24,6 +26,7 @@ pub const SHARE_OF_CEILING: SampleMetric = SampleMetric {
     name: "relaxed_semantic_entropy_share",
     definition: "relaxed_semantic_entropy by ln(samples), the most that it can be",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| {
         let clusters = samples.clusters?;

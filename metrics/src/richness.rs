@@ -7,6 +7,7 @@
 //! * *Good-Turing*: the probability of what was not seen is about `f1 / N`, with `f1` kinds seen once (Good 1953).
 //! * *Chao1*, bias-corrected: about `K + f1 (f1 - 1) / (2 (f2 + 1))` kinds, at least (Chao 1984).
 
+use crate::bounds::Bounds;
 use crate::counts::{entropy_of_sizes, sizes};
 use crate::pass_at_k::pass_at_k;
 use crate::registry::{Better, Measured, SampleMetric};
@@ -19,6 +20,7 @@ pub const RAREFIED: SampleMetric = SampleMetric {
     name: "rarefied",
     definition: "expected number of different texts among n of the samples (Hurlbert 1971); comparable at equal n",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| {
         let sizes = sizes(samples.texts?);
@@ -33,6 +35,7 @@ pub const MILLER_MADOW: SampleMetric = SampleMetric {
     name: "miller_madow",
     definition: "entropy of equal texts in nats plus (kinds - 1) / (2 samples), its bias (Miller 1955)",
     better: Better::Neither,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| Some(Measured::Number(miller_madow(&sizes(samples.texts?)))),
 };
@@ -42,6 +45,7 @@ pub const UNSEEN_MASS: SampleMetric = SampleMetric {
     name: "unseen_mass",
     definition: "Good-Turing: probability that the next text is a new one, about the share of texts that came once",
     better: Better::Neither,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| Some(Measured::Number(good_turing(&sizes(samples.texts?)))),
 };
@@ -51,6 +55,7 @@ pub const CHAO1: SampleMetric = SampleMetric {
     name: "chao1",
     definition: "least number of different texts that the model can give, from those that came once and twice (Chao 1984)",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| Some(Measured::Number(chao1(&sizes(samples.texts?)))),
 };

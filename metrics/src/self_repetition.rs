@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
+use crate::bounds::Bounds;
 use crate::registry::{Better, Measured, SampleMetric};
 use crate::words::all_words;
 
@@ -12,6 +13,7 @@ pub const SELF_REPETITION: SampleMetric = SampleMetric {
     name: "self_repetition",
     definition: "mean over texts of ln(1 + other texts that share its 4-grams of words) (diversity 0.3.1)",
     better: Better::Lower,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| Some(Measured::Number(self_repetition(&all_words(samples.texts?), 4))),
 };

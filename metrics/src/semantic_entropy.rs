@@ -2,6 +2,7 @@
 //! 2302.09664; `jlko/semantic_uncertainty`). `P_c` is from the likelihoods of the texts, made to sum to 1 over the samples,
 //! or from counts. Classes are greedy, by each class's first member.
 
+use crate::bounds::Bounds;
 use crate::counts::entropy_of;
 use crate::registry::{Better, Measured, SampleMetric};
 
@@ -10,6 +11,7 @@ pub const SEMANTIC_ENTROPY: SampleMetric = SampleMetric {
     name: "semantic_entropy",
     definition: "entropy in nats of classes of samples that mean the same, by likelihoods if known, else by counts",
     better: Better::Neither,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| {
         let classes = samples.classes?;

@@ -1,5 +1,7 @@
 //! What the tests share.
 
+use crate::curve::Curve;
+
 /// Fails where `found` is further than 1e-6 from `expected`, relative to it where that is above 1.
 #[track_caller]
 pub fn assert_near(found: f64, expected: f64) {
@@ -32,4 +34,12 @@ pub fn references_and_samples() -> (Vec<f64>, Vec<f64>) {
     let references = generated(31, [1.0, 1.0, 1.0, 1.0, 0.3, 0.1], [1.0, 0.5, 0.0, 0.0, 0.0, 0.0]);
     let samples = generated(1031, [1.2, 0.6, 1.0, 0.4, 0.6, 0.1], [1.1, 0.2, 0.3, 0.0, 0.0, 0.0]);
     (references, samples)
+}
+
+/// The largest `F_b` on a grid of angles as published code takes it, `lambda = tan(pi/2 k / (angles + 1))` with 1e-10 in the
+/// denominator: up to 3e-4 below [`Curve::max_f`].
+pub fn max_f_on_grid(curve: &Curve, b: f64, angles: usize) -> f64 {
+    let square = b * b;
+    let f = |(alpha, beta): (f64, f64)| (1.0 + square) * alpha * beta / (square * alpha + beta + 1e-10);
+    curve.grid(angles).map(f).fold(0.0, f64::max)
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::bounds::Bounds;
 use crate::headline::Headline;
 use crate::registry::{Better, Measured, SampleMetric};
 use crate::samples::Samples;
@@ -12,6 +13,7 @@ pub const VALID: SampleMetric = SampleMetric {
     name: "valid",
     definition: "number of valid samples: those that rows, a judge or the targets say are right",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| Some(Measured::Count(valid(samples.correct?))),
 };
@@ -21,6 +23,7 @@ pub const VALIDITY: SampleMetric = SampleMetric {
     name: "validity",
     definition: "share of the samples that is valid (Spectrum Suite)",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: Some(Headline::new("validity")),
     measure: |samples| {
         let correct = samples.correct.filter(|correct| !correct.is_empty())?;
@@ -33,6 +36,7 @@ pub const UNIQUENESS: SampleMetric = SampleMetric {
     name: "uniqueness",
     definition: "different by all valid samples (Spectrum Suite); none where no sample is valid",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| {
         let different = different_valid(samples)?;
@@ -46,6 +50,7 @@ pub const YIELD: SampleMetric = SampleMetric {
     name: "yield",
     definition: "number of different valid samples (Spectrum Suite)",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: None,
     measure: |samples| Some(Measured::Count(different_valid(samples)?)),
 };

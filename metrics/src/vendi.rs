@@ -8,6 +8,7 @@
 //! `K` is the matrix of cosines of the embeddings. At most `n`, and at most their dimension. (`score_X` of the package
 //! vendi-score leaves the order out.)
 
+use crate::bounds::Bounds;
 use crate::eigen::Eigen;
 use crate::headline::Headline;
 use crate::points::{Points, dot};
@@ -21,6 +22,7 @@ pub const VENDI: SampleMetric = SampleMetric {
     name: "vendi",
     definition: "effective number of different samples by their embeddings' cosines, of orders 0.5, 1, 2 and inf; texts without words do not count",
     better: Better::Higher,
+    bounds: Bounds::UNKNOWN,
     headline: Some(Headline::new("Vendi score").at("1")),
     measure: |samples| {
         let vectors = samples.vectors?;

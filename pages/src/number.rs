@@ -5,7 +5,7 @@ pub fn plain(value: f64) -> String {
     with_digits(value, 4)
 }
 
-/// The same with so many significant digits.
+/// [`plain`] with so many significant digits.
 pub fn with_digits(value: f64, digits: usize) -> String {
     let size = value.abs();
     if value == 0.0 {

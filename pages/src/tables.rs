@@ -1,7 +1,7 @@
 //! The table of metrics.
 
 use metrics::interval::Mean;
-use metrics::{Better, LikelihoodMetric, Registry};
+use metrics::{Better, Bounds, LikelihoodMetric, Perfect, Registry};
 use serde::Serialize;
 
 use crate::number::{plain, signed_with_half, with_half};
@@ -95,7 +95,7 @@ pub fn metrics(arms: &[Arm<'_>], baseline: &Arm<'_>, first: Option<f64>, ceiling
             });
             let (better, arrow) = directed(better);
             let of_floor = points(arms).find_map(|point| point.value("floor"));
-            let (perfect, worst) = bounds(name, of_floor, ceiling);
+            let (perfect, worst) = bounds(&registry, name, of_floor, ceiling);
             Row {
                 name: name.into(),
                 definition: definition.into(),
@@ -271,21 +271,21 @@ fn explained(registry: &Registry, name: &str) -> (&'static str, Better) {
     found.map_or(("", Better::Neither), |(_, definition, better)| (definition, better))
 }
 
-/// What a model that is the truth has, and the worst there is.
-fn bounds(name: &str, floor: Option<f64>, ceiling: &[(f64, f64)]) -> (String, String) {
+/// What a model that is the truth has, and the worst there is: `floor` is the loss of the truth, `ceiling` what so many
+/// samples of it cover.
+fn bounds(registry: &Registry, name: &str, floor: Option<f64>, ceiling: &[(f64, f64)]) -> (String, String) {
     let (metric, setting) = name.split_once('@').unwrap_or((name, ""));
     let setting: f64 = setting.parse().unwrap_or(f64::NAN);
-    let (perfect, worst) = match metric {
-        "mass" | "f8" | "f1" | "f1_8" | "area" => (Some(1.0), Some(0.0)),
-        "total_variation" => (Some(0.0), Some(1.0)),
-        "kl" => (Some(0.0), None),
-        "loss" | "entropy" => (floor, None),
-        // At q = p the curve is min(lambda, 1).
-        "alpha" => (Some(setting.min(1.0)), Some(0.0)),
-        "beta" => (Some((1.0 / setting).min(1.0)), Some(0.0)),
-        "coverage" => (ceiling.iter().find(|(count, _)| *count == setting).map(|(_, covered)| *covered), Some(0.0)),
-        "pass_at_k" => (Some(1.0), Some(0.0)),
-        _ => (None, None),
+    let exact = registry.exact.iter().map(|metric| (metric.name, metric.bounds));
+    let samples = registry.samples.iter().map(|metric| (metric.name, metric.bounds));
+    let found = exact.chain(samples).find(|(known, _)| *known == metric);
+    let Bounds { perfect, worst } = found.map_or(Bounds::UNKNOWN, |(_, bounds)| bounds);
+    let perfect = match perfect {
+        Perfect::Unknown => None,
+        Perfect::Number(number) => Some(number),
+        Perfect::OfSetting(number) => Some(number(setting)),
+        Perfect::Floor => floor,
+        Perfect::Coverage => ceiling.iter().find(|(count, _)| *count == setting).map(|(_, covered)| *covered),
     };
     let text = |bound: Option<f64>| bound.filter(|bound| bound.is_finite()).map_or(String::new(), plain);
     (text(perfect), text(worst))
@@ -392,7 +392,7 @@ mod tests {
 
     #[test]
     fn the_truth_itself_has_known_numbers() {
-        let of = |name: &str| bounds(name, Some(1.5), &[(10.0, 0.75)]);
+        let of = |name: &str| bounds(&Registry::default(), name, Some(1.5), &[(10.0, 0.75)]);
         assert_eq!(
             (of("alpha@0.1").0, of("alpha@10").0, of("beta@10").0, of("beta@0.1").0),
             ("0.1".into(), "1".into(), "0.1".into(), "1".into())

@@ -21,7 +21,6 @@ use super::{Outcome, argument, open_device, print};
 use crate::engine::Trainee;
 use crate::engine::backward::Recompute;
 use crate::engine::batch::Batch;
-use crate::engine::optimizer::AdamW;
 use crate::engine::schedule::{Kind, Schedule};
 use crate::engine::step::{StepSettings, Trainer};
 use crate::plan::{Adaptation, Step, available, flop_per_token, native_attention, resident, room, wasted_rank};
@@ -258,30 +257,13 @@ fn check(arguments: &Arguments) -> Result<(), Fault> {
 
 /// What the estimate of memory is made from.
 fn step<'a>(arguments: &Arguments, config: &'a Config, trained: u64, dtype: DType, device: &'a Device) -> Step<'a> {
-    let (height, width) = (arguments.batch, arguments.seq);
+    let sizes = [arguments.batch, arguments.seq];
     Step {
-        config,
-        trained,
-        auxiliaries: losses::Held::default(),
-        full: false,
-        height,
-        width,
-        evaluated: 0,
-        tracked: config.num_hidden_layers,
-        head_copies: 0,
-        dtype,
         quantise: arguments.quantize.map(Bits::quantise),
-        fitted: 0,
-        device,
-        scaled: 0,
-        dropout: false,
-        native_attention: native_attention(config, [height, width], dtype, device),
+        native_attention: native_attention(config, sizes, dtype, device),
         scoreless: backbone::ops::keeps_no_scores(device, dtype, &config.attention_heads()),
-        tree: false,
-        base_nll: false,
         held: resident(),
-        saved: false,
-        pissa: false,
+        ..Step::plain(config, trained, sizes, dtype, device)
     }
 }
 
@@ -408,16 +390,8 @@ fn measure(arguments: &Arguments, trainee: &mut Trainee, recompute: Recompute) -
     let examples = random_rows(arguments, trainee.decoder.config.vocab_size);
     let indices: Vec<usize> = (0..examples.len()).collect();
     let batch = Batch::new(&examples, &indices, 1);
-    let settings = StepSettings {
-        seed: 17,
-        recompute,
-        optimizer: AdamW { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) },
-        schedule: Schedule::new(Kind::Constant, 2e-4, 0, arguments.steps + 1),
-        lora_plus_ratio: None,
-        warm_start: 0,
-        terms: losses::Terms::NONE,
-        neftune_alpha: None,
-    };
+    let schedule = Schedule::new(Kind::Constant, 2e-4, 0, arguments.steps + 1);
+    let settings = StepSettings::plain(17, recompute, schedule);
     let mut objective = losses::Nll;
     let mut trainer = Trainer::new(trainee, &mut objective, settings);
     let mut seconds = Vec::with_capacity(arguments.steps);

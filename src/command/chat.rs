@@ -14,7 +14,8 @@ use self::answer::Answerer;
 use self::input::{Input, Line};
 use self::session::{Next, Session};
 use super::cutting::Cutting;
-use super::{Outcome, argument, load_model, print};
+use super::model::ModelArguments;
+use super::{Outcome, argument, print};
 use crate::chat::ChatFlags;
 
 /// Talk with a model.
@@ -25,12 +26,8 @@ use crate::chat::ChatFlags;
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Arguments {
-    /// A base model (folder, `org/name`, `builtin:tiny`), a run (its latest checkpoint, or `RUN@best`, `RUN@latest`, `RUN@STEP`), a
-    /// checkpoint, or the folder of an adapter or an export.
-    model: String,
-    /// The base of the adapter, in place of the one that its files name: a folder, or `org/name`.
-    #[arg(long, value_name = "DIR|NAME")]
-    base: Option<String>,
+    #[command(flatten)]
+    model: ModelArguments,
     #[command(flatten)]
     chat_flags: ChatFlags,
     /// What the system says before the first turn.
@@ -66,14 +63,14 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     check(arguments)?;
     let mut session = Session::new(arguments)?;
-    let chat = arguments.chat_flags.settings(&arguments.model)?;
-    let mut model = load_model(&arguments.model, arguments.base.as_deref(), &arguments.device)?;
+    let chat = arguments.chat_flags.settings(&arguments.model.model)?;
+    let mut model = arguments.model.load(&arguments.device)?;
     model.tokenizer = model.tokenizer.with_chat(&chat)?;
     if !model.tokenizer.has_chat_template() {
         session.has_no_turns();
         tracing::warn!(
             "`{}` has no chat template: it goes on with each text that you write, by itself",
-            arguments.model
+            arguments.model.model
         );
     }
     let mut input = Input::open()?;

@@ -148,20 +148,13 @@ fn shown(examples: &[Example], most: usize, worst: bool) -> Vec<(&'static str, V
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::fixtures;
 
     #[test]
     fn the_worst_are_the_longest_the_shortest_and_the_least_learned() {
         let example = |line: usize, length: usize, learned: usize| Example {
-            ids: vec![0; length],
-            parts: vec![datasets::Part::Response; length],
-            learned: (0..length).map(|place| place >= length - learned).collect(),
-            weight: 1.0,
-            number: None,
-            alone: None,
-            group: line,
-            file: "rows".into(),
             line,
-            element: None,
+            ..fixtures::example(&vec![0; length], length - learned)
         };
         let examples = [example(1, 5, 4), example(2, 9, 8), example(3, 2, 1), example(4, 8, 1), example(5, 6, 2)];
         let lines = |most, worst| {

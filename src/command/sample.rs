@@ -11,7 +11,8 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use super::cutting::Cutting;
-use super::{Outcome, argument, load_model, print_while_read, refuse_too_many, renamed, usage};
+use super::model::ModelArguments;
+use super::{Outcome, argument, print_while_read, refuse_too_many, renamed, usage};
 use crate::chat::ChatFlags;
 use crate::loading::Loaded;
 use crate::logging::terminal;
@@ -27,12 +28,8 @@ pub(super) const MAX_TOKENS: usize = 128;
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
 pub struct Arguments {
-    /// A base model (folder, `org/name`, `builtin:tiny`), a run (its latest checkpoint, or `RUN@best`, `RUN@latest`, `RUN@STEP`), a
-    /// checkpoint, or the folder of an adapter or an export.
-    model: String,
-    /// The base of the adapter, in place of the one that its files name: a folder, or `org/name`.
-    #[arg(long, value_name = "DIR|NAME")]
-    base: Option<String>,
+    #[command(flatten)]
+    model: ModelArguments,
     /// A prompt; may be given several times.
     #[arg(long, required_unless_present = "prompts")]
     prompt: Vec<String>,
@@ -149,8 +146,8 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     check(arguments)?;
     refuse_too_many(arguments.n)?;
     let (mut asked, file) = asked(arguments)?;
-    let chat = arguments.chat_flags.settings(&arguments.model)?;
-    let mut model = load_model(&arguments.model, arguments.base.as_deref(), &arguments.device)?;
+    let chat = arguments.chat_flags.settings(&arguments.model.model)?;
+    let mut model = arguments.model.load(&arguments.device)?;
     model.tokenizer = model.tokenizer.with_chat(&chat)?;
     for notice in file.iter().flat_map(|file| file.notices(&model.tokenizer)) {
         tracing::warn!("{notice}");
@@ -191,13 +188,13 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
                 ]
             })
         });
-        return output.end(drawn.map_err(|fault| fault.or_at(Place::file(&arguments.model))));
+        return output.end(drawn.map_err(|fault| fault.or_at(Place::file(&arguments.model.model))));
     }
     let settings = settings(arguments, arguments.temperature, arguments.max_tokens);
     let drawn = sample(&mut rows, &model.tokenizer, &prompts, arguments.n, &settings, &mut |news| {
         output.take(news, |sample| sample.columns().to_vec())
     });
-    output.end(drawn.map_err(|fault| fault.or_at(Place::file(&arguments.model))))
+    output.end(drawn.map_err(|fault| fault.or_at(Place::file(&arguments.model.model))))
 }
 
 /// A drawn text as stdout takes it: what moves a terminal is shown there, and elsewhere it is the text.
@@ -232,7 +229,7 @@ fn growing(model: &Loaded, ids: &[u32], arguments: &Arguments) -> Result<Outcome
         write(&text.rest(&whole));
         write("\n");
     }
-    drawn.map_err(|fault| fault.or_at(Place::file(&arguments.model)))?;
+    drawn.map_err(|fault| fault.or_at(Place::file(&arguments.model.model)))?;
     written?;
     Ok(Outcome::Done)
 }

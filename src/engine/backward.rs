@@ -29,7 +29,7 @@ pub struct StepScale {
     pub auxiliaries: Vec<f64>,
 }
 
-/// What a micro-batch's passes take from the run.
+/// The settings, seeds and normalisers that a micro-batch's forward and backward pass need.
 pub struct MicroStep {
     /// The optimizer step, from 1.
     pub step: usize,
@@ -39,7 +39,7 @@ pub struct MicroStep {
     pub step_seed: u64,
     /// How the step normalises.
     pub scale: StepScale,
-    /// What stands beside the objective's weighted nll.
+    /// Label smoothing and entropy bonus.
     pub terms: Terms,
     /// The size of the noise on the embeddings (see [`neftune`]).
     pub neftune_alpha: Option<f64>,

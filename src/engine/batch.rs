@@ -86,7 +86,7 @@ impl Batch {
         self.rows.push(row_of(example, index));
     }
 
-    /// What the layers share in a pass over this batch.
+    /// Positions, visibility and dropout of a pass over this batch.
     pub fn context(&self, decoder: &Decoder, dropout_seed: Option<u64>) -> Context {
         match &self.tree {
             Some(tree) => tree.context(decoder, self.width, dropout_seed),

@@ -138,23 +138,10 @@ impl<'a> Order<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datasets::Part;
+    use crate::engine::fixtures::example;
 
     fn target(group: usize, last: u32, weight: f64) -> Example {
-        let ids = vec![1, group as u32 + 2, last];
-        let (parts, learned) = (vec![Part::Response; 3], vec![false, false, true]);
-        Example {
-            ids,
-            parts,
-            learned,
-            weight,
-            number: None,
-            alone: None,
-            group,
-            file: "rows".into(),
-            line: group + 1,
-            element: None,
-        }
+        Example { weight, group, line: group + 1, ..example(&[1, group as u32 + 2, last], 2) }
     }
 
     #[test]

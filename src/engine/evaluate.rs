@@ -51,7 +51,7 @@ impl Counts {
         [self.processed, self.real, self.learned].map(|count| count as f64)
     }
 
-    /// What [`Counts::numbers`] gave.
+    /// Counts from the list that [`Counts::numbers`] made.
     pub fn from_numbers(numbers: &[f64]) -> Self {
         let count = |place: usize| numbers[place] as usize;
         Self { processed: count(0), real: count(1), learned: count(2) }

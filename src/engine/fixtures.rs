@@ -8,22 +8,12 @@ use checkpoints::Adapter;
 use datasets::{Example, Part};
 
 use super::backward::Recompute;
-use super::optimizer::AdamW;
 use super::schedule::{Kind, Schedule};
 use super::step::StepSettings;
 use super::trainee::Trainee;
 
 /// Settings of a step.
-pub const SETTINGS: StepSettings = StepSettings {
-    seed: 1,
-    recompute: Recompute::None,
-    optimizer: AdamW { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) },
-    schedule: Schedule::new(Kind::Constant, 1e-3, 0, 1),
-    lora_plus_ratio: None,
-    terms: losses::Terms::NONE,
-    warm_start: 0,
-    neftune_alpha: None,
-};
+pub const SETTINGS: StepSettings = StepSettings::plain(1, Recompute::None, Schedule::new(Kind::Constant, 1e-3, 0, 1));
 
 /// A row of which the tokens from `learned_from` on are learned.
 pub fn example(ids: &[u32], learned_from: usize) -> Example {
@@ -87,7 +77,7 @@ pub fn decoder(family: &str) -> Decoder {
     Fixture::of(family).on(&Device::flex())
 }
 
-/// The same in training, without auxiliary losses.
+/// That decoder in training, without auxiliary losses.
 pub fn trainee(family: &str) -> Trainee {
     Trainee { decoder: decoder(family), auxiliaries: Vec::new() }
 }

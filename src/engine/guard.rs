@@ -19,7 +19,7 @@ const SKIPS_ALLOWED: usize = 2;
 pub struct Skips {
     in_a_row: usize,
     any_kept: bool,
-    /// What to change when weights overflow, if the objective knows.
+    /// The objective's hint for weights that overflow.
     overflow_hint: Option<String>,
     /// The plain nll of the last step was finite.
     nll_is_finite: bool,

@@ -13,7 +13,7 @@ use super::batch::Batch;
 use super::learned::Learned;
 use super::totals::{Added, Shared, Totals};
 
-/// What the losses of a micro-batch give back.
+/// The gradients of a micro-batch's losses.
 pub struct Gradients {
     /// Gradient of the loss with respect to the hidden states, `[rows, width, hidden_size]`.
     pub hidden: Tensor<3>,
@@ -148,7 +148,7 @@ impl Seen {
         }
     }
 
-    /// That of chunks one after another; `None` of none.
+    /// The statistics of chunks one after another; `None` without any.
     fn together(chunks: &[Self]) -> Option<Self> {
         let together = |part: fn(&Self) -> Option<Tensor<1>>| {
             let parts: Option<Vec<_>> = chunks.iter().map(part).collect();

@@ -20,7 +20,7 @@ use crate::report::record::{GROUP, SOURCES};
 
 /// A step that is done and not yet logged.
 pub struct Pending {
-    /// What the step gave.
+    /// The numbers of the step.
     pub numbers: StepNumbers,
     /// The least that the loss of this step could be.
     pub floor: Option<f64>,
@@ -43,7 +43,7 @@ impl Pending {
             objective.extend([("floor".to_string(), floor), ("gap".to_string(), loss - floor)]);
         }
         let Told { waited, spent, .. } = numbers.told;
-        // Of a process by itself there is nothing to say.
+        // A single process waits for nobody.
         let of_group = (!waited.is_empty()).then(|| {
             let seconds = [("waited", spent.waited), ("sent", spent.sent)];
             let named = [("processes", waited.len() as f64), ("bytes", spent.bytes as f64)].into_iter().chain(seconds);

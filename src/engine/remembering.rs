@@ -6,7 +6,7 @@ use backbone::values as read;
 use burn::tensor::{Device, Tensor, TensorData};
 use faults::Fault;
 use group::Group;
-use losses::{Column, Objective, Scope, Statistics, Tokens};
+use losses::{Column, Extent, Normalisation, Objective, Scope, State, Statistics, Tokens};
 
 use super::batch::Batch;
 use super::head::{Seen, tokens as shown};
@@ -105,6 +105,8 @@ fn bytes(tokens: &Tokens) -> Vec<u8> {
     asked.into_iter().flatten().flat_map(|part| bytemuck::cast_slice(&read(part.clone())).to_vec()).collect()
 }
 
+// What is not passed on would be answered by the default of an objective that has no opinion.
+#[deny(clippy::missing_trait_methods)]
 impl Objective for Remembering<'_> {
     fn name(&self) -> &str {
         self.inner.name()
@@ -132,5 +134,53 @@ impl Objective for Remembering<'_> {
     /// Whole micro-batches are shown: all of one's tokens must be known before any has its weight.
     fn scope(&self) -> Scope {
         if self.is_shown { Scope::Row } else { self.inner.scope() }
+    }
+
+    fn normalisation(&self) -> Normalisation {
+        self.inner.normalisation()
+    }
+
+    fn row_shape(&self) -> Option<&'static str> {
+        self.inner.row_shape()
+    }
+
+    fn early_stop(&self) -> Option<f64> {
+        self.inner.early_stop()
+    }
+
+    fn rate(&self) -> f64 {
+        self.inner.rate()
+    }
+
+    fn remarks(&self, extent: &Extent) -> Vec<String> {
+        self.inner.remarks(extent)
+    }
+
+    fn overflow_hint(&self) -> Option<String> {
+        self.inner.overflow_hint()
+    }
+
+    fn milder(&self) -> Option<String> {
+        self.inner.milder()
+    }
+
+    fn sums(&self) -> Vec<f64> {
+        self.inner.sums()
+    }
+
+    fn set_sums(&mut self, sums: &[f64]) {
+        self.inner.set_sums(sums);
+    }
+
+    fn diagnostics(&mut self) -> Vec<(String, f64)> {
+        self.inner.diagnostics()
+    }
+
+    fn state(&self) -> Option<State> {
+        self.inner.state()
+    }
+
+    fn restore(&mut self, state: State) -> Result<(), Fault> {
+        self.inner.restore(state)
     }
 }

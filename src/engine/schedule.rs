@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 
-/// What the learning rate does after the warm-up.
+/// The course of the learning rate after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Constant.
@@ -18,7 +18,7 @@ pub enum Kind {
 /// A linear warm-up from zero, then [`Kind`]; the values of Hugging Face's `get_scheduler`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// What follows the warm-up.
+    /// The course after the warm-up.
     pub kind: Kind,
     /// The learning rate at the end of the warm-up.
     pub learning_rate: f64,

@@ -6,9 +6,9 @@ use super::best::BestBy;
 use super::state::RunState;
 use super::step::StepSettings;
 
-/// What the loop needs to know, all of it derived from the recipe.
+/// The settings of the training loop, all derived from the recipe.
 pub struct Settings {
-    /// What each optimizer step is set to.
+    /// The settings of every optimizer step.
     pub step: StepSettings,
     /// Optimizer steps of the whole run.
     pub steps: usize,

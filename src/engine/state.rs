@@ -53,7 +53,7 @@ pub struct RunState {
     pub version: String,
 }
 
-/// What a state of before a number was kept lacks, one that does not need it lacks too.
+/// A state is written as older versions did where the number says nothing.
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }
@@ -111,7 +111,7 @@ pub fn save(
         // The exact f32 values: the adapter's file holds the same, a bf16 backbone's does not.
         put("value", &values);
     }
-    put_state(&mut tensors, "objective", objective.state());
+    put_state(&mut tensors, "objective", objective.state().unwrap_or_default());
     for (index, auxiliary) in trainee.auxiliaries.iter().enumerate() {
         put_state(&mut tensors, &format!("auxiliary.{index}.state"), auxiliary.state());
     }

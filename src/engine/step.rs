@@ -24,7 +24,7 @@ use super::together::{self, Told};
 use super::totals::Totals;
 use super::trainee::Trainee;
 
-/// What a step is set to; the same for all steps of a run.
+/// The settings of an optimizer step; the same for all steps of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct StepSettings {
     /// Seed of every random stream.
@@ -39,17 +39,46 @@ pub struct StepSettings {
     pub lora_plus_ratio: Option<f64>,
     /// The first steps, which minimise the nll in place of the objective.
     pub warm_start: usize,
-    /// What stands beside the objective's weighted nll.
+    /// Label smoothing and entropy bonus.
     pub terms: Terms,
     /// The size of the noise on the embeddings.
     pub neftune_alpha: Option<f64>,
+}
+
+impl StepSettings {
+    /// AdamW with its usual settings and clipping at 1, the objective from the first step on, and nothing beside it.
+    pub const fn plain(seed: u64, recompute: Recompute, schedule: Schedule) -> Self {
+        Self {
+            seed,
+            recompute,
+            optimizer: AdamW { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0, clip_norm: Some(1.0) },
+            schedule,
+            lora_plus_ratio: None,
+            warm_start: 0,
+            terms: Terms::NONE,
+            neftune_alpha: None,
+        }
+    }
+
+    /// The seeds and settings of micro-batch `index` of step `step`, which is normalised by `scale`.
+    pub fn micro_step(&self, step: usize, index: usize, scale: StepScale) -> MicroStep {
+        let step_name = step.to_string();
+        MicroStep {
+            step,
+            seed: backbone::random::key(self.seed, &["micro-batch", &step_name, &index.to_string()]),
+            step_seed: backbone::random::key(self.seed, &["step", &step_name]),
+            scale,
+            terms: self.terms,
+            neftune_alpha: self.neftune_alpha,
+        }
+    }
 }
 
 /// A model that is trained step by step, with its objective and the optimizer's state.
 pub struct Trainer<'a> {
     /// The model, its adapter and the auxiliary losses.
     pub trainee: &'a mut Trainee,
-    /// What is minimised.
+    /// The objective.
     pub objective: &'a mut dyn Objective,
     settings: StepSettings,
     layout: Layout,
@@ -65,12 +94,12 @@ pub struct Trainer<'a> {
     remembers: bool,
 }
 
-/// What says that nobody asks a process to end.
+/// For a trainer that nobody interrupts.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// The gradient of a step before clipping, with the sums that were taken on the way.
 pub struct StepGradient {
-    /// Of everything trained, in the order of [`Trainer::slots`], `[length]`.
+    /// The gradient of all trained values, in the order of [`Trainer::slots`], `[length]`.
     pub gradient: Tensor<1>,
     /// Sums over the learned tokens, on the device.
     pub totals: Totals,
@@ -105,7 +134,7 @@ pub struct StepNumbers {
     pub tokens_real: usize,
     /// Learned tokens of all rows.
     pub tokens_loss: usize,
-    /// What the processes that share the step have told each other.
+    /// What the other processes have told along with the step.
     pub told: Told,
 }
 
@@ -117,8 +146,7 @@ impl<'a> Trainer<'a> {
         let mut moments = Moments::zeros(layout.length(), trainee.decoder.device());
         moments.factors = settings.lora_plus_ratio.map(|ratio| layout.rate_factors(ratio));
         let untouched = Untouched::new(trainee);
-        // What saves something goes by it.
-        let remembers = !objective.state().is_empty();
+        let remembers = objective.state().is_some();
         let (group, interrupted) = (Group::single(), &NEVER);
         Self { trainee, objective, settings, layout, values, moments, untouched, group, interrupted, remembers }
     }
@@ -191,15 +219,11 @@ impl<'a> Trainer<'a> {
         let mut nll = Nll;
         let is_warm_start = self.is_warm_start(step);
         let objective: &mut dyn Objective = if is_warm_start { &mut nll } else { self.objective };
-        let seed = self.settings.seed;
-        let step_seed = backbone::random::key(seed, &["step", &step.to_string()]);
         let device = self.trainee.decoder.device().clone();
         let remembers = self.remembers && !is_warm_start;
         let mut objective = Remembering::new(objective, &self.group, batches, device, remembers);
         for index in self.group.share(batches.len()) {
-            let seed = backbone::random::key(seed, &["micro-batch", &step.to_string(), &index.to_string()]);
-            let StepSettings { terms, neftune_alpha, .. } = self.settings;
-            let of = MicroStep { step, seed, step_seed, scale: scale.clone(), terms, neftune_alpha };
+            let of = self.settings.micro_step(step, index, scale.clone());
             micro_batch(self.trainee, &mut objective, &batches[index], &of, self.settings.recompute, &mut sums);
             objective.end_rounds(Some(index))?;
         }

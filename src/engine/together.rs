@@ -16,14 +16,14 @@ use super::step::StepGradient;
 use super::totals::Totals;
 use crate::report::Numbers;
 
-/// What the processes have told each other with a step.
+/// What the processes of a group tell each other along with the gradient of a step.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
     /// The processes that somebody asked to end.
     pub asked_to_end: Vec<usize>,
     /// Seconds that each waited for the others, up to this step; of one process by itself there are none.
     pub waited: Vec<f64>,
-    /// What this process's part of it took.
+    /// The time and the bytes that this process spent on exchanging it.
     pub spent: Spent,
 }
 
@@ -161,7 +161,7 @@ impl Tail {
     }
 }
 
-/// Those of all processes, number by number.
+/// Reads the tails of all processes, number by number.
 struct Parts<'a> {
     tails: &'a [Vec<f64>],
     place: usize,

@@ -8,11 +8,11 @@ pub struct Totals {
     sums: Tensor<1>,
 }
 
-/// What is added up of each token, `[tokens]`, f32.
+/// The numbers of each token that are summed over a step, `[tokens]`, f32.
 pub struct Added {
-    /// What its weight multiplies: the nll, or that of the objective's temperature, or of a smoothed target.
+    /// The loss that the objective's weight multiplies: the nll, at the objective's temperature and with its label smoothing.
     pub loss: Tensor<1>,
-    /// What is added to that whatever its weight.
+    /// Terms of the loss that the weight does not multiply, such as an entropy bonus.
     pub beside: Option<Tensor<1>>,
     /// The nll at temperature 1.
     pub nll: Tensor<1>,
@@ -129,7 +129,7 @@ impl Sums {
         [loss, nll, entropy, weight, weight_squared, active, largest_weight]
     }
 
-    /// What [`Sums::numbers`] gave.
+    /// Sums from the list that [`Sums::numbers`] made.
     pub fn from_numbers(numbers: &[f64]) -> Self {
         let [loss, nll, entropy, weight, weight_squared, active, largest_weight] =
             numbers.try_into().expect("all sums");

@@ -38,7 +38,7 @@ pub enum Outcome {
 pub struct Learner<'a> {
     /// The model, its adapter and the auxiliary losses.
     pub trainee: &'a mut Trainee,
-    /// What is minimised.
+    /// The objective.
     pub objective: &'a mut dyn Objective,
 }
 
@@ -54,7 +54,7 @@ pub struct Rows<'a, 'b> {
     pub evaluation: &'a [Example],
     /// The sources of the held-out rows, each with its range among them.
     pub sources: &'a [(&'a str, Range<usize>)],
-    /// What is measured beside that.
+    /// Metrics of the prompts that the run observes.
     pub observe: Option<&'a Observe<'a>>,
 }
 
@@ -134,7 +134,7 @@ struct Training<'a, 'b> {
     pending: Option<Pending>,
 }
 
-/// What there is to do after a step.
+/// The evaluation, checkpoint and end that are due after a step.
 #[derive(Clone, Copy)]
 struct Due {
     /// The step is the run's last.

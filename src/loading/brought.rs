@@ -49,7 +49,7 @@ impl Brought {
         Self::of(folder, files_beside(folder)?, base)
     }
 
-    /// The same of these files.
+    /// What these files bring.
     fn of(folder: &Path, own: Vec<File>, base: &ModelFiles) -> Result<Option<Self>, Faults> {
         if own.is_empty() {
             return Ok(None);

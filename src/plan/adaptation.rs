@@ -14,7 +14,7 @@ use crate::recipe::{self, Recipe, Start};
 
 /// What is trained, and beside which matrices.
 pub struct Adaptation {
-    /// What it starts from.
+    /// Where the trained values come from.
     pub start: Origin,
     /// The matrices that an adapter stands beside, with their shapes `[out, in]`; none where every weight is trained.
     pub modules: Vec<(String, [usize; 2])>,
@@ -24,6 +24,8 @@ pub struct Adaptation {
     pub dora: bool,
     /// Probability that an input of A is dropped in this run.
     pub dropout: f64,
+    /// The adapter of the checkpoint that a run with a new adapter goes on from.
+    pub saved: Option<Adapter>,
 }
 
 /// Where what is trained comes from.
@@ -34,11 +36,11 @@ pub enum Origin {
     Fresh(AdapterSettings),
     /// An adapter that was trained before.
     Continued {
-        /// That adapter.
+        /// The adapter that was trained before.
         adapter: Box<Adapter>,
         /// The recipe's name of it.
         name: String,
-        /// What there is to say of its modules that are left out.
+        /// Warnings about modules that are left out.
         remarks: Vec<String>,
     },
 }
@@ -62,7 +64,8 @@ impl Adaptation {
         let path = match &lora.start {
             Start::Fresh(settings) => {
                 settings.check(config).map_err(|faults| faults.map(|fault| recipe.places.located(fault)))?;
-                return Ok((Self::fresh(settings.clone(), config), None));
+                let saved = checkpoint.filter(|checkpoint| checkpoint.has_adapter()).map(Checkpoint::adapter);
+                return Ok((Self { saved: saved.transpose()?, ..Self::fresh(settings.clone(), config) }, None));
             }
             Start::From(path) => path,
         };
@@ -89,7 +92,7 @@ impl Adaptation {
 
     fn of_model(config: &Config) -> Self {
         let parameters = config.parameters();
-        Self { start: Origin::Model, modules: Vec::new(), parameters, dora: false, dropout: 0.0 }
+        Self { start: Origin::Model, modules: Vec::new(), parameters, dora: false, dropout: 0.0, saved: None }
     }
 
     /// A new adapter, which has been checked against the model.
@@ -107,6 +110,7 @@ impl Adaptation {
             dora: settings.dora,
             dropout: settings.dropout,
             start: Origin::Fresh(settings),
+            saved: None,
         }
     }
 
@@ -118,7 +122,7 @@ impl Adaptation {
         let modules = sides.collect();
         let (dora, remarks) = (adapter.config.use_dora, remarks(&adapter, config)?);
         let start = Origin::Continued { adapter: Box::new(adapter), name: name.to_owned(), remarks };
-        Ok(Self { start, modules, parameters, dora, dropout })
+        Ok(Self { start, modules, parameters, dora, dropout, saved: None })
     }
 
     /// True where every weight of the model is trained.
@@ -187,7 +191,7 @@ fn kind(dora: bool) -> &'static str {
     if dora { "dora" } else { "lora" }
 }
 
-/// What an adapter is and where.
+/// An adapter as the plan shows it.
 pub struct Adapted {
     /// `lora` or `dora`.
     pub kind: &'static str,

@@ -25,7 +25,7 @@ pub(super) struct Before<'a> {
     checkpoint: Option<&'a Checkpoint>,
     chat: &'a ChatSettings,
     device: (&'a Device, DType),
-    /// Those that were read on the way.
+    /// The rows, where they were already read.
     rows: RefCell<Option<Rows>>,
 }
 

@@ -40,15 +40,15 @@ pub struct Estimate {
     pub fitting_seconds: f64,
 }
 
-/// What an estimate is made of.
+/// The inputs of an estimate.
 pub(super) struct Basis<'a> {
-    /// What was typed.
+    /// The recipe.
     pub recipe: &'a Recipe,
     /// The backbone's shape.
     pub config: &'a Config,
     /// What is trained.
     pub adaptation: &'a Adaptation,
-    /// What the auxiliary losses hold, all together.
+    /// Memory of the auxiliary losses, all together.
     pub auxiliaries: Held,
     /// Optimizer steps of the run.
     pub steps: usize,
@@ -127,12 +127,12 @@ impl Estimate {
     }
 }
 
-/// Which parts of the backbone something trained stands beside.
+/// The parts of the backbone that have an adapter.
 #[derive(Debug, Clone, Copy)]
 struct Reach {
     /// Blocks from the first of them, or all where the embedding is one.
     tracked: usize,
-    /// What a token has behind the projections of blocks among them, all together.
+    /// Sum of the output widths of the adapted projections in blocks.
     outputs: u64,
     /// The head.
     head: bool,
@@ -162,7 +162,7 @@ impl Reach {
     }
 }
 
-/// What the auxiliary losses hold, all together.
+/// Memory of the auxiliary losses, all together.
 pub(super) fn held(recipe: &Recipe, config: &Config, encoders: &[Option<EncoderFiles>]) -> Held {
     let (hidden_size, vocabulary) = (config.hidden_size, config.vocab_size);
     recipe.auxiliaries.iter().zip(encoders).fold(Held::default(), |sum, (builder, encoder)| {
@@ -228,7 +228,7 @@ pub fn flop_per_token(config: &Config, width: usize, recompute: Recompute, full:
     passes * weights_met(config) + 12.0 * attention_width(config, width)
 }
 
-/// The same of a pass forward alone.
+/// Floating-point operations of one token in a forward pass, the adapter's not counted.
 fn forward_flop_per_token(config: &Config, width: usize) -> f64 {
     2.0 * weights_met(config) + 4.0 * attention_width(config, width)
 }

@@ -1,5 +1,5 @@
 //! What fitting nf4's codes to rows of the run takes before the first step, in memory and in time: the terms are the
-//! tensors of `Decoder::calibrate` and the operations of `kernels::Quantised::compensated`.
+//! tensors of `Decoder::fit_codes` and the operations of `kernels::Quantised::fitted`.
 
 use backbone::{Config, Quantise};
 use burn::tensor::DType;
@@ -38,15 +38,15 @@ fn sums(inputs: usize) -> (u64, u64) {
     parts.fold((0, 0), |(all, largest), part| (all + part, largest.max(part)))
 }
 
-/// The widths of the inputs of a block's projections, each as often as it is met.
-fn input_widths(config: &Config) -> Vec<usize> {
-    config.projections_by_input().iter().filter_map(|together| together.first()).map(|(_, sides)| sides[1]).collect()
+/// The widths of the inputs of the projections of block `layer`, each as often as it is met.
+fn input_widths(config: &Config, layer: usize) -> Vec<usize> {
+    let by_input = config.projections_by_input(layer);
+    by_input.iter().filter_map(|together| together.first()).map(|projection| projection.sides[1]).collect()
 }
 
 /// Bytes beside the weights at the largest moment of fitting codes to `tokens` tokens.
 pub(super) fn memory(config: &Config, dtype: DType, quantise: Quantise, tokens: usize) -> u64 {
     let states = 4 * tokens as u64 * (config.hidden_size + 2 * config.head_dim) as u64;
-    let projections = || config.projections().into_iter().map(|(_, [outputs, inputs])| (outputs * inputs) as u64);
     // In f32 as they are read, a byte for each code, and the pairs of them.
     let of_matrix = |values: u64| 4 * values + values + values / 2;
     // The sums, a copy of them, and their factor: in f64 while it is found, in f32 then.
@@ -55,8 +55,13 @@ pub(super) fn memory(config: &Config, dtype: DType, quantise: Quantise, tokens: 
         let factor = widths.iter().map(|width| 8 * sums(*width).0 + 8 * sums(*width).1).max().unwrap_or(0);
         held + factor
     };
-    let exact = projections().sum::<u64>() * dtype.size() as u64;
-    let block = exact + of_inputs(&input_widths(config)) + of_matrix(projections().max().unwrap_or(0)) + states;
+    let of_block = |layer: usize| {
+        let matrices = config.projections(layer);
+        let values = || matrices.iter().map(|projection| projection.values() as u64);
+        let exact = values().sum::<u64>() * dtype.size() as u64;
+        exact + of_inputs(&input_widths(config, layer)) + of_matrix(values().max().unwrap_or(0)) + states
+    };
+    let block = (0..config.num_hidden_layers).map(of_block).max().unwrap_or(0);
     let embedding = (config.vocab_size * config.hidden_size) as u64;
     let ends = if quantise.embeddings { of_inputs(&[config.hidden_size]) + of_matrix(embedding) } else { 0 };
     block.max(ends)
@@ -65,22 +70,22 @@ pub(super) fn memory(config: &Config, dtype: DType, quantise: Quantise, tokens: 
 /// Seconds of fitting codes to `tokens` tokens, where products with packed matrices run at `packed` operations a second and
 /// those in f32 at `plain`.
 pub(super) fn seconds(config: &Config, quantise: Quantise, tokens: usize, packed: f64, plain: f64) -> f64 {
-    let (tokens, layers) = (tokens as f64, config.num_hidden_layers as f64);
-    let projections = config.projections();
+    let tokens = tokens as f64;
     let ends = if quantise.embeddings { [config.vocab_size, config.hidden_size] } else { [0, 0] };
     // A block as it is and with its codes; and once more for the last hidden states where the head is fitted.
     let passes = if quantise.embeddings { 3.0 } else { 2.0 };
-    let of_block: f64 = projections.iter().map(|(_, [outputs, inputs])| (outputs * inputs) as f64).sum();
-    let forward = passes * 2.0 * tokens * layers * of_block;
-    let widths = input_widths(config);
-    let products = 2.0 * tokens * layers * widths.iter().map(|width| sums(*width).0 as f64).sum::<f64>();
+    let matrices: f64 = config.all_projections().map(|(_, projection)| projection.values() as f64).sum();
+    let forward = passes * 2.0 * tokens * matrices;
+    let widths = || (0..config.num_hidden_layers).flat_map(|layer| input_widths(config, layer));
+    let products = 2.0 * tokens * widths().map(|width| sums(width).0 as f64).sum::<f64>();
     let cube = |width: usize| feedback_parts(width).map(|part| (part.len() as f64).powi(3)).sum::<f64>();
-    let factors = layers * widths.into_iter().map(cube).sum::<f64>();
+    let factors = widths().map(cube).sum::<f64>();
     let of_values = |[outputs, inputs]: [usize; 2]| {
         let rounding = outputs as f64 * sums(inputs).0 as f64;
         FACTOR_OF_ROUNDING * rounding + OPERATIONS_OF_MAGNITUDE * (outputs * inputs) as f64
     };
-    let values = layers * projections.into_iter().map(|(_, sides)| of_values(sides)).sum::<f64>() + of_values(ends);
+    let of_blocks = config.all_projections().map(|(_, projection)| of_values(projection.sides)).sum::<f64>();
+    let values = of_blocks + of_values(ends);
     (forward / packed + (products + FACTOR_OF_FACTORS * factors + values) / plain) / EFFICIENCY
 }
 

@@ -11,7 +11,7 @@ use crate::recipe::Recipe;
 /// are learned by heart. Rows of an embedded world are drawn again on purpose, and nothing is said of them.
 pub(super) fn repeated(recipe: &Recipe, train: &Dataset, eval: &Dataset) -> Option<String> {
     let of_user = || eval.examples.iter().filter(|example| !example.file.starts_with("builtin:"));
-    // Those to evaluate by are the few.
+    // The held-out rows go into the set: they are fewer.
     let looked_for: HashSet<_> = of_user().map(content).collect();
     let trained: HashSet<_> = train.examples.iter().map(content).filter(|row| looked_for.contains(row)).collect();
     let repeated: Vec<&Example> = of_user().filter(|example| trained.contains(&content(example))).collect();
@@ -27,7 +27,7 @@ pub(super) fn repeated(recipe: &Recipe, train: &Dataset, eval: &Dataset) -> Opti
     Some(Fault::new(message).at(recipe.places.of("data.eval")).hint(hint).line())
 }
 
-/// What a row teaches.
+/// The tokens of a row with those that are learned: rows with the same are repeated.
 fn content(example: &Example) -> (&[u32], &[bool]) {
     (&example.ids, &example.learned)
 }

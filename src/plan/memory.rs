@@ -4,7 +4,7 @@
 //! (`tools/memory.py`, tables in `docs/performance.md`) lies within 15 % of them.
 
 use backbone::device::has_own_memory;
-use backbone::ops::{PIECE, attention_bytes, chunk_bytes, columns_bytes, is_packed};
+use backbone::ops::{Keeping, PIECE, chunk_bytes, columns_bytes, is_packed};
 use backbone::{Config, Quantise, block_bytes};
 use burn::tensor::{DType, Device};
 use losses::Held;
@@ -12,14 +12,14 @@ use losses::Held;
 use super::fitting;
 use crate::engine::backward::Recompute;
 
-/// What a step is made of, as far as memory goes.
+/// The sizes and settings on which the memory of a step depends.
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'a> {
     /// The backbone's shape.
     pub config: &'a Config,
     /// Values of the adapter, or of the backbone where every weight is trained.
     pub trained: u64,
-    /// What the auxiliary losses hold, all together.
+    /// Memory of the auxiliary losses, all together.
     pub auxiliaries: Held,
     /// Every weight of the backbone is trained.
     pub full: bool,
@@ -91,7 +91,7 @@ struct PerToken {
 /// The program itself where the system does not say how large it is.
 const PROGRAM: u64 = 50 << 20;
 
-/// What its pools have left over on a GPU.
+/// Free memory that the pools of a GPU hold on to.
 const OF_A_GPU: u64 = 80 << 20;
 
 /// The code and the threads of a step.
@@ -116,7 +116,42 @@ impl Memory {
     }
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    /// A step on `[height, width]` tokens with an adapter of `trained` values in every block, and nothing else of what memory
+    /// depends on.
+    pub fn plain(
+        config: &'a Config,
+        trained: u64,
+        [height, width]: [usize; 2],
+        dtype: DType,
+        device: &'a Device,
+    ) -> Self {
+        Self {
+            config,
+            trained,
+            auxiliaries: Held::default(),
+            full: false,
+            height,
+            width,
+            evaluated: 0,
+            tracked: config.num_hidden_layers,
+            head_copies: 0,
+            dtype,
+            quantise: None,
+            fitted: 0,
+            device,
+            scaled: 0,
+            dropout: false,
+            native_attention: false,
+            scoreless: false,
+            tree: false,
+            base_nll: false,
+            held: None,
+            saved: false,
+            pissa: false,
+        }
+    }
+
     /// The memory of a step that keeps what `recompute` says.
     pub fn memory(&self, recompute: Recompute) -> Memory {
         let tokens = (self.height * self.width) as u64;
@@ -185,7 +220,7 @@ impl Step<'_> {
         self.bare_program() + left_over
     }
 
-    /// The same where freed pages go back to the system.
+    /// The program where freed pages go back to the system.
     fn bare_program(&self) -> u64 {
         self.held.unwrap_or(PROGRAM) + REST
     }
@@ -201,7 +236,7 @@ impl Step<'_> {
         let share = weights as f64 / self.config.parameters() as f64;
         let ends = if self.config.tie_word_embeddings { 1 } else { 2 };
         let first = 4 * embedding + (share * (ends * embedding) as f64) as u64;
-        let projections = self.config.projections().into_iter().map(|(_, [outputs, inputs])| (outputs * inputs) as u64);
+        let projections = self.config.all_projections().map(|(_, projection)| projection.values() as u64);
         let last = weights + 4 * projections.max().unwrap_or(0);
         match self.quantise.filter(|_| self.fitted > 0) {
             Some(quantise) => {
@@ -230,20 +265,16 @@ impl Step<'_> {
         let config = self.config;
         let inner_size = self.dtype.size() as u64;
         let (hidden, inner) = (config.hidden_size as u64, config.intermediate_size as u64);
-        let layers = config.num_hidden_layers as u64;
-        // Both ends of all projections of a block, which is what a rank costs.
-        let [outputs, inputs] = self.sides();
-        let ranks = config.projections().len() as u64 * self.trained / (layers * (outputs + inputs)).max(1);
-        let block = block_bytes(config, self.dtype, ranks);
+        let (blocks, block) = self.blocks(4);
         // Gradients of the widest part: of the gated values in f32, of gate and up, of the stream.
         let passing = 4 * inner + inner_size * 2 * inner + 4 * 4 * hidden;
         // The MLP at its widest, beside the stream before and after it.
         let forward = 2 * 4 * hidden + inner_size * (hidden + 3 * inner);
         let tracked = self.tracked as u64;
-        let scaled = columns_bytes(self.scaled, inner_size);
+        let scaled = columns_bytes(&self.keeping(), self.scaled);
         let (kept, passing) = match recompute {
             _ if tracked == 0 => (0, forward),
-            Recompute::None => (tracked * block + scaled, passing),
+            Recompute::None => (blocks + scaled, passing),
             Recompute::Blocks => (tracked * 4 * hidden, block + scaled / tracked + passing),
         };
         PerToken { kept, passing, forward }
@@ -254,18 +285,12 @@ impl Step<'_> {
     fn on_gpu(&self, recompute: Recompute) -> PerToken {
         let config = self.config;
         let hidden = config.hidden_size as u64;
-        let queries = (config.num_attention_heads * config.head_dim) as u64;
-        let keys = (config.num_key_value_heads * config.head_dim) as u64;
         let inner = config.intermediate_size as u64;
-        let [_, inputs] = self.sides();
-        let scaled = self.scaled / (self.tracked as u64).max(1);
-        let dropped = if self.dropout { 2 * inputs + scaled } else { 0 };
-        let (layers, size) = (self.tracked as u64, self.dtype.size() as u64);
-        // The output of burn's is kept once more, its heads side by side for the projection.
-        let heads = config.attention_heads();
-        let attention = if self.scoreless { attention_bytes(&heads, size) / size } else { 3 * queries + 2 * keys };
-        let block = 4 * hidden + attention + 3 * inner + scaled + dropped;
+        let (blocks, block) = self.blocks(self.dtype.size() as u64);
+        let scaled = columns_bytes(&self.keeping(), self.scaled);
+        let (blocks, block) = (blocks + scaled, block + scaled / (self.tracked as u64).max(1));
         let passing = 4 * hidden + 3 * inner;
+        let (layers, size) = (self.tracked as u64, self.dtype.size() as u64);
         let tracked = &config.sliding_windows[config.num_hidden_layers - self.tracked..];
         let windowed = tracked.iter().flatten().filter(|window| **window < self.width).count() as u64;
         // With a cap and without a mask, scores are made again on the way back.
@@ -287,24 +312,36 @@ impl Step<'_> {
         };
         let most = masked.min(1).max(again);
         let (kept, passing) = match recompute {
-            Recompute::None => (size * (layers * block + masked * scores) + mask, size * (passing + again * scores)),
-            Recompute::Blocks => (size * layers * hidden + mask, size * (block + most * scores + passing)),
+            Recompute::None => (blocks + size * masked * scores + mask, size * (passing + again * scores)),
+            Recompute::Blocks => (size * layers * hidden + mask, block + size * (most * scores + passing)),
         };
-        PerToken { kept, passing, forward: size * (block + most * scores) }
+        PerToken { kept, passing, forward: block + size * most * scores }
     }
 
-    /// Values that a token has behind and before all projections of a block.
-    fn sides(&self) -> [u64; 2] {
-        let projections = self.config.projections();
-        [0, 1].map(|side| projections.iter().map(|(_, sides)| sides[side] as u64).sum())
+    fn keeping(&self) -> Keeping {
+        Keeping { size: self.dtype.size() as u64, is_packed: self.is_fused(), drops: self.dropout }
     }
 
-    /// What a GPU dequantises at once.
+    /// Bytes of a token that the operations of all tracked blocks keep, and those of the largest block, beside a residual stream
+    /// whose values have `stream` bytes.
+    fn blocks(&self, stream: u64) -> (u64, u64) {
+        let config = self.config;
+        // A rank costs as many values as there are at both ends of its projection.
+        let (count, sides) = config.all_projections().fold((0, 0), |(count, sides), (_, projection)| {
+            (count + 1, sides + projection.sides.iter().map(|side| *side as u64).sum::<u64>())
+        });
+        let layers = config.num_hidden_layers;
+        let ranks = count * self.trained / sides.max(1) / (layers as u64).max(1);
+        let bytes = |layer: usize| block_bytes(config, layer, &self.keeping(), stream, ranks);
+        let tracked = (layers - self.tracked..layers).map(bytes).sum();
+        (tracked, (0..layers).map(bytes).max().unwrap_or(0))
+    }
+
+    /// The largest piece of a quantised matrix that a GPU dequantises at once.
     fn piece(&self) -> u64 {
         let Some(quantise) = self.quantise.filter(|_| has_own_memory(self.device)) else { return 0 };
-        let values = |(_, [outputs, inputs]): (_, [usize; 2])| outputs * inputs;
         let head = if quantise.embeddings { self.config.vocab_size * self.config.hidden_size } else { 0 };
-        let largest = self.config.projections().into_iter().map(values).fold(head, usize::max);
+        let largest = self.config.all_projections().map(|(_, projection)| projection.values()).fold(head, usize::max);
         (largest.min(PIECE) * self.dtype.size()) as u64
     }
 
@@ -349,33 +386,6 @@ mod tests {
     use super::*;
     use crate::engine::fixtures;
 
-    fn step<'a>(config: &'a Config, device: &'a Device) -> Step<'a> {
-        Step {
-            config,
-            trained: 1,
-            auxiliaries: Held::default(),
-            full: false,
-            height: 4,
-            width: 4096,
-            evaluated: 0,
-            tracked: config.num_hidden_layers,
-            head_copies: 0,
-            dtype: DType::F32,
-            quantise: None,
-            fitted: 0,
-            device,
-            scaled: 0,
-            dropout: false,
-            native_attention: false,
-            scoreless: false,
-            tree: false,
-            base_nll: false,
-            held: Some(0),
-            saved: false,
-            pissa: false,
-        }
-    }
-
     /// What a step of four rows keeps grows with the blocks that are tracked and not otherwise; an evaluation of more
     /// tokens than a step has takes over.
     #[test]
@@ -384,7 +394,9 @@ mod tests {
         let (config, device) = (&decoder.config, Device::flex());
         let layers = config.num_hidden_layers;
         let activations = |tracked: usize, evaluated: usize| {
-            Step { evaluated, tracked, ..step(config, &device) }.memory(Recompute::None).activations
+            let plain = Step::plain(config, 1, [4, 4096], DType::F32, &device);
+            let step = Step { evaluated, tracked, held: Some(0), ..plain };
+            step.memory(Recompute::None).activations
         };
         let kept = (1..=layers).map(|tracked| activations(tracked, 0)).collect::<Vec<_>>();
         let block = kept[1] - kept[0];
@@ -401,7 +413,7 @@ mod tests {
         let device = Device::flex();
         for family in ["llama", "mistral", "gemma2"] {
             let decoder = fixtures::decoder(family);
-            let step = step(&decoder.config, &device);
+            let step = Step::plain(&decoder.config, 1, [4, 4096], DType::F32, &device);
             for (tree, recompute) in [(false, Recompute::None), (true, Recompute::None), (true, Recompute::Blocks)] {
                 let token = |scoreless: bool, width: usize| {
                     let all = Step { scoreless, native_attention: scoreless, tree, width, ..step }.on_gpu(recompute);

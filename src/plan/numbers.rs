@@ -25,11 +25,11 @@ pub(super) struct Numbers {
     pub schedule: Schedule,
     /// Memory, arithmetic and time.
     pub estimate: Estimate,
-    /// What is to be said of the memory.
+    /// A warning where memory may not suffice.
     pub warning: Option<String>,
 }
 
-/// What they depend on beside the recipe and the model.
+/// The data, adapter and encoders that the numbers depend on.
 pub(super) struct Of<'a> {
     /// The training rows.
     pub train: &'a Dataset,

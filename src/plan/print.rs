@@ -110,9 +110,9 @@ impl Plan {
         self.adaptation.is_full()
     }
 
-    /// What the largest moment before the first step is.
+    /// The phase before the first step that takes most memory.
     fn before_steps(&self) -> &'static str {
-        if self.calibration_rows().is_empty() { "the model is loaded" } else { "codes are fitted" }
+        if self.fitting_rows().is_empty() { "the model is loaded" } else { "codes are fitted" }
     }
 
     fn recompute_name(&self) -> &'static str {
@@ -200,11 +200,11 @@ impl Plan {
         )
     }
 
-    /// What follows the name of the numbers where there are fewer bits.
+    /// How the frozen matrices are quantised, as a part of a sentence.
     fn quantised(&self) -> String {
         let Some(quantise) = self.recipe.model.quantise else { return String::new() };
         let except = if quantise.embeddings { "" } else { " but for embedding and head" };
-        let fitted = match self.calibration_rows().len() {
+        let fitted = match self.fitting_rows().len() {
             0 => String::new(),
             rows => format!(", fitted to {}", counted(rows as u64, "row")),
         };

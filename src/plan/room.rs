@@ -38,7 +38,7 @@ pub fn room(needed: &Memory, device: &Device) -> Result<Option<String>, Fault> {
     let Some(available) = available.filter(|available| needed > *available) else { return Ok(None) };
     let can_be_had = print::bytes(available);
     if backbone::device::has_own_memory(device) {
-        // What is estimated of a GPU has not been held against one: slack for twice as much.
+        // The estimate for a GPU has not been measured: only where half of it does not fit is the run refused.
         let message = format!("{about}, and this GPU has {can_be_had}");
         return if needed / 2 > available { Err(Fault::new(message)) } else { Ok(Some(message)) };
     }
@@ -69,7 +69,7 @@ fn line_of(path: &Path, line: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// What this process may have at most, whatever the machine has.
+/// A limit on the memory of this process, whatever the machine has.
 struct Limit {
     bytes: u64,
     whose: &'static str,

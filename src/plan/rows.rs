@@ -121,7 +121,7 @@ pub(super) fn rows(
     if by_prompt(recipe).is_some() {
         faults.extend(train.iter().chain(&eval).flat_map(repeated_prompts));
     }
-    // What is wrong with the keys is wrong with both data sets.
+    // A wrong key is a fault of both data sets, told once.
     let mut named: Vec<Fault> = Vec::new();
     for fault in faults {
         if !named.contains(&fault) {
@@ -129,11 +129,10 @@ pub(super) fn rows(
         }
     }
     Faults::check(named)?;
-    let train = train.expect("a data set that could not be read has left a fault");
-    if train.examples.is_empty() {
+    let Some(train) = train.filter(|train| !train.examples.is_empty()) else {
         let fault = Fault::new("no row is left to train on").at(recipe.places.of("data.train"));
         return Err(fault.hint("all were dropped: see `data.too_long` and `data.max_length`").into());
-    }
+    };
     Ok((train, eval))
 }
 

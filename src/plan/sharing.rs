@@ -6,7 +6,7 @@ use super::Plan;
 use super::print::{INDENT, bytes};
 
 impl Plan {
-    /// The same for `processes` of them, as a line of the plan.
+    /// A line of the plan about a run of `processes` processes.
     pub fn sharing_line(&self, processes: usize) -> String {
         let sent = bytes(self.sent(processes));
         let held = "each holds all of the above";
@@ -17,7 +17,7 @@ impl Plan {
         format!("{:<INDENT$}by {processes} processes: {held}{parts}, and sends {sent} for it\n", "shared")
     }
 
-    /// The same as JSON.
+    /// The sharing as JSON.
     pub fn sharing_json(&self, processes: usize) -> Value {
         json!({"processes": processes, "micro_batches": self.micro_batches(), "bytes_sent_per_step": self.sent(processes)})
     }

@@ -9,7 +9,7 @@ pub const SOURCES: &str = "sources";
 /// A group of numbers in the line of a step that several processes have shared: how many, the bytes that one has sent, and
 /// the seconds that it waited for the others and that the sending took.
 pub const GROUP: &str = "group";
-/// Those of the samples that were drawn.
+/// Numbers of the samples that were drawn.
 pub const SAMPLES: &str = "samples";
 
 /// Named numbers, in the order to show them.
@@ -22,7 +22,7 @@ pub struct StepRecord {
     pub step: usize,
     /// `train` or `eval`.
     pub split: &'static str,
-    /// What was minimised, auxiliary losses included.
+    /// The loss that was minimised, auxiliary losses included.
     pub loss: f64,
     /// Mean plain negative log-likelihood of the learned tokens, in nats: comparable between objectives.
     pub nll: f64,

@@ -56,9 +56,9 @@ pub enum Kind {
 /// Something that goes wrong, and what to change.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trouble {
-    /// What it is about.
+    /// Its subject.
     pub kind: Kind,
-    /// What was seen.
+    /// What the records show.
     pub message: String,
     /// What to change.
     pub hint: String,

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::loading::Loaded;
 
-/// What a sampler asks of a model.
+/// A model as a sampler uses it.
 pub trait NextToken {
     /// Begins anew with these rows, none empty; gives the logits after each.
     fn start(&mut self, prompts: &[Vec<u32>]) -> Vec<Vec<f32>>;

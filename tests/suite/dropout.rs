@@ -1,21 +1,16 @@
 //! Dropped inputs of a head with trained lengths, against the formula of PEFT's `DoraLinearVariant.forward` in plain f64:
 //! `W x + (g - 1) W d + g s B A d`, d what is left of x, `g = m / |W + s B A|` with the lengths below taken for constants.
 
-use std::sync::Arc;
-
 use backbone::values;
 use backbone::{Config, Decoder, Source};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use checkpoints::Weights;
-use datasets::{Example, Part};
 use trainer::engine::batch::Batch;
 use trainer::engine::head::loss_and_gradients;
 use trainer::engine::totals::Totals;
 
-use crate::fixtures::{adapter, fixture, micro_step};
+use crate::fixtures::{adapter, example, fixture, micro_step};
 use crate::support::larger;
-
-const SEED: u64 = 5;
 
 /// The parts of a head: the hidden states `[tokens, width]`, A, B and m.
 type Parts = [Vec<f64>; 4];
@@ -96,24 +91,19 @@ fn a_head_with_trained_lengths_and_dropped_inputs_has_the_loss_and_gradients_of_
         let mut decoder = Decoder::load(config, &source).expect("a model");
         decoder.attach(&adapter, 0.5).expect("a fitting adapter");
         let ids: Vec<u32> = (0..9).map(|i| 3 + 5 * i % 29).collect();
-        let example = Example {
-            parts: vec![Part::Response; ids.len()],
-            learned: ids.iter().enumerate().map(|(place, _)| place > 1).collect(),
-            ids,
-            weight: 1.0,
-            number: None,
-            alone: None,
-            group: 0,
-            file: Arc::from("rows"),
-            line: 1,
-            element: None,
-        };
+        let learned = (0..ids.len()).map(|place| place > 1).collect();
+        let example = example(0, ids, learned);
         let batch = Batch::new(&[example], &[0], 8);
         let width = decoder.config.hidden_size;
         let hidden: Vec<f32> = (0..batch.width * width).map(|i| (i as f32 * 0.7).sin()).collect();
         let flat = Tensor::<2>::from_data(TensorData::new(hidden.clone(), [batch.width, width]), &device);
-        let mask =
-            decoder.head().lora.expect("an adapter").mask("lm_head", &flat, Some(SEED)).expect("inputs are dropped");
+        let step = micro_step(losses::Terms::NONE);
+        let mask = decoder
+            .head()
+            .lora
+            .expect("an adapter")
+            .mask("lm_head", &flat, Some(step.seed))
+            .expect("inputs are dropped");
         let mask = wide(&values(mask.flatten(0, 1)));
         assert!(mask.contains(&0.0) && mask.contains(&2.0), "{mask:?}");
         let lengths = numbers(module.magnitude.expect("trained lengths"));
@@ -136,7 +126,6 @@ fn a_head_with_trained_lengths_and_dropped_inputs_has_the_loss_and_gradients_of_
         let mut objective = (losses::objective::NLL.build)(&mut faults::Section::probe());
         let mut totals = Totals::zeros(&device);
         let states = flat.reshape([1, batch.width, width]);
-        let step = micro_step(SEED, losses::Terms::NONE);
         let found = loss_and_gradients(&decoder, states, &batch, &mut *objective, &step, &mut totals);
         let loss = totals.read().loss;
         assert!((loss - reference.loss(&parts)).abs() < 1e-3, "{loss} for {}", reference.loss(&parts));

@@ -10,7 +10,9 @@ use checkpoints::{Adapter, Weights};
 use datasets::{Example, Part};
 use losses::Terms;
 use serde::Deserialize;
-use trainer::engine::backward::{MicroStep, StepScale};
+use trainer::engine::backward::{MicroStep, Recompute, StepScale};
+use trainer::engine::schedule::{Kind, Schedule};
+use trainer::engine::step::StepSettings;
 
 use crate::support::larger;
 
@@ -19,10 +21,11 @@ pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// A micro-batch of a step that normalises nothing.
-pub fn micro_step(seed: u64, terms: Terms) -> MicroStep {
+/// The first micro-batch of a step that normalises nothing.
+pub fn micro_step(terms: Terms) -> MicroStep {
+    let plain = StepSettings::plain(0, Recompute::None, Schedule::new(Kind::Constant, 1e-3, 0, 1));
     let scale = StepScale { objective: 1.0, auxiliaries: Vec::new() };
-    MicroStep { step: 1, seed, step_seed: 0, scale, terms, neftune_alpha: None }
+    StepSettings { terms, ..plain }.micro_step(1, 0, scale)
 }
 
 /// What the models share.

@@ -1,35 +1,23 @@
 //! The head of a large vocabulary goes over the learned tokens in chunks.
 
-use std::sync::Arc;
-
 use backbone::ops::chunk_rows;
 use backbone::values;
 use backbone::{Config, Decoder, Source};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use datasets::{Example, Part};
+use datasets::Example;
 use losses::{Objective, Scope, Statistics, Terms, Tokens};
 use trainer::engine::batch::Batch;
 use trainer::engine::head::loss_and_gradients;
 use trainer::engine::totals::Totals;
 
-use crate::fixtures::{fixture, load, micro_step};
+use crate::fixtures::{self, fixture, load, micro_step};
 use crate::support::larger;
 
 const VOCABULARY: usize = 66_000;
 
 fn example(length: usize, line: usize) -> Example {
-    Example {
-        ids: (0..length).map(|place| ((place * 7919 + line * 104_729) % VOCABULARY) as u32).collect(),
-        parts: vec![Part::Response; length],
-        learned: (0..length).map(|place| place > 0).collect(),
-        weight: 1.0,
-        number: None,
-        alone: None,
-        group: line,
-        file: Arc::from("rows"),
-        line,
-        element: None,
-    }
+    let ids = (0..length).map(|place| ((place * 7919 + line * 104_729) % VOCABULARY) as u32);
+    fixtures::example(line, ids.collect(), (0..length).map(|place| place > 0).collect())
 }
 
 /// Rows that are cut by the ends of chunks have the loss and the gradients that each has alone, in one chunk; of an objective
@@ -69,7 +57,7 @@ fn chunks_change_neither_loss_nor_gradients() {
             let mut objective = (objective.build)(&mut faults::Section::probe());
             let states = Tensor::from_data(states, &device);
             let found =
-                loss_and_gradients(&decoder, states, &batch, &mut *objective, &micro_step(0, Terms::NONE), &mut totals);
+                loss_and_gradients(&decoder, states, &batch, &mut *objective, &micro_step(Terms::NONE), &mut totals);
             let gradient = values(found.hidden.flatten(0, 2));
             let width = batch.width * hidden_size;
             let kept = rows
@@ -132,7 +120,7 @@ fn gradients_carry_the_weights_of_the_definition() {
         let states = Tensor::from_data(TensorData::new(hidden.clone(), [1, batch.width, width]), &device);
         let mut totals = Totals::zeros(&device);
         let mut built = (objective.build)(&mut faults::Section::probe());
-        let found = loss_and_gradients(&decoder, states, &batch, &mut *built, &micro_step(0, Terms::NONE), &mut totals);
+        let found = loss_and_gradients(&decoder, states, &batch, &mut *built, &micro_step(Terms::NONE), &mut totals);
         let loss = totals.read().loss;
         assert!((loss / expected_loss - 1.0).abs() < 1e-5, "{}: {loss} for {expected_loss}", objective.name);
         let scale = expected.iter().map(|value: &f64| value.abs()).fold(0.0, larger);
@@ -227,7 +215,7 @@ fn an_objective_is_told_what_it_asks_for() {
         let states = Tensor::from_data(TensorData::new(hidden.clone(), [1, batch.width, width]), &device);
         let mut totals = Totals::zeros(&device);
         let mut objective = Asking { temperature, scope };
-        let found = loss_and_gradients(&decoder, states, &batch, &mut objective, &micro_step(0, terms), &mut totals);
+        let found = loss_and_gradients(&decoder, states, &batch, &mut objective, &micro_step(terms), &mut totals);
         let sums = totals.read();
         let close =
             |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-5, "{found} for {expected}");

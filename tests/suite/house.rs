@@ -66,6 +66,47 @@ fn level(room: &str) -> usize {
     ROOMS.iter().position(|known| *known == room).unwrap_or_else(|| panic!("`{room}` is no room in `ROOMS`"))
 }
 
+/// What a path goes on with: a name, or each name of a list in braces.
+fn names(rest: &str) -> Vec<&str> {
+    let name = |text: &str| text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    let Some(list) = rest.strip_prefix('{') else { return vec![&rest[..name(rest)]] };
+    let (mut found, mut depth, mut is_next) = (Vec::new(), 1, true);
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' => is_next = depth == 1,
+            c if is_next && !c.is_whitespace() => {
+                found.push(&list[at..at + name(&list[at..])]);
+                is_next = false;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    found
+}
+
+/// The rooms that a file names whose module stands so deep below the root: as `crate::room`, or with as many `super::`.
+fn rooms_named(text: &str, depth: usize) -> Vec<&str> {
+    let from_the_root = text.split("crate::").skip(1);
+    let above = "super::".repeat(depth);
+    // More of them lead out of the crate, fewer to a module within the room.
+    let from_below = text.match_indices(&above).filter(|(at, _)| !text[..*at].ends_with("super::"));
+    let from_below = from_below.map(|(at, _)| &text[at + above.len()..]).filter(|rest| !rest.starts_with("super::"));
+    let all = from_the_root.chain(from_below).flat_map(names);
+    all.filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase())).collect()
+}
+
+#[test]
+fn rooms_are_found_however_they_are_named() {
+    let text = "use crate::{plan, engine::{head, step}};\nuse crate::chat::{Flags};\nuse super::super::report::html;\nuse super::{best};";
+    assert_eq!(rooms_named(text, 2), ["plan", "engine", "chat", "report"]);
+    assert_eq!(rooms_named(text, 1), ["plan", "engine", "chat", "best"]);
+}
+
 #[test]
 fn no_arrow_runs_upwards() {
     let mut upwards = BTreeSet::new();
@@ -77,11 +118,8 @@ fn no_arrow_runs_upwards() {
             continue;
         }
         let text = text(&path);
-        let named = text.split("crate::").skip(1).map(|rest| {
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-            &rest[..end]
-        });
-        for other in named.filter(|other| !other.is_empty()) {
+        let depth = inside.components().count() - usize::from(inside.ends_with("mod.rs"));
+        for other in rooms_named(&text, depth) {
             if level(other) > level(room) {
                 upwards.insert(format!("{}: {room} -> {other}", shown(&path)));
             }

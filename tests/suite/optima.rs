@@ -53,14 +53,8 @@ const MODEL: &str = r#"{"model_type": "llama", "vocab_size": 4, "hidden_size": 8
 const STEPS: usize = 1000;
 
 const SETTINGS: StepSettings = StepSettings {
-    seed: 0,
-    recompute: Recompute::None,
     optimizer: AdamW { betas: [0.9, 0.999], epsilon: 1e-12, weight_decay: 0.0, clip_norm: None },
-    schedule: Schedule::new(Kind::Cosine, 0.05, 0, STEPS),
-    lora_plus_ratio: None,
-    terms: trainer::losses::Terms::NONE,
-    warm_start: 0,
-    neftune_alpha: None,
+    ..StepSettings::plain(0, Recompute::None, Schedule::new(Kind::Cosine, 0.05, 0, STEPS))
 };
 
 /// Token 0 and what follows it.

@@ -27,21 +27,9 @@ pub const STEPS: Steps =
 impl Steps {
     /// A run's own settings of a step.
     pub fn settings(self) -> StepSettings {
-        StepSettings {
-            seed: 0,
-            recompute: self.recompute,
-            optimizer: AdamW {
-                betas: [0.9, 0.999],
-                epsilon: 1e-8,
-                weight_decay: self.weight_decay,
-                clip_norm: Some(1.0),
-            },
-            schedule: Schedule::new(Kind::Constant, self.rate, 0, 6),
-            lora_plus_ratio: self.lora_plus_ratio,
-            terms: losses::Terms::NONE,
-            warm_start: 0,
-            neftune_alpha: None,
-        }
+        let plain = StepSettings::plain(0, self.recompute, Schedule::new(Kind::Constant, self.rate, 0, 6));
+        let optimizer = AdamW { weight_decay: self.weight_decay, ..plain.optimizer };
+        StepSettings { optimizer, lora_plus_ratio: self.lora_plus_ratio, ..plain }
     }
 }
 

@@ -114,7 +114,7 @@ impl BertConfig {
     }
 }
 
-/// What stands before every name of a model that was saved with a head of its own: the encoder is one level down.
+/// The prefix of all names in a model that was saved with a head of its own: the encoder is one level down.
 fn root(weights: &Weights) -> &'static str {
     if weights.contains("bert.embeddings.word_embeddings.weight") { "bert." } else { "" }
 }

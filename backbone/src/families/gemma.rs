@@ -21,7 +21,7 @@ fn configure(fields: &mut Fields, config: &mut Config) {
     fields.expect_activation("hidden_activation", Activation::GeluTanh);
 }
 
-/// What all Gemmas have.
+/// The switches that all Gemmas turn.
 pub(super) fn shared(fields: &mut Fields, config: &mut Config) {
     config.norm = NormKind::RmsPlusOne;
     config.activation = Activation::GeluTanh;

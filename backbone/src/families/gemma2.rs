@@ -25,7 +25,7 @@ fn configure(fields: &mut Fields, config: &mut Config) {
     }
 }
 
-/// What Gemma 2 and 3 have in common; where the file does not say, every `pattern`th layer sees all.
+/// The switches of Gemma 2 and 3; unless the file says otherwise, every `pattern`th layer has no sliding window.
 pub(super) fn blocks(fields: &mut Fields, config: &mut Config, pattern: usize) {
     gemma::shared(fields, config);
     config.norm_places = NormPlaces::Both;

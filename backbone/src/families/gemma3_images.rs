@@ -11,7 +11,7 @@ use crate::fields::Fields;
 /// The `model_type` of such a model.
 pub(crate) const MODEL_TYPE: &str = "gemma3";
 
-/// What a text has nothing to do with.
+/// Fields about images, which text does not depend on.
 const OF_IMAGES: [&str; 8] = [
     "vision_config",
     "mm_tokens_per_image",

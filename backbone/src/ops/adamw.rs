@@ -42,7 +42,7 @@ impl Moments {
     }
 }
 
-/// What an update is given beside values and moments.
+/// The inputs of an update beside values and moments.
 struct Update<'a> {
     /// `[length]`
     gradient: Tensor<1>,
@@ -55,7 +55,7 @@ struct Update<'a> {
 /// Values and moments after an update, and the gradient's global norm before clipping, `[1]`.
 type Updated = (Tensor<1>, Moments, Tensor<1>);
 
-/// What every form derives from the settings.
+/// Numbers that every form derives from the settings.
 struct Derived {
     /// How much of the moments is kept.
     betas: [f64; 2],

@@ -45,7 +45,7 @@ pub struct Codes {
 pub(crate) struct Layout {
     pub shape: [usize; 2],
     pub quantisation: Quantisation,
-    /// What is added to all magnitudes.
+    /// Offset of all magnitudes.
     pub offset: f32,
     /// The type of products.
     pub dtype: DType,

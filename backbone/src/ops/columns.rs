@@ -5,8 +5,8 @@ use std::sync::Arc;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor};
 
-use super::Form;
 use super::cpu::{Call, INPUTS, Operation, gathered, shape, slice, tensor, with_values};
+use super::{Form, Keeping};
 
 /// `z * gain + bias`, or `z * gain + residual`, on the CPU.
 ///
@@ -41,9 +41,11 @@ pub fn times_gain(z: Tensor<2>, gain: Tensor<1>) -> Tensor<2> {
     }
 }
 
-/// Bytes of each token that the CPU keeps for the way back, where a value takes so many.
-pub fn columns_bytes(width: u64, size: u64) -> u64 {
-    width * size
+/// Bytes of each token that are kept for the way back behind projections of this width, all together: what is scaled. Where
+/// inputs are dropped, burn's operations scale what the matrix gives apart from what the adapter gives.
+pub fn columns_bytes(keeping: &Keeping, width: u64) -> u64 {
+    let scaled = if keeping.drops && !keeping.is_packed { 2 } else { 1 };
+    scaled * width * keeping.size
 }
 
 #[derive(Debug)]
@@ -154,7 +156,7 @@ mod on_gpu {
     struct ScaleColumns;
 
     impl<B: ColumnsKernels> Backward<B, 2> for ScaleColumns {
-        /// What is scaled, and the factors.
+        /// The input and its factors.
         type State = (FloatTensor<B>, FloatTensor<B>);
 
         fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
@@ -219,7 +221,8 @@ mod tests {
         for dtype in [DType::F32, DType::BF16] {
             let operation = ScaleColumns { bias: None, has_residual: false };
             let found = kept(&operation, &[rows(7, 43, dtype), gain.clone()]);
-            assert_eq!(found, 7 * columns_bytes(43, dtype.size() as u64) + 4 * 43);
+            let keeping = Keeping { size: dtype.size() as u64, is_packed: true, drops: false };
+            assert_eq!(found, 7 * columns_bytes(&keeping, 43) + 4 * 43);
         }
     }
 }

@@ -4,8 +4,8 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, silu};
 
-use super::Form;
 use super::cpu::{Call, INPUTS, Operation, gathered, shape, tensor, with_values};
+use super::{Form, Keeping, Projected};
 
 /// The activation of a gated MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,26 +16,24 @@ pub enum Activation {
     GeluTanh,
 }
 
-/// Of rows `[gate, up]`, as projections of packed matrices give them on the CPU.
+/// `activation(gate) * up`
 ///
 /// # Shapes
-/// - `gate_up`: `[tokens, 2 * width]`, f32 or bf16; output `[tokens, width]` of the same type.
-pub fn gated_together(gate_up: Tensor<2>, activation: Activation) -> Tensor<2> {
-    Call::new().input(gate_up).run(GatedTogether { activation })
-}
-
-/// Of two tensors of one shape and type.
-pub fn gated(gate: Tensor<2>, up: Tensor<2>, activation: Activation) -> Tensor<2> {
-    match Form::on(&gate.device().inner()) {
-        #[cfg(feature = "gpu")]
-        Form::Gpu => on_gpu::gated(gate, up, activation),
-        Form::Cpu | Form::Composed => composed(gate, up, activation),
+/// - `gate_up`: each of one width and type, f32 or bf16; output `[tokens, width]` of the same type.
+pub fn gated(gate_up: Projected<2>, activation: Activation) -> Tensor<2> {
+    match gate_up {
+        Projected::Together(gate_up) => Call::new().input(gate_up).run(GatedTogether { activation }),
+        Projected::Apart([gate, up]) => match Form::on(&gate.device().inner()) {
+            #[cfg(feature = "gpu")]
+            Form::Gpu => on_gpu::gated(gate, up, activation),
+            Form::Cpu | Form::Composed => composed(gate, up, activation),
+        },
     }
 }
 
-/// Bytes of each token that the CPU keeps for the way back, where a value takes so many: gate and up.
-pub fn gated_bytes(width: u64, size: u64) -> u64 {
-    2 * width * size
+/// Bytes of each token that are kept for the way back: gate and up.
+pub fn gated_bytes(keeping: &Keeping, width: u64) -> u64 {
+    2 * width * keeping.size
 }
 
 fn composed(gate: Tensor<2>, up: Tensor<2>, activation: Activation) -> Tensor<2> {
@@ -214,7 +212,7 @@ mod tests {
                     Activation::GeluTanh => gelu_approximate(gate) * up,
                 }
             });
-            close(&run(&leaves, |l| gated_together(l[0].clone() * 5.0, activation)), &burns, 2e-6);
+            close(&run(&leaves, |l| gated(Projected::Together(l[0].clone() * 5.0), activation)), &burns, 2e-6);
             let apart = |l: &[Tensor<2>]| {
                 let (gate, up) = halves(l[0].clone() * 5.0);
                 composed(gate, up, activation)
@@ -227,7 +225,8 @@ mod tests {
     fn what_is_kept_is_what_the_estimate_counts() {
         for dtype in [DType::F32, DType::BF16] {
             let found = kept(&GatedTogether { activation: Activation::Silu }, &[rows(7, 46, dtype)]);
-            assert_eq!(found, 7 * gated_bytes(23, dtype.size() as u64));
+            let keeping = Keeping { size: dtype.size() as u64, is_packed: true, drops: false };
+            assert_eq!(found, 7 * gated_bytes(&keeping, 23));
         }
     }
 }

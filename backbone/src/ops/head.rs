@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
+use super::matrix::{Form as MatrixForm, Unpacked};
 use super::{Form, Matrix};
 use crate::lora::Lora;
 
@@ -22,7 +23,7 @@ const CHUNK_VALUES: usize = 1 << 23;
 /// takes longer than the arithmetic.
 const LEAST_ROWS: usize = 128;
 
-/// The same on a GPU, where a head in codes is written and read as values on top.
+/// [`LEAST_ROWS`] on a GPU, where a head in codes is dequantised for each chunk on top.
 const LEAST_ROWS_GPU: usize = 1024;
 
 /// Rows of a chunk.
@@ -66,11 +67,11 @@ pub struct Head<'a> {
 pub struct HeadInputs {
     /// `[rows * width, hidden_size]`
     flat: Tensor<2>,
-    /// What they are multiplied with on their way to the adapter, if some are dropped there.
+    /// The mask of the adapter's dropout, scaled.
     mask: Option<Tensor<2>>,
 }
 
-/// What is asked of a chunk beside nll and entropy, which are always there.
+/// The statistics and the gradient asked of a chunk; nll and entropy are always computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Asked {
     /// [`Chunk::sum_of_squares`]
@@ -89,7 +90,7 @@ impl Default for Asked {
     }
 }
 
-/// What the head makes of a chunk of rows.
+/// The loss statistics of a chunk of rows, and what their backward pass needs.
 pub struct Chunk {
     /// The nll of each row's target, `[rows]`.
     pub nll: Tensor<1>,
@@ -104,11 +105,11 @@ pub struct Chunk {
     way_back: WayBack,
 }
 
-/// What a chunk's way back needs beside the softmax.
+/// The inputs that the backward pass of a chunk needs beside the softmax.
 struct WayBack {
     inputs: Inputs,
     targets: Vec<u32>,
-    /// What an adapter makes of the inputs, `[rows, rank]`.
+    /// The inputs times A of the adapter, `[rows, rank]`.
     low: Option<Tensor<2>>,
 }
 
@@ -119,7 +120,7 @@ enum Kept {
     Packed(packed::Kept),
     /// The logits, the targets and the two parts of the log of each row's sum of exponentials.
     #[cfg(feature = "gpu")]
-    Gpu(Tensor<2>, Tensor<1, Int>, [Tensor<1>; 2]),
+    Gpu(Tensor<2>, Tensor<1, Int>, [Tensor<1>; 2], Unpacked),
 }
 
 /// A chunk without its way back.
@@ -131,7 +132,7 @@ struct Softmax {
     kept: Kept,
 }
 
-/// What pulls at the logits of a chunk's rows.
+/// The gradients that reach a chunk of rows: factors of the loss and of the entropy of each.
 pub struct Pull {
     /// The weight of each row's loss, `[rows]`.
     pub weights: Tensor<1>,
@@ -167,7 +168,7 @@ impl HeadGradients {
 struct Inputs {
     /// `[rows, hidden_size]`
     plain: Tensor<2>,
-    /// The same for the adapter, and what the places that are dropped were multiplied with.
+    /// The hidden states after the adapter's dropout, and its mask.
     adapted: Tensor<2>,
     mask: Option<Tensor<2>>,
 }
@@ -212,9 +213,9 @@ impl Head<'_> {
     pub fn forward(&self, inputs: &HeadInputs, places: Tensor<1, Int>, targets: Vec<u32>, asked: Asked) -> Chunk {
         let inputs = inputs.select(places);
         let (low, more) = self.low_rank(inputs.adapted.clone()).unzip();
-        let softmax = match self.matrix {
-            Matrix::Packed(matrix) => packed::softmax(self, matrix, &inputs, more, &targets, asked),
-            _ => self.softmax(&inputs, more, &targets, asked),
+        let softmax = match self.matrix.form() {
+            MatrixForm::Packed(matrix) => packed::softmax(self, matrix, &inputs, more, &targets, asked),
+            MatrixForm::Unpacked(matrix) => self.softmax(matrix, &inputs, more, &targets, asked),
         };
         let Softmax { nll, entropy, sum_of_squares, loss, kept } = softmax;
         Chunk { nll, entropy, sum_of_squares, loss, kept, way_back: WayBack { inputs, targets, low } }
@@ -225,27 +226,28 @@ impl Head<'_> {
     pub fn backward(&self, chunk: Chunk, pull: Pull, scale: f64, gradients: &mut HeadGradients) -> Tensor<2> {
         let pull = pull.scaled(scale * self.scale);
         let Chunk { kept, way_back, .. } = chunk;
-        let (gradient, plain) = match kept {
-            Kept::Packed(kept) => {
-                let Matrix::Packed(matrix) = self.matrix else { unreachable!("`forward` had a packed one") };
-                return packed::backward(self, matrix, way_back, kept, pull, gradients);
-            }
-            Kept::Composed(kept) => composed::logits_gradient(kept, &way_back.targets, pull),
+        match kept {
+            Kept::Packed(kept) => packed::backward(self, way_back, kept, pull, gradients),
+            Kept::Composed(kept) => composed::backward(self, way_back, kept, pull, gradients),
             #[cfg(feature = "gpu")]
-            Kept::Gpu(logits, targets, sums) => (on_gpu::logits_gradient(logits, targets, sums, pull.weights), None),
-        };
-        composed::backward(self, way_back, gradient, plain, gradients)
+            Kept::Gpu(logits, targets, sums, matrix) => {
+                let gradient = on_gpu::logits_gradient(logits, targets, sums, pull.weights);
+                composed::through(self, &matrix, way_back, gradient, None, gradients)
+            }
+        }
     }
 
     /// The softmax of a chunk where the matrix is not packed.
-    fn softmax(&self, inputs: &Inputs, more: Option<Tensor<2>>, targets: &[u32], asked: Asked) -> Softmax {
-        let product = |x: Tensor<2>| match self.matrix {
-            Matrix::Codes(codes) => codes.product(x),
-            Matrix::Tensor(matrix) => x.matmul(matrix.clone().inner().transpose()),
-            Matrix::Packed(_) => unreachable!("it has a form of its own"),
-        };
+    fn softmax(
+        &self,
+        matrix: Unpacked,
+        inputs: &Inputs,
+        more: Option<Tensor<2>>,
+        targets: &[u32],
+        asked: Asked,
+    ) -> Softmax {
         let (scaled, kept) = inputs.halves(self);
-        let (logits, kept) = (product(scaled), kept.map(product));
+        let (logits, kept) = (matrix.product(scaled), kept.map(|kept| matrix.product(kept)));
         match Form::on(&logits.device()) {
             #[cfg(feature = "gpu")]
             Form::Gpu if self.cap.is_none() && self.lora.is_none() && asked == Asked::default() => {
@@ -256,10 +258,10 @@ impl Head<'_> {
                     entropy,
                     sum_of_squares: None,
                     loss: None,
-                    kept: Kept::Gpu(logits, targets, [largest, above]),
+                    kept: Kept::Gpu(logits, targets, [largest, above], matrix),
                 }
             }
-            _ => composed::softmax(self, logits, kept, more, targets, asked),
+            _ => composed::softmax(self, matrix, logits, kept, more, targets, asked),
         }
     }
 

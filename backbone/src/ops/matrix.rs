@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
-use kernels::{Packed, Precision};
+use kernels::{Packed, Precision, Quantised};
 
-use super::{Codes, Projection, project};
+use super::{Codes, projection};
 
 /// `[out, in]`
 #[derive(Clone)]
@@ -20,7 +20,96 @@ pub enum Matrix {
     Codes(Codes),
 }
 
+/// By what a matrix is multiplied with.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and a tensor's handle is what it is")]
+pub(super) enum Form {
+    /// Kernels of the CPU, which have all around the product in one pass.
+    Packed(Arc<Packed>),
+    /// Burn's operations.
+    Unpacked(Unpacked),
+}
+
+/// A matrix that burn's operations multiply with.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and a tensor's handle is what it is")]
+pub(super) enum Unpacked {
+    Tensor(Tensor<2>),
+    Codes(Codes),
+}
+
+impl Unpacked {
+    /// `x W^T`, tracked when `x` is.
+    ///
+    /// # Shapes
+    /// - `x`: `[tokens, in]`; output `[tokens, out]`.
+    pub fn product(&self, x: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Tensor(weight) => {
+                let weight = on_side_of(&x, weight);
+                x.matmul(weight.transpose())
+            }
+            Self::Codes(codes) => codes.product(x),
+        }
+    }
+
+    /// `x W` in the type `dtype`, not tracked.
+    ///
+    /// # Shapes
+    /// - `x`: `[tokens, out]`; output `[tokens, in]`.
+    pub fn product_back(&self, x: Tensor<2>, dtype: DType) -> Tensor<2> {
+        match self {
+            Self::Tensor(weight) => x.cast(dtype).matmul(weight.clone().inner()),
+            Self::Codes(codes) => codes.product_back(x).cast(dtype),
+        }
+    }
+}
+
 impl Matrix {
+    pub(super) fn form(&self) -> Form {
+        match self {
+            Self::Tensor(tensor) => Form::Unpacked(Unpacked::Tensor(tensor.clone())),
+            Self::Codes(codes) => Form::Unpacked(Unpacked::Codes(codes.clone())),
+            Self::Packed(packed) => Form::Packed(packed.clone()),
+        }
+    }
+
+    /// A frozen matrix of these values, kept in the type `dtype`.
+    pub(crate) fn frozen(values: Vec<f32>, shape: [usize; 2], dtype: DType, device: &Device) -> Self {
+        match is_packed(device, false) {
+            true => Self::Packed(Arc::new(Packed::new(&values, shape, (shape[1], 1), 1.0, precision(dtype)))),
+            false => Self::Tensor(Tensor::from_data(TensorData::new(values, shape), (device, dtype))),
+        }
+    }
+
+    /// A frozen matrix of these codes, whose values are taken in the type `dtype`.
+    pub(crate) fn quantised(codes: Quantised, dtype: DType, device: &Device) -> Self {
+        match is_packed(device, false) {
+            true => Self::Packed(Arc::new(Packed::quantised(codes, precision(dtype)))),
+            false => Self::Codes(Codes::new(&codes, dtype, device)),
+        }
+    }
+
+    /// The tensor, of a matrix that is one and so may be trained.
+    pub(crate) fn as_tensor_mut(&mut self) -> Option<&mut Tensor<2>> {
+        match self {
+            Self::Tensor(tensor) => Some(tensor),
+            Self::Packed(_) | Self::Codes(_) => None,
+        }
+    }
+
+    /// True where the matrix is trained.
+    pub(crate) fn is_trained(&self) -> bool {
+        matches!(self, Self::Tensor(tensor) if tensor.is_require_grad())
+    }
+
+    /// The type in which activations pass from one product to the next, where the residual stream has the type `stream`:
+    /// packed bf16 matrices take them in bf16.
+    pub(crate) fn inner_type(&self, stream: DType) -> DType {
+        match self {
+            Self::Packed(packed) if packed.precision() == Precision::Bf16 => DType::BF16,
+            _ => stream,
+        }
+    }
+
     /// `[out, in]`
     pub fn shape(&self) -> [usize; 2] {
         match self {
@@ -133,13 +222,18 @@ impl Matrix {
         match self {
             Self::Tensor(tensor) => x.cast(tensor.dtype()).matmul(tensor.clone().inner().transpose()).cast(DType::F32),
             Self::Codes(codes) => codes.product(x).cast(DType::F32),
-            Self::Packed(packed) => project(x, vec![(Projection::plain(packed.clone()), None)], None, DType::F32),
+            Self::Packed(packed) => projection::product(x, packed.clone()),
         }
     }
 }
 
+/// A weight on the side of `x`: a tracked leaf in a tracked computation, its plain values in any other.
+pub(crate) fn on_side_of<const D: usize, const E: usize>(x: &Tensor<E>, weight: &Tensor<D>) -> Tensor<D> {
+    if x.is_autodiff() { weight.clone() } else { weight.clone().inner() }
+}
+
 /// The packing for weights of type `dtype`.
-pub fn precision(dtype: DType) -> Precision {
+pub(super) fn precision(dtype: DType) -> Precision {
     if dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 }
 }
 

@@ -5,7 +5,8 @@ use std::time::Instant;
 use burn::tensor::{DType, Device, Distribution, Tensor};
 use kernels::Packed;
 
-use super::{is_packed, precision};
+use super::is_packed;
+use super::matrix::precision;
 use crate::device::is_cpu;
 
 /// Floating-point operations per second of a matrix product on this device, of the kind that a step is made of.

@@ -24,35 +24,36 @@ pub(crate) const SWITCHES: [&str; 7] = [
     "add_thoughts",
 ];
 
-/// The parts of the learned message `index` that no text has which `written` gives for a conversation.
+/// The parts of the learned message `index` that are not in `text`, which `written` gives for the conversation.
 pub(super) fn unlearned(
     conversation: &Conversation,
     index: usize,
+    text: &str,
     tokenizer: &Tokenizer,
     written: &impl Fn(&Conversation) -> Option<String>,
 ) -> Vec<(Oddity, String)> {
-    unlearned_of(conversation, index, tokenizer, written, written)
+    unlearned_of(conversation, index, text, tokenizer, written, written)
 }
 
 /// The same where of what is `written` the text that is `learned` is only a part.
 pub(super) fn unlearned_of(
     conversation: &Conversation,
     index: usize,
+    text: &str,
     tokenizer: &Tokenizer,
     written: &impl Fn(&Conversation) -> Option<String>,
     learned: &impl Fn(&Conversation) -> Option<String>,
 ) -> Vec<(Oddity, String)> {
-    let Some(text) = learned(conversation) else { return Vec::new() };
     let message = &conversation.messages[index];
     let mut parts = parts(message);
     parts.retain(|part| {
         let messages = &conversation.messages;
         let is_there =
-            part.words.as_deref().is_some_and(|words| Wanted::of(words, messages).is_in(&text, messages.len()));
-        !is_there && is_lost(conversation, index, part, &text, learned)
+            part.words.as_deref().is_some_and(|words| Wanted::of(words, messages).is_in(text, messages.len()));
+        !is_there && is_lost(conversation, index, part, text, learned)
     });
     keep_wholes(&mut parts);
-    let rewritten = changed_words(conversation, index, &parts, &text, written);
+    let rewritten = changed_words(conversation, index, &parts, text, written);
     // Rendered once for all parts, and for none where nothing is lost.
     let whole = if parts.is_empty() { None } else { written(conversation) };
     let is_written = |part: &Part| {
@@ -60,7 +61,7 @@ pub(super) fn unlearned_of(
         whole.as_ref().zip(otherwise).is_some_and(|(whole, otherwise)| *whole != otherwise)
     };
     let told = |part: Part| {
-        let name = named(index, &part, &text);
+        let name = named(index, &part, text);
         if is_written(&part) {
             return (Oddity::Unmarked, name);
         }

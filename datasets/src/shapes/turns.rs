@@ -32,7 +32,7 @@ pub(super) fn drafts(conversation: &Conversation, context: &Context<'_>) -> Resu
     let written = |conversation: &Conversation| tokenizer.render_chat(conversation, false).ok();
     let is_loss = |oddity: &Oddity| matches!(oddity, Oddity::Unlearned | Oddity::Unmarked);
     let is_gone = |index: usize| {
-        lost::unlearned(conversation, index, tokenizer, &written).iter().any(|(oddity, _)| is_loss(oddity))
+        lost::unlearned(conversation, index, &whole.text, tokenizer, &written).iter().any(|(oddity, _)| is_loss(oddity))
     };
     if !turns.iter().any(|(index, _)| is_gone(*index)) {
         return marked;
@@ -66,8 +66,9 @@ fn marked(
         let Rendered { text, generated } = tokenizer.render_marked(conversation, false).ok()?;
         Some(generated.iter().map(|span| &text[span.clone()]).collect::<String>())
     };
+    let of_all: String = whole.generated.iter().map(|span| &whole.text[span.clone()]).collect();
     for (index, _) in turns {
-        oddities.extend(lost::unlearned_of(conversation, *index, tokenizer, &text, &learned));
+        oddities.extend(lost::unlearned_of(conversation, *index, &of_all, tokenizer, &text, &learned));
         oddities.extend(lost::second_thought(conversation, *index, &whole.text, tokenizer, context.options.way));
     }
     oddities.extend(lost::unseen(conversation, turns, &[&whole.text], tokenizer, &text));
@@ -128,8 +129,9 @@ fn unmarked(
                 context.options.way.key("train_on = \"all\"")
             )));
         }
+        let as_written = written(conversation).unwrap_or_default();
         for (index, _) in turns {
-            oddities.extend(lost::unlearned(conversation, *index, tokenizer, &written));
+            oddities.extend(lost::unlearned(conversation, *index, &as_written, tokenizer, &written));
         }
         oddities.extend(lost::unseen(conversation, turns, &[&text], tokenizer, &written));
         let answers = found.first().map_or(0, |(turn, ..)| common(&turn.opened, &text));
@@ -159,7 +161,7 @@ fn lost_of_turns(conversation: &Conversation, found: &[Found], context: &Context
         let text = format!("{}{}", turn.opened, turn.answer);
         lost.extend(lost::second_thought(conversation, *index, &text, tokenizer, way));
         let answer = |conversation: &Conversation| Some(self::turn(conversation, *index, tokenizer, way).ok()?.answer);
-        lost.extend(lost::unlearned(conversation, *index, tokenizer, &answer));
+        lost.extend(lost::unlearned(conversation, *index, &turn.answer, tokenizer, &answer));
         let whole = |conversation: &Conversation| {
             let Turn { opened, answer } = self::turn(conversation, *index, tokenizer, way).ok()?;
             Some(format!("{opened}{answer}"))

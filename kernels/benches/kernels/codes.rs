@@ -216,7 +216,7 @@ mod fitted {
     #[divan::bench(sample_count = 5)]
     fn ours(bencher: Bencher) {
         let (values, feedback) = (values(INNER * HIDDEN, 1), Feedback::new(HIDDEN, &[gram()], DAMPING));
-        let run = || Quantised::compensated(black_box(&values), [INNER, HIDDEN], &feedback);
+        let run = || Quantised::fitted(black_box(&values), [INNER, HIDDEN], &feedback);
         bencher.counter(operations(HIDDEN * INNER)).bench_local(run);
     }
 
@@ -252,7 +252,7 @@ mod fitted {
             found
         };
         let feedback = Feedback::new(HIDDEN, std::slice::from_ref(&gram), DAMPING);
-        let found = Quantised::compensated(&values, [INNER, HIDDEN], &feedback).dequantise();
+        let found = Quantised::fitted(&values, [INNER, HIDDEN], &feedback).dequantise();
         // A value in the middle of two codes moves all of its row after it.
         let naive = run();
         let same = found.iter().zip(&naive).filter(|(a, b)| (*a - *b).abs() < 1e-3).count();

@@ -82,7 +82,7 @@ impl RightSide {
         }
     }
 
-    /// The same matrix packed elsewhere.
+    /// This segment in another packing of the same matrix.
     pub(super) fn packed_again(self, words: *const u32) -> Self {
         match self {
             Self::Strips(_, stride) => Self::Strips(words, stride),

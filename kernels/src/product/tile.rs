@@ -42,7 +42,7 @@ pub(crate) struct Start {
 impl Start {
     pub(crate) const ZERO: Self = Self { pointer: std::ptr::null(), stride: 0 };
 
-    /// The same from another row and column on.
+    /// The part from another row and column on.
     pub(super) fn at(self, row: usize, column: usize) -> Self {
         match self.pointer.is_null() {
             true => self,

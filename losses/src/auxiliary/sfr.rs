@@ -65,7 +65,7 @@ pub const SFR: AuxiliaryKind = AuxiliaryKind {
 /// Draws of noise and time for each held-out row: a single time would leave the sum to chance.
 const HELD_OUT_DRAWS: u64 = 4;
 
-/// What the names of the control head's parameters begin with.
+/// Prefix of the names of the control head's parameters.
 const CONTROL: &str = "control";
 
 /// An output of the head shorter than this has no direction yet: it starts at zero, where a cosine has no gradient.
@@ -134,7 +134,7 @@ enum Set {
     HeldOut,
 }
 
-/// What is drawn for a micro-batch.
+/// The random draws of a micro-batch.
 struct Noise {
     /// `z0`, `[count, d]`.
     start: Tensor<2>,

@@ -44,7 +44,7 @@ struct CDiv {
     max_weight: Option<f64>,
     /// Number of weights the limit acted on since the last diagnostics, `[1]`: kept on the device, so that no chunk waits.
     clamped: Option<Tensor<1>>,
-    /// The same of all processes that share the step, where there are several.
+    /// Sum of `clamped` over all processes that share the step, where there are several.
     of_all: Option<f64>,
     /// Number of weights since the last diagnostics.
     tokens: usize,

@@ -27,7 +27,7 @@ pub(super) enum Dropped {
     Highest,
 }
 
-/// What one value of the buffer is.
+/// The unit of a value in the buffer: a token or a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Granularity {
     Token,
@@ -67,7 +67,7 @@ pub(super) struct Kept {
     /// As the registry lists it.
     pub name: &'static str,
     pub quantile: RollingQuantile,
-    /// Of entropies, and not of losses.
+    /// The buffer holds entropies, not losses.
     pub of_entropy: bool,
 }
 
@@ -106,8 +106,8 @@ impl Objective for Kept {
         self.quantile.diagnostics()
     }
 
-    fn state(&self) -> State {
-        self.quantile.state()
+    fn state(&self) -> Option<State> {
+        Some(self.quantile.state())
     }
 
     fn restore(&mut self, state: State) -> Result<(), Fault> {

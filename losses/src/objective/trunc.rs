@@ -55,7 +55,7 @@ mod tests {
         let (mut first, mut second) =
             (build(TRUNC, "buffer = 3").expect("valid keys"), build(TRUNC, "buffer = 3").expect("valid keys"));
         weights(&mut *first, &[0.4, 3.1, 1.2, 0.9]);
-        second.restore(first.state()).expect("its own state");
+        second.restore(first.state().expect("it has one")).expect("its own state");
         let rest = [1.0, 2.0, 0.1, 3.0, 1.3];
         let expected = weights(&mut *first, &rest);
         assert!(expected.contains(&0.0) && expected.contains(&1.0));

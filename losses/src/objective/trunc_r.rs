@@ -121,7 +121,7 @@ mod tests {
                 let mut first = build(TRUNC_R, keys).expect("valid keys");
                 let mut second = build(TRUNC_R, keys).expect("valid keys");
                 assert_eq!(weights(&mut *whole, &values[..cut]), weights(&mut *first, &values[..cut]));
-                second.restore(first.state()).expect("its own state");
+                second.restore(first.state().expect("it has one")).expect("its own state");
                 assert_eq!(second.state(), first.state());
                 assert_eq!(weights(&mut *whole, &values[cut..]), weights(&mut *second, &values[cut..]), "{keys} {cut}");
                 assert_eq!(whole.state(), second.state());
@@ -134,20 +134,21 @@ mod tests {
         let mut saved = build(TRUNC_R, "buffer = 10").expect("valid keys");
         weights(&mut *saved, &stream(15));
         for keys in ["buffer = 11", "buffer = 10\nrecompute = 5", "buffer = 10\ngranularity = \"sequence\""] {
-            let fault = build(TRUNC_R, keys).expect("valid keys").restore(saved.state()).expect_err(keys);
+            let fault =
+                build(TRUNC_R, keys).expect("valid keys").restore(saved.state().expect("it has one")).expect_err(keys);
             assert!(fault.to_string().contains("another `buffer`"), "{fault}");
         }
         let mut objective = build(TRUNC_R, "buffer = 10").expect("valid keys");
         assert!(objective.restore(State::new()).is_err());
         for key in ["losses", "settings", "cutoff"] {
-            let mut state = saved.state();
+            let mut state = saved.state().expect("it has one");
             state.remove(key);
             assert!(objective.restore(state).is_err(), "without {key}");
-            let mut state = saved.state();
+            let mut state = saved.state().expect("it has one");
             state.insert(key.into(), burn::tensor::TensorData::new(vec![1i32, 2], [2]));
             assert!(objective.restore(state).is_err(), "{key} of another kind");
         }
-        let mut state = saved.state();
+        let mut state = saved.state().expect("it has one");
         state.insert("more".into(), burn::tensor::TensorData::new(vec![1f32], [1]));
         assert!(objective.restore(state).is_err());
     }

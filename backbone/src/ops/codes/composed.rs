@@ -27,7 +27,7 @@ pub(super) fn product<B: Backend>(x: FloatTensor<B>, parts: &Parts<B>, back: boo
     product_of::<B>(x, by_pieces(parts.layout.shape, PIECE), back, |rows| piece(parts, rows))
 }
 
-/// The same with pieces made by `piece`.
+/// [`product`] whose pieces are dequantised by `piece`.
 pub(super) fn product_of<B: Backend>(
     x: FloatTensor<B>,
     pieces: impl Iterator<Item = Range<usize>>,

@@ -9,7 +9,8 @@ use kernels::{Quantisation, Quantised};
 
 use crate::ops::head::on_gpu::{logits_gradient, softmax_statistics};
 use crate::ops::{
-    Activation, AdamW, AttentionHeads, Codes, Moments, adamw, gated, native_is_right, norm, rotate, times_gain,
+    Activation, AdamW, AttentionHeads, Codes, Moments, Projected, adamw, gated, native_is_right, norm, rotate,
+    times_gain,
 };
 #[cfg(feature = "cuda-untuned")]
 use crate::ops::{attend, keeps_no_scores};
@@ -96,12 +97,12 @@ fn gates_are_the_composed_ones() {
     let cases: [(Activation, &dyn Fn(Tensor<2>) -> Tensor<2>); 2] =
         [(Activation::Silu, &silu), (Activation::GeluTanh, &gelu)];
     for (kind, activation) in cases {
-        let found = run(&shapes, &device(), |l| gated(l[0].clone() * 5.0, l[1].clone(), kind));
+        let found = run(&shapes, &device(), |l| gated(Projected::Apart([l[0].clone() * 5.0, l[1].clone()]), kind));
         let composed = run(&shapes, &Device::flex(), |l| activation(l[0].clone() * 5.0) * l[1].clone());
         compare(&found, &composed);
         // Halves of one tensor, which are not contiguous.
         let halves = |l: &[Tensor<2>]| (l[0].clone().narrow(1, 0, 23), l[0].clone().narrow(1, 23, 23));
-        let found = run(&shapes[..1], &device(), |l| gated(halves(l).0, halves(l).1, kind));
+        let found = run(&shapes[..1], &device(), |l| gated(Projected::Apart(halves(l).into()), kind));
         let composed = run(&shapes[..1], &Device::flex(), |l| activation(halves(l).0) * halves(l).1);
         compare(&found, &composed);
     }

@@ -3,12 +3,13 @@
 use burn::tensor::{DType, IndexingUpdateOp, Tensor};
 
 use super::{Asked, Head, HeadGradients, Pull, Softmax, WayBack, indices};
-use crate::ops::Matrix;
+use crate::ops::matrix::Unpacked;
 
 /// The probabilities `[rows, vocabulary]` at the temperature of the gradient, the slope of each logit's cap if it has one, and where there are trained lengths
 /// the logits before them. The gradient of minus the entropy, where it has a part, and the part of the target that lies on all of
 /// the vocabulary.
 pub(super) struct Kept {
+    matrix: Unpacked,
     probabilities: Tensor<2>,
     slopes: Option<Tensor<2>>,
     plain: Option<Tensor<2>>,
@@ -20,6 +21,7 @@ pub(super) struct Kept {
 /// - `logits`, `kept`, `more`: `[rows, vocabulary]`; what the matrix gives, beside trained lengths too, and the adapter.
 pub(super) fn softmax(
     head: &Head,
+    matrix: Unpacked,
     logits: Tensor<2>,
     kept: Option<Tensor<2>>,
     more: Option<Tensor<2>>,
@@ -74,14 +76,20 @@ pub(super) fn softmax(
         let observed = loss.unwrap_or_else(|| nll.clone());
         loss = Some(everywhere.mul_scalar(smoothing) + observed.mul_scalar(1.0 - smoothing));
     }
-    let kept = super::Kept::Composed(Kept { probabilities, slopes, plain, of_entropy, smoothing });
+    let kept = super::Kept::Composed(Kept { matrix, probabilities, slopes, plain, of_entropy, smoothing });
     Softmax { nll, entropy, sum_of_squares, loss, kept }
 }
 
-/// `weight * (softmax - target) * slope` and what an entropy bonus adds to it, `[rows, vocabulary]`, and the logits before trained
-/// lengths.
-pub(super) fn logits_gradient(kept: Kept, targets: &[u32], pull: Pull) -> (Tensor<2>, Option<Tensor<2>>) {
-    let Kept { probabilities, slopes, plain, of_entropy, smoothing } = kept;
+/// The gradient of the logits is `weight * (softmax - target) * slope` and what an entropy bonus adds to it.
+pub(super) fn backward(
+    head: &Head,
+    way_back: WayBack,
+    kept: Kept,
+    pull: Pull,
+    gradients: &mut HeadGradients,
+) -> Tensor<2> {
+    let Kept { matrix, probabilities, slopes, plain, of_entropy, smoothing } = kept;
+    let targets = &way_back.targets;
     let (rows, device) = (targets.len(), probabilities.device());
     let observed = Tensor::<2>::full([rows, 1], smoothing - 1.0, &device);
     let places = indices(targets, &device).reshape([rows, 1]);
@@ -98,22 +106,20 @@ pub(super) fn logits_gradient(kept: Kept, targets: &[u32], pull: Pull) -> (Tenso
         Some(slopes) => gradient * slopes,
         None => gradient,
     };
-    (gradient, plain)
+    through(head, &matrix, way_back, gradient, plain, gradients)
 }
 
-pub(super) fn backward(
+/// The way back from the gradient of the logits, `[rows, vocabulary]`; `plain` are those before trained lengths.
+pub(super) fn through(
     head: &Head,
+    matrix: &Unpacked,
     way_back: WayBack,
     mut logits_gradient: Tensor<2>,
     plain: Option<Tensor<2>>,
     gradients: &mut HeadGradients,
 ) -> Tensor<2> {
     let dtype = way_back.inputs.plain.dtype();
-    let back = |gradient: &Tensor<2>| match head.matrix {
-        Matrix::Codes(codes) => codes.product_back(gradient.clone()).cast(dtype),
-        Matrix::Tensor(matrix) => gradient.clone().cast(dtype).matmul(matrix.clone().inner()),
-        Matrix::Packed(_) => unreachable!("it has a form of its own"),
-    };
+    let back = |gradient: &Tensor<2>| matrix.product_back(gradient.clone(), dtype);
     let kept = way_back.inputs.halves(head).1.map(|_| back(&logits_gradient));
     if let Some((plain, (norms, gain))) = plain.zip(head.gain()) {
         let sums = (plain * logits_gradient.clone()).sum_dim(0).squeeze_dim(0);

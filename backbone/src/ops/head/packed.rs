@@ -1,5 +1,7 @@
 //! On the CPU, of a packed matrix: few passes over the logits, which are plain slices.
 
+use std::sync::Arc;
+
 use burn::tensor::{DType, Tensor, TensorData};
 use kernels::{Bend, LogSums, More, Packed, Precision, bf16};
 
@@ -10,6 +12,7 @@ use crate::values as host;
 /// exponentials of `factor` times its logits: one over the temperature of the gradient. The entropy of each row where it has
 /// a part in the gradient, and the part of the target that lies on all of the vocabulary.
 pub(super) struct Kept {
+    matrix: Arc<Packed>,
     logits: Vec<f32>,
     plain: Vec<f32>,
     sums: LogSums,
@@ -20,7 +23,7 @@ pub(super) struct Kept {
 
 pub(super) fn softmax(
     head: &Head,
-    packed: &Packed,
+    packed: Arc<Packed>,
     inputs: &Inputs,
     more: Option<Tensor<2>>,
     targets: &[u32],
@@ -28,7 +31,7 @@ pub(super) fn softmax(
 ) -> Softmax {
     let (rows, device) = (targets.len(), inputs.plain.device());
     let product =
-        |x: Tensor<2>| -> Vec<f32> { kernels::product(&host(x.reshape([-1]).cast(DType::F32)), rows, packed) };
+        |x: Tensor<2>| -> Vec<f32> { kernels::product(&host(x.reshape([-1]).cast(DType::F32)), rows, &packed) };
     let (scaled, kept) = inputs.halves(head);
     let mut logits = product(scaled);
     if let Some(more) = more {
@@ -73,21 +76,20 @@ pub(super) fn softmax(
     }
     let kept_entropy = if asked.entropy_bonus { found.entropy.clone() } else { Vec::new() };
     let (nll, entropy, loss) = (vector(found.nll), vector(found.entropy), loss.map(vector));
-    let kept = Kept { logits, plain, sums, factor, entropy: kept_entropy, smoothing: smoothing as f32 };
+    let kept = Kept { matrix: packed, logits, plain, sums, factor, entropy: kept_entropy, smoothing: smoothing as f32 };
     Softmax { nll, entropy, sum_of_squares, loss, kept: super::Kept::Packed(kept) }
 }
 
 pub(super) fn backward(
     head: &Head,
-    packed: &Packed,
     way_back: WayBack,
     kept: Kept,
     pull: Pull,
     gradients: &mut HeadGradients,
 ) -> Tensor<2> {
-    let (rows, [vocabulary, width]) = (way_back.targets.len(), packed.shape());
     let device = way_back.inputs.plain.device();
-    let Kept { logits, plain, sums, factor, entropy, smoothing } = kept;
+    let Kept { matrix: packed, logits, plain, sums, factor, entropy, smoothing } = kept;
+    let (rows, [vocabulary, width]) = (way_back.targets.len(), packed.shape());
     let (weights, bend) = (host(pull.weights), Bend { cap: head.cap.map(|cap| cap as f32), factor });
     let bonus = pull.entropy_bonus.map(host);
     let more = More { smoothing, entropy: bonus.as_deref().map(|factors| [factors, &entropy[..]]) };
@@ -96,11 +98,11 @@ pub(super) fn backward(
         // The product alone reads it: half of the memory.
         let gradient: Vec<bf16> =
             kernels::logits_gradient(&logits, vocabulary, &way_back.targets, &sums, &weights, bend, more);
-        return matrix(kernels::product_transposed(&gradient, rows, packed), [rows, width]);
+        return matrix(kernels::product_transposed(&gradient, rows, &packed), [rows, width]);
     }
     let gradient: Vec<f32> =
         kernels::logits_gradient(&logits, vocabulary, &way_back.targets, &sums, &weights, bend, more);
-    let back = |gradient: &[f32]| matrix(kernels::product_transposed(gradient, rows, packed), [rows, width]);
+    let back = |gradient: &[f32]| matrix(kernels::product_transposed(gradient, rows, &packed), [rows, width]);
     let kept = way_back.inputs.halves(head).1.map(|_| back(&gradient));
     let gradient = match head.gain() {
         Some((norms, gain)) => {

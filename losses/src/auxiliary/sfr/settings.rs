@@ -5,7 +5,7 @@ use faults::Section;
 use super::schedule::{Decay, Phases};
 use super::targets::TargetRule;
 
-/// What the head's output is compared with.
+/// The target of the head's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
     /// The velocity from noise to target.
@@ -19,7 +19,7 @@ pub enum Flow {
 /// Whose texts to come a position learns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Targets {
-    /// Those of its own row.
+    /// Embeddings of its own row.
     Own,
     /// Those of another training row, drawn anew at every step: the control that tells meaning from noise.
     OtherRows,

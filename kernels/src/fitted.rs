@@ -87,7 +87,7 @@ impl Feedback {
 
 impl Quantised {
     /// `values`, `[out, in]` in rows, which are finite, in nf4 codes that lose least of what `feedback` was made of.
-    pub fn compensated(values: &[f32], shape: [usize; 2], feedback: &Feedback) -> Self {
+    pub fn fitted(values: &[f32], shape: [usize; 2], feedback: &Feedback) -> Self {
         let inputs = shape[1];
         let magnitudes: Vec<f32> = (values.par_chunks(BLOCK).enumerate())
             .map(|(block, values)| {
@@ -309,12 +309,12 @@ mod tests {
             .collect();
         let nearest = Quantised::new(&weight, [outputs, inputs], Quantisation::Nf4);
         let feedback = Feedback::new(inputs, &[gram(&x, inputs)], 0.01);
-        let compensated = Quantised::compensated(&weight, [outputs, inputs], &feedback);
-        assert_eq!((compensated.shape(), compensated.bytes()), (nearest.shape(), nearest.bytes()));
-        let (before, after) = (lost(&x, &weight, &nearest), lost(&x, &weight, &compensated));
+        let fitted = Quantised::fitted(&weight, [outputs, inputs], &feedback);
+        assert_eq!((fitted.shape(), fitted.bytes()), (nearest.shape(), nearest.bytes()));
+        let (before, after) = (lost(&x, &weight, &nearest), lost(&x, &weight, &fitted));
         assert!(after < 0.2 * before, "{after} of {before}");
         let apart: Vec<f32> = (0..inputs * inputs).map(|i| if i % (inputs + 1) == 0 { 1.0 } else { 0.0 }).collect();
-        let alone = Quantised::compensated(&weight, [outputs, inputs], &Feedback::new(inputs, &[apart], 0.01));
+        let alone = Quantised::fitted(&weight, [outputs, inputs], &Feedback::new(inputs, &[apart], 0.01));
         let scales = alone.magnitudes();
         for (index, (found, value)) in alone.dequantise().iter().zip(&weight).enumerate() {
             let error = |level: &f32| (level * scales[index / 64] - value).abs();
@@ -329,11 +329,8 @@ mod tests {
         let (inputs, outputs) = (70, 9);
         let (weight, x) = (values(outputs * inputs, 0.2), values(200 * inputs, 1.3));
         let gram = gram(&x, inputs);
-        let found = Quantised::compensated(
-            &weight,
-            [outputs, inputs],
-            &Feedback::new(inputs, std::slice::from_ref(&gram), 0.05),
-        );
+        let found =
+            Quantised::fitted(&weight, [outputs, inputs], &Feedback::new(inputs, std::slice::from_ref(&gram), 0.05));
         let mean = (0..inputs).map(|i| f64::from(gram[i * inputs + i])).sum::<f64>() / inputs as f64;
         let mut order: Vec<usize> = (0..inputs).collect();
         order.sort_by(|a, b| gram[b * inputs + b].total_cmp(&gram[a * inputs + a]));

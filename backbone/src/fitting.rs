@@ -3,7 +3,7 @@
 //!
 //! Block after block (GPTQ, Frantar et al. 2022, arXiv 2210.17323, section 3.3): the inputs of a block are those that the
 //! quantised blocks before it give, its own matrices are exact while their inputs are summed, then each is quantised by
-//! `kernels::Quantised::compensated`. No more than one block is ever in memory as it is in the files.
+//! `kernels::Quantised::fitted`. No more than one block is ever in memory as it is in the files.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use super::source::Source;
 /// they can be factored.
 const DAMPING: f64 = 0.01;
 
-/// The same for a matrix that is embedding and head: its rows are looked up as they are, too.
+/// [`DAMPING`] of a matrix that is embedding and head: its rows are looked up, too, and must stay as they were.
 const DAMPING_OF_BOTH: f64 = 0.3;
 
 /// For each projection that is met, the sums of the products of its inputs, as [`Feedback`] takes them.
@@ -48,7 +48,7 @@ impl Inputs {
         }
     }
 
-    /// What follows from `tokens` inputs of the projection `name`, each `inputs` wide.
+    /// The factored sums of the `tokens` inputs of projection `name`, each `inputs` wide.
     fn feedback(&self, name: &str, inputs: usize, tokens: usize, damping: f64) -> Feedback {
         let sums = self.sums.borrow_mut().remove(name).expect("a projection that has met its inputs");
         let host = |sum: Tensor<2>| crate::values(sum.flatten(0, 1));
@@ -67,7 +67,7 @@ impl Decoder {
     ///
     /// # Errors
     /// A tensor that cannot be read again, or has a value that is not finite.
-    pub fn calibrate(&mut self, source: &Source, rows: &[&[u32]], done: &mut dyn FnMut(usize)) -> Result<(), Fault> {
+    pub fn fit_codes(&mut self, source: &Source, rows: &[&[u32]], done: &mut dyn FnMut(usize)) -> Result<(), Fault> {
         let tokens: usize = rows.iter().map(|row| row.len()).sum();
         let device = self.device().clone();
         let ids: Vec<_> = groups(rows)
@@ -77,7 +77,7 @@ impl Decoder {
                 Tensor::<2, Int>::from_data(TensorData::new(ids, [rows.len(), rows[0].len()]), &device)
             })
             .collect();
-        self.calibrate_ends(source, &ids, tokens)?;
+        self.fit_ends(source, &ids, tokens)?;
         done(1);
         let context = |ids: &Tensor<2, Int>| self.context(0, ids.dims()[1], ids.dims()[1], None);
         let mut contexts: Vec<Context> = ids.iter().map(context).collect();
@@ -114,7 +114,7 @@ impl Decoder {
     }
 
     /// Embedding and head, by the last hidden states that the model gives with the codes it has.
-    fn calibrate_ends(&mut self, source: &Source, ids: &[Tensor<2, Int>], tokens: usize) -> Result<(), Fault> {
+    fn fit_ends(&mut self, source: &Source, ids: &[Tensor<2, Int>], tokens: usize) -> Result<(), Fault> {
         if !source.quantise.is_some_and(|quantise| quantise.embeddings) {
             return Ok(());
         }
