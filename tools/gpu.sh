@@ -27,7 +27,7 @@ pack() {
     cp "$(made cargo build --release --features cuda-untuned --bin trainer)" "$folder/trainer-untuned"
     cp "$(made cargo test --release -p trainer --features cuda-untuned --lib --no-run)" "$folder/gpu-tests"
     cp "$(made cargo test --release -p backbone --features cuda-untuned --lib --no-run)" "$folder/operation-tests"
-    cp "$(made cargo test --release -p cube --features cuda --no-run)" "$folder/cube-tests"
+    cp "$(made cargo test --release -p cube --features cuda --test device --no-run)" "$folder/cube-tests"
     strip "$folder"/*
     mkdir -p "$1"
     # The programs are mostly the same code: a window that reaches from one to the next keeps it once.

@@ -210,9 +210,7 @@ impl Attention {
             Some(cache) => cache.extend(keys, values),
             None => (keys, values),
         };
-        let mask = context.visibility.as_ref().map(|visibility| visibility.mask(self.heads.window, [batch, heads]));
-        let attended = attend(queries, keys, values, mask, &self.shape(rotary));
-        attended.swap_dims(1, 2).reshape([batch * positions, heads * head_dim])
+        attend(queries, keys, values, context.visibility.as_ref(), &self.shape(rotary))
     }
 
     /// Its projections as [`Attention::projections`] lists them.

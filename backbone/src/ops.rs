@@ -26,7 +26,7 @@ mod testing;
 use burn::tensor::Device;
 
 pub use adamw::{AdamW, Moments, adamw};
-pub use attention::{AttentionHeads, attend, attention, attention_bytes, native_is_right};
+pub use attention::{AttentionHeads, attend, attention, attention_bytes, keeps_no_scores, native_is_right};
 pub use checksum::checksum;
 pub use codes::{Codes, PIECE};
 pub use columns::{columns_bytes, scale_columns, times_gain};

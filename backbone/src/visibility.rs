@@ -13,6 +13,9 @@ pub struct Visibility {
     device: Device,
     /// Made when an attention is composed that needs it: it grows with the square of the places.
     mask: OnceCell<Mask>,
+    /// Made when a kernel needs it.
+    #[cfg(feature = "cuda-untuned")]
+    seen: OnceCell<Tensor<1, Int>>,
 }
 
 enum Layout {
@@ -41,13 +44,22 @@ impl Visibility {
             }
         }
         let tree = AttentionTree { ends, depths: positions.to_vec() };
-        Self { layout: Layout::Tree(Arc::new(tree)), device: device.clone(), mask: OnceCell::new() }
+        Self::new(Layout::Tree(Arc::new(tree)), device)
     }
 
     /// Rows that are padded on the left by so many places each; the queries are the last of `keys` places.
     pub fn padded(padding: &[usize], queries: usize, keys: usize, device: &Device) -> Self {
-        let layout = Layout::Padded(padding.to_vec(), [queries, keys]);
-        Self { layout, device: device.clone(), mask: OnceCell::new() }
+        Self::new(Layout::Padded(padding.to_vec(), [queries, keys]), device)
+    }
+
+    fn new(layout: Layout, device: &Device) -> Self {
+        Self {
+            layout,
+            device: device.clone(),
+            mask: OnceCell::new(),
+            #[cfg(feature = "cuda-untuned")]
+            seen: OnceCell::new(),
+        }
     }
 
     /// The tree, if it is one.
@@ -56,6 +68,31 @@ impl Visibility {
             Layout::Tree(tree) => Some(tree.clone()),
             Layout::Padded(..) => None,
         }
+    }
+
+    /// The same for kernels of a GPU, as [`cube::seen`] says it: a key is seen by what stands before its end.
+    #[cfg(feature = "cuda-untuned")]
+    pub(super) fn seen(&self) -> Tensor<1, Int> {
+        let made = self.seen.get_or_init(|| {
+            let word = |place: &usize| *place as u32;
+            let words = match &self.layout {
+                Layout::Tree(tree) => {
+                    let [ends, depths] = [&tree.ends, &tree.depths].map(|all| all.iter().map(word).collect::<Vec<_>>());
+                    cube::seen(&ends, &depths, ends.len())
+                }
+                Layout::Padded(padding, [_, keys]) => {
+                    // Padding is seen by itself alone.
+                    let end = |key: usize, padding: usize| if key < padding { key + 1 } else { *keys } as u32;
+                    let ends: Vec<u32> = padding.iter().flat_map(|p| (0..*keys).map(|key| end(key, *p))).collect();
+                    let depths: Vec<u32> = padding.iter().flat_map(|_| 0..*keys as u32).collect();
+                    cube::seen(&ends, &depths, *keys)
+                }
+            };
+            let words: Vec<i32> = words.into_iter().map(|word| word as i32).collect();
+            let count = words.len();
+            Tensor::from_data(TensorData::new(words, [count]), &self.device)
+        });
+        made.clone()
     }
 
     /// True where the key is hidden, `[batch, heads, queries, keys]`.

@@ -7,15 +7,19 @@
 #![cfg(feature = "device")]
 
 mod adamw;
+#[cfg(feature = "cuda")]
+mod attention;
 mod codes;
 mod columns;
+#[cfg(feature = "cuda")]
+mod compiled;
 mod cross_entropy;
 mod gated;
+#[cfg(feature = "cuda")]
+mod on_stream;
 mod reduce;
 mod rms_norm;
 mod rotary;
-#[cfg(all(test, any(feature = "cuda", feature = "wgpu")))]
-mod testing;
 
 use cubecl::client::Client;
 use cubecl::ir::{AddressType, ElemType};
@@ -23,6 +27,10 @@ use cubecl::prelude::{BufferArg, CubeCount, CubeDim, VectorSize};
 use cubecl::server::Handle;
 
 pub use adamw::{AdamWBuffers, AdamWStep, adamw};
+#[cfg(feature = "cuda")]
+pub use attention::{
+    Attention, AttentionForward, AttentionGradients, Heads, attention, attention_backward, attention_fits, seen,
+};
 pub use codes::{Coded, Rows, dequantise};
 pub use columns::{scale_columns, scale_columns_backward};
 pub use cross_entropy::{Statistics, logits_gradient, softmax_statistics};

@@ -170,6 +170,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     if let Some(warning) = room(&memory, &device).map_err(|fault| fault.hint(smaller()))? {
         tracing::warn!("{warning}");
     }
+    let attention = step.attention();
     let started = Instant::now();
     let mut trainee = build(arguments, config, weights, &device, dtype)?;
     let load_seconds = started.elapsed().as_secs_f64();
@@ -179,7 +180,7 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Faults> {
     let peak = peak_before.zip(peak_flops(&device, dtype)).map(|(before, after)| before.max(after));
     let flop_per_token =
         flop_per_token(&trainee.decoder.config, arguments.seq, Recompute::None, false) + 6.0 * trained as f64;
-    let bench = Bench { load_seconds, times, peak, flop_per_token, recompute, estimated: memory.peak() };
+    let bench = Bench { load_seconds, times, peak, flop_per_token, recompute, attention, estimated: memory.peak() };
     let report = bench.report(arguments, &mut trainee.decoder, dtype);
     if report["mfu"].as_f64().is_some_and(|mfu| mfu > 1.0) {
         tracing::warn!("`mfu` is above 1: other work kept the processors busy while their peak was measured");
@@ -260,6 +261,7 @@ fn step<'a>(arguments: &Arguments, config: &'a Config, trained: u64, dtype: DTyp
     Step {
         quantise: arguments.quantize.map(Bits::quantise),
         native_attention: native_attention(config, sizes, dtype, device),
+        scoreless: backbone::ops::keeps_no_scores(device, dtype, &config.attention_heads()),
         held: resident(),
         ..Step::plain(config, trained, sizes, dtype, device)
     }
@@ -273,6 +275,8 @@ struct Bench {
     peak: Option<f64>,
     flop_per_token: f64,
     recompute: Recompute,
+    /// Whose attention it was.
+    attention: &'static str,
     /// Bytes at most, by the plan.
     estimated: u64,
 }
@@ -298,6 +302,7 @@ impl Bench {
             "dtype": if dtype == DType::BF16 { "bf16" } else { "f32" },
             "quantize": arguments.quantize.map(|bits| bits.quantise().name()),
             "recompute": match self.recompute { Recompute::None => "none", Recompute::Blocks => "blocks" },
+            "attention": self.attention,
             "load_s": rounded(self.load_seconds, 2),
             "tokens_per_s": rounded(tokens / median, 1),
             "step_ms": rounded(median * 1e3, 1),

@@ -58,10 +58,7 @@ struct Part {
 }
 
 /// A step as a run takes it.
-fn step(trainee: &mut Trainee, recompute: Recompute) -> Taken {
-    let ids: [&[u32]; 3] = [&[1, 7, 20, 13, 7, 9, 9, 15, 14], &[1, 3, 5, 8], &[1, 30, 2, 11, 4, 4]];
-    let examples: Vec<_> = ids.iter().map(|ids| example(ids, 2)).collect();
-    let batch = Batch::new(&examples, &[0, 1, 2], 8);
+fn step(trainee: &mut Trainee, batch: &Batch, recompute: Recompute) -> Taken {
     let registry = losses::Registry::default();
     let kind = registry.objectives.iter().find(|kind| kind.name == "cdiv").expect("an objective with weights");
     let mut objective: Box<dyn Objective> = (kind.build)(&mut faults::Section::probe());
@@ -72,7 +69,7 @@ fn step(trainee: &mut Trainee, recompute: Recompute) -> Taken {
     let mut trainer =
         Trainer::new(trainee, objective.as_mut(), StepSettings { recompute, optimizer, schedule, ..SETTINGS });
     let before = host(trainer.values().clone());
-    let numbers = trainer.step(1, std::slice::from_ref(&batch)).expect("every adapter is reached");
+    let numbers = trainer.step(1, std::slice::from_ref(batch)).expect("every adapter is reached");
     let (totals, norm) = (numbers.totals.read(), f64::from(host(numbers.norm)[0]));
     let (after, state) = (host(trainer.values().clone()), trainer.state());
     let parts = trainer.slots().iter().map(|slot| {
@@ -89,8 +86,10 @@ fn step(trainee: &mut Trainee, recompute: Recompute) -> Taken {
 /// weight trained. With recomputed blocks and without, against the CPU.
 #[test]
 fn a_training_step_is_the_one_of_the_cpu() {
-    let architectures =
-        ["llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3", "olmo", "olmo2", "phi3", "granite"];
+    let architectures = [
+        "llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3", "olmo", "olmo2", "olmo3", "phi3", "granite",
+        "smollm3", "seed_oss", "ernie4_5",
+    ];
     let dora = [("llama", "dora"), ("llama3", "dora_head"), ("llama3", "dora_embedding")];
     let coded = [(Quantisation::Int8, "wide"), (Quantisation::Nf4, "wide"), (Quantisation::Nf4, "dora")];
     let coded = coded.map(|(quantisation, adapter)| Fixture {
@@ -101,28 +100,52 @@ fn a_training_step_is_the_one_of_the_cpu() {
     let fixtures = architectures.map(Fixture::of).into_iter().chain(dora.map(|(base, name)| Fixture::with(base, name)));
     let fixtures = fixtures.chain(coded).chain([trained]);
     let ways = [Recompute::None, Recompute::Blocks].into_iter().cycle();
+    let ids: [&[u32]; 3] = [&[1, 7, 20, 13, 7, 9, 9, 15, 14], &[1, 3, 5, 8], &[1, 30, 2, 11, 4, 4]];
+    let batch = Batch::new(&ids.map(|ids| example(ids, 2)), &[0, 1, 2], 8);
     for (fixture, recompute) in fixtures.zip(ways) {
-        let on = |device: &Device| Trainee { decoder: fixture.on(device), auxiliaries: Vec::new() };
-        let expected = step(&mut on(&Device::flex()), Recompute::None);
-        let found = step(&mut on(&device()), recompute);
-        for (a, b) in found.numbers.iter().zip(expected.numbers) {
-            assert!((a - b).abs() < 1e-5 * b.abs(), "{fixture:?}: {a} is not {b}");
-        }
-        let largest = |values: &[f32]| values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-        let mut wrong = Vec::new();
-        for (found, expected) in found.parts.iter().zip(&expected.parts) {
-            let mut compare = |what: &str, found: &[f32], expected: &[f32], rounding: f32| {
-                let differences: Vec<f32> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
-                let (error, scale) = (largest(&differences), largest(expected));
-                if differences.iter().any(|value| value.is_nan()) || error > 1e-4 * scale.max(1e-4) + rounding {
-                    wrong.push(format!("{what}: {error} in {scale}"));
-                }
-            };
-            compare(&format!("the gradient of {}", found.name), &found.gradient, &expected.gradient, 0.0);
-            compare(&format!("the update of {}", found.name), &found.moved, &expected.moved, ROUNDING);
-        }
-        assert!(wrong.is_empty(), "{fixture:?}: {}", wrong.join("\n"));
+        compare(&fixture, &batch, recompute);
     }
+}
+
+/// Targets of a prompt as one tree, whose branches see what they follow: all of it, or within a window.
+#[test]
+fn a_step_over_a_tree_is_the_one_of_the_cpu() {
+    let ids: [&[u32]; 4] = [&[1, 7, 20, 13, 7, 9, 9, 15, 14], &[1, 7, 20, 5, 8], &[1, 7, 20, 13, 7, 4], &[1, 7, 2]];
+    let batch = Batch::packed(&ids.map(|ids| example(ids, 2)), &[0, 1, 2, 3], 8);
+    for (family, recompute) in [("llama", Recompute::Blocks), ("gemma2", Recompute::None), ("mistral", Recompute::None)]
+    {
+        compare(&Fixture::of(family), &batch, recompute);
+    }
+}
+
+/// A step on the GPU, its blocks recomputed or not, is that of the CPU.
+fn compare(fixture: &Fixture, batch: &Batch, recompute: Recompute) {
+    let on = |device: &Device| Trainee { decoder: fixture.on(device), auxiliaries: Vec::new() };
+    let expected = step(&mut on(&Device::flex()), batch, Recompute::None);
+    let mut there = on(&device());
+    #[cfg(feature = "cuda-untuned")]
+    assert!(
+        backbone::ops::keeps_no_scores(&device(), DType::F32, &there.decoder.config.attention_heads()),
+        "attention of our own is what is tried"
+    );
+    let found = step(&mut there, batch, recompute);
+    for (a, b) in found.numbers.iter().zip(expected.numbers) {
+        assert!((a - b).abs() < 1e-5 * b.abs(), "{fixture:?}: {a} is not {b}");
+    }
+    let largest = |values: &[f32]| values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let mut wrong = Vec::new();
+    for (found, expected) in found.parts.iter().zip(&expected.parts) {
+        let mut compare = |what: &str, found: &[f32], expected: &[f32], rounding: f32| {
+            let differences: Vec<f32> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+            let (error, scale) = (largest(&differences), largest(expected));
+            if differences.iter().any(|value| value.is_nan()) || error > 1e-4 * scale.max(1e-4) + rounding {
+                wrong.push(format!("{what}: {error} in {scale}"));
+            }
+        };
+        compare(&format!("the gradient of {}", found.name), &found.gradient, &expected.gradient, 0.0);
+        compare(&format!("the update of {}", found.name), &found.moved, &expected.moved, ROUNDING);
+    }
+    assert!(wrong.is_empty(), "{fixture:?}: {}", wrong.join("\n"));
 }
 
 #[test]

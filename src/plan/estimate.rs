@@ -1,6 +1,6 @@
 //! How much memory, arithmetic and time a run will take, and whether its activations fit.
 
-use backbone::ops::{measured_flops, native_is_right};
+use backbone::ops::{keeps_no_scores, measured_flops, native_is_right};
 use backbone::{AdapterSettings, Config, EncoderFiles, HEAD, is_embedding};
 use burn::tensor::{DType, Device};
 use faults::Fault;
@@ -93,6 +93,7 @@ impl Estimate {
             scaled: if dora { reach.outputs } else { 0 },
             dropout: adaptation.dropout > 0.0,
             native_attention: !tree && native_attention(config, [height, width], dtype, device),
+            scoreless: keeps_no_scores(device, dtype, &config.attention_heads()),
             tree,
             base_nll,
             held: resident(),
@@ -207,7 +208,9 @@ fn largest_batch(order: &mut Order, steps: usize) -> (BatchShape, u64) {
 /// Whether attention without a mask keeps no scores on a device, for rows of these numbers `[rows, positions]`.
 pub fn native_attention(config: &Config, rows_positions: [usize; 2], dtype: DType, device: &Device) -> bool {
     // With a cap the native one is not asked.
-    config.attention_cap.is_none() && native_is_right(device, dtype, rows_positions, &config.attention_heads())
+    let heads = config.attention_heads();
+    keeps_no_scores(device, dtype, &heads)
+        || config.attention_cap.is_none() && native_is_right(device, dtype, rows_positions, &heads)
 }
 
 /// A rank, written under `key`, that no adapted matrix can have.

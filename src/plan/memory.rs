@@ -48,6 +48,8 @@ pub struct Step<'a> {
     pub dropout: bool,
     /// Attention without a mask keeps no scores on this GPU.
     pub native_attention: bool,
+    /// Nor does any other.
+    pub scoreless: bool,
     /// Rows are packed as trees, which a GPU sees through a mask.
     pub tree: bool,
     /// Each micro-batch passes forward once more without the adapter.
@@ -141,6 +143,7 @@ impl<'a> Step<'a> {
             scaled: 0,
             dropout: false,
             native_attention: false,
+            scoreless: false,
             tree: false,
             base_nll: false,
             held: None,
@@ -244,6 +247,15 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// Whose attention it is: of our own, burn's native one, or a composition of burn's operations.
+    pub fn attention(&self) -> &'static str {
+        match self.is_fused() || self.scoreless {
+            true => "own",
+            false if self.native_attention => "native",
+            false => "composed",
+        }
+    }
+
     /// Frozen weights on the CPU: every tensor that operations keep is counted where they are.
     fn is_fused(&self) -> bool {
         is_packed(self.device, self.full)
@@ -283,11 +295,21 @@ impl<'a> Step<'a> {
         let windowed = tracked.iter().flatten().filter(|window| **window < self.width).count() as u64;
         // With a cap and without a mask, scores are made again on the way back.
         let capped = config.attention_cap.is_some();
-        let masked = if self.tree || !(self.native_attention || capped) { layers } else { windowed };
-        let again = u64::from(capped && masked < layers);
+        let masked = if self.scoreless {
+            0
+        } else if self.tree || !(self.native_attention || capped) {
+            layers
+        } else {
+            windowed
+        };
+        let again = u64::from(capped && masked < layers && !self.scoreless);
         let scores = 4 * (config.num_attention_heads * self.width) as u64;
-        // Which places are hidden, and how far apart they stand.
-        let mask = if self.tree { 2 * 4 * self.width as u64 } else { 0 };
+        // Which places are hidden, and how far apart they stand; or an end and a depth for each.
+        let mask = match (self.tree, self.scoreless) {
+            (false, _) => 0,
+            (true, false) => 2 * 4 * self.width as u64,
+            (true, true) => 9,
+        };
         let most = masked.min(1).max(again);
         let (kept, passing) = match recompute {
             Recompute::None => (blocks + size * masked * scores + mask, size * (passing + again * scores)),
@@ -383,5 +405,23 @@ mod tests {
         assert_eq!(activations(layers, 4 * 4096), activations(layers, 0));
         let larger = activations(layers, 1 << 20);
         assert!(larger > 10 * activations(layers, 0) && activations(0, 1 << 20) == larger, "{larger}");
+    }
+
+    /// By kernels of our own on a GPU, a token takes the same however long its row is, windows, caps and trees among them.
+    #[test]
+    fn attention_of_our_own_grows_with_the_tokens_alone() {
+        let device = Device::flex();
+        for family in ["llama", "mistral", "gemma2"] {
+            let decoder = fixtures::decoder(family);
+            let step = Step::plain(&decoder.config, 1, [4, 4096], DType::F32, &device);
+            for (tree, recompute) in [(false, Recompute::None), (true, Recompute::None), (true, Recompute::Blocks)] {
+                let token = |scoreless: bool, width: usize| {
+                    let all = Step { scoreless, native_attention: scoreless, tree, width, ..step }.on_gpu(recompute);
+                    [all.kept, all.passing, all.forward]
+                };
+                assert_eq!(token(true, 1 << 12), token(true, 1 << 20), "{family} {tree} {recompute:?}");
+                assert!(token(true, 1 << 12)[0] < token(false, 1 << 12)[0], "{family} {tree} {recompute:?}");
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ fn a_bench_says_how_fast_and_how_large_a_step_is() {
     let json = place.trainer(&format!("{TINY} --batch 2 --steps 2 --recompute auto")).succeeds().json();
     // Where all activations fit they are kept.
     assert_eq!((&json["recompute"], &json["batch"], &json["seq"]), (&"none".into(), &2.into(), &16.into()));
+    assert_eq!(json["attention"], "own");
     let number = |key: &str| json[key].as_f64().unwrap_or_else(|| panic!("`{key}` is no number in {json}"));
     assert!(number("best_step_ms") <= number("mean_step_ms"), "{json}");
     // Of two steps the median lies in their middle.

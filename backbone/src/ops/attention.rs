@@ -1,6 +1,8 @@
 //! Attention between the projections of queries, keys and values and the output projection.
 
 mod native;
+#[cfg(feature = "cuda-untuned")]
+mod own;
 
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use burn::tensor::module::attention as burns_attention;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
 use kernels::{AttentionShape, AttentionTree};
+
+use crate::visibility::Visibility;
 
 use super::cpu::{Call, INPUTS, Operation, gathered, slice, tensor, with_values};
 use native::{Sizes, is_right};
@@ -64,24 +68,42 @@ pub fn attention_bytes(heads: &AttentionHeads, size: u64) -> u64 {
     (2 * heads + 2 * key_heads) as u64 * head_dim as u64 * size + 4 * heads as u64
 }
 
-/// Causal attention by burn's own operations: composed, or its native one on a GPU where that is right.
+/// Causal attention: by kernels of our own on an NVIDIA GPU; else by burn's operations, composed, or its native one where that
+/// is right.
 ///
 /// # Shapes
 /// - `queries`: `[batch, heads, queries, head_dim]`, turned; `keys`, `values`: `[batch, key_heads, keys, head_dim]`; the
-///   queries are the last of the keys' positions. `mask`: true where the key is hidden, `[batch, heads, queries, keys]`;
-///   without one, a query sees what is before it and not too far back.
-/// - output: as `queries`.
+///   queries are the last of the keys' positions. Without `visibility`, a query sees what is before it and not too far back.
+/// - output: `[batch * queries, heads * head_dim]`.
 pub fn attend(
     queries: Tensor<4>,
     keys: Tensor<4>,
     values: Tensor<4>,
-    mask: Option<Tensor<4, Bool>>,
+    visibility: Option<&Visibility>,
     heads: &AttentionHeads,
-) -> Tensor<4> {
+) -> Tensor<2> {
+    let [batch, count, positions, width] = queries.dims();
+    #[cfg(feature = "cuda-untuned")]
+    if own::fits(&queries.device().inner(), width, queries.dtype()) {
+        return own::attend(queries, keys, values, visibility.map(Visibility::seen), heads);
+    }
+    let mask = visibility.map(|visibility| visibility.mask(heads.window, [batch, count]));
     let mask = mask.or_else(|| window_mask(queries.dims()[..3].try_into().expect("three of four"), &keys, heads));
     let AttentionHeads { scale, cap, .. } = *heads;
     let options = AttentionModuleOptions { scale, softcap: cap, is_causal: true, ..Default::default() };
-    burns_attention(queries, keys, values, mask, None, options)
+    let attended = burns_attention(queries, keys, values, mask, None, options);
+    attended.swap_dims(1, 2).reshape([batch * positions, count * width])
+}
+
+/// True where no attention keeps scores on this device, whatever a query sees: that of an NVIDIA GPU by kernels of our own.
+pub fn keeps_no_scores(device: &Device, dtype: DType, heads: &AttentionHeads) -> bool {
+    #[cfg(feature = "cuda-untuned")]
+    return own::fits(device, heads.head_dim, dtype);
+    #[cfg(not(feature = "cuda-untuned"))]
+    {
+        let _ = (device, dtype, heads);
+        false
+    }
 }
 
 /// True where burn's native attention of `rows` rows of `positions` was tried on this device and agrees with the composed

@@ -14,12 +14,14 @@ static inline float rcbrt(float a) { return float(1.0 / std::cbrt(double(a))); }
 // The names with an f, and those of the fast forms.
 #define F32(name, of) static inline float name(float a) { return of(a); }
 F32(expf, exp) F32(logf, log) F32(sinf, sin) F32(cosf, cos) F32(tanhf, tanh) F32(sqrtf, sqrt) F32(rsqrtf, rsqrt) F32(fabsf, fabs)
-F32(floorf, floor) F32(ceilf, ceil) F32(coshf, cosh) F32(sinhf, sinh)
+F32(floorf, floor) F32(ceilf, ceil) F32(log2f, log2) F32(coshf, cosh) F32(sinhf, sinh)
 F32(__expf, exp) F32(__logf, log) F32(__sinf, sin) F32(__cosf, cos) F32(__tanhf, tanh) F32(__fsqrt_rn, sqrt) F32(__frsqrt_rn, rsqrt)
 #undef F32
 static inline float __powf(float a, float b) { return pow(a, b); }
 static inline float __fdividef(float a, float b) { return a / b; }
 static inline float __frcp_rn(float a) { return 1 / a; }
+static inline float fmaxf(float a, float b) { return std::fmax(a, b); }
+static inline float __uint_as_float(unsigned bits) { return bits_as<float>(bits); }
 static inline float __fmaf_rn(float a, float b, float c) { return fma(a, b, c); }
 
 // A number wins against NaN, as with fmin and fmax.
@@ -77,6 +79,11 @@ static inline void ptx_add_sat_s32(int& d, int a, int b) {
 }
 static inline void ptx_sub_sat_s32(int& d, int a, int b) {
     if (__builtin_sub_overflow(a, b, &d)) d = a < 0 ? -__INT_MAX__ - 1 : __INT_MAX__;
+}
+// Approximate on a GPU, to two units in the last place; what is below the normal numbers is zero.
+static inline void ptx_ex2_approx_ftz_f32(float& d, float a) {
+    d = exp2(a);
+    if (d < 1.17549435e-38f) d = 0;
 }
 static inline void ptx_min_NaN_f32(float& d, float a, float b) { d = a != a ? a : b != b ? b : min(a, b); }
 static inline void ptx_max_NaN_f32(float& d, float a, float b) { d = a != a ? a : b != b ? b : max(a, b); }

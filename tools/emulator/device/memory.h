@@ -160,5 +160,7 @@ static inline void ptx_cp_async_ca_shared__cta_global(unsigned to, T const* from
 // Without `.noinc` the arrival was counted in before: nothing changes when the copies are done already.
 static inline void ptx_cp_async_mbarrier_arrive_shared__cta_b64(unsigned) {}
 static inline void ptx_cp_async_bulk_wait_group(unsigned) {}
+static inline void ptx_cp_async_commit_group() {}
+static inline void ptx_cp_async_wait_group(unsigned) {}
 
 }  // namespace kernel

@@ -59,6 +59,13 @@ struct alignas(4) pair_of {
 typedef pair_of<__nv_bfloat16> __nv_bfloat162;
 typedef pair_of<__half> __half2;
 
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+static inline void ptx_cvt_rn_bf16x2_f32(unsigned& both, float high, float low) {
+    both = unsigned(__nv_bfloat16::round(high)) << 16 | __nv_bfloat16::round(low);
+}
+
 #define OPERATORS(T)                                                                    \
     static inline T operator+(T a, T b) { return T(float(a) + float(b)); }              \
     static inline T operator-(T a, T b) { return T(float(a) - float(b)); }              \

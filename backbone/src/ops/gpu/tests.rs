@@ -12,7 +12,11 @@ use crate::ops::{
     Activation, AdamW, AttentionHeads, Codes, Moments, Projected, adamw, gated, native_is_right, norm, rotate,
     times_gain,
 };
+#[cfg(feature = "cuda-untuned")]
+use crate::ops::{attend, keeps_no_scores};
 use crate::values as host;
+#[cfg(feature = "cuda-untuned")]
+use crate::visibility::Visibility;
 
 fn device() -> Device {
     #[cfg(feature = "cuda-untuned")]
@@ -257,5 +261,66 @@ fn attention_is_the_one_of_the_cpu() {
         };
         let believed = native_is_right(&device(), DType::F32, [2, positions], &heads);
         assert_eq!(believed, right, "{queries}/{keys} heads of {width}, {positions} positions");
+    }
+}
+
+/// What queries see, made on a device.
+#[cfg(feature = "cuda-untuned")]
+type Sees<'a> = &'a dyn Fn(&Device) -> Option<Visibility>;
+
+/// Heads as a projection leaves them, of a width that is filled up and of one that is not; queries that are the last of more
+/// keys; against the composed attention, which has a mask.
+#[cfg(feature = "cuda-untuned")]
+#[test]
+fn attention_of_our_own_is_the_masked_one() {
+    let heads = |head_dim: usize, window, cap: Option<f64>| AttentionHeads {
+        heads: 4,
+        key_heads: 2,
+        head_dim,
+        rotary: head_dim,
+        window,
+        scale: cap.map(|_| 0.7),
+        cap,
+    };
+    // Two continuations of the first ten places, and branches of both.
+    let parent = |place: usize| match place {
+        15 => Some(12),
+        20 => Some(10),
+        25 => Some(9),
+        33 => Some(27),
+        _ => place.checked_sub(1),
+    };
+    let parents: Vec<Option<usize>> = (0..40).map(parent).collect();
+    let depths = parents.iter().fold(Vec::new(), |mut depths: Vec<usize>, parent| {
+        depths.push(parent.map_or(0, |parent| depths[parent] + 1));
+        depths
+    });
+    let tree = |device: &Device| Some(Visibility::tree(&depths, &parents, device));
+    let padded = |queries: usize| move |device: &Device| Some(Visibility::padded(&[3, 11], queries, 40, device));
+    let (one, seven, all) = (padded(1), padded(7), padded(40));
+    let cases: [(_, usize, usize, Sees<'_>); 8] = [
+        (heads(64, None, None), 2, 40, &|_| None),
+        (heads(20, Some(9), Some(1.25)), 2, 40, &|_| None),
+        (heads(64, Some(9), None), 2, 7, &|_| None),
+        (heads(32, None, None), 1, 40, &tree),
+        (heads(20, Some(4), Some(1.25)), 1, 40, &tree),
+        (heads(20, Some(9), None), 2, 40, &all),
+        (heads(64, None, None), 2, 7, &seven),
+        (heads(20, None, None), 2, 1, &one),
+    ];
+    for (shape, batch, queries, visibility) in cases {
+        assert!(keeps_no_scores(&device(), DType::F32, &shape), "the kernels are for {shape:?}");
+        let of = |positions, heads| [batch, positions, heads, shape.head_dim];
+        let shapes = [of(queries, 4), of(40, 2), of(40, 2)];
+        let [found, expected] = [device(), Device::flex()].map(|device| {
+            let visibility = visibility(&device);
+            run(&shapes, &device, |l| {
+                let [q, k, v] = [0, 1, 2].map(|index: usize| l[index].clone().swap_dims(1, 2));
+                let attended = attend(q * 2.0, k, v, visibility.as_ref(), &shape);
+                assert_eq!(attended.dims(), [batch * queries, 4 * shape.head_dim]);
+                attended.reshape([batch, queries, 4, shape.head_dim])
+            })
+        });
+        compare(&found, &expected);
     }
 }

@@ -4,7 +4,7 @@ use cubecl::client::Client;
 use cubecl::ir::{ElemType, FloatKind, IntKind, UIntKind};
 use cubecl::prelude::*;
 
-use crate::Buffer;
+use cube::Buffer;
 
 pub const F32: ElemType = ElemType::Float(FloatKind::F32);
 pub const F16: ElemType = ElemType::Float(FloatKind::F16);
