@@ -65,6 +65,12 @@ fn rewritten(
         let answer = answer.ok_or_else(|| unwritten(asked.messages.len(), way))?;
         return Ok(until_stop(&answer, message.text(), tokenizer).to_owned());
     }
+    if let Some(rest) = behind_closed_thought(opened, with) {
+        return Ok(until_stop(rest, words, tokenizer).to_owned());
+    }
+    if let Some(tail) = behind_opening(asked, opened, with, &probe, tokenizer) {
+        return Ok(until_stop(tail, words, tokenizer).to_owned());
+    }
     if let Some(tail) = with.strip_prefix(probe.before.as_str()) {
         let closed = thought.as_ref().and_then(|thought| thought.closed_in(opened, &probe.before)).unwrap_or_default();
         return Ok(format!("{closed}{}", until_stop(tail, words, tokenizer)));
@@ -73,9 +79,6 @@ fn rewritten(
         && let Some(rest) = with.strip_prefix(thought.base(opened))
     {
         return Ok(thought.closed_before(until_stop(rest, words, tokenizer)));
-    }
-    if let Some(rest) = behind_closed_thought(opened, with) {
-        return Ok(until_stop(rest, words, tokenizer).to_owned());
     }
     // The template writes the turn otherwise than it would another: what is said is written as others are.
     let said = words.rsplit("</think>").next().filter(|_| opened.trim_end().ends_with("</think>"));
@@ -86,16 +89,45 @@ fn rewritten(
     Ok(format!("{}{said}{}", probe.frame.lead, probe.frame.end))
 }
 
+/// What follows the opening of the turn in `with`, of a template that writes something before it otherwise: such as gpt-oss's, which
+/// leaves out what was thought before calls once they are answered. The probe has the same before the turn, and has the turn's opening
+/// last; none where the turn is opened with a thought, which is looked for by itself.
+fn behind_opening<'w>(
+    asked: &Conversation,
+    opened: &str,
+    with: &'w str,
+    probe: &Probe,
+    tokenizer: &Tokenizer,
+) -> Option<&'w str> {
+    let closed = tokenizer.render_chat(asked, false).ok()?;
+    let (opened, blanks) = opened.split_at(opened.trim_end().len());
+    let opening = opened.strip_prefix(closed.as_str()).filter(|opening| !opening.is_empty())?;
+    let last_tag = opened.rfind('<').map(|at| &opened[at..]).filter(|tag| tag.ends_with('>'));
+    if Thought::of(opened).is_some() || last_tag.is_some_and(|tag| opening_of(tag).is_some()) {
+        return None;
+    }
+    let at = probe.before.rfind(opening)? + opening.len();
+    let rest = with.get(at..).filter(|_| common(with, &probe.before) >= at)?;
+    Some(rest.strip_prefix(blanks).unwrap_or(rest))
+}
+
+/// How many bytes two texts begin with alike.
+pub(super) fn common(a: &str, b: &str) -> usize {
+    let alike = a.char_indices().zip(b.chars()).take_while(|((_, a), b)| a == b);
+    alike.last().map_or(0, |((at, letter), _)| at + letter.len_utf8())
+}
+
 /// What follows a thought in `with` that stands in the place of the empty one which the opened turn has closed: after that
 /// the model goes on with the answer.
 fn behind_closed_thought<'w>(opened: &str, with: &'w str) -> Option<&'w str> {
     let (opened, blanks) = opened.split_at(opened.trim_end().len());
     let (inner, end) = opened.split_at(opened.rfind('<')?);
-    let (before, tag) = inner.trim_end().split_at(inner.rfind('<')?);
-    if closing(tag) != end {
+    let inner = inner.trim_end();
+    // The tag, and in Gemma 4 what it is a channel for.
+    if !inner[inner.rfind('<')?..].starts_with(&opening_of(end)?) {
         return None;
     }
-    let (_, rest) = with.strip_prefix(before)?.strip_prefix(tag)?.split_once(end)?;
+    let (_, rest) = with.strip_prefix(inner)?.split_once(end)?;
     Some(rest.strip_prefix(blanks).unwrap_or_else(|| rest.trim_start()))
 }
 
@@ -209,7 +241,7 @@ impl<'a> Thought<'a> {
         let tag = &trimmed[trimmed.rfind('<').filter(|_| trimmed.ends_with('>'))?..];
         let name = tag[1..tag.len() - 1].trim_matches('|');
         let is_name = name.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '_' | ':'));
-        let begins = !tag.starts_with("<|") || name.starts_with("START_");
+        let begins = if tag.starts_with("<|") { name.starts_with("START_") } else { !tag.ends_with("|>") };
         (is_name && begins && role(name) != "assistant").then(|| Self { tag, breaks: opened.ends_with('\n') })
     }
 
@@ -273,6 +305,16 @@ impl<'a> Thought<'a> {
         let thought = thought.trim_matches('\n');
         (!thought.is_empty()).then(|| format!("{thought}\n{end}\n\n{content}"))
     }
+}
+
+/// The tag that opens a thought which `tag` closes: of `</think>`, `<|END_THINKING|>`, and `<channel|>` as Gemma 4 has it.
+fn opening_of(tag: &str) -> Option<String> {
+    let (closed, name) = (tag.strip_prefix("</"), tag.strip_prefix("<|END_"));
+    let channel = tag.strip_prefix('<').and_then(|rest| rest.strip_suffix("|>")).filter(|name| !name.contains('|'));
+    closed
+        .map(|rest| format!("<{rest}"))
+        .or_else(|| Some(format!("<|START_{}", name?)))
+        .or_else(|| Some(format!("<|{}>", channel?)))
 }
 
 /// A turn's text up to where the model stops: behind the words, so that they may spell out the token.

@@ -8,7 +8,7 @@
 use faults::Fault;
 
 use super::message::THOUGHTS;
-use super::turn::{Turn, turn};
+use super::turn::{Turn, common, turn};
 use super::{Context, beside, lost, marks};
 use crate::chat::Rendered;
 use crate::conversation::{Conversation, Message};
@@ -250,10 +250,4 @@ fn apart(turn: Turn, context: &Context<'_>) -> Draft {
     let piece = |text: String, part: Part| Piece { text, part, learned: context.train_on.learns(part) };
     let pieces = vec![piece(turn.opened, Part::Prompt), piece(turn.answer, Part::Response)];
     Draft { pieces, special: false, end: false, weight: 1.0, oddities: Vec::new() }
-}
-
-/// How many bytes two texts begin with alike.
-fn common(a: &str, b: &str) -> usize {
-    let alike = a.char_indices().zip(b.chars()).take_while(|((_, a), b)| a == b);
-    alike.last().map_or(0, |((at, letter), _)| at + letter.len_utf8())
 }

@@ -440,3 +440,64 @@ fn a_call_behind_a_thought_that_the_turn_is_opened_with_is_learned() {
         );
     }
 }
+
+/// Leaves out what was thought before a call once an answer follows, and opens a turn with less than it writes before every answer.
+const CHANNELS: &str = "{%- set ns = namespace(last=-1) -%}\
+    {%- for m in messages %}{% if m.role == 'assistant' and m.content and not m.tool_calls %}{% set ns.last = loop.index0 %}{% endif %}{% endfor -%}\
+    {%- for m in messages -%}{%- if m.role == 'assistant' -%}\
+    {%- if m.thinking and loop.index0 >= ns.last %}{{ '<|start|>assistant<|channel|>analysis<|message|>' + m.thinking + '<|end|>' }}{% endif -%}\
+    {%- if m.tool_calls %}{{ '<|start|>assistant to=' + m.tool_calls[0].function.name + '</s>' }}\
+    {%- else %}{{ '<|start|>assistant<|channel|>final<|message|>' + m.content + ('</s>' if loop.last else '<|end|>') }}{% endif -%}\
+    {%- else %}{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{% endif -%}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif -%}";
+
+#[test]
+fn an_answer_is_learned_from_where_its_turn_is_opened_though_the_turns_before_are_written_otherwise() {
+    let call = json!([{"type": "function", "function": {"name": "add", "arguments": {}}}]);
+    let of = |last: serde_json::Value| {
+        let first = json!({"role": "assistant", "thinking": "Sum.", "tool_calls": call});
+        let row =
+            json!({"messages": [{"role": "user", "content": "2+3"}, first, {"role": "tool", "content": "5"}, last]});
+        let tokenizer = with_template(CHANNELS, &["</s>"]);
+        let data = read_text("r", &row.to_string(), &Options::default(), &tokenizer).unwrap_or_else(|f| panic!("{f}"));
+        let text = |example: &datasets::Example| {
+            let ids: Vec<u32> = example.learned_ids().collect();
+            tokenizer.decode(&ids, false).expect("text")
+        };
+        data.examples.iter().map(text).collect::<Vec<_>>()
+    };
+    let call = "<|channel|>analysis<|message|>Sum.<|end|><|start|>assistant to=add</s>";
+    let last = "<|channel|>final<|message|>Five.</s>";
+    assert_eq!(of(json!({"role": "assistant", "content": "Five."})), [call, last]);
+    let thinks = json!({"role": "assistant", "content": "Five.", "thinking": "So it is."});
+    let thought = format!("<|channel|>analysis<|message|>So it is.<|end|><|start|>assistant{last}");
+    assert_eq!(of(thinks), [call, &thought]);
+}
+
+/// Opens every turn with a thought that is closed already, as Gemma 4 has them.
+const CLOSED_CHANNEL: &str = "{%- for m in messages -%}{{- '<|turn>' + m.role + '\n' -}}\
+    {%- if m.role == 'assistant' and m.reasoning_content %}{{ '<|channel>thought\n' + m.reasoning_content + '\n<channel|>' }}{% endif -%}\
+    {%- for call in m.tool_calls or [] %}{{ '[' + call.function.name + ']' }}{% endfor -%}\
+    {{- (m.content or '') + '<|end|>\n' -}}{%- endfor -%}\
+    {%- if add_generation_prompt %}{{ '<|turn>assistant\n<|channel>thought\n<channel|>' }}{% endif -%}";
+
+#[test]
+fn a_channel_that_is_closed_already_is_no_opened_thought() {
+    let call = json!([{"type": "function", "function": {"name": "add", "arguments": {}}}]);
+    for (message, learned) in [
+        (
+            json!({"role": "assistant", "reasoning_content": "Sum.", "content": "Wait.", "tool_calls": call}),
+            "[add]Wait.<|end|>",
+        ),
+        (json!({"role": "assistant", "reasoning_content": "Sum.", "content": "Five."}), "Five.<|end|>"),
+        (json!({"role": "assistant", "content": "Five."}), "Five.<|end|>"),
+    ] {
+        let tokenizer = with_template(CLOSED_CHANNEL, &["<|end|>"]);
+        let row = json!({"messages": [{"role": "user", "content": "2+3"}, message]}).to_string();
+        let data = read_text("r", &row, &Options::default(), &tokenizer).unwrap_or_else(|faults| panic!("{faults}"));
+        let ids: Vec<u32> = data.examples[0].learned_ids().collect();
+        assert_eq!(tokenizer.decode(&ids, false).expect("text"), learned);
+        let lost = data.report.notices.iter().find(|notice| notice.oddity == Oddity::Unlearned);
+        assert_eq!(lost.is_some(), row.contains("reasoning"), "{:?}", data.report.notices);
+    }
+}
