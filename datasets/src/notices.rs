@@ -47,6 +47,8 @@ pub enum Oddity {
     Unmarked,
     /// A learned turn whose thought stands behind one that the chat template has closed.
     SecondThought,
+    /// An answer without a thought where the chat template opens the turn with one, and never closes it.
+    OpenThought,
     /// A learned turn that no token ends at which the model stops.
     Unended,
 }
@@ -145,6 +147,11 @@ impl Notice {
             Oddity::SecondThought => format!(
                 "have an answer that thinks behind a thought which the chat template has closed, first {what}, in \
                  {place}: the model learns to think once more where it is told not to"
+            ),
+            Oddity::OpenThought => format!(
+                "have an answer without a thought where the chat template opens the turn with one, first {what}, in {place}: \
+                 the model learns to answer without closing it; write the thought, be it an empty one, or name a template \
+                 that opens none with {template}"
             ),
             Oddity::Unended => format!(
                 "have an answer that the chat template does not end with a token at which the model \

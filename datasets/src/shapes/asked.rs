@@ -4,7 +4,7 @@
 use faults::Fault;
 use serde_json::Value;
 
-use super::turn::{Frame, frame};
+use super::turn::{Frame, frame, left_open};
 use super::{Context, beside, fitting, lost, messages};
 use crate::conversation::{Conversation, Message};
 use crate::draft::{Draft, Part, Piece};
@@ -144,6 +144,8 @@ impl Asked {
                     let Frame { lead, end } =
                         frame(conversation, &before, &words, context.tokenizer, context.options.way)?;
                     let whole = format!("{before}{lead}{words}");
+                    let open = left_open(&before, &whole[before.len()..]);
+                    oddities.extend(open.map(|tag| (Oddity::OpenThought, format!("the answer behind `{tag}`"))));
                     let index = conversation.messages.len();
                     let mut answered = conversation.clone();
                     answered.messages.push(Message::new("assistant", words));

@@ -89,6 +89,11 @@ fn rewritten(
     Ok(format!("{}{said}{}", probe.frame.lead, probe.frame.end))
 }
 
+/// The tag of a thought that `opened` begins and `answer` never closes.
+pub(super) fn left_open<'a>(opened: &'a str, answer: &str) -> Option<&'a str> {
+    Thought::of(opened).filter(|thought| !answer.contains(&thought.end())).map(|thought| thought.tag)
+}
+
 /// What follows the opening of the turn in `with`, of a template that writes something before it otherwise: such as gpt-oss's, which
 /// leaves out what was thought before calls once they are answered. The probe has the same before the turn, and has the turn's opening
 /// last; none where the turn is opened with a thought, which is looked for by itself.

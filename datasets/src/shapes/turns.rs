@@ -8,7 +8,7 @@
 use faults::Fault;
 
 use super::message::THOUGHTS;
-use super::turn::{Turn, common, turn};
+use super::turn::{Turn, common, left_open, turn};
 use super::{Context, beside, lost, marks};
 use crate::chat::Rendered;
 use crate::conversation::{Conversation, Message};
@@ -160,6 +160,8 @@ fn lost_of_turns(conversation: &Conversation, found: &[Found], context: &Context
     for (turn, _, index) in found.iter().filter(|(_, is_learned, _)| *is_learned) {
         let text = format!("{}{}", turn.opened, turn.answer);
         lost.extend(lost::second_thought(conversation, *index, &text, tokenizer, way));
+        let open = left_open(&turn.opened, &turn.answer);
+        lost.extend(open.map(|tag| (Oddity::OpenThought, format!("`messages[{index}]` behind `{tag}`"))));
         let answer = |conversation: &Conversation| Some(self::turn(conversation, *index, tokenizer, way).ok()?.answer);
         lost.extend(lost::unlearned(conversation, *index, &turn.answer, tokenizer, &answer));
         let whole = |conversation: &Conversation| {

@@ -501,3 +501,21 @@ fn a_channel_that_is_closed_already_is_no_opened_thought() {
         assert_eq!(lost.is_some(), row.contains("reasoning"), "{:?}", data.report.notices);
     }
 }
+
+#[test]
+fn an_answer_without_a_thought_behind_an_opened_one_is_told() {
+    let tokenizer = with_template(OPENED, &["<|end|>"]);
+    let told = |row: serde_json::Value| {
+        let data = read_text("r", &row.to_string(), &Options::default(), &tokenizer).unwrap_or_else(|f| panic!("{f}"));
+        let notice = data.report.notices.iter().find(|notice| notice.oddity == Oddity::OpenThought);
+        notice.map(|notice| notice.what.clone())
+    };
+    let question = json!({"role": "user", "content": "Colour?"});
+    let turns = |answer: &str| json!({"messages": [question, {"role": "assistant", "content": answer}]});
+    assert_eq!(told(turns("Teal.")).as_deref(), Some("`messages[1]` behind `<think>`"));
+    assert_eq!(told(turns("<think>\nHm.\n</think>\n\nTeal.")), None);
+    assert_eq!(told(turns("<think>\n\n</think>\n\nTeal.")), None);
+    let target = |answer: &str| json!({"messages": [question], "targets": [answer]});
+    assert_eq!(told(target("Teal.")).as_deref(), Some("the answer behind `<think>`"));
+    assert_eq!(told(target("</think>\n\nTeal.")), None);
+}
