@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use faults::Place;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -95,7 +96,6 @@ impl Notice {
         let Self { what, way, .. } = self;
         let key = |key: &str| way.key(key);
         let place = place(&self.file, self.line, self.element);
-        let template = key("chat_template");
         match self.oddity {
             Oddity::Seam => format!(
                 "have a prompt that alone is other tokens than before its answer, first {place}: it \
@@ -122,10 +122,41 @@ impl Notice {
                 "begin with a turn of the assistant that is not learned, first {place}: the chat \
                  template cannot open it, as it needs a turn of the user before"
             ),
-            Oddity::Unread => format!(
-                "have what the chat template does not write, first {what} in {place}: the model \
-                 never sees it; name a template that does with {template}, or take it out"
+            Oddity::Unended => format!(
+                "have an answer that the chat template does not end with a token at which the model \
+                 stops, first `{what}` in {place}: the model does not learn to stop there; {} names one more",
+                key("end_of_turn")
             ),
+            Oddity::SpecialToken => format!(
+                "spell out a special token, first `{what}` in {place}: it is read as that \
+                 token and not as text; take it out unless the token is meant"
+            ),
+            Oddity::UnreadColumn => {
+                let left_out = format!("; {} names what is left out on purpose", key("ignore"));
+                // No flag leaves a column out.
+                let left_out = if *way == Way::Recipe { &left_out } else { "" };
+                format!("have what nothing reads, first {place}: {what}{left_out}")
+            }
+            Oddity::Untemplated => format!(
+                "are a question and an answer as plain text, first {place}, and the model has a chat \
+                 template: asked through it, it has not seen them so; {what}"
+            ),
+            Oddity::Unread
+            | Oddity::Rewritten
+            | Oddity::Forgotten
+            | Oddity::Unlearned
+            | Oddity::Unmarked
+            | Oddity::SecondThought
+            | Oddity::OpenThought => self.words_of_template(&place),
+        }
+    }
+
+    /// The same of what a chat template makes of a row.
+    fn words_of_template(&self, place: &Place) -> String {
+        let what = &self.what;
+        let key = |key: &str| self.way.key(key);
+        let template = key("chat_template");
+        match self.oddity {
             Oddity::Rewritten => format!(
                 "have words that the chat template changes or leaves out, first {what} in {place}: the model never sees \
                  them; name a template that writes them as they are with {template}, or take them out"
@@ -153,24 +184,10 @@ impl Notice {
                  the model learns to answer without closing it; write the thought, be it an empty one, or name a template \
                  that opens none with {template}"
             ),
-            Oddity::Unended => format!(
-                "have an answer that the chat template does not end with a token at which the model \
-                 stops, first `{what}` in {place}: the model does not learn to stop there; {} names one more",
-                key("end_of_turn")
-            ),
-            Oddity::SpecialToken => format!(
-                "spell out a special token, first `{what}` in {place}: it is read as that \
-                 token and not as text; take it out unless the token is meant"
-            ),
-            Oddity::UnreadColumn => {
-                let left_out = format!("; {} names what is left out on purpose", key("ignore"));
-                // No flag leaves a column out.
-                let left_out = if *way == Way::Recipe { &left_out } else { "" };
-                format!("have what nothing reads, first {place}: {what}{left_out}")
-            }
-            Oddity::Untemplated => format!(
-                "are a question and an answer as plain text, first {place}, and the model has a chat \
-                 template: asked through it, it has not seen them so; {what}"
+            // Nothing of it is written.
+            _ => format!(
+                "have what the chat template does not write, first {what} in {place}: the model \
+                 never sees it; name a template that does with {template}, or take it out"
             ),
         }
     }
